@@ -1,0 +1,234 @@
+"""``flask dualmedia ...``"""
+
+from __future__ import annotations
+
+import json
+import time
+import typing as t
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+
+import click
+import sqlalchemy as sa
+from flask.cli import AppGroup
+
+from . import homes, journal, lifecycle, schema, wiring
+from . import transfer as transfers
+from .errors import ConfigurationError, DatabaseUnavailable, StorageError
+from .integrity import EXPLAINED, Checker, last_check
+from .models import KINDS
+from .state import State, get_state
+
+group = AppGroup("dualmedia", help="Media in PostgreSQL beside the documents in MongoDB.")
+
+_GRACE = click.option(
+    "--grace", type=click.FloatRange(min=0), help="Seconds that an upload may take. Default DUALMEDIA_GRACE."
+)
+
+
+@group.command()
+@click.argument("revision", default="head")
+def upgrade(revision: str) -> None:
+    """Bring our tables up to date by our own revisions."""
+    schema.upgrade(_engine(), revision)
+    click.echo("The schema is up to date." if revision == "head" else f"The schema is at {revision}.")
+
+
+@group.command()
+@click.argument("revision")
+def downgrade(revision: str) -> None:
+    """Undo our revisions, down to REVISION; "base" drops our tables with all media in them."""
+    schema.downgrade(_engine(), revision)
+    click.echo(f"The schema is at {revision}.")
+
+
+@group.command()
+def status() -> None:
+    """Show which databases answer, and what they hold."""
+    state = get_state()
+    click.echo(f"mode      {state.mode}")
+    for home in state.homes:
+        start = time.perf_counter()
+        try:
+            version = home.repository.version()
+        except DatabaseUnavailable as error:
+            click.secho(f"{home.name:9} {error}", fg="red")
+            continue
+        latency = (time.perf_counter() - start) * 1000
+        counts = {kind.kind: home.repository.count(kind) for kind in KINDS.values()}
+        listed = ", ".join(f"{count} {kind}" for kind, count in counts.items() if count) or "empty"
+        click.echo(f"{home.name:9} version {version}, {latency:.1f} ms: {listed}")
+    click.echo(f"storages  {', '.join(state.storages)}, external")
+    checked = last_check(state)
+    findings = checked and (", ".join(f"{n} {problem}" for problem, n in checked["findings"].items()) or "clean")
+    click.echo(f"checked   {checked['at']}: {findings}" if checked else "checked   never (flask dualmedia check)")
+
+
+@group.command()
+def drain() -> None:
+    """Move what was accepted while SQL was down into SQL."""
+    state = get_state()
+    if state.mode == "mongo":
+        raise click.ClickException("Mongo-only mode (DB_ENABLED is false): there is no journal.")
+    report = _answering(lambda: journal.drain_journal(state))
+    if report is None:
+        raise click.ClickException("Another process is draining the journal.")
+    for conflict in report.conflicts:
+        click.echo(conflict)
+    click.echo(f"Moved {report.moved} record(s); {report.present} had been moved before.")
+    if report.failed:
+        raise click.ClickException("\n".join(report.failed))
+
+
+@group.command()
+@click.option("--to", "where", type=click.Choice(["sql", "mongo"]), required=True, help="Where the media is to live.")
+@click.option("--dry-run", is_flag=True, help="Show what would be transferred.")
+@click.option("--delete-source", is_flag=True, help="Delete what was transferred from where it was.")
+def transfer(where: str, dry_run: bool, delete_source: bool) -> None:
+    """Copy all media between SQL and MongoDB, to change the mode.
+
+    The same ids and URLs. A transfer that was killed goes on when it is called again. The source stays until it is
+    deleted by a call with --delete-source, which does nothing but that, and only to what the other holds too.
+    """
+    state = get_state()
+    with _any_engine(state) as engine:
+        sql, mongo = homes.sql_home(engine), homes.mongo_home(state.mongo)
+        if delete_source and not dry_run:
+            _delete_source(*((mongo, sql) if where == "sql" else (sql, mongo)))
+            return
+        if where == "sql" and not dry_run:
+            schema.upgrade(engine)
+        _transfer(*((mongo, sql) if where == "sql" else (sql, mongo)), dry_run=dry_run)
+
+
+def _transfer(source: homes.Home[t.Any], target: homes.Home[t.Any], *, dry_run: bool) -> None:
+    before = _answering(lambda: transfers.manifest(source.repository))
+    _show(f"{source.name} holds", before)
+    if dry_run:
+        _show(f"{target.name} holds", transfers.manifest(target.repository))
+        return
+    total = sum(map(source.repository.count, KINDS.values()))
+    with click.progressbar(length=total, label="records") as bar:
+        report = _answering(lambda: transfers.transfer(source, target, advance=bar.update))
+    click.echo(f"Copied {report.moved} record(s); {report.present} were there before.")
+    for conflict in report.conflicts:
+        click.echo(conflict)
+    after = transfers.manifest(target.repository)
+    _show(f"{target.name} holds", after)
+    if after != before:
+        raise click.ClickException("The two do not hold the same.")
+    click.echo("Both hold the same.")
+
+
+def _delete_source(source: homes.Home[t.Any], target: homes.Home[t.Any]) -> None:
+    # Record by record, not whether both hold the same: of a deletion that was killed the source holds less, and the
+    # target has been in use since.
+    with click.progressbar(length=sum(map(source.repository.count, KINDS.values())), label="deleting") as bar:
+        try:
+            _answering(lambda: transfers.clear(source, target, advance=bar.update))
+        except StorageError as error:
+            raise click.ClickException(str(error)) from error
+    click.echo(f"Deleted all media from {source.name}.")
+
+
+@group.command()
+@_GRACE
+def sweep(grace: float | None) -> None:
+    """Take away what killed uploads and deletions left behind."""
+    swept = _answering(lambda: lifecycle.sweep(get_state(), grace=grace))
+    click.echo(f"Removed {swept} unfinished record(s).")
+
+
+@group.command()
+@click.option("--repair", is_flag=True, help="Mend what can be mended.")
+@click.option("--discard-damaged", is_flag=True, help="With --repair: delete media whose bytes are damaged.")
+@click.option("--dry-run", is_flag=True, help="With --repair: only say what is found.")
+@click.option("--verify-bytes", is_flag=True, help="Read all bytes and compare checksums.")
+@click.option("--rate", type=click.FloatRange(min=0, min_open=True), help="MiB per second that may be read.")
+@click.option("--resume", is_flag=True, help="Go on with the bytes where an interrupted check stopped.")
+@click.option("--json", "as_json", is_flag=True, help="Write the report as JSON.")
+@_GRACE
+@click.pass_context
+def check(
+    context: click.Context,
+    repair: bool,
+    discard_damaged: bool,
+    dry_run: bool,
+    verify_bytes: bool,
+    rate: float | None,
+    resume: bool,
+    as_json: bool,
+    grace: float | None,
+) -> None:
+    """Compare the databases and the bytes.
+
+    The exit status is 1 when something is wrong and was not repaired.
+    """
+    state = get_state()
+    repair = repair and not dry_run
+    if repair and state.mode == "dual":
+        _answering(lambda: journal.drain_journal(state))
+    checker = Checker(
+        state,
+        repair=repair,
+        discard_damaged=discard_damaged,
+        verify_bytes=verify_bytes,
+        rate=rate and rate * 1024**2,
+        grace=grace,
+        resume=resume,
+    )
+    report = _answering(checker.run)
+    if as_json:
+        click.echo(json.dumps(report.as_json()))
+    else:
+        for finding in report.findings:
+            done = "  repaired" if finding.repaired else ""
+            click.echo(f"{finding.problem:17} {finding.kind or '-':17} {finding.subject}  {finding.detail}{done}")
+        for problem, count in sorted(report.found.items()):
+            mended = f", {report.repaired[problem]} repaired" if repair else ""
+            click.echo(f"{count} {problem}: {EXPLAINED[t.cast(t.Any, problem)]}{mended}")
+        rate_seen = report.records / report.seconds if report.seconds else 0
+        read = f", {report.verified / 1024**2:.1f} MiB read" if verify_bytes else ""
+        click.echo(f"{report.records} record(s) in {report.seconds:.1f} s, {rate_seen:.0f} per second{read}")
+        click.echo("clean" if report.clean else "not clean")
+    context.exit(0 if report.clean else 1)
+
+
+def _engine() -> sa.Engine:
+    engine = get_state().engine
+    if engine is None:
+        raise click.ClickException("Mongo-only mode (DB_ENABLED is false): there is no SQL schema.")
+    return engine
+
+
+@contextmanager
+def _any_engine(state: State) -> Iterator[sa.Engine]:
+    """The app's engine, or one for as long as it is needed, where the app runs without SQL."""
+    if state.engine is not None:
+        yield state.engine
+        return
+    try:
+        engine = wiring.open_engine(state.settings)
+    except ConfigurationError as error:
+        raise click.ClickException(str(error)) from error
+    try:
+        yield engine
+    finally:
+        engine.dispose()
+
+
+T = t.TypeVar("T")
+
+
+def _answering(call: Callable[[], T]) -> T:
+    try:
+        return call()
+    except DatabaseUnavailable as error:
+        raise click.ClickException(f"{error}; nothing is lost, try again when it does.") from error
+
+
+def _show(title: str, manifest: transfers.Manifest) -> None:
+    held = asdict(manifest)
+    total, size = sum(held["counts"].values()), sum(held["sizes"].values())
+    click.echo(f"{title} {total} record(s), {size / 1024**2:.1f} MiB, manifest {manifest.digest[:16]}")

@@ -1,0 +1,202 @@
+"""Every setting, its default and its check, read once in ``init_app``."""
+
+from __future__ import annotations
+
+import os
+import typing as t
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+from sqlalchemy import exc
+
+from .errors import ConfigurationError
+from .sniffing import sniff
+from .uploads import Sniffer
+
+_TRUE = {"true", "1", "yes", "on", "t", "y"}
+_FALSE = {"false", "0", "no", "off", "f", "n", ""}
+
+DEFAULT_REFERENCES = {"product": "products", "course": "courses", "user": "users"}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the host configured. The names in capitals are keys of ``app.config``."""
+
+    sql_enabled: bool
+    """``DB_ENABLED``: media live in SQL. Default: true when SQL is configured."""
+    sql_url: sa.URL | None
+    """``SQLALCHEMY_DATABASE_URI``, or built from ``DB_NAME DB_USER DB_PASSWORD DB_HOST DB_PORT``. ``None`` when the
+    host brings its own Flask-SQLAlchemy or nothing is configured; where SQL is off, the one to transfer to."""
+    url_prefix: str
+    """``DUALMEDIA_URL_PREFIX``: where the blueprint is mounted. Default ``/media``."""
+    references: t.Mapping[str, str]
+    """``DUALMEDIA_REFERENCES``: reference type to MongoDB collection. Owners of these types must exist. Default
+    product, course and user; merged with what the host gives, and ``None`` as the collection turns the check off."""
+    auto_upgrade: bool | None
+    """``DUALMEDIA_AUTO_UPGRADE``: bring the schema up to date at start-up. Default: unless the host has a
+    Flask-Migrate of its own."""
+    max_size: int | None
+    """``DUALMEDIA_MAX_SIZE``: largest accepted file in bytes. Default 5 GiB; ``None`` for no limit."""
+    admin_role: str
+    """``DUALMEDIA_ADMIN_ROLE``: value of the JWT claim ``role``, or one of the claim ``roles``, that makes an
+    admin. Default ``admin``."""
+    sniffer: Sniffer
+    """``DUALMEDIA_SNIFFER``: ``(head: bytes) -> str | None``, tells the MIME type from the first 8 KiB."""
+    connect_timeout: float
+    """``DUALMEDIA_CONNECT_TIMEOUT``: seconds to wait for a database that we connect to. Default 2."""
+    sql_timeout: float
+    """``DUALMEDIA_SQL_TIMEOUT``: seconds that SQL has to answer about records, and five times as many to take or give
+    a few MiB of bytes, before it is taken to be down. On PostgreSQL with psycopg. Default 2."""
+    probe_interval: float
+    """``DUALMEDIA_PROBE_INTERVAL``: seconds between two looks whether SQL is back. Default 1."""
+    journals: bool
+    """``DUALMEDIA_ON_SQL_OUTAGE``: ``journal`` accepts new media into MongoDB while SQL is down, ``refuse`` answers
+    503. Default ``journal``."""
+    auto_drain: bool
+    """``DUALMEDIA_AUTO_DRAIN``: move the journal into SQL when SQL is back; otherwise ``flask dualmedia drain`` does.
+    Default true."""
+    deletes_ownerless: bool
+    """``DUALMEDIA_ON_OWNER_DELETE``: what ``flask dualmedia check --repair`` does with media whose document is gone:
+    ``delete`` it, or ``keep`` and report it. Default ``delete``."""
+    grace: float
+    """``DUALMEDIA_GRACE``: age in seconds after which the sweep takes an unfinished upload for dead. Default 3600."""
+
+    @classmethod
+    def from_config(cls, config: t.Mapping[str, t.Any], *, host_has_sql: bool) -> Settings:
+        """Read and check the settings.
+
+        :param config: ``app.config``; the names starting with ``DB_`` are also looked for in the environment.
+        :param host_has_sql: The host set up Flask-SQLAlchemy itself, so there is no URL to build.
+        :raises ConfigurationError: Naming the key that is missing or wrong.
+        """
+
+        def part(key: str) -> t.Any:
+            return config[key] if config.get(key) is not None else os.environ.get(key)
+
+        uri = config.get("SQLALCHEMY_DATABASE_URI")
+        configured = host_has_sql or uri is not None or part("DB_NAME") is not None
+        enabled = _boolean("DB_ENABLED", part("DB_ENABLED"), default=configured)
+        if enabled and not configured:
+            raise ConfigurationError(
+                "DB_ENABLED is true, but there is no SQL database: set SQLALCHEMY_DATABASE_URI or DB_NAME"
+            )
+        url = None
+        if configured and not host_has_sql:
+            url = _parse_url(uri) if uri is not None else _build_url(part)
+        auto_upgrade = config.get("DUALMEDIA_AUTO_UPGRADE")
+        return cls(
+            sql_enabled=enabled,
+            sql_url=url,
+            url_prefix=_prefix(config.get("DUALMEDIA_URL_PREFIX", "/media")),
+            references=_references(config.get("DUALMEDIA_REFERENCES", {})),
+            auto_upgrade=None if auto_upgrade is None else _boolean("DUALMEDIA_AUTO_UPGRADE", auto_upgrade),
+            max_size=_max_size(config.get("DUALMEDIA_MAX_SIZE", 5 * 1024**3)),
+            admin_role=_text("DUALMEDIA_ADMIN_ROLE", config.get("DUALMEDIA_ADMIN_ROLE", "admin")),
+            sniffer=_callable("DUALMEDIA_SNIFFER", config.get("DUALMEDIA_SNIFFER", sniff)),
+            connect_timeout=_seconds("DUALMEDIA_CONNECT_TIMEOUT", config.get("DUALMEDIA_CONNECT_TIMEOUT", 2)),
+            sql_timeout=_seconds("DUALMEDIA_SQL_TIMEOUT", config.get("DUALMEDIA_SQL_TIMEOUT", 2)),
+            probe_interval=_seconds("DUALMEDIA_PROBE_INTERVAL", config.get("DUALMEDIA_PROBE_INTERVAL", 1)),
+            journals=_choice(config, "DUALMEDIA_ON_SQL_OUTAGE", "journal", "refuse"),
+            auto_drain=_boolean("DUALMEDIA_AUTO_DRAIN", config.get("DUALMEDIA_AUTO_DRAIN"), default=True),
+            deletes_ownerless=_choice(config, "DUALMEDIA_ON_OWNER_DELETE", "delete", "keep"),
+            grace=_seconds("DUALMEDIA_GRACE", config.get("DUALMEDIA_GRACE", 3600)),
+        )
+
+
+def _boolean(key: str, value: t.Any, *, default: bool = False) -> bool:
+    if value is None:
+        return default
+    if isinstance(value, bool):
+        return value
+    word = str(value).strip().lower()
+    if word in _TRUE:
+        return True
+    if word in _FALSE:
+        return False
+    raise ConfigurationError(f"{key} is {value!r}, which is neither true nor false")
+
+
+def _build_url(part: t.Callable[[str], t.Any]) -> sa.URL:
+    """``URL.create`` takes the parts as they are: a name with a space, a password of any characters."""
+    port = part("DB_PORT") or 5432
+    try:
+        port = int(port)
+    except (TypeError, ValueError):
+        raise ConfigurationError(f"DB_PORT is {port!r}, which is not a port number") from None
+    password = part("DB_PASSWORD")
+    return sa.URL.create(
+        "postgresql+psycopg",
+        username=part("DB_USER") or None,
+        password=str(password) if password not in (None, "") else None,
+        host=part("DB_HOST") or "localhost",
+        port=port,
+        database=str(part("DB_NAME")),
+    )
+
+
+def _parse_url(uri: str | sa.URL) -> sa.URL:
+    try:
+        url = sa.make_url(uri)
+    except (exc.ArgumentError, TypeError, ValueError):
+        # The value may hold a password: it is neither quoted nor chained.
+        raise ConfigurationError("SQLALCHEMY_DATABASE_URI is not a database URL") from None
+    if url.drivername in ("postgresql", "postgres"):
+        return url.set(drivername="postgresql+psycopg")
+    return url
+
+
+def _prefix(value: t.Any) -> str:
+    prefix = _text("DUALMEDIA_URL_PREFIX", value).strip("/")
+    if not prefix:
+        raise ConfigurationError("DUALMEDIA_URL_PREFIX must not be empty: the blueprint would take the host's root")
+    return f"/{prefix}"
+
+
+def _references(value: t.Any) -> dict[str, str]:
+    if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
+        raise ConfigurationError("DUALMEDIA_REFERENCES must map reference types to MongoDB collections")
+    merged = {**DEFAULT_REFERENCES, **value}
+    return {key: collection for key, collection in merged.items() if collection is not None}
+
+
+def _max_size(value: t.Any) -> int | None:
+    if value is None:
+        return None
+    try:
+        size = int(value)
+    except (TypeError, ValueError):
+        size = 0
+    if size <= 0:
+        raise ConfigurationError(f"DUALMEDIA_MAX_SIZE is {value!r}, which is not a number of bytes")
+    return size
+
+
+def _seconds(key: str, value: t.Any) -> float:
+    try:
+        seconds = float(value)
+    except (TypeError, ValueError):
+        seconds = -1.0
+    if seconds <= 0:
+        raise ConfigurationError(f"{key} is {value!r}, which is not a number of seconds")
+    return seconds
+
+
+def _choice(config: t.Mapping[str, t.Any], key: str, yes: str, no: str) -> bool:
+    """Whether the first and default of two words was chosen."""
+    value = config.get(key, yes)
+    if value not in (yes, no):
+        raise ConfigurationError(f"{key} is {value!r}, which is neither {yes!r} nor {no!r}")
+    return value == yes
+
+
+def _text(key: str, value: t.Any) -> str:
+    if not isinstance(value, str):
+        raise ConfigurationError(f"{key} is {value!r}, which is not text")
+    return value
+
+
+def _callable(key: str, value: t.Any) -> t.Any:
+    if not callable(value):
+        raise ConfigurationError(f"{key} is {value!r}, which cannot be called")
+    return value

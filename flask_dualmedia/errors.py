@@ -1,0 +1,103 @@
+"""Everything this package raises on purpose. HTTP status codes live beside the blueprint, not here."""
+
+from __future__ import annotations
+
+
+class DualMediaError(Exception):
+    """Base of every error this package raises on purpose."""
+
+
+class ConfigurationError(DualMediaError):
+    """A setting is missing or wrong; the message quotes its key. Raised by ``init_app`` only."""
+
+
+class MissingExtra(DualMediaError, ImportError):
+    """A feature needs a package that is not installed; the message names the extra that brings it."""
+
+    def __init__(self, feature: str, extra: str) -> None:
+        super().__init__(f"{feature} needs an extra: pip install 'flask-dualmedia[{extra}]'")
+        self.extra = extra
+
+
+class InvalidMedia(DualMediaError):
+    """A field of a media record does not hold what it should.
+
+    ``errors`` maps field names, as on the wire, to lists of messages.
+    """
+
+    def __init__(self, errors: dict[str, list[str]]) -> None:
+        super().__init__("; ".join(f"{field}: {' '.join(messages)}" for field, messages in errors.items()))
+        self.errors = errors
+
+
+class OwnerNotFound(DualMediaError):
+    """The MongoDB document that the media should belong to does not exist."""
+
+    def __init__(self, reference_type: str, reference_id: str) -> None:
+        super().__init__(f"there is no {reference_type} with id {reference_id!r}")
+        self.reference_type, self.reference_id = reference_type, reference_id
+
+
+class MediaNotFound(DualMediaError):
+    """No media with this id is visible to the caller."""
+
+    def __init__(self, kind: str, media_id: object) -> None:
+        super().__init__(f"there is nothing with id {str(media_id)!r} in {kind}")
+
+
+class MediaConflict(DualMediaError):
+    """The change contradicts another record, such as a second main image, or another change won the race."""
+
+
+class SecondMainImage(MediaConflict):
+    """The product has a main image already."""
+
+    def __init__(self) -> None:
+        super().__init__("the product has a main image already")
+
+
+class UploadRejected(DualMediaError):
+    """The upload breaks a rule. Nothing of it is kept."""
+
+
+class FileTooLarge(UploadRejected):
+    """More bytes came than ``max_size`` allows."""
+
+    def __init__(self, max_size: int) -> None:
+        super().__init__(f"the file is larger than {max_size} bytes")
+        self.max_size = max_size
+
+
+class EmptyFile(UploadRejected):
+    """The upload has no bytes."""
+
+    def __init__(self) -> None:
+        super().__init__("the file is empty")
+
+
+class UnsupportedType(UploadRejected):
+    """The bytes are not of a type that this kind of media accepts."""
+
+
+class IncompleteUpload(UploadRejected):
+    """The stream ended early, or its bytes do not match the digest that was sent with them."""
+
+
+class StorageError(DualMediaError):
+    """A storage failed; the driver's own exception is the ``__cause__``."""
+
+
+class BytesNotFound(StorageError):
+    """The storage holds nothing, or not everything, under ``key``."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__(f"bytes are missing under {key!r}")
+        self.key = key
+
+
+class DatabaseUnavailable(DualMediaError):
+    """A database does not answer. Try again after ``retry_after`` seconds; nothing was found missing."""
+
+    def __init__(self, database: str, *, retry_after: int = 5) -> None:
+        super().__init__(f"{database} does not answer")
+        self.database, self.retry_after = database, retry_after

@@ -1,0 +1,53 @@
+"""The places where media may live: a repository for the records, and storages for the bytes."""
+
+from __future__ import annotations
+
+import typing as t
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+from pymongo.database import Database
+
+from .repositories.base import Repository
+from .repositories.mongo import JournalRepository, MongoRepository
+from .repositories.sql import SQLRepository
+from .storages.base import ChunkedStorage
+from .storages.database import DatabaseStorage
+from .storages.gridfs import GridFSStorage
+from .storages.psycopg import PsycopgStorage
+
+JOURNAL_BUCKET = "media_journal"
+
+Documents = Database[dict[str, t.Any]]
+
+R = t.TypeVar("R", bound=Repository, covariant=True)
+
+
+@dataclass(frozen=True)
+class Home(t.Generic[R]):
+    """Records, and the bytes of those whose ``storage_type`` is ``database``."""
+
+    name: str
+    repository: R
+    storage: ChunkedStorage
+
+
+def sql_home(engine: sa.Engine, *, timeout: float | None = None) -> Home[SQLRepository]:
+    """Dual mode: tables and chunks.
+
+    :param timeout: Seconds that a statement about records may take; five times as many for a batch of bytes.
+    """
+    psycopg = (engine.dialect.name, engine.dialect.driver) == ("postgresql", "psycopg")
+    storage = (PsycopgStorage if psycopg else DatabaseStorage)(engine, timeout=timeout and 5 * timeout)
+    return Home("SQL", SQLRepository(engine, timeout=timeout), storage)
+
+
+def mongo_home(database: Documents) -> Home[MongoRepository]:
+    """Mongo-only mode: collections and GridFS."""
+    return Home("MongoDB", MongoRepository(database), GridFSStorage(database))
+
+
+def journal_home(database: Documents) -> Home[JournalRepository]:
+    """What was accepted while SQL was down, until it is drained. Collections and a bucket of its own: those of
+    Mongo-only mode may still hold what was transferred to SQL."""
+    return Home("journal", JournalRepository(database), GridFSStorage(database, JOURNAL_BUCKET))

@@ -1,0 +1,49 @@
+"""Work that one process at a time may do, among all processes on all hosts."""
+
+from __future__ import annotations
+
+import os
+import socket
+import typing as t
+from datetime import timedelta
+from secrets import token_hex
+
+from pymongo.database import Database
+
+from .errors import MediaConflict
+from .models import now
+from .repositories.mongo import translate_errors
+
+COLLECTION = "dualmedia_leases"
+
+SECONDS = 15
+"""How long a lease lasts unless it is renewed: that long nobody goes on with the work of a killed process. The clocks
+of hosts may differ by less than this."""
+
+
+class Lease:
+    """The right to do some work, kept in MongoDB.
+
+    :param name: Of the work.
+    """
+
+    def __init__(self, database: Database[dict[str, t.Any]], name: str) -> None:
+        self._collection, self._name = database[COLLECTION], name
+        self._holder = f"{socket.gethostname()}-{os.getpid()}-{token_hex(4)}"
+
+    def take(self) -> bool:
+        """Take or renew the lease; false if another process has it."""
+        time = now()
+        free = {"_id": self._name, "$or": [{"holder": self._holder}, {"expires": {"$lt": time}}]}
+        mine = {"$set": {"holder": self._holder, "expires": time + timedelta(seconds=SECONDS)}}
+        try:
+            with translate_errors():
+                self._collection.update_one(free, mine, upsert=True)
+        except MediaConflict:  # it exists, and is another's
+            return False
+        return True
+
+    def give_back(self) -> None:
+        """Let the next one have it at once."""
+        with translate_errors():
+            self._collection.delete_one({"_id": self._name, "holder": self._holder})

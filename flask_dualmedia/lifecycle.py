@@ -1,0 +1,328 @@
+"""The life of a media record: created, its content replaced, deleted. The order of writes is the whole point.
+
+    create   record ``pending`` → bytes → record ``available``
+    replace  new bytes under a new key → record names them → old bytes gone
+    delete   record ``deleting`` → bytes gone → record gone
+
+Readers see only ``available`` records. A process killed between any two steps leaves a complete record, or an
+unfinished one that nobody sees and :func:`sweep` takes away.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+import typing as t
+import uuid
+from collections.abc import Iterator
+from contextlib import suppress
+from datetime import timedelta
+
+from bson import ObjectId
+
+from . import schemas
+from .errors import DualMediaError, InvalidMedia, MediaConflict, MediaNotFound, OwnerNotFound, SecondMainImage
+from .failpoints import reach
+from .models import AVAILABLE, DELETING, KINDS, PENDING, CourseResource, Media, MediaStorage, ProductImage, now
+from .repositories.base import Listing, M
+from .repositories.mongo import translate_errors
+from .signals import media_accessed, media_deleted, media_saved
+from .sniffing import media_type, resource_type
+from .state import State
+from .storages.base import Storage, new_key
+from .uploads import Upload, label
+
+logger = logging.getLogger("flask_dualmedia")
+
+EXTERNAL = "external"
+DEFAULT_STORAGE = "database"
+
+_OF_THE_CONTENT = {"width", "height", "duration"}
+"""Fields that other content makes wrong."""
+
+
+def create(
+    state: State, kind: type[M], fields: dict[str, t.Any], upload: Upload | None, *, uploaded_by: str | None
+) -> M:
+    """Keep new media.
+
+    :param fields: Values checked by the kind's schema.
+    :param upload: The bytes, or ``None`` for external media, of which ``fields`` has the URL.
+    :raises OwnerNotFound: The document that it should belong to does not exist. Nothing is written.
+    :raises InvalidMedia: Fields contradict each other.
+    :raises UploadRejected: The bytes break a rule. Nothing is kept.
+    :raises MediaConflict: It would be a second main image of its product. Nothing is kept.
+    """
+    storage_type = fields.pop("storage_type", None)
+    record = kind.new(uploaded_by=uploaded_by, **fields)
+    check_owner(state, record)
+    if upload is None:
+        _with(record, filename=label(record.filename))
+        if storage_type not in (None, EXTERNAL):
+            raise InvalidMedia({"storageType": [f"Without a file it can only be {EXTERNAL!r}."]})
+        if record.external_url is None:
+            raise InvalidMedia({schemas.camelcase(kind.url_field): ["Missing: send a file or a URL."]})
+        _classify(record, record.mime_type or "")
+        state.repository.add(_with(record, state=AVAILABLE, storage_type=EXTERNAL))
+        reach("create:external")
+        media_saved.send(state.app, record=record)
+        return record
+    storage_type = storage_type or DEFAULT_STORAGE
+    storage = _storage(state, storage_type)
+    _refuse_second_main(state, record)
+    upload.open()
+    key = new_key(record.id)
+    _with(record, storage_type=storage_type, storage_key=key, mime_type=upload.mime_type)
+    _with(record, filename=upload.filename)
+    _classify(record, upload.mime_type)
+    reach("create:begin")
+    state.repository.add(record)
+    reach("create:pending")
+    try:
+        storage.put(key, _kept_alive(state, record, upload.blocks()))
+        reach("create:bytes")
+        published = _publish(state, record, upload)
+    except BaseException:
+        # A worker that is told to stop raises SystemExit here, and has the time to clean up.
+        _clean_up(_discard, state, record, storage)
+        raise
+    reach("create:available")
+    media_saved.send(state.app, record=published)
+    return published
+
+
+def replace(state: State, record: M, upload: Upload) -> M:
+    """Give a record other bytes. The old ones stay until the new ones are committed.
+
+    :raises InvalidMedia: The record is external media.
+    :raises UploadRejected: The bytes break a rule. The old ones stay.
+    :raises MediaConflict: Another change of the content won the race, or the record was deleted meanwhile.
+    """
+    if record.storage_key is None:
+        raise InvalidMedia({"storageType": ["External media has no content here; change its URL instead."]})
+    storage = _storage(state, record.storage_type)
+    upload.open()
+    old_key, key = record.storage_key, new_key(record.id)
+    reach("replace:begin")
+    try:
+        storage.put(key, upload.blocks())
+        reach("replace:bytes")
+    except BaseException:
+        _clean_up(storage.delete, key)
+        raise
+    changes = {"storage_key": key, "mime_type": upload.mime_type, "file_size": upload.size}
+    changes |= {"checksum": upload.checksum, "updated_at": now()}
+    changes |= dict.fromkeys(_OF_THE_CONTENT.intersection(record.field_names()))
+    # A database that does not answer may have made the change all the same: then neither bytes are deleted.
+    changed = state.repository.update(
+        type(record), record.id, changes, where={"state": AVAILABLE, "storage_key": old_key}
+    )
+    if changed is None:
+        _clean_up(storage.delete, key)
+        raise MediaConflict("the content was replaced or deleted by another request meanwhile")
+    reach("replace:committed")
+    _clean_up(storage.delete, old_key)
+    reach("replace:cleaned")
+    media_saved.send(state.app, record=changed)
+    return changed
+
+
+def edit(state: State, record: M, changes: dict[str, t.Any]) -> M:
+    """Change fields of a record.
+
+    :param changes: Values checked by the kind's schema of changes.
+    :raises InvalidMedia: A URL for media whose bytes we keep.
+    :raises MediaConflict: It would be a second main image of its product.
+    :raises MediaNotFound: It was deleted meanwhile.
+    """
+    if record.url_field in changes and record.storage_type != EXTERNAL:
+        raise InvalidMedia({schemas.camelcase(record.url_field): ["Only external media can be given a URL."]})
+    if not changes:
+        return record
+    if "filename" in changes:
+        changes = changes | {"filename": label(changes["filename"])}
+    changed = state.repository.update(
+        type(record), record.id, changes | {"updated_at": now()}, where={"state": AVAILABLE}
+    )
+    if changed is None:
+        raise MediaNotFound(record.kind, record.id)
+    media_saved.send(state.app, record=changed)
+    return changed
+
+
+def delete(state: State, kind: type[Media], media_id: uuid.UUID) -> None:
+    """Delete a record and its bytes.
+
+    :raises MediaNotFound: There is no such record, or somebody else is deleting it.
+    """
+    changes = {"state": DELETING, "updated_at": now()}
+    reach("delete:begin")
+    record = state.repository.update(kind, media_id, changes, where={"state": AVAILABLE})
+    if record is None:
+        raise MediaNotFound(kind.kind, media_id)
+    # From here on it is gone for everybody; the sweep does what cannot be done now.
+    reach("delete:marked")
+    _clean_up(_finish, state, record)
+    media_deleted.send(state.app, record=record)
+
+
+def delete_of_owner(state: State, reference_type: str, reference_id: str) -> int:
+    """Delete all media of one document.
+
+    :return: How many records were deleted.
+    """
+    deleted = 0
+    for kind in KINDS.values():
+        fixed = isinstance(kind.reference_type, str)
+        if fixed and kind.reference_type != reference_type:
+            continue
+        where = {kind.owner_field: reference_id} | ({} if fixed else {"reference_type": reference_type})
+        for record in state.repository.list(Listing(kind, where)):
+            with suppress(MediaNotFound):  # somebody else deletes it too
+                delete(state, kind, record.id)
+                deleted += 1
+    return deleted
+
+
+def count_access(state: State, kind: type[Media], media_id: uuid.UUID) -> None:
+    """Count one access.
+
+    :raises MediaNotFound: There is no such record.
+    """
+    if not state.repository.count_access(kind, media_id, now()):
+        raise MediaNotFound(kind.kind, media_id)
+    media_accessed.send(state.app, kind=kind, media_id=media_id)
+
+
+def sweep(state: State, *, grace: float | None = None) -> int:
+    """Take away what killed processes left: records that never became available, or were being deleted.
+
+    :param grace: Age in seconds below which an unfinished record may still be somebody's upload in progress.
+        Default ``DUALMEDIA_GRACE``.
+    :return: How many records were removed.
+    """
+    before = now() - timedelta(seconds=state.settings.grace if grace is None else grace)
+    swept = 0
+    for kind in KINDS.values():
+        while records := state.repository.unfinished(kind, before, 100):
+            done = sum(sweep_one(state, record) for record in records)
+            swept += done
+            if done < len(records):
+                break  # others are at them, or they cannot be removed now
+    return swept
+
+
+def sweep_one(state: State, record: Media) -> bool:
+    """Take away one unfinished record, unless something happened to it since it was read."""
+    # Only whoever turns it to ``deleting`` may remove it: an upload that finishes now has won.
+    where = {"state": record.state, "updated_at": record.updated_at}
+    changes = {"state": DELETING, "updated_at": now()}
+    if state.repository.update(type(record), record.id, changes, where=where) is None:
+        return False
+    _finish(state, record)
+    return True
+
+
+def check_owner(state: State, record: Media) -> None:
+    """Make sure that the document a record belongs to exists, where the host said in which collection.
+
+    :raises OwnerNotFound: It does not.
+    """
+    collection = state.settings.references.get(record.reference_type)
+    if collection is None:
+        return
+    with translate_errors():
+        found = state.mongo[collection].find_one({"_id": {"$in": possible_ids(record.owner_id)}}, {"_id": 1})
+    if found is None:
+        raise OwnerNotFound(record.reference_type, record.owner_id)
+
+
+def possible_ids(reference_id: str) -> list[t.Any]:
+    """The ``_id`` values that a reference id may stand for: we keep strings, hosts use what they like."""
+    ids: list[t.Any] = [reference_id]
+    if ObjectId.is_valid(reference_id):
+        ids.append(ObjectId(reference_id))
+    if reference_id.removeprefix("-").isdecimal() and str(number := int(reference_id[:20])) == reference_id:
+        ids += [number] if -(2**63) <= number < 2**63 else []
+    with suppress(ValueError):
+        ids.append(uuid.UUID(reference_id))
+    return ids
+
+
+def _with(record: M, **values: t.Any) -> M:
+    vars(record).update(values)
+    return record
+
+
+def _classify(record: Media, mime_type: str) -> None:
+    """Fill in the type that the caller left to us."""
+    if isinstance(record, CourseResource):
+        if record.resource_type is None:
+            _with(record, resource_type=resource_type(mime_type))
+        if record.resource_name is None:
+            _with(record, resource_name=record.filename)
+    elif isinstance(record, MediaStorage) and record.media_type is None:
+        _with(record, media_type=media_type(mime_type))
+
+
+def _storage(state: State, storage_type: str) -> Storage:
+    try:
+        return state.storages[storage_type]
+    except KeyError:
+        raise InvalidMedia({"storageType": [f"{storage_type!r} is not set up here."]}) from None
+
+
+def _refuse_second_main(state: State, record: Media) -> None:
+    """Say so before the bytes are read. Of two at once, the unique index stops the second at the end."""
+    if isinstance(record, ProductImage) and record.is_main_image:
+        where = {"mongo_product_id": record.mongo_product_id, "is_main_image": True}
+        if state.repository.list(Listing(ProductImage, where, limit=1)):
+            raise SecondMainImage
+
+
+def _publish(state: State, record: M, upload: Upload) -> M:
+    changes = {"state": AVAILABLE, "file_size": upload.size, "checksum": upload.checksum, "updated_at": now()}
+    changed = state.repository.update(type(record), record.id, changes, where={"state": PENDING})
+    if changed is None:
+        raise MediaConflict("the upload took so long that it was swept away as abandoned")
+    return changed
+
+
+def _finish(state: State, record: Media) -> None:
+    """Remove a record that readers no longer see: the bytes first, so that no bytes are left without a record."""
+    if record.storage_key is not None:
+        _storage(state, record.storage_type).delete(record.storage_key)
+    reach("delete:bytes")
+    state.repository.remove(type(record), record.id)
+    reach("delete:done")
+
+
+def _kept_alive(state: State, record: Media, blocks: Iterator[bytes]) -> Iterator[bytes]:
+    """Tell the sweep, now and then, that the upload still goes on."""
+    interval = state.settings.grace / 4
+    told = time.monotonic()
+    for block in blocks:
+        yield block
+        if time.monotonic() - told > interval:
+            told = time.monotonic()
+            state.repository.update(type(record), record.id, {"updated_at": now()}, where={"state": PENDING})
+
+
+def _discard(state: State, record: Media, storage: Storage) -> None:
+    """Take back a record that was not acknowledged. It may be available after all, where the answer to the last
+    change was lost; so nobody may see it before its bytes go."""
+    for known in (PENDING, AVAILABLE):
+        changes = {"state": DELETING, "updated_at": now()}
+        if state.repository.update(type(record), record.id, changes, where={"state": known}):
+            _finish(state, record)
+            return
+    storage.delete(t.cast(str, record.storage_key))  # the record was swept, the bytes that came after it were not
+
+
+def _clean_up(action: t.Callable[..., None], *args: t.Any) -> None:
+    """Do what the sweep would do later. A failure is logged, not raised over the error that brought us here."""
+    try:
+        action(*args)
+    except DualMediaError:
+        what = ", ".join(repr(arg) for arg in args if isinstance(arg, str | Media))
+        logger.warning("left for the sweep: %s(%s)", action.__qualname__, what, exc_info=True)

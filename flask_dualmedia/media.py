@@ -1,0 +1,340 @@
+"""The media functions: what a host calls in its views, the same in every mode. They need an app context."""
+
+from __future__ import annotations
+
+import io
+import typing as t
+import uuid
+
+from . import lifecycle, schemas
+from .errors import MediaNotFound
+from .models import KINDS, CourseResource, CourseVideo, Media, MediaStorage, ProductImage
+from .repositories.base import Listing, M, Records
+from .state import State, get_state
+from .uploads import Upload
+
+Reference = t.Any
+"""Id of an owner: an ``ObjectId``, a string, or any other ``_id`` that ``str()`` makes a unique string of."""
+
+Source = t.BinaryIO | str | bytes | t.Any
+"""The media itself: a binary stream (an uploaded file of Flask too), ``bytes``, or the URL of external media."""
+
+Kind = type[M] | str
+"""A record class, or its name in URLs such as ``product-images``."""
+
+
+class Common(t.TypedDict, total=False):
+    """Arguments that every ``save_`` function takes."""
+
+    filename: str | None
+    """Name to show and to download under. Default: that of the uploaded file."""
+    mime_type: str | None
+    """Believed only where the bytes show no type."""
+    file_size: int | None
+    """In bytes, of external media; measured otherwise."""
+    storage_type: str
+    """Where the bytes go. Default ``database``."""
+    uploaded_by: t.Any
+    """Identity of the uploader, who may change and delete the media over HTTP."""
+    is_public: bool
+    """Whether anyone may read the content without a token. Default false."""
+
+
+def save_product_image(
+    product_id: Reference,
+    source: Source,
+    *,
+    alt_text: str | None = None,
+    is_main_image: bool = False,
+    position: int = 0,
+    width: int | None = None,
+    height: int | None = None,
+    **common: t.Unpack[Common],
+) -> ProductImage:
+    """Save a picture of a product.
+
+    :param product_id: ``_id`` of the product.
+    :param source: A binary stream, read once in blocks and not closed, or the URL of external media, never fetched.
+    :param position: Place among the pictures of the product, from 0.
+    :param width: Pixels, as ``height``.
+    :return: The saved record.
+    :raises OwnerNotFound: There is no such product.
+    :raises MediaConflict: ``is_main_image``, and the product has one already.
+    :raises UploadRejected: The bytes are none, too many, or not an image.
+    :raises InvalidMedia: An argument is out of range.
+    """
+    fields = {"alt_text": alt_text, "is_main_image": is_main_image, "position": position}
+    return _save(ProductImage, product_id, source, fields | {"width": width, "height": height}, common)
+
+
+def get_product_images(product_id: Reference) -> Records[ProductImage]:
+    """The images of a product, sorted by position and age."""
+    return _of(ProductImage, mongo_product_id=product_id)
+
+
+def save_course_video(
+    course_id: Reference,
+    source: Source,
+    *,
+    lesson_id: Reference | None = None,
+    video_type: t.Literal["intro", "lesson", "module"] = "lesson",
+    title: str | None = None,
+    position: int = 0,
+    duration: float | None = None,
+    width: int | None = None,
+    height: int | None = None,
+    **common: t.Unpack[Common],
+) -> CourseVideo:
+    """Save a video of a course.
+
+    :param course_id: ``_id`` of the course.
+    :param source: As for :func:`save_product_image`.
+    :param lesson_id: Id of the lesson or module that it belongs to.
+    :param duration: Seconds.
+    :return: The saved record.
+    :raises OwnerNotFound: There is no such course.
+    :raises UploadRejected: The bytes are none, too many, or not a video.
+    :raises InvalidMedia: An argument is out of range.
+    """
+    fields = {"mongo_lesson_id": _optional_id(lesson_id), "video_type": video_type, "title": title}
+    fields |= {"position": position, "duration": duration, "width": width, "height": height}
+    return _save(CourseVideo, course_id, source, fields, common)
+
+
+def get_course_videos(
+    course_id: Reference, *, lesson_id: Reference | None = None, video_type: str | None = None
+) -> Records[CourseVideo]:
+    """The videos of a course, or of one lesson or type in it, sorted by position and age."""
+    return _of(CourseVideo, mongo_course_id=course_id, mongo_lesson_id=lesson_id, video_type=video_type)
+
+
+def save_course_resource(
+    course_id: Reference,
+    source: Source,
+    *,
+    lesson_id: Reference | None = None,
+    resource_name: str | None = None,
+    resource_type: t.Literal["pdf", "document", "image", "archive", "code"] | None = None,
+    **common: t.Unpack[Common],
+) -> CourseResource:
+    """Save a file to download with a course.
+
+    :param course_id: ``_id`` of the course.
+    :param source: As for :func:`save_product_image`.
+    :param lesson_id: Id of the lesson that it belongs to.
+    :param resource_name: Name to show. Default: the filename.
+    :param resource_type: Default: what the bytes are.
+    :return: The saved record.
+    :raises OwnerNotFound: There is no such course.
+    :raises UploadRejected: The bytes are none or too many.
+    :raises InvalidMedia: An argument is out of range.
+    """
+    fields = {"mongo_lesson_id": _optional_id(lesson_id), "resource_name": resource_name}
+    if resource_type is not None:
+        fields["resource_type"] = resource_type
+    return _save(CourseResource, course_id, source, fields, common)
+
+
+def get_course_resources(course_id: Reference, *, lesson_id: Reference | None = None) -> Records[CourseResource]:
+    """The resources of a course, or of one lesson in it, oldest first."""
+    return _of(CourseResource, mongo_course_id=course_id, mongo_lesson_id=lesson_id)
+
+
+def save_media_storage(
+    reference_type: str,
+    reference_id: Reference,
+    source: Source,
+    *,
+    media_type: t.Literal["image", "video", "document", "audio"] | None = None,
+    title: str | None = None,
+    **common: t.Unpack[Common],
+) -> MediaStorage:
+    """Save any other file of any document.
+
+    :param reference_type: What the document is, such as ``user`` or ``page``.
+    :param reference_id: Its ``_id``.
+    :param source: As for :func:`save_product_image`.
+    :param media_type: Default: what the bytes are.
+    :return: The saved record.
+    :raises OwnerNotFound: The type is one of ``DUALMEDIA_REFERENCES`` and there is no such document.
+    :raises UploadRejected: The bytes are none or too many.
+    :raises InvalidMedia: An argument is out of range.
+    """
+    fields: dict[str, t.Any] = {"reference_type": reference_type, "title": title}
+    if media_type is not None:
+        fields["media_type"] = media_type
+    return _save(MediaStorage, reference_id, source, fields, common)
+
+
+def get_media_by_reference(
+    reference_type: str, reference_id: Reference, *, media_type: str | None = None
+) -> Records[MediaStorage]:
+    """The files of a document, all or of one media type, oldest first."""
+    return _of(MediaStorage, reference_type=reference_type, reference_id=reference_id, media_type=media_type)
+
+
+def update_media_access_count(kind: Kind[t.Any], media_id: uuid.UUID | str) -> None:
+    """Count one access to a record, exactly, however many count at once.
+
+    :raises MediaNotFound: There is no such record.
+    """
+    lifecycle.count_access(get_state(), kind_of(kind), _parse_id(kind, media_id))
+
+
+def delete_media(kind: Kind[t.Any], media_id: uuid.UUID | str) -> None:
+    """Delete a record and its bytes.
+
+    :raises MediaNotFound: There is no such record.
+    """
+    lifecycle.delete(get_state(), kind_of(kind), _parse_id(kind, media_id))
+
+
+def delete_media_of(reference_type: str, reference_id: Reference) -> int:
+    """Delete all media of one document, as when the document is deleted.
+
+    Delete the document first: of a process that is killed in between, media without an owner is left, which
+    ``flask dualmedia check --repair`` takes away.
+
+    :return: How many records were deleted.
+    """
+    return lifecycle.delete_of_owner(get_state(), reference_type, str(reference_id))
+
+
+def get_media(kind: Kind[M], media_id: uuid.UUID | str) -> M:
+    """One record.
+
+    :raises MediaNotFound: There is no such record.
+    """
+    record = get_state().repository.get(kind_of(kind), _parse_id(kind, media_id))
+    if record is None:
+        raise MediaNotFound(kind_of(kind).kind, media_id)
+    return record
+
+
+def update_media(kind: Kind[M], media_id: uuid.UUID | str, **changes: t.Any) -> M:
+    """Change fields of a record, such as ``position`` or ``title``. Its owner and its bytes stay what they are.
+
+    :return: The record after the change.
+    :raises MediaNotFound: There is no such record.
+    :raises MediaConflict: It would be a second main image of its product.
+    :raises InvalidMedia: A field is not one to change, or its value is out of range.
+    """
+    checked = schemas.check_fields(schemas.edit_schema_of(kind_of(kind)), changes)
+    return lifecycle.edit(get_state(), get_media(kind, media_id), checked)
+
+
+def open_media(record: Media, start: int = 0, stop: int | None = None) -> t.Iterator[bytes]:
+    """The bytes of a record, in pieces; nothing is held open between two of them.
+
+    :param start: First byte of the range ``[start, stop)``.
+    :param stop: Behind its last byte. Default: the end.
+    :raises BytesNotFound: They are not all there.
+    :raises ValueError: It is external media, whose bytes are elsewhere, or the range is not within the file.
+    """
+    if record.storage_key is None or record.file_size is None:
+        raise ValueError(f"{record!r} is external media: its bytes are at {record.external_url}")
+    stop = record.file_size if stop is None else stop
+    if not 0 <= start <= stop <= record.file_size:
+        raise ValueError(f"[{start}, {stop}) is not within the {record.file_size} bytes of {record!r}")
+    return get_state().storages[record.storage_type].open(record.storage_key, start, stop)
+
+
+def attach_media(
+    documents: t.Iterable[t.MutableMapping[str, t.Any]],
+    *,
+    reference_type: str | None = None,
+    **fields: type[Media],
+) -> list[t.MutableMapping[str, t.Any]]:
+    """Load the media of a page of documents in one query.
+
+    ``attach_media(products, images=ProductImage)`` gives each product its list ``product["images"]``;
+    ``attach_media(courses, videos=CourseVideo, resources=CourseResource)`` is one SQL statement too. In Mongo-only
+    mode it is one query per kind.
+
+    :param documents: MongoDB documents with an ``_id``.
+    :param reference_type: What the documents are, needed for :class:`MediaStorage`.
+    :param fields: Name of the field to set, and the kind of media to set it to.
+    :return: The documents, changed in place.
+    """
+    documents = list(documents)
+    if MediaStorage in fields.values() and reference_type is None:
+        raise TypeError("attach_media() needs reference_type for MediaStorage")
+    lists: dict[tuple[type[Media], str], Records[Media]] = {}
+    for document in documents:
+        for name, kind in fields.items():
+            document[name] = lists.setdefault((kind, str(document["_id"])), Records())
+    if lists:
+        ids = list(dict.fromkeys(owner_id for _, owner_id in lists))
+        found = get_state().repository.of_owners(list(dict.fromkeys(fields.values())), reference_type, ids)
+        for record in found:
+            lists[type(record), record.owner_id].append(record)
+        if found.partial:
+            for records in lists.values():
+                records.partial = True
+    return documents
+
+
+def kind_of(kind: Kind[M]) -> type[M]:
+    """The record class of a kind given by class or by name."""
+    if not isinstance(kind, str):
+        return kind
+    try:
+        return t.cast("type[M]", KINDS[kind])
+    except KeyError:
+        raise ValueError(f"{kind!r} is no kind of media: {', '.join(KINDS)}") from None
+
+
+def _save(
+    kind: type[M], owner_id: Reference, source: Source, fields: dict[str, t.Any], common: t.Mapping[str, t.Any]
+) -> M:
+    state = get_state()
+    values = {kind.owner_field: str(owner_id)} | fields | dict(common)
+    uploaded_by = _optional_id(values.pop("uploaded_by", None))
+    if isinstance(source, str):
+        values[kind.url_field] = source
+        checked, upload = schemas.check_fields(schemas.schema_of(kind), values), None
+    else:
+        declared = values.pop("mime_type", None)
+        values.pop("file_size", None)
+        checked = schemas.check_fields(schemas.upload_schema_of(kind), values)
+        upload = _upload(state, kind, source, checked.pop("filename", None), declared)
+    return lifecycle.create(state, kind, checked, upload, uploaded_by=uploaded_by)
+
+
+def _upload(state: State, kind: type[Media], source: t.Any, filename: str | None, declared: str | None) -> Upload:
+    if isinstance(source, bytes | bytearray | memoryview):
+        source = io.BytesIO(source)
+    if not hasattr(source, "read"):
+        raise TypeError(f"the source of media is a binary stream, bytes or a URL, not {type(source).__name__}")
+    return Upload(
+        source,
+        # An uploaded file of Flask knows these two; a file of the system has a path as its name.
+        filename=filename or getattr(source, "filename", None) or _name(source),
+        mime_type=declared or getattr(source, "mimetype", None),
+        max_size=state.settings.max_size,
+        accepts=kind.accepts,
+        sniffer=state.settings.sniffer,
+    )
+
+
+def _name(source: t.Any) -> str | None:
+    name = getattr(source, "name", None)
+    return name if isinstance(name, str) else None
+
+
+def _of(kind: type[M], **where: t.Any) -> Records[M]:
+    filters = {name: str(value) for name, value in where.items() if value is not None}
+    return get_state().repository.list(Listing(kind, filters, sort=kind.order))
+
+
+def _optional_id(reference_id: Reference | None) -> str | None:
+    return None if reference_id is None else str(reference_id)
+
+
+def _parse_id(kind: Kind[t.Any], media_id: uuid.UUID | str) -> uuid.UUID:
+    if isinstance(media_id, uuid.UUID):
+        return media_id
+    try:
+        return uuid.UUID(media_id)
+    except ValueError:
+        raise MediaNotFound(kind_of(kind).kind, media_id) from None

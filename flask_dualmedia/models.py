@@ -1,0 +1,284 @@
+"""The four media records, and the rows that hold their bytes.
+
+The classes are SQLAlchemy models of our own ``Base``. In Mongo-only mode the same classes are used, filled from
+documents with the same field names, so a host never sees which database a record came from.
+"""
+
+from __future__ import annotations
+
+import typing as t
+import uuid
+from datetime import UTC, datetime
+
+import sqlalchemy as sa
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from uuid_utils.compat import uuid7
+
+PENDING, AVAILABLE, DELETING = "pending", "available", "deleting"
+
+STORAGE_TYPES = ("database", "local", "s3", "google_drive", "cloud", "external")
+VIDEO_TYPES = ("intro", "lesson", "module")
+PROCESSING_STATUSES = ("pending", "processing", "ready", "failed")
+RESOURCE_TYPES = ("pdf", "document", "image", "archive", "code")
+MEDIA_TYPES = ("image", "video", "document", "audio")
+
+# Written into queries as SQL text, not as a parameter: the planner must see it to use the partial indexes.
+IS_AVAILABLE = "state = 'available'"
+IS_UNFINISHED = "state <> 'available'"
+
+
+def new_id() -> uuid.UUID:
+    """A UUIDv7 (RFC 9562): ordered by the time it was made, so that the primary key serves lists by age."""
+    return uuid7()
+
+
+def now() -> datetime:
+    """The time, aware, in UTC, to the millisecond: BSON keeps no more, and records are equal in every database."""
+    time = datetime.now(UTC)
+    return time.replace(microsecond=time.microsecond // 1000 * 1000)
+
+
+def _one_of(field: str, values: tuple[str, ...]) -> sa.CheckConstraint:
+    listed = ", ".join(f"'{value}'" for value in values)
+    return sa.CheckConstraint(f"{field} IN ({listed})", name=field)
+
+
+def _not_negative(*fields: str) -> list[sa.CheckConstraint]:
+    return [sa.CheckConstraint(f"{field} >= 0", name=field) for field in fields]
+
+
+def _unfinished_index(table: str) -> sa.Index:
+    """Serves the sweep: few rows are ever in it."""
+    where = sa.text(IS_UNFINISHED)
+    return sa.Index(f"ix_{table}_unfinished", "updated_at", postgresql_where=where, sqlite_where=where)
+
+
+class Base(DeclarativeBase):
+    """Base of our models alone, so that they can be read without, and copied into, the host's metadata."""
+
+    metadata = sa.MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+
+
+class Media(Base):
+    """What all kinds of media record share."""
+
+    __abstract__ = True
+
+    kind: t.ClassVar[str]
+    """Name of the kind in URLs."""
+    reference_type: t.ClassVar[t.Any]
+    """What the owner is: fixed per kind, but a column of its own in :class:`MediaStorage`."""
+    owner_field: t.ClassVar[str]
+    url_field: t.ClassVar[str]
+    order: t.ClassVar[str] = "id"
+    """Field that orders the media of one owner."""
+    accepts: t.ClassVar[str | None] = None
+    """Top-level MIME type that the bytes must be of, or ``None`` for any."""
+
+    id: Mapped[uuid.UUID] = mapped_column(sa.Uuid, primary_key=True)
+    state: Mapped[str] = mapped_column(sa.String(16))
+    storage_type: Mapped[str] = mapped_column(sa.String(16))
+    storage_key: Mapped[str | None] = mapped_column(sa.String(255))
+    filename: Mapped[str | None] = mapped_column(sa.String(255))
+    mime_type: Mapped[str | None] = mapped_column(sa.String(255))
+    file_size: Mapped[int | None] = mapped_column(sa.BigInteger)
+    checksum: Mapped[str | None] = mapped_column(sa.String(64))
+    uploaded_by: Mapped[str | None] = mapped_column(sa.String(255))
+    is_public: Mapped[bool] = mapped_column(sa.Boolean)
+    access_count: Mapped[int] = mapped_column(sa.BigInteger)
+    last_accessed_at: Mapped[datetime | None] = mapped_column(sa.DateTime(timezone=True))
+    created_at: Mapped[datetime] = mapped_column(sa.DateTime(timezone=True))
+    updated_at: Mapped[datetime] = mapped_column(sa.DateTime(timezone=True))
+
+    @classmethod
+    def new(cls, **fields: t.Any) -> t.Self:
+        """A record with an id, ``pending`` until its bytes are safe; fields not given are empty."""
+        time = now()
+        values: dict[str, t.Any] = dict.fromkeys(cls.field_names())
+        values |= {"id": new_id(), "state": PENDING, "is_public": False, "access_count": 0}
+        values |= {"created_at": time, "updated_at": time} | fields
+        return cls.from_values(values)
+
+    @classmethod
+    def from_values(cls, values: t.Mapping[str, t.Any]) -> t.Self:
+        """A record holding ``values`` as a database gave them.
+
+        It skips the instrumented constructor, which takes ten times as long for a record of this width.
+        """
+        record = sa.inspect(cls).class_manager.new_instance()
+        vars(record).update(values)
+        return record
+
+    @classmethod
+    def field_names(cls) -> tuple[str, ...]:
+        return tuple(cls.__table__.columns.keys())
+
+    def values(self) -> dict[str, t.Any]:
+        """Every field by its name."""
+        held = vars(self)
+        return {name: held[name] for name in self.field_names()}
+
+    @property
+    def owner_id(self) -> str:
+        """``_id`` of the owner, as a string."""
+        return getattr(self, self.owner_field)
+
+    @property
+    def external_url(self) -> str | None:
+        """The URL of external media, ``None`` where we keep the bytes."""
+        return getattr(self, self.url_field)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.id} of {self.reference_type} {self.owner_id}>"
+
+
+class ProductImage(Media):
+    """A picture of a product. At most one per product is its main image."""
+
+    __tablename__ = "product_images"
+    kind = "product-images"
+    reference_type = "product"
+    owner_field = "mongo_product_id"
+    url_field = "image_url"
+    order = "position"
+    accepts = "image"
+
+    mongo_product_id: Mapped[str] = mapped_column(sa.String(255))
+    image_url: Mapped[str | None] = mapped_column(sa.Text)
+    alt_text: Mapped[str | None] = mapped_column(sa.Text)
+    is_main_image: Mapped[bool] = mapped_column(sa.Boolean)
+    position: Mapped[int] = mapped_column(sa.Integer)
+    width: Mapped[int | None] = mapped_column(sa.Integer)
+    height: Mapped[int | None] = mapped_column(sa.Integer)
+
+    __table_args__ = (
+        sa.Index("ix_product_images_owner", "mongo_product_id", "position", "id"),
+        sa.Index(
+            "uq_product_images_main",
+            "mongo_product_id",
+            unique=True,
+            postgresql_where=sa.text(f"is_main_image AND {IS_AVAILABLE}"),
+            sqlite_where=sa.text(f"is_main_image AND {IS_AVAILABLE}"),
+        ),
+        sa.Index("ix_product_images_uploader", "uploaded_by", "id"),
+        sa.Index("ix_product_images_accessed", "access_count", "id"),
+        _unfinished_index("product_images"),
+        _one_of("state", (PENDING, AVAILABLE, DELETING)),
+        _one_of("storage_type", STORAGE_TYPES),
+        *_not_negative("file_size", "access_count", "position", "width", "height"),
+    )
+
+
+class CourseVideo(Media):
+    """A video of a course, of one of its lessons or modules."""
+
+    __tablename__ = "course_videos"
+    kind = "course-videos"
+    reference_type = "course"
+    owner_field = "mongo_course_id"
+    url_field = "video_url"
+    order = "position"
+    accepts = "video"
+
+    mongo_course_id: Mapped[str] = mapped_column(sa.String(255))
+    mongo_lesson_id: Mapped[str | None] = mapped_column(sa.String(255))
+    video_type: Mapped[str] = mapped_column(sa.String(16))
+    video_url: Mapped[str | None] = mapped_column(sa.Text)
+    title: Mapped[str | None] = mapped_column(sa.String(255))
+    position: Mapped[int] = mapped_column(sa.Integer)
+    duration: Mapped[float | None] = mapped_column(sa.Double)
+    width: Mapped[int | None] = mapped_column(sa.Integer)
+    height: Mapped[int | None] = mapped_column(sa.Integer)
+    processing_status: Mapped[str] = mapped_column(sa.String(16))
+
+    __table_args__ = (
+        sa.Index("ix_course_videos_owner", "mongo_course_id", "position", "id"),
+        sa.Index("ix_course_videos_lesson", "mongo_lesson_id", "position", "id"),
+        sa.Index("ix_course_videos_uploader", "uploaded_by", "id"),
+        _unfinished_index("course_videos"),
+        _one_of("state", (PENDING, AVAILABLE, DELETING)),
+        _one_of("storage_type", STORAGE_TYPES),
+        _one_of("video_type", VIDEO_TYPES),
+        _one_of("processing_status", PROCESSING_STATUSES),
+        *_not_negative("file_size", "access_count", "position", "duration", "width", "height"),
+    )
+
+
+class CourseResource(Media):
+    """A file to download with a course or one of its lessons."""
+
+    __tablename__ = "course_resources"
+    kind = "course-resources"
+    reference_type = "course"
+    owner_field = "mongo_course_id"
+    url_field = "resource_url"
+
+    mongo_course_id: Mapped[str] = mapped_column(sa.String(255))
+    mongo_lesson_id: Mapped[str | None] = mapped_column(sa.String(255))
+    resource_name: Mapped[str | None] = mapped_column(sa.String(255))
+    resource_url: Mapped[str | None] = mapped_column(sa.Text)
+    resource_type: Mapped[str] = mapped_column(sa.String(16))
+
+    __table_args__ = (
+        sa.Index("ix_course_resources_owner", "mongo_course_id", "id"),
+        sa.Index("ix_course_resources_lesson", "mongo_lesson_id", "id"),
+        sa.Index("ix_course_resources_uploader", "uploaded_by", "id"),
+        _unfinished_index("course_resources"),
+        _one_of("state", (PENDING, AVAILABLE, DELETING)),
+        _one_of("storage_type", STORAGE_TYPES),
+        _one_of("resource_type", RESOURCE_TYPES),
+        *_not_negative("file_size", "access_count"),
+    )
+
+
+class MediaStorage(Media):
+    """Any other file of any document: avatars, invoices, page banners."""
+
+    __tablename__ = "media_storage"
+    kind = "files"
+    owner_field = "reference_id"
+    url_field = "url"
+
+    reference_type: Mapped[str] = mapped_column(sa.String(64))  # type: ignore[assignment]
+    reference_id: Mapped[str] = mapped_column(sa.String(255))
+    media_type: Mapped[str] = mapped_column(sa.String(16))
+    url: Mapped[str | None] = mapped_column(sa.Text)
+    title: Mapped[str | None] = mapped_column(sa.String(255))
+
+    __table_args__ = (
+        sa.Index("ix_media_storage_owner", "reference_type", "reference_id", "id"),
+        sa.Index("ix_media_storage_type", "media_type", "id"),
+        sa.Index("ix_media_storage_uploader", "uploaded_by", "id"),
+        sa.Index("ix_media_storage_accessed", "access_count", "id"),
+        _unfinished_index("media_storage"),
+        _one_of("state", (PENDING, AVAILABLE, DELETING)),
+        _one_of("storage_type", STORAGE_TYPES),
+        _one_of("media_type", MEDIA_TYPES),
+        *_not_negative("file_size", "access_count"),
+    )
+
+
+class MediaChunk(Base):
+    """Up to 256 KiB of the bytes of one file, in the storage called ``database``."""
+
+    __tablename__ = "media_chunks"
+
+    storage_key: Mapped[str] = mapped_column(sa.String(255), primary_key=True)
+    seq: Mapped[int] = mapped_column(sa.Integer, primary_key=True, autoincrement=False)
+    data: Mapped[bytes] = mapped_column(sa.LargeBinary)
+
+
+KINDS: dict[str, type[Media]] = {
+    model.kind: model for model in (ProductImage, CourseVideo, CourseResource, MediaStorage)
+}
+"""The four record classes by their name in URLs."""
+
+# Records are made past the constructor, which would do this at its first call. Ours alone: the host may not have
+# defined all of its models yet.
+Base.registry.configure()

@@ -1,0 +1,124 @@
+"""What every repository of media records does."""
+
+from __future__ import annotations
+
+import typing as t
+import uuid
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from ..models import Media
+
+M = t.TypeVar("M", bound=Media)
+
+Values = t.Mapping[str, t.Any]
+
+Position = tuple[t.Any, uuid.UUID]
+"""A place in a sorted list: the value sorted by, and the id that breaks ties."""
+
+
+class Records(list[M]):
+    """A list of records that may lack some."""
+
+    partial: bool = False
+    """Whether SQL did not answer: only what the journal holds is listed."""
+
+    @classmethod
+    def of(cls, records: t.Iterable[M], *, partial: bool = False) -> Records[M]:
+        made = cls(records)
+        made.partial = partial
+        return made
+
+
+EVERYTHING: t.Final = object()
+"""For :attr:`Listing.visible_to`: no record is hidden."""
+
+
+@dataclass(frozen=True)
+class Listing(t.Generic[M]):
+    """Which records to list, and in which order."""
+
+    kind: type[M]
+    where: Values = field(default_factory=dict)
+    """Fields and the values they must have."""
+    visible_to: t.Any = EVERYTHING
+    """Identity whose own and whose public records are listed."""
+    sort: str = "id"
+    """``id`` (by age), ``position`` or ``access_count``; ties are broken by id."""
+    descending: bool = False
+    after: Position | None = None
+    """Start behind this place: a page costs the same however deep it is."""
+    limit: int | None = None
+
+
+class Repository(t.Protocol):
+    """Keeps media records. Bytes are no business of it.
+
+    All methods raise :class:`~flask_dualmedia.errors.DatabaseUnavailable` when the database does not answer; no
+    method reports that as a record not found. Readers see ``available`` records unless they say otherwise.
+    """
+
+    def version(self) -> str:
+        """Ask the server for its version, as proof that it answers."""
+        ...
+
+    def add(self, record: Media) -> None:
+        """Keep a new record.
+
+        :raises MediaConflict: Its id is taken, or it would be a second main image.
+        """
+        ...
+
+    def get(self, kind: type[M], media_id: uuid.UUID) -> M | None:
+        """The available record with this id."""
+        ...
+
+    def list(self, listing: Listing[M]) -> Records[M]:
+        """Available records, sorted and cut as the listing says."""
+        ...
+
+    def of_owners(
+        self, kinds: t.Sequence[type[Media]], reference_type: str | None, ids: t.Sequence[str]
+    ) -> Records[Media]:
+        """All available records of these kinds that belong to any of the owners, in one query where the database
+        can. Those of one owner and kind come in the order of the kind.
+
+        :param reference_type: Type of the owners, needed where a kind does not fix it.
+        """
+        ...
+
+    def update(self, kind: type[M], media_id: uuid.UUID, changes: Values, *, where: Values) -> M | None:
+        """Change a record in one step, if it still has the values of ``where``, which names at least the state.
+
+        :return: The record after the change; ``None`` if there is none with these values.
+        :raises MediaConflict: It would be a second main image.
+        """
+        ...
+
+    def remove(self, kind: type[Media], media_id: uuid.UUID) -> None:
+        """Forget a record in any state. A missing one is a no-op."""
+        ...
+
+    def count_access(self, kind: type[Media], media_id: uuid.UUID, at: datetime) -> bool:
+        """Add one to the access count of an available record; false if there is none."""
+        ...
+
+    def find(self, kind: type[M], media_id: uuid.UUID) -> M | None:
+        """The record with this id in any state."""
+        ...
+
+    def keys_of(self, kind: type[Media], ids: t.Sequence[uuid.UUID]) -> t.List[str | None]:  # noqa: UP006
+        """The storage keys of the records with these ids, in any state."""
+        ...
+
+    def scan(self, kind: type[M], after: uuid.UUID | None, limit: int) -> t.List[M]:  # noqa: UP006 - `list` is a method
+        """Records in any state, sorted by id, from behind ``after``."""
+        ...
+
+    def unfinished(self, kind: type[M], before: datetime, limit: int) -> t.List[M]:  # noqa: UP006 - `list` is a method
+        """Records not available and last changed before a time, oldest first."""
+        ...
+
+    def count(self, kind: type[Media]) -> int:
+        """How many records there are, in any state."""
+        ...

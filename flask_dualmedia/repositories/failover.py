@@ -1,0 +1,166 @@
+"""SQL while it answers, the journal in MongoDB while it does not."""
+
+from __future__ import annotations
+
+import typing as t
+import uuid
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from itertools import islice
+
+from ..errors import DatabaseUnavailable
+from ..models import Media
+from ..outage import Circuit
+from .base import Listing, M, Records, Values
+from .mongo import JournalRepository
+from .sql import SQLRepository
+
+T = t.TypeVar("T")
+
+
+class FailoverRepository:
+    """Keeps records in SQL; those that come while SQL is down in a journal, from which they are drained.
+
+    A record is looked for in SQL, then in the journal, then in SQL once more: it may have been moved in between. Two
+    answers are never given: "not found" while SQL, which may have the record, does not answer; and success for a
+    change of a record that is just being moved.
+
+    :param journals: Whether new records are accepted while SQL is down.
+    """
+
+    def __init__(self, sql: SQLRepository, journal: JournalRepository, circuit: Circuit, *, journals: bool) -> None:
+        self._sql, self._journal, self._circuit, self._journals = sql, journal, circuit, journals
+
+    def version(self) -> str:
+        return self._circuit.guard(self._sql.version)
+
+    def add(self, record: Media) -> None:
+        try:
+            self._circuit.guard(lambda: self._sql.add(record))
+        except DatabaseUnavailable:
+            if not self._journals:
+                raise
+            self._circuit.journal_expected = True
+            self._journal.add(record)
+
+    def get(self, kind: type[M], media_id: uuid.UUID) -> M | None:
+        return self._look_up(lambda r: r.get(kind, media_id), kind, media_id)
+
+    def find(self, kind: type[M], media_id: uuid.UUID) -> M | None:
+        return self._look_up(lambda r: r.find(kind, media_id), kind, media_id)
+
+    def list(self, listing: Listing[M]) -> Records[M]:
+        def key(record: M) -> t.Any:
+            return getattr(record, listing.sort), record.id
+
+        found = self._both(lambda r: r.list(listing))
+        if isinstance(found, Records):
+            return found
+        merged = sorted(found.values(), key=key, reverse=listing.descending)
+        return Records(islice(merged, listing.limit))
+
+    def of_owners(
+        self, kinds: t.Sequence[type[Media]], reference_type: str | None, ids: t.Sequence[str]
+    ) -> Records[Media]:
+        found = self._both(lambda r: r.of_owners(kinds, reference_type, ids))
+        if isinstance(found, Records):
+            return found
+        return Records(sorted(found.values(), key=lambda r: (kinds.index(type(r)), getattr(r, r.order), r.id)))
+
+    def update(self, kind: type[M], media_id: uuid.UUID, changes: Values, *, where: Values) -> M | None:
+        def change(repository: SQLRepository | JournalRepository) -> M | None:
+            return repository.update(kind, media_id, changes, where=where)
+
+        return self._change(change, kind, media_id)
+
+    def count_access(self, kind: type[Media], media_id: uuid.UUID, at: datetime) -> bool:
+        def count(repository: SQLRepository | JournalRepository) -> bool | None:
+            return repository.count_access(kind, media_id, at) or None
+
+        return bool(self._change(count, kind, media_id))
+
+    def remove(self, kind: type[Media], media_id: uuid.UUID) -> None:
+        # The journal's copy first, or it would be drained into SQL again.
+        self._journal.remove(kind, media_id)
+        self._circuit.guard(lambda: self._sql.remove(kind, media_id))
+
+    def keys_of(self, kind: type[Media], ids: t.Sequence[uuid.UUID]) -> t.List[str | None]:  # noqa: UP006
+        return [*self._journal.keys_of(kind, ids), *self._circuit.guard(lambda: self._sql.keys_of(kind, ids))]
+
+    def scan(self, kind: type[M], after: uuid.UUID | None, limit: int) -> t.List[M]:  # noqa: UP006 - `list` is a method
+        found = {record.id: record for record in self._journal.scan(kind, after, limit)}
+        found |= {record.id: record for record in self._circuit.guard(lambda: self._sql.scan(kind, after, limit))}
+        return sorted(found.values(), key=lambda record: record.id)[:limit]
+
+    def unfinished(self, kind: type[M], before: datetime, limit: int) -> t.List[M]:  # noqa: UP006 - `list` is a method
+        return [
+            *self._journal.unfinished(kind, before, limit),
+            *self._circuit.guard(lambda: self._sql.unfinished(kind, before, limit)),
+        ]
+
+    def count(self, kind: type[Media]) -> int:
+        return self._journal.count(kind) + self._circuit.guard(lambda: self._sql.count(kind))
+
+    def _look_up(
+        self, read: Callable[[SQLRepository | JournalRepository], M | None], kind: type[M], media_id: uuid.UUID
+    ) -> M | None:
+        try:
+            found = self._circuit.guard(lambda: read(self._sql))
+        except DatabaseUnavailable:
+            found = read(self._journal)
+            # One that is just being moved may be in SQL already, and changed since.
+            if found is None or self._journal.is_claimed(found):
+                raise
+            return found
+        if found is not None:
+            return found
+        found = read(self._journal)
+        if found is None:
+            return self._circuit.guard(lambda: read(self._sql))
+        # A copy that the drain has not taken away yet says nothing once SQL has the record, in whatever state.
+        if self._journal.is_claimed(found) and self._circuit.guard(lambda: self._sql.find(kind, media_id)) is not None:
+            return self._circuit.guard(lambda: read(self._sql))
+        return found
+
+    def _both(self, read: Callable[[SQLRepository | JournalRepository], Records[M]]) -> Records[M] | dict[uuid.UUID, M]:
+        """What SQL has, where it has all; what both have by id; or what the journal alone has."""
+        # The journal first: a record that is moved in between is then found twice, not never.
+        journaled = read(self._journal) if self._circuit.journal_expected or self._circuit.is_open else Records[M]()
+        try:
+            held = self._circuit.guard(lambda: read(self._sql))
+        except DatabaseUnavailable:
+            waiting = (record for record in read(self._journal) if not self._journal.is_claimed(record))
+            return Records.of(waiting, partial=True)
+        if not journaled:
+            return held
+        return {record.id: record for record in [*self._still_waiting(journaled), *held]}
+
+    def _still_waiting(self, journaled: Records[M]) -> Iterator[M]:
+        for record in journaled:
+            moved = self._journal.is_claimed(record) and self._circuit.guard(
+                lambda record=record: self._sql.find(type(record), record.id)
+            )
+            if not moved:
+                yield record
+
+    def _change(
+        self, change: Callable[[SQLRepository | JournalRepository], T | None], kind: type[Media], media_id: uuid.UUID
+    ) -> T | None:
+        try:
+            done = self._circuit.guard(lambda: change(self._sql))
+        except DatabaseUnavailable:
+            done = change(self._journal)
+            if done is None:
+                raise
+            return done
+        if done is not None:
+            return done
+        done = change(self._journal)
+        if done is not None:
+            return done
+        waiting = self._journal.find(kind, media_id)
+        if waiting is None:
+            return self._circuit.guard(lambda: change(self._sql))
+        if self._journal.is_claimed(waiting) and self._circuit.guard(lambda: self._sql.find(kind, media_id)) is None:
+            raise DatabaseUnavailable("the journal, which is being drained,", retry_after=1)
+        return None

@@ -1,0 +1,218 @@
+"""Media records in MongoDB collections, with the names and fields of the SQL tables."""
+
+from __future__ import annotations
+
+import typing as t
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+
+from pymongo import ASCENDING, DESCENDING, IndexModel, ReturnDocument, errors
+from pymongo.collection import Collection
+from pymongo.database import Database
+from pymongo.write_concern import WriteConcern
+
+from ..errors import DatabaseUnavailable, MediaConflict, SecondMainImage
+from ..models import AVAILABLE, DELETING, KINDS, PENDING, Media
+from .base import EVERYTHING, Listing, M, Records, Values
+
+Document = dict[str, t.Any]
+
+_MAIN_INDEX = "uq_product_images_main"
+
+
+@contextmanager
+def translate_errors() -> Iterator[None]:
+    """Let no driver's error out: an outage is :class:`DatabaseUnavailable`, a taken key a conflict."""
+    try:
+        yield
+    except errors.DuplicateKeyError as error:
+        if _MAIN_INDEX in str(error):
+            raise SecondMainImage from error
+        raise MediaConflict("the change contradicts another record") from error
+    except errors.BulkWriteError as error:  # of chunks: a write that was sent again although it had been made
+        raise MediaConflict("these bytes were written already") from error
+    except errors.ConnectionFailure as error:
+        raise DatabaseUnavailable("MongoDB") from error
+
+
+class MongoRepository:
+    """Media records in four collections of one MongoDB database."""
+
+    prefix = ""
+    """Stands before the names of the collections."""
+    _unclaimed: t.ClassVar[Document] = {}
+    """What must be true of a record besides, that it may be changed."""
+
+    def __init__(self, database: Database[Document]) -> None:
+        # What we acknowledge has reached the disks of a majority, and with it all that was written before: the bytes.
+        self._database = database.with_options(write_concern=WriteConcern("majority", j=True))
+        self._indexed = False
+
+    def version(self) -> str:
+        with translate_errors():
+            return str(self._database.command("buildInfo")["version"])
+
+    def ensure_indexes(self) -> None:
+        """Create the indexes that are missing, with the names and columns of those in SQL."""
+        with translate_errors():
+            for kind in KINDS.values():
+                self._collection(kind).create_indexes(list(_indexes(kind)))
+        self._indexed = True
+
+    def add(self, record: Media) -> None:
+        if not self._indexed:  # MongoDB was down at start-up; uniqueness must not depend on that
+            self.ensure_indexes()
+        with translate_errors():
+            self._collection(type(record)).insert_one(_document(record.values()))
+
+    def get(self, kind: type[M], media_id: uuid.UUID) -> M | None:
+        with translate_errors():
+            document = self._collection(kind).find_one({"_id": media_id, "state": AVAILABLE})
+        return _record(kind, document)
+
+    def find(self, kind: type[M], media_id: uuid.UUID) -> M | None:
+        with translate_errors():
+            document = self._collection(kind).find_one({"_id": media_id})
+        return _record(kind, document)
+
+    def keys_of(self, kind: type[Media], ids: t.Sequence[uuid.UUID]) -> t.List[str | None]:  # noqa: UP006
+        with translate_errors():
+            found = self._collection(kind).find({"_id": {"$in": [*ids]}}, {"storage_key": 1})
+            return [document["storage_key"] for document in found]
+
+    def scan(self, kind: type[M], after: uuid.UUID | None, limit: int) -> t.List[M]:  # noqa: UP006 - `list` is a method
+        where = {} if after is None else {"_id": {"$gt": after}}
+        with translate_errors():
+            found = self._collection(kind).find(where).sort("_id", ASCENDING).limit(limit)
+            return [_some_record(kind, document) for document in found]
+
+    def list(self, listing: Listing[M]) -> Records[M]:
+        where: list[Document] = [{"state": AVAILABLE, **listing.where}]
+        if listing.visible_to is not EVERYTHING:
+            where.append({"$or": [{"is_public": True}, {"uploaded_by": listing.visible_to}]})
+        direction = DESCENDING if listing.descending else ASCENDING
+        sort = [("_id", direction)]
+        beyond = "$lt" if listing.descending else "$gt"
+        if listing.sort != "id":
+            sort.insert(0, (listing.sort, direction))
+        if listing.after is not None:
+            value, last_id = listing.after
+            behind: Document = {"_id": {beyond: last_id}}
+            if listing.sort != "id":
+                behind = {"$or": [{listing.sort: {beyond: value}}, {listing.sort: value} | behind]}
+            where.append(behind)
+        with translate_errors():
+            found = self._collection(listing.kind).find({"$and": where}).sort(sort).limit(listing.limit or 0)
+            return Records(_some_record(listing.kind, document) for document in found)
+
+    def of_owners(
+        self, kinds: t.Sequence[type[Media]], reference_type: str | None, ids: t.Sequence[str]
+    ) -> Records[Media]:
+        records: Records[Media] = Records()
+        for kind in kinds:
+            where: Document = {kind.owner_field: {"$in": [*ids]}, "state": AVAILABLE}
+            if "reference_type" in kind.field_names():
+                where["reference_type"] = reference_type
+            sort = [(name, ASCENDING) for name in dict.fromkeys((_key(kind.order), "_id"))]
+            with translate_errors():
+                records += [_some_record(kind, found) for found in self._collection(kind).find(where).sort(sort)]
+        return records
+
+    def update(self, kind: type[M], media_id: uuid.UUID, changes: Values, *, where: Values) -> M | None:
+        with translate_errors():
+            document = self._collection(kind).find_one_and_update(
+                {"_id": media_id, **self._unclaimed, **where},
+                {"$set": dict(changes)},
+                return_document=ReturnDocument.AFTER,
+            )
+        return _record(kind, document)
+
+    def remove(self, kind: type[Media], media_id: uuid.UUID) -> None:
+        with translate_errors():
+            self._collection(kind).delete_one({"_id": media_id})
+
+    def count_access(self, kind: type[Media], media_id: uuid.UUID, at: datetime) -> bool:
+        change = {"$inc": {"access_count": 1}, "$set": {"last_accessed_at": at}}
+        with translate_errors():
+            where = {"_id": media_id, "state": AVAILABLE, **self._unclaimed}
+            return bool(self._collection(kind).update_one(where, change).matched_count)
+
+    def unfinished(self, kind: type[M], before: datetime, limit: int) -> t.List[M]:  # noqa: UP006 - `list` is a method
+        where = {"state": {"$in": [PENDING, DELETING]}, "updated_at": {"$lt": before}}
+        with translate_errors():
+            found = self._collection(kind).find(where).sort("updated_at", ASCENDING).limit(limit)
+            return [_some_record(kind, document) for document in found]
+
+    def count(self, kind: type[Media]) -> int:
+        with translate_errors():
+            return self._collection(kind).count_documents({})
+
+    def _collection(self, kind: type[Media]) -> Collection[Document]:
+        return self._database[self.prefix + kind.__tablename__]
+
+
+class JournalRepository(MongoRepository):
+    """Records waiting to be moved into SQL.
+
+    A record is claimed before it is moved: it stays readable, but is not changed any more, so that no change is made
+    to a copy that is already left behind. Who finds it claimed tries again in a moment.
+    """
+
+    prefix = "journal_"
+    _unclaimed: t.ClassVar[Document] = {"claimed": {"$exists": False}}
+
+    def claim(self, kind: type[M], media_id: uuid.UUID) -> M | None:
+        """Claim an available record; ``None`` if there is none any more."""
+        with translate_errors():
+            document = self._collection(kind).find_one_and_update(
+                {"_id": media_id, "state": AVAILABLE}, {"$set": {"claimed": True}}, return_document=ReturnDocument.AFTER
+            )
+        return _record(kind, document)
+
+    def is_claimed(self, record: Media) -> bool:
+        """Whether a record that was just read was claimed."""
+        return "claimed" in vars(record)
+
+    def is_empty(self) -> bool:
+        """Whether the drain has nothing to do: no record waits to be moved, and no deletion to be finished."""
+        begun = {"state": {"$ne": PENDING}}  # uploads in progress, or abandoned for the sweep, are none of its business
+        with translate_errors():
+            return all(self._collection(kind).find_one(begun, {"_id": 1}) is None for kind in KINDS.values())
+
+    def waiting(self) -> int:
+        """How many records wait to be moved."""
+        with translate_errors():
+            return sum(self._collection(kind).count_documents({"state": AVAILABLE}) for kind in KINDS.values())
+
+
+def _key(field: str) -> str:
+    return "_id" if field == "id" else field
+
+
+def _document(values: Values) -> Document:
+    return {_key(name): value for name, value in values.items()}
+
+
+def _some_record(kind: type[M], document: Document) -> M:
+    document["id"] = document.pop("_id")
+    return kind.from_values(document)
+
+
+def _record(kind: type[M], document: Document | None) -> M | None:
+    return None if document is None else _some_record(kind, document)
+
+
+def _indexes(kind: type[Media]) -> Iterator[IndexModel]:
+    """The indexes of the SQL table, as MongoDB has them: a partial filter knows no ``<>``, so unfinished records are
+    found through the state."""
+    for index in sorted(kind.__table__.indexes, key=lambda index: str(index.name)):  # type: ignore[attr-defined]
+        name, keys = str(index.name), [(_key(column.name), ASCENDING) for column in index.columns]
+        if name == _MAIN_INDEX:
+            only_main = {"is_main_image": True, "state": AVAILABLE}
+            yield IndexModel(keys, name=name, unique=True, partialFilterExpression=only_main)
+        elif name.endswith("_unfinished"):
+            yield IndexModel([("state", ASCENDING), *keys], name=name)
+        else:
+            yield IndexModel(keys, name=name)

@@ -1,0 +1,230 @@
+"""Media records in SQL tables."""
+
+from __future__ import annotations
+
+import typing as t
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+
+import sqlalchemy as sa
+from sqlalchemy import exc
+
+from ..deadlines import deadline
+from ..errors import DatabaseUnavailable, MediaConflict, SecondMainImage
+from ..models import IS_AVAILABLE, IS_UNFINISHED, Media
+from .base import EVERYTHING, Listing, M, Records, Values
+
+_AVAILABLE, _UNFINISHED = sa.text(IS_AVAILABLE), sa.text(IS_UNFINISHED)
+
+# SQLSTATE classes and codes that mean "no server to talk to": connection exceptions, operator intervention, too many
+# connections. Anything else is an answer, if an unwelcome one.
+_OUTAGE = ("08", "57P", "53300")
+
+
+def is_outage(error: BaseException) -> bool:
+    """Whether a database error of SQLAlchemy or its driver means that the server cannot be reached."""
+    if isinstance(error, exc.TimeoutError):  # no connection of the pool came free
+        return True
+    if isinstance(error, exc.DBAPIError):
+        if error.connection_invalidated:
+            return True
+        return _is_driver_outage(error.orig)
+    return _is_driver_outage(error)
+
+
+def _is_driver_outage(error: BaseException | None) -> bool:
+    if error is None or not type(error).__module__.startswith("psycopg"):
+        return False
+    state = getattr(error, "sqlstate", None) or getattr(error, "pgcode", None)
+    if state is None:  # it comes from the client library, which could not connect or was cut off
+        return any(base.__name__ == "OperationalError" for base in type(error).__mro__)
+    return state.startswith(_OUTAGE)
+
+
+@contextmanager
+def translate_errors() -> Iterator[None]:
+    """Let no driver's error out: an outage is :class:`DatabaseUnavailable`, a broken constraint a conflict."""
+    try:
+        yield
+    except exc.IntegrityError as error:
+        if "uq_product_images_main" in str(error.orig) or "product_images.mongo_product_id" in str(error.orig):
+            raise SecondMainImage from error
+        raise MediaConflict("the change contradicts another record") from error
+    except Exception as error:
+        if is_outage(error):
+            raise DatabaseUnavailable("PostgreSQL") from error
+        raise
+
+
+@contextmanager
+def limited(connection: sa.Connection, seconds: float | None) -> Iterator[None]:
+    """Give the block so many seconds, on drivers where we can."""
+    if seconds is None or (connection.dialect.name, connection.dialect.driver) != ("postgresql", "psycopg"):
+        yield
+        return
+    with deadline(t.cast("t.Any", connection.connection.driver_connection), seconds):
+        yield
+
+
+class SQLRepository:
+    """Media records in the four tables of one SQL database.
+
+    Every method is a transaction of its own, on connections of the engine and never on the host's session.
+    """
+
+    def __init__(self, engine: sa.Engine, *, timeout: float | None = None) -> None:
+        """
+        :param timeout: Seconds that a statement may take, ``None`` for any number.
+        """
+        self._engine, self._timeout = engine, timeout
+        # One statement needs no BEGIN and COMMIT around it, which would be two more round trips.
+        self._single = engine.execution_options(isolation_level="AUTOCOMMIT")
+        self._naive = engine.dialect.name == "sqlite"
+
+    def version(self) -> str:
+        with self._connect() as connection:
+            name = self._engine.dialect.name
+            query = "SHOW server_version" if name == "postgresql" else f"SELECT {name}_version()"
+            return str(connection.exec_driver_sql(query).scalar_one())
+
+    def add(self, record: Media) -> None:
+        with self._connect() as connection:
+            connection.execute(sa.insert(_table(type(record))).values(record.values()))
+
+    def get(self, kind: type[M], media_id: uuid.UUID) -> M | None:
+        table = _table(kind)
+        return self._one(kind, sa.select(table).where(table.c.id == media_id, _AVAILABLE))
+
+    def find(self, kind: type[M], media_id: uuid.UUID) -> M | None:
+        table = _table(kind)
+        return self._one(kind, sa.select(table).where(table.c.id == media_id))
+
+    def keys_of(self, kind: type[Media], ids: t.Sequence[uuid.UUID]) -> t.List[str | None]:  # noqa: UP006
+        table = _table(kind)
+        with self._connect() as connection:
+            return [*connection.execute(sa.select(table.c.storage_key).where(table.c.id.in_(ids))).scalars()]
+
+    def scan(self, kind: type[M], after: uuid.UUID | None, limit: int) -> t.List[M]:  # noqa: UP006 - `list` is a method
+        table = _table(kind)
+        query = sa.select(table).order_by(table.c.id).limit(limit)
+        return self._all(kind, query if after is None else query.where(table.c.id > after))
+
+    def list(self, listing: Listing[M]) -> Records[M]:
+        return self._all(listing.kind, select_listing(listing))
+
+    def of_owners(
+        self, kinds: t.Sequence[type[Media]], reference_type: str | None, ids: t.Sequence[str]
+    ) -> Records[Media]:
+        if len(kinds) == 1:
+            return self._all(kinds[0], select_of_owners(kinds[0], reference_type, ids))
+        return self._union(kinds, reference_type, ids)
+
+    def _union(
+        self, kinds: t.Sequence[type[Media]], reference_type: str | None, ids: t.Sequence[str]
+    ) -> Records[Media]:
+        """Several kinds in one statement: columns that a kind lacks are read as NULL and left out again."""
+        columns = {column.key: column for kind in kinds for column in _table(kind).c}
+        selects = []
+        for number, kind in enumerate(kinds):
+            own = _table(kind).c
+            padded = [own.get(name, sa.cast(sa.null(), column.type).label(name)) for name, column in columns.items()]
+            query = select_of_owners(kind, reference_type, ids).with_only_columns(
+                sa.literal_column(str(number)).label("kind_number"), *padded
+            )
+            selects.append(query.order_by(None))
+        union = sa.union_all(*selects).subquery()
+        order = [union.c[name] for name in dict.fromkeys(kind.order for kind in kinds)]
+        with self._connect() as connection:
+            rows = connection.execute(sa.select(union).order_by(union.c.kind_number, *order, union.c.id)).all()
+        fields = [(kind, set(kind.field_names())) for kind in kinds]
+        records: Records[Media] = Records()
+        for row in rows:
+            kind, names = fields[row[0]]
+            records.append(self._record(kind, {n: v for n, v in zip(columns, row[1:], strict=True) if n in names}))
+        return records
+
+    def update(self, kind: type[M], media_id: uuid.UUID, changes: Values, *, where: Values) -> M | None:
+        table = _table(kind)
+        matches = [table.c[name] == value for name, value in where.items()]
+        query = sa.update(table).where(table.c.id == media_id, *matches).values(dict(changes)).returning(table)
+        return self._one(kind, query)
+
+    def remove(self, kind: type[Media], media_id: uuid.UUID) -> None:
+        table = _table(kind)
+        with self._connect() as connection:
+            connection.execute(sa.delete(table).where(table.c.id == media_id))
+
+    def count_access(self, kind: type[Media], media_id: uuid.UUID, at: datetime) -> bool:
+        table = _table(kind)
+        query = sa.update(table).where(table.c.id == media_id, _AVAILABLE)
+        with self._connect() as connection:
+            return bool(
+                connection.execute(query.values(access_count=table.c.access_count + 1, last_accessed_at=at)).rowcount
+            )
+
+    def unfinished(self, kind: type[M], before: datetime, limit: int) -> t.List[M]:  # noqa: UP006 - `list` is a method
+        return self._all(kind, select_unfinished(kind, before, limit))
+
+    def count(self, kind: type[Media]) -> int:
+        with self._connect() as connection:
+            return connection.execute(sa.select(sa.func.count()).select_from(_table(kind))).scalar_one()
+
+    @contextmanager
+    def _connect(self) -> Iterator[sa.Connection]:
+        with translate_errors(), self._single.connect() as connection, limited(connection, self._timeout):
+            yield connection
+
+    def _one(self, kind: type[M], query: sa.Executable) -> M | None:
+        with self._connect() as connection:
+            row = connection.execute(query).one_or_none()
+        return None if row is None else self._record(kind, dict(zip(kind.field_names(), row, strict=True)))
+
+    def _all(self, kind: type[M], query: sa.Executable) -> Records[M]:
+        names = kind.field_names()
+        with self._connect() as connection:
+            rows = connection.execute(query).all()
+        return Records(self._record(kind, dict(zip(names, row, strict=True))) for row in rows)
+
+    def _record(self, kind: type[M], values: Values) -> M:
+        if self._naive:  # SQLite keeps no time zone; what we wrote was UTC
+            values = {k: v.replace(tzinfo=UTC) if isinstance(v, datetime) else v for k, v in values.items()}
+        return kind.from_values(values)
+
+
+def _table(kind: type[Media]) -> sa.Table:
+    return t.cast(sa.Table, kind.__table__)
+
+
+def select_listing(listing: Listing[M]) -> sa.Select[t.Any]:
+    """The statement for one page of a list."""
+    table = _table(listing.kind)
+    query = sa.select(table).where(_AVAILABLE, *(table.c[name] == value for name, value in listing.where.items()))
+    if listing.visible_to is not EVERYTHING:
+        query = query.where(sa.or_(table.c.is_public, table.c.uploaded_by == listing.visible_to))
+    columns = [table.c.id] if listing.sort == "id" else [table.c[listing.sort], table.c.id]
+    if listing.after is not None:
+        place = sa.tuple_(*columns)
+        start = sa.tuple_(
+            *(sa.literal(v, c.type) for v, c in zip(listing.after[-len(columns) :], columns, strict=True))
+        )
+        query = query.where(place < start if listing.descending else place > start)
+    query = query.order_by(*(column.desc() if listing.descending else column for column in columns))
+    return query.limit(listing.limit)
+
+
+def select_of_owners(kind: type[Media], reference_type: str | None, ids: t.Sequence[str]) -> sa.Select[t.Any]:
+    """The statement for the media of a page of owners."""
+    table = _table(kind)
+    query = sa.select(table).where(_AVAILABLE, table.c[kind.owner_field].in_(ids))
+    if "reference_type" in table.c:
+        query = query.where(table.c.reference_type == reference_type)
+    return query.order_by(*dict.fromkeys((table.c[kind.order], table.c.id)))
+
+
+def select_unfinished(kind: type[Media], before: datetime, limit: int) -> sa.Select[t.Any]:
+    """The statement for the next records to sweep."""
+    table = _table(kind)
+    query = sa.select(table).where(_UNFINISHED, table.c.updated_at < before)
+    return query.order_by(table.c.updated_at).limit(limit)

@@ -1,0 +1,55 @@
+"""What ``init_app`` leaves on the app."""
+
+from __future__ import annotations
+
+import typing as t
+from dataclasses import dataclass
+
+from flask import current_app
+
+if t.TYPE_CHECKING:
+    import sqlalchemy as sa
+    from flask import Flask
+    from pymongo.database import Database
+
+    from .config import Settings
+    from .homes import Home
+    from .outage import Circuit
+    from .repositories.base import Repository
+    from .storages.base import Storage
+
+Mode = t.Literal["dual", "mongo"]
+
+
+@dataclass(frozen=True)
+class State:
+    """The extension's state on one app, kept in ``app.extensions["dualmedia"]``."""
+
+    app: Flask
+    settings: Settings
+    mongo: Database[dict[str, t.Any]]
+    """The host's MongoDB database, read with our own codec options."""
+    engine: sa.Engine | None
+    """The SQL engine; ``None`` in Mongo-only mode."""
+    repository: Repository
+    storages: t.Mapping[str, Storage]
+    """Storages by ``storage_type``."""
+    homes: tuple[Home[t.Any], ...]
+    """Where media may be: SQL and the journal, or MongoDB."""
+    circuit: Circuit | None = None
+    """Whether SQL answers; ``None`` in Mongo-only mode."""
+
+    @property
+    def mode(self) -> Mode:
+        return "mongo" if self.engine is None else "dual"
+
+
+def get_state(app: Flask | None = None) -> State:
+    """The state on ``app``, by default the current app.
+
+    :raises RuntimeError: ``init_app`` was not called on it.
+    """
+    extensions = (app or current_app).extensions
+    if "dualmedia" not in extensions:
+        raise RuntimeError("DualMedia is not set up on this app: call DualMedia(app) or init_app(app) first")
+    return extensions["dualmedia"]

@@ -1,0 +1,186 @@
+"""What every storage of bytes does."""
+
+from __future__ import annotations
+
+import typing as t
+import uuid
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from secrets import token_hex
+
+from ..errors import BytesNotFound
+from ..models import new_id
+
+CHUNK_SIZE = 256 * 1024
+"""Bytes in one row or GridFS chunk; only the last one of a file is shorter."""
+
+WRITE_BATCH = 16
+"""Chunks written in one transaction: 4 MiB keeps transactions short at no cost in speed."""
+
+
+READ_BATCH = 4
+"""Chunks read by one query, and held in memory while they are sent."""
+
+
+@dataclass(frozen=True)
+class Stat:
+    """What a storage knows of the bytes under a key."""
+
+    size: int
+    """In bytes."""
+    complete: bool = True
+    """Whether every chunk from the first to the last is there."""
+
+
+class Storage(t.Protocol):
+    """Keeps bytes under generated keys. Whom they belong to is no business of it.
+
+    All methods raise :class:`~flask_dualmedia.errors.DatabaseUnavailable` when the server behind it does not answer,
+    and :class:`~flask_dualmedia.errors.StorageError` when it fails otherwise.
+    """
+
+    def put(self, key: str, blocks: Iterable[bytes]) -> None:
+        """Keep the bytes of ``blocks``, whatever their sizes, under a key that is new.
+
+        Memory does not grow with the file. An error of ``blocks`` passes through; what was kept until then stays
+        under the key for the caller to delete.
+        """
+        ...
+
+    def open(self, key: str, start: int, stop: int) -> Iterator[bytes]:
+        """The bytes of the range ``[start, stop)``, in pieces, of which no more is read than asked for.
+
+        The first piece is read at once, so that errors come before the caller has promised anything to anybody, and
+        nothing is held between two pieces: a slow reader costs no connection.
+
+        :raises BytesNotFound: There is nothing under the key, or the range reaches beyond its end.
+        """
+        ...
+
+    def delete(self, key: str) -> None:
+        """Delete the bytes under a key. A missing key is a no-op."""
+        ...
+
+    def stats(self, keys: t.Sequence[str]) -> dict[str, Stat]:
+        """What is known of the bytes under each of these keys, in one query; keys without bytes are left out."""
+        ...
+
+    def keys(self, after: str = "") -> Iterator[str]:
+        """Every key that sorts behind ``after``, sorted; those of unfinished uploads too."""
+        ...
+
+
+def new_key(media_id: uuid.UUID) -> str:
+    """A storage key for bytes of the record with this id. A record whose content is replaced gets another one.
+
+    It says whose it is and when it was made, so that bytes without a record can be judged by their key.
+    """
+    return f"{media_id.hex}-{new_id().hex[:12]}{token_hex(2)}"
+
+
+def owner_of_key(key: str) -> tuple[uuid.UUID, datetime] | None:
+    """The id of the record that a key was made for, and when; ``None`` for a key that is not ours."""
+    media_id, _, made = key.partition("-")
+    try:
+        return uuid.UUID(media_id), datetime.fromtimestamp(int(made[:12], 16) / 1000, UTC)
+    except (ValueError, OverflowError):
+        return None
+
+
+def split(blocks: Iterable[bytes], size: int) -> Iterator[memoryview]:
+    """The bytes of ``blocks`` in pieces of exactly ``size``, the last one shorter, copied only across block borders."""
+    rest = b""
+    for block in blocks:
+        view = memoryview(rest + block if rest else block)
+        whole = len(view) - len(view) % size
+        for start in range(0, whole, size):
+            yield view[start : start + size]
+        rest = bytes(view[whole:])
+    if rest:
+        yield memoryview(rest)
+
+
+@dataclass(frozen=True)
+class ChunkRange:
+    """Which chunks, and which parts of the first and the last, make up the bytes ``[start, stop)``."""
+
+    start: int
+    stop: int
+
+    @property
+    def first(self) -> int:
+        return self.start // CHUNK_SIZE
+
+    @property
+    def last(self) -> int:
+        return (self.stop - 1) // CHUNK_SIZE
+
+    def batches(self, count: int) -> Iterator[ChunkRange]:
+        """The same bytes in ranges of at most ``count`` chunks."""
+        for seq in range(self.first, self.last + 1, count):
+            yield ChunkRange(max(self.start, seq * CHUNK_SIZE), min(self.stop, (seq + count) * CHUNK_SIZE))
+
+    @property
+    def size(self) -> int:
+        return self.stop - self.start
+
+
+class ChunkedStorage:
+    """A :class:`Storage` that keeps numbered chunks of :data:`CHUNK_SIZE`, and reads and writes them in batches."""
+
+    def put(self, key: str, blocks: Iterable[bytes]) -> None:
+        seq = 0
+        # A connection is taken for the time of one batch, not while a slow client makes us wait for the next.
+        for batch in in_batches(split(blocks, CHUNK_SIZE), WRITE_BATCH):
+            self._write(key, seq, batch)
+            seq += len(batch)
+
+    def open(self, key: str, start: int, stop: int) -> Iterator[bytes]:
+        batches = ChunkRange(start, stop).batches(READ_BATCH)
+        first = next(batches, None)
+        return iter(()) if first is None else self._follow(key, self._read_checked(key, first), batches)
+
+    def _follow(self, key: str, pieces: list[bytes], batches: Iterator[ChunkRange]) -> Iterator[bytes]:
+        yield from pieces
+        for batch in batches:
+            yield from self._read_checked(key, batch)
+
+    def stat(self, key: str) -> Stat | None:
+        """What is known of the bytes under a key, ``None`` if there are none."""
+        return self.stats([key]).get(key)
+
+    def _read_checked(self, key: str, wanted: ChunkRange) -> list[bytes]:
+        pieces = self._read(key, wanted)
+        if sum(map(len, pieces)) != wanted.size:
+            raise BytesNotFound(key)
+        return pieces
+
+    def delete(self, key: str) -> None:
+        raise NotImplementedError
+
+    def stats(self, keys: t.Sequence[str]) -> dict[str, Stat]:
+        raise NotImplementedError
+
+    def keys(self, after: str = "") -> Iterator[str]:
+        raise NotImplementedError
+
+    def _write(self, key: str, seq: int, batch: list[memoryview]) -> None:
+        """Keep chunks numbered from ``seq`` on."""
+        raise NotImplementedError
+
+    def _read(self, key: str, wanted: ChunkRange) -> list[bytes]:
+        """The chunks of a range, the first and the last one cut to it."""
+        raise NotImplementedError
+
+
+def in_batches(chunks: Iterator[memoryview], count: int) -> Iterator[list[memoryview]]:
+    """Lists of ``count`` chunks, the last one shorter."""
+    batch: list[memoryview] = []
+    for chunk in chunks:
+        batch.append(chunk)
+        if len(batch) == count:
+            yield batch
+            batch = []
+    if batch:
+        yield batch

@@ -1,0 +1,86 @@
+"""Bytes as rows of 256 KiB in the SQL database that keeps the records."""
+
+from __future__ import annotations
+
+import typing as t
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import sqlalchemy as sa
+
+from ..models import MediaChunk
+from ..repositories.sql import limited, translate_errors
+from .base import CHUNK_SIZE, ChunkedStorage, ChunkRange, Stat
+
+_chunks = t.cast(sa.Table, MediaChunk.__table__)
+_KEYS_AT_ONCE = 1000
+
+
+class DatabaseStorage(ChunkedStorage):
+    """Bytes in the table ``media_chunks``, through any database and driver that SQLAlchemy knows.
+
+    On PostgreSQL with psycopg 3 use :class:`~flask_dualmedia.storages.psycopg.PsycopgStorage`, which is this one with
+    faster wire formats.
+    """
+
+    def __init__(self, engine: sa.Engine, *, timeout: float | None = None) -> None:
+        """
+        :param timeout: Seconds that one batch may take, ``None`` for any number.
+        """
+        self._engine, self._timeout = engine, timeout
+        self._single = engine.execution_options(isolation_level="AUTOCOMMIT")
+
+    def delete(self, key: str) -> None:
+        with self._connect() as connection:
+            connection.execute(sa.delete(_chunks).where(_chunks.c.storage_key == key))
+
+    def stats(self, keys: t.Sequence[str]) -> dict[str, Stat]:
+        key, seq = _chunks.c.storage_key, _chunks.c.seq
+        columns = (key, sa.func.count(), sa.func.max(seq), sa.func.sum(sa.func.length(_chunks.c.data)))
+        with self._connect() as connection:
+            rows = connection.execute(sa.select(*columns).where(key.in_(keys)).group_by(key)).all()
+        return {found: Stat(int(size), count == last + 1) for found, count, last, size in rows}
+
+    def keys(self, after: str = "") -> Iterator[str]:
+        key = _chunks.c.storage_key
+        while True:
+            # The smallest key behind the last one, again and again, is a skip through the primary key; DISTINCT
+            # would read an entry for every chunk.
+            smallest = sa.select(key.label("key")).where(key > after).order_by(key).limit(1).subquery()
+            found = sa.select(smallest.c.key).cte("found", recursive=True)
+            behind = sa.select(key).where(key > found.c.key).order_by(key).limit(1).scalar_subquery()
+            found = found.union_all(sa.select(behind).where(found.c.key.is_not(None)))
+            query = sa.select(found.c.key).where(found.c.key.is_not(None)).limit(_KEYS_AT_ONCE)
+            with self._connect() as connection:
+                page = connection.execute(query).scalars().all()
+            yield from page
+            if len(page) < _KEYS_AT_ONCE:
+                return
+            after = page[-1]
+
+    @contextmanager
+    def _connect(self) -> Iterator[sa.Connection]:
+        with translate_errors(), self._single.connect() as connection, limited(connection, self._timeout):
+            yield connection
+
+    def _write(self, key: str, seq: int, batch: list[memoryview]) -> None:
+        rows = [{"storage_key": key, "seq": seq + n, "data": bytes(chunk)} for n, chunk in enumerate(batch)]
+        with translate_errors(), self._engine.begin() as connection:
+            connection.execute(sa.insert(_chunks), rows)
+
+    def _read(self, key: str, wanted: ChunkRange) -> list[bytes]:
+        query = select_chunks(key, wanted)
+        with self._connect() as connection:
+            return list(connection.execute(query).scalars())
+
+
+def select_chunks(key: str, wanted: ChunkRange) -> sa.Select[t.Any]:
+    """The statement for a range of bytes. The server cuts the first and the last chunk."""
+    data: sa.ColumnElement[bytes] = _chunks.c.data
+    begin, end = wanted.start - wanted.first * CHUNK_SIZE, wanted.stop - wanted.last * CHUNK_SIZE
+    if begin or end != CHUNK_SIZE:
+        skipped = sa.case((_chunks.c.seq == wanted.first, begin), else_=0)
+        until = sa.case((_chunks.c.seq == wanted.last, end), else_=CHUNK_SIZE)
+        data = sa.func.substr(data, skipped + 1, until - skipped, type_=sa.LargeBinary)
+    query = sa.select(data).where(_chunks.c.storage_key == key, _chunks.c.seq.between(wanted.first, wanted.last))
+    return query.order_by(_chunks.c.seq)

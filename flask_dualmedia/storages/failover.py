@@ -1,0 +1,53 @@
+"""SQL while it answers, GridFS while it does not."""
+
+from __future__ import annotations
+
+import typing as t
+from collections.abc import Iterable, Iterator
+from heapq import merge
+from itertools import groupby
+
+from ..errors import BytesNotFound, DatabaseUnavailable
+from ..outage import Circuit
+from .base import ChunkedStorage, ChunkRange, Stat
+
+
+class FailoverStorage(ChunkedStorage):
+    """Keeps bytes in SQL; those that come while SQL is down in the journal's bucket.
+
+    Where the bytes under a key are is found by looking, for each batch anew: they may be moved while they are read.
+    """
+
+    def __init__(self, sql: ChunkedStorage, journal: ChunkedStorage, circuit: Circuit) -> None:
+        self._sql, self._journal, self._circuit = sql, journal, circuit
+
+    def put(self, key: str, blocks: Iterable[bytes]) -> None:
+        if self._circuit.is_open:
+            self._journal.put(key, blocks)
+        else:
+            self._circuit.guard(lambda: self._sql.put(key, blocks))
+
+    def delete(self, key: str) -> None:
+        self._journal.delete(key)
+        self._circuit.guard(lambda: self._sql.delete(key))
+
+    def stats(self, keys: t.Sequence[str]) -> dict[str, Stat]:
+        return self._journal.stats(keys) | self._circuit.guard(lambda: self._sql.stats(keys))
+
+    def keys(self, after: str = "") -> Iterator[str]:
+        yield from (key for key, _ in groupby(merge(self._journal.keys(after), self._sql.keys(after))))
+
+    def _read_checked(self, key: str, wanted: ChunkRange) -> list[bytes]:
+        try:
+            return self._circuit.guard(lambda: self._sql._read_checked(key, wanted))
+        except BytesNotFound:
+            pass
+        except DatabaseUnavailable as error:
+            try:
+                return self._journal._read_checked(key, wanted)
+            except BytesNotFound:
+                raise error from None
+        try:
+            return self._journal._read_checked(key, wanted)
+        except BytesNotFound:
+            return self._circuit.guard(lambda: self._sql._read_checked(key, wanted))

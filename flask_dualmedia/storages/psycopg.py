@@ -1,0 +1,55 @@
+"""Bytes as rows in PostgreSQL, moved in the binary formats of psycopg 3."""
+
+from __future__ import annotations
+
+import typing as t
+
+import sqlalchemy as sa
+
+from ..repositories.sql import limited, translate_errors
+from .base import CHUNK_SIZE, ChunkRange
+from .database import DatabaseStorage
+
+if t.TYPE_CHECKING:
+    import psycopg
+
+_INSERT = "INSERT INTO media_chunks (storage_key, seq, data) VALUES (%s, %s, %b)"
+_WHOLE = "SELECT data FROM media_chunks WHERE storage_key = %s AND seq BETWEEN %s AND %s ORDER BY seq"
+# The server cuts: of the first and the last chunk no byte more than asked for is sent, or even read.
+_CUT = """
+    SELECT substring(data FROM CASE seq WHEN %(first)s THEN %(begin)s ELSE 0 END + 1
+                          FOR CASE seq WHEN %(last)s THEN %(end)s ELSE %(chunk)s END
+                            - CASE seq WHEN %(first)s THEN %(begin)s ELSE 0 END)
+    FROM media_chunks WHERE storage_key = %(key)s AND seq BETWEEN %(first)s AND %(last)s ORDER BY seq
+"""
+
+
+class PsycopgStorage(DatabaseStorage):
+    """The same rows as :class:`DatabaseStorage`, read and written past SQLAlchemy's text format for ``bytea``,
+    which takes three times as long."""
+
+    def _write(self, key: str, seq: int, batch: list[memoryview]) -> None:
+        with translate_errors(), self._engine.connect() as connection, limited(connection, self._timeout):
+            driver = _driver(connection)
+            with driver.pipeline(), driver.transaction(), driver.cursor() as cursor:
+                for number, chunk in enumerate(batch, start=seq):
+                    cursor.execute(_INSERT, (key, number, chunk))
+
+    def _read(self, key: str, wanted: ChunkRange) -> list[bytes]:
+        begin, end = wanted.start - wanted.first * CHUNK_SIZE, wanted.stop - wanted.last * CHUNK_SIZE
+        with (
+            translate_errors(),
+            self._single.connect() as connection,
+            limited(connection, self._timeout),
+            _driver(connection).cursor(binary=True) as cursor,
+        ):
+            if begin or end != CHUNK_SIZE:
+                parts = {"key": key, "first": wanted.first, "last": wanted.last, "begin": begin, "end": end}
+                cursor.execute(_CUT, parts | {"chunk": CHUNK_SIZE})
+            else:
+                cursor.execute(_WHOLE, (key, wanted.first, wanted.last))
+            return [row[0] for row in cursor]
+
+
+def _driver(connection: sa.Connection) -> psycopg.Connection[tuple[t.Any, ...]]:
+    return t.cast("psycopg.Connection[tuple[t.Any, ...]]", connection.connection.driver_connection)

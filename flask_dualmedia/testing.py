@@ -1,0 +1,77 @@
+"""Count what a piece of code asks of the two databases: for tests of hosts, and of ours."""
+
+from __future__ import annotations
+
+import threading
+import typing as t
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from flask import Flask
+from pymongo import monitoring
+from sqlalchemy import event
+
+from .outage import WATCHER
+from .state import get_state
+
+
+@dataclass
+class QueryLog:
+    """What was asked while :func:`count_queries` listened."""
+
+    sql: list[str] = field(default_factory=list)
+    """SQL statements. Reading and writing the bytes of media goes past SQLAlchemy and is not among them."""
+    mongo: list[str] = field(default_factory=list)
+    """MongoDB commands, such as ``find products``."""
+
+
+@contextmanager
+def count_queries(app: Flask | None = None) -> Iterator[QueryLog]:
+    """Log the queries of a block, of all threads but ours that looks after the journal.
+
+    Import this module before the app is created: MongoDB clients that exist already cannot be listened to. ::
+
+        with count_queries() as queries:
+            client.get("/products")
+        assert (len(queries.sql), len(queries.mongo)) == (1, 1)
+
+    :param app: The app whose SQL statements are logged, by default the current one.
+    """
+    log, engine = QueryLog(), get_state(app).engine
+
+    def log_statement(_connection: t.Any, _cursor: t.Any, statement: str, *_: t.Any) -> None:
+        if threading.current_thread().name != WATCHER:
+            log.sql.append(statement)
+
+    if engine is not None:
+        event.listen(engine, "before_cursor_execute", log_statement)
+    _listener.logs.append(log)
+    try:
+        yield log
+    finally:
+        _listener.logs.remove(log)
+        if engine is not None:
+            event.remove(engine, "before_cursor_execute", log_statement)
+
+
+class _Listener(monitoring.CommandListener):
+    def __init__(self) -> None:
+        self.logs: list[QueryLog] = []
+
+    def started(self, event: monitoring.CommandStartedEvent) -> None:
+        if threading.current_thread().name == WATCHER:
+            return
+        named = f"{event.command_name} {event.command.get(event.command_name)}"
+        for log in self.logs:
+            log.mongo.append(named)
+
+    def succeeded(self, event: monitoring.CommandSucceededEvent) -> None:
+        """Nothing to do."""
+
+    def failed(self, event: monitoring.CommandFailedEvent) -> None:
+        """Nothing to do."""
+
+
+_listener = _Listener()
+monitoring.register(_listener)

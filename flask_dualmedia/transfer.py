@@ -1,0 +1,219 @@
+"""Move records and bytes from one home to another: the journal into SQL, or a whole deployment between the modes.
+
+The same ids, keys and URLs; a step that was done is not done twice, so a transfer that was killed goes on when it is
+called again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from .errors import SecondMainImage, StorageError
+from .failpoints import reach
+from .homes import Home
+from .leases import Lease
+from .models import AVAILABLE, KINDS, Media
+from .repositories.base import Repository
+from .repositories.mongo import JournalRepository
+from .storages.base import ChunkedStorage
+
+BATCH = 200
+"""Records read at once."""
+
+
+@dataclass
+class Report:
+    """What a transfer did."""
+
+    moved: int = 0
+    """Records that were written or brought up to date in the target."""
+    present: int = 0
+    """Records that the target had already."""
+    conflicts: list[str] = field(default_factory=list)
+    """Images that could not stay the main image, because the target has another one of the product."""
+    failed: list[str] = field(default_factory=list)
+    """Records of a drain that stay in the journal, because their bytes are damaged."""
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a home holds, to compare with what another holds."""
+
+    counts: dict[str, int]
+    """Available records by kind."""
+    sizes: dict[str, int]
+    """Bytes by kind, as the records have them."""
+    digest: str
+    """SHA-256 over id, checksum, size and URL of every record, in order."""
+
+
+def records_of(repository: Repository, kind: type[Media]) -> Iterator[Media]:
+    """Every record of a kind, in any state, sorted by id, a batch in memory at a time."""
+    after: uuid.UUID | None = None
+    while batch := repository.scan(kind, after, BATCH):
+        yield from batch
+        after = batch[-1].id
+
+
+def manifest(repository: Repository) -> Manifest:
+    """What a repository says it holds."""
+    counts, sizes, digest = {}, {}, hashlib.sha256()
+    for kind in KINDS.values():
+        count = size = 0
+        for record in records_of(repository, kind):
+            if record.state != AVAILABLE:
+                continue
+            count += 1
+            size += record.file_size or 0
+            line = (kind.kind, record.id, record.checksum, record.file_size, record.external_url, record.owner_id)
+            digest.update(repr(line).encode())
+        counts[kind.kind], sizes[kind.kind] = count, size
+    return Manifest(counts, sizes, digest.hexdigest())
+
+
+def transfer(source: Home, target: Home, *, advance: Callable[[int], object] = lambda count: None) -> Report:
+    """Copy every available record with its bytes. The source stays as it is.
+
+    :param advance: Called with the number of records done since the last call.
+    """
+    report = Report()
+    for kind in KINDS.values():
+        for record in records_of(source.repository, kind):
+            if record.state == AVAILABLE:
+                _copy(record, source, target, report)
+            advance(1)
+    return report
+
+
+def clear(source: Home, target: Home, *, advance: Callable[[int], object] = lambda count: None) -> None:
+    """Delete every record and its bytes from the source of a transfer.
+
+    :raises StorageError: The target does not hold the same of a record. It and those behind it stay.
+    """
+    for kind in KINDS.values():
+        for record in records_of(source.repository, kind):
+            if record.state == AVAILABLE and not _is_held(record, target):
+                raise StorageError(f"{target.name} does not hold {record!r}; it was not deleted from {source.name}")
+            if record.storage_key is not None:
+                source.storage.delete(record.storage_key)
+            reach("clear:bytes")
+            source.repository.remove(kind, record.id)
+            advance(1)
+
+
+def _is_held(record: Media, target: Home) -> bool:
+    held = target.repository.find(type(record), record.id)
+    if held is None or held.updated_at < record.updated_at:
+        return False
+    if held.state != AVAILABLE or held.storage_key is None or held.storage_type != "database":
+        return True  # deleted there since, or a URL alone
+    stat = target.storage.stat(held.storage_key)
+    return stat is not None and stat.complete and stat.size == held.file_size
+
+
+def drain(journal: Home[JournalRepository], target: Home, lease: Lease) -> Report | None:
+    """Move the journal, oldest first. Uploads still in progress stay.
+
+    :return: What was done; ``None`` if another process is at it.
+    """
+    if not lease.take():
+        return None
+    report = Report()
+    try:
+        for kind in KINDS.values():
+            for record in records_of(journal.repository, kind):
+                if record.state != AVAILABLE:
+                    continue
+                if not lease.take():
+                    return report
+                try:
+                    _move(record, journal, target, lease, report)
+                except StorageError as error:  # those behind it are not kept waiting
+                    report.failed.append(f"{record!r} stays in the journal: {error}")
+        return report
+    except _LeaseLost:
+        return report
+    finally:
+        lease.give_back()
+
+
+class _LeaseLost(Exception):
+    """Another process drains now."""
+
+
+def _move(record: Media, journal: Home[JournalRepository], target: Home, lease: Lease, report: Report) -> None:
+    reach("drain:claim")
+    claimed = journal.repository.claim(type(record), record.id)
+    if claimed is None:
+        return  # deleted meanwhile
+    reach("drain:copy")
+    _copy(claimed, journal, target, report, keep_going=lease.take)
+    reach("drain:copied")
+    # The bytes first: the record names them, so that a drain that is killed here finds them again.
+    if claimed.storage_key is not None:
+        journal.storage.delete(claimed.storage_key)
+    reach("drain:bytes-deleted")
+    journal.repository.remove(type(record), record.id)
+    reach("drain:done")
+
+
+def _copy(
+    record: Media, source: Home, target: Home, report: Report, *, keep_going: Callable[[], bool] = lambda: True
+) -> None:
+    present = target.repository.find(type(record), record.id)
+    if present is not None and present.updated_at >= record.updated_at:
+        report.present += 1  # copied before, and perhaps changed since
+        return
+    if record.storage_key is not None and record.storage_type == "database":
+        _copy_bytes(record, source.storage, target.storage, keep_going)
+    reach("copy:bytes")
+    _put_record(record, target.repository, present, report)
+    reach("copy:record")
+    report.moved += 1
+
+
+def _put_record(record: Media, target: Repository, present: Media | None, report: Report) -> None:
+    try:
+        _write_record(record, target, present)
+    except SecondMainImage:
+        # The one that the target has stays the main image: readers have seen it as that all the time.
+        report.conflicts.append(f"{record!r} is no longer the main image: the product has another")
+        demoted = type(record).from_values(record.values() | {"is_main_image": False})
+        _write_record(demoted, target, present)
+
+
+def _write_record(record: Media, target: Repository, present: Media | None) -> None:
+    if present is None:
+        target.add(type(record).from_values(record.values()))
+    else:
+        values = record.values()
+        values.pop("id")
+        target.update(type(record), record.id, values, where={"state": present.state})
+
+
+def _copy_bytes(record: Media, source: ChunkedStorage, target: ChunkedStorage, keep_going: Callable[[], bool]) -> None:
+    key, size = record.storage_key, record.file_size
+    assert key is not None
+    assert size is not None
+    found = target.stat(key)
+    if found is not None and found.complete and found.size == size:
+        return
+    target.delete(key)  # what a killed transfer left of it
+    reach("copy:cleared")
+    digest = hashlib.sha256()
+
+    def blocks() -> Iterator[bytes]:
+        for piece in source.open(key, 0, size):
+            digest.update(piece)
+            reach("copy:piece")
+            yield piece
+            if not keep_going():
+                raise _LeaseLost
+
+    target.put(key, blocks())
+    if digest.hexdigest() != record.checksum:
+        target.delete(key)
+        raise StorageError(f"the bytes under {key!r} are not those of the checksum; they stay where they are")

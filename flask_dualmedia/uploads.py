@@ -1,0 +1,115 @@
+"""Where the bytes of new media come from: a stream that is read once, checked while it is read."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import typing as t
+
+from .errors import EmptyFile, FileTooLarge, IncompleteUpload, UnsupportedType
+from .sniffing import HEAD_SIZE, settle_type, sniff
+
+BLOCK_SIZE = 1024 * 1024
+"""Bytes asked of a stream at once. Smaller pieces cost servers more than they save memory."""
+
+FILENAME_LENGTH = 255
+
+Sniffer = t.Callable[[bytes], str | None]
+
+
+class Upload:
+    """The bytes of one upload on their way into a storage.
+
+    :param stream: Binary stream, read once from its current position to its end, never closed.
+    :param filename: The uploader's name for it. A label: nothing is opened or named after it.
+    :param mime_type: The uploader's word for the type, believed only where the bytes show nothing.
+    :param size: How many bytes were announced. Servers end a body that the client cut short like any other, so
+        the count is compared at the end.
+    :param checksum: SHA-256 hex that the bytes must have.
+    :param max_size: Largest accepted size in bytes, ``None`` for no limit.
+    :param accepts: Top-level MIME type the bytes must be of, ``None`` for any.
+    """
+
+    def __init__(
+        self,
+        stream: t.BinaryIO,
+        *,
+        filename: str | None = None,
+        mime_type: str | None = None,
+        size: int | None = None,
+        checksum: str | None = None,
+        max_size: int | None = None,
+        accepts: str | None = None,
+        sniffer: Sniffer = sniff,
+    ) -> None:
+        self.filename = label(filename)
+        self.max_size = max_size
+        self._stream, self._declared, self._sniffer, self._accepts = stream, mime_type, sniffer, accepts
+        self._expected_size, self._expected_checksum = size, checksum
+        self._digest = hashlib.sha256()
+        self.size = 0
+
+    def open(self) -> None:
+        """Read the first block and learn the type from it, before anything is written.
+
+        :raises EmptyFile: The stream has no bytes.
+        :raises FileTooLarge: The announced size is over the limit already.
+        :raises UnsupportedType: The bytes are not of the type that is accepted.
+        """
+        if self.max_size is not None and (self._expected_size or 0) > self.max_size:
+            raise FileTooLarge(self.max_size)
+        self._head = self._read_block()
+        if not self._head:
+            raise EmptyFile
+        sniffed = self._sniffer(self._head[:HEAD_SIZE])
+        self.mime_type = settle_type(sniffed, self.filename, self._declared)
+        if self._accepts is not None and (sniffed is None or not self.mime_type.startswith(f"{self._accepts}/")):
+            raise UnsupportedType(f"these bytes are {self.mime_type}, not of a known {self._accepts} type")
+
+    def blocks(self) -> t.Iterator[bytes]:
+        """The bytes in blocks of :data:`BLOCK_SIZE`, the last one shorter, counted and hashed as they pass.
+
+        :raises FileTooLarge: As soon as the limit is passed; what was yielded before is for the caller to discard.
+        :raises IncompleteUpload: After the last block, when size or checksum are not what was announced.
+        """
+        block = self._head
+        while block:
+            self.size += len(block)
+            if self.max_size is not None and self.size > self.max_size:
+                raise FileTooLarge(self.max_size)
+            self._digest.update(block)
+            yield block
+            block = self._read_block()
+        if self._expected_size is not None and self.size != self._expected_size:
+            raise IncompleteUpload(f"{self.size} bytes came of the {self._expected_size} announced")
+        if self._expected_checksum is not None and self.checksum != self._expected_checksum:
+            raise IncompleteUpload("the bytes do not match the digest sent with them")
+
+    @property
+    def checksum(self) -> str:
+        """SHA-256 of what has passed so far, as 64 lowercase hex digits (FIPS 180-4)."""
+        return self._digest.hexdigest()
+
+    def _read_block(self) -> bytes:
+        """A whole block even from a stream that gives less at a time, so that chunks in storages are full."""
+        block = self._stream.read(BLOCK_SIZE)
+        if len(block) in (0, BLOCK_SIZE):
+            return block
+        parts = [block]
+        missing = BLOCK_SIZE - len(block)
+        while missing and (part := self._stream.read(missing)):
+            parts.append(part)
+            missing -= len(part)
+        return b"".join(parts)
+
+
+def label(filename: str | None) -> str | None:
+    """A filename fit to keep and to show: no folders, no control characters, at most 255 characters."""
+    if not filename:
+        return None
+    name = filename.replace("\\", "/").rpartition("/")[2]
+    name = "".join(c for c in name if c.isprintable()).strip()
+    if len(name) > FILENAME_LENGTH:
+        stem, extension = os.path.splitext(name)
+        name = stem[: FILENAME_LENGTH - len(extension[:32])] + extension[:32]
+    return name if name.strip(".") else None

@@ -1,0 +1,55 @@
+"""The blueprint: media over HTTP."""
+
+from __future__ import annotations
+
+import typing as t
+
+from apispec.ext.marshmallow import MarshmallowPlugin
+from flask import Flask
+from flask_smorest import Api, Blueprint
+
+from ..models import KINDS
+from ..schemas import ErrorSchema
+from . import content, docs, errors, health, records
+
+NAME = "dualmedia"
+
+DESCRIPTION = "Heavy media of the documents in MongoDB, kept in PostgreSQL; in Mongo-only mode in MongoDB too."
+
+
+class _GuestApi(Api):
+    """flask-smorest for a guest: its error handler would turn every 404 page of the host into JSON."""
+
+    ERROR_SCHEMA = ErrorSchema
+
+    def _register_error_handlers(self) -> None:
+        """Ours are on the blueprint."""
+
+
+class _Blueprint(Blueprint):
+    ARGUMENTS_PARSER = errors.Parser()
+
+
+def register(app: Flask, url_prefix: str) -> None:
+    """Mount the blueprint on ``app``."""
+    plugin = MarshmallowPlugin(schema_name_resolver=_schema_name)
+    spec = {"title": "Media", "version": "1", "openapi_version": "3.1.0", "marshmallow_plugin": plugin}
+    api = _GuestApi(config_prefix=f"{NAME}_")
+    api.init_app(app, spec_kwargs=spec | {"info": {"description": DESCRIPTION}})
+    assert api.spec is not None
+    api.spec.components.security_scheme("bearer", {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"})
+    blueprint = _Blueprint(NAME, __name__, template_folder="../templates", description=DESCRIPTION)
+    errors.register(blueprint)
+    health.add_views(blueprint)
+    docs.add_views(blueprint, api)
+    for kind in KINDS.values():
+        records.add_views(blueprint, kind)
+        content.add_views(blueprint, kind)
+    api.register_blueprint(blueprint, url_prefix=url_prefix)
+
+
+def _schema_name(schema: t.Any) -> str:
+    """One name for each form of a schema: what is answered, what is sent with a file, what may be edited."""
+    instance = schema() if isinstance(schema, type) else schema
+    name = type(instance).__name__.removesuffix("Schema")
+    return f"{name}Edit" if instance.partial else name

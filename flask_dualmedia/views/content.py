@@ -1,0 +1,227 @@
+"""Routes of the bytes: read them, whole or in part, and replace them."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+import typing as t
+import unicodedata
+from urllib.parse import quote
+
+from flask import Response, current_app, jsonify, redirect, request
+from flask.views import MethodView
+from flask_smorest import Blueprint
+from marshmallow import EXCLUDE, fields
+from werkzeug.datastructures import Headers
+from werkzeug.exceptions import BadRequest, PreconditionFailed
+from werkzeug.http import parse_range_header
+from werkzeug.wrappers.response import Response as BaseResponse
+
+from .. import lifecycle, schemas
+from ..errors import MediaNotFound
+from ..models import Media
+from ..security import require_caller
+from ..sniffing import OCTET_STREAM
+from ..state import get_state
+from ..uploads import Upload
+from . import errors
+from .records import MEDIA_ID, SECURITY, changeable, find
+
+# Types that browsers show and never run. Everything else is a download.
+INLINE = {
+    "image/png", "image/jpeg", "image/gif", "image/webp", "image/avif",
+    "video/mp4", "video/webm", "video/ogg", "video/quicktime",
+    "audio/mpeg", "audio/mp4", "audio/ogg", "audio/wav", "audio/flac", "audio/webm",
+}  # fmt: skip
+
+PUBLIC_SECONDS = 300
+"""How long caches may keep public content before they ask again."""
+
+_BYTES = {"schema": {"type": "string", "format": "binary"}}
+_BODY = {"content": {"*/*": _BYTES}}
+_SHA256 = re.compile(r"(?:^|,)\s*sha-256=:([A-Za-z0-9+/]*={0,2}):")
+
+
+class DownloadQuerySchema(schemas.WireSchema):
+    class Meta:
+        unknown = EXCLUDE  # pages add what they like to the URL of a picture, to get past caches or to count visits
+
+    download = fields.Boolean(
+        load_default=False, metadata={"description": "Answer with Content-Disposition attachment in any case."}
+    )
+
+
+def add_views(blueprint: Blueprint, kind: type[Media]) -> None:
+    """Add the routes of one kind."""
+    name = kind.kind.replace("-", "_")
+
+    @blueprint.route(f"/{kind.kind}/<string:media_id>/content", endpoint=f"{name}_content", parameters=[MEDIA_ID])
+    class Content(MethodView):
+        @blueprint.doc(
+            # Without a token too, where the record is public.
+            security=[*SECURITY, {}],
+            operationId=f"get_{name}_content",
+            parameters=[_header("Range"), _header("If-Range"), _header("If-None-Match")],
+            responses={
+                "200": _BODY | {"description": "The bytes"},
+                "206": _BODY | {"description": "The range asked for"},
+                "302": {"description": "External media: its URL"},
+                "304": {"description": "Not modified"},
+            },
+        )
+        @blueprint.arguments(DownloadQuerySchema, location="query")
+        @errors.documented(blueprint, 401, 404, 412, 416, 422, 503)
+        def get(self, query: dict[str, t.Any], media_id: str) -> BaseResponse:
+            """Read the content
+
+            One range per request; of several, and of units other than bytes, the whole is the answer.
+            """
+            record = find(kind, media_id)
+            if record is None or not record.is_public:
+                # Without a token nobody learns whether the id exists.
+                caller = require_caller()
+                if record is None or not caller.may_read(record):
+                    raise MediaNotFound(kind.kind, media_id)
+            if record.storage_key is None:
+                response = redirect(record.external_url or "", 302)
+                response.headers["Cache-Control"] = "no-store"
+                return response
+            return _respond(record, as_download=query["download"])
+
+        @blueprint.doc(
+            security=SECURITY,
+            operationId=f"replace_{name}_content",
+            parameters=[_header("Content-Digest"), _header("If-Match"), _header("If-Unmodified-Since")],
+            requestBody={"required": True, "content": {"*/*": _BYTES}},
+        )
+        @blueprint.response(200, schemas.schema_of(kind))
+        @errors.documented(blueprint, 400, 401, 403, 404, 409, 412, 413, 415, 422, 503)
+        def put(self, media_id: str) -> Response:
+            """Replace the content
+
+            The raw body, streamed. The old bytes stay until the new ones are complete.
+            """
+            state = get_state()
+            record = changeable(kind, media_id, require_caller())
+            _check_preconditions(record)
+            request.max_content_length = state.settings.max_size
+            upload = Upload(
+                t.cast(t.BinaryIO, request.stream),
+                filename=record.filename,
+                mime_type=request.mimetype or None,
+                size=request.content_length,
+                checksum=_announced_checksum(request.headers.get("Content-Digest")),
+                max_size=state.settings.max_size,
+                accepts=kind.accepts,
+                sniffer=state.settings.sniffer,
+            )
+            return jsonify(schemas.dump_media(lifecycle.replace(state, record, upload)))
+
+
+def _header(name: str) -> dict[str, t.Any]:
+    return {"in": "header", "name": name, "schema": {"type": "string"}}
+
+
+def _respond(record: Media, *, as_download: bool) -> Response:
+    """Answer with the bytes that the request asks for, reading no others from the storage."""
+    size, key = record.file_size, record.storage_key
+    assert size is not None
+    assert key is not None
+    response = current_app.response_class(content_type=record.mime_type or OCTET_STREAM, headers=_headers(record))
+    _check_preconditions(record)
+    disposition = "inline" if record.mime_type in INLINE and not as_download else "attachment"
+    response.headers.set("Content-Disposition", disposition, **_names(record.filename or str(record.id)))
+    response.set_etag(t.cast(str, record.checksum))
+    response.last_modified = record.updated_at
+    _conditional(response, size)
+    if request.method == "GET" and response.status_code in (200, 206):
+        content_range = response.content_range
+        start, stop = (content_range.start or 0, content_range.stop or size) if content_range else (0, size)
+        response.response = get_state().storages[record.storage_type].open(key, start, stop)
+        response.content_length = stop - start
+    return response
+
+
+def _names(filename: str) -> dict[str, str]:
+    """The parameters that name a download: headers are ASCII, and ``filename*`` (RFC 6266) holds all the rest."""
+    simple = unicodedata.normalize("NFKD", filename).encode("ascii", "ignore").decode()
+    if simple == filename:
+        return {"filename": filename}
+    return {"filename": simple or "file", "filename*": f"UTF-8''{quote(filename, safe='')}"}
+
+
+def _check_preconditions(record: Media) -> None:
+    """Keep to ``If-Match`` and, where there is none, to ``If-Unmodified-Since`` (RFC 9110, section 13.2.2)."""
+    if request.if_match:
+        holds = request.if_match.contains(record.checksum or "")
+    else:
+        since = request.if_unmodified_since
+        holds = since is None or record.updated_at.replace(microsecond=0) <= since
+    if not holds:
+        raise PreconditionFailed("The content is not the one that the request is for.")
+
+
+def _conditional(response: Response, size: int) -> None:
+    """Let Werkzeug decide between 200, 206, 304 and 416, before there is a body to skip through."""
+    # "The Range header field is evaluated after evaluating the precondition header fields" (RFC 9110, section 14.2).
+    # Werkzeug does it the other way round, so it is asked twice.
+    others = ("HTTP_RANGE", "HTTP_IF_RANGE", "HTTP_IF_MATCH")
+    unranged = {name: value for name, value in request.environ.items() if name not in others}
+    response.make_conditional(unranged)
+    wanted = _applicable_range(response, size)
+    if response.status_code == 200 and wanted is not None:
+        response.make_conditional(unranged | {"HTTP_RANGE": wanted}, accept_ranges=True, complete_length=size)
+    response.headers["Accept-Ranges"] = "bytes"
+    if response.status_code == 200:
+        response.content_length = size
+
+
+def _applicable_range(response: Response, size: int) -> str | None:
+    """The header ``Range``, unless it is to be ignored."""
+    header = request.headers.get("Range")
+    # "A server MUST ignore a Range header field received with a request method that is unrecognized or for which
+    # range handling is not defined. For this specification, GET is the only method" (RFC 9110, section 14.2)
+    if header is None or request.method != "GET":
+        return None
+    # The validator must match exactly, an entity tag by the strong comparison (RFC 9110, section 13.1.5); Werkzeug
+    # takes weak ones and later dates too.
+    if_range = request.headers.get("If-Range")
+    if if_range is not None and if_range not in (response.headers["ETag"], response.headers["Last-Modified"]):
+        return None
+    parsed = parse_range_header(header)
+    # "An origin server MUST ignore a Range header field that contains a range unit it does not understand." An
+    # invalid one it may ignore, and many ranges in one request it may ignore too: they are asked for by attackers.
+    if parsed is None or parsed.units != "bytes" or len(parsed.ranges) != 1:
+        return None
+    # "If the selected representation is shorter than the specified suffix-length, the entire representation is used"
+    # (RFC 9110, section 14.1.2), where Werkzeug says 416.
+    return "bytes=0-" if parsed.ranges[0][0] < -size else header
+
+
+def _headers(record: Media) -> Headers:
+    """What keeps stored bytes from running in the host's origin, and private ones out of shared caches."""
+    headers = Headers()
+    headers["X-Content-Type-Options"] = "nosniff"
+    headers["Content-Security-Policy"] = "default-src 'none'; sandbox"
+    if record.is_public:
+        headers["Cache-Control"] = f"public, max-age={PUBLIC_SECONDS}"
+        headers["Cross-Origin-Resource-Policy"] = "cross-origin"
+    else:
+        headers["Cache-Control"] = "private, no-cache"
+        headers["Cross-Origin-Resource-Policy"] = "same-origin"
+    return headers
+
+
+def _announced_checksum(digest: str | None) -> str | None:
+    """SHA-256 hex of a ``Content-Digest`` (RFC 9530). Other algorithms in it are ignored, as they may be."""
+    found = _SHA256.search(digest or "")
+    if found is None:
+        return None
+    try:
+        checksum = base64.b64decode(found[1], validate=True)
+    except binascii.Error:
+        checksum = b""
+    if len(checksum) != 32:
+        raise BadRequest("Content-Digest: sha-256 is not 32 bytes in base64.")
+    return checksum.hex()

@@ -1,0 +1,70 @@
+"""Whether the databases answer."""
+
+from __future__ import annotations
+
+from flask import Response, jsonify
+from flask_smorest import Blueprint
+from marshmallow import Schema, fields
+
+from ..errors import DatabaseUnavailable
+from ..integrity import last_check
+from ..repositories.base import Repository
+from ..repositories.mongo import JournalRepository
+from ..security import is_admin
+from ..state import get_state
+
+
+class DatabaseHealthSchema(Schema):
+    ok = fields.Boolean(allow_none=True, metadata={"description": "Whether it answers; null when it is not used."})
+
+
+class LastCheckSchema(Schema):
+    at = fields.AwareDateTime()
+    records = fields.Integer()
+    findings = fields.Dict(keys=fields.String(), values=fields.Integer())
+
+
+class HealthSchema(Schema):
+    mode = fields.String(metadata={"enum": ["dual", "mongo"]})
+    degraded = fields.Boolean(metadata={"description": "The mode is dual and SQL does not answer."})
+    mongo = fields.Nested(DatabaseHealthSchema)
+    sql = fields.Nested(DatabaseHealthSchema)
+    journal = fields.Integer(
+        allow_none=True, metadata={"description": "Records waiting in MongoDB for SQL; null when MongoDB is down."}
+    )
+    last_check = fields.Nested(
+        LastCheckSchema,
+        data_key="lastCheck",
+        allow_none=True,
+        metadata={"description": "For admins: when the databases were compared last, and what is left of it."},
+    )
+
+
+def add_views(blueprint: Blueprint) -> None:
+    @blueprint.route("/health")
+    @blueprint.response(200, HealthSchema)
+    @blueprint.alt_response(503, schema=HealthSchema, description="MongoDB does not answer")
+    def health() -> Response:
+        """Which mode the extension is in, and which databases answer.
+
+        The status is 503 only when MongoDB is down: without SQL the app goes on.
+        """
+        state = get_state()
+        journal = JournalRepository(state.mongo)
+        mongo_ok = _answers(journal)
+        sql_ok = _answers(state.repository) if state.mode == "dual" else None
+        answer = {"mode": state.mode, "degraded": sql_ok is False, "mongo": {"ok": mongo_ok}, "sql": {"ok": sql_ok}}
+        if mongo_ok and is_admin():
+            answer["lastCheck"] = last_check(state)
+        response = jsonify(answer | {"journal": journal.waiting() if mongo_ok else None})
+        response.status_code = 200 if mongo_ok else 503
+        response.headers["Cache-Control"] = "no-store"
+        return response
+
+
+def _answers(repository: Repository) -> bool:
+    try:
+        repository.version()
+    except DatabaseUnavailable:
+        return False
+    return True

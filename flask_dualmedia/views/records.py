@@ -1,0 +1,272 @@
+"""Routes of media records: list, create, read, edit, delete, count an access."""
+
+from __future__ import annotations
+
+import base64
+import json
+import typing as t
+import uuid
+from urllib.parse import urlencode
+
+from flask import Response, jsonify, request, url_for
+from flask.views import MethodView
+from flask_smorest import Blueprint
+from marshmallow import Schema, fields, validate
+from werkzeug.exceptions import BadRequest, Forbidden, UnsupportedMediaType
+
+from .. import lifecycle, schemas
+from ..errors import InvalidMedia, MediaNotFound
+from ..models import Media
+from ..repositories.base import Listing, Position
+from ..security import Caller, require_caller, token_first
+from ..state import State, get_state
+from ..uploads import Upload
+from . import errors
+
+JSON_SIZE = 1024 * 1024
+"""Largest accepted JSON body, and what a multipart body may hold beside the file, in bytes."""
+
+MAX_LIMIT = 100
+
+SECURITY = [{"bearer": []}]
+
+# Fields that lists can be filtered by, where a kind has them.
+_FILTERS = (
+    "mongo_product_id", "mongo_course_id", "mongo_lesson_id", "reference_type", "reference_id",
+    "is_main_image", "video_type", "resource_type", "media_type", "uploaded_by",
+)  # fmt: skip
+
+# Sort orders by wire name, and the field that they go by: ids are ordered by age.
+_SORTS = {"createdAt": "id", "position": "position", "accessCount": "access_count"}
+
+
+def add_views(blueprint: Blueprint, kind: type[Media]) -> None:
+    """Add the routes of one kind."""
+    name = kind.kind.replace("-", "_")
+    query_schema = _query_schema(kind)
+    page_schema = schemas.WireSchema.from_dict(
+        {
+            "items": fields.List(fields.Nested(schemas.schema_of(kind))),
+            "next": fields.String(allow_none=True, metadata={"description": "Path of the next page."}),
+            "partial": fields.Boolean(
+                metadata={"description": "SQL does not answer: what it holds is missing from this list."}
+            ),
+        },
+        name=f"{kind.__name__}Page",
+    )
+    bodies = {
+        "application/json": {"schema": schemas.schema_of(kind)},
+        "multipart/form-data": {"schema": schemas.multipart_schema_of(kind)},
+    }
+
+    @blueprint.route(f"/{kind.kind}", endpoint=name)
+    class Collection(MethodView):
+        @token_first
+        @blueprint.doc(security=SECURITY, operationId=f"list_{name}")
+        @blueprint.arguments(query_schema, location="query")
+        @blueprint.response(200, page_schema)
+        @errors.documented(blueprint, 401, 422, 503)
+        def get(self, query: dict[str, t.Any]) -> Response:
+            """List records
+
+            Own and public ones; an admin sees all.
+            """
+            return _list(get_state(), kind, require_caller(), query)
+
+        @blueprint.doc(
+            security=SECURITY, operationId=f"create_{name}", requestBody={"required": True, "content": bodies}
+        )
+        @blueprint.response(201, schemas.schema_of(kind), headers=_LOCATION)
+        @errors.documented(blueprint, 400, 401, 404, 409, 413, 415, 422, 503)
+        def post(self) -> Response:
+            """Create a record
+
+            With a file, as multipart; or as JSON with a URL, which is kept and never fetched.
+            """
+            record = _create(get_state(), kind, require_caller())
+            response = _answer(record)
+            response.status_code = 201
+            response.headers["Location"] = url_for(f".{name}_item", media_id=record.id)
+            return response
+
+    @blueprint.route(f"/{kind.kind}/<string:media_id>", endpoint=f"{name}_item", parameters=[MEDIA_ID])
+    class Item(MethodView):
+        @blueprint.doc(security=SECURITY, operationId=f"get_{name}")
+        @blueprint.response(200, schemas.schema_of(kind))
+        @errors.documented(blueprint, 401, 404, 503)
+        def get(self, media_id: str) -> Response:
+            """Read a record"""
+            return _answer(readable(kind, media_id, require_caller()))
+
+        @blueprint.doc(
+            security=SECURITY,
+            operationId=f"edit_{name}",
+            requestBody={"required": True, "content": {"application/json": {"schema": schemas.edit_schema_of(kind)}}},
+        )
+        @blueprint.response(200, schemas.schema_of(kind))
+        @errors.documented(blueprint, 400, 401, 403, 404, 409, 413, 415, 422, 503)
+        def patch(self, media_id: str) -> Response:
+            """Change fields of a record
+
+            For its uploader and admins. The owner stays what it is.
+            """
+            record = changeable(kind, media_id, require_caller())
+            return _answer(lifecycle.edit(get_state(), record, _json(schemas.edit_schema_of(kind))))
+
+        @blueprint.doc(security=SECURITY, operationId=f"delete_{name}")
+        @blueprint.response(204)
+        @errors.documented(blueprint, 401, 403, 404, 503)
+        def delete(self, media_id: str) -> None:
+            """Delete a record and its bytes
+
+            For its uploader and admins.
+            """
+            record = changeable(kind, media_id, require_caller())
+            lifecycle.delete(get_state(), kind, record.id)
+
+    @blueprint.route(
+        f"/{kind.kind}/<string:media_id>/accesses",
+        endpoint=f"{name}_accesses",
+        methods=["POST"],
+        parameters=[MEDIA_ID],
+    )
+    @blueprint.doc(security=SECURITY, operationId=f"count_{name}_access")
+    @blueprint.response(204)
+    @errors.documented(blueprint, 401, 404, 503)
+    def count_access(media_id: str) -> None:
+        """Count one access"""
+        record = readable(kind, media_id, require_caller())
+        lifecycle.count_access(get_state(), kind, record.id)
+
+
+MEDIA_ID = {"in": "path", "name": "media_id", "required": True, "schema": {"type": "string", "format": "uuid"}}
+
+_LOCATION = {"Location": {"description": "Path of the record.", "schema": {"type": "string"}}}
+
+
+def find(kind: type[Media], media_id: str) -> Media | None:
+    """The record with an id as it stands in a URL; nothing for what is not even a UUID."""
+    try:
+        key = uuid.UUID(media_id)
+    except ValueError:
+        return None
+    return get_state().repository.get(kind, key)
+
+
+def readable(kind: type[Media], media_id: str, caller: Caller) -> Media:
+    """The record, if the caller may see it: one that he may not see is not there."""
+    record = find(kind, media_id)
+    if record is None or not caller.may_read(record):
+        raise MediaNotFound(kind.kind, media_id)
+    return record
+
+
+def changeable(kind: type[Media], media_id: str, caller: Caller) -> Media:
+    """The record, if the caller may change it; 403 if he may only see it."""
+    record = readable(kind, media_id, caller)
+    if not caller.may_change(record):
+        raise Forbidden("Only its uploader or an admin may change this.")
+    return record
+
+
+def _answer(record: Media) -> Response:
+    return jsonify(schemas.dump_media(record))
+
+
+def _list(state: State, kind: type[Media], caller: Caller, query: dict[str, t.Any]) -> Response:
+    limit = query["limit"]
+    where = {name: query[name] for name in _FILTERS if name in query}
+    # Of one owner, in the owner's order; of all, the newest first.
+    default = "position" if kind.order == "position" else "createdAt"
+    sort = query.get("sort") or (default if _OWNERS & where.keys() else "-createdAt")
+    field = _SORTS[sort.removeprefix("-")]
+    listing = Listing(
+        kind, where, caller.sees, field, sort.startswith("-"), _read_cursor(query.get("after"), field), limit + 1
+    )
+    records = state.repository.list(listing)
+    page, more = records[:limit], len(records) > limit
+    following = None
+    if more:
+        given = {name: value for name, value in request.args.items() if name != "after"}
+        query_string = urlencode(given | {"after": _write_cursor(page[-1], field)})
+        following = f"{request.script_root}{request.path}?{query_string}"
+    return jsonify(items=[schemas.dump_media(record) for record in page], next=following, partial=records.partial)
+
+
+_OWNERS = {"mongo_product_id", "mongo_course_id", "mongo_lesson_id", "reference_id"}
+
+
+def _write_cursor(record: Media, field: str) -> str:
+    place = [getattr(record, field) if field != "id" else None, record.id.hex]
+    return base64.urlsafe_b64encode(json.dumps(place).encode()).decode().rstrip("=")
+
+
+def _read_cursor(cursor: str | None, field: str) -> Position | None:
+    if cursor is None:
+        return None
+    try:
+        value, last_id = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
+        last_id = uuid.UUID(last_id)
+        # PostgreSQL refuses to compare a column with a number that its type cannot hold.
+        largest = schemas.MAX_BIGINT if field == "access_count" else schemas.MAX_INTEGER
+        whole = isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= largest
+        if field == "id" or whole:
+            return value, last_id
+    except (ValueError, TypeError, AttributeError, RecursionError):
+        pass
+    raise InvalidMedia({"after": ["Not a place in this list: take it from the answer's next."]})
+
+
+def _create(state: State, kind: type[Media], caller: Caller) -> Media:
+    max_size = state.settings.max_size
+    if request.mimetype != "multipart/form-data":
+        return lifecycle.create(state, kind, _json(schemas.schema_of(kind)), None, uploaded_by=caller.identity)
+    request.max_content_length = None if max_size is None else max_size + JSON_SIZE
+    if len(request.files.getlist("file")) > 1:
+        raise InvalidMedia({"file": ["Send one file at a time."]})
+    twice = [name for name, values in request.form.lists() if len(values) > 1]
+    if twice:
+        raise InvalidMedia({name: ["Sent more than once."] for name in twice})
+    values = schemas.load(schemas.multipart_schema_of(kind), request.form.to_dict() | request.files.to_dict())
+    file = values.pop("file")
+    upload = Upload(
+        file.stream,
+        filename=values.pop("filename", None) or file.filename,
+        mime_type=file.mimetype,
+        max_size=max_size,
+        accepts=kind.accepts,
+        sniffer=state.settings.sniffer,
+    )
+    return lifecycle.create(state, kind, values, upload, uploaded_by=caller.identity)
+
+
+def _json(schema: schemas.MediaSchema) -> dict[str, t.Any]:
+    request.max_content_length = JSON_SIZE
+    if not request.is_json:
+        raise UnsupportedMediaType("Send application/json, or multipart/form-data with a file where one is created.")
+    try:
+        data = json.loads(request.get_data())
+    except (ValueError, RecursionError):  # the second of a body nested thousands deep
+        raise BadRequest("The body is not valid JSON.") from None
+    return schemas.load(schema, data)
+
+
+def _query_schema(kind: type[Media]) -> Schema:
+    declared = schemas.schema_of(kind).fields
+    made: dict[str, t.Any] = {}
+    for name in _FILTERS:
+        if name not in declared:
+            continue
+        field = declared[name]
+        if isinstance(field, fields.Boolean):
+            made[name] = fields.Boolean()
+        else:
+            made[name] = schemas.Text(validate=[v for v in field.validators if isinstance(v, validate.OneOf)])
+    sorts = [name for name, field in _SORTS.items() if field in kind.field_names()]
+    choices = [sign + name for name in sorts for sign in ("", "-")]
+    made["sort"] = fields.String(
+        validate=validate.OneOf(choices), metadata={"description": "A minus sorts descending."}
+    )
+    made["limit"] = schemas.WholeNumber(load_default=20, validate=validate.Range(min=1, max=MAX_LIMIT))
+    made["after"] = schemas.Text(metadata={"description": "Place to go on from, out of the last answer's next."})
+    return schemas.WireSchema.from_dict(made, name=f"{kind.__name__}Query")()

@@ -1,0 +1,183 @@
+"""Find the host's own extensions, and bring those that are missing."""
+
+from __future__ import annotations
+
+import datetime
+import time
+import typing as t
+
+import sqlalchemy as sa
+from bson.binary import UuidRepresentation
+from bson.codec_options import CodecOptions
+from flask import Flask
+from flask_jwt_extended import JWTManager
+from flask_migrate import Migrate
+from flask_pymongo import PyMongo
+from flask_sqlalchemy import SQLAlchemy
+from pymongo.database import Database
+from pymongo.errors import ConfigurationError as PyMongoConfigurationError
+from pymongo.errors import InvalidURI
+from pymongo.uri_parser import parse_uri
+from sqlalchemy import event, exc
+
+from . import schema
+from .config import Settings
+from .deadlines import deadline
+from .errors import ConfigurationError, DatabaseUnavailable, MissingExtra
+from .models import Base
+
+# How documents are read, whatever the host's client does: UUIDs in the standard form, times aware and in UTC.
+_CODEC_OPTIONS: CodecOptions[dict[str, t.Any]] = CodecOptions(
+    tz_aware=True, tzinfo=datetime.UTC, uuid_representation=UuidRepresentation.STANDARD
+)
+
+# A host changes any of them with SQLALCHEMY_ENGINE_OPTIONS.
+_POOL_OPTIONS = {"pool_size": 10, "max_overflow": 10, "pool_recycle": 1800}
+
+_IDLE = 1.0  # seconds after which a connection may have died unnoticed
+_IDLE_SINCE = "dualmedia_idle_since"
+
+
+def find_mongo(app: Flask, given: PyMongo | None, settings: Settings) -> Database[dict[str, t.Any]]:
+    """The host's MongoDB database. Flask-PyMongo leaves no trace on the app: pass the host's ``PyMongo`` to share its
+    client, or we open one of our own on ``MONGO_URI``.
+
+    :raises ConfigurationError: There is no ``MONGO_URI``, or it names no database.
+    """
+    mongo = given if given is not None else _open_mongo(app, settings)
+    if mongo.cx is None:
+        raise ConfigurationError("the PyMongo passed to DualMedia is not set up: call its init_app(app) first")
+    if mongo.db is None:
+        raise ConfigurationError("MONGO_URI names no database: end it with /NAME")
+    return Database(mongo.cx, mongo.db.name, codec_options=_CODEC_OPTIONS)
+
+
+def _open_mongo(app: Flask, settings: Settings) -> PyMongo:
+    uri = app.config.get("MONGO_URI")
+    if not uri:
+        raise ConfigurationError("MONGO_URI is not set, and no PyMongo was passed: documents live in MongoDB")
+    milliseconds = int(settings.connect_timeout * 1000)
+    timeouts = {"serverSelectionTimeoutMS": milliseconds, "connectTimeoutMS": milliseconds}
+    mongo, provider = PyMongo(), app.json
+    try:
+        chosen = {name.lower() for name in parse_uri(uri)["options"]}
+        mongo.init_app(app, uri, **{name: value for name, value in timeouts.items() if name.lower() not in chosen})
+    except (InvalidURI, PyMongoConfigurationError, ValueError, TypeError):
+        # The value may hold a password: it is neither quoted nor chained.
+        raise ConfigurationError("MONGO_URI is not a MongoDB URI") from None
+    finally:
+        app.json = provider  # PyMongo replaces how the whole app writes JSON
+    return mongo
+
+
+def find_sqlalchemy(app: Flask, given: SQLAlchemy | None, settings: Settings) -> SQLAlchemy:
+    """The host's Flask-SQLAlchemy, or a new one on the app; our tables are in its metadata afterwards.
+
+    :raises ConfigurationError: One was passed that is not set up on this app, or the URL names no known database.
+    :raises MissingExtra: The driver is not installed.
+    """
+    db = app.extensions.get("sqlalchemy")
+    if given is not None and given is not db:
+        raise ConfigurationError(
+            "the SQLAlchemy passed to DualMedia is not set up on this app: call its init_app first"
+        )
+    if db is None:
+        db = _open_sqlalchemy(app, settings)
+    for table in Base.metadata.tables.values():
+        if table.name not in db.metadata.tables:
+            table.to_metadata(db.metadata)
+    return db
+
+
+def _open_sqlalchemy(app: Flask, settings: Settings) -> SQLAlchemy:
+    assert settings.sql_url is not None
+    db = SQLAlchemy(engine_options=_engine_options(settings))
+    app.config["SQLALCHEMY_DATABASE_URI"] = settings.sql_url
+    try:
+        db.init_app(app)
+    except ModuleNotFoundError as error:
+        raise _explained(error) from error
+    except exc.ArgumentError as error:
+        raise ConfigurationError(f"SQLALCHEMY_DATABASE_URI: {error}") from None
+    with app.app_context():
+        _check_idle_connections(db.engine, settings.sql_timeout)
+    return db
+
+
+def find_migrate(app: Flask, db: SQLAlchemy) -> bool:
+    """Give the app a Flask-Migrate on our revisions, unless it has one.
+
+    :return: Whether the host has its own, and with it the say over our tables.
+    """
+    if "migrate" in app.extensions:
+        return True
+    Migrate(app, db, directory=str(schema.migrations_directory()))
+    return False
+
+
+def find_jwt(app: Flask) -> None:
+    """Give the app a ``JWTManager``, unless it has one.
+
+    :raises ConfigurationError: There is no key to check tokens with.
+    """
+    if "flask-jwt-extended" in app.extensions:
+        return
+    if not (app.config.get("JWT_SECRET_KEY") or app.config.get("SECRET_KEY") or app.config.get("JWT_PUBLIC_KEY")):
+        raise ConfigurationError("JWT_SECRET_KEY is not set: tokens could not be checked")
+    JWTManager(app)
+
+
+def open_engine(settings: Settings) -> sa.Engine:
+    """An engine of its own on the configured URL, where the app runs without SQL.
+
+    :raises ConfigurationError: No URL is configured.
+    """
+    if settings.sql_url is None:
+        raise ConfigurationError("there is no SQL database: set SQLALCHEMY_DATABASE_URI or DB_NAME")
+    try:
+        return sa.create_engine(settings.sql_url, **_engine_options(settings))
+    except ModuleNotFoundError as error:
+        raise _explained(error) from error
+
+
+def _engine_options(settings: Settings) -> dict[str, t.Any]:
+    if settings.sql_url is None or settings.sql_url.get_backend_name() != "postgresql":
+        return {}
+    return _POOL_OPTIONS | {
+        "pool_timeout": settings.sql_timeout,
+        "connect_args": {"connect_timeout": max(2, round(settings.connect_timeout))},
+    }
+
+
+def _explained(error: ModuleNotFoundError) -> ImportError:
+    return MissingExtra("PostgreSQL", "postgres") if (error.name or "").startswith("psycopg") else error
+
+
+def _check_idle_connections(engine: sa.Engine, seconds: float) -> None:
+    """Ask a connection that was idle whether it lives before it is used, within so many seconds.
+
+    SQLAlchemy's ``pool_pre_ping`` asks every time, and waits for ever for a server that hangs.
+    """
+    if (engine.dialect.name, engine.dialect.driver) != ("postgresql", "psycopg"):
+        return
+
+    def remember(_driver: t.Any, record: t.Any) -> None:
+        record.info[_IDLE_SINCE] = time.monotonic()
+
+    def ask(driver: t.Any, record: t.Any, _proxy: t.Any) -> None:
+        start = time.monotonic()
+        if start - record.info.get(_IDLE_SINCE, start) < _IDLE:
+            return
+        autocommit = driver.autocommit
+        try:
+            with deadline(driver, seconds):
+                driver.autocommit = True
+                driver.execute("")
+                driver.autocommit = autocommit
+        except driver.OperationalError as error:
+            if time.monotonic() - start >= seconds:
+                raise DatabaseUnavailable("PostgreSQL") from error
+            raise exc.DisconnectionError from error  # the pool opens another one
+
+    event.listen(engine, "checkin", remember)
+    event.listen(engine, "checkout", ask)
