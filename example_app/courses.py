@@ -1,0 +1,74 @@
+"""Courses, their modules and lessons, and the media of each, for the API and the pages."""
+
+from __future__ import annotations
+
+import typing as t
+
+from bson import ObjectId
+from flask import abort
+
+from flask_dualmedia import CourseResource, CourseVideo, attach_media, delete_media, delete_media_of
+
+from .database import Document, db, find_or_404, now
+from .security import Viewer
+
+
+def new_lesson(values: t.Mapping[str, t.Any]) -> Document:
+    return {"id": str(ObjectId()), **values}
+
+
+def new_module(values: t.Mapping[str, t.Any]) -> Document:
+    lessons = [new_lesson(lesson) for lesson in values.get("lessons", [])]
+    return {"id": str(ObjectId()), "title": values["title"], "lessons": lessons}
+
+
+def create_course(values: t.Mapping[str, t.Any], *, creator_id: str) -> Document:
+    course = {
+        "_id": ObjectId(),
+        **values,
+        "modules": [new_module(module) for module in values.get("modules", [])],
+        "creator_id": creator_id,
+        "created_at": now(),
+    }
+    db.courses.insert_one(course)
+    return course
+
+
+def find_course(course_id: ObjectId, viewer: Viewer) -> Document:
+    """The course with those of its ``videos`` and ``resources`` that the viewer may see: two queries in all."""
+    return attach([find_or_404("courses", course_id)], viewer)[0]
+
+
+def attach(courses: list[Document], viewer: Viewer) -> list[Document]:
+    attach_media(courses, videos=CourseVideo, resources=CourseResource)
+    for course in courses:
+        for key in ("videos", "resources"):
+            course[key] = [media for media in course[key] if viewer.may_see(media)]
+    return courses
+
+
+def find_module_or_404(course: Document, module_id: str) -> Document:
+    module = next((module for module in course["modules"] if module["id"] == module_id), None)
+    return module or abort(404, "The course has no module with this id.")
+
+
+def find_lesson_or_404(course: Document, lesson_id: str) -> Document:
+    lessons = (lesson for module in course["modules"] for lesson in module["lessons"])
+    lesson = next((lesson for lesson in lessons if lesson["id"] == lesson_id), None)
+    return lesson or abort(404, "The course has no lesson with this id.")
+
+
+def delete_course(course: Document) -> None:
+    """Delete a course, then what belongs to it: of a failure on the way ``flask dualmedia check --repair`` takes away
+    the media that is left."""
+    db.courses.delete_one({"_id": course["_id"]})
+    delete_media_of("course", course["_id"])
+    db.reviews.delete_many({"target_id": course["_id"]})
+
+
+def delete_media_of_parts(course: Document, part_ids: set[str]) -> None:
+    """Delete the videos and resources of some modules and lessons."""
+    attach_media([course], videos=CourseVideo, resources=CourseResource)
+    for media in [*course.pop("videos"), *course.pop("resources")]:
+        if media.mongo_lesson_id in part_ids:
+            delete_media(type(media), media.id)

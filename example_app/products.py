@@ -1,0 +1,97 @@
+"""Products and their pictures, for the API and the pages."""
+
+from __future__ import annotations
+
+import typing as t
+from contextlib import ExitStack
+
+from bson import ObjectId
+
+from flask_dualmedia import (
+    MediaNotFound,
+    ProductImage,
+    attach_media,
+    delete_media,
+    delete_media_of,
+    get_product_images,
+    save_product_image,
+    update_media,
+)
+
+from .database import Document, db, find_or_404, now
+
+
+def find_product(product_id: ObjectId) -> Document:
+    """The product with its ``images``: one MongoDB query, one SQL statement."""
+    product = find_or_404("products", product_id)
+    attach_media([product], images=ProductImage)
+    return product
+
+
+def create_product(values: t.Mapping[str, t.Any], sources: t.Sequence[t.Any], *, creator_id: str) -> Document:
+    """Insert a product with its pictures, the first as the main one. If a picture fails, nothing of it stays."""
+    product = {"_id": ObjectId(), **values, "creator_id": creator_id, "created_at": now()}
+    with ExitStack() as undo:
+        db.products.insert_one(dict(product))
+        undo.callback(db.products.delete_one, {"_id": product["_id"]})
+        product["images"] = add_images(product["_id"], sources, uploaded_by=creator_id)
+        undo.pop_all()
+    return product
+
+
+def add_images(product_id: ObjectId, sources: t.Sequence[t.Any], *, uploaded_by: str) -> list[ProductImage]:
+    """Add pictures after those there are; all or none. The first of a product without a main image becomes that."""
+    images = get_product_images(product_id)
+    needs_main = not any(image.is_main_image for image in images)
+    start = max((image.position + 1 for image in images), default=0)
+    added: list[ProductImage] = []
+    with ExitStack() as undo:
+        for offset, source in enumerate(sources):
+            image = save_product_image(
+                product_id,
+                source,
+                is_main_image=needs_main and offset == 0,
+                position=start + offset,
+                uploaded_by=uploaded_by,
+                is_public=True,
+            )
+            undo.callback(delete_media, ProductImage, image.id)
+            added.append(image)
+        undo.pop_all()
+    return added
+
+
+def find_image(product: Document, image_id: object) -> ProductImage:
+    """The picture of the product with this id.
+
+    :raises MediaNotFound: The product, as ``find_product`` gives it, has none with this id.
+    """
+    for image in product["images"]:
+        if str(image.id) == str(image_id):
+            return image
+    raise MediaNotFound(ProductImage.kind, image_id)
+
+
+def remove_image(product: Document, image: ProductImage) -> None:
+    """Delete a picture. If it was the main one, the next takes its place."""
+    delete_media(ProductImage, image.id)
+    others = [other for other in product["images"] if other.id != image.id]
+    if image.is_main_image and others:
+        make_main(product | {"images": others}, others[0])
+
+
+def make_main(product: Document, image: ProductImage) -> None:
+    """Make a picture the main one instead of the one that is."""
+    for other in product["images"]:
+        if other.is_main_image and other.id != image.id:
+            update_media(ProductImage, other.id, is_main_image=False)
+    if not image.is_main_image:
+        update_media(ProductImage, image.id, is_main_image=True)
+
+
+def delete_product(product: Document) -> None:
+    """Delete a product, then what belongs to it: of a failure on the way ``flask dualmedia check --repair`` takes
+    away the pictures that are left."""
+    db.products.delete_one({"_id": product["_id"]})
+    delete_media_of("product", product["_id"])
+    db.reviews.delete_many({"target_id": product["_id"]})

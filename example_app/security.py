@@ -1,0 +1,73 @@
+"""Who is asking, and what they may do. Tokens come in a header (programs) or in cookies (pages)."""
+
+from __future__ import annotations
+
+import dataclasses
+import typing as t
+from http import HTTPStatus
+
+from flask import Flask, abort, g
+from flask.typing import ResponseReturnValue
+from flask_jwt_extended import JWTManager, create_access_token, create_refresh_token, get_jwt
+
+from .database import Document
+from .errors import error_body
+
+ADMIN = "admin"
+
+
+@dataclasses.dataclass(frozen=True)
+class Viewer:
+    """The caller of the current request. ``id`` is ``None`` for an anonymous one."""
+
+    id: str | None = None
+    name: str | None = None
+    role: str | None = None
+
+    def may_change(self, document: Document) -> bool:
+        """Whether this is the creator of the document, or an admin."""
+        return self.role == ADMIN or (self.id is not None and self.id == str(document["creator_id"]))
+
+    def may_see(self, media: t.Any) -> bool:
+        """Whether the extension will hand out the content of this media record."""
+        return media.is_public or self.role == ADMIN or (self.id is not None and self.id == media.uploaded_by)
+
+
+def init_app(app: Flask) -> None:
+    jwt = JWTManager(app)
+
+    @jwt.unauthorized_loader
+    @jwt.invalid_token_loader
+    def refuse(reason: str) -> ResponseReturnValue:
+        return error_body(HTTPStatus.UNAUTHORIZED, reason), HTTPStatus.UNAUTHORIZED
+
+    @jwt.expired_token_loader
+    def refuse_expired(header: dict, claims: dict) -> ResponseReturnValue:
+        return refuse("The token has expired.")
+
+
+def viewer() -> Viewer:
+    """The caller, as the token checked by ``jwt_required`` says."""
+    if "viewer" not in g:
+        claims = get_jwt()
+        g.viewer = Viewer(claims.get("sub"), claims.get("name"), claims.get("role"))
+    return g.viewer
+
+
+def require_change(document: Document) -> None:
+    if not viewer().may_change(document):
+        abort(403, "Only the creator and admins may change this.")
+
+
+def make_access_token(user: Document) -> str:
+    return create_access_token(str(user["_id"]), additional_claims={"name": user["name"], "role": user["role"]})
+
+
+def make_refresh_token(user: Document) -> str:
+    return create_refresh_token(str(user["_id"]))
+
+
+def renew_access_token() -> str:
+    """A token like that of the current request, with a new end."""
+    claims = get_jwt()
+    return create_access_token(claims["sub"], additional_claims={"name": claims["name"], "role": claims["role"]})

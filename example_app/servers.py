@@ -1,0 +1,49 @@
+"""Embedded database servers for whatever the configuration does not name."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+
+from flask import Flask
+
+from . import embedded
+
+FALSE = {"false", "0", "no", "off", ""}
+RELOADER_PID = "EXAMPLE_APP_RELOADER_PID"
+
+
+def start(app: Flask) -> None:
+    """Start what is missing and put its address into ``app.config``."""
+    uses_sql = str(setting(app, "DB_ENABLED", True)).strip().lower() not in FALSE
+    names_sql = setting(app, "SQLALCHEMY_DATABASE_URI") or setting(app, "DB_HOST")
+    postgres, mongo = bool(uses_sql and not names_sql), not setting(app, "MONGO_URI")
+    if not (postgres or mongo):
+        return
+    servers = embedded.start(Path(app.instance_path) / "servers", postgres=postgres, mongo=mongo)
+    if postgres:
+        app.config["SQLALCHEMY_DATABASE_URI"] = servers.postgres_url
+    if mongo:
+        app.config["MONGO_URI"] = servers.mongo_uri
+    if os.environ.get("WERKZEUG_RUN_MAIN") == "true":
+        reloader = int(os.environ.get(RELOADER_PID, os.getppid()))
+        threading.Thread(target=end_with_reloader, args=[reloader], daemon=True).start()
+    else:
+        os.environ[RELOADER_PID] = str(os.getpid())  # which this process is, if it starts that child
+
+
+def setting(app: Flask, key: str, default: object = None) -> object:
+    return app.config.get(key, os.environ.get(key, default))
+
+
+def end_with_reloader(pid: int) -> None:
+    """End this process, the child of Werkzeug's reloader, when the reloader is gone.
+
+    Killed with ``kill -9``, the reloader leaves its child behind, and the child would keep the servers running.
+    """
+    while os.getppid() == pid:
+        time.sleep(0.5)
+    os.kill(os.getpid(), signal.SIGTERM)

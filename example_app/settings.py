@@ -1,0 +1,48 @@
+"""Where the settings come from: defaults, then the environment, then what ``create_app`` was given."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import tempfile
+import typing as t
+from datetime import timedelta
+from pathlib import Path
+
+from flask import Flask
+
+FROM_ENVIRONMENT = ("SECRET_KEY", "JWT_SECRET_KEY", "MONGO_URI", "SQLALCHEMY_DATABASE_URI")
+
+DEFAULTS = {
+    "SAMPLE_DATA": True,
+    "JWT_TOKEN_LOCATION": ["headers", "cookies"],  # headers for programs, cookies for the pages
+    "JWT_ACCESS_TOKEN_EXPIRES": timedelta(hours=1),
+    "JWT_COOKIE_SAMESITE": "Lax",
+    "JWT_CSRF_CHECK_FORM": True,  # the pages' forms carry the token in a hidden field
+    "JWT_SESSION_COOKIE": False,
+}
+
+
+def load(app: Flask, config: t.Mapping[str, t.Any]) -> None:
+    app.config.from_mapping(DEFAULTS)
+    app.config.from_mapping({key: os.environ[key] for key in FROM_ENVIRONMENT if os.environ.get(key)})
+    app.config.from_mapping(config)
+    if not app.config["SECRET_KEY"]:
+        app.config["SECRET_KEY"] = instance_secret(Path(app.instance_path))
+
+
+def instance_secret(instance: Path) -> str:
+    """The secret kept in the instance folder; made on the first call, whoever makes it."""
+    instance.mkdir(parents=True, exist_ok=True)
+    path = instance / "secret_key"
+    if not path.exists():
+        descriptor, new = tempfile.mkstemp(dir=instance)  # mode 0600
+        with os.fdopen(descriptor, "w") as file:
+            file.write(secrets.token_urlsafe(48))
+        try:
+            os.link(new, path)  # of several processes one wins, and nobody reads a file that is half written
+        except FileExistsError:
+            pass
+        finally:
+            os.unlink(new)
+    return path.read_text()
