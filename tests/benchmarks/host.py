@@ -1,0 +1,90 @@
+"""A small host, served by gunicorn, and a client that speaks to it."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import re
+import subprocess
+import sys
+import time
+import typing as t
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+from flask import Flask
+from flask_jwt_extended import JWTManager, create_access_token
+
+from flask_dualmedia import DualMedia
+
+ROOT = Path(__file__).parent.parent.parent
+
+SECRET = "a key for benchmarks of at least thirty-two bytes"
+
+
+def create_app() -> Flask:
+    """The host that gunicorn serves; databases come from the environment."""
+    app = Flask("benchmark")
+    app.config.from_prefixed_env()
+    app.config["JWT_SECRET_KEY"] = SECRET
+    app.config["DUALMEDIA_REFERENCES"] = {"course": None, "user": None}
+    DualMedia(app)
+    return app
+
+
+class Server(t.NamedTuple):
+    worker: psutil.Process
+    port: int
+    headers: dict[str, str]
+
+    def request(
+        self, method: str, path: str, body: t.Any = None, headers: dict[str, str] | None = None
+    ) -> http.client.HTTPResponse:
+        """Send a request; the answer's body is still to be read."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=300)
+        connection.request(method, path, body, self.headers | (headers or {}))
+        return connection.getresponse()
+
+    def reset_peak_memory(self) -> int:
+        """Forget the peak so far; the memory in use now, in bytes."""
+        Path(f"/proc/{self.worker.pid}/clear_refs").write_text("5")
+        return self.worker.memory_info().rss
+
+    def peak_memory(self) -> int:
+        """Largest memory in use since the last reset, in bytes, as the kernel counted it."""
+        status = Path(f"/proc/{self.worker.pid}/status").read_text()
+        return int(re.findall(r"VmHWM:\s+(\d+) kB", status)[0]) * 1024
+
+
+@contextmanager
+def serve(port: int, **config: str) -> Iterator[Server]:
+    """gunicorn with one worker of four threads."""
+    token_app = Flask("tokens")
+    token_app.config["JWT_SECRET_KEY"] = SECRET
+    JWTManager(token_app)
+    with token_app.app_context():
+        token = create_access_token("bench", expires_delta=False)
+    command = [sys.executable, "-m", "gunicorn", "tests.benchmarks.host:create_app()", "--bind", f"127.0.0.1:{port}"]
+    command += ["--workers", "1", "--threads", "4", "--timeout", "300", "--log-level", "warning"]
+    environment = os.environ | {f"FLASK_{name}": value for name, value in config.items()}
+    process = subprocess.Popen(command, cwd=ROOT, env=environment)
+    try:
+        yield Server(_wait(process, port), port, {"Authorization": f"Bearer {token}"})
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def _wait(process: subprocess.Popen[bytes], port: int) -> psutil.Process:
+    for _ in range(300):
+        time.sleep(0.1)
+        try:
+            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+            connection.request("GET", "/media/health")
+            if connection.getresponse().status == 200:
+                return psutil.Process(process.pid).children()[0]
+        except OSError:
+            continue
+    raise RuntimeError("gunicorn did not start")

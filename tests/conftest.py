@@ -1,0 +1,221 @@
+"""Real servers, a fresh database for each test, and an app in each mode."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import tempfile
+import typing as t
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pymongo
+import pytest
+import sqlalchemy as sa
+from flask import Flask
+from flask.testing import FlaskClient
+
+from example_app import embedded
+from flask_dualmedia import (
+    DualMedia,
+    testing,  # noqa: F401 - listens to MongoDB clients made after it
+)
+from flask_dualmedia.state import State, get_state
+
+from . import samples
+
+MakeApp = Callable[..., Flask]
+
+
+class ServerUrls(t.NamedTuple):
+    postgres: sa.URL
+    """As an account that may create databases."""
+    mongo: str
+
+
+@pytest.fixture(scope="session")
+def servers() -> Iterator[ServerUrls]:
+    """The servers that the environment names; those that it does not name are started, and end with the tests."""
+    postgres, mongo = os.environ.get("DUALMEDIA_TEST_POSTGRES_URL"), os.environ.get("DUALMEDIA_TEST_MONGO_URI")
+    # Not in a folder of pytest's: where root runs the tests, pytest shuts the PostgreSQL account out of those.
+    directory = tempfile.mkdtemp(prefix="dualmedia-tests-")
+    started = embedded.start(directory, postgres=not postgres, mongo=not mongo)
+    url = sa.make_url(postgres or started.postgres_url or "").set(drivername="postgresql+psycopg")
+    if started.postgres_url:  # nobody cuts the power: what the system has taken is not lost when PostgreSQL is killed
+        admin = sa.create_engine(url, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
+        with admin.connect() as connection:
+            connection.exec_driver_sql("ALTER SYSTEM SET fsync = off")
+            connection.exec_driver_sql("SELECT pg_reload_conf()")
+    yield ServerUrls(url, mongo or started.mongo_uri or "")
+    processes = [psutil.Process(pid) for pid in started.pids]
+    for process in processes:
+        process.send_signal(signal.SIGINT)
+    psutil.wait_procs(processes, timeout=20)
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+class Databases:
+    """Creates and drops databases on the PostgreSQL server."""
+
+    def __init__(self, url: sa.URL) -> None:
+        self._url = url
+        self._engine = sa.create_engine(url, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
+        self._created: list[str] = []
+
+    def create(self, name: str, *, template: str | None = None) -> sa.URL:
+        with self._engine.connect() as connection:
+            copied = f' TEMPLATE "{template}"' if template else ""
+            connection.exec_driver_sql(f'CREATE DATABASE "{name}"{copied}')
+        self._created.append(name)
+        return self._url.set(database=name)
+
+    def drop_all(self) -> None:
+        with self._engine.connect() as connection:
+            for name in self._created:
+                connection.exec_driver_sql(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+        self._created.clear()
+
+
+def unique(prefix: str) -> str:
+    return f"{prefix}_{uuid.uuid4().hex[:12]}"
+
+
+@pytest.fixture(scope="session")
+def template_database(servers: ServerUrls) -> Iterator[str]:
+    """A database at the newest revision, to copy: running the revisions takes longer."""
+    databases = Databases(servers.postgres)
+    name = unique("template")
+    url = databases.create(name)
+    app = Flask("template")
+    app.config.update(BASE_CONFIG, SQLALCHEMY_DATABASE_URI=url, MONGO_URI=mongo_uri_for(servers, name))
+    DualMedia(app)
+    close(app)
+    yield name
+    databases.drop_all()
+
+
+@pytest.fixture
+def databases(servers: ServerUrls) -> Iterator[Databases]:
+    databases = Databases(servers.postgres)
+    yield databases
+    databases.drop_all()
+
+
+@pytest.fixture
+def database_url(databases: Databases) -> str:
+    """URL of an empty PostgreSQL database."""
+    return databases.create(unique("test")).render_as_string(hide_password=False)
+
+
+@pytest.fixture
+def migrated_url(databases: Databases, template_database: str) -> str:
+    """URL of a PostgreSQL database at the newest revision."""
+    return databases.create(unique("test"), template=template_database).render_as_string(hide_password=False)
+
+
+def mongo_uri_for(servers: ServerUrls, name: str) -> str:
+    base, _, options = servers.mongo.partition("?")
+    scheme, _, rest = base.partition("://")
+    return f"{scheme}://{rest.partition('/')[0]}/{name}" + (f"?{options}" if options else "")
+
+
+@pytest.fixture
+def mongo_uri(servers: ServerUrls) -> Iterator[str]:
+    """URI of an empty MongoDB database."""
+    name = unique("test")
+    uri = mongo_uri_for(servers, name)
+    yield uri
+    with pymongo.MongoClient(uri) as client:
+        client.drop_database(name)
+
+
+BASE_CONFIG: dict[str, t.Any] = {
+    "TESTING": True,
+    "JWT_SECRET_KEY": "a key for tests of at least thirty-two bytes",
+    "JWT_ACCESS_TOKEN_EXPIRES": False,
+}
+
+
+@pytest.fixture
+def make_app(request: pytest.FixtureRequest, mongo_uri: str) -> Iterator[MakeApp]:
+    """Makes apps that are closed after the test. Keywords go into the config; ``mode`` chooses the databases."""
+    made: list[Flask] = []
+
+    def make(mode: str = "dual", *, name: str = "host", **config: t.Any) -> Flask:
+        app = Flask(name)
+        app.config.update(BASE_CONFIG, MONGO_URI=mongo_uri)
+        if mode == "dual" and "SQLALCHEMY_DATABASE_URI" not in config:
+            app.config["SQLALCHEMY_DATABASE_URI"] = request.getfixturevalue("migrated_url")
+            # The template is at the newest revision: looking again would cost every test a while.
+            app.config["DUALMEDIA_AUTO_UPGRADE"] = False
+        elif mode == "mongo":
+            app.config["DB_ENABLED"] = False
+        app.config.update(config)
+        made.append(app)
+        DualMedia(app)
+        return app
+
+    yield make
+    for app in made:
+        close(app)
+
+
+def close(app: Flask) -> None:
+    """Give back what an app holds, so that databases can be dropped and nothing is left to the garbage collector."""
+    if "dualmedia" in app.extensions:
+        state = get_state(app)
+        if state.circuit is not None:
+            state.circuit.stop()
+        state.mongo.client.close()
+        if state.engine is not None:
+            state.engine.dispose()
+
+
+@pytest.fixture(params=["dual", "mongo"])
+def mode(request: pytest.FixtureRequest) -> str:
+    """Every mode in turn; a test that takes this fixture, or ``app``, holds in all of them."""
+    return request.param
+
+
+@pytest.fixture
+def app(make_app: MakeApp, mode: str) -> Flask:
+    return make_app(mode)
+
+
+@pytest.fixture
+def state(app: Flask) -> State:
+    return get_state(app)
+
+
+@pytest.fixture
+def context(app: Flask) -> Iterator[None]:
+    with app.app_context():
+        yield
+
+
+@pytest.fixture
+def client(app: Flask) -> FlaskClient:
+    return app.test_client()
+
+
+@pytest.fixture
+def owners(state: State) -> samples.Owners:
+    """A product, a course and a user in MongoDB."""
+    return samples.Owners(
+        *(state.mongo[name].insert_one({"name": name}).inserted_id for name in ("products", "courses", "users"))
+    )
+
+
+@pytest.fixture
+def tokens(app: Flask) -> samples.Tokens:
+    """Authorization headers of different people."""
+    return samples.Tokens.of(app)
+
+
+@pytest.fixture(scope="session")
+def media_directory() -> Path:
+    """The real photos, the video and the PDF that the example app ships."""
+    return Path(embedded.__file__).parent / "sample_media"

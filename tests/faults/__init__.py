@@ -1,0 +1,1 @@
+"""Processes that die on purpose, servers that can be killed, and connections that break."""

@@ -1,0 +1,165 @@
+"""Servers that can be killed and started again on the same data, at the same address."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import typing as t
+import urllib.parse
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import psutil
+import pymongo
+import sqlalchemy as sa
+from flask import Flask
+from flask_jwt_extended import JWTManager, create_access_token
+
+from example_app import embedded
+from tests.faults.host import CONFIG
+
+ROOT = Path(__file__).parent.parent.parent
+
+START_TIMEOUT = 60.0  # seconds
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return server.getsockname()[1]
+
+
+class PostgresServer:
+    """PostgreSQL, as a whole: the server process and those of its connections.
+
+    The folder of its socket is another one after each start, so the URL names a link to it.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._directory, self._link = directory, directory / "socket"
+        self._process: psutil.Process | None = None
+        self.url = f"postgresql+psycopg://postgres@/{embedded.DATABASE}?host={urllib.parse.quote(str(self._link), '')}"
+
+    def start(self) -> None:
+        deadline = time.monotonic() + START_TIMEOUT
+        while True:
+            started = embedded.start(self._directory, mongo=False)
+            try:
+                self._process = psutil.Process(started.pids[0])
+                break
+            except psutil.NoSuchProcess:  # of the supervisor of the killed one, which was not gone yet
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.1)
+        link = self._link.with_suffix(".new")
+        link.unlink(missing_ok=True)
+        link.symlink_to(t.cast(str, sa.make_url(started.postgres_url or "").query["host"]))
+        link.rename(self._link)
+
+    def kill(self) -> None:
+        """Kill -9, as when the machine loses its power."""
+        family = self._family()
+        for process in family:
+            _send(process, signal.SIGKILL)
+        psutil.wait_procs(family, timeout=10)
+
+    def pause(self) -> None:
+        """Stop answering, without closing a connection."""
+        for process in self._family():
+            _send(process, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        for process in self._family():
+            _send(process, signal.SIGCONT)
+
+    def stop(self) -> None:
+        self.resume()
+        family = self._family()
+        for process in family[:1]:
+            _send(process, signal.SIGINT)
+        psutil.wait_procs(family, timeout=20)
+
+    def _family(self) -> list[psutil.Process]:
+        try:
+            return [self._process, *self._process.children(recursive=True)] if self._process is not None else []
+        except psutil.NoSuchProcess:
+            return []
+
+
+class MongoServer:
+    """SecantusDB at a port that stays the same."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory, self._port = directory, free_port()
+        self._process: subprocess.Popen[bytes] | None = None
+        self.uri = f"mongodb://127.0.0.1:{self._port}/{embedded.DATABASE}"
+
+    def start(self) -> None:
+        command = [sys.executable, "-m", "secantus", "--host", "127.0.0.1", "--port", str(self._port)]
+        command += ["--cache-size", "256M", "--storage-path", str(self._directory / "data")]
+        with (self._directory / "mongo.log").open("ab") as log:
+            self._process = subprocess.Popen(command, cwd=self._directory, stdout=log, stderr=log)
+        with pymongo.MongoClient(self.uri, serverSelectionTimeoutMS=int(START_TIMEOUT * 1000)) as client:
+            client.admin.command("ping")
+
+    def kill(self) -> None:
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait()
+
+    def stop(self) -> None:
+        if self._process is not None:
+            self._process.terminate()
+            self._process.wait(20)
+
+
+class Workers:
+    """gunicorn: a master, which is left alone, and workers, which are not."""
+
+    def __init__(self, directory: Path, config: Mapping[str, t.Any]) -> None:
+        self.port = free_port()
+        self.log_path = directory / "gunicorn.log"
+        self._environment = os.environ | {f"FLASK_{name}": str(value) for name, value in config.items()}
+
+    def start(self) -> None:
+        command = [sys.executable, "-m", "gunicorn", "tests.faults.host:create_app()"]
+        command += ["--bind", f"127.0.0.1:{self.port}", "--workers", "2", "--threads", "4", "--timeout", "120"]
+        with self.log_path.open("ab") as log:
+            self._master = subprocess.Popen(command, cwd=ROOT, env=self._environment, stdout=log, stderr=log)
+
+    def kill_one(self, choose: t.Callable[[list[psutil.Process]], psutil.Process]) -> None:
+        workers = psutil.Process(self._master.pid).children()
+        if workers:
+            _send(choose(sorted(workers, key=lambda worker: worker.pid)), signal.SIGKILL)
+
+    def stop(self) -> None:
+        self._master.terminate()
+        self._master.wait(40)
+
+
+@contextmanager
+def running(server: PostgresServer | MongoServer | Workers) -> Iterator[None]:
+    """Start a server, and stop it in the end."""
+    server.start()
+    try:
+        yield
+    finally:
+        server.stop()
+
+
+def bearer(identity: str) -> dict[str, str]:
+    """The header of a token that the workers accept."""
+    app = Flask("tokens")
+    app.config.update(CONFIG)
+    JWTManager(app)
+    with app.app_context():
+        return {"Authorization": f"Bearer {create_access_token(identity, expires_delta=False)}"}
+
+
+def _send(process: psutil.Process, number: signal.Signals) -> None:
+    with suppress(psutil.NoSuchProcess):
+        process.send_signal(number)

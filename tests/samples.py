@@ -1,0 +1,132 @@
+"""Small media made here, and people to send them."""
+
+from __future__ import annotations
+
+import io
+import typing as t
+import zlib
+from dataclasses import dataclass
+
+from bson import ObjectId
+from flask import Flask
+from flask.testing import FlaskClient
+from flask_jwt_extended import create_access_token
+from werkzeug.datastructures import FileStorage
+from werkzeug.test import TestResponse, encode_multipart
+
+from flask_dualmedia.models import KINDS
+from flask_dualmedia.state import State
+
+Headers = dict[str, str]
+
+
+def png(width: int = 1, height: int = 1, *, comment: bytes = b"") -> bytes:
+    """A black PNG, with a comment to tell it from others."""
+
+    def chunk(name: bytes, data: bytes) -> bytes:
+        return len(data).to_bytes(4) + name + data + zlib.crc32(name + data).to_bytes(4)
+
+    header = width.to_bytes(4) + height.to_bytes(4) + b"\x08\x00\x00\x00\x00"
+    pixels = zlib.compress(b"\x00" * (width + 1) * height)
+    text = chunk(b"tEXt", b"Comment\x00" + comment) if comment else b""
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + text + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
+
+
+def mp4(size: int = 4096, *, brand: bytes = b"isom") -> bytes:
+    """Bytes with the signature of an MP4 video, of exactly this size, no two parts of them alike."""
+    head = (20).to_bytes(4) + b"ftyp" + brand + (512).to_bytes(4) + brand
+    return head + counting(size - len(head))
+
+
+def counting(size: int) -> bytes:
+    """Bytes in which every place can be told from every other."""
+    return b"".join(n.to_bytes(4) for n in range(size // 4 + 1))[:size]
+
+
+PDF = b"%PDF-1.7\n1 0 obj\n<< >>\nendobj\ntrailer\n<< >>\n%%EOF\n"
+
+
+class Owners(t.NamedTuple):
+    product: ObjectId
+    course: ObjectId
+    user: ObjectId
+
+
+@dataclass
+class Tokens:
+    alice: Headers
+    bob: Headers
+    admin: Headers
+
+    @classmethod
+    def of(cls, app: Flask) -> Tokens:
+        return cls(bearer(app, "alice"), bearer(app, "bob"), bearer(app, "root", role="admin"))
+
+
+def bearer(app: Flask, identity: str, **claims: t.Any) -> Headers:
+    with app.app_context():
+        return {"Authorization": f"Bearer {create_access_token(identity, additional_claims=claims)}"}
+
+
+def part(content: bytes, filename: str = "file.bin", mime_type: str | None = None) -> t.Any:
+    """The part ``file`` of a multipart upload."""
+    return FileStorage(io.BytesIO(content), filename, content_type=mime_type)
+
+
+class Dribble(io.RawIOBase):
+    """A stream that gives a few bytes at a time, as a slow client does."""
+
+    def __init__(self, content: bytes, step: int) -> None:
+        self._rest, self._step = memoryview(content), step
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        wanted = self._step if size < 0 else min(size, self._step)
+        given, self._rest = self._rest[:wanted], self._rest[wanted:]
+        return bytes(given)
+
+
+SAMPLES = {"product-images": png(), "course-videos": mp4(), "course-resources": PDF, "files": PDF}
+"""A file that each kind accepts."""
+
+
+def of_owner(kind: str, owners: Owners) -> dict[str, str]:
+    """The fields on the wire that name the owner."""
+    if kind == "files":
+        return {"referenceType": "user", "referenceId": str(owners.user)}
+    if kind == "product-images":
+        return {"mongoProductId": str(owners.product)}
+    return {"mongoCourseId": str(owners.course)}
+
+
+def post_file(client: FlaskClient, headers: Headers, kind: str, owners: Owners, **fields: t.Any) -> TestResponse:
+    """Upload a file; ``fields`` under their wire names, ``file`` among them where it is not to be the usual one."""
+    data = {"file": part(SAMPLES[kind]), **of_owner(kind, owners), **fields}
+    return post_form(client, headers, f"/media/{kind}", data)
+
+
+def post_form(client: FlaskClient, headers: Headers, path: str, data: t.Mapping[str, t.Any]) -> TestResponse:
+    """Send a multipart form. The test client would make large ones in temporary files, and leave them open."""
+    boundary, body = encode_multipart(data)
+    return client.post(path, headers=headers, data=body, content_type=f"multipart/form-data; boundary={boundary}")
+
+
+def post_url(client: FlaskClient, headers: Headers, kind: str, owners: Owners, **fields: t.Any) -> TestResponse:
+    """Create external media."""
+    url = {"product-images": "imageUrl", "course-videos": "videoUrl", "course-resources": "resourceUrl"}.get(
+        kind, "url"
+    )
+    values = {url: "https://cdn.example/a", **of_owner(kind, owners), **fields}
+    return client.post(f"/media/{kind}", headers=headers, json=values)
+
+
+def kept(state: State) -> tuple[int, list[str], int]:
+    """Everything that is kept: number of records in any state, storage keys, GridFS chunks."""
+    records = sum(state.repository.count(kind) for kind in KINDS.values())
+    chunks = state.mongo["media.chunks"].count_documents({})
+    return records, list(state.storages["database"].keys()), chunks
+
+
+NOTHING: tuple[int, list[str], int] = (0, [], 0)

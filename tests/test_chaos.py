@@ -1,0 +1,21 @@
+"""Short runs of :mod:`tests.chaos`: T2, T3, T5 and T7 with everything at once, and T9 (an outage is no "not found").
+
+A run that fails prints its seed and leaves its databases: go on with ``python -m tests.chaos --seconds 60 --seed N``.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from . import chaos
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_nothing_acknowledged_is_lost(seed: int):
+    totals = chaos.run(16, seed)
+    assert totals.problems == []
+    assert totals.lost == 0
+    assert sum(totals.faults.values()) > 3
+    assert totals.acknowledged() > 50

@@ -1,0 +1,209 @@
+"""Settings: where they come from, and what is said when they are wrong."""
+
+from __future__ import annotations
+
+import logging
+import typing as t
+from pathlib import Path
+
+import psycopg
+import pytest
+import sqlalchemy as sa
+from flask import Flask
+from hypothesis import given
+from hypothesis import strategies as st
+from psycopg.sql import SQL, Identifier
+
+from flask_dualmedia import ConfigurationError, DualMedia
+from flask_dualmedia.config import Settings
+from flask_dualmedia.state import get_state
+
+from .conftest import BASE_CONFIG, Databases, MakeApp, close, unique
+
+DB_KEYS = ("DB_ENABLED", "DB_NAME", "DB_USER", "DB_PASSWORD", "DB_HOST", "DB_PORT")
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for key in DB_KEYS:
+        monkeypatch.delenv(key, raising=False)
+
+
+def read(**config: t.Any) -> Settings:
+    return Settings.from_config(config, host_has_sql=False)
+
+
+@pytest.mark.parametrize("value", ["false", "False", "0", "no", "off", "", False, 0])
+def test_ways_to_say_no(value: t.Any) -> None:
+    assert read(DB_ENABLED=value, DB_NAME="shop").sql_enabled is False
+
+
+@pytest.mark.parametrize("value", ["true", "TRUE", "1", "yes", "on", True, 1])
+def test_ways_to_say_yes(value: t.Any) -> None:
+    assert read(DB_ENABLED=value, DB_NAME="shop").sql_enabled is True
+
+
+def test_sql_is_on_when_it_is_configured() -> None:
+    assert read(DB_NAME="shop").sql_enabled
+    assert read(SQLALCHEMY_DATABASE_URI="sqlite://").sql_enabled
+    assert Settings.from_config({}, host_has_sql=True).sql_enabled
+    assert not read().sql_enabled
+
+
+def test_the_environment_gives_the_db_names_that_the_config_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DB_NAME", "from environment")
+    monkeypatch.setenv("DB_HOST", "db.example")
+    monkeypatch.setenv("DUALMEDIA_URL_PREFIX", "/ignored")
+    settings = read(DB_HOST="config.example")
+    assert settings.sql_url is not None
+    assert (settings.sql_url.database, settings.sql_url.host) == ("from environment", "config.example")
+    assert settings.url_prefix == "/media"
+
+
+def test_the_uri_wins_over_the_parts() -> None:
+    url = read(SQLALCHEMY_DATABASE_URI="postgresql://h/whole", DB_NAME="parts").sql_url
+    assert url is not None
+    assert url.render_as_string() == "postgresql+psycopg://h/whole"
+
+
+AWKWARD = st.text(st.sampled_from("abc @:/%?#&+[]\\'\"=é☃"), min_size=1, max_size=12)
+
+
+@given(AWKWARD, AWKWARD, AWKWARD)
+def test_parts_of_any_characters_reach_the_driver(name: str, user: str, password: str) -> None:
+    """T40: a URL made by string formatting moves half of such a password into the host."""
+    url = read(DB_NAME=name, DB_USER=user, DB_PASSWORD=password, DB_HOST="localhost").sql_url
+    assert url is not None
+    _, arguments = sa.create_engine(url).dialect.create_connect_args(url)
+    assert arguments["dbname"] == name
+    assert (arguments["user"], arguments["password"], arguments["host"]) == (user, password, "localhost")
+    assert sa.make_url(url.render_as_string(hide_password=False)) == url
+    assert password not in repr(url) or password in f"{user}{name}localhost" or password in repr(url).replace("***", "")
+
+
+@pytest.mark.parametrize(
+    ("config", "key"),
+    [
+        ({"DB_ENABLED": "perhaps"}, "DB_ENABLED"),
+        ({"DB_ENABLED": True}, "SQLALCHEMY_DATABASE_URI or DB_NAME"),
+        ({"DB_NAME": "shop", "DB_PORT": "http"}, "DB_PORT"),
+        ({"SQLALCHEMY_DATABASE_URI": "no url"}, "SQLALCHEMY_DATABASE_URI"),
+        ({"SQLALCHEMY_DATABASE_URI": "nosuchdb://u:hidden@h/d"}, "SQLALCHEMY_DATABASE_URI"),
+        ({"DUALMEDIA_URL_PREFIX": "/"}, "DUALMEDIA_URL_PREFIX"),
+        ({"DUALMEDIA_URL_PREFIX": 5}, "DUALMEDIA_URL_PREFIX"),
+        ({"DUALMEDIA_REFERENCES": ["products"]}, "DUALMEDIA_REFERENCES"),
+        ({"DUALMEDIA_AUTO_UPGRADE": "later"}, "DUALMEDIA_AUTO_UPGRADE"),
+        ({"DUALMEDIA_MAX_SIZE": "big"}, "DUALMEDIA_MAX_SIZE"),
+        ({"DUALMEDIA_MAX_SIZE": 0}, "DUALMEDIA_MAX_SIZE"),
+        ({"DUALMEDIA_SNIFFER": "magic"}, "DUALMEDIA_SNIFFER"),
+        ({"DUALMEDIA_CONNECT_TIMEOUT": "soon"}, "DUALMEDIA_CONNECT_TIMEOUT"),
+        ({"DUALMEDIA_GRACE": -1}, "DUALMEDIA_GRACE"),
+        ({"DUALMEDIA_ADMIN_ROLE": None}, "DUALMEDIA_ADMIN_ROLE"),
+        ({"MONGO_URI": None}, "MONGO_URI"),
+        ({"MONGO_URI": "http://u:hidden@h"}, "MONGO_URI"),
+        ({"MONGO_URI": "mongodb://localhost:1"}, "MONGO_URI names no database"),
+        ({"JWT_SECRET_KEY": None}, "JWT_SECRET_KEY"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_what_is_wrong_is_named(config: dict[str, t.Any], key: str) -> None:
+    app = Flask("host")
+    app.config.update(BASE_CONFIG, MONGO_URI="mongodb://localhost:1/test")
+    app.config.update(config)
+    with pytest.raises(ConfigurationError, match=key) as caught:
+        DualMedia(app)
+    assert "hidden" not in str(caught.value)
+    assert "dualmedia" not in app.extensions
+    assert "dualmedia" not in app.blueprints
+
+
+def test_a_database_and_a_password_with_special_characters(
+    databases: Databases, servers: t.Any, mongo_uri: str, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    """T40, on a real PostgreSQL that asks for the password."""
+    password, role = "p@ss:/%#?&+ é", unique("Zoë Müller")
+    databases.create("ebay lms")
+    with psycopg.connect(servers.postgres.set(drivername="postgresql").render_as_string(hide_password=False)) as admin:
+        admin.autocommit = True
+        hba = Path(str(admin.execute("SHOW hba_file").fetchone()[0]))  # type: ignore[index]
+        admin.execute(SQL("CREATE ROLE {} LOGIN PASSWORD {}").format(Identifier(role), password))
+        admin.execute(SQL('ALTER DATABASE "ebay lms" OWNER TO {}').format(Identifier(role)))
+        before = hba.read_text()
+        hba.write_text(f'local all "{role}" scram-sha-256\nhost all "{role}" all scram-sha-256\n{before}')
+        admin.execute("SELECT pg_reload_conf()")
+        try:
+            _use_database(servers.postgres, "ebay lms", role, password, mongo_uri, caplog)
+        finally:
+            hba.write_text(before)
+            admin.execute("SELECT pg_reload_conf()")
+            databases.drop_all()
+            admin.execute(SQL("DROP ROLE {}").format(Identifier(role)))
+
+
+def _use_database(
+    server: sa.URL, name: str, role: str, password: str, mongo_uri: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    host = server.host or str(server.query["host"])
+    app = Flask("host")
+    app.config.update(BASE_CONFIG, MONGO_URI=mongo_uri, DB_NAME=name, DB_USER=role, DB_PASSWORD=password, DB_HOST=host)
+    app.config["DB_PORT"] = server.port or 5432
+    with caplog.at_level(logging.DEBUG):
+        DualMedia(app)
+    assert app.test_client().get("/media/health").json["sql"] == {"ok": True}  # type: ignore[index]
+    engine = get_state(app).engine
+    assert engine is not None
+    with engine.connect() as connection:
+        row = connection.exec_driver_sql("SELECT current_database(), current_user").one()
+    assert tuple(row) == (name, role)
+    assert "p@ss" not in caplog.text
+    close(app)
+    app = Flask("host")
+    app.config.update(BASE_CONFIG, MONGO_URI=mongo_uri, DB_NAME=name, DB_USER=role, DB_PASSWORD="wrong", DB_HOST=host)
+    caplog.clear()
+    DualMedia(app)
+    assert app.test_client().get("/media/health").json["sql"] == {"ok": False}  # type: ignore[index]
+    close(app)
+
+
+def test_the_start_up_facts_in_dual_mode(
+    database_url: str, make_app: MakeApp, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO, "flask_dualmedia"):
+        make_app(SQLALCHEMY_DATABASE_URI=database_url, DUALMEDIA_AUTO_UPGRADE=True)
+    lines = [record.getMessage() for record in caplog.records if record.name == "flask_dualmedia"]
+    assert len(lines) == 4
+    assert lines[0].startswith("MongoDB connected (version ")
+    assert lines[1].startswith("PostgreSQL connected (version ")
+    assert lines[2] == "models synchronized"
+    assert lines[3] == "dual mode: documents in MongoDB, media in PostgreSQL at /media"
+
+
+def test_the_start_up_facts_in_mongo_only_mode(make_app: MakeApp, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, "flask_dualmedia"):
+        make_app("mongo")
+    lines = [record.getMessage() for record in caplog.records if record.name == "flask_dualmedia"]
+    assert len(lines) == 2
+    assert lines[1] == "Mongo-only mode (DB_ENABLED is false)"
+
+
+def test_tables_that_are_missing_are_said(
+    database_url: str, make_app: MakeApp, caplog: pytest.LogCaptureFixture
+) -> None:
+    make_app(SQLALCHEMY_DATABASE_URI=database_url, DUALMEDIA_AUTO_UPGRADE=False)
+    assert "models not synchronized: run flask db upgrade" in caplog.text
+
+
+def test_an_unreachable_sql_server_does_not_stop_the_app(make_app: MakeApp) -> None:
+    app = make_app(SQLALCHEMY_DATABASE_URI="postgresql://nobody:secret@127.0.0.1:1/none")
+    health = app.test_client().get("/media/health")
+    assert health.status_code == 200
+    assert health.json == {
+        "mode": "dual", "degraded": True, "mongo": {"ok": True}, "sql": {"ok": False}, "journal": 0,
+    }  # fmt: skip
+
+
+def test_an_unreachable_mongodb_does_not_stop_the_app(make_app: MakeApp) -> None:
+    app = make_app("mongo", MONGO_URI="mongodb://127.0.0.1:1/none", DUALMEDIA_CONNECT_TIMEOUT=0.2)
+    health = app.test_client().get("/media/health")
+    assert health.status_code == 503
+    assert health.json["mongo"] == {"ok": False}  # type: ignore[index]

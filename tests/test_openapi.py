@@ -1,0 +1,183 @@
+"""The OpenAPI document and the page of it."""
+
+from __future__ import annotations
+
+import re
+import typing as t
+from html.parser import HTMLParser
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from openapi_spec_validator import OpenAPIV31SpecValidator
+
+from flask_dualmedia.models import KINDS
+
+from .conftest import MakeApp
+from .samples import Owners, Tokens, post_file, post_url
+
+METHODS = {"get", "post", "put", "patch", "delete"}
+UNDOCUMENTED = {"dualmedia.openapi_json", "dualmedia.openapi_page"}
+
+
+@pytest.fixture
+def app(make_app: MakeApp) -> Flask:
+    return make_app("mongo")  # the document knows no mode
+
+
+@pytest.fixture
+def document(client: FlaskClient) -> dict[str, t.Any]:
+    answer = client.get("/media/openapi.json")
+    assert answer.status_code == 200
+    assert answer.json is not None
+    return answer.json
+
+
+def operations(document: dict[str, t.Any]) -> dict[tuple[str, str], dict[str, t.Any]]:
+    return {
+        (method, path): operation
+        for path, item in document["paths"].items()
+        for method, operation in item.items()
+        if method in METHODS
+    }
+
+
+def test_it_is_valid(document: dict[str, t.Any]) -> None:
+    assert document["openapi"].startswith("3.1")
+    errors = list(OpenAPIV31SpecValidator(document).iter_errors())
+    assert errors == []
+
+
+def test_it_covers_every_route_and_method(app: Flask, document: dict[str, t.Any]) -> None:
+    routes = {
+        (method.lower(), rule.rule.replace("<string:media_id>", "{media_id}"))
+        for rule in app.url_map.iter_rules()
+        if rule.endpoint.startswith("dualmedia.") and rule.endpoint not in UNDOCUMENTED
+        for method in rule.methods or set()
+    }
+    assert operations(document).keys() == {(method, path) for method, path in routes if method in METHODS}
+
+
+def test_operations_say_what_they_need(document: dict[str, t.Any]) -> None:
+    """Tokens, bodies, and the errors that every route has."""
+    found = operations(document)
+    ids = [operation["operationId"] for operation in found.values() if "operationId" in operation]
+    assert len(ids) == len(set(ids)) == len(found) - 1  # health has none
+    for (method, path), operation in found.items():
+        assert operation["summary"]
+        if path == "/media/health":
+            assert not operation.get("security")
+            continue
+        is_open = path.endswith("/content") and method == "get"
+        assert operation["security"] == ([{"bearer": []}, {}] if is_open else [{"bearer": []}])
+        assert {"401", "503"} <= operation["responses"].keys()
+        if "{media_id}" in path:
+            assert "404" in operation["responses"]
+        takes_body = method in ("put", "patch") or (method == "post" and not path.endswith("/accesses"))
+        assert ("requestBody" in operation) == takes_body, (method, path)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_schemas_have_the_fields_of_the_answers(
+    client: FlaskClient, tokens: Tokens, owners: Owners, document: dict[str, t.Any], kind: str
+) -> None:
+    created = document["paths"][f"/media/{kind}"]["post"]
+    for answer in (post_file(client, tokens.alice, kind, owners), post_url(client, tokens.alice, kind, owners)):
+        assert answer.json is not None
+        reference = created["responses"]["201"]["content"]["application/json"]["schema"]["$ref"]
+        schema = document["components"]["schemas"][reference.rpartition("/")[2]]
+        assert schema["properties"].keys() == answer.json.keys()
+        read_only = {name for name, field in schema["properties"].items() if field.get("readOnly")}
+        assert read_only == {
+            "id", "checksum", "uploadedBy", "accessCount", "lastAccessedAt", "createdAt", "updatedAt",
+        }  # fmt: skip
+    bodies = created["requestBody"]["content"]
+    assert bodies.keys() == {"application/json", "multipart/form-data"}
+    form = document["components"]["schemas"][bodies["multipart/form-data"]["schema"]["$ref"].rpartition("/")[2]]
+    assert "file" in form["required"]
+    assert not {"mimeType", "fileSize"} & form["properties"].keys()
+
+
+def test_documented_errors_are_of_our_shape(client: FlaskClient, document: dict[str, t.Any]) -> None:
+    error = document["components"]["schemas"]["Error"]["properties"]
+    assert error.keys() == {"code", "status", "message", "errors"}
+    for status, response in document["components"]["responses"].items():
+        if status != "DEFAULT_ERROR":
+            assert response["content"]["application/json"]["schema"]["$ref"].endswith("/Error")
+
+
+def test_answers_are_documented(
+    client: FlaskClient, tokens: Tokens, owners: Owners, document: dict[str, t.Any]
+) -> None:
+    """A sample of what other tests see: each status is one that the document names."""
+    item, content = "/media/files/{media_id}", "/media/files/{media_id}/content"
+    location = post_file(client, tokens.alice, "files", owners).headers["Location"]
+    asked = [
+        ("get", "/media/files?limit=0", "/media/files"),
+        ("post", "/media/files", "/media/files"),
+        ("get", location, item),
+        ("patch", location, item),
+        ("get", f"{location}/content", content),
+        ("put", f"{location}/content", content),
+        ("post", f"{location}/accesses", "/media/files/{media_id}/accesses"),
+        ("delete", location, item),
+    ]
+    headers = [
+        {},
+        {"Range": "bytes=0-0"},
+        {"Range": "bytes=900-"},
+        {"If-Match": '"x"'},
+        {"Content-Digest": "sha-256=:AA==:"},
+    ]
+    for token in ({}, tokens.bob, tokens.alice):
+        for method, path, documented in asked:
+            for more in headers:
+                answer = client.open(path, method=method.upper(), headers={**token, **more})
+                assert str(answer.status_code) in operations(document)[method, documented]["responses"], (
+                    method, path, answer.status_code,
+                )  # fmt: skip
+
+
+class Loads(HTMLParser):
+    """Collects what a browser would fetch, and what a reader could follow."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loaded: list[tuple[str, str | None]] = []
+        self.links: list[str] = []
+        self.ids: set[str] = set()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = dict(attrs)
+        self.ids.add(given.get("id") or "")
+        if tag == "a":
+            self.links.append(given.get("href") or "")
+        elif tag in ("script", "link", "img", "iframe", "object", "embed", "base") or {"src", "srcset"} & given.keys():
+            self.loaded.append((tag, given.get("src") or given.get("href")))
+
+
+@pytest.mark.parametrize("prefix", ["/media", "/api/v1/media"])
+def test_the_page_needs_no_internet(make_app: MakeApp, prefix: str) -> None:
+    client = make_app("mongo", DUALMEDIA_URL_PREFIX=prefix).test_client()
+    answer = client.get(f"{prefix}/docs")
+    assert (answer.status_code, answer.mimetype) == (200, "text/html")
+    page = Loads()
+    page.feed(answer.text)
+    assert page.loaded == []
+    assert not re.search(r"@import|url\(", answer.text)
+    # All links stay on the page or lead to the document, and none is dead.
+    assert {link for link in page.links if not link.startswith("#")} == {f"{prefix}/openapi.json"}
+    assert {link.removeprefix("#") for link in page.links if link.startswith("#")} <= page.ids
+    document = client.get(f"{prefix}/openapi.json").json
+    assert document is not None
+    for (method, path), operation in operations(document).items():
+        assert f"<code>{path}</code>" in answer.text
+        assert f">{method.upper()}<" in answer.text
+        assert operation["summary"] in answer.text
+    assert all(path.startswith(f"{prefix}/") for path in document["paths"])
+
+
+def test_the_page_says_what_each_answer_means(client: FlaskClient) -> None:
+    page = client.get("/media/docs").text
+    assert "Unprocessable" in page
+    assert page.count("Unauthorized") > 10

@@ -1,0 +1,322 @@
+"""What the app does while SQL is away, and when it comes back."""
+
+from __future__ import annotations
+
+import io
+import time
+import typing as t
+from collections.abc import Callable, Iterator
+
+import pytest
+import sqlalchemy as sa
+from bson import ObjectId
+from flask import Flask
+
+from flask_dualmedia import (
+    CourseVideo,
+    DatabaseUnavailable,
+    ProductImage,
+    attach_media,
+    delete_media,
+    delete_media_of,
+    get_media,
+    get_product_images,
+    open_media,
+    save_course_video,
+    save_product_image,
+    signals,
+    update_media,
+    update_media_access_count,
+)
+from flask_dualmedia.models import KINDS
+from flask_dualmedia.state import get_state
+
+from .conftest import MakeApp
+from .proxy import Proxy
+from .samples import bearer, mp4, part, png
+
+BUDGET = 2.0
+"""Seconds: the default of DUALMEDIA_SQL_TIMEOUT."""
+
+SLACK = 0.7
+"""Seconds that a busy machine may add."""
+
+
+@pytest.fixture
+def proxy(servers: t.Any) -> Iterator[Proxy]:
+    url = servers.postgres
+    host, port = url.host or str(url.query.get("host", "localhost")), url.port or 5432
+    proxy = Proxy(f"{host}/.s.PGSQL.{port}" if host.startswith("/") else (host, port))
+    yield proxy
+    proxy.close()
+
+
+@pytest.fixture
+def make_proxied(make_app: MakeApp, migrated_url: str, proxy: Proxy) -> Callable[..., Flask]:
+    """Makes apps whose way to PostgreSQL is through the proxy."""
+
+    def make(**config: t.Any) -> Flask:
+        url = sa.make_url(migrated_url)
+        url = url.set(host="127.0.0.1", port=proxy.port, query={}).render_as_string(hide_password=False)
+        settings = {"DUALMEDIA_PROBE_INTERVAL": 0.2, "DUALMEDIA_AUTO_UPGRADE": False}
+        return make_app(SQLALCHEMY_DATABASE_URI=url, **settings | config)
+
+    return make
+
+
+@pytest.fixture
+def app(make_proxied: Callable[..., Flask]) -> Flask:
+    return make_proxied()
+
+
+@pytest.fixture
+def product(app: Flask) -> ObjectId:
+    return get_state(app).mongo["products"].insert_one({"name": "p"}).inserted_id
+
+
+def eventually(condition: Callable[[], t.Any], seconds: float = 20) -> t.Any:
+    """What ``condition`` gives as soon as that is true."""
+    end = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < end, "it did not come true in time"
+        time.sleep(0.05)
+    return found
+
+
+def is_back(app: Flask) -> bool:
+    health = app.test_client().get("/media/health").json
+    assert health is not None
+    return not health["degraded"] and health["journal"] == 0
+
+
+def timed(call: Callable[[], t.Any]) -> tuple[float, t.Any]:
+    start = time.perf_counter()
+    answer = call()
+    return time.perf_counter() - start, answer
+
+
+@pytest.mark.usefixtures("context")
+def test_media_is_accepted_and_readable_during_an_outage(app: Flask, proxy: Proxy, product: ObjectId) -> None:
+    """T9 and T41."""
+    held = save_product_image(product, io.BytesIO(png()), is_main_image=True)
+    proxy.refuse()
+    new = save_product_image(product, io.BytesIO(png(comment=b"new")), position=1)
+    images = get_product_images(product)
+    assert images.partial
+    assert [image.id for image in images] == [new.id]
+    assert b"".join(open_media(get_media(ProductImage, new.id))) == png(comment=b"new")
+    update_media_access_count(ProductImage, new.id)
+    assert update_media(ProductImage, new.id, alt_text="changed").access_count == 1
+    for call in (get_media, delete_media, update_media_access_count):
+        with pytest.raises(DatabaseUnavailable):
+            call(ProductImage, held.id)
+    (document,) = attach_media([{"_id": product}], images=ProductImage, videos=CourseVideo)
+    assert document["images"].partial
+    assert [image.id for image in document["images"]] == [new.id]
+
+    proxy.let_through()
+    eventually(lambda: is_back(app))
+    images = get_product_images(product)
+    assert not images.partial
+    assert [image.id for image in images] == [held.id, new.id]
+    assert (images[1].alt_text, images[1].access_count) == ("changed", 1)
+    assert b"".join(open_media(images[1])) == png(comment=b"new")
+    state = get_state(app)
+    assert state.homes[1].repository.is_empty()
+    assert list(state.homes[1].storage.keys()) == []
+
+
+def test_http_during_an_outage(app: Flask, proxy: Proxy, product: ObjectId) -> None:
+    client, headers = app.test_client(), bearer(app, "alice")
+    held = client.post(
+        "/media/product-images", data={"file": part(png()), "mongoProductId": str(product)}, headers=headers
+    ).json
+    assert held is not None
+    proxy.refuse()
+    for path in (f"/media/product-images/{held['id']}", held["imageUrl"]):
+        answer = client.get(path, headers=headers)
+        assert (answer.status_code, answer.json["code"]) == (503, 503)  # type: ignore[index]
+        assert int(answer.headers["Retry-After"]) > 0
+    new = client.post(
+        "/media/product-images", data={"file": part(png()), "mongoProductId": str(product)}, headers=headers
+    )
+    assert new.status_code == 201
+    assert client.get(new.json["imageUrl"], headers=headers).data == png()  # type: ignore[index]
+    page = client.get("/media/product-images", headers=headers).json
+    assert page is not None
+    assert page["partial"] is True
+    assert [item["id"] for item in page["items"]] == [new.json["id"]]  # type: ignore[index]
+    health = client.get("/media/health").json
+    assert health == {
+        "mode": "dual", "degraded": True, "mongo": {"ok": True}, "sql": {"ok": False}, "journal": 1,
+    }  # fmt: skip
+    proxy.let_through()
+    eventually(lambda: is_back(app))
+    page = client.get("/media/product-images", headers=headers).json
+    assert page is not None
+    assert page["partial"] is False
+    assert len(page["items"]) == 2
+    assert client.get(new.json["imageUrl"], headers=headers).data == png()  # type: ignore[index]
+
+
+@pytest.mark.usefixtures("context")
+def test_refusing_instead_of_keeping_a_journal(
+    make_proxied: Callable[..., Flask], proxy: Proxy, product: ObjectId
+) -> None:
+    app = make_proxied(DUALMEDIA_ON_SQL_OUTAGE="refuse")
+    proxy.refuse()
+    with app.app_context(), pytest.raises(DatabaseUnavailable):
+        save_product_image(product, io.BytesIO(png()))
+    assert get_state(app).homes[1].repository.is_empty()
+
+
+@pytest.mark.parametrize("failure", ["refuse", "hang"])
+def test_requests_keep_within_the_budget(app: Flask, proxy: Proxy, product: ObjectId, failure: str) -> None:
+    """T41: the first request in an outage pays at most the time-out; an open circuit costs nothing."""
+    client, headers = app.test_client(), bearer(app, "alice")
+    url = {"mongoProductId": str(product), "imageUrl": "https://cdn.example/a.jpg"}
+    held = client.post("/media/product-images", json=url, headers=headers).json
+    assert held is not None
+    path = f"/media/product-images/{held['id']}"
+    getattr(proxy, failure)()
+    first, answer = timed(lambda: client.get(path, headers=headers))
+    assert answer.status_code == 503
+    assert first < BUDGET + SLACK
+    later = sorted(timed(lambda: client.get(path, headers=headers))[0] for _ in range(40))
+    assert later[20] < 0.1
+    spent, answer = timed(lambda: client.post("/media/product-images", json=url, headers=headers))
+    assert answer.status_code == 201
+    assert spent < 0.5
+    proxy.let_through()
+    eventually(lambda: is_back(app))
+    assert client.get(path, headers=headers).status_code == 200
+
+
+@pytest.mark.parametrize("failure", ["refuse", "hang"])
+def test_booting_without_sql(make_proxied: Callable[..., Flask], proxy: Proxy, failure: str) -> None:
+    getattr(proxy, failure)()
+    spent, app = timed(make_proxied)
+    more, answer = timed(lambda: app.test_client().get("/media/health"))
+    assert answer.json["degraded"] is True
+    assert spent + more < 5
+    proxy.let_through()
+    eventually(lambda: is_back(app))
+
+
+def test_booting_on_an_empty_database_that_is_away(
+    make_proxied: Callable[..., Flask], proxy: Proxy, migrated_url: str
+) -> None:
+    """The schema is brought up to date when SQL comes."""
+    engine = sa.create_engine(migrated_url, poolclass=sa.NullPool)
+    with engine.begin() as connection:
+        connection.exec_driver_sql("DROP SCHEMA public CASCADE")
+        connection.exec_driver_sql("CREATE SCHEMA public")
+    proxy.refuse()
+    app = make_proxied(DUALMEDIA_AUTO_UPGRADE=True, DUALMEDIA_REFERENCES={"product": None})
+    with app.app_context():
+        saved = save_product_image("p", io.BytesIO(png()))
+        proxy.let_through()
+        eventually(lambda: is_back(app))
+        assert [image.id for image in get_product_images("p")] == [saved.id]
+        assert not get_product_images("p").partial
+
+
+@pytest.mark.usefixtures("context")
+def test_connections_that_are_cut_are_replaced(app: Flask, proxy: Proxy, product: ObjectId) -> None:
+    saved = save_product_image(product, io.BytesIO(png()))
+    time.sleep(1.1)  # idle long enough to be asked before they are used
+    proxy.reset()
+    assert get_media(ProductImage, saved.id).id == saved.id
+    assert not get_product_images(product).partial
+
+
+@pytest.mark.usefixtures("context")
+def test_a_conflict_of_main_images_is_settled_and_reported(app: Flask, proxy: Proxy, product: ObjectId) -> None:
+    """The one in SQL, which readers saw all the time, stays the main image."""
+    first = save_product_image(product, io.BytesIO(png()), is_main_image=True)
+    reports = []
+    receiver = signals.journal_drained.connect(lambda _, report: reports.append(report), weak=False, sender=app)
+    proxy.refuse()
+    second = save_product_image(product, io.BytesIO(png()), is_main_image=True)
+    proxy.let_through()
+    eventually(lambda: is_back(app))
+    signals.journal_drained.disconnect(receiver)
+    assert [(i.id, i.is_main_image) for i in get_product_images(product)] == [(first.id, True), (second.id, False)]
+    assert [len(report.conflicts) for report in reports] == [1]
+
+
+@pytest.mark.usefixtures("context")
+def test_signals(app: Flask, proxy: Proxy, product: ObjectId) -> None:
+    heard: list[str] = []
+    names = ("media_saved", "media_deleted", "media_accessed", "sql_lost", "sql_recovered", "journal_drained")
+    receivers = {}
+    for name in names:
+        receivers[name] = getattr(signals, name).connect(
+            lambda _, name=name, **values: heard.append(name), sender=app, weak=False
+        )
+    saved = save_product_image(product, io.BytesIO(png()))
+    update_media_access_count(ProductImage, saved.id)
+    delete_media(ProductImage, saved.id)
+    proxy.refuse()
+    save_product_image(product, io.BytesIO(png()))
+    proxy.let_through()
+    eventually(lambda: is_back(app) and "journal_drained" in heard)
+    for name in names:
+        getattr(signals, name).disconnect(receivers[name])
+    assert heard == [
+        "media_saved", "media_accessed", "media_deleted", "sql_lost", "media_saved", "sql_recovered", "journal_drained",
+    ]  # fmt: skip
+
+
+@pytest.mark.usefixtures("context")
+def test_draining_by_hand(make_proxied: Callable[..., Flask], proxy: Proxy, product: ObjectId) -> None:
+    app = make_proxied(DUALMEDIA_AUTO_DRAIN=False)
+    state = get_state(app)
+    with app.app_context():
+        proxy.refuse()
+        saved = save_product_image(product, io.BytesIO(png()))
+        content = mp4(5_000_000)
+        course = state.mongo["courses"].insert_one({}).inserted_id
+        video = save_course_video(course, io.BytesIO(content))
+        refused = app.test_cli_runner().invoke(args=["dualmedia", "drain"])
+        assert (refused.exit_code, "does not answer" in refused.output) == (1, True)
+        proxy.let_through()
+        eventually(lambda: not app.test_client().get("/media/health").json["degraded"])  # type: ignore[index]
+        assert [image.id for image in get_product_images(product)] == [saved.id], "what waits is listed with the rest"
+        first = app.test_cli_runner().invoke(args=["dualmedia", "drain"])
+        assert (first.exit_code, first.output) == (0, "Moved 2 record(s); 0 had been moved before.\n")
+        second = app.test_cli_runner().invoke(args=["dualmedia", "drain"])
+        assert second.output == "Moved 0 record(s); 0 had been moved before.\n"
+        assert [image.id for image in get_product_images(product)] == [saved.id]
+        assert b"".join(open_media(get_media(CourseVideo, video.id))) == content
+        assert sum(map(state.homes[0].repository.count, KINDS.values())) == 2
+
+
+@pytest.mark.usefixtures("context")
+def test_journaled_media_can_be_deleted_before_and_after_it_is_drained(
+    app: Flask, proxy: Proxy, product: ObjectId
+) -> None:
+    state = get_state(app)
+    proxy.refuse()
+    first, second = (save_product_image(product, io.BytesIO(png())) for _ in range(2))
+    delete_media(ProductImage, first.id)
+    assert [image.id for image in get_product_images(product)] == [second.id]
+    proxy.let_through()
+    eventually(lambda: not app.test_client().get("/media/health").json["degraded"])  # type: ignore[index]
+    eventually(lambda: state.homes[1].repository.find(ProductImage, second.id) is None)
+    assert delete_media_of("product", product) == 1
+    assert get_product_images(product) == []
+
+
+def test_only_one_drains_at_a_time(app: Flask) -> None:
+    from flask_dualmedia.leases import Lease
+
+    state = get_state(app)
+    one, other = Lease(state.mongo, "drain"), Lease(state.mongo, "drain")
+    assert one.take()
+    assert not other.take()
+    assert one.take(), "renewed"
+    result = app.test_cli_runner().invoke(args=["dualmedia", "drain"])
+    assert (result.exit_code, result.output) == (1, "Error: Another process is draining the journal.\n")
+    one.give_back()
+    assert other.take()

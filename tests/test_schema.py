@@ -1,0 +1,198 @@
+"""The SQL schema: revisions, what they make, and who may run them when."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+import typing as t
+from pathlib import Path
+
+import psycopg
+import pytest
+import sqlalchemy as sa
+
+from flask_dualmedia.models import Base
+
+ROOT = Path(__file__).parent.parent
+
+INDEXES = {
+    "product_images": {
+        "ix_product_images_owner", "uq_product_images_main", "ix_product_images_uploader",
+        "ix_product_images_accessed", "ix_product_images_unfinished",
+    },
+    "course_videos": {
+        "ix_course_videos_owner", "ix_course_videos_lesson", "ix_course_videos_uploader", "ix_course_videos_unfinished",
+    },
+    "course_resources": {
+        "ix_course_resources_owner", "ix_course_resources_lesson", "ix_course_resources_uploader",
+        "ix_course_resources_unfinished",
+    },
+    "media_storage": {
+        "ix_media_storage_owner", "ix_media_storage_type", "ix_media_storage_uploader", "ix_media_storage_accessed",
+        "ix_media_storage_unfinished",
+    },
+}  # fmt: skip
+
+BARE_HOST = """
+    from flask import Flask
+    from flask_dualmedia import DualMedia
+    app = Flask(__name__)
+    app.config.from_prefixed_env()
+    DualMedia(app)
+"""
+
+FULL_HOST = """
+    from flask import Flask
+    from flask_migrate import Migrate
+    from flask_sqlalchemy import SQLAlchemy
+    from sqlalchemy.orm import Mapped, mapped_column
+    from flask_dualmedia import DualMedia
+    app = Flask(__name__)
+    app.config.from_prefixed_env()
+    db = SQLAlchemy()
+    class Note(db.Model):
+        id: Mapped[int] = mapped_column(primary_key=True)
+        text: Mapped[str]
+    db.init_app(app)
+    Migrate(app, db)
+    DualMedia(app)
+"""
+
+
+class Directory:
+    """A folder with a host app in it, in which commands are run as its developer would."""
+
+    def __init__(self, path: Path, source: str, url: str, mongo_uri: str) -> None:
+        self._path = path
+        (path / "app.py").write_text(textwrap.dedent(source))
+        self._environment = os.environ | {
+            "FLASK_SQLALCHEMY_DATABASE_URI": url,
+            "FLASK_MONGO_URI": mongo_uri,
+            "FLASK_JWT_SECRET_KEY": "a key for tests of at least thirty-two bytes",
+            "PYTHONPATH": str(ROOT),
+        }
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, *arguments],
+            cwd=self._path, env=self._environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+
+    def flask(self, *arguments: str, status: int = 0) -> str:
+        process = self.start("-m", "flask", *arguments)
+        output, _ = process.communicate(timeout=60)
+        assert process.returncode == status, output
+        return output
+
+
+def inspect(url: str) -> t.Any:
+    engine = sa.create_engine(url, poolclass=sa.NullPool)
+    return sa.inspect(engine)
+
+
+def tables(url: str) -> set[str]:
+    return set(inspect(url).get_table_names())
+
+
+def test_the_revisions_make_the_18_indexes(migrated_url: str) -> None:
+    """T47: 5 + 4 + 4 + 5, each by name."""
+    inspector = inspect(migrated_url)
+    found = {table: {index["name"] for index in inspector.get_indexes(table)} for table in INDEXES}
+    assert found == INDEXES
+    assert sum(map(len, found.values())) == 18
+
+
+def test_media_chunks_are_kept_uncompressed(migrated_url: str) -> None:
+    """T42: a range of a compressed value costs decompressing all that stands before it."""
+    with psycopg.connect(sa.make_url(migrated_url).set(drivername="postgresql").render_as_string(False)) as connection:
+        query = "SELECT attstorage FROM pg_attribute WHERE attrelid = 'media_chunks'::regclass AND attname = 'data'"
+        assert connection.execute(query).fetchone() in [("e",), (b"e",)]
+
+
+def test_mongodb_has_the_same_indexes(make_app: t.Any) -> None:
+    database = make_app("mongo").extensions["dualmedia"].mongo
+    found = {table: set(database[table].index_information()) - {"_id_"} for table in INDEXES}
+    assert found == INDEXES
+
+
+def test_flask_db_on_a_host_without_flask_migrate(database_url: str, mongo_uri: str, tmp_path: Path) -> None:
+    host = Directory(tmp_path, BARE_HOST, database_url, mongo_uri)
+    assert "0001" in host.flask("db", "upgrade")
+    assert tables(database_url) == {*INDEXES, "media_chunks", "dualmedia_version"}
+    assert "No new upgrade operations detected" in host.flask("db", "check")
+    with psycopg.connect(sa.make_url(database_url).set(drivername="postgresql").render_as_string(False)) as connection:
+        connection.execute("CREATE TABLE of_the_host (id int)")
+    assert "No new upgrade operations detected" in host.flask("db", "check")
+    host.flask("db", "downgrade", "base")
+    assert tables(database_url) == {"dualmedia_version", "of_the_host"}
+    assert "CREATE TABLE product_images" in host.flask("db", "upgrade", "--sql")
+    host.flask("dualmedia", "upgrade")
+    assert {*INDEXES} <= tables(database_url)
+    host.flask("dualmedia", "downgrade", "base")
+    assert not {*INDEXES, "media_chunks"} & tables(database_url)
+
+
+def test_a_host_with_flask_migrate_owns_our_tables(database_url: str, mongo_uri: str, tmp_path: Path) -> None:
+    """T39: proposed once, then never again, and never dropped; nor are the host's."""
+    host = Directory(tmp_path, FULL_HOST, database_url, mongo_uri)
+    host.flask("db", "init")
+    host.flask("db", "migrate", "-m", "with media")
+    (revision,) = (tmp_path / "migrations" / "versions").glob("*.py")
+    assert revision.read_text().count("op.create_table(") == 6
+    host.flask("db", "upgrade")
+    assert tables(database_url) == {*INDEXES, "media_chunks", "note", "alembic_version"}
+    inspector = inspect(database_url)
+    assert {table: {index["name"] for index in inspector.get_indexes(table)} for table in INDEXES} == INDEXES
+    assert "No new upgrade operations detected" in host.flask("db", "check")
+    assert "No changes in schema detected" in host.flask("db", "migrate")
+    # The next start makes good what autogenerate does not see.
+    host.flask("routes")
+    with psycopg.connect(sa.make_url(database_url).set(drivername="postgresql").render_as_string(False)) as connection:
+        query = "SELECT attstorage FROM pg_attribute WHERE attrelid = 'media_chunks'::regclass AND attname = 'data'"
+        assert connection.execute(query).fetchone() in [("e",), (b"e",)]
+
+
+def test_eight_processes_that_boot_at_once(database_url: str, mongo_uri: str, tmp_path: Path) -> None:
+    """T38: on an empty database, with the automatic upgrade on."""
+    host = Directory(tmp_path, BARE_HOST, database_url, mongo_uri)
+    processes = [host.start("-c", "import app; print('up')") for _ in range(8)]
+    outputs = [process.communicate(timeout=60)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0] * 8, outputs
+    assert all(output == "up\n" for output in outputs), outputs
+    assert tables(database_url) == {*INDEXES, "media_chunks", "dualmedia_version"}
+
+
+def test_the_schema_commands_in_mongo_only_mode(make_app: t.Any) -> None:
+    result = make_app("mongo").test_cli_runner().invoke(args=["dualmedia", "upgrade"])
+    assert result.exit_code == 1
+    assert "Mongo-only mode" in result.output
+
+
+def test_flask_dualmedia_sweep(app: t.Any) -> None:
+    result = app.test_cli_runner().invoke(args=["dualmedia", "sweep", "--grace", "0"])
+    assert (result.exit_code, result.output) == (0, "Removed 0 unfinished record(s).\n")
+
+
+@pytest.mark.parametrize("table", sorted(INDEXES))
+def test_the_revisions_and_the_models_agree_on_checks(migrated_url: str, table: str) -> None:
+    """Autogenerate does not compare check constraints."""
+    found = {check["name"] for check in inspect(migrated_url).get_check_constraints(table)}
+    declared = {c.name for c in Base.metadata.tables[table].constraints if isinstance(c, sa.CheckConstraint)}
+    assert found == declared
+
+
+def test_tables_made_by_a_host_are_left_to_it(migrated_url: str, make_app: t.Any) -> None:
+    """An app without Flask-Migrate on the database of one that has it."""
+    with psycopg.connect(sa.make_url(migrated_url).set(drivername="postgresql").render_as_string(False)) as connection:
+        connection.execute("DROP TABLE dualmedia_version")
+    make_app(SQLALCHEMY_DATABASE_URI=migrated_url, DUALMEDIA_AUTO_UPGRADE=True)
+    assert "dualmedia_version" not in tables(migrated_url)
+
+
+def test_tables_dropped_past_the_revisions_are_made_again(migrated_url: str, make_app: t.Any) -> None:
+    engine = sa.create_engine(migrated_url, poolclass=sa.NullPool)
+    Base.metadata.drop_all(engine)
+    make_app(SQLALCHEMY_DATABASE_URI=migrated_url, DUALMEDIA_AUTO_UPGRADE=True)
+    assert {*INDEXES} <= tables(migrated_url)
