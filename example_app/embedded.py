@@ -254,12 +254,7 @@ class Postgres:
         """Arguments that run a program by whom PostgreSQL accepts: anyone but root."""
         if os.geteuid() != 0:
             return {}
-        name = "embedded_postgres"
-        try:
-            entry = pwd.getpwnam(name)
-        except KeyError:
-            subprocess.run(["useradd", "--system", "--no-create-home", name], check=True)
-            entry = pwd.getpwnam(name)
+        entry = find_account("embedded_postgres")
         for directory in directories:
             for folder in (directory, *directory.parents):
                 mode = folder.stat().st_mode
@@ -270,6 +265,20 @@ class Postgres:
     def _give(self, directory: Path, account: dict[str, t.Any]) -> None:
         if account:
             os.chown(directory, account["user"], account["group"])
+
+
+def find_account(name: str) -> pwd.struct_passwd:
+    """The system account of this name, made when missing. One process at a time: two ``useradd`` at once may give one
+    name two ids, of which one is lost."""
+    lock = os.open("/etc", os.O_RDONLY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with contextlib.suppress(KeyError):
+            return pwd.getpwnam(name)
+        subprocess.run(["useradd", "--system", "--no-create-home", name], check=True)
+        return pwd.getpwnam(name)
+    finally:
+        os.close(lock)
 
 
 SERVERS: dict[str, type[Server]] = {"mongo": Mongo, "postgres": Postgres}

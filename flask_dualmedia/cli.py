@@ -84,8 +84,9 @@ def drain() -> None:
 @group.command()
 @click.option("--to", "where", type=click.Choice(["sql", "mongo"]), required=True, help="Where the media is to live.")
 @click.option("--dry-run", is_flag=True, help="Show what would be transferred.")
+@click.option("--mirror", is_flag=True, help="Delete from the target what was deleted from the source meanwhile.")
 @click.option("--delete-source", is_flag=True, help="Delete what was transferred from where it was.")
-def transfer(where: str, dry_run: bool, delete_source: bool) -> None:
+def transfer(where: str, dry_run: bool, mirror: bool, delete_source: bool) -> None:
     """Copy all media between SQL and MongoDB, to change the mode.
 
     The same ids and URLs. A transfer that was killed goes on when it is called again. The source stays until it is
@@ -99,10 +100,12 @@ def transfer(where: str, dry_run: bool, delete_source: bool) -> None:
             return
         if where == "sql" and not dry_run:
             schema.upgrade(engine)
-        _transfer(*((mongo, sql) if where == "sql" else (sql, mongo)), dry_run=dry_run)
+        if mirror and where == ("sql" if state.mode == "dual" else "mongo"):
+            raise click.ClickException(f"The app runs on {where}: --mirror would delete what came there since.")
+        _transfer(*((mongo, sql) if where == "sql" else (sql, mongo)), dry_run=dry_run, mirror=mirror)
 
 
-def _transfer(source: homes.Home[t.Any], target: homes.Home[t.Any], *, dry_run: bool) -> None:
+def _transfer(source: homes.Home[t.Any], target: homes.Home[t.Any], *, dry_run: bool, mirror: bool) -> None:
     before = _answering(lambda: transfers.manifest(source.repository))
     _show(f"{source.name} holds", before)
     if dry_run:
@@ -114,10 +117,15 @@ def _transfer(source: homes.Home[t.Any], target: homes.Home[t.Any], *, dry_run: 
     click.echo(f"Copied {report.moved} record(s); {report.present} were there before.")
     for conflict in report.conflicts:
         click.echo(conflict)
+    if mirror:
+        deleted = _answering(lambda: transfers.delete_surplus(source, target))
+        click.echo(f"Deleted {deleted} record(s) from {target.name} that {source.name} does not hold.")
     after = transfers.manifest(target.repository)
     _show(f"{target.name} holds", after)
     if after != before:
-        raise click.ClickException("The two do not hold the same.")
+        alone = sum(1 for _ in transfers.surplus(source, target))
+        hint = f" {alone} record(s) are in {target.name} alone: --mirror deletes them." if alone else ""
+        raise click.ClickException(f"The two do not hold the same.{hint}")
     click.echo("Both hold the same.")
 
 

@@ -101,3 +101,7 @@ class DatabaseUnavailable(DualMediaError):
     def __init__(self, database: str, *, retry_after: int = 5) -> None:
         super().__init__(f"{database} does not answer")
         self.database, self.retry_after = database, retry_after
+
+
+class NoConnectionFree(DatabaseUnavailable):
+    """The database is up, but every connection of the pool was in use for as long as one may wait."""

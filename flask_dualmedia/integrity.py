@@ -263,8 +263,14 @@ class Checker:
     def _delete_ownerless(self, state: State, record: Media) -> bool:
         if not any(self._without_owner([record])):
             return False  # it came between the scan and now
+        if self._is_empty(self._state.settings.references[record.reference_type]):
+            return False  # rather the wrong database than one from which every document was deleted
         lifecycle.delete(state, type(record), record.id)
         return True
+
+    def _is_empty(self, collection: str) -> bool:
+        with translate_errors():
+            return self._state.mongo[collection].find_one({}, {"_id": 1}) is None
 
     def _discard(self, state: State, record: Media) -> bool:
         lifecycle.delete(state, type(record), record.id)

@@ -15,7 +15,7 @@ import threading
 import typing as t
 from collections.abc import Callable
 
-from .errors import DatabaseUnavailable, DualMediaError
+from .errors import DatabaseUnavailable, DualMediaError, NoConnectionFree
 
 logger = logging.getLogger("flask_dualmedia")
 
@@ -70,6 +70,8 @@ class Circuit:
             raise DatabaseUnavailable("PostgreSQL", retry_after=max(1, round(self._interval)))
         try:
             return call()
+        except NoConnectionFree:  # we ask too much at once, and it answers
+            raise
         except DatabaseUnavailable:
             self.trip()
             raise

@@ -11,14 +11,14 @@ import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from .errors import SecondMainImage, StorageError
+from .errors import MediaConflict, SecondMainImage, StorageError
 from .failpoints import reach
 from .homes import Home
 from .leases import Lease
-from .models import AVAILABLE, KINDS, Media
+from .models import AVAILABLE, DELETING, KINDS, Media, now
 from .repositories.base import Repository
 from .repositories.mongo import JournalRepository
-from .storages.base import ChunkedStorage
+from .storages.base import ChunkedStorage, owner_of_key
 
 BATCH = 200
 """Records read at once."""
@@ -114,6 +114,37 @@ def _is_held(record: Media, target: Home) -> bool:
     return stat is not None and stat.complete and stat.size == held.file_size
 
 
+def surplus(source: Home, target: Home) -> Iterator[Media]:
+    """The available records of the target that the source does not hold, or not any more."""
+    for kind in KINDS.values():
+        others = records_of(source.repository, kind)
+        other = next(others, None)
+        for record in records_of(target.repository, kind):
+            while other is not None and other.id < record.id:
+                other = next(others, None)
+            held = other is not None and other.id == record.id and other.state == AVAILABLE
+            if record.state == AVAILABLE and not held:
+                yield record
+
+
+def delete_surplus(source: Home, target: Home) -> int:
+    """Delete from the target what was deleted from the source after it had been transferred.
+
+    :return: How many records were deleted.
+    """
+    deleted = 0
+    for record in surplus(source, target):
+        changes = {"state": DELETING, "updated_at": now()}
+        if target.repository.update(type(record), record.id, changes, where={"state": AVAILABLE}) is None:
+            continue
+        if record.storage_key is not None:
+            target.storage.delete(record.storage_key)
+        reach("mirror:bytes")
+        target.repository.remove(type(record), record.id)
+        deleted += 1
+    return deleted
+
+
 def drain(journal: Home[JournalRepository], target: Home, lease: Lease) -> Report | None:
     """Move the journal, oldest first. Uploads still in progress stay.
 
@@ -131,8 +162,11 @@ def drain(journal: Home[JournalRepository], target: Home, lease: Lease) -> Repor
                     return report
                 try:
                     _move(record, journal, target, lease, report)
+                except MediaConflict:
+                    continue  # another process has moved it, while this one slept through its lease
                 except StorageError as error:  # those behind it are not kept waiting
                     report.failed.append(f"{record!r} stays in the journal: {error}")
+        _gather(journal, target, lease)
         return report
     except _LeaseLost:
         return report
@@ -160,19 +194,43 @@ def _move(record: Media, journal: Home[JournalRepository], target: Home, lease: 
     reach("drain:done")
 
 
+def _gather(journal: Home[JournalRepository], target: Home, lease: Lease) -> None:
+    """Move bytes of records that are in the target: SQL went away, and came back, while they were uploaded."""
+    for key in journal.storage.keys():  # noqa: SIM118 - of a storage
+        owner = owner_of_key(key)
+        for kind in KINDS.values():
+            record = None if owner is None else target.repository.find(kind, owner[0])
+            if record is not None and record.state == AVAILABLE and record.storage_key == key:
+                _copy_bytes(record, journal.storage, target.storage, lease.take)
+                journal.storage.delete(key)
+
+
 def _copy(
     record: Media, source: Home, target: Home, report: Report, *, keep_going: Callable[[], bool] = lambda: True
 ) -> None:
     present = target.repository.find(type(record), record.id)
     if present is not None and present.updated_at >= record.updated_at:
         report.present += 1  # copied before, and perhaps changed since
+        _carry_accesses(record, present, target.repository)
         return
     if record.storage_key is not None and record.storage_type == "database":
         _copy_bytes(record, source.storage, target.storage, keep_going)
     reach("copy:bytes")
+    if not keep_going():
+        raise _LeaseLost
     _put_record(record, target.repository, present, report)
     reach("copy:record")
     report.moved += 1
+    if present is not None and present.storage_key not in (None, record.storage_key):
+        target.storage.delete(present.storage_key)  # the content was replaced since it was copied
+
+
+def _carry_accesses(record: Media, present: Media, target: Repository) -> None:
+    """Bring accesses over that were counted since the record was copied: a count is no change of the record."""
+    if record.access_count > present.access_count:
+        counted = {"access_count": record.access_count, "last_accessed_at": record.last_accessed_at}
+        where = {"state": present.state, "access_count": present.access_count}
+        target.update(type(record), record.id, counted, where=where)
 
 
 def _put_record(record: Media, target: Repository, present: Media | None, report: Report) -> None:
@@ -191,7 +249,9 @@ def _write_record(record: Media, target: Repository, present: Media | None) -> N
     else:
         values = record.values()
         values.pop("id")
-        target.update(type(record), record.id, values, where={"state": present.state})
+        values["access_count"] = max(record.access_count, present.access_count)
+        where = {"state": present.state, "updated_at": present.updated_at}
+        target.update(type(record), record.id, values, where=where)
 
 
 def _copy_bytes(record: Media, source: ChunkedStorage, target: ChunkedStorage, keep_going: Callable[[], bool]) -> None:
@@ -201,8 +261,7 @@ def _copy_bytes(record: Media, source: ChunkedStorage, target: ChunkedStorage, k
     found = target.stat(key)
     if found is not None and found.complete and found.size == size:
         return
-    target.delete(key)  # what a killed transfer left of it
-    reach("copy:cleared")
+    # What a killed transfer left of it is completed, not deleted: one that was only slow may be writing there still.
     digest = hashlib.sha256()
 
     def blocks() -> Iterator[bytes]:

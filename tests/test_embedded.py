@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pwd
 import shutil
 import signal
 import subprocess
@@ -265,3 +266,16 @@ def test_flask_run_takes_its_servers_with_it(directory: Path, end: signal.Signal
             process.kill()
         command.process.kill()
         command.process.wait()
+
+
+def test_processes_that_need_the_account_at_once_make_one():
+    """For an ordinary user, who makes none, the account is his own."""
+    name = f"dualmedia-{os.getpid()}" if os.geteuid() == 0 else pwd.getpwuid(os.geteuid()).pw_name
+    code = f"from example_app import embedded; print(embedded.find_account({name!r}).pw_uid)"
+    finders = [subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE) for _ in range(4)]
+    try:
+        found = {finder.communicate()[0] for finder in finders}
+        assert found == {f"{pwd.getpwnam(name).pw_uid}\n".encode()}
+    finally:
+        if os.geteuid() == 0:
+            subprocess.run(["userdel", name], check=True)

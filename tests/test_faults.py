@@ -60,7 +60,7 @@ pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parent.parent
 
-COPYING = ["copy:cleared", "copy:piece", "copy:piece*30", "copy:bytes", "copy:record"]
+COPYING = ["copy:piece", "copy:piece*30", "copy:bytes", "copy:record"]
 
 STEPS = {
     "save": ["create:begin", "create:pending", IN_MID_BODY, "create:bytes", "create:available"],
@@ -70,6 +70,7 @@ STEPS = {
     "drain": ["drain:claim", "drain:copy", *COPYING, "drain:copied", "drain:bytes-deleted", "drain:done"],
     "transfer": COPYING,
     "transfer --delete-source": ["clear:bytes", "clear:bytes*2"],
+    "transfer --mirror": ["mirror:bytes"],
     "check --repair --grace 0": ["delete:bytes", "delete:done"],
 }
 
@@ -306,6 +307,24 @@ def test_killed_deletion_of_the_source(deployment: Deployment, to: str, step: st
     old = sql_home(get_state(deployment.app("dual")).engine) if to == "mongo" else mongo_home(get_state(target).mongo)  # type: ignore[arg-type]
     assert all_records(old) == []
     assert list(old.storage.keys()) == []
+
+
+@pytest.mark.parametrize("to", ["sql", "mongo"])
+@pytest.mark.parametrize("step", STEPS["transfer --mirror"])
+def test_killed_mirroring(deployment: Deployment, to: str, step: str):
+    before, after = ("mongo", "dual") if to == "sql" else ("dual", "mongo")
+    source = deployment.app(before)
+    kept, deleted = save(source, OLD_CONTENT), save(source, NEW_CONTENT)
+    runner = source.test_cli_runner()
+    assert runner.invoke(args=["dualmedia", "transfer", "--to", to]).exit_code == 0
+    with source.app_context():
+        delete_media(MediaStorage, deleted)
+    deployment.kill(before, step, f"transfer --to {to} --mirror")
+    target = deployment.app(after)
+    for _ in ("before the repair", "after it"):
+        assert contents(target) == {kept: digest(OLD_CONTENT)}
+        repair(target)
+    assert runner.invoke(args=["dualmedia", "transfer", "--to", to, "--mirror"]).exit_code == 0
 
 
 @pytest.mark.parametrize("mode", ["dual", "mongo"])

@@ -210,6 +210,14 @@ def test_a_record_deleted_during_the_check_is_no_finding(state: State, image: Pr
     assert checker.run().found == {}
 
 
+def test_an_empty_collection_of_owners_is_no_reason_to_delete_all_media(state: State, image: ProductImage) -> None:
+    """T6: it is more likely that the check looks into the wrong database."""
+    state.mongo["products"].delete_many({})
+    report = check(state, repair=True)
+    assert (dict(report.found), report.clean) == ({"owner_missing": 1}, False)
+    assert [found.id for found in get_product_images(image.mongo_product_id)] == [image.id]
+
+
 def test_media_of_missing_documents_is_kept_where_the_host_says_so(make_app: MakeApp, mode: str) -> None:
     app = make_app(mode, DUALMEDIA_ON_OWNER_DELETE="keep")
     with app.app_context():

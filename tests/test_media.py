@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import time
 import typing as t
 import uuid
 from concurrent.futures import ThreadPoolExecutor
@@ -49,6 +50,7 @@ from flask_dualmedia import (
 from flask_dualmedia.models import KINDS, PENDING, Media
 from flask_dualmedia.state import State, get_state
 from flask_dualmedia.testing import count_queries
+from flask_dualmedia.uploads import Upload
 
 from .conftest import MakeApp
 from .samples import PDF, Dribble, Owners, counting, mp4, png
@@ -452,6 +454,23 @@ def test_an_upload_that_was_swept_meanwhile_is_not_acknowledged(state: State, ow
     with pytest.raises(MediaConflict, match="swept"):
         save_media_storage("page", "1", Slow(counting(2_000_000)))
     assert nothing_is_kept(state)
+
+
+def test_a_replacement_that_takes_too_long_is_refused(make_app: MakeApp, mode: str) -> None:
+    """T6: no record names its bytes yet, and a check may take them for left behind after the grace time."""
+    app = make_app(mode, DUALMEDIA_GRACE=0.2)
+
+    class Slow(io.BytesIO):
+        def read(self, size: int | None = -1) -> bytes:
+            time.sleep(0.15)
+            return super().read(size)
+
+    with app.app_context():
+        saved = save_media_storage("page", "1", b"old")
+        with pytest.raises(MediaConflict, match="took longer"):
+            lifecycle.replace(get_state(), saved, Upload(Slow(counting(2_000_000))))
+        assert b"".join(open_media(get_media(MediaStorage, saved.id))) == b"old"
+        assert list(get_state().storages["database"].keys()) == [saved.storage_key]
 
 
 def test_update_media(owners: Owners) -> None:

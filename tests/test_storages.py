@@ -123,6 +123,24 @@ def test_an_error_of_the_source_passes_and_what_was_kept_can_be_deleted(storage:
         storage.open("key", 0, 1)
 
 
+def test_bytes_that_were_put_in_part_are_completed(storage: ChunkedStorage) -> None:
+    """A copy that was killed goes on; one that was only slow does no harm to it."""
+    content = counting(2 * CHUNK_SIZE * WRITE_BATCH + 5)
+
+    def blocks() -> Iterator[bytes]:
+        yield content[: CHUNK_SIZE * WRITE_BATCH]
+        raise ConnectionResetError
+
+    with pytest.raises(ConnectionResetError):
+        storage.put("key", blocks())
+    for _ in range(2):
+        storage.put("key", iter([content]))
+        stat = storage.stat("key")
+        assert stat is not None
+        assert (stat.size, stat.complete) == (len(content), True)
+        assert read(storage, "key", 0, len(content)) == content
+
+
 def test_keys_are_sorted_and_can_be_continued(storage: ChunkedStorage) -> None:
     names = [f"key-{n}" for n in range(5)]
     for name in reversed(names):

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from datetime import datetime
 from itertools import islice
 
-from ..errors import DatabaseUnavailable
+from ..errors import DatabaseUnavailable, NoConnectionFree
 from ..models import Media
 from ..outage import Circuit
 from .base import Listing, M, Records, Values
@@ -37,6 +37,8 @@ class FailoverRepository:
     def add(self, record: Media) -> None:
         try:
             self._circuit.guard(lambda: self._sql.add(record))
+        except NoConnectionFree:
+            raise
         except DatabaseUnavailable:
             if not self._journals:
                 raise

@@ -20,6 +20,7 @@ from .base import EVERYTHING, Listing, M, Records, Values
 Document = dict[str, t.Any]
 
 _MAIN_INDEX = "uq_product_images_main"
+_DUPLICATE_KEY = 11000
 
 
 @contextmanager
@@ -31,8 +32,11 @@ def translate_errors() -> Iterator[None]:
         if _MAIN_INDEX in str(error):
             raise SecondMainImage from error
         raise MediaConflict("the change contradicts another record") from error
-    except errors.BulkWriteError as error:  # of chunks: a write that was sent again although it had been made
-        raise MediaConflict("these bytes were written already") from error
+    except errors.BulkWriteError as error:
+        failed = error.details or {}
+        if failed.get("writeConcernErrors") or {one["code"] for one in failed["writeErrors"]} != {_DUPLICATE_KEY}:
+            raise
+        raise MediaConflict("documents with these keys exist already") from error
     except errors.ConnectionFailure as error:
         raise DatabaseUnavailable("MongoDB") from error
 

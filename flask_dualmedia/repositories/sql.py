@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy import exc
 
 from ..deadlines import deadline
-from ..errors import DatabaseUnavailable, MediaConflict, SecondMainImage
+from ..errors import DatabaseUnavailable, MediaConflict, NoConnectionFree, SecondMainImage
 from ..models import IS_AVAILABLE, IS_UNFINISHED, Media
 from .base import EVERYTHING, Listing, M, Records, Values
 
@@ -25,8 +25,6 @@ _OUTAGE = ("08", "57P", "53300")
 
 def is_outage(error: BaseException) -> bool:
     """Whether a database error of SQLAlchemy or its driver means that the server cannot be reached."""
-    if isinstance(error, exc.TimeoutError):  # no connection of the pool came free
-        return True
     if isinstance(error, exc.DBAPIError):
         if error.connection_invalidated:
             return True
@@ -52,6 +50,8 @@ def translate_errors() -> Iterator[None]:
         if "uq_product_images_main" in str(error.orig) or "product_images.mongo_product_id" in str(error.orig):
             raise SecondMainImage from error
         raise MediaConflict("the change contradicts another record") from error
+    except exc.TimeoutError as error:
+        raise NoConnectionFree("PostgreSQL", retry_after=1) from error
     except Exception as error:
         if is_outage(error):
             raise DatabaseUnavailable("PostgreSQL") from error

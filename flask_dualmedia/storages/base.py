@@ -41,10 +41,10 @@ class Storage(t.Protocol):
     """
 
     def put(self, key: str, blocks: Iterable[bytes]) -> None:
-        """Keep the bytes of ``blocks``, whatever their sizes, under a key that is new.
+        """Keep the bytes of ``blocks``, whatever their sizes, under a key that was made for them.
 
         Memory does not grow with the file. An error of ``blocks`` passes through; what was kept until then stays
-        under the key for the caller to delete.
+        under the key, for the caller to delete, or to complete by putting the same bytes there again.
         """
         ...
 
@@ -166,7 +166,7 @@ class ChunkedStorage:
         raise NotImplementedError
 
     def _write(self, key: str, seq: int, batch: list[memoryview]) -> None:
-        """Keep chunks numbered from ``seq`` on."""
+        """Keep chunks numbered from ``seq`` on. One that is there already is the same, since a key has one content."""
         raise NotImplementedError
 
     def _read(self, key: str, wanted: ChunkRange) -> list[bytes]:

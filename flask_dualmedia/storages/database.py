@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
 
 from ..models import MediaChunk
 from ..repositories.sql import limited, translate_errors
@@ -14,6 +15,11 @@ from .base import CHUNK_SIZE, ChunkedStorage, ChunkRange, Stat
 
 _chunks = t.cast(sa.Table, MediaChunk.__table__)
 _KEYS_AT_ONCE = 1000
+
+_INSERTS: dict[str, sa.Insert] = {
+    "postgresql": postgresql.insert(_chunks).on_conflict_do_nothing(),
+    "sqlite": sqlite.insert(_chunks).on_conflict_do_nothing(),
+}
 
 
 class DatabaseStorage(ChunkedStorage):
@@ -66,7 +72,7 @@ class DatabaseStorage(ChunkedStorage):
     def _write(self, key: str, seq: int, batch: list[memoryview]) -> None:
         rows = [{"storage_key": key, "seq": seq + n, "data": bytes(chunk)} for n, chunk in enumerate(batch)]
         with translate_errors(), self._engine.begin() as connection:
-            connection.execute(sa.insert(_chunks), rows)
+            connection.execute(_INSERTS.get(self._engine.dialect.name, sa.insert(_chunks)), rows)
 
     def _read(self, key: str, wanted: ChunkRange) -> list[bytes]:
         query = select_chunks(key, wanted)

@@ -12,6 +12,7 @@ from gridfs import GridFSBucket, NoFile
 from pymongo import ASCENDING
 from pymongo.database import Database
 
+from ..errors import MediaConflict
 from ..models import now
 from ..repositories.mongo import translate_errors
 from .base import CHUNK_SIZE, ChunkedStorage, ChunkRange, Stat
@@ -45,12 +46,15 @@ class GridFSStorage(ChunkedStorage):
         # The document of the file comes last: other GridFS clients see the file only when it is whole.
         file = {"_id": key, "length": size, "chunkSize": CHUNK_SIZE, "uploadDate": now(), "filename": key}
         with translate_errors():
-            self._files.insert_one(file)
+            self._files.replace_one({"_id": key}, file, upsert=True)
 
     def _write(self, key: str, seq: int, batch: list[memoryview]) -> None:
         documents = [{"files_id": key, "n": seq + n, "data": Binary(bytes(c))} for n, c in enumerate(batch)]
-        with translate_errors():
-            self._chunks.insert_many(documents)
+        try:
+            with translate_errors():
+                self._chunks.insert_many(documents, ordered=False)
+        except MediaConflict:
+            pass  # written before: by a transfer that was killed, or by a statement of which the answer was lost
 
     def _read(self, key: str, wanted: ChunkRange) -> list[bytes]:
         where = {"files_id": key, "n": {"$gte": wanted.first, "$lte": wanted.last}}

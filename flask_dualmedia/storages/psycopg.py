@@ -13,7 +13,7 @@ from .database import DatabaseStorage
 if t.TYPE_CHECKING:
     import psycopg
 
-_INSERT = "INSERT INTO media_chunks (storage_key, seq, data) VALUES (%s, %s, %b)"
+_INSERT = "INSERT INTO media_chunks (storage_key, seq, data) VALUES (%s, %s, %b) ON CONFLICT DO NOTHING"
 _WHOLE = "SELECT data FROM media_chunks WHERE storage_key = %s AND seq BETWEEN %s AND %s ORDER BY seq"
 # The server cuts: of the first and the last chunk no byte more than asked for is sent, or even read.
 _CUT = """
