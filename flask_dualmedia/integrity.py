@@ -176,7 +176,7 @@ class Checker:
                 self._check_bytes(record, stats.get(record.storage_key), verified_until)
 
     def _check_unfinished(self, record: Media) -> None:
-        if record.updated_at >= self._before:
+        if record.updated_at >= self._before or self._state.repository.get(type(record), record.id) is not None:
             return
         problem: Problem = "stuck_pending" if record.state == PENDING else "stuck_deleting"
         self._found(problem, record, f"since {record.updated_at:%Y-%m-%d %H:%M} UTC", lifecycle.sweep_one)

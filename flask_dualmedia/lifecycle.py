@@ -214,6 +214,8 @@ def sweep(state: State, *, grace: float | None = None) -> int:
 
 def sweep_one(state: State, record: Media) -> bool:
     """Take away one unfinished record, unless something happened to it since it was read."""
+    if state.repository.get(type(record), record.id) is not None:
+        return False  # unfinished in SQL, while SQL was going; it was finished in the journal
     # Only whoever turns it to ``deleting`` may remove it: an upload that finishes now has won.
     where = {"state": record.state, "updated_at": record.updated_at}
     changes = {"state": DELETING, "updated_at": now()}

@@ -15,7 +15,7 @@ from .errors import MediaConflict, SecondMainImage, StorageError
 from .failpoints import reach
 from .homes import Home
 from .leases import Lease
-from .models import AVAILABLE, DELETING, KINDS, Media, now
+from .models import AVAILABLE, DELETING, KINDS, PENDING, Media, now
 from .repositories.base import Repository
 from .repositories.mongo import JournalRepository
 from .storages.base import ChunkedStorage, owner_of_key
@@ -209,7 +209,7 @@ def _copy(
     record: Media, source: Home, target: Home, report: Report, *, keep_going: Callable[[], bool] = lambda: True
 ) -> None:
     present = target.repository.find(type(record), record.id)
-    if present is not None and present.updated_at >= record.updated_at:
+    if present is not None and present.state != PENDING and present.updated_at >= record.updated_at:
         report.present += 1  # copied before, and perhaps changed since
         _carry_accesses(record, present, target.repository)
         return

@@ -6,6 +6,7 @@ import io
 import time
 import typing as t
 from collections.abc import Callable, Iterator
+from hashlib import sha256
 
 import pytest
 import sqlalchemy as sa
@@ -21,6 +22,7 @@ from flask_dualmedia import (
     delete_media_of,
     get_media,
     get_product_images,
+    lifecycle,
     open_media,
     save_course_video,
     save_product_image,
@@ -28,8 +30,11 @@ from flask_dualmedia import (
     update_media,
     update_media_access_count,
 )
+from flask_dualmedia.integrity import Checker
+from flask_dualmedia.journal import drain_journal, homes_of
 from flask_dualmedia.models import KINDS
 from flask_dualmedia.state import get_state
+from flask_dualmedia.storages.base import new_key
 
 from .conftest import MakeApp
 from .proxy import Proxy
@@ -324,6 +329,40 @@ def test_journaled_media_can_be_deleted_before_and_after_it_is_drained(
     eventually(lambda: state.homes[1].repository.find(ProductImage, second.id) is None)
     assert delete_media_of("product", product) == 1
     assert get_product_images(product) == []
+
+
+@pytest.mark.parametrize("claimed", [False, True])
+def test_a_creation_begun_in_sql_and_finished_in_the_journal(
+    make_proxied: Callable[..., Flask], product: ObjectId, claimed: bool
+) -> None:
+    """T9: the answer to the first write was lost with the connection. The record in the journal is the one that was
+    acknowledged: it is found while it is moved, and neither it nor its bytes are swept with the other."""
+    app = make_proxied(DUALMEDIA_AUTO_DRAIN=False)
+    state = get_state(app)
+    sql, journal = homes_of(state)
+    begun = ProductImage.new(
+        mongo_product_id=str(product), is_main_image=False, position=0, storage_type="database", mime_type="image/png"
+    )
+    key, content = new_key(begun.id), png(comment=b"journaled")
+    vars(begun).update(storage_key=key)
+    sql.repository.add(begun)
+    finished = {"state": "available", "file_size": len(content), "checksum": sha256(content).hexdigest()}
+    journal.storage.put(key, iter([content]))
+    journal.repository.add(ProductImage.from_values(begun.values() | finished))
+    if claimed:
+        journal.repository.claim(ProductImage, begun.id)
+    with app.app_context():
+        for _ in ("before", "after a sweep"):
+            assert get_media(ProductImage, begun.id).state == "available"
+            assert [image.id for image in get_product_images(product)] == [begun.id]
+            assert lifecycle.sweep(state, grace=-1) == 0
+            assert Checker(state, grace=-1).run().found == {"journal_left": 1}
+        if claimed:
+            with pytest.raises(DatabaseUnavailable):
+                delete_media(ProductImage, begun.id)
+        drain_journal(state)
+        assert b"".join(open_media(get_media(ProductImage, begun.id))) == content
+        assert Checker(state, grace=-1, verify_bytes=True).run().found == {}
 
 
 def test_only_one_drains_at_a_time(app: Flask) -> None:

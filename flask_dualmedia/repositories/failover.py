@@ -9,7 +9,7 @@ from datetime import datetime
 from itertools import islice
 
 from ..errors import DatabaseUnavailable, NoConnectionFree
-from ..models import Media
+from ..models import PENDING, Media
 from ..outage import Circuit
 from .base import Listing, M, Records, Values
 from .mongo import JournalRepository
@@ -114,15 +114,22 @@ class FailoverRepository:
             if found is None or self._journal.is_claimed(found):
                 raise
             return found
-        if found is not None:
+        if found is not None and found.state != PENDING:
             return found
         found = read(self._journal)
-        if found is None:
-            return self._circuit.guard(lambda: read(self._sql))
         # A copy that the drain has not taken away yet says nothing once SQL has the record, in whatever state.
-        if self._journal.is_claimed(found) and self._circuit.guard(lambda: self._sql.find(kind, media_id)) is not None:
+        if found is None or (self._journal.is_claimed(found) and self._is_in_sql(kind, media_id)):
             return self._circuit.guard(lambda: read(self._sql))
         return found
+
+    def _is_in_sql(self, kind: type[Media], media_id: uuid.UUID) -> bool:
+        """Whether SQL has a record that the journal has too.
+
+        One that is pending there does not count: its creation was begun in SQL, and when the answer to that was lost
+        with the connection it went on in the journal.
+        """
+        held = self._circuit.guard(lambda: self._sql.find(kind, media_id))
+        return held is not None and held.state != PENDING
 
     def _both(self, read: Callable[[SQLRepository | JournalRepository], Records[M]]) -> Records[M] | dict[uuid.UUID, M]:
         """What SQL has, where it has all; what both have by id; or what the journal alone has."""
@@ -139,10 +146,7 @@ class FailoverRepository:
 
     def _still_waiting(self, journaled: Records[M]) -> Iterator[M]:
         for record in journaled:
-            moved = self._journal.is_claimed(record) and self._circuit.guard(
-                lambda record=record: self._sql.find(type(record), record.id)
-            )
-            if not moved:
+            if not (self._journal.is_claimed(record) and self._is_in_sql(type(record), record.id)):
                 yield record
 
     def _change(
@@ -163,6 +167,6 @@ class FailoverRepository:
         waiting = self._journal.find(kind, media_id)
         if waiting is None:
             return self._circuit.guard(lambda: change(self._sql))
-        if self._journal.is_claimed(waiting) and self._circuit.guard(lambda: self._sql.find(kind, media_id)) is None:
+        if self._journal.is_claimed(waiting) and not self._is_in_sql(kind, media_id):
             raise DatabaseUnavailable("the journal, which is being drained,", retry_after=1)
         return None
