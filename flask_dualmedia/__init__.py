@@ -1,5 +1,6 @@
 """Documents in MongoDB, heavy media in PostgreSQL: a Flask extension that keeps both in step."""
 
+from .authorization import Owner, default_rule, get_owner, is_allowed
 from .errors import (
     BytesNotFound,
     ConfigurationError,
@@ -19,6 +20,7 @@ from .errors import (
     UploadRejected,
 )
 from .extension import DualMedia
+from .links import signed_url
 from .media import (
     attach_media,
     delete_media,
@@ -29,6 +31,7 @@ from .media import (
     get_media_by_reference,
     get_product_images,
     open_media,
+    revoke_links,
     save_course_resource,
     save_course_video,
     save_media_storage,
@@ -55,6 +58,7 @@ __all__ = [
     "MediaNotFound",
     "MediaStorage",
     "MissingExtra",
+    "Owner",
     "OwnerNotFound",
     "ProductImage",
     "SecondMainImage",
@@ -63,6 +67,7 @@ __all__ = [
     "UploadRejected",
     "attach_media",
     "content_url",
+    "default_rule",
     "delete_media",
     "delete_media_of",
     "dump_media",
@@ -70,12 +75,16 @@ __all__ = [
     "get_course_videos",
     "get_media",
     "get_media_by_reference",
+    "get_owner",
     "get_product_images",
+    "is_allowed",
     "open_media",
+    "revoke_links",
     "save_course_resource",
     "save_course_video",
     "save_media_storage",
     "save_product_image",
+    "signed_url",
     "update_media",
     "update_media_access_count",
 ]

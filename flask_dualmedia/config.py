@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import typing as t
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import sqlalchemy as sa
 from sqlalchemy import exc
 
+from .authorization import Rule, default_rule
 from .errors import ConfigurationError
 from .sniffing import sniff
 from .uploads import Sniffer
@@ -61,6 +62,16 @@ class Settings:
     ``delete`` it, or ``keep`` and report it. Default ``delete``."""
     grace: float
     """``DUALMEDIA_GRACE``: age in seconds after which the sweep takes an unfinished upload for dead. Default 3600."""
+    authorize: Rule
+    """``DUALMEDIA_AUTHORIZE``: ``(action, record or owner, identity, claims) -> bool``, who may do what. Default
+    :func:`~flask_dualmedia.authorization.default_rule`."""
+    link_keys: tuple[bytes, ...] = field(repr=False)
+    """``DUALMEDIA_LINK_KEYS``: keys that sign links, the one in use first, then those of links that still hold.
+    Default: ``SECRET_KEY`` and ``SECRET_KEY_FALLBACKS``, without them ``JWT_SECRET_KEY``."""
+    link_seconds: float
+    """``DUALMEDIA_LINK_SECONDS``: how long a signed link holds where the request does not say. Default 3600."""
+    link_max_seconds: float
+    """``DUALMEDIA_LINK_MAX_SECONDS``: the longest that a request may ask for. Default a week."""
 
     @classmethod
     def from_config(cls, config: t.Mapping[str, t.Any], *, host_has_sql: bool) -> Settings:
@@ -101,6 +112,12 @@ class Settings:
             auto_drain=_boolean("DUALMEDIA_AUTO_DRAIN", config.get("DUALMEDIA_AUTO_DRAIN"), default=True),
             deletes_ownerless=_choice(config, "DUALMEDIA_ON_OWNER_DELETE", "delete", "keep"),
             grace=_seconds("DUALMEDIA_GRACE", config.get("DUALMEDIA_GRACE", 3600)),
+            authorize=_callable("DUALMEDIA_AUTHORIZE", config.get("DUALMEDIA_AUTHORIZE", default_rule)),
+            link_keys=_link_keys(config),
+            link_seconds=_seconds("DUALMEDIA_LINK_SECONDS", config.get("DUALMEDIA_LINK_SECONDS", 3600)),
+            link_max_seconds=_seconds(
+                "DUALMEDIA_LINK_MAX_SECONDS", config.get("DUALMEDIA_LINK_MAX_SECONDS", 7 * 24 * 3600)
+            ),
         )
 
 
@@ -194,6 +211,16 @@ def _text(key: str, value: t.Any) -> str:
     if not isinstance(value, str):
         raise ConfigurationError(f"{key} is {value!r}, which is not text")
     return value
+
+
+def _link_keys(config: t.Mapping[str, t.Any]) -> tuple[bytes, ...]:
+    given = config.get("DUALMEDIA_LINK_KEYS")
+    if given is None:
+        own = (config.get("SECRET_KEY"), *(config.get("SECRET_KEY_FALLBACKS") or ()))
+        given = [key for key in own if key] or [key for key in [config.get("JWT_SECRET_KEY")] if key]
+    if not isinstance(given, list | tuple) or not all(isinstance(key, str | bytes) and key for key in given):
+        raise ConfigurationError("DUALMEDIA_LINK_KEYS must be a list of keys, the one in use first")
+    return tuple(key.encode() if isinstance(key, str) else key for key in given)
 
 
 def _callable(key: str, value: t.Any) -> t.Any:

@@ -18,6 +18,7 @@ from datetime import datetime, timedelta
 from itertools import islice
 
 from . import lifecycle
+from .authorization import possible_ids
 from .errors import BytesNotFound
 from .homes import Home
 from .models import AVAILABLE, KINDS, PENDING, Media, now
@@ -253,7 +254,7 @@ class Checker:
             if collection is not None:
                 by_collection.setdefault(collection, []).append(record)
         for collection, members in by_collection.items():
-            ids = {record.owner_id: lifecycle.possible_ids(record.owner_id) for record in members}
+            ids = {record.owner_id: possible_ids(record.owner_id) for record in members}
             wanted = [value for values in ids.values() for value in values]
             with translate_errors():
                 documents = self._state.mongo[collection].find({"_id": {"$in": wanted}}, {"_id": 1})

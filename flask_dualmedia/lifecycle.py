@@ -18,14 +18,12 @@ from collections.abc import Iterator
 from contextlib import suppress
 from datetime import timedelta
 
-from bson import ObjectId
-
 from . import schemas
+from .authorization import Owner, find_owner
 from .errors import DualMediaError, InvalidMedia, MediaConflict, MediaNotFound, OwnerNotFound, SecondMainImage
 from .failpoints import reach
 from .models import AVAILABLE, DELETING, KINDS, PENDING, CourseResource, Media, MediaStorage, ProductImage, now
 from .repositories.base import Listing, M
-from .repositories.mongo import translate_errors
 from .signals import media_accessed, media_deleted, media_saved
 from .sniffing import media_type, resource_type
 from .state import State
@@ -150,6 +148,17 @@ def edit(state: State, record: M, changes: dict[str, t.Any]) -> M:
     return changed
 
 
+def revoke_links(state: State, kind: type[Media], media_id: uuid.UUID) -> None:
+    """Make the signed links of a record worthless that were made until now.
+
+    :raises MediaNotFound: There is no such record.
+    """
+    time = now()
+    changes = {"links_revoked_at": time, "updated_at": time}
+    if state.repository.update(kind, media_id, changes, where={"state": AVAILABLE}) is None:
+        raise MediaNotFound(kind.kind, media_id)
+
+
 def delete(state: State, kind: type[Media], media_id: uuid.UUID) -> None:
     """Delete a record and its bytes.
 
@@ -225,30 +234,16 @@ def sweep_one(state: State, record: Media) -> bool:
     return True
 
 
-def check_owner(state: State, record: Media) -> None:
+def check_owner(state: State, record: Media | Owner) -> None:
     """Make sure that the document a record belongs to exists, where the host said in which collection.
 
     :raises OwnerNotFound: It does not.
     """
-    collection = state.settings.references.get(record.reference_type)
-    if collection is None:
+    if record.reference_type not in state.settings.references:
         return
-    with translate_errors():
-        found = state.mongo[collection].find_one({"_id": {"$in": possible_ids(record.owner_id)}}, {"_id": 1})
-    if found is None:
-        raise OwnerNotFound(record.reference_type, record.owner_id)
-
-
-def possible_ids(reference_id: str) -> list[t.Any]:
-    """The ``_id`` values that a reference id may stand for: we keep strings, hosts use what they like."""
-    ids: list[t.Any] = [reference_id]
-    if ObjectId.is_valid(reference_id):
-        ids.append(ObjectId(reference_id))
-    if reference_id.removeprefix("-").isdecimal() and str(number := int(reference_id[:20])) == reference_id:
-        ids += [number] if -(2**63) <= number < 2**63 else []
-    with suppress(ValueError):
-        ids.append(uuid.UUID(reference_id))
-    return ids
+    reference_id = record.reference_id if isinstance(record, Owner) else record.owner_id
+    if find_owner(state, record.reference_type, reference_id, projection={"_id": 1}) is None:
+        raise OwnerNotFound(record.reference_type, reference_id)
 
 
 def _with(record: M, **values: t.Any) -> M:

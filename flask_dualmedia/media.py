@@ -200,6 +200,14 @@ def delete_media_of(reference_type: str, reference_id: Reference) -> int:
     return lifecycle.delete_of_owner(get_state(), reference_type, str(reference_id))
 
 
+def revoke_links(kind: Kind[t.Any], media_id: uuid.UUID | str) -> None:
+    """Make the signed links of a record worthless that were made until now.
+
+    :raises MediaNotFound: There is no such record.
+    """
+    lifecycle.revoke_links(get_state(), kind_of(kind), _parse_id(kind, media_id))
+
+
 def get_media(kind: Kind[M], media_id: uuid.UUID | str) -> M:
     """One record.
 

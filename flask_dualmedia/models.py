@@ -95,6 +95,7 @@ class Media(Base):
     last_accessed_at: Mapped[datetime | None] = mapped_column(sa.DateTime(timezone=True))
     created_at: Mapped[datetime] = mapped_column(sa.DateTime(timezone=True))
     updated_at: Mapped[datetime] = mapped_column(sa.DateTime(timezone=True))
+    links_revoked_at: Mapped[datetime | None] = mapped_column(sa.DateTime(timezone=True))
 
     @classmethod
     def new(cls, **fields: t.Any) -> t.Self:

@@ -243,7 +243,7 @@ def check_fields(schema: MediaSchema, values: t.Mapping[str, t.Any]) -> dict[str
     return load(schema, {camelcase(name): value for name, value in values.items()})
 
 
-def load(schema: MediaSchema, data: t.Any) -> dict[str, t.Any]:
+def load(schema: WireSchema, data: t.Any) -> dict[str, t.Any]:
     """Check data by wire names, as from a request.
 
     :return: Values by Python names, defaults filled in.

@@ -1,4 +1,4 @@
-"""Who may do what with a media record."""
+"""Who sends a request, and what the rule says about it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from flask_jwt_extended.exceptions import JWTExtendedException
 from jwt import PyJWTError
 from werkzeug.exceptions import Unauthorized
 
-from .models import Media
+from .authorization import Action, Claims, Subject, default_rule, has_admin_role, is_allowed
 from .repositories.base import EVERYTHING
 from .schemas import is_storable
 from .state import get_state
@@ -24,37 +24,46 @@ class Caller:
     """Who sends the request, by a verified JWT."""
 
     identity: str
-    is_admin: bool
+    claims: Claims
 
-    def may_read(self, record: Media) -> bool:
-        return record.is_public or self.may_change(record)
-
-    def may_change(self, record: Media) -> bool:
-        return self.is_admin or record.uploaded_by == self.identity
+    def may(self, action: Action, subject: Subject) -> bool:
+        return is_allowed(action, subject, self.identity, self.claims)
 
     @property
     def sees(self) -> t.Any:
-        """What lists show: :attr:`~flask_dualmedia.repositories.base.Listing.visible_to`."""
-        return EVERYTHING if self.is_admin else self.identity
+        """What lists show, :attr:`~flask_dualmedia.repositories.base.Listing.visible_to`, where the database can tell:
+        by the default rule. Of another rule it knows nothing."""
+        if get_state().settings.authorize is not default_rule or has_admin_role(self.claims):
+            return EVERYTHING
+        return self.identity
+
+
+def anybody_may_read(record: Subject) -> bool:
+    """Whether the bytes of a record may be read without a token."""
+    return is_allowed("read", record, None, {})
 
 
 def require_caller() -> Caller:
     """The caller of a request with a valid JWT; the errors of flask-jwt-extended are answered by the blueprint."""
     verify_jwt_in_request()
-    claims, identity = get_jwt(), str(get_jwt_identity())
+    identity = str(get_jwt_identity())
     if len(identity) > 255 or not is_storable(identity):
         raise Unauthorized("The identity in the token is not one that can be kept with media.")
-    role, roles = claims.get("role"), claims.get("roles")
-    held = [role, *roles] if isinstance(roles, list) else [role]
-    return Caller(identity, get_state().settings.admin_role in held)
+    return Caller(identity, get_jwt())
+
+
+def find_caller() -> Caller | None:
+    """The caller, if there is one with a valid JWT; no token, or a bad one, is no error here."""
+    try:
+        return require_caller()
+    except (JWTExtendedException, PyJWTError, Unauthorized):
+        return None
 
 
 def is_admin() -> bool:
-    """Whether the request comes from an admin; no token, or a bad one, is no error here."""
-    try:
-        return require_caller().is_admin
-    except (JWTExtendedException, PyJWTError, Unauthorized):
-        return False
+    """Whether the request comes from an admin."""
+    caller = find_caller()
+    return caller is not None and has_admin_role(caller.claims)
 
 
 def token_first(view: V) -> V:

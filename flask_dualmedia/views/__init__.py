@@ -10,7 +10,7 @@ from flask_smorest import Api, Blueprint
 
 from ..models import KINDS
 from ..schemas import ErrorSchema
-from . import content, docs, errors, health, records
+from . import content, docs, errors, health, links, records
 
 NAME = "dualmedia"
 
@@ -45,6 +45,7 @@ def register(app: Flask, url_prefix: str) -> None:
     for kind in KINDS.values():
         records.add_views(blueprint, kind)
         content.add_views(blueprint, kind)
+        links.add_views(blueprint, kind)
     api.register_blueprint(blueprint, url_prefix=url_prefix)
 
 

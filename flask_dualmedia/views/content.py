@@ -14,19 +14,19 @@ from flask.views import MethodView
 from flask_smorest import Blueprint
 from marshmallow import EXCLUDE, fields
 from werkzeug.datastructures import Headers
-from werkzeug.exceptions import BadRequest, PreconditionFailed
+from werkzeug.exceptions import BadRequest, Forbidden, PreconditionFailed
 from werkzeug.http import parse_range_header
 from werkzeug.wrappers.response import Response as BaseResponse
 
-from .. import lifecycle, schemas
+from .. import lifecycle, links, schemas
 from ..errors import MediaNotFound
 from ..models import Media
-from ..security import require_caller
+from ..security import anybody_may_read, find_caller, require_caller
 from ..sniffing import OCTET_STREAM
 from ..state import get_state
 from ..uploads import Upload
 from . import errors
-from .records import MEDIA_ID, SECURITY, changeable, find
+from .records import MEDIA_ID, SECURITY, find, permitted
 
 # Types that browsers show and never run. Everything else is a download.
 INLINE = {
@@ -50,6 +50,9 @@ class DownloadQuerySchema(schemas.WireSchema):
     download = fields.Boolean(
         load_default=False, metadata={"description": "Answer with Content-Disposition attachment in any case."}
     )
+    signature = fields.String(
+        load_default=None, metadata={"description": "Of a signed link; no token is needed with one."}
+    )
 
 
 def add_views(blueprint: Blueprint, kind: type[Media]) -> None:
@@ -71,23 +74,23 @@ def add_views(blueprint: Blueprint, kind: type[Media]) -> None:
             },
         )
         @blueprint.arguments(DownloadQuerySchema, location="query")
-        @errors.documented(blueprint, 401, 404, 412, 416, 422, 503)
+        @errors.documented(blueprint, 401, 403, 404, 412, 416, 422, 503)
         def get(self, query: dict[str, t.Any], media_id: str) -> BaseResponse:
             """Read the content
 
             One range per request; of several, and of units other than bytes, the whole is the answer.
             """
-            record = find(kind, media_id)
-            if record is None or not record.is_public:
-                # Without a token nobody learns whether the id exists.
-                caller = require_caller()
-                if record is None or not caller.may_read(record):
-                    raise MediaNotFound(kind.kind, media_id)
+            record, by_link = _find_readable(kind, media_id, query["signature"])
             if record.storage_key is None:
                 response = redirect(record.external_url or "", 302)
                 response.headers["Cache-Control"] = "no-store"
                 return response
-            return _respond(record, as_download=query["download"])
+            response = _respond(record, as_download=query["download"])
+            if by_link:
+                # The link is the permission, on whatever site it is used; and it is no business of the next page.
+                response.headers["Cross-Origin-Resource-Policy"] = "cross-origin"
+                response.headers["Referrer-Policy"] = "no-referrer"
+            return response
 
         @blueprint.doc(
             security=SECURITY,
@@ -103,7 +106,7 @@ def add_views(blueprint: Blueprint, kind: type[Media]) -> None:
             The raw body, streamed. The old bytes stay until the new ones are complete.
             """
             state = get_state()
-            record = changeable(kind, media_id, require_caller())
+            record = permitted("edit", kind, media_id, require_caller())
             _check_preconditions(record)
             request.max_content_length = state.settings.max_size
             upload = Upload(
@@ -117,6 +120,23 @@ def add_views(blueprint: Blueprint, kind: type[Media]) -> None:
                 sniffer=state.settings.sniffer,
             )
             return jsonify(schemas.dump_media(lifecycle.replace(state, record, upload)))
+
+
+def _find_readable(kind: type[Media], media_id: str, signature: str | None) -> tuple[Media, bool]:
+    """The record, if whoever asks may read it, and whether a link says so."""
+    record = find(kind, media_id)
+    if record is not None and anybody_may_read(record):
+        return record, False
+    link = links.read_link(signature) if signature else None
+    caller = find_caller() if signature else require_caller()
+    if record is not None and link is not None and link.opens(record, caller and caller.identity):
+        return record, True
+    if caller is None:
+        raise Forbidden("The link has expired, was revoked, or is not for this.")
+    # Without a token or a link nobody learns whether the id exists.
+    if record is None or not caller.may("read", record):
+        raise MediaNotFound(kind.kind, media_id)
+    return record, False
 
 
 def _header(name: str) -> dict[str, t.Any]:

@@ -6,6 +6,7 @@ import base64
 import json
 import typing as t
 import uuid
+from dataclasses import replace
 from urllib.parse import urlencode
 
 from flask import Response, jsonify, request, url_for
@@ -15,9 +16,10 @@ from marshmallow import Schema, fields, validate
 from werkzeug.exceptions import BadRequest, Forbidden, UnsupportedMediaType
 
 from .. import lifecycle, schemas
+from ..authorization import Action, Owner, default_rule
 from ..errors import InvalidMedia, MediaNotFound
 from ..models import Media
-from ..repositories.base import Listing, Position
+from ..repositories.base import Listing, M, Position, Records
 from ..security import Caller, require_caller, token_first
 from ..state import State, get_state
 from ..uploads import Upload
@@ -27,6 +29,9 @@ JSON_SIZE = 1024 * 1024
 """Largest accepted JSON body, and what a multipart body may hold beside the file, in bytes."""
 
 MAX_LIMIT = 100
+
+SCANNED = 500
+"""Records that a list asks a rule of the host's about, at most."""
 
 SECURITY = [{"bearer": []}]
 
@@ -96,7 +101,7 @@ def add_views(blueprint: Blueprint, kind: type[Media]) -> None:
         @errors.documented(blueprint, 401, 404, 503)
         def get(self, media_id: str) -> Response:
             """Read a record"""
-            return _answer(readable(kind, media_id, require_caller()))
+            return _answer(permitted("read", kind, media_id, require_caller()))
 
         @blueprint.doc(
             security=SECURITY,
@@ -110,8 +115,8 @@ def add_views(blueprint: Blueprint, kind: type[Media]) -> None:
 
             For its uploader and admins. The owner stays what it is.
             """
-            record = changeable(kind, media_id, require_caller())
-            return _answer(lifecycle.edit(get_state(), record, _json(schemas.edit_schema_of(kind))))
+            record = permitted("edit", kind, media_id, require_caller())
+            return _answer(lifecycle.edit(get_state(), record, read_json(schemas.edit_schema_of(kind))))
 
         @blueprint.doc(security=SECURITY, operationId=f"delete_{name}")
         @blueprint.response(204)
@@ -121,7 +126,7 @@ def add_views(blueprint: Blueprint, kind: type[Media]) -> None:
 
             For its uploader and admins.
             """
-            record = changeable(kind, media_id, require_caller())
+            record = permitted("delete", kind, media_id, require_caller())
             lifecycle.delete(get_state(), kind, record.id)
 
     @blueprint.route(
@@ -135,7 +140,7 @@ def add_views(blueprint: Blueprint, kind: type[Media]) -> None:
     @errors.documented(blueprint, 401, 404, 503)
     def count_access(media_id: str) -> None:
         """Count one access"""
-        record = readable(kind, media_id, require_caller())
+        record = permitted("read", kind, media_id, require_caller())
         lifecycle.count_access(get_state(), kind, record.id)
 
 
@@ -153,19 +158,14 @@ def find(kind: type[Media], media_id: str) -> Media | None:
     return get_state().repository.get(kind, key)
 
 
-def readable(kind: type[Media], media_id: str, caller: Caller) -> Media:
-    """The record, if the caller may see it: one that he may not see is not there."""
+def permitted(action: Action, kind: type[Media], media_id: str, caller: Caller) -> Media:
+    """The record, if the caller may do this with it; 403 if he may only read it. One that he may not read is not
+    there."""
     record = find(kind, media_id)
-    if record is None or not caller.may_read(record):
+    if record is None or not caller.may("read", record):
         raise MediaNotFound(kind.kind, media_id)
-    return record
-
-
-def changeable(kind: type[Media], media_id: str, caller: Caller) -> Media:
-    """The record, if the caller may change it; 403 if he may only see it."""
-    record = readable(kind, media_id, caller)
-    if not caller.may_change(record):
-        raise Forbidden("Only its uploader or an admin may change this.")
+    if action != "read" and not caller.may(action, record):
+        raise Forbidden("You may read this, and nothing else.")
     return record
 
 
@@ -180,17 +180,35 @@ def _list(state: State, kind: type[Media], caller: Caller, query: dict[str, t.An
     default = "position" if kind.order == "position" else "createdAt"
     sort = query.get("sort") or (default if _OWNERS & where.keys() else "-createdAt")
     field = _SORTS[sort.removeprefix("-")]
-    listing = Listing(
-        kind, where, caller.sees, field, sort.startswith("-"), _read_cursor(query.get("after"), field), limit + 1
-    )
-    records = state.repository.list(listing)
-    page, more = records[:limit], len(records) > limit
+    after = _read_cursor(query.get("after"), field)
+    page, last = _page(state, Listing(kind, where, caller.sees, field, sort.startswith("-"), after), caller, limit)
     following = None
-    if more:
+    if last is not None:
         given = {name: value for name, value in request.args.items() if name != "after"}
-        query_string = urlencode(given | {"after": _write_cursor(page[-1], field)})
+        query_string = urlencode(given | {"after": _write_cursor(last, field)})
         following = f"{request.script_root}{request.path}?{query_string}"
-    return jsonify(items=[schemas.dump_media(record) for record in page], next=following, partial=records.partial)
+    return jsonify(items=[schemas.dump_media(record) for record in page], next=following, partial=page.partial)
+
+
+def _page(state: State, listing: Listing[M], caller: Caller, limit: int) -> tuple[Records[M], M | None]:
+    """What the caller may read of the next records, and the last one looked at if there are more.
+
+    Under the default rule the database picks them. Under a rule of the host's each one has to be asked about: a page is
+    then shorter than wanted when too few of :data:`SCANNED` may be read.
+    """
+    if state.settings.authorize is default_rule:
+        records = state.repository.list(replace(listing, limit=limit + 1))
+        page = Records.of(records[:limit], partial=records.partial)
+        return page, page[-1] if len(records) > limit else None
+    records = state.repository.list(replace(listing, limit=SCANNED + 1))
+    page, last = Records[M].of((), partial=records.partial), None
+    for record in records[:SCANNED]:
+        if len(page) == limit:
+            return page, last
+        if caller.may("read", record):
+            page.append(record)
+        last = record
+    return page, last if len(records) > SCANNED else None
 
 
 _OWNERS = {"mongo_product_id", "mongo_course_id", "mongo_lesson_id", "reference_id"}
@@ -220,7 +238,9 @@ def _read_cursor(cursor: str | None, field: str) -> Position | None:
 def _create(state: State, kind: type[Media], caller: Caller) -> Media:
     max_size = state.settings.max_size
     if request.mimetype != "multipart/form-data":
-        return lifecycle.create(state, kind, _json(schemas.schema_of(kind)), None, uploaded_by=caller.identity)
+        values = read_json(schemas.schema_of(kind))
+        _permit_creation(state, kind, caller, values)
+        return lifecycle.create(state, kind, values, None, uploaded_by=caller.identity)
     request.max_content_length = None if max_size is None else max_size + JSON_SIZE
     if len(request.files.getlist("file")) > 1:
         raise InvalidMedia({"file": ["Send one file at a time."]})
@@ -228,6 +248,7 @@ def _create(state: State, kind: type[Media], caller: Caller) -> Media:
     if twice:
         raise InvalidMedia({name: ["Sent more than once."] for name in twice})
     values = schemas.load(schemas.multipart_schema_of(kind), request.form.to_dict() | request.files.to_dict())
+    _permit_creation(state, kind, caller, values)
     file = values.pop("file")
     upload = Upload(
         file.stream,
@@ -240,7 +261,15 @@ def _create(state: State, kind: type[Media], caller: Caller) -> Media:
     return lifecycle.create(state, kind, values, upload, uploaded_by=caller.identity)
 
 
-def _json(schema: schemas.MediaSchema) -> dict[str, t.Any]:
+def _permit_creation(state: State, kind: type[Media], caller: Caller, values: t.Mapping[str, t.Any]) -> None:
+    fixed = kind.reference_type if isinstance(kind.reference_type, str) else values["reference_type"]
+    owner = Owner(kind, fixed, values[kind.owner_field])
+    if not caller.may("create", owner):
+        lifecycle.check_owner(state, owner)  # a document that is not there is no matter of rights
+        raise Forbidden("You may not add media here.")
+
+
+def read_json(schema: schemas.WireSchema) -> dict[str, t.Any]:
     request.max_content_length = JSON_SIZE
     if not request.is_json:
         raise UnsupportedMediaType("Send application/json, or multipart/form-data with a file where one is created.")

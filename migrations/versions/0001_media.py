@@ -134,6 +134,7 @@ def create(
         sa.Column("last_accessed_at", sa.DateTime(timezone=True)),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("updated_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("links_revoked_at", sa.DateTime(timezone=True)),
         *columns,
         sa.PrimaryKeyConstraint("id", name=f"pk_{table}"),
         *(sa.CheckConstraint(check, name=op.f(f"ck_{table}_{name}")) for name, check in checks.items()),

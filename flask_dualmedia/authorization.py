@@ -1,0 +1,106 @@
+"""Who may do what: one rule, asked on every path to media, which a host may replace by its own."""
+
+from __future__ import annotations
+
+import typing as t
+import uuid
+from contextlib import suppress
+from dataclasses import dataclass
+
+from bson import ObjectId
+from flask import has_request_context, request
+
+from .models import Media
+from .repositories.mongo import translate_errors
+from .state import State, get_state
+
+Action = t.Literal["read", "create", "edit", "delete", "link"]
+"""``read`` a record and its bytes, ``create`` media of an owner, ``edit`` its fields or replace its bytes, ``delete``
+it, make a ``link`` to its bytes."""
+
+Claims = t.Mapping[str, t.Any]
+"""The claims of a verified JWT; none for who has no token."""
+
+
+@dataclass(frozen=True)
+class Owner:
+    """The document that media of a kind is to belong to: what there is to judge by before media is created."""
+
+    kind: type[Media]
+    reference_type: str
+    reference_id: str
+
+
+Subject = Media | Owner
+
+Rule = t.Callable[[Action, t.Any, str | None, Claims], bool]
+"""``(action, record or owner, identity, claims)``; the identity is ``None`` for who has no token."""
+
+
+def default_rule(action: Action, subject: Subject, identity: str | None, claims: Claims) -> bool:
+    """The rule where the host has none: anybody reads public media, anybody with a token creates media, and its
+    uploader and admins do everything. Rules of hosts may ask it first and grant more.
+
+    An admin has the claim ``role``, or a list ``roles``, with ``DUALMEDIA_ADMIN_ROLE``.
+    """
+    if isinstance(subject, Owner):
+        return identity is not None
+    if action in ("read", "link") and subject.is_public:
+        return True
+    return identity is not None and (subject.uploaded_by == identity or has_admin_role(claims))
+
+
+def has_admin_role(claims: Claims) -> bool:
+    """Whether the claims are those of an admin."""
+    role, roles = claims.get("role"), claims.get("roles")
+    held = [role, *roles] if isinstance(roles, list) else [role]
+    return get_state().settings.admin_role in held
+
+
+def is_allowed(action: Action, subject: Subject, identity: str | None, claims: Claims) -> bool:
+    """What the rule of the current app says: for views of hosts that show media, so that they show what the media
+    routes would.
+
+    :param identity: Of the caller, as in the JWT; ``None`` without a token.
+    :param claims: Of the JWT; empty without a token.
+    """
+    return bool(get_state().settings.authorize(action, subject, identity, claims))
+
+
+def get_owner(subject: Subject) -> dict[str, t.Any] | None:
+    """The MongoDB document that media belongs to, or is to belong to, for rules that depend on it.
+
+    It is read once per request.
+
+    :return: ``None`` if it does not exist, or its type is not one of ``DUALMEDIA_REFERENCES``.
+    :raises DatabaseUnavailable: MongoDB does not answer.
+    """
+    reference_id = subject.reference_id if isinstance(subject, Owner) else subject.owner_id
+    reference = (subject.reference_type, reference_id)
+    known = request.environ.setdefault("dualmedia.owners", {}) if has_request_context() else {}
+    if reference not in known:
+        known[reference] = find_owner(get_state(), *reference)
+    return known[reference]
+
+
+def find_owner(
+    state: State, reference_type: str, reference_id: str, *, projection: t.Mapping[str, t.Any] | None = None
+) -> dict[str, t.Any] | None:
+    """A document by what media names it by; ``None`` too where the host did not say in which collection it would be."""
+    collection = state.settings.references.get(reference_type)
+    if collection is None:
+        return None
+    with translate_errors():
+        return state.mongo[collection].find_one({"_id": {"$in": possible_ids(reference_id)}}, projection)
+
+
+def possible_ids(reference_id: str) -> list[t.Any]:
+    """The ``_id`` values that a reference id may stand for: we keep strings, hosts use what they like."""
+    ids: list[t.Any] = [reference_id]
+    if ObjectId.is_valid(reference_id):
+        ids.append(ObjectId(reference_id))
+    if reference_id.removeprefix("-").isdecimal() and str(number := int(reference_id[:20])) == reference_id:
+        ids += [number] if -(2**63) <= number < 2**63 else []
+    with suppress(ValueError):
+        ids.append(uuid.UUID(reference_id))
+    return ids
