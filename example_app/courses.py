@@ -7,7 +7,14 @@ import typing as t
 from bson import ObjectId
 from flask import abort
 
-from flask_dualmedia import CourseResource, CourseVideo, attach_media, delete_media, delete_media_of
+from flask_dualmedia import (
+    CourseResource,
+    CourseVideo,
+    DatabaseUnavailable,
+    attach_media,
+    delete_media,
+    delete_media_of,
+)
 
 from .database import Document, db, find_or_404, now
 from .security import Viewer
@@ -27,6 +34,7 @@ def create_course(values: t.Mapping[str, t.Any], *, creator_id: str) -> Document
         "_id": ObjectId(),
         **values,
         "modules": [new_module(module) for module in values.get("modules", [])],
+        "student_ids": [],
         "creator_id": creator_id,
         "created_at": now(),
     }
@@ -45,6 +53,17 @@ def attach(courses: list[Document], viewer: Viewer) -> list[Document]:
         for key in ("videos", "resources"):
             course[key] = [media for media in course[key] if viewer.may_see(media)]
     return courses
+
+
+def enrol(course_id: ObjectId, user_id: str) -> None:
+    """Let a user see the videos and resources of a course that are not public."""
+    find_or_404("courses", course_id)
+    db.courses.update_one({"_id": course_id}, {"$addToSet": {"student_ids": user_id}})
+
+
+def leave(course_id: ObjectId, user_id: str) -> None:
+    """Take that back."""
+    db.courses.update_one({"_id": course_id}, {"$pull": {"student_ids": user_id}})
 
 
 def find_module_or_404(course: Document, module_id: str) -> Document:
@@ -69,6 +88,8 @@ def delete_course(course: Document) -> None:
 def delete_media_of_parts(course: Document, part_ids: set[str]) -> None:
     """Delete the videos and resources of some modules and lessons."""
     attach_media([course], videos=CourseVideo, resources=CourseResource)
+    if course["videos"].partial:
+        raise DatabaseUnavailable("PostgreSQL")  # what is not listed would stay for ever: its course is still there
     for media in [*course.pop("videos"), *course.pop("resources")]:
         if media.mongo_lesson_id in part_ids:
             delete_media(type(media), media.id)

@@ -201,13 +201,13 @@ def load_courses() -> None:
             lessons += with_media
             bare = [{key: lesson[key] for key in ("id", "title", "summary")} for lesson in with_media]
             course["modules"].append({"id": next(part_ids), "title": module["title"], "lessons": bare})
-        put(db.courses, course | {"creator_id": str(DEMO_ID)})
+        put(db.courses, course | {"creator_id": str(DEMO_ID), "student_ids": []})
         clear_media(course, CourseVideo, CourseResource)
         if "intro" in sample:
             add_video(course, video_type="intro", title=sample["intro"])
         for lesson in lessons:
             if "video" in lesson:
-                add_video(course, lesson_id=lesson["id"], title=lesson["video"])
+                add_video(course, lesson_id=lesson["id"], title=lesson["video"], is_public=False)  # for its students
             if "resource" in lesson:
                 add_resource(course, lesson["resource"], lesson_id=lesson["id"])
     add_review("courses", sample_id(201), 5, "Clear, short, and the bird is a star.")
@@ -216,7 +216,7 @@ def load_courses() -> None:
 def add_video(course: Document, **fields: t.Any) -> None:
     name = "big-buck-bunny-480p-30s.mp4"
     with (MEDIA / name).open("rb") as file:
-        fields |= {"filename": name, "duration": 30, "uploaded_by": DEMO_ID, "is_public": True}
+        fields = {"is_public": True} | fields | {"filename": name, "duration": 30, "uploaded_by": DEMO_ID}
         save_course_video(course["_id"], file, **fields)
 
 

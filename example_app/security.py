@@ -10,6 +10,9 @@ from flask import Flask, abort, g
 from flask.typing import ResponseReturnValue
 from flask_jwt_extended import JWTManager, create_access_token, create_refresh_token, get_jwt
 
+from flask_dualmedia import CourseResource, CourseVideo, Owner, default_rule, get_owner, is_allowed
+from flask_dualmedia.authorization import Action
+
 from .database import Document
 from .errors import error_body
 
@@ -30,7 +33,21 @@ class Viewer:
 
     def may_see(self, media: t.Any) -> bool:
         """Whether the extension will hand out the content of this media record."""
-        return media.is_public or self.role == ADMIN or (self.id is not None and self.id == media.uploaded_by)
+        return is_allowed("read", media, self.id, {"role": self.role})
+
+
+def authorize(action: Action, subject: t.Any, identity: str | None, claims: t.Mapping[str, t.Any]) -> bool:
+    """Who may do what with media, for ``DUALMEDIA_AUTHORIZE``: beside what the extension allows, the students of a
+    course see its videos and resources; and only the creator of a product or course adds media to it."""
+    if isinstance(subject, Owner):
+        document = get_owner(subject) or {}
+        creator_id = str(document.get("_id" if subject.reference_type == "user" else "creator_id"))
+        return identity is not None and (identity == creator_id or claims.get("role") == ADMIN)
+    if default_rule(action, subject, identity, claims):
+        return True
+    if action in ("read", "link") and isinstance(subject, CourseVideo | CourseResource):
+        return identity in (get_owner(subject) or {}).get("student_ids", ())
+    return False
 
 
 def init_app(app: Flask) -> None:

@@ -11,10 +11,13 @@ from pathlib import Path
 
 from flask import Flask
 
+from .security import authorize
+
 FROM_ENVIRONMENT = ("SECRET_KEY", "JWT_SECRET_KEY", "MONGO_URI", "SQLALCHEMY_DATABASE_URI")
 
 DEFAULTS = {
     "SAMPLE_DATA": True,
+    "DUALMEDIA_AUTHORIZE": authorize,
     "JWT_TOKEN_LOCATION": ["headers", "cookies"],  # headers for programs, cookies for the pages
     "JWT_ACCESS_TOKEN_EXPIRES": timedelta(hours=1),
     "JWT_COOKIE_SAMESITE": "Lax",

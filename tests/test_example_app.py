@@ -346,6 +346,54 @@ def test_videos_of_every_type_and_a_resource(
     assert (len(anonymous["videos"]), anonymous["resources"]) == (3, [])  # the resource is private
 
 
+def test_students_of_a_course_see_what_is_not_public(
+    client: FlaskClient, alice: Headers, bob: Headers, course: dict[str, t.Any]
+) -> None:
+    url, lesson = f"/api/courses/{course['id']}", course["modules"][0]["lessons"][0]
+    upload = {"lessonId": lesson["id"], "file": samples.part(samples.mp4(), "a.mp4")}
+    video = checked(client.post(f"{url}/videos", data=upload, headers=alice), 201)["video"]
+    paths = {"content": video["videoUrl"], "record": f"/media/course-videos/{video['id']}"}
+
+    def seen(headers: Headers) -> tuple[int, ...]:
+        page = checked(client.get(url, headers=headers))
+        listed = checked(client.get(f"/media/course-videos?mongoCourseId={course['id']}", headers=headers))
+        answers = [client.get(path, headers=headers).status_code for path in paths.values()]
+        return (*answers, len(page["videos"]), len(listed["items"]))
+
+    assert (seen(alice), seen(bob)) == ((200, 200, 1, 1), (404, 404, 0, 0))
+    checked(client.put(f"{url}/enrolment"), 401)
+    checked(client.put(f"{url}/enrolment", headers=bob), 204)
+    assert seen(bob) == (200, 200, 1, 1)
+    link = checked(client.post(f"{paths['record']}/link", headers=bob), 201)["url"]
+    assert client.get(link).data == samples.mp4()
+    checked(client.delete(paths["record"], headers=bob), 403)
+    checked(client.delete(f"{url}/enrolment", headers=bob), 204)
+    assert seen(bob) == (404, 404, 0, 0)
+    checked(client.put(f"/api/courses/{ObjectId()}/enrolment", headers=bob), 404)
+
+
+def test_only_creators_add_media_through_the_media_routes(client: FlaskClient, alice: Headers, bob: Headers) -> None:
+    product = new_product(client, alice)["product"]
+    values = {"mongoProductId": product["id"], "imageUrl": "https://cdn.example/a.png"}
+    checked(client.post("/media/product-images", json=values, headers=bob), 403)
+    checked(client.post("/media/product-images", json=values, headers=alice), 201)
+    values["mongoProductId"] = str(ObjectId())
+    checked(client.post("/media/product-images", json=values, headers=bob), 404)
+
+
+def test_enrolling_on_the_page_of_a_course(client: FlaskClient, alice: Headers, course: dict[str, t.Any]) -> None:
+    register(client, "carol")
+    page = f"/courses/{course['id']}"
+    assert "Enrol" in client.get(page).text
+    answer = client.post(f"{page}/enrolment")
+    assert answer.location == f"/login?next={page}"
+    client.post("/login", data={"email": "carol@example.org", "password": PASSWORD})
+    csrf = client.get_cookie("csrf_access_token")
+    assert csrf is not None
+    assert client.post(f"{page}/enrolment", data={"csrf_token": csrf.value}).status_code == 303
+    assert "You are enrolled" in client.get(page).text
+
+
 def test_a_real_video_comes_back_whole_and_in_ranges(
     client: FlaskClient, alice: Headers, course: dict[str, t.Any], media_directory: Path
 ) -> None:
@@ -582,7 +630,7 @@ def test_sample_data_is_loaded_once(app: Flask, client: FlaskClient) -> None:
     assert [image["isMainImage"] for image in products[0]["images"]] == [True, False, False, False]
     course = checked(client.get("/api/courses"))["courses"][0]
     answer = checked(client.get(f"/api/courses/{course['id']}"))
-    assert sorted(video["videoType"] for video in answer["videos"]) == ["intro", "lesson"]
+    assert [video["videoType"] for video in answer["videos"]] == ["intro"]  # the lesson is for students
     assert all(client.get(image["imageUrl"]).status_code == 200 for image in products[0]["images"])
     for email in ("demo@example.com", "admin@example.com"):
         checked(client.post("/api/auth/login", json={"email": email, "password": "demo-password"}))

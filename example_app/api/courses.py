@@ -28,9 +28,11 @@ from ..courses import (
     create_course,
     delete_course,
     delete_media_of_parts,
+    enrol,
     find_course,
     find_lesson_or_404,
     find_module_or_404,
+    leave,
     new_lesson,
     new_module,
 )
@@ -118,6 +120,20 @@ def patch_course(course_id: ObjectId) -> ResponseReturnValue:
 @jwt_required()
 def remove_course(course_id: ObjectId) -> ResponseReturnValue:
     delete_course(changeable(course_id))
+    return "", HTTPStatus.NO_CONTENT
+
+
+@blueprint.put("/<ObjectId:course_id>/enrolment")
+@jwt_required()
+def put_enrolment(course_id: ObjectId) -> ResponseReturnValue:
+    enrol(course_id, t.cast(str, viewer().id))
+    return "", HTTPStatus.NO_CONTENT
+
+
+@blueprint.delete("/<ObjectId:course_id>/enrolment")
+@jwt_required()
+def delete_enrolment(course_id: ObjectId) -> ResponseReturnValue:
+    leave(course_id, t.cast(str, viewer().id))
     return "", HTTPStatus.NO_CONTENT
 
 
