@@ -10,18 +10,16 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 import random
 import re
 import shutil
-import subprocess
-import sys
 import tempfile
 import threading
 import time
 import typing as t
 import uuid
 from collections import Counter
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from itertools import product
 from pathlib import Path
@@ -53,14 +51,12 @@ from flask_dualmedia.uploads import Upload
 
 from . import chaos, samples
 from .conftest import BASE_CONFIG, MakeApp
-from .faults.child import IN_MID_BODY, NEW_CONTENT, OLD_CONTENT, OWNER
+from .faults.child import IN_MID_BODY, NEW_CONTENT, OLD_CONTENT, OWNER, Nursery
 from .faults.servers import bearer
 
 pytestmark = pytest.mark.slow
 
-ROOT = Path(__file__).parent.parent
-
-COPYING = ["copy:piece", "copy:piece*30", "copy:bytes", "copy:record"]
+COPYING = ["copy:piece", "copy:piece*20", "copy:bytes", "copy:record"]
 
 STEPS = {
     "save": ["create:begin", "create:pending", IN_MID_BODY, "create:bytes", "create:available"],
@@ -88,8 +84,8 @@ def test_every_step_is_in_the_matrix():
 class Deployment:
     """The databases of one test, an app on them, and processes that work on them and die."""
 
-    def __init__(self, make_app: MakeApp, mongo_uri: str, sql_url: str) -> None:
-        self._make_app, self._mongo_uri, self.sql_url = make_app, mongo_uri, sql_url
+    def __init__(self, nursery: Nursery, make_app: MakeApp, mongo_uri: str, sql_url: str) -> None:
+        self._nursery, self._make_app, self._mongo_uri, self.sql_url = nursery, make_app, mongo_uri, sql_url
 
     def app(self, mode: str) -> Flask:
         """In the mode ``dual``, ``mongo`` or ``degraded``. No app drains by itself: tests say when."""
@@ -104,20 +100,20 @@ class Deployment:
         config = BASE_CONFIG | self._config(mode) | {"MONGO_URI": self._mongo_uri, "DB_ENABLED": mode != "mongo"}
         environment = {f"CHILD_{name}": str(value).lower() if isinstance(value, bool) else str(value)
                        for name, value in config.items()}  # fmt: skip
-        child = subprocess.run(
-            [sys.executable, "-m", "tests.faults.child", operation, *args],
-            cwd=ROOT,
-            env=os.environ | environment | {"DUALMEDIA_FAILPOINT": step},
-            capture_output=True,
-            text=True,
-            timeout=60,
-        )
-        assert child.returncode == -9, f"{step} was not reached: {child.stdout}{child.stderr}"
+        code, log = self._nursery.bear(environment | {"DUALMEDIA_FAILPOINT": step}, operation, *args)
+        assert code == -9, f"{step} was not reached: {log}"
+
+
+@pytest.fixture(scope="module")
+def nursery() -> Iterator[Nursery]:
+    nursery = Nursery()
+    yield nursery
+    nursery.close()
 
 
 @pytest.fixture
-def deployment(make_app: MakeApp, mongo_uri: str, migrated_url: str) -> Deployment:
-    return Deployment(make_app, mongo_uri, migrated_url)
+def deployment(nursery: Nursery, make_app: MakeApp, mongo_uri: str, migrated_url: str) -> Deployment:
+    return Deployment(nursery, make_app, mongo_uri, migrated_url)
 
 
 def save(app: Flask, content: bytes) -> uuid.UUID:

@@ -1,21 +1,27 @@
 """One operation in a process of its own, to be killed at the step that ``DUALMEDIA_FAILPOINT`` names.
 
-``python -m tests.faults.child OPERATION [ID]``; the app's config comes from the environment.
+``python -m tests.faults.child OPERATION [ID]``; the app's config comes from the environment. ``--serve`` waits for
+operations on standard input, and forks for each: a process that has imported everything is there at once.
 """
 
 from __future__ import annotations
 
 import io
+import json
 import os
 import random
 import signal
+import subprocess
 import sys
+import tempfile
+import traceback
 import typing as t
 import uuid
+from pathlib import Path
 
 from flask import Flask
 
-from flask_dualmedia import DualMedia, MediaStorage, delete_media, get_media, lifecycle, save_media_storage
+from flask_dualmedia import DualMedia, MediaStorage, delete_media, failpoints, get_media, lifecycle, save_media_storage
 from flask_dualmedia.journal import drain_journal
 from flask_dualmedia.state import get_state
 from flask_dualmedia.uploads import Upload
@@ -23,23 +29,69 @@ from flask_dualmedia.uploads import Upload
 OWNER = "faults"
 """Id of the page that all media of these tests belong to."""
 
-SIZE = 9 * 1024 * 1024 + 17
-"""More than two batches of chunks: bytes are written in several steps."""
+SIZE = 6 * 1024 * 1024 + 17
+"""More than one batch of chunks: bytes are written in several steps."""
 
 OLD_CONTENT, NEW_CONTENT = (random.Random(seed).randbytes(SIZE) for seed in (1, 2))
 
 IN_MID_BODY = "in mid-body"
-"""Not a step of ours: the source of the bytes kills the process when half of them are read."""
+"""Not a step of ours: the source of the bytes kills the process when most of them are read, and some are written."""
 
 
 class FatalStream(io.BytesIO):
     def read(self, size: int | None = -1, /) -> bytes:
-        if self.tell() > SIZE // 2:
+        if self.tell() > SIZE - 2 * 1024 * 1024:
             os.kill(os.getpid(), signal.SIGKILL)
         return super().read(size)
 
 
-def main(operation: str, media_id: str | None) -> None:
+class Nursery:
+    """Bears processes that do one operation each."""
+
+    def __init__(self) -> None:
+        command = [sys.executable, "-m", "tests.faults.child", "--serve"]
+        self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed with the nursery
+        pipes: dict[str, t.Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": self._log}
+        self._process = subprocess.Popen(command, cwd=Path(__file__).parent.parent.parent, text=True, **pipes)
+
+    def bear(self, environment: dict[str, str], *arguments: str) -> tuple[int, str]:
+        """Run one operation; its exit status, negative where a signal ended it, and what it wrote to its log."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        start = self._log.seek(0, os.SEEK_END)
+        self._process.stdin.write(json.dumps([environment, arguments]) + "\n")
+        self._process.stdin.flush()
+        code = int(self._process.stdout.readline())
+        self._log.seek(start)
+        return code, self._log.read()
+
+    def close(self) -> None:
+        self._process.communicate()
+        self._log.close()
+
+
+def serve() -> None:
+    """Fork for every line of standard input, and answer with the exit status."""
+    answers = os.fdopen(os.dup(sys.stdout.fileno()), "w")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    for line in sys.stdin:
+        environment, arguments = json.loads(line)
+        pid = os.fork()
+        if pid == 0:
+            code = 1
+            try:
+                os.environ.update(environment)
+                failpoints.arm(environment["DUALMEDIA_FAILPOINT"])
+                main(*arguments)
+                code = 0
+            except BaseException:
+                traceback.print_exc()
+            finally:
+                os._exit(code)
+        print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), file=answers, flush=True)
+
+
+def main(operation: str, media_id: str | None = None) -> None:
     app = Flask("child")
     app.config.from_prefixed_env("CHILD")
     DualMedia(app)
@@ -61,4 +113,4 @@ def main(operation: str, media_id: str | None) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2] if len(sys.argv) > 2 else None)
+    serve() if sys.argv[1] == "--serve" else main(*sys.argv[1:])
