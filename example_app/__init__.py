@@ -13,7 +13,7 @@ from flask import Flask
 
 from flask_dualmedia import DualMedia
 
-from . import api, database, errors, pages, sample, security, servers, settings
+from . import api, database, errors, limits, pages, sample, security, servers, settings
 
 
 def create_app(config: t.Mapping[str, t.Any] | None = None) -> Flask:
@@ -34,6 +34,7 @@ def create_app(config: t.Mapping[str, t.Any] | None = None) -> Flask:
     DualMedia(app, mongo=mongo)
     app.register_blueprint(api.blueprint)
     app.register_blueprint(pages.blueprint)
+    limits.init_app(app)
     if app.config["SAMPLE_DATA"]:
         sample.load(app)
     return app

@@ -17,6 +17,8 @@ FROM_ENVIRONMENT = ("SECRET_KEY", "JWT_SECRET_KEY", "MONGO_URI", "SQLALCHEMY_DAT
 
 DEFAULTS = {
     "SAMPLE_DATA": True,
+    "MEDIA_LIMIT": "600 per minute",
+    "LOGIN_LIMIT": "60 per minute",
     "DUALMEDIA_AUTHORIZE": authorize,
     "JWT_TOKEN_LOCATION": ["headers", "cookies"],  # headers for programs, cookies for the pages
     "JWT_ACCESS_TOKEN_EXPIRES": timedelta(hours=1),

@@ -381,6 +381,24 @@ def test_only_creators_add_media_through_the_media_routes(client: FlaskClient, a
     checked(client.post("/media/product-images", json=values, headers=bob), 404)
 
 
+@pytest.mark.parametrize(
+    ("limit", "path", "body"),
+    [
+        ("MEDIA_LIMIT", "/media/product-images", {"imageUrl": "https://cdn.example/a.png"}),
+        ("LOGIN_LIMIT", "/api/auth/login", {"email": "alice@example.org", "password": PASSWORD}),
+    ],
+)
+def test_limits(mongo_uri: str, tmp_path: Path, limit: str, path: str, body: dict[str, str]) -> None:
+    config = dict(conftest.BASE_CONFIG, SECRET_KEY="x" * 32, SAMPLE_DATA=False, MONGO_URI=mongo_uri, DB_ENABLED=False)
+    app = create_app(config | {limit: "3 per minute", "INSTANCE_PATH": str(tmp_path)})
+    client = app.test_client()
+    answers = [client.post(path, json=body) for _ in range(4)]
+    conftest.close(app)
+    assert [answer.status_code == 429 for answer in answers] == [False, False, False, True]
+    assert answers[3].is_json
+    assert int(answers[3].headers["Retry-After"]) > 0
+
+
 def test_enrolling_on_the_page_of_a_course(client: FlaskClient, alice: Headers, course: dict[str, t.Any]) -> None:
     register(client, "carol")
     page = f"/courses/{course['id']}"

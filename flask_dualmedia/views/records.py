@@ -79,7 +79,10 @@ def add_views(blueprint: Blueprint, kind: type[Media]) -> None:
             return _list(get_state(), kind, require_caller(), query)
 
         @blueprint.doc(
-            security=SECURITY, operationId=f"create_{name}", requestBody={"required": True, "content": bodies}
+            security=SECURITY,
+            operationId=f"create_{name}",
+            requestBody={"required": True, "content": bodies},
+            responses={201: {"links": _links(name)}},
         )
         @blueprint.response(201, schemas.schema_of(kind), headers=_LOCATION)
         @errors.documented(blueprint, 400, 401, 404, 409, 413, 415, 422, 503)
@@ -145,6 +148,14 @@ def add_views(blueprint: Blueprint, kind: type[Media]) -> None:
 
 
 MEDIA_ID = {"in": "path", "name": "media_id", "required": True, "schema": {"type": "string", "format": "uuid"}}
+
+
+def _links(name: str) -> dict[str, t.Any]:
+    """What can be done with a record that was created, for programs that read the document."""
+    follow_ups = ("get", "edit", "delete", "get_{}_content", "replace_{}_content", "count_{}_access", "link")
+    operations = [(form if "{" in form else form + "_{}").format(name) for form in follow_ups]
+    return {o: {"operationId": o, "parameters": {"media_id": "$response.body#/id"}} for o in operations}
+
 
 _LOCATION = {"Location": {"description": "Path of the record.", "schema": {"type": "string"}}}
 
