@@ -33,9 +33,6 @@ class Owner:
 
 Subject = Media | Owner
 
-Rule = t.Callable[[Action, t.Any, str | None, Claims], bool]
-"""``(action, record or owner, identity, claims)``; the identity is ``None`` for who has no token."""
-
 
 def default_rule(action: Action, subject: Subject, identity: str | None, claims: Claims) -> bool:
     """The rule where the host has none: anybody reads public media, anybody with a token creates media, and its
@@ -64,7 +61,8 @@ def is_allowed(action: Action, subject: Subject, identity: str | None, claims: C
     :param identity: Of the caller, as in the JWT; ``None`` without a token.
     :param claims: Of the JWT; empty without a token.
     """
-    return bool(get_state().settings.authorize(action, subject, identity, claims))
+    rule = get_state().settings.authorize or default_rule
+    return bool(rule(action, subject, identity, claims))
 
 
 def get_owner(subject: Subject) -> dict[str, t.Any] | None:

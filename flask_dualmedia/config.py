@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 import sqlalchemy as sa
 from sqlalchemy import exc
 
-from .authorization import Rule, default_rule
 from .errors import ConfigurationError
 from .sniffing import sniff
 from .uploads import Sniffer
@@ -62,8 +61,8 @@ class Settings:
     ``delete`` it, or ``keep`` and report it. Default ``delete``."""
     grace: float
     """``DUALMEDIA_GRACE``: age in seconds after which the sweep takes an unfinished upload for dead. Default 3600."""
-    authorize: Rule
-    """``DUALMEDIA_AUTHORIZE``: ``(action, record or owner, identity, claims) -> bool``, who may do what. Default
+    authorize: t.Callable[..., bool] | None
+    """``DUALMEDIA_AUTHORIZE``: ``(action, record or owner, identity, claims) -> bool``, who may do what. ``None`` for
     :func:`~flask_dualmedia.authorization.default_rule`."""
     link_keys: tuple[bytes, ...] = field(repr=False)
     """``DUALMEDIA_LINK_KEYS``: keys that sign links, the one in use first, then those of links that still hold.
@@ -95,7 +94,7 @@ class Settings:
         url = None
         if configured and not host_has_sql:
             url = _parse_url(uri) if uri is not None else _build_url(part)
-        auto_upgrade = config.get("DUALMEDIA_AUTO_UPGRADE")
+        auto_upgrade, rule = config.get("DUALMEDIA_AUTO_UPGRADE"), config.get("DUALMEDIA_AUTHORIZE")
         return cls(
             sql_enabled=enabled,
             sql_url=url,
@@ -112,7 +111,7 @@ class Settings:
             auto_drain=_boolean("DUALMEDIA_AUTO_DRAIN", config.get("DUALMEDIA_AUTO_DRAIN"), default=True),
             deletes_ownerless=_choice(config, "DUALMEDIA_ON_OWNER_DELETE", "delete", "keep"),
             grace=_seconds("DUALMEDIA_GRACE", config.get("DUALMEDIA_GRACE", 3600)),
-            authorize=_callable("DUALMEDIA_AUTHORIZE", config.get("DUALMEDIA_AUTHORIZE", default_rule)),
+            authorize=None if rule is None else _callable("DUALMEDIA_AUTHORIZE", rule),
             link_keys=_link_keys(config),
             link_seconds=_seconds("DUALMEDIA_LINK_SECONDS", config.get("DUALMEDIA_LINK_SECONDS", 3600)),
             link_max_seconds=_seconds(

@@ -11,7 +11,7 @@ from flask_jwt_extended.exceptions import JWTExtendedException
 from jwt import PyJWTError
 from werkzeug.exceptions import Unauthorized
 
-from .authorization import Action, Claims, Subject, default_rule, has_admin_role, is_allowed
+from .authorization import Action, Claims, Subject, has_admin_role, is_allowed
 from .repositories.base import EVERYTHING
 from .schemas import is_storable
 from .state import get_state
@@ -33,7 +33,7 @@ class Caller:
     def sees(self) -> t.Any:
         """What lists show, :attr:`~flask_dualmedia.repositories.base.Listing.visible_to`, where the database can tell:
         by the default rule. Of another rule it knows nothing."""
-        if get_state().settings.authorize is not default_rule or has_admin_role(self.claims):
+        if get_state().settings.authorize is not None or has_admin_role(self.claims):
             return EVERYTHING
         return self.identity
 

@@ -16,7 +16,7 @@ from marshmallow import Schema, fields, validate
 from werkzeug.exceptions import BadRequest, Forbidden, UnsupportedMediaType
 
 from .. import lifecycle, schemas
-from ..authorization import Action, Owner, default_rule
+from ..authorization import Action, Owner
 from ..errors import InvalidMedia, MediaNotFound
 from ..models import Media
 from ..repositories.base import Listing, M, Position, Records
@@ -207,7 +207,7 @@ def _page(state: State, listing: Listing[M], caller: Caller, limit: int) -> tupl
     Under the default rule the database picks them. Under a rule of the host's each one has to be asked about: a page is
     then shorter than wanted when too few of :data:`SCANNED` may be read.
     """
-    if state.settings.authorize is default_rule:
+    if state.settings.authorize is None:
         records = state.repository.list(replace(listing, limit=limit + 1))
         page = Records.of(records[:limit], partial=records.partial)
         return page, page[-1] if len(records) > limit else None
