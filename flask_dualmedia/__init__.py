@@ -29,6 +29,7 @@ from .media import (
     get_course_videos,
     get_media,
     get_media_by_reference,
+    get_media_stats,
     get_product_images,
     open_media,
     revoke_links,
@@ -41,6 +42,7 @@ from .media import (
 )
 from .models import CourseResource, CourseVideo, MediaStorage, ProductImage
 from .schemas import content_url, dump_media
+from .stats import MediaStats
 
 __all__ = [
     "BytesNotFound",
@@ -56,6 +58,7 @@ __all__ = [
     "InvalidMedia",
     "MediaConflict",
     "MediaNotFound",
+    "MediaStats",
     "MediaStorage",
     "MissingExtra",
     "Owner",
@@ -75,6 +78,7 @@ __all__ = [
     "get_course_videos",
     "get_media",
     "get_media_by_reference",
+    "get_media_stats",
     "get_owner",
     "get_product_images",
     "is_allowed",

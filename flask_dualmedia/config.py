@@ -71,6 +71,13 @@ class Settings:
     """``DUALMEDIA_LINK_SECONDS``: how long a signed link holds where the request does not say. Default 3600."""
     link_max_seconds: float
     """``DUALMEDIA_LINK_MAX_SECONDS``: the longest that a request may ask for. Default a week."""
+    count_reads: bool
+    """``DUALMEDIA_COUNT_READS``: count whoever begins to read content. Default true."""
+    count_window: float
+    """``DUALMEDIA_COUNT_WINDOW``: seconds in which the same reader of the same media counts once; 0 counts every time.
+    Default 1800."""
+    count_interval: float
+    """``DUALMEDIA_COUNT_INTERVAL``: seconds between two writes of what each process counted. Default 1."""
 
     @classmethod
     def from_config(cls, config: t.Mapping[str, t.Any], *, host_has_sql: bool) -> Settings:
@@ -117,6 +124,9 @@ class Settings:
             link_max_seconds=_seconds(
                 "DUALMEDIA_LINK_MAX_SECONDS", config.get("DUALMEDIA_LINK_MAX_SECONDS", 7 * 24 * 3600)
             ),
+            count_reads=_boolean("DUALMEDIA_COUNT_READS", config.get("DUALMEDIA_COUNT_READS"), default=True),
+            count_window=_seconds("DUALMEDIA_COUNT_WINDOW", config.get("DUALMEDIA_COUNT_WINDOW", 1800), none=True),
+            count_interval=_seconds("DUALMEDIA_COUNT_INTERVAL", config.get("DUALMEDIA_COUNT_INTERVAL", 1)),
         )
 
 
@@ -188,12 +198,13 @@ def _max_size(value: t.Any) -> int | None:
     return size
 
 
-def _seconds(key: str, value: t.Any) -> float:
+def _seconds(key: str, value: t.Any, *, none: bool = False) -> float:
+    """A time in seconds, which may be none at all where that is said."""
     try:
         seconds = float(value)
     except (TypeError, ValueError):
         seconds = -1.0
-    if seconds <= 0:
+    if seconds < 0 or (seconds == 0 and not none):
         raise ConfigurationError(f"{key} is {value!r}, which is not a number of seconds")
     return seconds
 

@@ -13,9 +13,11 @@ from flask_sqlalchemy import SQLAlchemy
 
 from . import cli, homes, schema, views, wiring
 from .config import Settings
+from .counting import Counter, Plays
 from .errors import DatabaseUnavailable
 from .journal import homes_of, look_after_journal
 from .outage import Circuit
+from .repositories.base import Repository
 from .repositories.failover import FailoverRepository
 from .repositories.mongo import MongoRepository
 from .repositories.sql import translate_errors
@@ -67,7 +69,9 @@ class DualMedia:
                 state = _dual_state(app, settings, database, db.engine, owns_schema=owns_schema)
         else:
             home = homes.mongo_home(database)
-            state = State(app, settings, database, None, home.repository, {"database": home.storage}, (home,))
+            counter = _counter(app, settings, database, home.repository)
+            storages = {"database": home.storage}
+            state = State(app, settings, database, None, home.repository, storages, (home,), counter=counter)
         app.extensions["dualmedia"] = state
         views.register(app, settings.url_prefix)
         app.cli.add_command(cli.group)
@@ -90,8 +94,17 @@ def _dual_state(
     )
     repository = FailoverRepository(sql.repository, journal.repository, circuit, journals=settings.journals)
     storage = FailoverStorage(sql.storage, journal.storage, circuit)
-    state = State(app, settings, database, engine, repository, {"database": storage}, (sql, journal), circuit)
+    counter = _counter(app, settings, database, repository)
+    storages = {"database": storage}
+    state = State(app, settings, database, engine, repository, storages, (sql, journal), circuit, counter)
     return state
+
+
+def _counter(app: Flask, settings: Settings, database: homes.Documents, repository: Repository) -> Counter | None:
+    if not settings.count_reads:
+        return None
+    plays = Plays(database, settings.count_window) if settings.count_window else None
+    return Counter(app, repository, plays, interval=settings.count_interval)
 
 
 def _start_up(state: State, *, owns_schema: bool) -> None:

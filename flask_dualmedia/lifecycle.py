@@ -200,7 +200,7 @@ def count_access(state: State, kind: type[Media], media_id: uuid.UUID) -> None:
     """
     if not state.repository.count_access(kind, media_id, now()):
         raise MediaNotFound(kind.kind, media_id)
-    media_accessed.send(state.app, kind=kind, media_id=media_id)
+    media_accessed.send(state.app, kind=kind, media_id=media_id, count=1)
 
 
 def sweep(state: State, *, grace: float | None = None) -> int:

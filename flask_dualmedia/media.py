@@ -11,6 +11,7 @@ from .errors import MediaNotFound
 from .models import KINDS, CourseResource, CourseVideo, Media, MediaStorage, ProductImage
 from .repositories.base import Listing, M, Records
 from .state import State, get_state
+from .stats import MediaStats, Sort, stats_of
 from .uploads import Upload
 
 Reference = t.Any
@@ -179,6 +180,19 @@ def update_media_access_count(kind: Kind[t.Any], media_id: uuid.UUID | str) -> N
     :raises MediaNotFound: There is no such record.
     """
     lifecycle.count_access(get_state(), kind_of(kind), _parse_id(kind, media_id))
+
+
+def get_media_stats(
+    reference_type: str, reference_id: Reference, *, sort: Sort = "access_count", limit: int | None = 20
+) -> MediaStats:
+    """Which media of a document is used, of all kinds, and how much of it there is.
+
+    :param reference_type: What the document is, such as ``course`` or ``user``.
+    :param reference_id: Its ``_id``.
+    :param sort: ``access_count``: the most accessed first, or ``last_accessed_at``: the last accessed.
+    :param limit: How many records to list, ``None`` for all. The totals are always those of all.
+    """
+    return stats_of(get_state(), reference_type, str(reference_id), sort=sort, limit=limit)
 
 
 def delete_media(kind: Kind[t.Any], media_id: uuid.UUID | str) -> None:

@@ -16,7 +16,7 @@ media_deleted = _signals.signal("media-deleted")
 """Media that readers no longer see: ``record``."""
 
 media_accessed = _signals.signal("media-accessed")
-"""An access was counted: ``kind``, ``media_id``."""
+"""Accesses were counted: ``kind``, ``media_id``, ``count``. Of reads it is sent by the thread that writes them down."""
 
 sql_lost = _signals.signal("sql-lost")
 """This process finds that SQL does not answer."""

@@ -13,6 +13,7 @@ if t.TYPE_CHECKING:
     from pymongo.database import Database
 
     from .config import Settings
+    from .counting import Counter
     from .homes import Home
     from .outage import Circuit
     from .repositories.base import Repository
@@ -38,6 +39,8 @@ class State:
     """Where media may be: SQL and the journal, or MongoDB."""
     circuit: Circuit | None = None
     """Whether SQL answers; ``None`` in Mongo-only mode."""
+    counter: Counter | None = None
+    """Counts who reads content; ``None`` where nobody does."""
 
     @property
     def mode(self) -> Mode:

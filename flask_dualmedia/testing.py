@@ -12,8 +12,11 @@ from flask import Flask
 from pymongo import monitoring
 from sqlalchemy import event
 
+from .counting import COUNTER
 from .outage import WATCHER
 from .state import get_state
+
+_BACKGROUND = (WATCHER, COUNTER)
 
 
 @dataclass
@@ -28,7 +31,7 @@ class QueryLog:
 
 @contextmanager
 def count_queries(app: Flask | None = None) -> Iterator[QueryLog]:
-    """Log the queries of a block, of all threads but ours that looks after the journal.
+    """Log the queries of a block, of all threads but ours in the background.
 
     Import this module before the app is created: MongoDB clients that exist already cannot be listened to. ::
 
@@ -41,7 +44,7 @@ def count_queries(app: Flask | None = None) -> Iterator[QueryLog]:
     log, engine = QueryLog(), get_state(app).engine
 
     def log_statement(_connection: t.Any, _cursor: t.Any, statement: str, *_: t.Any) -> None:
-        if threading.current_thread().name != WATCHER:
+        if threading.current_thread().name not in _BACKGROUND:
             log.sql.append(statement)
 
     if engine is not None:
@@ -60,7 +63,7 @@ class _Listener(monitoring.CommandListener):
         self.logs: list[QueryLog] = []
 
     def started(self, event: monitoring.CommandStartedEvent) -> None:
-        if threading.current_thread().name == WATCHER:
+        if threading.current_thread().name in _BACKGROUND:
             return
         named = f"{event.command_name} {event.command.get(event.command_name)}"
         for log in self.logs:

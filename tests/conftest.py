@@ -169,6 +169,8 @@ def close(app: Flask) -> None:
         state = get_state(app)
         if state.circuit is not None:
             state.circuit.stop()
+        if state.counter is not None:
+            state.counter.stop()
         state.mongo.client.close()
         if state.engine is not None:
             state.engine.dispose()

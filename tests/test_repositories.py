@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import typing as t
 import uuid
 from concurrent.futures import ThreadPoolExecutor
@@ -120,6 +121,35 @@ def test_no_access_is_lost_when_many_count_at_once(repository: Repository) -> No
     found = repository.get(ProductImage, record.id)
     assert found is not None
     assert (found.access_count, found.last_accessed_at) == (40, at)
+
+
+def test_accesses_of_many_records_are_added_at_once(repository: Repository) -> None:
+    earlier, later = now() - timedelta(hours=1), now()
+    old = added(repository, access_count=5, last_accessed_at=later)
+    new, other = added(repository), added(repository)
+    hidden, missing = added(repository, state=DELETING), uuid.uuid4()
+    counts = {record.id: (number, earlier) for record, number in ((new, 2), (old, 3), (hidden, 4))}
+    done = repository.add_accesses(ProductImage, counts | {missing: (1, later)})
+    assert done == {new.id: True, old.id: True, hidden.id: False, missing: False}
+    for record, expected in ((old, (8, later)), (new, (2, earlier)), (other, (0, None)), (hidden, (0, None))):
+        found = repository.find(ProductImage, record.id)
+        assert found is not None
+        assert (found.access_count, found.last_accessed_at) == expected
+        assert found.updated_at == record.updated_at, "a count is no change"
+
+
+def test_batches_in_any_order_do_not_wait_for_each_other(repository: Repository) -> None:
+    ids, at = [added(repository).id for _ in range(20)], now()
+
+    def add(number: int) -> None:
+        chosen = random.Random(number).sample(ids, 20)
+        assert all(repository.add_accesses(ProductImage, dict.fromkeys(chosen, (2, at))).values())
+        assert repository.count_access(ProductImage, chosen[0], at, 0)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(add, range(24)))
+    found = [repository.get(ProductImage, media_id) for media_id in ids]
+    assert [record.access_count for record in found if record is not None] == [48] * 20
 
 
 @pytest.mark.parametrize("descending", [False, True])

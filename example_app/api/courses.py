@@ -21,7 +21,6 @@ from flask_dualmedia import (
     get_media,
     save_course_resource,
     save_course_video,
-    update_media_access_count,
 )
 
 from ..courses import (
@@ -217,17 +216,6 @@ def post_video(course_id: ObjectId) -> ResponseReturnValue:
 def delete_video(course_id: ObjectId, video_id: str) -> ResponseReturnValue:
     changeable(course_id)
     delete_media(CourseVideo, find_media(CourseVideo, course_id, video_id).id)
-    return "", HTTPStatus.NO_CONTENT
-
-
-@blueprint.post("/<ObjectId:course_id>/videos/<video_id>/watch")
-@jwt_required(optional=True)
-def watch_video(course_id: ObjectId, video_id: str) -> ResponseReturnValue:
-    """Count one access. The player says so once; the requests for its ranges say nothing about who watches."""
-    video = find_media(CourseVideo, course_id, video_id)
-    if not viewer().may_see(video):
-        raise MediaNotFound(CourseVideo.kind, video_id)
-    update_media_access_count(CourseVideo, video.id)
     return "", HTTPStatus.NO_CONTENT
 
 

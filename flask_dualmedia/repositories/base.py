@@ -13,6 +13,9 @@ M = t.TypeVar("M", bound=Media)
 
 Values = t.Mapping[str, t.Any]
 
+Accesses = tuple[int, datetime]
+"""A number of accesses, and when the last of them was."""
+
 Position = tuple[t.Any, uuid.UUID]
 """A place in a sorted list: the value sorted by, and the id that breaks ties."""
 
@@ -99,8 +102,16 @@ class Repository(t.Protocol):
         """Forget a record in any state. A missing one is a no-op."""
         ...
 
-    def count_access(self, kind: type[Media], media_id: uuid.UUID, at: datetime) -> bool:
-        """Add one to the access count of an available record; false if there is none."""
+    def count_access(self, kind: type[Media], media_id: uuid.UUID, at: datetime, number: int = 1) -> bool:
+        """Add to the access count of an available record; false if there is none."""
+        ...
+
+    def add_accesses(self, kind: type[Media], counts: t.Mapping[uuid.UUID, Accesses]) -> dict[uuid.UUID, bool]:
+        """Add to the access counts of many available records at once.
+
+        :return: Whether there was such a record, by id. An id that is left out is to be tried again: its record is
+            just being moved, or in a database that does not answer.
+        """
         ...
 
     def find(self, kind: type[M], media_id: uuid.UUID) -> M | None:

@@ -11,7 +11,8 @@ from itertools import islice
 from ..errors import DatabaseUnavailable, NoConnectionFree
 from ..models import PENDING, Media
 from ..outage import Circuit
-from .base import Listing, M, Records, Values
+from .base import Accesses, Listing, M, Records, Values
+from .mongo import NAME as MONGO
 from .mongo import JournalRepository
 from .sql import SQLRepository
 
@@ -75,11 +76,29 @@ class FailoverRepository:
 
         return self._change(change, kind, media_id)
 
-    def count_access(self, kind: type[Media], media_id: uuid.UUID, at: datetime) -> bool:
+    def count_access(self, kind: type[Media], media_id: uuid.UUID, at: datetime, number: int = 1) -> bool:
         def count(repository: SQLRepository | JournalRepository) -> bool | None:
-            return repository.count_access(kind, media_id, at) or None
+            return repository.count_access(kind, media_id, at, number) or None
 
         return bool(self._change(count, kind, media_id))
+
+    def add_accesses(self, kind: type[Media], counts: t.Mapping[uuid.UUID, Accesses]) -> dict[uuid.UUID, bool]:
+        try:
+            found = self._circuit.guard(lambda: self._sql.add_accesses(kind, counts))
+        except NoConnectionFree:
+            raise
+        except DatabaseUnavailable:
+            found = {}
+        done = {media_id: True for media_id in counts if found.get(media_id)}
+        for media_id, (number, at) in counts.items():
+            if media_id not in done:
+                # One by one: of each it must be known whether it is counted, and few are not in SQL.
+                try:
+                    done[media_id] = self.count_access(kind, media_id, at, number)
+                except DatabaseUnavailable as error:
+                    if error.database == MONGO:
+                        break
+        return done
 
     def remove(self, kind: type[Media], media_id: uuid.UUID) -> None:
         # The journal's copy first, or it would be drained into SQL again.

@@ -8,19 +8,22 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 
-from pymongo import ASCENDING, DESCENDING, IndexModel, ReturnDocument, errors
+from pymongo import ASCENDING, DESCENDING, IndexModel, ReturnDocument, UpdateOne, errors
 from pymongo.collection import Collection
 from pymongo.database import Database
 from pymongo.write_concern import WriteConcern
 
 from ..errors import DatabaseUnavailable, MediaConflict, SecondMainImage
 from ..models import AVAILABLE, DELETING, KINDS, PENDING, Media
-from .base import EVERYTHING, Listing, M, Records, Values
+from .base import EVERYTHING, Accesses, Listing, M, Records, Values
 
 Document = dict[str, t.Any]
 
+NAME = "MongoDB"
+"""What :class:`~flask_dualmedia.errors.DatabaseUnavailable` calls it."""
+
 _MAIN_INDEX = "uq_product_images_main"
-_DUPLICATE_KEY = 11000
+DUPLICATE_KEY = 11000
 
 
 @contextmanager
@@ -34,11 +37,11 @@ def translate_errors() -> Iterator[None]:
         raise MediaConflict("the change contradicts another record") from error
     except errors.BulkWriteError as error:
         failed = error.details or {}
-        if failed.get("writeConcernErrors") or {one["code"] for one in failed["writeErrors"]} != {_DUPLICATE_KEY}:
+        if failed.get("writeConcernErrors") or {one["code"] for one in failed["writeErrors"]} != {DUPLICATE_KEY}:
             raise
         raise MediaConflict("documents with these keys exist already") from error
     except errors.ConnectionFailure as error:
-        raise DatabaseUnavailable("MongoDB") from error
+        raise DatabaseUnavailable(NAME) from error
 
 
 class MongoRepository:
@@ -137,11 +140,23 @@ class MongoRepository:
         with translate_errors():
             self._collection(kind).delete_one({"_id": media_id})
 
-    def count_access(self, kind: type[Media], media_id: uuid.UUID, at: datetime) -> bool:
-        change = {"$inc": {"access_count": 1}, "$set": {"last_accessed_at": at}}
+    def count_access(self, kind: type[Media], media_id: uuid.UUID, at: datetime, number: int = 1) -> bool:
         with translate_errors():
-            where = {"_id": media_id, "state": AVAILABLE, **self._unclaimed}
+            where, change = self._access(media_id, at, number)
             return bool(self._collection(kind).update_one(where, change).matched_count)
+
+    def add_accesses(self, kind: type[Media], counts: t.Mapping[uuid.UUID, Accesses]) -> dict[uuid.UUID, bool]:
+        changes = [UpdateOne(*self._access(media_id, at, number)) for media_id, (number, at) in sorted(counts.items())]
+        with translate_errors():
+            if self._collection(kind).bulk_write(changes, ordered=False).matched_count == len(counts):
+                return dict.fromkeys(counts, True)
+            found = self._collection(kind).find({"_id": {"$in": [*counts]}, "state": AVAILABLE}, {"_id": 1})
+            there = {document["_id"] for document in found}
+        return {media_id: media_id in there for media_id in counts}
+
+    def _access(self, media_id: uuid.UUID, at: datetime, number: int) -> tuple[Document, Document]:
+        where = {"_id": media_id, "state": AVAILABLE, **self._unclaimed}
+        return where, {"$inc": {"access_count": number}, "$max": {"last_accessed_at": at}}
 
     def unfinished(self, kind: type[M], before: datetime, limit: int) -> t.List[M]:  # noqa: UP006 - `list` is a method
         where = {"state": {"$in": [PENDING, DELETING]}, "updated_at": {"$lt": before}}

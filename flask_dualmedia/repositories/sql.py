@@ -10,11 +10,12 @@ from datetime import UTC, datetime
 
 import sqlalchemy as sa
 from sqlalchemy import exc
+from sqlalchemy.dialects import postgresql
 
 from ..deadlines import deadline
 from ..errors import DatabaseUnavailable, MediaConflict, NoConnectionFree, SecondMainImage
 from ..models import IS_AVAILABLE, IS_UNFINISHED, Media
-from .base import EVERYTHING, Listing, M, Records, Values
+from .base import EVERYTHING, Accesses, Listing, M, Records, Values
 
 _AVAILABLE, _UNFINISHED = sa.text(IS_AVAILABLE), sa.text(IS_UNFINISHED)
 
@@ -156,13 +157,27 @@ class SQLRepository:
         with self._connect() as connection:
             connection.execute(sa.delete(table).where(table.c.id == media_id))
 
-    def count_access(self, kind: type[Media], media_id: uuid.UUID, at: datetime) -> bool:
-        table = _table(kind)
-        query = sa.update(table).where(table.c.id == media_id, _AVAILABLE)
+    def count_access(self, kind: type[Media], media_id: uuid.UUID, at: datetime, number: int = 1) -> bool:
         with self._connect() as connection:
-            return bool(
-                connection.execute(query.values(access_count=table.c.access_count + 1, last_accessed_at=at)).rowcount
-            )
+            return bool(connection.execute(update_access(kind, media_id, at, number)).rowcount)
+
+    def add_accesses(self, kind: type[Media], counts: t.Mapping[uuid.UUID, Accesses]) -> dict[uuid.UUID, bool]:
+        # In a transaction, although it is one statement: of a connection that breaks in it nothing is kept.
+        with (
+            translate_errors(),
+            self._engine.connect() as connection,
+            limited(connection, self._timeout),
+            connection.begin(),
+        ):
+            if self._engine.dialect.name == "postgresql":
+                numbers, times = zip(*counts.values(), strict=True)
+                given = {"ids": [*counts], "numbers": [*numbers], "times": [*times]}
+                found = set(connection.execute(update_accesses(kind), given).scalars())
+                return {media_id: media_id in found for media_id in counts}
+            return {
+                media_id: bool(connection.execute(update_access(kind, media_id, at, number)).rowcount)
+                for media_id, (number, at) in sorted(counts.items())
+            }
 
     def unfinished(self, kind: type[M], before: datetime, limit: int) -> t.List[M]:  # noqa: UP006 - `list` is a method
         return self._all(kind, select_unfinished(kind, before, limit))
@@ -221,6 +236,36 @@ def select_of_owners(kind: type[Media], reference_type: str | None, ids: t.Seque
     if "reference_type" in table.c:
         query = query.where(table.c.reference_type == reference_type)
     return query.order_by(*dict.fromkeys((table.c[kind.order], table.c.id)))
+
+
+def update_access(kind: type[Media], media_id: uuid.UUID, at: datetime, number: int) -> sa.Update:
+    """The statement that adds to one access count."""
+    table = _table(kind)
+    changes = {"access_count": table.c.access_count + number, "last_accessed_at": _latest(table, at)}
+    return sa.update(table).where(table.c.id == media_id, _AVAILABLE).values(changes)
+
+
+def update_accesses(kind: type[Media]) -> sa.Update:
+    """The statement that adds to many, with the parameters ``ids``, ``numbers`` and ``times``, and tells which there
+    are. On PostgreSQL."""
+    table = _table(kind)
+    types = {"ids": sa.Uuid(), "numbers": sa.BigInteger(), "times": sa.DateTime(timezone=True)}
+    arrays = [sa.bindparam(name, type_=postgresql.ARRAY(of)) for name, of in types.items()]
+    columns = [sa.column(name, of) for name, of in zip(("id", "number", "at"), types.values(), strict=True)]
+    given = sa.func.unnest(*arrays).table_valued(*columns).render_derived("given")
+    # Locked in the order of their ids, so that two processes cannot wait for each other.
+    locked = sa.select(table.c.id, given.c.number, given.c.at).where(table.c.id == given.c.id, _AVAILABLE)
+    locked = locked.order_by(table.c.id).with_for_update(of=table, key_share=True).cte("locked")
+    changes = {
+        "access_count": table.c.access_count + locked.c.number,
+        "last_accessed_at": _latest(table, locked.c.at),
+    }
+    return sa.update(table).where(table.c.id == locked.c.id).values(changes).returning(table.c.id)
+
+
+def _latest(table: sa.Table, at: datetime | sa.ColumnElement[datetime]) -> sa.ColumnElement[datetime]:
+    last = table.c.last_accessed_at
+    return sa.case((last > at, last), else_=sa.literal(at, last.type) if isinstance(at, datetime) else at)
 
 
 def select_unfinished(kind: type[Media], before: datetime, limit: int) -> sa.Select[t.Any]:

@@ -10,7 +10,7 @@ from flask_smorest import Api, Blueprint
 
 from ..models import KINDS
 from ..schemas import ErrorSchema
-from . import content, docs, errors, health, links, records
+from . import content, docs, errors, health, links, records, stats
 
 NAME = "dualmedia"
 
@@ -41,6 +41,7 @@ def register(app: Flask, url_prefix: str) -> None:
     blueprint = _Blueprint(NAME, __name__, template_folder="../templates", description=DESCRIPTION)
     errors.register(blueprint)
     health.add_views(blueprint)
+    stats.add_views(blueprint)
     docs.add_views(blueprint, api)
     for kind in KINDS.values():
         records.add_views(blueprint, kind)

@@ -19,6 +19,7 @@ from werkzeug.http import parse_range_header
 from werkzeug.wrappers.response import Response as BaseResponse
 
 from .. import lifecycle, links, schemas
+from ..counting import counted
 from ..errors import MediaNotFound
 from ..models import Media
 from ..security import anybody_may_read, find_caller, require_caller
@@ -158,7 +159,8 @@ def _respond(record: Media, *, as_download: bool) -> Response:
     if request.method == "GET" and response.status_code in (200, 206):
         content_range = response.content_range
         start, stop = (content_range.start or 0, content_range.stop or size) if content_range else (0, size)
-        response.response = get_state().storages[record.storage_type].open(key, start, stop)
+        state = get_state()
+        response.response = counted(state, record, start, state.storages[record.storage_type].open(key, start, stop))
         response.content_length = stop - start
     return response
 

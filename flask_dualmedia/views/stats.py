@@ -1,0 +1,84 @@
+"""Which media of one document is used."""
+
+from __future__ import annotations
+
+import typing as t
+
+from flask import Response, jsonify
+from flask_smorest import Blueprint
+from marshmallow import fields, validate
+
+from .. import schemas
+from ..models import KINDS
+from ..security import require_caller, token_first
+from ..state import get_state
+from ..stats import Sort, stats_of
+from . import errors
+from .records import MAX_LIMIT, SECURITY
+
+_SORTS: dict[str, Sort] = {"accessCount": "access_count", "lastAccessedAt": "last_accessed_at"}
+
+
+class StatsQuerySchema(schemas.WireSchema):
+    reference_type = schemas.Text(required=True, validate=validate.Length(min=1, max=64))
+    reference_id = schemas.Text(required=True, validate=validate.Length(min=1, max=255))
+    sort = fields.String(
+        load_default="accessCount",
+        validate=validate.OneOf(list(_SORTS)),
+        metadata={"description": "The most accessed, or the last accessed, first."},
+    )
+    limit = schemas.WholeNumber(load_default=20, validate=validate.Range(min=1, max=MAX_LIMIT))
+
+
+_NUMBER = {"type": "integer", "minimum": 0}
+_ANSWER: dict[str, t.Any] = {
+    "type": "object",
+    "properties": {
+        "items": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "properties": {"kind": {"type": "string", "enum": list(KINDS)}},
+                "required": ["kind"],
+                "anyOf": [schemas.schema_of(kind) for kind in KINDS.values()],
+            },
+        },
+        "totals": {
+            "type": "object",
+            "properties": {"media": _NUMBER, "bytes": _NUMBER, "accesses": _NUMBER},
+            "description": "Of all media of the owner that the caller may see.",
+        },
+        "partial": {"type": "boolean", "description": "SQL does not answer: what it holds is not considered."},
+    },
+}
+
+
+def add_views(blueprint: Blueprint) -> None:
+    @blueprint.route("/stats")
+    @token_first
+    @blueprint.doc(
+        security=SECURITY,
+        operationId="get_stats",
+        responses={"200": {"description": "OK", "content": {"application/json": {"schema": _ANSWER}}}},
+    )
+    @blueprint.arguments(StatsQuerySchema, location="query")
+    @errors.documented(blueprint, 401, 422, 503)
+    def stats(query: dict[str, t.Any]) -> Response:
+        """Read which media of a document is used
+
+        All of it that the caller may read, of every kind. Reads count after a moment.
+        """
+        caller = require_caller()
+        found = stats_of(
+            get_state(),
+            query["reference_type"],
+            query["reference_id"],
+            sort=_SORTS[query["sort"]],
+            limit=query["limit"],
+            may_read=lambda record: caller.may("read", record),
+        )
+        return jsonify(
+            items=[schemas.dump_media(record) | {"kind": record.kind} for record in found.records],
+            totals={"media": found.media, "bytes": found.size, "accesses": found.accesses},
+            partial=found.partial,
+        )
