@@ -198,12 +198,12 @@ class Counter:
             if self._pid == os.getpid() or self._stopped:
                 return
             # A thread does not live on in a forked worker, and what the parent noted is written by the parent.
-            self._pid = os.getpid()
             self._empty()
             self._flushing, self._wake = threading.Lock(), threading.Event()
             self._secret = _secret(self._app)
             atexit.unregister(self.close)
             atexit.register(self.close)
+            self._pid = os.getpid()
             threading.Thread(target=self._run, name=COUNTER, daemon=True).start()
 
     def _run(self) -> None:
