@@ -62,6 +62,7 @@ class Item:
     counted: int = 0
     """Accesses that were acknowledged."""
     tried: int = 0
+    """Accesses, and reads, which count too unless they are parts of one play."""
     deleted: t.Literal["no", "perhaps", "yes"] = "no"
 
     @property
@@ -229,6 +230,7 @@ class Client(threading.Thread):
         return answer.status
 
     def _do_read(self, item: Item) -> int:
+        item.tried += 1
         answer = self._ask("GET", f"{item.path}/content")
         if answer.status == 200:
             if sha256(answer.body) not in item.checksums:
@@ -412,6 +414,7 @@ def settle(deployment: Deployment, clients: list[Client], totals: Totals) -> Non
 
 
 def _judge(port: int, client: Client, item: Item) -> str | None:
+    item.tried += 1
     content = request(port, "GET", f"{item.path}/content", client.headers)
     if content.status == 404:
         return None if item.deleted != "no" else "it is gone"
