@@ -16,6 +16,7 @@ from .errors import (
     OwnerNotFound,
     SecondMainImage,
     StorageError,
+    TooManyPixels,
     UnsupportedType,
     UploadRejected,
 )
@@ -66,6 +67,7 @@ __all__ = [
     "ProductImage",
     "SecondMainImage",
     "StorageError",
+    "TooManyPixels",
     "UnsupportedType",
     "UploadRejected",
     "attach_media",

@@ -10,11 +10,17 @@ import sqlalchemy as sa
 from sqlalchemy import exc
 
 from .errors import ConfigurationError
+from .policy import Policy, read_policies
 from .sniffing import sniff
 from .uploads import Sniffer
 
+if t.TYPE_CHECKING:
+    from .models import Media
+
 _TRUE = {"true", "1", "yes", "on", "t", "y"}
 _FALSE = {"false", "0", "no", "off", "f", "n", ""}
+
+Validator = t.Callable[["Media", bytes], None]
 
 DEFAULT_REFERENCES = {"product": "products", "course": "courses", "user": "users"}
 
@@ -78,6 +84,12 @@ class Settings:
     Default 1800."""
     count_interval: float
     """``DUALMEDIA_COUNT_INTERVAL``: seconds between two writes of what each process counted. Default 1."""
+    policies: t.Mapping[str, Policy]
+    """``DUALMEDIA_POLICY``: what each kind accepts, by its name in URLs. What is not given has a default that works:
+    see :class:`~flask_dualmedia.policy.Policy`."""
+    validator: Validator | None
+    """``DUALMEDIA_VALIDATOR``: ``(record, head: bytes) -> None``, called with the record as it would be kept and up to
+    1 MiB from the start of its bytes, after all other checks; raises ``UploadRejected`` to refuse. Default none."""
 
     @classmethod
     def from_config(cls, config: t.Mapping[str, t.Any], *, host_has_sql: bool) -> Settings:
@@ -102,13 +114,15 @@ class Settings:
         if configured and not host_has_sql:
             url = _parse_url(uri) if uri is not None else _build_url(part)
         auto_upgrade, rule = config.get("DUALMEDIA_AUTO_UPGRADE"), config.get("DUALMEDIA_AUTHORIZE")
+        max_size = _bytes("DUALMEDIA_MAX_SIZE", config.get("DUALMEDIA_MAX_SIZE", 5 * 1024**3))
+        validator = config.get("DUALMEDIA_VALIDATOR")
         return cls(
             sql_enabled=enabled,
             sql_url=url,
             url_prefix=_prefix(config.get("DUALMEDIA_URL_PREFIX", "/media")),
             references=_references(config.get("DUALMEDIA_REFERENCES", {})),
             auto_upgrade=None if auto_upgrade is None else _boolean("DUALMEDIA_AUTO_UPGRADE", auto_upgrade),
-            max_size=_max_size(config.get("DUALMEDIA_MAX_SIZE", 5 * 1024**3)),
+            max_size=max_size,
             admin_role=_text("DUALMEDIA_ADMIN_ROLE", config.get("DUALMEDIA_ADMIN_ROLE", "admin")),
             sniffer=_callable("DUALMEDIA_SNIFFER", config.get("DUALMEDIA_SNIFFER", sniff)),
             connect_timeout=_seconds("DUALMEDIA_CONNECT_TIMEOUT", config.get("DUALMEDIA_CONNECT_TIMEOUT", 2)),
@@ -127,6 +141,8 @@ class Settings:
             count_reads=_boolean("DUALMEDIA_COUNT_READS", config.get("DUALMEDIA_COUNT_READS"), default=True),
             count_window=_seconds("DUALMEDIA_COUNT_WINDOW", config.get("DUALMEDIA_COUNT_WINDOW", 1800), none=True),
             count_interval=_seconds("DUALMEDIA_COUNT_INTERVAL", config.get("DUALMEDIA_COUNT_INTERVAL", 1)),
+            policies=read_policies(config.get("DUALMEDIA_POLICY", {}), max_size),
+            validator=None if validator is None else _callable("DUALMEDIA_VALIDATOR", validator),
         )
 
 
@@ -186,7 +202,7 @@ def _references(value: t.Any) -> dict[str, str]:
     return {key: collection for key, collection in merged.items() if collection is not None}
 
 
-def _max_size(value: t.Any) -> int | None:
+def _bytes(key: str, value: t.Any) -> int | None:
     if value is None:
         return None
     try:
@@ -194,7 +210,7 @@ def _max_size(value: t.Any) -> int | None:
     except (TypeError, ValueError):
         size = 0
     if size <= 0:
-        raise ConfigurationError(f"DUALMEDIA_MAX_SIZE is {value!r}, which is not a number of bytes")
+        raise ConfigurationError(f"{key} is {value!r}, which is not a number of bytes")
     return size
 
 

@@ -79,6 +79,14 @@ class UnsupportedType(UploadRejected):
     """The bytes are not of a type that this kind of media accepts."""
 
 
+class TooManyPixels(UploadRejected):
+    """The image is larger than ``max_pixels`` allows; it was not decoded."""
+
+    def __init__(self, width: int, height: int, max_pixels: int) -> None:
+        super().__init__(f"the image has {width} x {height} pixels; at most {max_pixels} in all are accepted")
+        self.width, self.height, self.max_pixels = width, height, max_pixels
+
+
 class IncompleteUpload(UploadRejected):
     """The stream ended early, or its bytes do not match the digest that was sent with them."""
 

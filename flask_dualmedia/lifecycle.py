@@ -20,12 +20,20 @@ from datetime import timedelta
 
 from . import schemas
 from .authorization import Owner, find_owner
-from .errors import DualMediaError, InvalidMedia, MediaConflict, MediaNotFound, OwnerNotFound, SecondMainImage
+from .errors import (
+    DualMediaError,
+    InvalidMedia,
+    MediaConflict,
+    MediaNotFound,
+    OwnerNotFound,
+    SecondMainImage,
+    UnsupportedType,
+)
 from .failpoints import reach
 from .models import AVAILABLE, DELETING, KINDS, PENDING, CourseResource, Media, MediaStorage, ProductImage, now
 from .repositories.base import Listing, M
 from .signals import media_accessed, media_deleted, media_saved
-from .sniffing import media_type, resource_type
+from .sniffing import OCTET_STREAM, media_type, resource_type
 from .state import State
 from .storages.base import Storage, new_key
 from .uploads import Upload, label
@@ -71,8 +79,9 @@ def create(
     upload.open()
     key = new_key(record.id)
     _with(record, storage_type=storage_type, storage_key=key, mime_type=upload.mime_type)
-    _with(record, filename=upload.filename)
+    _with(record, filename=upload.filename, **_measured(record, upload))
     _classify(record, upload.mime_type)
+    _validate(state, record, upload)
     reach("create:begin")
     state.repository.add(record)
     reach("create:pending")
@@ -100,6 +109,13 @@ def replace(state: State, record: M, upload: Upload) -> M:
         raise InvalidMedia({"storageType": ["External media has no content here; change its URL instead."]})
     storage = _storage(state, record.storage_type)
     upload.open()
+    changes: dict[str, t.Any] = {"mime_type": upload.mime_type}
+    if upload.filename != record.filename:
+        changes["filename"] = upload.filename
+    changes |= dict.fromkeys(_OF_THE_CONTENT.intersection(record.field_names()))
+    expected = type(record).from_values(record.values() | changes)
+    changes |= _measured(expected, upload)
+    _validate(state, _with(expected, **changes), upload)
     old_key, key = record.storage_key, new_key(record.id)
     reach("replace:begin")
     try:
@@ -108,9 +124,7 @@ def replace(state: State, record: M, upload: Upload) -> M:
     except BaseException:
         _clean_up(storage.delete, key)
         raise
-    changes = {"storage_key": key, "mime_type": upload.mime_type, "file_size": upload.size}
-    changes |= {"checksum": upload.checksum, "updated_at": now()}
-    changes |= dict.fromkeys(_OF_THE_CONTENT.intersection(record.field_names()))
+    changes |= {"storage_key": key, "file_size": upload.size, "checksum": upload.checksum, "updated_at": now()}
     # A database that does not answer may have made the change all the same: then neither bytes are deleted.
     changed = state.repository.update(
         type(record), record.id, changes, where={"state": AVAILABLE, "storage_key": old_key}
@@ -138,7 +152,7 @@ def edit(state: State, record: M, changes: dict[str, t.Any]) -> M:
     if not changes:
         return record
     if "filename" in changes:
-        changes = changes | {"filename": label(changes["filename"])}
+        changes = changes | {"filename": _checked_name(state, record, label(changes["filename"]))}
     changed = state.repository.update(
         type(record), record.id, changes | {"updated_at": now()}, where={"state": AVAILABLE}
     )
@@ -249,6 +263,31 @@ def check_owner(state: State, record: Media | Owner) -> None:
 def _with(record: M, **values: t.Any) -> M:
     vars(record).update(values)
     return record
+
+
+def _checked_name(state: State, record: Media, filename: str | None) -> str | None:
+    """A new name, if it fits the bytes that we keep."""
+    if record.storage_key is not None:
+        try:
+            state.settings.policies[record.kind].check_name(filename, record.mime_type or OCTET_STREAM)
+        except UnsupportedType as error:
+            raise InvalidMedia({"filename": [str(error)]}) from error
+    return filename
+
+
+def _measured(record: Media, upload: Upload) -> dict[str, int]:
+    """Width and height of an image, where the record has fields for them that the caller left to us."""
+    found = upload.dimensions
+    if found is None or max(found) > schemas.MAX_INTEGER:
+        return {}
+    held = vars(record)
+    return found._asdict() if held.get("width", 0) is None and held.get("height", 0) is None else {}
+
+
+def _validate(state: State, record: Media, upload: Upload) -> None:
+    """Let the host look at an upload before its bytes are kept."""
+    if state.settings.validator is not None:
+        state.settings.validator(record, upload.head)
 
 
 def _classify(record: Media, mime_type: str) -> None:

@@ -12,7 +12,7 @@ from .models import KINDS, CourseResource, CourseVideo, Media, MediaStorage, Pro
 from .repositories.base import Listing, M, Records
 from .state import State, get_state
 from .stats import MediaStats, Sort, stats_of
-from .uploads import Upload
+from .uploads import Upload, upload_for
 
 Reference = t.Any
 """Id of an owner: an ``ObjectId``, a string, or any other ``_id`` that ``str()`` makes a unique string of."""
@@ -328,14 +328,13 @@ def _upload(state: State, kind: type[Media], source: t.Any, filename: str | None
         source = io.BytesIO(source)
     if not hasattr(source, "read"):
         raise TypeError(f"the source of media is a binary stream, bytes or a URL, not {type(source).__name__}")
-    return Upload(
+    return upload_for(
+        state,
+        kind,
         source,
         # An uploaded file of Flask knows these two; a file of the system has a path as its name.
         filename=filename or getattr(source, "filename", None) or _name(source),
         mime_type=declared or getattr(source, "mimetype", None),
-        max_size=state.settings.max_size,
-        accepts=kind.accepts,
-        sniffer=state.settings.sniffer,
     )
 
 

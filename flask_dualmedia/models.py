@@ -78,8 +78,8 @@ class Media(Base):
     url_field: t.ClassVar[str]
     order: t.ClassVar[str] = "id"
     """Field that orders the media of one owner."""
-    accepts: t.ClassVar[str | None] = None
-    """Top-level MIME type that the bytes must be of, or ``None`` for any."""
+    accepts: t.ClassVar[tuple[str, ...]] = ("*/*",)
+    """MIME types that the bytes may be of, where the host says nothing else."""
 
     id: Mapped[uuid.UUID] = mapped_column(sa.Uuid, primary_key=True)
     state: Mapped[str] = mapped_column(sa.String(16))
@@ -148,7 +148,8 @@ class ProductImage(Media):
     owner_field = "mongo_product_id"
     url_field = "image_url"
     order = "position"
-    accepts = "image"
+    # What browsers show. Not SVG, which may hold scripts.
+    accepts = ("image/png", "image/jpeg", "image/gif", "image/webp", "image/avif")
 
     mongo_product_id: Mapped[str] = mapped_column(sa.String(255))
     image_url: Mapped[str | None] = mapped_column(sa.Text)
@@ -185,7 +186,7 @@ class CourseVideo(Media):
     owner_field = "mongo_course_id"
     url_field = "video_url"
     order = "position"
-    accepts = "video"
+    accepts = ("video/*",)
 
     mongo_course_id: Mapped[str] = mapped_column(sa.String(255))
     mongo_lesson_id: Mapped[str | None] = mapped_column(sa.String(255))

@@ -38,8 +38,12 @@ _ALIASES = {
     "audio/x-wav": "audio/wav",
     "audio/x-flac": "audio/flac",
     "image/x-icon": "image/vnd.microsoft.icon",
+    "image/apng": "image/png",
     "audio/x-m4a": "audio/mp4",
 }
+
+# Types that bytes show: where they show nothing, no claim is one of these.
+_SHOWN = {_ALIASES.get(one.mime, one.mime) for one in filetype.types} - {OCTET_STREAM}
 
 # Formats that are ZIP or XML files inside, which the bytes alone do not tell apart.
 _CONTAINERS = {"application/zip", "text/xml"}
@@ -96,7 +100,9 @@ def settle_type(sniffed: str | None, filename: str | None, declared: str | None)
         return claimed if claimed != "image/svg+xml" else sniffed
     if sniffed is not None:
         return sniffed
-    if claimed.partition("/")[0] in ("image", "video", "audio", "font", "multipart") or "/" not in claimed:
+    if claimed.partition("/")[0] in ("image", "video", "audio", "font", "multipart", "message") or "/" not in claimed:
+        return OCTET_STREAM
+    if claimed in _SHOWN:
         return OCTET_STREAM
     return claimed
 

@@ -6,8 +6,14 @@ import hashlib
 import os
 import typing as t
 
-from .errors import EmptyFile, FileTooLarge, IncompleteUpload, UnsupportedType
+from .dimensions import Dimensions, read_dimensions
+from .errors import EmptyFile, FileTooLarge, IncompleteUpload
+from .policy import Policy
 from .sniffing import HEAD_SIZE, settle_type, sniff
+
+if t.TYPE_CHECKING:
+    from .models import Media
+    from .state import State
 
 BLOCK_SIZE = 1024 * 1024
 """Bytes asked of a stream at once. Smaller pieces cost servers more than they save memory."""
@@ -26,8 +32,9 @@ class Upload:
     :param size: How many bytes were announced. Servers end a body that the client cut short like any other, so
         the count is compared at the end.
     :param checksum: SHA-256 hex that the bytes must have.
-    :param max_size: Largest accepted size in bytes, ``None`` for no limit.
-    :param accepts: Top-level MIME type the bytes must be of, ``None`` for any.
+    :param policy: What is accepted; by default anything.
+    :param replaces: The bytes take the place of others, of which ``filename`` is the name: where its extension does not
+        fit them it is changed.
     """
 
     def __init__(
@@ -38,33 +45,40 @@ class Upload:
         mime_type: str | None = None,
         size: int | None = None,
         checksum: str | None = None,
-        max_size: int | None = None,
-        accepts: str | None = None,
+        policy: Policy | None = None,
         sniffer: Sniffer = sniff,
+        replaces: bool = False,
     ) -> None:
         self.filename = label(filename)
-        self.max_size = max_size
-        self._stream, self._declared, self._sniffer, self._accepts = stream, mime_type, sniffer, accepts
+        self._stream, self._declared, self._sniffer, self._replaces = stream, mime_type, sniffer, replaces
+        self._policy = policy or Policy(max_pixels=None)
         self._expected_size, self._expected_checksum = size, checksum
         self._digest = hashlib.sha256()
+        self.head = b""
         self.size = 0
+        self.dimensions: Dimensions | None = None
 
     def open(self) -> None:
         """Read the first block and learn the type from it, before anything is written.
 
         :raises EmptyFile: The stream has no bytes.
         :raises FileTooLarge: The announced size is over the limit already.
-        :raises UnsupportedType: The bytes are not of the type that is accepted.
+        :raises UnsupportedType: The bytes are not of a type that is accepted, or they are not what they are called.
+        :raises TooManyPixels: They are an image of a size that is not accepted.
         """
-        if self.max_size is not None and (self._expected_size or 0) > self.max_size:
-            raise FileTooLarge(self.max_size)
-        self._head = self._read_block()
-        if not self._head:
+        self._check_size(self._expected_size or 0)
+        self.head = self._read_block()
+        if not self.head:
             raise EmptyFile
-        sniffed = self._sniffer(self._head[:HEAD_SIZE])
+        sniffed = self._sniffer(self.head[:HEAD_SIZE])
         self.mime_type = settle_type(sniffed, self.filename, self._declared)
-        if self._accepts is not None and (sniffed is None or not self.mime_type.startswith(f"{self._accepts}/")):
-            raise UnsupportedType(f"these bytes are {self.mime_type}, not of a known {self._accepts} type")
+        self._policy.check_type(self.mime_type, sniffed, self._declared)
+        if self._replaces:
+            self.filename = label(self._policy.renamed(self.filename, self.mime_type))
+        self._policy.check_name(self.filename, self.mime_type)
+        if self.mime_type.startswith("image/"):
+            self.dimensions = read_dimensions(self.head)
+            self._policy.check_pixels(self.dimensions)
 
     def blocks(self) -> t.Iterator[bytes]:
         """The bytes in blocks of :data:`BLOCK_SIZE`, the last one shorter, counted and hashed as they pass.
@@ -72,11 +86,10 @@ class Upload:
         :raises FileTooLarge: As soon as the limit is passed; what was yielded before is for the caller to discard.
         :raises IncompleteUpload: After the last block, when size or checksum are not what was announced.
         """
-        block = self._head
+        block = self.head
         while block:
             self.size += len(block)
-            if self.max_size is not None and self.size > self.max_size:
-                raise FileTooLarge(self.max_size)
+            self._check_size(self.size)
             self._digest.update(block)
             yield block
             block = self._read_block()
@@ -90,6 +103,11 @@ class Upload:
         """SHA-256 of what has passed so far, as 64 lowercase hex digits (FIPS 180-4)."""
         return self._digest.hexdigest()
 
+    def _check_size(self, size: int) -> None:
+        limit = self._policy.max_size
+        if limit is not None and size > limit:
+            raise FileTooLarge(limit)
+
     def _read_block(self) -> bytes:
         """A whole block even from a stream that gives less at a time, so that chunks in storages are full."""
         block = self._stream.read(BLOCK_SIZE)
@@ -101,6 +119,30 @@ class Upload:
             parts.append(part)
             missing -= len(part)
         return b"".join(parts)
+
+
+def upload_for(
+    state: State,
+    kind: type[Media],
+    stream: t.BinaryIO,
+    *,
+    filename: str | None = None,
+    mime_type: str | None = None,
+    size: int | None = None,
+    checksum: str | None = None,
+    replaces: bool = False,
+) -> Upload:
+    """An upload of a kind, under the settings of an app; parameters as of :class:`Upload`."""
+    return Upload(
+        stream,
+        filename=filename,
+        mime_type=mime_type,
+        size=size,
+        checksum=checksum,
+        policy=state.settings.policies[kind.kind],
+        sniffer=state.settings.sniffer,
+        replaces=replaces,
+    )
 
 
 def label(filename: str | None) -> str | None:

@@ -68,7 +68,7 @@ def bearer(app: Flask, identity: str, **claims: t.Any) -> Headers:
         return {"Authorization": f"Bearer {create_access_token(identity, additional_claims=claims)}"}
 
 
-def part(content: bytes, filename: str = "file.bin", mime_type: str | None = None) -> t.Any:
+def part(content: bytes, filename: str = "file", mime_type: str | None = None) -> t.Any:
     """The part ``file`` of a multipart upload."""
     return FileStorage(io.BytesIO(content), filename, content_type=mime_type)
 

@@ -44,7 +44,7 @@ FIELDS: dict[str, dict[str, t.Any]] = {
     "course-resources": {"mongoLessonId": "lesson 1", "resourceName": "Handout", "resourceType": "code"},
     "files": {"mediaType": "audio", "title": "Rechnung"},
 }  # fmt: skip
-COMMON = {"filename": "shown.dat", "isPublic": True, "storageType": "database"}
+COMMON = {"filename": "shown", "isPublic": True, "storageType": "database"}
 URL_FIELDS = {
     "product-images": "imageUrl", "course-videos": "videoUrl", "course-resources": "resourceUrl", "files": "url",
 }  # fmt: skip
@@ -134,7 +134,7 @@ def test_edit(client: FlaskClient, tokens: Tokens, owners: Owners, kind: str) ->
     location = post_file(client, tokens.alice, kind, owners).headers["Location"]
     before = client.get(location, headers=tokens.alice).json
     assert before is not None
-    changes = FIELDS[kind] | {"filename": "new.bin", "isPublic": True}
+    changes = FIELDS[kind] | {"filename": "new name", "isPublic": True}
     answer = client.patch(location, headers=tokens.alice, json=changes)
     assert answer.status_code == 200, answer.json
     assert answer.json is not None

@@ -106,6 +106,10 @@ DOCX = "application/vnd.openxmlformats-officedocument.wordprocessingml.document"
         # but not for types whose bytes would have shown
         (None, "a.png", None, OCTET_STREAM),
         (None, "a.svg", None, OCTET_STREAM),
+        (None, "a.pdf", None, OCTET_STREAM),
+        (None, "a.docx", None, OCTET_STREAM),
+        (None, "a.mhtml", None, OCTET_STREAM),
+        (None, None, "application/zip", OCTET_STREAM),
         (None, None, "video/mp4", OCTET_STREAM),
         (None, None, "audio/mpeg", OCTET_STREAM),
         (None, "a.x", "multipart/form-data; boundary=x", OCTET_STREAM),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
+import sys
 import typing as t
 import unicodedata
 from urllib.parse import quote
@@ -25,7 +26,7 @@ from ..models import Media
 from ..security import anybody_may_read, find_caller, require_caller
 from ..sniffing import OCTET_STREAM
 from ..state import get_state
-from ..uploads import Upload
+from ..uploads import upload_for
 from . import errors
 from .records import MEDIA_ID, SECURITY, find, permitted
 
@@ -109,16 +110,16 @@ def add_views(blueprint: Blueprint, kind: type[Media]) -> None:
             state = get_state()
             record = permitted("edit", kind, media_id, require_caller())
             _check_preconditions(record)
-            request.max_content_length = state.settings.max_size
-            upload = Upload(
+            request.max_content_length = sys.maxsize  # not the host's limit: the upload has one of its own
+            upload = upload_for(
+                state,
+                kind,
                 t.cast(t.BinaryIO, request.stream),
                 filename=record.filename,
                 mime_type=request.mimetype or None,
                 size=request.content_length,
                 checksum=_announced_checksum(request.headers.get("Content-Digest")),
-                max_size=state.settings.max_size,
-                accepts=kind.accepts,
-                sniffer=state.settings.sniffer,
+                replaces=True,
             )
             return jsonify(schemas.dump_media(lifecycle.replace(state, record, upload)))
 

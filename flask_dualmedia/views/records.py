@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import json
+import os
+import sys
 import typing as t
 import uuid
 from dataclasses import replace
@@ -17,12 +19,12 @@ from werkzeug.exceptions import BadRequest, Forbidden, UnsupportedMediaType
 
 from .. import lifecycle, schemas
 from ..authorization import Action, Owner
-from ..errors import InvalidMedia, MediaNotFound
+from ..errors import FileTooLarge, InvalidMedia, MediaNotFound
 from ..models import Media
 from ..repositories.base import Listing, M, Position, Records
 from ..security import Caller, require_caller, token_first
 from ..state import State, get_state
-from ..uploads import Upload
+from ..uploads import upload_for
 from . import errors
 
 JSON_SIZE = 1024 * 1024
@@ -247,12 +249,14 @@ def _read_cursor(cursor: str | None, field: str) -> Position | None:
 
 
 def _create(state: State, kind: type[Media], caller: Caller) -> Media:
-    max_size = state.settings.max_size
     if request.mimetype != "multipart/form-data":
         values = read_json(schemas.schema_of(kind))
         _permit_creation(state, kind, caller, values)
         return lifecycle.create(state, kind, values, None, uploaded_by=caller.identity)
-    request.max_content_length = None if max_size is None else max_size + JSON_SIZE
+    max_size = state.settings.policies[kind.kind].max_size
+    request.max_content_length = sys.maxsize if max_size is None else max_size + JSON_SIZE
+    if max_size is not None and (request.content_length or 0) > max_size + JSON_SIZE:
+        raise FileTooLarge(max_size)
     if len(request.files.getlist("file")) > 1:
         raise InvalidMedia({"file": ["Send one file at a time."]})
     twice = [name for name, values in request.form.lists() if len(values) > 1]
@@ -261,13 +265,15 @@ def _create(state: State, kind: type[Media], caller: Caller) -> Media:
     values = schemas.load(schemas.multipart_schema_of(kind), request.form.to_dict() | request.files.to_dict())
     _permit_creation(state, kind, caller, values)
     file = values.pop("file")
-    upload = Upload(
+    size = file.stream.seek(0, os.SEEK_END)
+    file.stream.seek(0)
+    upload = upload_for(
+        state,
+        kind,
         file.stream,
         filename=values.pop("filename", None) or file.filename,
         mime_type=file.mimetype,
-        max_size=max_size,
-        accepts=kind.accepts,
-        sniffer=state.settings.sniffer,
+        size=size,
     )
     return lifecycle.create(state, kind, values, upload, uploaded_by=caller.identity)
 

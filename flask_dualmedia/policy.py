@@ -1,0 +1,160 @@
+"""What a kind of media accepts, by the host's lists."""
+
+from __future__ import annotations
+
+import re
+import typing as t
+from dataclasses import dataclass
+
+from .dimensions import Dimensions
+from .errors import ConfigurationError, TooManyPixels, UnsupportedType
+from .formats import extension_of, extensions_of, fits, is_same_format
+from .models import KINDS
+from .sniffing import OCTET_STREAM
+
+KEY = "DUALMEDIA_POLICY"
+
+ANY_TYPE = ("*/*",)
+
+MAX_PIXELS = 100_000_000
+"""A decoded image takes four bytes per pixel."""
+
+_PATTERN = re.compile(r"\*/\*|[\w.+-]+/(\*|[\w.+-]+)")
+_EXTENSION = re.compile(r"[^.\s/\\]+")
+
+# What clients declare that know nothing: the last is what curl says of any body.
+_NO_CLAIM = {"", OCTET_STREAM, "binary/octet-stream", "application/x-www-form-urlencoded"}
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What one kind accepts: ``DUALMEDIA_POLICY`` has a dict for each kind with keys of these names.
+
+    Where types or extensions are limited, the filename and the uploader's word must agree with the bytes. Otherwise
+    any claim is accepted, and not believed.
+    """
+
+    types: tuple[str, ...] = ANY_TYPE
+    """MIME types that the bytes may be of, exact or as ``image/*``. Default: images that browsers show, for product
+    images; ``video/*`` for course videos; any for the others."""
+    extensions: tuple[str, ...] | None = None
+    """Extensions of which the filename must have one. Default ``None``: those of the type, or no extension."""
+    max_size: int | None = None
+    """Largest accepted file in bytes, ``None`` for no limit. Default ``DUALMEDIA_MAX_SIZE``."""
+    max_pixels: int | None = MAX_PIXELS
+    """Largest accepted product of width and height of images, ``None`` for no limit. Default 100 million."""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether bytes of any type and name are accepted."""
+        return self.types == ANY_TYPE and self.extensions is None
+
+    def check_type(self, mime_type: str, sniffed: str | None, declared: str | None) -> None:
+        """Check what the bytes are, and whether the uploader's word agrees.
+
+        :param mime_type: The type that will be recorded.
+        :param sniffed: The type that the bytes show.
+        :raises UnsupportedType: It is not accepted, or they do not agree.
+        """
+        if not any(_matches(pattern, mime_type) for pattern in self.types):
+            shown = "of no known type" if mime_type == OCTET_STREAM else mime_type
+            raise UnsupportedType(f"these bytes are {shown}; accepted are {', '.join(self.types)}")
+        claimed = (declared or "").split(";")[0].strip().lower()
+        if self.is_open or sniffed is None or claimed in _NO_CLAIM:
+            return
+        if not is_same_format(claimed, mime_type) and not is_same_format(claimed, sniffed):
+            raise UnsupportedType(f"these bytes are {mime_type}, not {claimed} as declared")
+
+    def check_name(self, filename: str | None, mime_type: str) -> None:
+        """Check a filename, as it will be kept, against the type of the bytes.
+
+        :raises UnsupportedType: It has no extension that is accepted, or one of another type.
+        """
+        extension = extension_of(filename)
+        if self.extensions is not None and extension not in self.extensions:
+            raise UnsupportedType(f"the filename must end in {_listed(self.extensions)}")
+        if not self.is_open and extension and not fits(extension, mime_type):
+            known = extensions_of(mime_type)
+            shown = "of no known type" if mime_type == OCTET_STREAM or not known else f"{mime_type} (.{known[0]})"
+            raise UnsupportedType(f"the filename ends in .{extension}, but the bytes are {shown}")
+
+    def renamed(self, filename: str | None, mime_type: str) -> str | None:
+        """The filename with an extension that fits, for bytes that take the place of others."""
+        extension = extension_of(filename)
+        if filename is None or not extension or self.is_open or fits(extension, mime_type):
+            return filename
+        known = [one for one in extensions_of(mime_type) if self.extensions is None or one in self.extensions]
+        stem = filename.rstrip(". ")[: -len(extension) - 1]
+        return f"{stem}.{known[0]}" if known and stem else filename
+
+    def check_pixels(self, dimensions: Dimensions | None) -> None:
+        """
+        :raises TooManyPixels: The image is larger than it may be. One that does not say how large it is passes.
+        """
+        if dimensions is None or self.max_pixels is None:
+            return
+        if dimensions.width * dimensions.height > self.max_pixels:
+            raise TooManyPixels(*dimensions, self.max_pixels)
+
+
+def read_policies(config: t.Any, max_size: int | None) -> dict[str, Policy]:
+    """The policy of every kind.
+
+    :param config: ``DUALMEDIA_POLICY``.
+    :param max_size: ``DUALMEDIA_MAX_SIZE``.
+    :raises ConfigurationError: Naming the key within ``DUALMEDIA_POLICY``.
+    """
+    if not isinstance(config, dict):
+        raise ConfigurationError(f"{KEY} must map kinds to what they accept")
+    if unknown := [kind for kind in config if kind not in KINDS]:
+        raise ConfigurationError(f"{KEY} names {unknown[0]!r}, which is no kind of media: {', '.join(KINDS)}")
+    return {kind: _policy(kind, config.get(kind, {}), model.accepts, max_size) for kind, model in KINDS.items()}
+
+
+def _policy(kind: str, given: t.Any, types: tuple[str, ...], max_size: int | None) -> Policy:
+    key = f"{KEY}[{kind!r}]"
+    if not isinstance(given, dict):
+        raise ConfigurationError(f"{key} must be a dict")
+    if unknown := given.keys() - Policy.__dataclass_fields__.keys():
+        raise ConfigurationError(f"{key} has {min(unknown, key=str)!r}, which is none of types, extensions, ...")
+    extensions, listed = given.get("extensions"), f"{key}['extensions']"
+    if extensions is not None:
+        bare = [one.removeprefix(".").lower() if isinstance(one, str) else one for one in _sequence(listed, extensions)]
+        extensions = _words(listed, bare, _EXTENSION, "an extension")
+    return Policy(
+        types=_words(
+            f"{key}['types']", given.get("types", types), _PATTERN, "a MIME type or a pattern such as image/*"
+        ),
+        extensions=extensions,
+        max_size=_positive(f"{key}['max_size']", given.get("max_size", max_size)),
+        max_pixels=_positive(f"{key}['max_pixels']", given.get("max_pixels", MAX_PIXELS)),
+    )
+
+
+def _words(key: str, value: t.Any, pattern: re.Pattern[str], what: str) -> tuple[str, ...]:
+    words = _sequence(key, value)
+    for word in words:
+        if not isinstance(word, str) or not pattern.fullmatch(word):
+            raise ConfigurationError(f"{key} has {word!r}, which is not {what}")
+    return tuple(words)
+
+
+def _sequence(key: str, value: t.Any) -> list[t.Any]:
+    if not isinstance(value, list | tuple | set | frozenset) or not value:
+        raise ConfigurationError(f"{key} is {value!r}, which is not a list")
+    return [*value]
+
+
+def _positive(key: str, value: t.Any) -> int | None:
+    if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value <= 0):
+        raise ConfigurationError(f"{key} is {value!r}, which is not a positive whole number")
+    return value
+
+
+def _matches(pattern: str, mime_type: str) -> bool:
+    main, _, sub = pattern.lower().partition("/")
+    return pattern == "*/*" or (mime_type.startswith(f"{main}/") if sub == "*" else mime_type == pattern.lower())
+
+
+def _listed(extensions: t.Iterable[str]) -> str:
+    return ", ".join(f".{extension}" for extension in extensions)
