@@ -89,7 +89,11 @@ class Settings:
     see :class:`~flask_dualmedia.policy.Policy`."""
     validator: Validator | None
     """``DUALMEDIA_VALIDATOR``: ``(record, head: bytes) -> None``, called with the record as it would be kept and up to
-    1 MiB from the start of its bytes, after all other checks; raises ``UploadRejected`` to refuse. Default none."""
+    1 MiB from the start of its bytes, after the policy's checks; raises ``UploadRejected`` to refuse. Default none."""
+    quota_per_identity: int | None
+    """``DUALMEDIA_QUOTA_PER_IDENTITY``: bytes that one uploader may keep. Default ``None``, no limit."""
+    quota_per_owner: int | None
+    """``DUALMEDIA_QUOTA_PER_OWNER``: bytes that may belong to one document. Default ``None``, no limit."""
 
     @classmethod
     def from_config(cls, config: t.Mapping[str, t.Any], *, host_has_sql: bool) -> Settings:
@@ -143,6 +147,8 @@ class Settings:
             count_interval=_seconds("DUALMEDIA_COUNT_INTERVAL", config.get("DUALMEDIA_COUNT_INTERVAL", 1)),
             policies=read_policies(config.get("DUALMEDIA_POLICY", {}), max_size),
             validator=None if validator is None else _callable("DUALMEDIA_VALIDATOR", validator),
+            quota_per_identity=_bytes("DUALMEDIA_QUOTA_PER_IDENTITY", config.get("DUALMEDIA_QUOTA_PER_IDENTITY")),
+            quota_per_owner=_bytes("DUALMEDIA_QUOTA_PER_OWNER", config.get("DUALMEDIA_QUOTA_PER_OWNER")),
         )
 
 

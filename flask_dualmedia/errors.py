@@ -87,6 +87,14 @@ class TooManyPixels(UploadRejected):
         self.width, self.height, self.max_pixels = width, height, max_pixels
 
 
+class QuotaExceeded(UploadRejected):
+    """The bytes do not fit into what the uploader, or the owner, may keep."""
+
+    def __init__(self, whose: str, *, used: int, limit: int, size: int) -> None:
+        super().__init__(f"{used} of the {limit} bytes that {whose} may have are used: {size} more do not fit")
+        self.used, self.limit, self.size = used, limit, size
+
+
 class IncompleteUpload(UploadRejected):
     """The stream ended early, or its bytes do not match the digest that was sent with them."""
 
@@ -109,6 +117,14 @@ class DatabaseUnavailable(DualMediaError):
     def __init__(self, database: str, *, retry_after: int = 5) -> None:
         super().__init__(f"{database} does not answer")
         self.database, self.retry_after = database, retry_after
+
+
+class QuotaBusy(DatabaseUnavailable):
+    """Other uploads under the same quota did not come to an end in time."""
+
+    def __init__(self) -> None:
+        super().__init__("the quota", retry_after=1)
+        self.args = ("other uploads under the same quota are being finished",)
 
 
 class NoConnectionFree(DatabaseUnavailable):

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from datetime import timedelta
 
-from . import schemas
+from . import quotas, schemas
 from .authorization import Owner, find_owner
 from .errors import (
     DualMediaError,
@@ -26,8 +26,10 @@ from .errors import (
     MediaConflict,
     MediaNotFound,
     OwnerNotFound,
+    QuotaBusy,
     SecondMainImage,
     UnsupportedType,
+    UploadRejected,
 )
 from .failpoints import reach
 from .models import AVAILABLE, DELETING, KINDS, PENDING, CourseResource, Media, MediaStorage, ProductImage, now
@@ -82,13 +84,15 @@ def create(
     _with(record, filename=upload.filename, **_measured(record, upload))
     _classify(record, upload.mime_type)
     _validate(state, record, upload)
+    quotas.check(state, record, upload.least_size)
     reach("create:begin")
     state.repository.add(record)
     reach("create:pending")
     try:
         storage.put(key, _kept_alive(state, record, upload.blocks()))
         reach("create:bytes")
-        published = _publish(state, record, upload)
+        with quotas.reserved(state, record, upload.size):
+            published = _publish(state, record, upload)
     except BaseException:
         # A worker that is told to stop raises SystemExit here, and has the time to clean up.
         _clean_up(_discard, state, record, storage)
@@ -116,6 +120,8 @@ def replace(state: State, record: M, upload: Upload) -> M:
     expected = type(record).from_values(record.values() | changes)
     changes |= _measured(expected, upload)
     _validate(state, _with(expected, **changes), upload)
+    old_size = record.file_size or 0
+    quotas.check(state, record, upload.least_size - old_size)
     old_key, key = record.storage_key, new_key(record.id)
     reach("replace:begin")
     try:
@@ -125,10 +131,15 @@ def replace(state: State, record: M, upload: Upload) -> M:
         _clean_up(storage.delete, key)
         raise
     changes |= {"storage_key": key, "file_size": upload.size, "checksum": upload.checksum, "updated_at": now()}
-    # A database that does not answer may have made the change all the same: then neither bytes are deleted.
-    changed = state.repository.update(
-        type(record), record.id, changes, where={"state": AVAILABLE, "storage_key": old_key}
-    )
+    try:
+        with quotas.reserved(state, record, upload.size - old_size):
+            # A database that does not answer may have made the change all the same: then neither bytes are deleted.
+            changed = state.repository.update(
+                type(record), record.id, changes, where={"state": AVAILABLE, "storage_key": old_key}
+            )
+    except (UploadRejected, QuotaBusy):
+        _clean_up(storage.delete, key)
+        raise
     if changed is None:
         _clean_up(storage.delete, key)
         raise MediaConflict("the content was replaced or deleted by another request meanwhile")
@@ -195,11 +206,7 @@ def delete_of_owner(state: State, reference_type: str, reference_id: str) -> int
     :return: How many records were deleted.
     """
     deleted = 0
-    for kind in KINDS.values():
-        fixed = isinstance(kind.reference_type, str)
-        if fixed and kind.reference_type != reference_type:
-            continue
-        where = {kind.owner_field: reference_id} | ({} if fixed else {"reference_type": reference_type})
+    for kind, where in quotas.of_owner(reference_type, reference_id).items():
         for record in state.repository.list(Listing(kind, where)):
             with suppress(MediaNotFound):  # somebody else deletes it too
                 delete(state, kind, record.id)

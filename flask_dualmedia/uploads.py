@@ -99,6 +99,11 @@ class Upload:
             raise IncompleteUpload("the bytes do not match the digest sent with them")
 
     @property
+    def least_size(self) -> int:
+        """How many bytes there are at least, as far as was said or read."""
+        return self._expected_size or len(self.head)
+
+    @property
     def checksum(self) -> str:
         """SHA-256 of what has passed so far, as 64 lowercase hex digits (FIPS 180-4)."""
         return self._digest.hexdigest()

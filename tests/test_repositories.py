@@ -211,3 +211,19 @@ def test_unfinished_records_are_found_oldest_first(repository: Repository) -> No
     added(repository, state=PENDING, updated_at=time)
     assert [r.id for r in repository.unfinished(ProductImage, time, 10)] == [old[1].id, old[0].id]
     assert len(repository.unfinished(ProductImage, time, 1)) == 1
+
+
+def test_the_sum_of_sizes_of_what_is_kept(repository: Repository) -> None:
+    """Over kinds, of available records with bytes here, in one statement where the database can."""
+    kept: dict[str, t.Any] = {"storage_type": "database", "storage_key": "k", "uploaded_by": "zoë"}
+    added(repository, file_size=2**40, **kept)
+    added(repository, file_size=1, mongo_product_id="other", **kept)
+    added(repository, MediaStorage, file_size=10, **kept)
+    added(repository, MediaStorage, file_size=100, **kept | {"uploaded_by": "another"})
+    added(repository, MediaStorage, file_size=1000, uploaded_by="zoë")  # external: bytes are elsewhere
+    for state in (PENDING, DELETING):
+        added(repository, file_size=10_000, state=state, **kept)
+    by_zoe = {kind: {"uploaded_by": "zoë"} for kind in KINDS.values()}
+    assert repository.stored_size(by_zoe) == 2**40 + 11
+    assert repository.stored_size({ProductImage: {"mongo_product_id": "p"}}) == 2**40
+    assert repository.stored_size({kind: {"uploaded_by": "nobody"} for kind in KINDS.values()}) == 0

@@ -15,6 +15,8 @@ Values = t.Mapping[str, t.Any]
 
 Accesses = tuple[int, datetime]
 """A number of accesses, and when the last of them was."""
+Selection = t.Mapping[type[Media], Values]
+"""By kind, fields and the values they must have."""
 
 Position = tuple[t.Any, uuid.UUID]
 """A place in a sorted list: the value sorted by, and the id that breaks ties."""
@@ -132,4 +134,12 @@ class Repository(t.Protocol):
 
     def count(self, kind: type[Media]) -> int:
         """How many records there are, in any state."""
+        ...
+
+    def stored_size(self, selection: Selection) -> int:
+        """The sum of the sizes of the available records that match, of those whose bytes we keep.
+
+        While SQL is down it is that of the journal alone. While the journal is moved into SQL, a record that is just
+        being moved may count twice.
+        """
         ...

@@ -11,7 +11,7 @@ from itertools import islice
 from ..errors import DatabaseUnavailable, NoConnectionFree
 from ..models import PENDING, Media
 from ..outage import Circuit
-from .base import Accesses, Listing, M, Records, Values
+from .base import Accesses, Listing, M, Records, Selection, Values
 from .mongo import NAME as MONGO
 from .mongo import JournalRepository
 from .sql import SQLRepository
@@ -121,6 +121,18 @@ class FailoverRepository:
 
     def count(self, kind: type[Media]) -> int:
         return self._journal.count(kind) + self._circuit.guard(lambda: self._sql.count(kind))
+
+    def stored_size(self, selection: Selection) -> int:
+        # The journal first: a record that is moved in between then counts twice, not never.
+        waiting = 0
+        if self._circuit.journal_expected or self._circuit.is_open:
+            waiting = self._journal.stored_size(selection)
+        try:
+            return waiting + self._circuit.guard(lambda: self._sql.stored_size(selection))
+        except NoConnectionFree:
+            raise
+        except DatabaseUnavailable:
+            return self._journal.stored_size(selection)
 
     def _look_up(
         self, read: Callable[[SQLRepository | JournalRepository], M | None], kind: type[M], media_id: uuid.UUID

@@ -15,7 +15,7 @@ from pymongo.write_concern import WriteConcern
 
 from ..errors import DatabaseUnavailable, MediaConflict, SecondMainImage
 from ..models import AVAILABLE, DELETING, KINDS, PENDING, Media
-from .base import EVERYTHING, Accesses, Listing, M, Records, Values
+from .base import EVERYTHING, Accesses, Listing, M, Records, Selection, Values
 
 Document = dict[str, t.Any]
 
@@ -167,6 +167,15 @@ class MongoRepository:
     def count(self, kind: type[Media]) -> int:
         with translate_errors():
             return self._collection(kind).count_documents({})
+
+    def stored_size(self, selection: Selection) -> int:
+        size = 0
+        total = {"$group": {"_id": None, "size": {"$sum": "$file_size"}}}
+        for kind, where in selection.items():
+            kept = {"$match": {"state": AVAILABLE, "storage_key": {"$ne": None}, **where}}
+            with translate_errors():
+                size += sum(group["size"] for group in self._collection(kind).aggregate([kept, total]))
+        return size
 
     def _collection(self, kind: type[Media]) -> Collection[Document]:
         return self._database[self.prefix + kind.__tablename__]

@@ -15,7 +15,7 @@ from sqlalchemy.dialects import postgresql
 from ..deadlines import deadline
 from ..errors import DatabaseUnavailable, MediaConflict, NoConnectionFree, SecondMainImage
 from ..models import IS_AVAILABLE, IS_UNFINISHED, Media
-from .base import EVERYTHING, Accesses, Listing, M, Records, Values
+from .base import EVERYTHING, Accesses, Listing, M, Records, Selection, Values
 
 _AVAILABLE, _UNFINISHED = sa.text(IS_AVAILABLE), sa.text(IS_UNFINISHED)
 
@@ -186,6 +186,10 @@ class SQLRepository:
         with self._connect() as connection:
             return connection.execute(sa.select(sa.func.count()).select_from(_table(kind))).scalar_one()
 
+    def stored_size(self, selection: Selection) -> int:
+        with self._connect() as connection:
+            return int(connection.execute(select_stored_size(selection)).scalar_one() or 0)
+
     @contextmanager
     def _connect(self) -> Iterator[sa.Connection]:
         with translate_errors(), self._single.connect() as connection, limited(connection, self._timeout):
@@ -266,6 +270,18 @@ def update_accesses(kind: type[Media]) -> sa.Update:
 def _latest(table: sa.Table, at: datetime | sa.ColumnElement[datetime]) -> sa.ColumnElement[datetime]:
     last = table.c.last_accessed_at
     return sa.case((last > at, last), else_=sa.literal(at, last.type) if isinstance(at, datetime) else at)
+
+
+def select_stored_size(selection: Selection) -> sa.Select[t.Any]:
+    """The statement for a sum of sizes over several kinds."""
+    sizes = []
+    for kind, where in selection.items():
+        table = _table(kind)
+        matches = [table.c[name] == value for name, value in where.items()]
+        kept = (_AVAILABLE, table.c.storage_key.is_not(None))
+        sizes.append(sa.select(sa.func.sum(table.c.file_size).label("size")).where(*kept, *matches))
+    union = sa.union_all(*sizes).subquery()
+    return sa.select(sa.func.sum(union.c.size))
 
 
 def select_unfinished(kind: type[Media], before: datetime, limit: int) -> sa.Select[t.Any]:
