@@ -261,6 +261,28 @@ def test_thousands_of_ranges_cost_nothing(client: FlaskClient, tokens: Tokens, v
     assert time.perf_counter() - started < 2
 
 
+def test_a_range_of_everything_is_read_as_it_is_sent(
+    client: FlaskClient, tokens: Tokens, owners: Owners, state: State, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """T18: of `0-` no more is held than one batch, however much there is; and no more read when the client leaves."""
+    content = mp4(40 * CHUNK)
+    location = post_file(client, tokens.alice, "course-videos", owners, file=part(content)).headers["Location"]
+    storage, pulled = state.storages["database"], []
+    read = storage.open
+
+    def counted(key: str, start: int, stop: int) -> Iterator[bytes]:
+        for piece in read(key, start, stop):
+            pulled.append(len(piece))
+            yield piece
+
+    monkeypatch.setattr(storage, "open", counted)
+    response = client.get(f"{location}/content", headers=tokens.alice | {"Range": "bytes=0-"}, buffered=False)
+    assert (response.status_code, response.content_length) == (206, len(content))
+    assert content.startswith(next(response.iter_encoded()))
+    response.close()
+    assert sum(pulled) <= 8 * CHUNK
+
+
 INLINE = {
     "a.png": png(),
     "a.jpg": b"\xff\xd8\xff\xe0\x00\x10JFIF\x00" + bytes(100),

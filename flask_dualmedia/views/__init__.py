@@ -10,7 +10,7 @@ from flask_smorest import Api, Blueprint
 
 from ..models import KINDS
 from ..schemas import ErrorSchema
-from . import content, docs, errors, health, links, records, stats
+from . import bodies, content, docs, errors, health, links, records, stats
 
 NAME = "dualmedia"
 
@@ -40,6 +40,7 @@ def register(app: Flask, url_prefix: str) -> None:
     api.spec.components.security_scheme("bearer", {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"})
     blueprint = _Blueprint(NAME, __name__, template_folder="../templates", description=DESCRIPTION)
     errors.register(blueprint)
+    blueprint.before_request(bodies.guard)
     health.add_views(blueprint)
     stats.add_views(blueprint)
     docs.add_views(blueprint, api)

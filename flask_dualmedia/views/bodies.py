@@ -1,0 +1,37 @@
+"""The body of a request, as the server gives it."""
+
+from __future__ import annotations
+
+import typing as t
+
+from flask import request
+from werkzeug.exceptions import BadRequest, HTTPException
+
+
+class _Body:
+    """``wsgi.input``, whose errors are the client's.
+
+    A server finds out while it is read that a body is no valid message, a chunked one for example. PEP 3333 has no
+    error for that: each server has its own.
+    """
+
+    def __init__(self, stream: t.BinaryIO) -> None:
+        self._stream = stream
+
+    def read(self, size: int = -1) -> bytes:
+        try:
+            return self._stream.read(size)
+        except (HTTPException, OSError, ValueError):  # Werkzeug knows what these mean
+            raise
+        except Exception as error:
+            raise BadRequest("The body is not what its headers say.") from error
+
+    def __getattr__(self, name: str) -> t.Any:
+        if name == "readinto":  # Werkzeug would prefer it
+            raise AttributeError(name)
+        return getattr(self._stream, name)
+
+
+def guard() -> None:
+    """Make broken bodies of requests to the blueprint an error of the client."""
+    request.environ["wsgi.input"] = _Body(request.environ["wsgi.input"])
