@@ -145,7 +145,7 @@ def _delete_source(source: homes.Home[t.Any], target: homes.Home[t.Any]) -> None
 def sweep(grace: float | None) -> None:
     """Take away what killed uploads and deletions left behind."""
     swept = _answering(lambda: lifecycle.sweep(get_state(), grace=grace))
-    click.echo(f"Removed {swept} unfinished record(s).")
+    click.echo(f"Removed {swept} unfinished record(s) and upload(s).")
 
 
 @group.command()

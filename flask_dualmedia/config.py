@@ -94,6 +94,8 @@ class Settings:
     """``DUALMEDIA_QUOTA_PER_IDENTITY``: bytes that one uploader may keep. Default ``None``, no limit."""
     quota_per_owner: int | None
     """``DUALMEDIA_QUOTA_PER_OWNER``: bytes that may belong to one document. Default ``None``, no limit."""
+    upload_expires: float
+    """``DUALMEDIA_UPLOAD_EXPIRES``: seconds that a resumable upload is kept after its last byte came. Default 86400."""
 
     @classmethod
     def from_config(cls, config: t.Mapping[str, t.Any], *, host_has_sql: bool) -> Settings:
@@ -149,6 +151,7 @@ class Settings:
             validator=None if validator is None else _callable("DUALMEDIA_VALIDATOR", validator),
             quota_per_identity=_bytes("DUALMEDIA_QUOTA_PER_IDENTITY", config.get("DUALMEDIA_QUOTA_PER_IDENTITY")),
             quota_per_owner=_bytes("DUALMEDIA_QUOTA_PER_OWNER", config.get("DUALMEDIA_QUOTA_PER_OWNER")),
+            upload_expires=_seconds("DUALMEDIA_UPLOAD_EXPIRES", config.get("DUALMEDIA_UPLOAD_EXPIRES", 86400)),
         )
 
 

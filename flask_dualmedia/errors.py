@@ -56,6 +56,13 @@ class SecondMainImage(MediaConflict):
         super().__init__("the product has a main image already")
 
 
+class UploadLocked(MediaConflict):
+    """Another request is at the resumable upload, or has taken it over."""
+
+    def __init__(self) -> None:
+        super().__init__("another request is at this upload")
+
+
 class UploadRejected(DualMediaError):
     """The upload breaks a rule. Nothing of it is kept."""
 
@@ -97,6 +104,13 @@ class QuotaExceeded(UploadRejected):
 
 class IncompleteUpload(UploadRejected):
     """The stream ended early, or its bytes do not match the digest that was sent with them."""
+
+
+class ChecksumMismatch(IncompleteUpload):
+    """The bytes of one request of a resumable upload are not those of its checksum. None of them is kept."""
+
+    def __init__(self) -> None:
+        super().__init__("the bytes do not match the checksum sent with them")
 
 
 class StorageError(DualMediaError):

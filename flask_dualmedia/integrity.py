@@ -43,6 +43,7 @@ Problem = t.Literal[
     "stuck_pending",
     "stuck_deleting",
     "journal_left",
+    "upload_expired",
 ]
 
 EXPLAINED: dict[Problem, str] = {
@@ -55,6 +56,7 @@ EXPLAINED: dict[Problem, str] = {
     "stuck_pending": "an upload that was never finished",
     "stuck_deleting": "a deletion that was never finished",
     "journal_left": "accepted while SQL was down and not moved into SQL yet",
+    "upload_expired": "a resumable upload that nobody went on with",
 }
 
 COLLECTION = "dualmedia_checks"
@@ -152,6 +154,7 @@ class Checker:
                     self._advance(len(batch))
                     if self._verify:
                         self._remember(kind, batch[-1].id)
+        self._check_uploads()
         for home in self._state.homes:
             for keys in _batches(home.storage.keys(), BATCH):
                 self._check_keys(home, keys)
@@ -215,9 +218,17 @@ class Checker:
             return _UNCHANGED
         return self._stats([t.cast(str, record.storage_key)]).get(t.cast(str, record.storage_key))
 
+    def _check_uploads(self) -> None:
+        staging = self._state.staging
+        for upload in list(staging.left()):
+            mended = self._repair and staging.sweep_one(upload)
+            if not upload.finished:
+                detail = f"{upload.offset} of {upload.length or 'unknown'} bytes came"
+                self._report.add(Finding("upload_expired", upload.kind, str(upload.id), detail, mended))
+
     def _check_keys(self, home: Home[t.Any], keys: list[str]) -> None:
         owned = {key: owner for key in keys if (owner := owner_of_key(key)) is not None}
-        named = self._named([media_id for media_id, _ in owned.values()])
+        named = self._named([media_id for media_id, _ in owned.values()]) | self._state.staging.named(keys)
         for key in keys:
             if key in named:
                 continue
@@ -239,7 +250,7 @@ class Checker:
 
     def _is_named(self, key: str) -> bool:
         owner = owner_of_key(key)
-        return owner is not None and key in self._named([owner[0]])
+        return owner is not None and key in self._named([owner[0]]) | self._state.staging.named([key])
 
     def _delete_orphan(self, home: Home[t.Any], key: str) -> bool:
         if self._is_named(key):

@@ -102,6 +102,17 @@ def create(
     return published
 
 
+def foresee(state: State, kind: type[Media], fields: dict[str, t.Any]) -> None:
+    """Refuse what :func:`create` would refuse before it reads a byte, of an upload whose bytes are still to come.
+
+    :raises OwnerNotFound: As :func:`create`, as are the others.
+    """
+    record = kind.new(**{name: value for name, value in fields.items() if name != "storage_type"})
+    check_owner(state, record)
+    _storage(state, fields.get("storage_type") or DEFAULT_STORAGE)
+    _refuse_second_main(state, record)
+
+
 def replace(state: State, record: M, upload: Upload) -> M:
     """Give a record other bytes. The old ones stay until the new ones are committed.
 
@@ -229,7 +240,7 @@ def sweep(state: State, *, grace: float | None = None) -> int:
 
     :param grace: Age in seconds below which an unfinished record may still be somebody's upload in progress.
         Default ``DUALMEDIA_GRACE``.
-    :return: How many records were removed.
+    :return: How many records were removed, and resumable uploads that have expired.
     """
     before = now() - timedelta(seconds=state.settings.grace if grace is None else grace)
     swept = 0
@@ -239,7 +250,7 @@ def sweep(state: State, *, grace: float | None = None) -> int:
             swept += done
             if done < len(records):
                 break  # others are at them, or they cannot be removed now
-    return swept
+    return swept + state.staging.sweep()
 
 
 def sweep_one(state: State, record: Media) -> bool:
@@ -325,10 +336,15 @@ def _refuse_second_main(state: State, record: Media) -> None:
 
 def _publish(state: State, record: M, upload: Upload) -> M:
     changes = {"state": AVAILABLE, "file_size": upload.size, "checksum": upload.checksum, "updated_at": now()}
-    changed = state.repository.update(type(record), record.id, changes, where={"state": PENDING})
+    changed = state.repository.update(type(record), record.id, changes, where=_ours(record, PENDING))
     if changed is None:
         raise MediaConflict("the upload took so long that it was swept away as abandoned")
     return changed
+
+
+def _ours(record: Media, state: str) -> dict[str, t.Any]:
+    """The record that this call added, and not one that was made of the same resumable upload since."""
+    return {"state": state, "storage_key": record.storage_key}
 
 
 def _finish(state: State, record: Media) -> None:
@@ -348,7 +364,7 @@ def _kept_alive(state: State, record: Media, blocks: Iterator[bytes]) -> Iterato
         yield block
         if time.monotonic() - told > interval:
             told = time.monotonic()
-            state.repository.update(type(record), record.id, {"updated_at": now()}, where={"state": PENDING})
+            state.repository.update(type(record), record.id, {"updated_at": now()}, where=_ours(record, PENDING))
 
 
 def _in_time(state: State, blocks: Iterator[bytes]) -> Iterator[bytes]:
@@ -365,7 +381,7 @@ def _discard(state: State, record: Media, storage: Storage) -> None:
     change was lost; so nobody may see it before its bytes go."""
     for known in (PENDING, AVAILABLE):
         changes = {"state": DELETING, "updated_at": now()}
-        if state.repository.update(type(record), record.id, changes, where={"state": known}):
+        if state.repository.update(type(record), record.id, changes, where=_ours(record, known)):
             _finish(state, record)
             return
     storage.delete(t.cast(str, record.storage_key))  # the record was swept, the bytes that came after it were not

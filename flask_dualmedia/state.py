@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import typing as t
 from dataclasses import dataclass
+from functools import cached_property
 
 from flask import current_app
+
+from .staging import Staging
 
 if t.TYPE_CHECKING:
     import sqlalchemy as sa
@@ -45,6 +48,11 @@ class State:
     @property
     def mode(self) -> Mode:
         return "mongo" if self.engine is None else "dual"
+
+    @cached_property
+    def staging(self) -> Staging:
+        """Resumable uploads."""
+        return Staging(self.mongo, self.storages["database"], self.settings.upload_expires)
 
 
 def get_state(app: Flask | None = None) -> State:

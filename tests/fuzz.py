@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import subprocess
 import sys
 import tempfile
@@ -35,9 +36,12 @@ def main() -> None:
     command = ["schemathesis", "run", f"http://127.0.0.1:{server.port}/media/openapi.json", "--continue-on-failure"]
     # The phase "coverage" knows no multipart bodies with files.
     command += ["--phases", "fuzzing,stateful", "--max-examples", str(examples), "--exclude-checks", EXCLUDED]
+    environment = os.environ | {"SCHEMATHESIS_HOOKS": "tests.fuzz_hooks"}
     with_token = ["-H", f"Authorization: Bearer {token}"]
     failed = [
-        name for name, more in (("with", with_token), ("without", [])) if subprocess.run(command + more).returncode
+        name
+        for name, more in (("with", with_token), ("without", []))
+        if subprocess.run(command + more, env=environment).returncode
     ]
     server.shutdown()
     sys.exit(f"failed {' and '.join(failed)} a token" if failed else 0)

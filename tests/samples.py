@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import typing as t
 import zlib
@@ -130,3 +131,51 @@ def kept(state: State) -> tuple[int, list[str], int]:
 
 
 NOTHING: tuple[int, list[str], int] = (0, [], 0)
+
+
+OFFSET_TYPE = "application/offset+octet-stream"
+"""Content type of the bytes of a resumable upload."""
+
+
+def encoded(values: t.Mapping[str, str]) -> str:
+    """``Upload-Metadata``."""
+    return ",".join(f"{name} {base64.b64encode(value.encode()).decode()}" for name, value in values.items())
+
+
+class Tus:
+    """A client of one person."""
+
+    def __init__(self, client: FlaskClient, token: Headers) -> None:
+        self._client, self._headers = client, token | {"Tus-Resumable": "1.0.0"}
+
+    def create(self, length: int | None, body: bytes | None = None, **headers: str) -> TestResponse:
+        given = {"Upload-Length": str(length)} if length is not None else {}
+        if body is not None:
+            given["Content-Type"] = OFFSET_TYPE
+        return self.send("POST", "/media/uploads", body, given, **headers)
+
+    def patch(self, url: str, offset: int, body: t.Any, **headers: str) -> TestResponse:
+        given = {"Upload-Offset": str(offset), "Content-Type": OFFSET_TYPE}
+        return self.send("PATCH", url, body, given, **headers)
+
+    def head(self, url: str) -> TestResponse:
+        return self.send("HEAD", url)
+
+    def delete(self, url: str) -> TestResponse:
+        return self.send("DELETE", url)
+
+    def send(
+        self, method: str, url: str, body: bytes | None = None, given: Headers | None = None, **headers: str
+    ) -> TestResponse:
+        more = {name.replace("_", "-"): value for name, value in headers.items()}
+        return self._client.open(url, method=method, data=body, headers=self._headers | (given or {}) | more)
+
+    def cut_short(self, url: str, offset: int, body: bytes, announced: int, **headers: str) -> TestResponse:
+        """A request whose body ends before it is complete."""
+        headers = {name.replace("_", "-"): value for name, value in headers.items()}
+        return self._client.patch(
+            url,
+            input_stream=io.BytesIO(body),
+            environ_overrides={"CONTENT_LENGTH": str(announced)},
+            headers=self._headers | {"Upload-Offset": str(offset), "Content-Type": OFFSET_TYPE} | headers,
+        )

@@ -41,6 +41,7 @@ from flask_dualmedia import (
     lifecycle,
     open_media,
     save_media_storage,
+    staging,
 )
 from flask_dualmedia.homes import Home, journal_home, mongo_home, sql_home
 from flask_dualmedia.leases import COLLECTION as LEASES
@@ -51,7 +52,7 @@ from flask_dualmedia.uploads import Upload
 
 from . import chaos, samples
 from .conftest import BASE_CONFIG, MakeApp
-from .faults.child import IN_MID_BODY, NEW_CONTENT, OLD_CONTENT, OWNER, Nursery
+from .faults.child import IN_MID_BODY, NEW_CONTENT, OLD_CONTENT, OWNER, PAGE, SIZE, Nursery
 from .faults.servers import bearer
 
 pytestmark = pytest.mark.slow
@@ -68,6 +69,9 @@ STEPS = {
     "transfer --delete-source": ["clear:bytes", "clear:bytes*2"],
     "transfer --mirror": ["mirror:bytes"],
     "check --repair --grace 0": ["delete:bytes", "delete:done"],
+    "tus": ["tus:part*2", "tus:committed", "tus:attempt", "tus:media", "tus:finished", "tus:cleaned"],
+    "tus join": ["tus:joined"],
+    "tus remove": ["tus:removing", "tus:removed"],
 }
 
 NOWHERE = "postgresql+psycopg://nobody@127.0.0.1:1/none"
@@ -333,6 +337,62 @@ def test_killed_repair(deployment: Deployment, mode: str, step: str):
     deployment.kill(mode, step, "check --repair --grace 0")
     repair(app)
     assert contents(app) == {kept: digest(OLD_CONTENT)}
+
+
+# Each step in one mode: they are the same in both, and processes take their time.
+@pytest.mark.parametrize(
+    ("mode", "step"),
+    [*zip(["mongo", "dual"] * 3, STEPS["tus"], strict=True), ("dual", "create:pending")],
+)
+def test_killed_resumable_upload(deployment: Deployment, mode: str, step: str):
+    """T5, T37: the client goes on where the killed worker was, and makes the record once."""
+    app = deployment.app(mode)
+    deployment.kill(mode, step, "tus")
+    url, tus = left_by_killed(app), samples.Tus(app.test_client(), samples.bearer(app, OWNER))
+    offset = int(tus.head(url).headers["Upload-Offset"])
+    assert offset == (SIZE if step in ("tus:finished", "tus:cleaned") else SIZE // 2)
+    if offset < SIZE:
+        assert tus.patch(url, offset, NEW_CONTENT[offset:]).status_code == 204
+    head = tus.head(url)
+    for _ in ("before the repair", "after it"):
+        assert contents(app) == {uuid.UUID(head.headers["Content-Location"][-36:]): digest(NEW_CONTENT)}
+        repair(app)
+
+
+def test_killed_concatenation(deployment: Deployment):
+    """T37: asked again, it is the same media."""
+    app = deployment.app("dual")
+    deployment.kill("dual", "tus:joined", "tus join")
+    state, tus = get_state(app), samples.Tus(app.test_client(), samples.bearer(app, OWNER))
+    left_by_killed(app)
+    partials = state.mongo[staging.COLLECTION].find({"concat": "partial"}).sort("_id")
+    joined = "final;" + " ".join(f"/media/uploads/{document['_id']}" for document in partials)
+    for _ in range(2):
+        answer = tus.create(None, Upload_Metadata=samples.encoded(PAGE), Upload_Concat=joined)
+        assert answer.status_code == 201
+        assert contents(app) == {uuid.UUID(answer.headers["Content-Location"][-36:]): digest(NEW_CONTENT)}
+    repair(app)
+
+
+@pytest.mark.parametrize(("mode", "step"), list(zip(["dual", "mongo"], STEPS["tus remove"], strict=True)))
+def test_killed_removal_of_a_resumable_upload(deployment: Deployment, mode: str, step: str):
+    app = deployment.app(mode)
+    deployment.kill(mode, step, "tus remove")
+    state = get_state(app)
+    if step == "tus:removing":
+        url, tus = left_by_killed(app), samples.Tus(app.test_client(), samples.bearer(app, OWNER))
+        assert tus.head(url).status_code == 410
+    repair(app)
+    assert state.mongo[staging.COLLECTION].count_documents({}) == 0
+
+
+def left_by_killed(app: Flask) -> str:
+    """Path of the upload of a killed process. It is spared the seconds until the lock runs out."""
+    uploads = get_state(app).mongo[staging.COLLECTION]
+    uploads.update_many({}, {"$set": {"lock": None}})
+    document = uploads.find_one({})
+    assert document is not None
+    return f"/media/uploads/{document['_id']}"
 
 
 def test_the_journal_keeps_what_its_target_would_not_take(deployment: Deployment):

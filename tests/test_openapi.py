@@ -50,7 +50,7 @@ def test_it_is_valid(document: dict[str, t.Any]) -> None:
 
 def test_it_covers_every_route_and_method(app: Flask, document: dict[str, t.Any]) -> None:
     routes = {
-        (method.lower(), rule.rule.replace("<string:media_id>", "{media_id}"))
+        (method.lower(), re.sub("<string:([a-z_]+)>", r"{\1}", rule.rule))
         for rule in app.url_map.iter_rules()
         if rule.endpoint.startswith("dualmedia.") and rule.endpoint not in UNDOCUMENTED
         for method in rule.methods or set()
@@ -71,7 +71,7 @@ def test_operations_say_what_they_need(document: dict[str, t.Any]) -> None:
         is_open = path.endswith("/content") and method == "get"
         assert operation["security"] == ([{"bearer": []}, {}] if is_open else [{"bearer": []}])
         assert {"401", "503"} <= operation["responses"].keys()
-        if "{media_id}" in path:
+        if "{media_id}" in path or "{upload_id}" in path:
             assert "404" in operation["responses"]
         takes_body = method in ("put", "patch") or (method == "post" and not path.endswith("/accesses"))
         assert ("requestBody" in operation) == takes_body, (method, path)

@@ -16,6 +16,7 @@ from werkzeug.datastructures import MultiDict
 from werkzeug.exceptions import HTTPException
 
 from ..errors import (
+    ChecksumMismatch,
     DatabaseUnavailable,
     DualMediaError,
     FileTooLarge,
@@ -27,18 +28,32 @@ from ..errors import (
     QuotaExceeded,
     SecondMainImage,
     UnsupportedType,
+    UploadLocked,
     UploadRejected,
 )
 
+
+class Status(t.NamedTuple):
+    """A status that HTTP does not know."""
+
+    value: int
+    phrase: str
+
+
+CHECKSUM_MISMATCH = Status(460, "Checksum Mismatch")
+"""Of tus."""
+
 # First match wins: subclasses stand before their base.
-_STATUS: tuple[tuple[type[DualMediaError], HTTPStatus], ...] = (
+_STATUS: tuple[tuple[type[DualMediaError], HTTPStatus | Status], ...] = (
     (InvalidMedia, HTTPStatus.UNPROCESSABLE_ENTITY),
     (OwnerNotFound, HTTPStatus.NOT_FOUND),
     (MediaNotFound, HTTPStatus.NOT_FOUND),
+    (UploadLocked, HTTPStatus.LOCKED),
     (MediaConflict, HTTPStatus.CONFLICT),
     (FileTooLarge, HTTPStatus.REQUEST_ENTITY_TOO_LARGE),
     (QuotaExceeded, HTTPStatus.REQUEST_ENTITY_TOO_LARGE),
     (UnsupportedType, HTTPStatus.UNSUPPORTED_MEDIA_TYPE),
+    (ChecksumMismatch, CHECKSUM_MISMATCH),
     (IncompleteUpload, HTTPStatus.BAD_REQUEST),
     (UploadRejected, HTTPStatus.UNPROCESSABLE_ENTITY),
     (DatabaseUnavailable, HTTPStatus.SERVICE_UNAVAILABLE),
@@ -75,14 +90,14 @@ def documented(blueprint: Blueprint, *statuses: int) -> t.Callable[[t.Any], t.An
     return blueprint.doc(responses={str(status): HTTPStatus(status).name for status in statuses})
 
 
-def _answer(status: HTTPStatus, message: str | None, errors: dict[str, list[str]] | None = None) -> Response:
+def _answer(status: HTTPStatus | Status, message: str | None, errors: dict[str, list[str]] | None = None) -> Response:
     payload: dict[str, t.Any] = {"code": status.value, "status": status.phrase}
     if message:
         payload["message"] = message
     if errors:
         payload["errors"] = errors
     response = jsonify(payload)
-    response.status_code = status
+    response.status = f"{status.value} {status.phrase}"
     response.headers["Cache-Control"] = "no-store"
     return response
 

@@ -251,7 +251,7 @@ def _read_cursor(cursor: str | None, field: str) -> Position | None:
 def _create(state: State, kind: type[Media], caller: Caller) -> Media:
     if request.mimetype != "multipart/form-data":
         values = read_json(schemas.schema_of(kind))
-        _permit_creation(state, kind, caller, values)
+        permit_creation(state, kind, caller, values)
         return lifecycle.create(state, kind, values, None, uploaded_by=caller.identity)
     max_size = state.settings.policies[kind.kind].max_size
     request.max_content_length = sys.maxsize if max_size is None else max_size + JSON_SIZE
@@ -263,7 +263,7 @@ def _create(state: State, kind: type[Media], caller: Caller) -> Media:
     if twice:
         raise InvalidMedia({name: ["Sent more than once."] for name in twice})
     values = schemas.load(schemas.multipart_schema_of(kind), request.form.to_dict() | request.files.to_dict())
-    _permit_creation(state, kind, caller, values)
+    permit_creation(state, kind, caller, values)
     file = values.pop("file")
     size = file.stream.seek(0, os.SEEK_END)
     file.stream.seek(0)
@@ -278,7 +278,8 @@ def _create(state: State, kind: type[Media], caller: Caller) -> Media:
     return lifecycle.create(state, kind, values, upload, uploaded_by=caller.identity)
 
 
-def _permit_creation(state: State, kind: type[Media], caller: Caller, values: t.Mapping[str, t.Any]) -> None:
+def permit_creation(state: State, kind: type[Media], caller: Caller, values: t.Mapping[str, t.Any]) -> None:
+    """Ask the rule whether the caller may add media to the owner that the fields name."""
     fixed = kind.reference_type if isinstance(kind.reference_type, str) else values["reference_type"]
     owner = Owner(kind, fixed, values[kind.owner_field])
     if not caller.may("create", owner):

@@ -1,14 +1,16 @@
 """Memory of the server process for one large file, and the time of a range by where it is: ``python -m
-tests.benchmarks.memory [--mib 1024]``. Runs on Linux, on embedded servers."""
+tests.benchmarks.memory [--mib 1024] [--tus]``. Runs on Linux, on embedded servers."""
 
 from __future__ import annotations
 
 import argparse
+import base64
 import hashlib
 import statistics
 import tempfile
 import time
 from collections.abc import Iterator
+from itertools import islice
 
 from example_app import embedded
 
@@ -37,6 +39,23 @@ def upload(server: Server, path: str, mib: int) -> None:
     response = server.request("PUT", path, blocks(mib), headers)
     assert response.status == 200, response.read()
     response.read()
+
+
+def upload_by_tus(server: Server, mib: int, chunk: int) -> str:
+    """Upload in requests of ``chunk`` MiB; the path of the content."""
+    values = {"kind": "files", "referenceType": "page", "referenceId": "1"}
+    metadata = ",".join(f"{name} {base64.b64encode(value.encode()).decode()}" for name, value in values.items())
+    headers = {"Tus-Resumable": "1.0.0", "Upload-Length": str(mib * MIB), "Upload-Metadata": metadata}
+    response = server.request("POST", "/media/uploads", headers=headers)
+    assert response.status == 201, response.read()
+    path, source = response.headers["Location"], blocks(mib)
+    for first in range(0, mib, chunk):
+        count = min(chunk, mib - first)
+        headers = {"Tus-Resumable": "1.0.0", "Upload-Offset": str(first * MIB), "Content-Length": str(count * MIB)}
+        headers["Content-Type"] = "application/offset+octet-stream"
+        response = server.request("PATCH", path, islice(source, count), headers)
+        assert response.status == 204, response.read()
+    return f"{response.headers['Content-Location']}/content"
 
 
 def download(server: Server, path: str) -> str:
@@ -97,18 +116,34 @@ def measure(mode: str, server: Server, mib: int) -> None:
         print(f"  1 MiB range, {place:6} {median * 1000:6.2f} ms  {median / medians['first']:.2f} of the first")
 
 
+def measure_tus(mode: str, server: Server, mib: int) -> None:
+    """In one request, and in many."""
+    assert download(server, upload_by_tus(server, 8, 4)) == checksum(8)
+    for chunk in (mib, 64):
+        before = server.reset_peak_memory()
+        start = time.perf_counter()
+        path = upload_by_tus(server, mib, chunk)
+        seconds = time.perf_counter() - start
+        grown = server.peak_memory() - before
+        assert download(server, path) == checksum(mib), "the bytes that came back are others"
+        print(f"{mode:6} {mib} MiB by tus in requests of {chunk} MiB, the same SHA-256")
+        print(f"  upload    {seconds:6.1f} s  memory grew by {grown / MIB:5.1f} MiB", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--mib", type=int, default=1024)
     parser.add_argument("--port", type=int, default=5961)
+    parser.add_argument("--tus", action="store_true", help="upload by tus instead")
     arguments = parser.parse_args()
+    run = measure_tus if arguments.tus else measure
     with tempfile.TemporaryDirectory() as directory:
         servers = embedded.start(directory)
         databases = {"MONGO_URI": f"{servers.mongo_uri}"}
         with serve(arguments.port, SQLALCHEMY_DATABASE_URI=f"{servers.postgres_url}", **databases) as server:
-            measure("dual", server, arguments.mib)
+            run("dual", server, arguments.mib)
         with serve(arguments.port, DB_ENABLED="false", **databases) as server:
-            measure("mongo", server, arguments.mib)
+            run("mongo", server, arguments.mib)
 
 
 if __name__ == "__main__":

@@ -25,6 +25,8 @@ from flask_dualmedia import DualMedia, MediaStorage, delete_media, failpoints, g
 from flask_dualmedia.journal import drain_journal
 from flask_dualmedia.state import get_state
 from flask_dualmedia.uploads import Upload
+from tests import samples
+from tests.samples import Tus, bearer
 
 OWNER = "faults"
 """Id of the page that all media of these tests belong to."""
@@ -91,6 +93,27 @@ def serve() -> None:
         print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), file=answers, flush=True)
 
 
+HALF = SIZE // 2
+
+PAGE = {"kind": "files", "referenceType": "page", "referenceId": OWNER}
+
+
+def upload_by_tus(app: Flask, ending: str) -> None:
+    """In two requests, or as two uploads that are joined, or removed in the middle."""
+    tus = Tus(app.test_client(), bearer(app, OWNER))
+    if ending == "join":
+        halves = (NEW_CONTENT[:HALF], NEW_CONTENT[HALF:])
+        urls = [tus.create(len(half), half, Upload_Concat="partial").headers["Location"] for half in halves]
+        tus.create(None, Upload_Metadata=samples.encoded(PAGE), Upload_Concat=f"final;{' '.join(urls)}")
+        return
+    url = tus.create(SIZE, Upload_Metadata=samples.encoded(PAGE)).headers["Location"]
+    tus.patch(url, 0, NEW_CONTENT[:HALF])
+    if ending == "remove":
+        tus.delete(url)
+    else:
+        tus.patch(url, HALF, NEW_CONTENT[HALF:])
+
+
 def main(operation: str, media_id: str | None = None) -> None:
     app = Flask("child")
     app.config.from_prefixed_env("CHILD")
@@ -108,6 +131,8 @@ def main(operation: str, media_id: str | None = None) -> None:
             delete_media(MediaStorage, uuid.UUID(media_id))
         elif operation == "drain":
             drain_journal(get_state())
+        elif operation.startswith("tus"):
+            upload_by_tus(app, operation.removeprefix("tus").strip())
         else:
             sys.exit(app.test_cli_runner().invoke(args=["dualmedia", *operation.split()]).exit_code)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import os
 import signal
 import socket
@@ -26,6 +27,8 @@ from tests.faults.host import CONFIG
 ROOT = Path(__file__).parent.parent.parent
 
 START_TIMEOUT = 60.0  # seconds
+
+APP = "tests.faults.host:create_app()"
 
 
 def free_port() -> int:
@@ -120,16 +123,33 @@ class MongoServer:
 class Workers:
     """gunicorn: a master, which is left alone, and workers, which are not."""
 
-    def __init__(self, directory: Path, config: Mapping[str, t.Any]) -> None:
-        self.port = free_port()
+    def __init__(self, directory: Path, config: Mapping[str, t.Any], *, count: int = 2, app: str = APP) -> None:
+        self.port, self._count, self._app = free_port(), count, app
         self.log_path = directory / "gunicorn.log"
         self._environment = os.environ | {f"FLASK_{name}": str(value) for name, value in config.items()}
 
     def start(self) -> None:
-        command = [sys.executable, "-m", "gunicorn", "tests.faults.host:create_app()"]
-        command += ["--bind", f"127.0.0.1:{self.port}", "--workers", "2", "--threads", "4", "--timeout", "120"]
+        command = [sys.executable, "-m", "gunicorn", self._app]
+        command += ["--bind", f"127.0.0.1:{self.port}", "--workers", str(self._count), "--threads", "4"]
+        command += ["--timeout", "120"]
         with self.log_path.open("ab") as log:
             self._master = subprocess.Popen(command, cwd=ROOT, env=self._environment, stdout=log, stderr=log)
+
+    def wait(self) -> None:
+        """Wait until a worker answers."""
+        end = time.monotonic() + START_TIMEOUT
+        while True:
+            connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=START_TIMEOUT)
+            try:
+                connection.request("GET", "/media/health")
+                connection.getresponse().read()
+                return
+            except OSError:
+                if time.monotonic() > end:
+                    raise
+                time.sleep(0.1)
+            finally:
+                connection.close()
 
     def kill_one(self, choose: t.Callable[[list[psutil.Process]], psutil.Process]) -> None:
         workers = psutil.Process(self._master.pid).children()

@@ -1,0 +1,1 @@
+"""tus clients of browsers and Node against gunicorn: run by hand, never part of the tests."""
