@@ -107,6 +107,13 @@ def test_delete(storage: ChunkedStorage) -> None:
     assert read(storage, "other", 0, 5) == b"stays"
 
 
+def test_delete_of_more_than_a_batch(storage: ChunkedStorage) -> None:
+    storage.put("key", (counting(MIB) for _ in range(130)))
+    storage.delete("key")
+    assert storage.stat("key") is None
+    assert list(storage.keys()) == []
+
+
 def test_delete_of_a_missing_key_is_a_no_op(storage: ChunkedStorage) -> None:
     storage.delete("never-put")
 
