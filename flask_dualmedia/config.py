@@ -10,8 +10,10 @@ import sqlalchemy as sa
 from sqlalchemy import exc
 
 from .errors import ConfigurationError
+from .models import KINDS
 from .policy import Policy, read_policies
 from .sniffing import sniff
+from .storages.outside import check_options
 from .uploads import Sniffer
 
 if t.TYPE_CHECKING:
@@ -96,6 +98,13 @@ class Settings:
     """``DUALMEDIA_QUOTA_PER_OWNER``: bytes that may belong to one document. Default ``None``, no limit."""
     upload_expires: float
     """``DUALMEDIA_UPLOAD_EXPIRES``: seconds that a resumable upload is kept after its last byte came. Default 86400."""
+    storages: t.Mapping[str, t.Mapping[str, t.Any]] = field(repr=False)
+    """``DUALMEDIA_STORAGES``: options of the storages outside of the databases, by ``storage_type``. Default none."""
+    default_storages: t.Mapping[str, str]
+    """``DUALMEDIA_DEFAULT_STORAGE``: where the bytes of each kind go, one name for all or a mapping from kinds (as in
+    URLs) to names. Default ``database``."""
+    allowed_storages: frozenset[str]
+    """``DUALMEDIA_ALLOWED_STORAGES``: names that a request may choose beside the default. Default none."""
 
     @classmethod
     def from_config(cls, config: t.Mapping[str, t.Any], *, host_has_sql: bool) -> Settings:
@@ -152,6 +161,9 @@ class Settings:
             quota_per_identity=_bytes("DUALMEDIA_QUOTA_PER_IDENTITY", config.get("DUALMEDIA_QUOTA_PER_IDENTITY")),
             quota_per_owner=_bytes("DUALMEDIA_QUOTA_PER_OWNER", config.get("DUALMEDIA_QUOTA_PER_OWNER")),
             upload_expires=_seconds("DUALMEDIA_UPLOAD_EXPIRES", config.get("DUALMEDIA_UPLOAD_EXPIRES", 86400)),
+            storages=(storages := check_options(config.get("DUALMEDIA_STORAGES", {}))),
+            default_storages=_default_storages(config.get("DUALMEDIA_DEFAULT_STORAGE", "database"), storages),
+            allowed_storages=_allowed_storages(config.get("DUALMEDIA_ALLOWED_STORAGES", ()), storages),
         )
 
 
@@ -240,6 +252,29 @@ def _choice(config: t.Mapping[str, t.Any], key: str, yes: str, no: str) -> bool:
     if value not in (yes, no):
         raise ConfigurationError(f"{key} is {value!r}, which is neither {yes!r} nor {no!r}")
     return value == yes
+
+
+def _default_storages(value: t.Any, storages: t.Mapping[str, t.Any]) -> dict[str, str]:
+    key = "DUALMEDIA_DEFAULT_STORAGE"
+    chosen: dict[str, t.Any] = value if isinstance(value, dict) else dict.fromkeys(KINDS, value)
+    for kind, name in chosen.items():
+        if kind not in KINDS:
+            raise ConfigurationError(f"{key} has {kind!r}, which is none of {', '.join(KINDS)}")
+        _check_storage(key, name, storages)
+    return {kind: chosen.get(kind, "database") for kind in KINDS}
+
+
+def _allowed_storages(value: t.Any, storages: t.Mapping[str, t.Any]) -> frozenset[str]:
+    if not isinstance(value, list | tuple | set | frozenset):
+        raise ConfigurationError("DUALMEDIA_ALLOWED_STORAGES is not a list of names of storages")
+    for name in value:
+        _check_storage("DUALMEDIA_ALLOWED_STORAGES", name, storages)
+    return frozenset(value)
+
+
+def _check_storage(key: str, name: t.Any, storages: t.Mapping[str, t.Any]) -> None:
+    if not isinstance(name, str) or name not in {"database", *storages}:
+        raise ConfigurationError(f"{key} names {name!r}, which is not in DUALMEDIA_STORAGES")
 
 
 def _text(key: str, value: t.Any) -> str:

@@ -117,6 +117,22 @@ class StorageError(DualMediaError):
     """A storage failed; the driver's own exception is the ``__cause__``."""
 
 
+class Unavailable(DualMediaError):
+    """A server does not answer. Try again after ``retry_after`` seconds; nothing was found missing."""
+
+    def __init__(self, message: str, *, retry_after: int = 5) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class StorageUnavailable(Unavailable, StorageError):
+    """A storage outside of the databases does not answer, or takes no more for now."""
+
+    def __init__(self, storage: str, reason: str = "does not answer", *, retry_after: int = 5) -> None:
+        super().__init__(f"the storage {storage!r} {reason}", retry_after=retry_after)
+        self.storage = storage
+
+
 class BytesNotFound(StorageError):
     """The storage holds nothing, or not everything, under ``key``."""
 
@@ -125,12 +141,12 @@ class BytesNotFound(StorageError):
         self.key = key
 
 
-class DatabaseUnavailable(DualMediaError):
-    """A database does not answer. Try again after ``retry_after`` seconds; nothing was found missing."""
+class DatabaseUnavailable(Unavailable):
+    """A database does not answer."""
 
     def __init__(self, database: str, *, retry_after: int = 5) -> None:
-        super().__init__(f"{database} does not answer")
-        self.database, self.retry_after = database, retry_after
+        super().__init__(f"{database} does not answer", retry_after=retry_after)
+        self.database = database
 
 
 class QuotaBusy(DatabaseUnavailable):

@@ -23,7 +23,9 @@ from .repositories.mongo import MongoRepository
 from .repositories.sql import translate_errors
 from .signals import sql_lost, sql_recovered
 from .state import State
+from .storages.base import Storage
 from .storages.failover import FailoverStorage
+from .storages.outside import open_storages
 
 logger = logging.getLogger("flask_dualmedia")
 
@@ -53,12 +55,14 @@ class DualMedia:
         A database that does not answer is logged and does not stop the app.
 
         :raises ConfigurationError: A setting is missing or wrong.
+        :raises MissingExtra: A storage needs a package that is not installed.
         :raises RuntimeError: The app has it already.
         """
         if "dualmedia" in app.extensions:
             raise RuntimeError("DualMedia is set up on this app already")
         mongo, db = mongo or self._mongo, db or self._db
         settings = Settings.from_config(app.config, host_has_sql="sqlalchemy" in app.extensions or db is not None)
+        outside = open_storages(settings.storages)
         wiring.find_jwt(app)
         database = wiring.find_mongo(app, mongo, settings)
         owns_schema = False
@@ -66,11 +70,11 @@ class DualMedia:
             db = wiring.find_sqlalchemy(app, db, settings)
             owns_schema = not wiring.find_migrate(app, db)
             with app.app_context():
-                state = _dual_state(app, settings, database, db.engine, owns_schema=owns_schema)
+                state = _dual_state(app, settings, database, db.engine, outside, owns_schema=owns_schema)
         else:
             home = homes.mongo_home(database)
             counter = _counter(app, settings, database, home.repository)
-            storages = {"database": home.storage}
+            storages = {"database": home.storage, **outside}
             state = State(app, settings, database, None, home.repository, storages, (home,), counter=counter)
         app.extensions["dualmedia"] = state
         views.register(app, settings.url_prefix)
@@ -79,7 +83,13 @@ class DualMedia:
 
 
 def _dual_state(
-    app: Flask, settings: Settings, database: homes.Documents, engine: sa.Engine, *, owns_schema: bool
+    app: Flask,
+    settings: Settings,
+    database: homes.Documents,
+    engine: sa.Engine,
+    outside: dict[str, Storage],
+    *,
+    owns_schema: bool,
 ) -> State:
     sql, journal = homes.sql_home(engine, timeout=settings.sql_timeout), homes.journal_home(database)
 
@@ -95,7 +105,7 @@ def _dual_state(
     repository = FailoverRepository(sql.repository, journal.repository, circuit, journals=settings.journals)
     storage = FailoverStorage(sql.storage, journal.storage, circuit)
     counter = _counter(app, settings, database, repository)
-    storages = {"database": storage}
+    storages = {"database": storage, **outside}
     state = State(app, settings, database, engine, repository, storages, (sql, journal), circuit, counter)
     return state
 

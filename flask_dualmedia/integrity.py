@@ -24,7 +24,7 @@ from .homes import Home
 from .models import AVAILABLE, KINDS, PENDING, Media, now
 from .repositories.mongo import translate_errors
 from .state import State
-from .storages.base import Stat, owner_of_key
+from .storages.base import Stat, Storage, owner_of_key
 from .transfer import records_of
 
 BATCH = 500
@@ -44,6 +44,7 @@ Problem = t.Literal[
     "stuck_deleting",
     "journal_left",
     "upload_expired",
+    "storage_unknown",
 ]
 
 EXPLAINED: dict[Problem, str] = {
@@ -57,9 +58,12 @@ EXPLAINED: dict[Problem, str] = {
     "stuck_deleting": "a deletion that was never finished",
     "journal_left": "accepted while SQL was down and not moved into SQL yet",
     "upload_expired": "a resumable upload that nobody went on with",
+    "storage_unknown": "the bytes are in a storage that is not set up here",
 }
 
 COLLECTION = "dualmedia_checks"
+
+DATABASE = "database"
 
 
 @dataclass(frozen=True)
@@ -107,6 +111,14 @@ class Check:
         return asdict(self) | {"clean": self.clean, "found": dict(self.found), "repaired": dict(self.repaired)}
 
 
+class _Place(t.NamedTuple):
+    """A storage, and what records call it. SQL and the journal are both ``database``."""
+
+    name: str
+    storage_type: str
+    storage: Storage
+
+
 class Checker:
     """Checks the media of one app.
 
@@ -137,12 +149,15 @@ class Checker:
         self._before = now() - timedelta(seconds=state.settings.grace if grace is None else grace)
         self._resume, self._discards = resume, discard_damaged
         self._checks = state.mongo[COLLECTION]
+        # The journal first, so that of bytes in both those in SQL are found.
+        self._places = [_Place(home.name, DATABASE, home.storage) for home in reversed(state.homes)]
+        self._places += [_Place(name, name, storage) for name, storage in state.storages.items() if name != DATABASE]
         self._report = Check()
 
     def run(self) -> Check:
         """Look at everything.
 
-        :raises DatabaseUnavailable: A database is down: what it holds cannot be judged.
+        :raises Unavailable: A database or a storage is down: what it holds cannot be judged.
         """
         start = time.monotonic()
         done = self._progress() if self._verify and self._resume else {}
@@ -155,9 +170,9 @@ class Checker:
                     if self._verify:
                         self._remember(kind, batch[-1].id)
         self._check_uploads()
-        for home in self._state.homes:
-            for keys in _batches(home.storage.keys(), BATCH):
-                self._check_keys(home, keys)
+        for place in self._places:
+            for keys in _batches(place.storage.keys(), BATCH):
+                self._check_keys(place, keys)
         self._report.seconds = time.monotonic() - start
         self._save()
         return self._report
@@ -165,18 +180,20 @@ class Checker:
     def _check_records(self, home: Home[t.Any], batch: list[Media], verified_until: str) -> None:
         available = []
         for record in batch:
-            if record.state != AVAILABLE:
+            if record.storage_key is not None and record.storage_type not in self._state.storages:
+                self._found("storage_unknown", record, f"{record.storage_type} is not in DUALMEDIA_STORAGES")
+            elif record.state != AVAILABLE:
                 self._check_unfinished(record)
             else:
                 available.append(record)
                 if home.name == "journal":
                     self._found("journal_left", record, "waits for flask dualmedia drain")
         ownerless = set(self._without_owner(available))
-        stats = self._stats([r.storage_key for r in available if _is_kept(r) and r.storage_key])
+        stats = self._stats([record for record in available if record.storage_key])
         for record in available:
             if record in ownerless and self._check_ownerless(record):
                 continue
-            if _is_kept(record) and record.storage_key:
+            if record.storage_key:
                 self._check_bytes(record, stats.get(record.storage_key), verified_until)
 
     def _check_unfinished(self, record: Media) -> None:
@@ -201,8 +218,10 @@ class Checker:
                 return
         discard = self._discard if self._discards else None
         if stat is None:
-            # Nothing is left that could be lost by deleting the record.
-            self._found("bytes_missing", record, f"nothing is stored under {record.storage_key}", self._discard)
+            # Other storages may show what they took only after a while.
+            if record.storage_type == DATABASE or record.updated_at < self._before:
+                detail = f"nothing is stored under {record.storage_key}"
+                self._found("bytes_missing", record, detail, self._discard_missing)
         elif not stat.complete:
             self._found("bytes_incomplete", record, f"{stat.size} of {record.file_size} bytes are there", discard)
         elif stat.size != record.file_size:
@@ -216,7 +235,7 @@ class Checker:
         current = self._state.repository.find(type(record), record.id)
         if current is None or current.state != AVAILABLE or current.storage_key != record.storage_key:
             return _UNCHANGED
-        return self._stats([t.cast(str, record.storage_key)]).get(t.cast(str, record.storage_key))
+        return self._stats([record]).get(t.cast(str, record.storage_key))
 
     def _check_uploads(self) -> None:
         staging = self._state.staging
@@ -226,19 +245,21 @@ class Checker:
                 detail = f"{upload.offset} of {upload.length or 'unknown'} bytes came"
                 self._report.add(Finding("upload_expired", upload.kind, str(upload.id), detail, mended))
 
-    def _check_keys(self, home: Home[t.Any], keys: list[str]) -> None:
+    def _check_keys(self, place: _Place, keys: list[str]) -> None:
         owned = {key: owner for key in keys if (owner := owner_of_key(key)) is not None}
         named = self._named([media_id for media_id, _ in owned.values()]) | self._state.staging.named(keys)
         for key in keys:
             if key in named:
                 continue
+            if key not in owned and place.storage_type != DATABASE:
+                continue  # somebody else's, in a bucket or folder that is not ours alone
             made = owned[key][1] if key in owned else None
             # A younger key may be the content of an upload in progress, whose record does not name it yet.
             if made is not None and made >= self._before:
                 continue
-            mended = self._repair and self._delete_orphan(home, key)
+            mended = self._repair and self._delete_orphan(place, key)
             if mended or not self._is_named(key):
-                self._report.add(Finding("bytes_orphaned", None, key, f"in {home.name}", mended))
+                self._report.add(Finding("bytes_orphaned", None, key, f"in {place.name}", mended))
 
     def _named(self, ids: list[uuid.UUID]) -> set[str]:
         """The keys that records with these ids name, wherever the records are."""
@@ -252,10 +273,10 @@ class Checker:
         owner = owner_of_key(key)
         return owner is not None and key in self._named([owner[0]]) | self._state.staging.named([key])
 
-    def _delete_orphan(self, home: Home[t.Any], key: str) -> bool:
+    def _delete_orphan(self, place: _Place, key: str) -> bool:
         if self._is_named(key):
             return False
-        home.storage.delete(key)
+        place.storage.delete(key)
         return True
 
     def _without_owner(self, records: list[Media]) -> Iterator[Media]:
@@ -288,8 +309,15 @@ class Checker:
         lifecycle.delete(state, type(record), record.id)
         return True
 
+    def _discard_missing(self, state: State, record: Media) -> bool:
+        """Nothing is left that could be lost by deleting the record. But a folder without any file is rather a disk
+        that is not mounted, and a bucket without any object the wrong one."""
+        if record.storage_type != DATABASE and next(iter(state.storage_of(record).keys()), None) is None:
+            return False
+        return self._discard(state, record)
+
     def _mend_size(self, state: State, record: Media) -> bool:
-        stat = self._stats([t.cast(str, record.storage_key)]).get(t.cast(str, record.storage_key))
+        stat = self._stats([record]).get(t.cast(str, record.storage_key))
         where = {"state": AVAILABLE, "storage_key": record.storage_key}
         changes = {"file_size": stat.size if stat else 0, "updated_at": now()}
         return stat is not None and state.repository.update(type(record), record.id, changes, where=where) is not None
@@ -306,18 +334,20 @@ class Checker:
         self._report.add(Finding(problem, record.kind, str(record.id), detail, mended))
         return mended
 
-    def _stats(self, keys: list[str]) -> dict[str, Stat]:
+    def _stats(self, records: list[Media]) -> dict[str, Stat]:
         """By key, wherever the bytes are."""
         stats: dict[str, Stat] = {}
-        for home in reversed(self._state.homes) if keys else ():
-            stats |= home.storage.stats(keys)
+        for place in self._places:
+            keys = [t.cast(str, r.storage_key) for r in records if r.storage_type == place.storage_type]
+            if keys:
+                stats |= place.storage.stats(keys)
         return stats
 
     def _checksum(self, record: Media, size: int) -> str | None:
         digest, start = hashlib.sha256(), time.monotonic()
         read = 0
         try:
-            for piece in self._state.storages[record.storage_type].open(t.cast(str, record.storage_key), 0, size):
+            for piece in self._state.storage_of(record).open(t.cast(str, record.storage_key), 0, size):
                 digest.update(piece)
                 read += len(piece)
                 self._report.verified += len(piece)
@@ -353,10 +383,6 @@ def last_check(state: State) -> dict[str, t.Any] | None:
     if summary is None:
         return None
     return summary | {"at": t.cast(datetime, summary["at"]).isoformat()}
-
-
-def _is_kept(record: Media) -> bool:
-    return record.storage_type == "database"
 
 
 def _batches(items: Iterable[t.Any], size: int) -> Iterator[list[t.Any]]:

@@ -28,6 +28,7 @@ from .errors import (
     OwnerNotFound,
     QuotaBusy,
     SecondMainImage,
+    StorageError,
     UnsupportedType,
     UploadRejected,
 )
@@ -43,7 +44,6 @@ from .uploads import Upload, label
 logger = logging.getLogger("flask_dualmedia")
 
 EXTERNAL = "external"
-DEFAULT_STORAGE = "database"
 
 _OF_THE_CONTENT = {"width", "height", "duration"}
 """Fields that other content makes wrong."""
@@ -75,7 +75,7 @@ def create(
         reach("create:external")
         media_saved.send(state.app, record=record)
         return record
-    storage_type = storage_type or DEFAULT_STORAGE
+    storage_type = storage_type or state.settings.default_storages[kind.kind]
     storage = _storage(state, storage_type)
     _refuse_second_main(state, record)
     upload.open()
@@ -95,7 +95,7 @@ def create(
             published = _publish(state, record, upload)
     except BaseException:
         # A worker that is told to stop raises SystemExit here, and has the time to clean up.
-        _clean_up(_discard, state, record, storage)
+        clean_up(_discard, state, record, storage)
         raise
     reach("create:available")
     media_saved.send(state.app, record=published)
@@ -122,7 +122,7 @@ def replace(state: State, record: M, upload: Upload) -> M:
     """
     if record.storage_key is None:
         raise InvalidMedia({"storageType": ["External media has no content here; change its URL instead."]})
-    storage = _storage(state, record.storage_type)
+    storage = state.storage_of(record)
     upload.open()
     changes: dict[str, t.Any] = {"mime_type": upload.mime_type}
     if upload.filename != record.filename:
@@ -136,10 +136,10 @@ def replace(state: State, record: M, upload: Upload) -> M:
     old_key, key = record.storage_key, new_key(record.id)
     reach("replace:begin")
     try:
-        storage.put(key, _in_time(state, upload.blocks()))
+        storage.put(key, in_time(state, upload.blocks()))
         reach("replace:bytes")
     except BaseException:
-        _clean_up(storage.delete, key)
+        clean_up(storage.delete, key)
         raise
     changes |= {"storage_key": key, "file_size": upload.size, "checksum": upload.checksum, "updated_at": now()}
     try:
@@ -149,13 +149,13 @@ def replace(state: State, record: M, upload: Upload) -> M:
                 type(record), record.id, changes, where={"state": AVAILABLE, "storage_key": old_key}
             )
     except (UploadRejected, QuotaBusy):
-        _clean_up(storage.delete, key)
+        clean_up(storage.delete, key)
         raise
     if changed is None:
-        _clean_up(storage.delete, key)
+        clean_up(storage.delete, key)
         raise MediaConflict("the content was replaced or deleted by another request meanwhile")
     reach("replace:committed")
-    _clean_up(storage.delete, old_key)
+    clean_up(storage.delete, old_key)
     reach("replace:cleaned")
     media_saved.send(state.app, record=changed)
     return changed
@@ -207,7 +207,7 @@ def delete(state: State, kind: type[Media], media_id: uuid.UUID) -> None:
         raise MediaNotFound(kind.kind, media_id)
     # From here on it is gone for everybody; the sweep does what cannot be done now.
     reach("delete:marked")
-    _clean_up(_finish, state, record)
+    clean_up(_finish, state, record)
     media_deleted.send(state.app, record=record)
 
 
@@ -246,9 +246,9 @@ def sweep(state: State, *, grace: float | None = None) -> int:
     swept = 0
     for kind in KINDS.values():
         while records := state.repository.unfinished(kind, before, 100):
-            done = sum(sweep_one(state, record) for record in records)
+            done = sum(_swept(state, record) for record in records)
             swept += done
-            if done < len(records):
+            if not done:
                 break  # others are at them, or they cannot be removed now
     return swept + state.staging.sweep()
 
@@ -264,6 +264,15 @@ def sweep_one(state: State, record: Media) -> bool:
         return False
     _finish(state, record)
     return True
+
+
+def _swept(state: State, record: Media) -> bool:
+    """The same, where one storage that fails is no reason to leave what is in the others."""
+    try:
+        return sweep_one(state, record)
+    except StorageError:
+        logger.warning("left for the next sweep: %r", record, exc_info=True)
+        return False
 
 
 def check_owner(state: State, record: Media | Owner) -> None:
@@ -350,7 +359,7 @@ def _ours(record: Media, state: str) -> dict[str, t.Any]:
 def _finish(state: State, record: Media) -> None:
     """Remove a record that readers no longer see: the bytes first, so that no bytes are left without a record."""
     if record.storage_key is not None:
-        _storage(state, record.storage_type).delete(record.storage_key)
+        state.storage_of(record).delete(record.storage_key)
     reach("delete:bytes")
     state.repository.remove(type(record), record.id)
     reach("delete:done")
@@ -367,12 +376,12 @@ def _kept_alive(state: State, record: Media, blocks: Iterator[bytes]) -> Iterato
             state.repository.update(type(record), record.id, {"updated_at": now()}, where=_ours(record, PENDING))
 
 
-def _in_time(state: State, blocks: Iterator[bytes]) -> Iterator[bytes]:
-    """End a replacement before a check may take its bytes, which no record names yet, for left behind."""
+def in_time(state: State, blocks: Iterator[bytes]) -> Iterator[bytes]:
+    """End a replacement, or a move, before a check may take its bytes, which no record names yet, for left behind."""
     end = time.monotonic() + state.settings.grace / 2
     for block in blocks:
         if time.monotonic() > end:
-            raise MediaConflict("the replacement took longer than half of DUALMEDIA_GRACE")
+            raise MediaConflict("writing the bytes took longer than half of DUALMEDIA_GRACE")
         yield block
 
 
@@ -387,7 +396,7 @@ def _discard(state: State, record: Media, storage: Storage) -> None:
     storage.delete(t.cast(str, record.storage_key))  # the record was swept, the bytes that came after it were not
 
 
-def _clean_up(action: t.Callable[..., None], *args: t.Any) -> None:
+def clean_up(action: t.Callable[..., None], *args: t.Any) -> None:
     """Do what the sweep would do later. A failure is logged, not raised over the error that brought us here."""
     try:
         action(*args)

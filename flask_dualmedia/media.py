@@ -34,7 +34,7 @@ class Common(t.TypedDict, total=False):
     file_size: int | None
     """In bytes, of external media; measured otherwise."""
     storage_type: str
-    """Where the bytes go. Default ``database``."""
+    """Where the bytes go, any storage that is set up. Default ``DUALMEDIA_DEFAULT_STORAGE``."""
     uploaded_by: t.Any
     """Identity of the uploader, who may change and delete the media over HTTP."""
     is_public: bool
@@ -258,7 +258,7 @@ def open_media(record: Media, start: int = 0, stop: int | None = None) -> t.Iter
     stop = record.file_size if stop is None else stop
     if not 0 <= start <= stop <= record.file_size:
         raise ValueError(f"[{start}, {stop}) is not within the {record.file_size} bytes of {record!r}")
-    return get_state().storages[record.storage_type].open(record.storage_key, start, stop)
+    return get_state().storage_of(record).open(record.storage_key, start, stop)
 
 
 def attach_media(

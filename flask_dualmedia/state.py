@@ -8,6 +8,7 @@ from functools import cached_property
 
 from flask import current_app
 
+from .errors import StorageError
 from .staging import Staging
 
 if t.TYPE_CHECKING:
@@ -18,6 +19,7 @@ if t.TYPE_CHECKING:
     from .config import Settings
     from .counting import Counter
     from .homes import Home
+    from .models import Media
     from .outage import Circuit
     from .repositories.base import Repository
     from .storages.base import Storage
@@ -37,7 +39,7 @@ class State:
     """The SQL engine; ``None`` in Mongo-only mode."""
     repository: Repository
     storages: t.Mapping[str, Storage]
-    """Storages by ``storage_type``."""
+    """Storages by ``storage_type``: ``database``, and those that are set up outside of it."""
     homes: tuple[Home[t.Any], ...]
     """Where media may be: SQL and the journal, or MongoDB."""
     circuit: Circuit | None = None
@@ -53,6 +55,15 @@ class State:
     def staging(self) -> Staging:
         """Resumable uploads."""
         return Staging(self.mongo, self.storages["database"], self.settings.upload_expires)
+    def storage_of(self, record: Media) -> Storage:
+        """The storage that has the bytes of a record.
+
+        :raises StorageError: It was set up when they came, and is not now.
+        """
+        try:
+            return self.storages[record.storage_type]
+        except KeyError:
+            raise StorageError(f"the storage {record.storage_type!r} is not set up here") from None
 
 
 def get_state(app: Flask | None = None) -> State:

@@ -24,8 +24,9 @@ from flask_dualmedia import (
     testing,  # noqa: F401 - listens to MongoDB clients made after it
 )
 from flask_dualmedia.state import State, get_state
+from flask_dualmedia.storages.s3 import S3Storage
 
-from . import samples
+from . import drive, samples
 
 MakeApp = Callable[..., Flask]
 
@@ -221,3 +222,63 @@ def tokens(app: Flask) -> samples.Tokens:
 def media_directory() -> Path:
     """The real photos, the video and the PDF that the example app ships."""
     return Path(embedded.__file__).parent / "sample_media"
+
+
+@pytest.fixture(scope="session")
+def s3_url() -> Iterator[str]:
+    """An S3 server of moto's."""
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def drive_server() -> Iterator[drive.Server]:
+    server = drive.Server()
+    yield server
+    server.stop()
+
+
+OUTSIDE = ["local", "s3", "google_drive", "cloud"]
+"""The storages outside of the databases."""
+
+StorageOptions = Callable[..., dict[str, t.Any]]
+
+
+@pytest.fixture
+def storage_options(request: pytest.FixtureRequest, tmp_path: Path) -> StorageOptions:
+    """Options of an empty storage by its name, for ``DUALMEDIA_STORAGES``. Keywords are added to them."""
+
+    def options(name: str, **more: t.Any) -> dict[str, t.Any]:
+        return {name: getattr(_Options, name)(request, tmp_path) | more}
+
+    return options
+
+
+class _Options:
+    @staticmethod
+    def local(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, t.Any]:
+        return {"directory": str(tmp_path / "local")}
+
+    @staticmethod
+    def s3(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, t.Any]:
+        keys = {"aws_access_key_id": "key", "aws_secret_access_key": "secret", "region_name": "us-east-1"}
+        connection = {"endpoint_url": request.getfixturevalue("s3_url"), **keys}
+        bucket = unique("bucket").replace("_", "-")
+        S3Storage(bucket, **connection)._client.get().create_bucket(Bucket=bucket)
+        return {"bucket": bucket, "prefix": "media/", **connection}
+
+    @staticmethod
+    def google_drive(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, t.Any]:
+        from google.oauth2.credentials import Credentials
+
+        server: drive.Server = request.getfixturevalue("drive_server")
+        return {"folder": unique("folder"), "credentials": Credentials(drive.TOKEN), "base_url": server.drive.url}
+
+    @staticmethod
+    def cloud(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, t.Any]:
+        return {"url": f"file://{tmp_path / 'cloud'}"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 import typing as t
 from pathlib import Path
 
@@ -14,11 +15,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from psycopg.sql import SQL, Identifier
 
-from flask_dualmedia import ConfigurationError, DualMedia
+from flask_dualmedia import ConfigurationError, DualMedia, MissingExtra
 from flask_dualmedia.config import Settings
+from flask_dualmedia.models import KINDS
 from flask_dualmedia.state import get_state
+from flask_dualmedia.storages.outside import open_storages
 
-from .conftest import BASE_CONFIG, Databases, MakeApp, close, unique
+from .conftest import BASE_CONFIG, Databases, MakeApp, StorageOptions, close, unique
+
+STORAGES: dict[str, t.Any] = {"local": {"directory": "/srv/media"}, "s3": {"bucket": "b", "endpoint_url": None}}
 
 DB_KEYS = ("DB_ENABLED", "DB_NAME", "DB_USER", "DB_PASSWORD", "DB_HOST", "DB_PORT")
 
@@ -214,3 +219,62 @@ def test_an_unreachable_mongodb_does_not_stop_the_app(make_app: MakeApp) -> None
     health = app.test_client().get("/media/health")
     assert health.status_code == 503
     assert health.json["mongo"] == {"ok": False}  # type: ignore[index]
+
+
+def test_storages() -> None:
+    settings = read(DUALMEDIA_STORAGES=STORAGES, DUALMEDIA_DEFAULT_STORAGE={"files": "s3"})
+    assert settings.storages == {"local": {"directory": "/srv/media"}, "s3": {"bucket": "b"}}
+    assert settings.default_storages == dict.fromkeys(KINDS, "database") | {"files": "s3"}
+    assert set(read(DUALMEDIA_STORAGES=STORAGES, DUALMEDIA_DEFAULT_STORAGE="s3").default_storages.values()) == {"s3"}
+    assert read().allowed_storages == frozenset()
+    allowed = read(DUALMEDIA_STORAGES=STORAGES, DUALMEDIA_ALLOWED_STORAGES=["local", "database"]).allowed_storages
+    assert allowed == {"local", "database"}
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"DUALMEDIA_STORAGES": ["local"]}, "DUALMEDIA_STORAGES must map"),
+        ({"DUALMEDIA_STORAGES": {"local": "/srv"}}, "DUALMEDIA_STORAGES must map"),
+        ({"DUALMEDIA_STORAGES": {"attic": {}}}, "DUALMEDIA_STORAGES has 'attic'"),
+        ({"DUALMEDIA_STORAGES": {"database": {}}}, "DUALMEDIA_STORAGES has 'database'"),
+        ({"DUALMEDIA_STORAGES": {"local": {}}}, r"DUALMEDIA_STORAGES\['local'\]\['directory'\] is missing"),
+        ({"DUALMEDIA_STORAGES": {"local": {"directory": "media"}}}, r"\['directory'\] is not an absolute path"),
+        ({"DUALMEDIA_STORAGES": {"s3": {"bucket": ""}}}, r"\['bucket'\] is missing"),
+        ({"DUALMEDIA_STORAGES": {"s3": {"bucket": "b", "secret": "x"}}}, r"DUALMEDIA_STORAGES\['s3'\] has 'secret'"),
+        ({"DUALMEDIA_STORAGES": {"s3": {"bucket": "b", "redirect": "yes"}}}, r"\['redirect'\] is not of type bool"),
+        ({"DUALMEDIA_STORAGES": {"google_drive": {"folder": "a' or 'b"}}}, r"\['folder'\] is not an id"),
+        (
+            {"DUALMEDIA_DEFAULT_STORAGE": "s3"},
+            "DUALMEDIA_DEFAULT_STORAGE names 's3', which is not in DUALMEDIA_STORAGES",
+        ),
+        ({"DUALMEDIA_DEFAULT_STORAGE": {"pictures": "database"}}, "DUALMEDIA_DEFAULT_STORAGE has 'pictures'"),
+        ({"DUALMEDIA_DEFAULT_STORAGE": ["database"]}, "DUALMEDIA_DEFAULT_STORAGE names"),
+        ({"DUALMEDIA_DEFAULT_STORAGE": "external"}, "DUALMEDIA_DEFAULT_STORAGE names"),
+        ({"DUALMEDIA_ALLOWED_STORAGES": "database"}, "DUALMEDIA_ALLOWED_STORAGES is not a list"),
+        ({"DUALMEDIA_ALLOWED_STORAGES": ["s3"]}, "DUALMEDIA_ALLOWED_STORAGES names 's3'"),
+    ],
+)
+def test_storages_that_are_wrong(config: dict[str, t.Any], message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        read(**config)
+
+
+def test_a_cloud_without_a_driver(make_app: MakeApp) -> None:
+    with pytest.raises(ConfigurationError, match=r"DUALMEDIA_STORAGES\['cloud'\]\['url'\]: .*nowhere"):
+        make_app("mongo", DUALMEDIA_STORAGES={"cloud": {"url": "nowhere://bucket"}})
+
+
+@pytest.mark.parametrize(
+    ("name", "module", "extra"),
+    [("s3", "boto3", "s3"), ("google_drive", "google.resumable_media", "gdrive"), ("cloud", "fsspec", "cloud")],
+)
+def test_a_storage_whose_package_is_missing(
+    monkeypatch: pytest.MonkeyPatch, storage_options: StorageOptions, name: str, module: str, extra: str
+) -> None:
+    options = storage_options(name)
+    for imported in [loaded for loaded in sys.modules if loaded == module or loaded.startswith(f"{module}.")]:
+        monkeypatch.delitem(sys.modules, imported)
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(MissingExtra, match=rf"flask-dualmedia\[{extra}\]"):
+        open_storages(options)

@@ -200,11 +200,11 @@ def test_a_record_deleted_during_the_check_is_no_finding(state: State, image: Pr
     checker = Checker(state, grace=-1)
     stats = checker._stats
 
-    def late(keys: list[str]) -> t.Any:
+    def late(records: list[t.Any]) -> t.Any:
         found = get_product_images(image.mongo_product_id)
         if found:
             delete_media(ProductImage, found[0].id)
-        return stats(keys)
+        return stats(records)
 
     checker._stats = late  # type: ignore[method-assign]
     assert checker.run().found == {}

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import re
 import typing as t
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import pairwise
 from secrets import token_hex
 
-from ..errors import BytesNotFound
+from ..errors import BytesNotFound, StorageError, StorageUnavailable
 from ..models import new_id
 
 CHUNK_SIZE = 256 * 1024
@@ -36,7 +40,7 @@ class Stat:
 class Storage(t.Protocol):
     """Keeps bytes under generated keys. Whom they belong to is no business of it.
 
-    All methods raise :class:`~flask_dualmedia.errors.DatabaseUnavailable` when the server behind it does not answer,
+    All methods raise :class:`~flask_dualmedia.errors.Unavailable` when the server behind it does not answer,
     and :class:`~flask_dualmedia.errors.StorageError` when it fails otherwise.
     """
 
@@ -52,7 +56,7 @@ class Storage(t.Protocol):
         """The bytes of the range ``[start, stop)``, in pieces, of which no more is read than asked for.
 
         The first piece is read at once, so that errors come before the caller has promised anything to anybody, and
-        nothing is held between two pieces: a slow reader costs no connection.
+        no database is held between two pieces: a slow reader costs no connection to it.
 
         :raises BytesNotFound: There is nothing under the key, or the range reaches beyond its end.
         """
@@ -68,6 +72,27 @@ class Storage(t.Protocol):
 
     def keys(self, after: str = "") -> Iterator[str]:
         """Every key that sorts behind ``after``, sorted; those of unfinished uploads too."""
+        ...
+
+
+@dataclass(frozen=True)
+class Delegation:
+    """An answer in which another server sends the bytes, and obeys ``Range`` too."""
+
+    status: int
+    headers: t.Mapping[str, str]
+
+
+@t.runtime_checkable
+class DelegatingStorage(Storage, t.Protocol):
+    """A storage that may have another server send its bytes."""
+
+    def delegate(self, key: str, content_type: str, disposition: str) -> Delegation | None:
+        """How to have the bytes sent to whom we have found entitled to them; ``None`` to send them ourselves.
+
+        :param content_type: The ``Content-Type`` that they must be sent with, and no other.
+        :param disposition: The same for ``Content-Disposition``.
+        """
         ...
 
 
@@ -184,3 +209,144 @@ def in_batches(chunks: Iterator[memoryview], count: int) -> Iterator[list[memory
             batch = []
     if batch:
         yield batch
+
+
+PIECE_SIZE = READ_BATCH * CHUNK_SIZE
+"""Bytes read at once from a storage of whole files, and held in memory while they are sent."""
+
+PART_SIZE = 8 * 1024 * 1024
+"""Bytes sent by one request to a storage outside, and held in memory for that."""
+
+_KEY = re.compile(r"[0-9A-Za-z_-]{1,255}")
+
+
+def folder_of(key: str) -> str:
+    """The folder that a storage of files keeps a key in, so that none gets too full. Our keys begin with the time:
+    one folder holds those of four and a half hours.
+
+    Folders sort as their keys do: ``-`` comes before every other character of a key.
+
+    :raises StorageError: It is no key, and may lead anywhere.
+    """
+    if not _KEY.fullmatch(key):
+        raise StorageError(f"{key!r} is no storage key")
+    return key[:6].ljust(6, "-")
+
+
+class WholeStorage:
+    """A :class:`Storage` that keeps whole files, which appear when they are complete, and reads them in ranges."""
+
+    def open(self, key: str, start: int, stop: int) -> Iterator[bytes]:
+        if start >= stop:
+            return iter(())
+        edges = [*range(start, stop, PIECE_SIZE), stop]
+        return self._follow(key, self._read_checked(key, start, edges[1]), edges[1:])
+
+    def _follow(self, key: str, first: bytes, edges: list[int]) -> Iterator[bytes]:
+        yield first
+        for start, stop in pairwise(edges):
+            yield self._read_checked(key, start, stop)
+
+    def stat(self, key: str) -> Stat | None:
+        """What is known of the bytes under a key, ``None`` if there are none."""
+        return self.stats([key]).get(key)
+
+    def put(self, key: str, blocks: Iterable[bytes]) -> None:
+        raise NotImplementedError
+
+    def delete(self, key: str) -> None:
+        raise NotImplementedError
+
+    def stats(self, keys: t.Sequence[str]) -> dict[str, Stat]:
+        raise NotImplementedError
+
+    def keys(self, after: str = "") -> Iterator[str]:
+        raise NotImplementedError
+
+    def _read_checked(self, key: str, start: int, stop: int) -> bytes:
+        piece = self._read(key, start, stop)
+        if len(piece) != stop - start:
+            raise BytesNotFound(key)
+        return piece
+
+    def _read(self, key: str, start: int, stop: int) -> bytes:
+        """The bytes of a range, fewer where the file ends before."""
+        raise NotImplementedError
+
+
+class StreamedStorage(WholeStorage):
+    """One that takes a request for each range, and a while to answer it: the pieces of a range are one answer."""
+
+    def open(self, key: str, start: int, stop: int) -> Iterator[bytes]:
+        if start >= stop:
+            return iter(())
+        pieces = self._resumed(key, start, stop)
+        return self._after(next(pieces), pieces)
+
+    def _after(self, first: bytes, pieces: Iterator[bytes]) -> Iterator[bytes]:
+        yield first
+        yield from pieces
+
+    def _resumed(self, key: str, start: int, stop: int) -> Iterator[bytes]:
+        """All of it: servers hang up on who takes his time, as a player that has been paused does."""
+        while start < stop:
+            begun = start
+            try:
+                with closing(self._stream(key, start, stop)) as pieces:
+                    for piece in pieces:
+                        start += len(piece)
+                        yield piece
+            except StorageUnavailable:
+                if start == begun:
+                    raise
+            else:
+                if start < stop:
+                    raise BytesNotFound(key)
+
+    def _stream(self, key: str, start: int, stop: int) -> Generator[bytes]:
+        """The answer to one request, in pieces of :data:`PIECE_SIZE` at most."""
+        raise NotImplementedError
+
+
+class BlockReader:
+    """Blocks as a stream that drivers can read, once and forward."""
+
+    def __init__(self, blocks: Iterable[bytes]) -> None:
+        self._blocks, self._rest, self._place = iter(blocks), b"", 0
+
+    def read(self, size: int = -1) -> bytes:
+        parts, missing = [self._rest], size - len(self._rest)
+        while size < 0 or missing > 0:
+            block = next(self._blocks, None)
+            if block is None:
+                break
+            parts.append(block)
+            missing -= len(block)
+        whole = b"".join(parts)
+        taken, self._rest = (whole, b"") if size < 0 else (whole[:size], whole[size:])
+        self._place += len(taken)
+        return taken
+
+    def tell(self) -> int:
+        return self._place
+
+    def seekable(self) -> bool:
+        return False
+
+
+R = t.TypeVar("R")
+
+
+class PerProcess(t.Generic[R]):
+    """A client made when it is first needed, and made anew in a forked process: connections are not to be shared."""
+
+    def __init__(self, make: t.Callable[[], R]) -> None:
+        self._make = make
+        self._made: tuple[int, R] | None = None
+
+    def get(self) -> R:
+        # Without a lock, which could be held for ever in a forked process: at worst two are made, and one is used.
+        made = self._made
+        if made is None or made[0] != os.getpid():
+            self._made = made = (os.getpid(), self._make())
+        return made[1]

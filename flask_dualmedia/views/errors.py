@@ -17,7 +17,6 @@ from werkzeug.exceptions import HTTPException
 
 from ..errors import (
     ChecksumMismatch,
-    DatabaseUnavailable,
     DualMediaError,
     FileTooLarge,
     IncompleteUpload,
@@ -27,6 +26,7 @@ from ..errors import (
     OwnerNotFound,
     QuotaExceeded,
     SecondMainImage,
+    Unavailable,
     UnsupportedType,
     UploadLocked,
     UploadRejected,
@@ -56,7 +56,7 @@ _STATUS: tuple[tuple[type[DualMediaError], HTTPStatus | Status], ...] = (
     (ChecksumMismatch, CHECKSUM_MISMATCH),
     (IncompleteUpload, HTTPStatus.BAD_REQUEST),
     (UploadRejected, HTTPStatus.UNPROCESSABLE_ENTITY),
-    (DatabaseUnavailable, HTTPStatus.SERVICE_UNAVAILABLE),
+    (Unavailable, HTTPStatus.SERVICE_UNAVAILABLE),
 )
 
 
@@ -109,7 +109,7 @@ def _handle_ours(error: DualMediaError) -> Response:
     if isinstance(error, InvalidMedia):
         return _answer(status, "Some fields are not valid.", error.errors)
     response = _answer(status, str(error), _fields(error))
-    if isinstance(error, DatabaseUnavailable):
+    if isinstance(error, Unavailable):
         response.headers["Retry-After"] = str(error.retry_after)
     return response
 

@@ -264,6 +264,7 @@ def _create(state: State, kind: type[Media], caller: Caller) -> Media:
         raise InvalidMedia({name: ["Sent more than once."] for name in twice})
     values = schemas.load(schemas.multipart_schema_of(kind), request.form.to_dict() | request.files.to_dict())
     permit_creation(state, kind, caller, values)
+    check_storage(state, kind, values.get("storage_type"))
     file = values.pop("file")
     size = file.stream.seek(0, os.SEEK_END)
     file.stream.seek(0)
@@ -276,6 +277,13 @@ def _create(state: State, kind: type[Media], caller: Caller) -> Media:
         size=size,
     )
     return lifecycle.create(state, kind, values, upload, uploaded_by=caller.identity)
+
+
+def check_storage(state: State, kind: type[Media], storage_type: str | None) -> None:
+    """Refuse what functions may choose, and a request may not."""
+    allowed = {None, state.settings.default_storages[kind.kind], *state.settings.allowed_storages}
+    if storage_type not in allowed:
+        raise InvalidMedia({"storageType": [f"{storage_type!r} is not set up here."]})
 
 
 def permit_creation(state: State, kind: type[Media], caller: Caller, values: t.Mapping[str, t.Any]) -> None:

@@ -34,7 +34,7 @@ from ..staging import Staged, Writer
 from ..state import State, get_state
 from ..uploads import label
 from . import errors
-from .records import SECURITY, permit_creation
+from .records import SECURITY, check_storage, permit_creation
 
 VERSION = "1.0.0"
 
@@ -335,6 +335,7 @@ def _described(state: State, caller: Caller, upload: Staged) -> Staged:
     fields = {name: value for name, value in values.items() if name not in OF_CLIENTS}
     checked = schemas.load(schemas.upload_schema_of(kind), fields)
     permit_creation(state, kind, caller, checked)
+    check_storage(state, kind, checked.get("storage_type"))
     lifecycle.foresee(state, kind, checked)
     limit = state.settings.policies[kind.kind].max_size
     if limit is not None and (upload.length or 0) > limit:

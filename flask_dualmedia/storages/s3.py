@@ -1,0 +1,147 @@
+"""Bytes in a bucket of S3, or of another service that speaks its protocol."""
+
+from __future__ import annotations
+
+import typing as t
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import contextmanager
+
+from ..errors import BytesNotFound, MissingExtra, StorageError, StorageUnavailable
+from .base import PART_SIZE, PIECE_SIZE, BlockReader, Delegation, PerProcess, Stat, StreamedStorage
+
+PRESIGNED_SECONDS = 300
+"""How long a URL that clients are redirected to can be used. A download that has begun goes on."""
+
+_LISTED = 1000
+"""Keys in one page of a list."""
+
+
+class S3Storage(StreamedStorage):
+    """Bytes in objects named by their keys.
+
+    :param bucket: Name of the bucket, which exists.
+    :param prefix: Stands before the keys. What is under it belongs to one deployment alone.
+    :param redirect: Send clients to a presigned URL of the object instead of passing its bytes on.
+    :param connection: Arguments of ``boto3.client``, such as ``endpoint_url`` and ``region_name``.
+    """
+
+    def __init__(self, bucket: str, *, prefix: str = "", redirect: bool = False, **connection: t.Any) -> None:
+        try:
+            import boto3.s3.transfer as transfer
+        except ImportError as error:
+            raise MissingExtra("the storage s3", "s3") from error
+        self._bucket, self._prefix, self._redirect = bucket, prefix, redirect
+        self._client = PerProcess(lambda: _connect(connection))
+        # Without threads of its own it aborts cleanly, needs a third of the memory, and works under gevent.
+        self._transfer = transfer.TransferConfig(
+            multipart_threshold=PART_SIZE, multipart_chunksize=PART_SIZE, use_threads=False
+        )
+
+    def put(self, key: str, blocks: Iterable[bytes]) -> None:
+        with _translated():
+            self._client.get().upload_fileobj(
+                BlockReader(blocks), self._bucket, self._prefix + key, Config=self._transfer
+            )
+
+    def delete(self, key: str) -> None:
+        with _translated():
+            self._client.get().delete_object(**self._object(key))
+
+    def stats(self, keys: t.Sequence[str]) -> dict[str, Stat]:
+        if len(keys) < 3:
+            return dict(self._stats_one_by_one(keys))
+        # Keys that are asked for together were made one after the other: a page of the list has them all.
+        wanted, last = set(keys), max(keys)
+        found = {}
+        before = min(keys)[:-1]
+        for key, size in self._list(before):
+            if key > last:
+                break
+            if key in wanted:
+                found[key] = Stat(size)
+        return found
+
+    def keys(self, after: str = "") -> Iterator[str]:
+        for key, _ in self._list(after):
+            yield key
+
+    def delegate(self, key: str, content_type: str, disposition: str) -> Delegation | None:
+        if not self._redirect:
+            return None
+        # What the object is shown as is part of what is signed: nobody makes a page of it by changing the URL.
+        shown = {"ResponseContentType": content_type, "ResponseContentDisposition": disposition}
+        shown["ResponseCacheControl"] = "private, no-store"
+        with _translated():
+            url = self._client.get().generate_presigned_url(
+                "get_object", Params=self._object(key) | shown, ExpiresIn=PRESIGNED_SECONDS
+            )
+        return Delegation(302, {"Location": url, "Cache-Control": "no-store"})
+
+    def _stats_one_by_one(self, keys: t.Sequence[str]) -> Iterator[tuple[str, Stat]]:
+        for key in keys:
+            with _translated():
+                try:
+                    yield key, Stat(self._client.get().head_object(**self._object(key))["ContentLength"])
+                except self._client.get().exceptions.ClientError as error:
+                    if _status(error) != 404:
+                        raise
+
+    def _list(self, after: str) -> Iterator[tuple[str, int]]:
+        where = {"Bucket": self._bucket, "Prefix": self._prefix, "MaxKeys": _LISTED}
+        place = {"StartAfter": self._prefix + after} if after else {}
+        while True:
+            with _translated():
+                page = self._client.get().list_objects_v2(**where, **place)
+            for entry in page.get("Contents", ()):
+                yield entry["Key"].removeprefix(self._prefix), entry["Size"]
+            if not page["IsTruncated"]:
+                return
+            place = {"ContinuationToken": page["NextContinuationToken"]}
+
+    def _stream(self, key: str, start: int, stop: int) -> Generator[bytes]:
+        with _translated(key):
+            answer = self._client.get().get_object(**self._object(key), Range=f"bytes={start}-{stop - 1}")
+            with answer["Body"] as body:
+                if "ContentRange" not in answer:
+                    raise StorageError("the storage 's3' does not give ranges")
+                if answer["ContentLength"] != stop - start:
+                    raise BytesNotFound(key)
+                while piece := body.read(PIECE_SIZE):
+                    yield piece
+
+    def _object(self, key: str) -> dict[str, str]:
+        return {"Bucket": self._bucket, "Key": self._prefix + key}
+
+
+def _connect(connection: dict[str, t.Any]) -> t.Any:
+    from boto3.session import Session
+    from botocore.config import Config
+
+    config = Config(
+        signature_version="s3v4", connect_timeout=3, read_timeout=20, retries={"mode": "standard", "max_attempts": 2}
+    )
+    # A session of its own: the default one of boto3 may be used by other threads at this moment.
+    return Session().client("s3", config=config, **connection)
+
+
+@contextmanager
+def _translated(key: str = "") -> Iterator[None]:
+    from botocore import exceptions
+
+    try:
+        yield
+    except exceptions.ClientError as error:
+        code, status = error.response.get("Error", {}).get("Code", ""), _status(error)
+        if key and (code in ("NoSuchKey", "InvalidRange") or status == 416):
+            raise BytesNotFound(key) from error
+        if status >= 500 or status == 429 or code == "SlowDown":
+            raise StorageUnavailable("s3", f"answers {code or status}") from error
+        raise StorageError(f"the storage 's3' refuses: {code or status}") from error
+    except (exceptions.HTTPClientError, exceptions.ConnectionError) as error:
+        raise StorageUnavailable("s3") from error
+    except exceptions.BotoCoreError as error:
+        raise StorageError("the storage 's3' failed") from error
+
+
+def _status(error: t.Any) -> int:
+    return error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
