@@ -244,7 +244,7 @@ def test_only_what_was_asked_for_is_read(
 def test_a_client_that_hangs_up_leaves_the_rest_unread(
     client: FlaskClient, tokens: Tokens, owners: Owners, state: State, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """T18: players ask for everything from here on, and go away when they have enough. No more is held than one piece."""
+    """T18: players ask for everything from here on, and go away when they have enough."""
     content = mp4(4 * PIECE_SIZE)
     made = post_file(client, tokens.alice, "course-videos", owners, file=part(content))
     pulled, _ = count_reads(state, monkeypatch)

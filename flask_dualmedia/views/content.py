@@ -26,6 +26,7 @@ from ..models import Media
 from ..security import anybody_may_read, find_caller, require_caller
 from ..sniffing import OCTET_STREAM
 from ..state import get_state
+from ..storages.base import DelegatingStorage, Storage
 from ..uploads import upload_for
 from . import errors
 from .records import MEDIA_ID, SECURITY, find, permitted
@@ -71,7 +72,7 @@ def add_views(blueprint: Blueprint, kind: type[Media]) -> None:
             responses={
                 "200": _BODY | {"description": "The bytes"},
                 "206": _BODY | {"description": "The range asked for"},
-                "302": {"description": "External media: its URL"},
+                "302": {"description": "External media: its URL. Or where the storage gives the bytes, for a while"},
                 "304": {"description": "Not modified"},
             },
         )
@@ -161,9 +162,32 @@ def _respond(record: Media, *, as_download: bool) -> Response:
         content_range = response.content_range
         start, stop = (content_range.start or 0, content_range.stop or size) if content_range else (0, size)
         state = get_state()
-        response.response = counted(state, record, start, state.storages[record.storage_type].open(key, start, stop))
-        response.content_length = stop - start
+        storage = state.storage_of(record)
+        delegated = _delegate(storage, key, response)
+        pieces = iter(()) if delegated else storage.open(key, start, stop)
+        response.response = counted(state, record, start, pieces)
+        response.content_length = 0 if delegated else stop - start
     return response
+
+
+def _delegate(storage: Storage, key: str, response: Response) -> bool:
+    """Make of the answer one that has another server send the bytes, or the range: it gets the request's ``Range`` too.
+
+    :return: Whether the storage has one.
+    """
+    if not isinstance(storage, DelegatingStorage):
+        return False
+    shown = response.headers["Content-Type"], response.headers["Content-Disposition"]
+    delegation = storage.delegate(key, *shown)
+    if delegation is None:
+        return False
+    response.status_code = delegation.status
+    # They come with the bytes; a redirect says nothing about any.
+    of_the_bytes = ("ETag", "Last-Modified", "Accept-Ranges", "Content-Disposition", "Content-Type")
+    for name in ("Content-Range", *(of_the_bytes if delegation.status != 200 else ())):
+        response.headers.pop(name, None)
+    response.headers.update(delegation.headers)
+    return True
 
 
 def _names(filename: str) -> dict[str, str]:
