@@ -13,11 +13,11 @@ import click
 import sqlalchemy as sa
 from flask.cli import AppGroup
 
-from . import homes, journal, lifecycle, schema, wiring
+from . import homes, journal, lifecycle, moving, schema, wiring
 from . import transfer as transfers
-from .errors import ConfigurationError, DatabaseUnavailable, StorageError
+from .errors import ConfigurationError, DatabaseUnavailable, StorageError, Unavailable
 from .integrity import EXPLAINED, Checker, last_check
-from .models import KINDS
+from .models import KINDS, STORAGE_TYPES
 from .state import State, get_state
 
 group = AppGroup("dualmedia", help="Media in PostgreSQL beside the documents in MongoDB.")
@@ -140,6 +140,39 @@ def _delete_source(source: homes.Home[t.Any], target: homes.Home[t.Any]) -> None
     click.echo(f"Deleted all media from {source.name}.")
 
 
+_PLACE = click.Choice([name for name in STORAGE_TYPES if name != lifecycle.EXTERNAL])
+
+
+@group.command()
+@click.option("--from", "source", type=_PLACE, required=True, help="Where the bytes are.")
+@click.option("--to", "target", type=_PLACE, required=True, help="Where they are to be.")
+@click.option("--kind", "names", type=click.Choice([*KINDS]), multiple=True, help="Of these kinds alone.")
+@click.option("--dry-run", is_flag=True, help="Show what would be moved.")
+def move(source: str, target: str, names: tuple[str, ...], dry_run: bool) -> None:
+    """Move the bytes of media from one storage to another, while the app runs.
+
+    The same ids and URLs. A move that was killed goes on when it is called again; what it left half way, "check
+    --repair" takes away.
+    """
+    state = get_state()
+    for name in (source, target):
+        if name not in state.storages:
+            raise click.ClickException(f"{name} is not in DUALMEDIA_STORAGES.")
+    if source == target:
+        raise click.ClickException("That is where they are.")
+    kinds = [KINDS[name] for name in names] or [*KINDS.values()]
+    if dry_run:
+        found = _answering(lambda: moving.count(state, source, kinds))
+        click.echo(f"{found.moved} record(s), {found.size / 1024**2:.1f} MiB, would be moved.")
+        return
+    total = sum(map(state.repository.count, kinds))
+    with click.progressbar(length=total, label="records") as bar:
+        report = _answering(lambda: moving.move(state, source, target, kinds, advance=bar.update))
+    click.echo(f"Moved {report.moved} record(s), {report.size / 1024**2:.1f} MiB, from {source} to {target}.")
+    if report.failed:
+        raise click.ClickException("\n".join(report.failed))
+
+
 @group.command()
 @_GRACE
 def sweep(grace: float | None) -> None:
@@ -232,7 +265,7 @@ T = t.TypeVar("T")
 def _answering(call: Callable[[], T]) -> T:
     try:
         return call()
-    except DatabaseUnavailable as error:
+    except Unavailable as error:
         raise click.ClickException(f"{error}; nothing is lost, try again when it does.") from error
 
 

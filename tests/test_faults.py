@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import random
 import re
 import shutil
@@ -53,6 +54,8 @@ from flask_dualmedia.uploads import Upload
 from . import chaos, samples
 from .conftest import BASE_CONFIG, MakeApp
 from .faults.child import IN_MID_BODY, NEW_CONTENT, OLD_CONTENT, OWNER, PAGE, SIZE, Nursery
+from .conftest import BASE_CONFIG, MakeApp, StorageOptions
+from .faults.child import IN_MID_BODY, NEW_CONTENT, OLD_CONTENT, OWNER, Nursery
 from .faults.servers import bearer
 
 pytestmark = pytest.mark.slow
@@ -72,6 +75,7 @@ STEPS = {
     "tus": ["tus:part*2", "tus:committed", "tus:attempt", "tus:media", "tus:finished", "tus:cleaned"],
     "tus join": ["tus:joined"],
     "tus remove": ["tus:removing", "tus:removed"],
+    "move --from database --to local": ["move:piece*5", "move:copied", "move:switched", "move:done"],
 }
 
 NOWHERE = "postgresql+psycopg://nobody@127.0.0.1:1/none"
@@ -90,6 +94,8 @@ class Deployment:
 
     def __init__(self, nursery: Nursery, make_app: MakeApp, mongo_uri: str, sql_url: str) -> None:
         self._nursery, self._make_app, self._mongo_uri, self.sql_url = nursery, make_app, mongo_uri, sql_url
+        self.config: dict[str, t.Any] = {}
+        """Settings beside those of the mode."""
 
     def app(self, mode: str) -> Flask:
         """In the mode ``dual``, ``mongo`` or ``degraded``. No app drains by itself: tests say when."""
@@ -97,12 +103,13 @@ class Deployment:
 
     def _config(self, mode: str) -> dict[str, t.Any]:
         url = NOWHERE if mode == "degraded" else self.sql_url
-        return {"SQLALCHEMY_DATABASE_URI": url, "DUALMEDIA_AUTO_DRAIN": False, "DUALMEDIA_AUTO_UPGRADE": False}
+        config = {"SQLALCHEMY_DATABASE_URI": url, "DUALMEDIA_AUTO_DRAIN": False, "DUALMEDIA_AUTO_UPGRADE": False}
+        return config | self.config
 
     def kill(self, mode: str, step: str, operation: str, *args: str) -> None:
         """Run an operation in a process that dies at a step."""
         config = BASE_CONFIG | self._config(mode) | {"MONGO_URI": self._mongo_uri, "DB_ENABLED": mode != "mongo"}
-        environment = {f"CHILD_{name}": str(value).lower() if isinstance(value, bool) else str(value)
+        environment = {f"CHILD_{name}": value if isinstance(value, str) else json.dumps(value)
                        for name, value in config.items()}  # fmt: skip
         code, log = self._nursery.bear(environment | {"DUALMEDIA_FAILPOINT": step}, operation, *args)
         assert code == -9, f"{step} was not reached: {log}"
@@ -151,7 +158,8 @@ def repair(app: Flask) -> None:
     for home in state.homes:
         records = all_records(home)
         assert {record.state for record in records} <= {"available"}
-        assert set(home.storage.keys()) == {record.storage_key for record in records} - {None}
+        named = {record.storage_key for record in records if record.storage_type == "database"}
+        assert set(home.storage.keys()) == named
         if home.name == "journal":
             assert records == []
             assert state.mongo["media_journal.chunks"].count_documents({}) == 0
@@ -393,6 +401,25 @@ def left_by_killed(app: Flask) -> str:
     document = uploads.find_one({})
     assert document is not None
     return f"/media/uploads/{document['_id']}"
+@pytest.mark.parametrize(
+    ("mode", "step"), [*product(["dual"], STEPS["move --from database --to local"]), ("mongo", "move:switched")]
+)
+def test_killed_move(deployment: Deployment, mode: str, step: str, storage_options: StorageOptions):
+    """T3: the bytes are where the record says, whole, at every moment; the same command goes on."""
+    deployment.config["DUALMEDIA_STORAGES"] = storage_options("local")
+    app = deployment.app(mode)
+    saved = {save(app, OLD_CONTENT): digest(OLD_CONTENT), save(app, NEW_CONTENT): digest(NEW_CONTENT)}
+    deployment.kill(mode, step, "move --from database --to local")
+    assert contents(app) == saved
+    result = app.test_cli_runner().invoke(args=["dualmedia", "move", "--from", "database", "--to", "local"])
+    assert result.exit_code == 0, result.output
+    assert contents(app) == saved
+    repair(app)
+    assert contents(app) == saved
+    with app.app_context():
+        records = get_media_by_reference("page", OWNER)
+    assert {record.storage_type for record in records} == {"local"}
+    assert set(get_state(app).storages["local"].keys()) == {record.storage_key for record in records}
 
 
 def test_the_journal_keeps_what_its_target_would_not_take(deployment: Deployment):
