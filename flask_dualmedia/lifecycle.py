@@ -109,7 +109,7 @@ def foresee(state: State, kind: type[Media], fields: dict[str, t.Any]) -> None:
     """
     record = kind.new(**{name: value for name, value in fields.items() if name != "storage_type"})
     check_owner(state, record)
-    _storage(state, fields.get("storage_type") or DEFAULT_STORAGE)
+    _storage(state, fields.get("storage_type") or state.settings.default_storages[kind.kind])
     _refuse_second_main(state, record)
 
 

@@ -55,6 +55,7 @@ class State:
     def staging(self) -> Staging:
         """Resumable uploads."""
         return Staging(self.mongo, self.storages["database"], self.settings.upload_expires)
+
     def storage_of(self, record: Media) -> Storage:
         """The storage that has the bytes of a record.
 

@@ -52,10 +52,8 @@ from flask_dualmedia.transfer import manifest, records_of
 from flask_dualmedia.uploads import Upload
 
 from . import chaos, samples
-from .conftest import BASE_CONFIG, MakeApp
-from .faults.child import IN_MID_BODY, NEW_CONTENT, OLD_CONTENT, OWNER, PAGE, SIZE, Nursery
 from .conftest import BASE_CONFIG, MakeApp, StorageOptions
-from .faults.child import IN_MID_BODY, NEW_CONTENT, OLD_CONTENT, OWNER, Nursery
+from .faults.child import IN_MID_BODY, NEW_CONTENT, OLD_CONTENT, OWNER, PAGE, SIZE, Nursery
 from .faults.servers import bearer
 
 pytestmark = pytest.mark.slow
@@ -401,6 +399,8 @@ def left_by_killed(app: Flask) -> str:
     document = uploads.find_one({})
     assert document is not None
     return f"/media/uploads/{document['_id']}"
+
+
 @pytest.mark.parametrize(
     ("mode", "step"), [*product(["dual"], STEPS["move --from database --to local"]), ("mongo", "move:switched")]
 )
