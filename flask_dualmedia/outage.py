@@ -108,7 +108,8 @@ class Circuit:
                 if not self._open:
                     self.journal_expected = self._look()
             except DatabaseUnavailable:
-                pass  # of SQL the circuit knows; without MongoDB there is nothing to look at
+                # Of SQL the circuit knows. What MongoDB holds, other processes may have written while it was away.
+                self.journal_expected = True
             except DualMediaError:
                 logger.exception("the journal was not drained")
             except Exception:

@@ -12,6 +12,7 @@ import pytest
 import sqlalchemy as sa
 from bson import ObjectId
 from flask import Flask
+from pymongo.uri_parser import parse_uri
 
 from flask_dualmedia import (
     CourseVideo,
@@ -33,6 +34,9 @@ from flask_dualmedia import (
 from flask_dualmedia.integrity import Checker
 from flask_dualmedia.journal import drain_journal, homes_of
 from flask_dualmedia.models import KINDS
+from flask_dualmedia.repositories.base import Listing
+from flask_dualmedia.repositories.failover import FailoverRepository
+from flask_dualmedia.repositories.sql import SQLRepository
 from flask_dualmedia.state import get_state
 from flask_dualmedia.storages.base import new_key
 
@@ -363,6 +367,64 @@ def test_a_creation_begun_in_sql_and_finished_in_the_journal(
         drain_journal(state)
         assert b"".join(open_media(get_media(ProductImage, begun.id))) == content
         assert Checker(state, grace=-1, verify_bytes=True).run().found == {}
+
+
+def test_a_record_that_is_moved_in_the_middle_of_a_request(
+    make_proxied: Callable[..., Flask], product: ObjectId
+) -> None:
+    """T9: the drain puts it into SQL just after SQL was asked."""
+    state = get_state(make_proxied(DUALMEDIA_AUTO_DRAIN=False))
+    _, journal = homes_of(state)
+    assert state.circuit is not None
+    record = ProductImage.new(
+        mongo_product_id=str(product), is_main_image=False, position=0, storage_type="external", state="available"
+    )
+
+    class Late(SQLRepository):
+        def list(self, listing: t.Any) -> t.Any:
+            found = super().list(listing)
+            self.add(record)
+            return found
+
+        def update(self, kind: t.Any, media_id: t.Any, changes: t.Any, *, where: t.Any) -> t.Any:
+            changed = super().update(kind, media_id, changes, where=where)
+            if self.find(kind, media_id) is None:
+                self.add(record)
+            return changed
+
+    assert state.engine is not None
+    sql = Late(state.engine)
+    repository = FailoverRepository(sql, journal.repository, state.circuit, journals=True)
+    journal.repository.add(record)
+    journal.repository.claim(ProductImage, record.id)
+    state.circuit.journal_expected = True
+    assert [found.id for found in repository.list(Listing(ProductImage))] == [record.id]
+    sql.remove(ProductImage, record.id)
+    changed = repository.update(ProductImage, record.id, {"position": 5}, where={"state": "available"})
+    assert changed is not None
+    assert changed.position == 5
+
+
+def test_lists_are_partial_without_mongodb(
+    make_proxied: Callable[..., Flask], product: ObjectId, servers: t.Any
+) -> None:
+    """T9: the journal may hold more."""
+    proxy = Proxy(parse_uri(servers.mongo)["nodelist"][0])
+    app = make_proxied(
+        MONGO_URI=f"mongodb://127.0.0.1:{proxy.port}/partial?directConnection=true",
+        DUALMEDIA_REFERENCES={"product": None},
+        DUALMEDIA_CONNECT_TIMEOUT=0.5,
+    )
+    state = get_state(app)
+    assert state.circuit is not None
+    with app.app_context():
+        saved = save_product_image(product, "https://cdn.example/a")
+        assert not get_product_images(product).partial
+        proxy.refuse()
+        state.circuit.journal_expected = True
+        images = get_product_images(product)
+        assert ([image.id for image in images], images.partial) == ([saved.id], True)
+    proxy.close()
 
 
 def test_only_one_drains_at_a_time(app: Flask) -> None:

@@ -26,7 +26,7 @@ class Records(list[M]):
     """A list of records that may lack some."""
 
     partial: bool = False
-    """Whether SQL did not answer: only what the journal holds is listed."""
+    """Whether a database did not answer, and records of it may be missing."""
 
     @classmethod
     def of(cls, records: t.Iterable[M], *, partial: bool = False) -> Records[M]:

@@ -163,17 +163,25 @@ class FailoverRepository:
         return held is not None and held.state != PENDING
 
     def _both(self, read: Callable[[SQLRepository | JournalRepository], Records[M]]) -> Records[M] | dict[uuid.UUID, M]:
-        """What SQL has, where it has all; what both have by id; or what the journal alone has."""
-        # The journal first: a record that is moved in between is then found twice, not never.
-        journaled = read(self._journal) if self._circuit.journal_expected or self._circuit.is_open else Records[M]()
+        """What SQL has, where it has all; what both have by id; or what one of them has, where the other is down."""
+        waiting: t.List[M] = []  # noqa: UP006 - `list` is a method
+        journal_answers = True
         try:
+            if self._circuit.journal_expected or self._circuit.is_open:
+                try:
+                    # The journal first, and SQL only after that: a record that is moved is then found twice, not never.
+                    waiting = [*self._still_waiting(read(self._journal))]
+                except DatabaseUnavailable as error:
+                    if error.database != MONGO:
+                        raise
+                    journal_answers = False
             held = self._circuit.guard(lambda: read(self._sql))
         except DatabaseUnavailable:
-            waiting = (record for record in read(self._journal) if not self._journal.is_claimed(record))
-            return Records.of(waiting, partial=True)
-        if not journaled:
-            return held
-        return {record.id: record for record in [*self._still_waiting(journaled), *held]}
+            unclaimed = (record for record in read(self._journal) if not self._journal.is_claimed(record))
+            return Records.of(unclaimed, partial=True)
+        if not journal_answers:
+            return Records.of(held, partial=True)
+        return {record.id: record for record in [*waiting, *held]} if waiting else held
 
     def _still_waiting(self, journaled: Records[M]) -> Iterator[M]:
         for record in journaled:
@@ -196,8 +204,8 @@ class FailoverRepository:
         if done is not None:
             return done
         waiting = self._journal.find(kind, media_id)
-        if waiting is None:
-            return self._circuit.guard(lambda: change(self._sql))
-        if self._journal.is_claimed(waiting) and not self._is_in_sql(kind, media_id):
+        if waiting is not None and not self._journal.is_claimed(waiting):
+            return None
+        if waiting is not None and not self._is_in_sql(kind, media_id):
             raise DatabaseUnavailable("the journal, which is being drained,", retry_after=1)
-        return None
+        return self._circuit.guard(lambda: change(self._sql))  # it was moved just now
