@@ -33,7 +33,7 @@ def app(request: pytest.FixtureRequest, mode: str, mongo_uri: str, tmp_path: Pat
     config: dict[str, t.Any] = dict(conftest.BASE_CONFIG, SECRET_KEY="x" * 32, SAMPLE_DATA=False, MONGO_URI=mongo_uri)
     if mode == "dual":
         config |= {
-            "SQLALCHEMY_DATABASE_URI": request.getfixturevalue("migrated_url"),
+            "SQLALCHEMY_DATABASE_URI": request.getfixturevalue("emptied_url"),
             "DUALMEDIA_AUTO_UPGRADE": False,
         }
     else:

@@ -9,8 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 from flask_dualmedia.errors import BytesNotFound, StorageError, StorageUnavailable
+from flask_dualmedia.models import MediaChunk
 from flask_dualmedia.state import State
 from flask_dualmedia.storages import google_drive
 from flask_dualmedia.storages.base import (
@@ -23,7 +25,7 @@ from flask_dualmedia.storages.base import (
     WholeStorage,
     split,
 )
-from flask_dualmedia.storages.database import DatabaseStorage
+from flask_dualmedia.storages.database import _DELETED_AT_ONCE, DatabaseStorage
 from flask_dualmedia.storages.local import LocalStorage
 from flask_dualmedia.storages.outside import open_storages
 
@@ -130,8 +132,12 @@ def test_delete(storage: AnyStorage) -> None:
 
 
 def test_delete_of_more_than_a_batch(make_app: MakeApp) -> None:
-    storage = t.cast(ChunkedStorage, make_app().extensions["dualmedia"].storages["database"])
-    storage.put("key", (counting(MIB) for _ in range(130)))
+    state: State = make_app().extensions["dualmedia"]
+    storage = t.cast(ChunkedStorage, state.storages["database"])
+    rows = [{"storage_key": "key", "seq": seq, "data": b"x"} for seq in range(2 * _DELETED_AT_ONCE + 1)]
+    assert state.engine is not None
+    with state.engine.begin() as connection:
+        connection.execute(sa.insert(MediaChunk), rows)
     storage.delete("key")
     assert storage.stat("key") is None
     assert list(storage.keys()) == []

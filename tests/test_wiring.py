@@ -160,7 +160,7 @@ def test_the_pool_is_the_hosts_to_change(make_app: MakeApp) -> None:
 def test_two_apps_in_one_process(make_app: MakeApp, mongo_uri: str) -> None:
     """Each with its own mode, prefix and databases, and one extension object for both."""
     shop = make_app("dual", name="shop", DUALMEDIA_URL_PREFIX="/pictures")
-    blog = make_app("mongo", name="blog", MONGO_URI=mongo_uri.replace("test_", "blog_"))
+    blog = make_app("mongo", name="blog", MONGO_URI=mongo_uri.replace("worker_", "blog_"))
     for app in (shop, blog):
         with app.app_context():
             owner = get_state().mongo["products"].insert_one({"_id": "same"}).inserted_id

@@ -18,11 +18,15 @@ DESCRIPTION = "Heavy media of the documents in MongoDB, kept in PostgreSQL; in M
 
 
 class _GuestApi(Api):
-    """flask-smorest for a guest: its error handler would turn every 404 page of the host into JSON."""
+    """flask-smorest for a guest: its error handler would turn every 404 page of the host into JSON, and no page or
+    command of its own is wanted."""
 
     ERROR_SCHEMA = ErrorSchema
 
     def _register_error_handlers(self) -> None:
+        """Ours are on the blueprint."""
+
+    def _register_doc_blueprint(self) -> None:
         """Ours are on the blueprint."""
 
 
@@ -32,24 +36,30 @@ class _Blueprint(Blueprint):
 
 def register(app: Flask, url_prefix: str) -> None:
     """Mount the blueprint on ``app``."""
-    plugin = MarshmallowPlugin(schema_name_resolver=_schema_name)
-    spec = {"title": "Media", "version": "1", "openapi_version": "3.1.0", "marshmallow_plugin": plugin}
-    api = _GuestApi(config_prefix=f"{NAME}_")
-    api.init_app(app, spec_kwargs=spec | {"info": {"description": DESCRIPTION}})
-    assert api.spec is not None
-    api.spec.components.security_scheme("bearer", {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"})
     blueprint = _Blueprint(NAME, __name__, template_folder="../templates", description=DESCRIPTION)
     errors.register(blueprint)
     blueprint.before_request(bodies.guard)
     health.add_views(blueprint)
     stats.add_views(blueprint)
-    docs.add_views(blueprint, api)
+    docs.add_views(blueprint, docs.Document(lambda: _describe(app, blueprint)))
     for kind in KINDS.values():
         records.add_views(blueprint, kind)
         content.add_views(blueprint, kind)
         links.add_views(blueprint, kind)
     tus.add_views(blueprint)
-    api.register_blueprint(blueprint, url_prefix=url_prefix)
+    app.register_blueprint(blueprint, url_prefix=url_prefix)
+
+
+def _describe(app: Flask, blueprint: Blueprint) -> dict[str, t.Any]:
+    plugin = MarshmallowPlugin(schema_name_resolver=_schema_name)
+    options = {"title": "Media", "version": "1", "openapi_version": "3.1.0", "marshmallow_plugin": plugin}
+    api = _GuestApi(config_prefix=f"{NAME}_")
+    api.init_app(app, spec_kwargs=options | {"info": {"description": DESCRIPTION}})
+    assert api.spec is not None
+    api.spec.components.security_scheme("bearer", {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"})
+    blueprint.register_views_in_doc(api, app, api.spec, name=NAME, parameters=None)
+    api.spec.tag({"name": NAME, "description": DESCRIPTION})
+    return api.spec.to_dict()
 
 
 def _schema_name(schema: t.Any) -> str:
