@@ -14,7 +14,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_nothing_acknowledged_is_lost(seed: int):
-    totals = chaos.run(16, seed)
+    totals = chaos.run(12, seed)
     assert totals.problems == []
     assert totals.lost == 0
     assert sum(totals.faults.values()) > 3

@@ -438,7 +438,7 @@ def test_the_journal_keeps_what_its_target_would_not_take(deployment: Deployment
     assert "checksum_wrong" in checked.output
 
 
-OUTAGE = 6.0
+OUTAGE = 4.0
 """Seconds that PostgreSQL is down."""
 
 
@@ -455,7 +455,7 @@ def test_postgres_is_killed_under_load():
         clients = [Uploader(number, port, totals, until) for number in range(chaos.CLIENTS)]
         for client in clients:
             client.start()
-        time.sleep(5)
+        time.sleep(3)
         deployment.postgres.kill()
         killed = time.monotonic()
         while time.monotonic() - killed < OUTAGE:
@@ -464,7 +464,7 @@ def test_postgres_is_killed_under_load():
             assert time.monotonic() - asked < 4
         journaled = chaos.request(port, "GET", "/media/health", {}).json
         deployment.postgres.start()
-        time.sleep(5)
+        time.sleep(3)
         until.set()
         for client in clients:
             client.join(chaos.REQUEST_TIMEOUT)

@@ -20,8 +20,8 @@ from .test_schema import INDEXES
 
 Query = Callable[[], sa.Select[t.Any]]
 
-ROWS = 20_000
-OWNERS = 4_000
+ROWS = 10_000
+OWNERS = 2_000
 
 
 @pytest.fixture(scope="module")
