@@ -209,6 +209,8 @@ def delete_media_of(reference_type: str, reference_id: Reference) -> int:
     Delete the document first: of a process that is killed in between, media without an owner is left, which
     ``flask dualmedia check --repair`` takes away.
 
+    While SQL is down it deletes what the journal holds; the rest is left for the same repair.
+
     :return: How many records were deleted.
     """
     return lifecycle.delete_of_owner(get_state(), reference_type, str(reference_id))

@@ -31,7 +31,7 @@ class MediaStats:
 
     @property
     def partial(self) -> bool:
-        """Whether SQL did not answer: only what the journal holds is considered."""
+        """Whether a database did not answer, and records of it may be missing."""
         return self.records.partial
 
 

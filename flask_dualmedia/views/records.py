@@ -56,7 +56,7 @@ def add_views(blueprint: Blueprint, kind: type[Media]) -> None:
             "items": fields.List(fields.Nested(schemas.schema_of(kind))),
             "next": fields.String(allow_none=True, metadata={"description": "Path of the next page."}),
             "partial": fields.Boolean(
-                metadata={"description": "SQL does not answer: what it holds is missing from this list."}
+                metadata={"description": "A database does not answer: what it holds is missing from this list."}
             ),
         },
         name=f"{kind.__name__}Page",

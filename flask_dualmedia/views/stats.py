@@ -48,7 +48,7 @@ _ANSWER: dict[str, t.Any] = {
             "properties": {"media": _NUMBER, "bytes": _NUMBER, "accesses": _NUMBER},
             "description": "Of all media of the owner that the caller may see.",
         },
-        "partial": {"type": "boolean", "description": "SQL does not answer: what it holds is not considered."},
+        "partial": {"type": "boolean", "description": "A database does not answer: what it holds is not considered."},
     },
 }
 
