@@ -32,7 +32,7 @@ from flask_dualmedia import (
     update_media_access_count,
 )
 from flask_dualmedia.integrity import Checker
-from flask_dualmedia.journal import drain_journal, homes_of
+from flask_dualmedia.journal import drain_journal, homes_of, look_after_journal
 from flask_dualmedia.models import KINDS
 from flask_dualmedia.repositories.base import Listing
 from flask_dualmedia.repositories.failover import FailoverRepository
@@ -333,6 +333,26 @@ def test_journaled_media_can_be_deleted_before_and_after_it_is_drained(
     eventually(lambda: state.homes[1].repository.find(ProductImage, second.id) is None)
     assert delete_media_of("product", product) == 1
     assert get_product_images(product) == []
+
+
+@pytest.mark.parametrize("by", ["this process", "another process"])
+def test_an_upload_that_ends_after_the_outage_in_which_it_began(
+    make_proxied: Callable[..., Flask], product: ObjectId, by: str
+) -> None:
+    """It is listed from the moment at which it is acknowledged, and not only when the journal is looked at again."""
+    state = get_state(make_proxied(DUALMEDIA_AUTO_DRAIN=False))
+    _, journal = homes_of(state)
+    begun = ProductImage.new(mongo_product_id=str(product), is_main_image=False, position=0, storage_type="database")
+    journal.repository.add(begun)
+    assert state.circuit is not None
+    if by == "another process":
+        state.circuit.journal_expected = look_after_journal(state)
+        publishing = journal.repository
+    else:
+        state.circuit.journal_expected = False
+        publishing = state.repository
+    publishing.update(ProductImage, begun.id, {"state": "available"}, where={"state": "pending"})
+    assert [record.id for record in state.repository.list(Listing(ProductImage))] == [begun.id]
 
 
 @pytest.mark.parametrize("claimed", [False, True])

@@ -202,6 +202,7 @@ class FailoverRepository:
             return done
         done = change(self._journal)
         if done is not None:
+            self._circuit.journal_expected = True  # as an upload that ends after the outage in which it began
             return done
         waiting = self._journal.find(kind, media_id)
         if waiting is not None and not self._journal.is_claimed(waiting):

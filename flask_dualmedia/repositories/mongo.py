@@ -204,10 +204,9 @@ class JournalRepository(MongoRepository):
         return "claimed" in vars(record)
 
     def is_empty(self) -> bool:
-        """Whether the drain has nothing to do: no record waits to be moved, and no deletion to be finished."""
-        begun = {"state": {"$ne": PENDING}}  # uploads in progress, or abandoned for the sweep, are none of its business
+        """Whether there is nothing in it, not even an upload in progress, which may become available at any moment."""
         with translate_errors():
-            return all(self._collection(kind).find_one(begun, {"_id": 1}) is None for kind in KINDS.values())
+            return all(self._collection(kind).find_one({}, {"_id": 1}) is None for kind in KINDS.values())
 
     def waiting(self) -> int:
         """How many records wait to be moved."""
