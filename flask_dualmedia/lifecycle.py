@@ -70,7 +70,7 @@ def create(
             raise InvalidMedia({"storageType": [f"Without a file it can only be {EXTERNAL!r}."]})
         if record.external_url is None:
             raise InvalidMedia({schemas.camelcase(kind.url_field): ["Missing: send a file or a URL."]})
-        _classify(record, record.mime_type or "")
+        classify(record, record.mime_type or "")
         state.repository.add(_with(record, state=AVAILABLE, storage_type=EXTERNAL))
         reach("create:external")
         media_saved.send(state.app, record=record)
@@ -80,16 +80,13 @@ def create(
     _refuse_second_main(state, record)
     upload.open()
     key = new_key(record.id)
-    _with(record, storage_type=storage_type, storage_key=key, mime_type=upload.mime_type)
-    _with(record, filename=upload.filename, **_measured(record, upload))
-    _classify(record, upload.mime_type)
-    _validate(state, record, upload)
+    describe(state, _with(record, storage_type=storage_type, storage_key=key), upload)
     quotas.check(state, record, upload.least_size)
     reach("create:begin")
     state.repository.add(record)
     reach("create:pending")
     try:
-        storage.put(key, _kept_alive(state, record, upload.blocks()))
+        storage.put(key, kept_alive(state, record, upload.blocks()))
         reach("create:bytes")
         with quotas.reserved(state, record, upload.size):
             published = _publish(state, record, upload)
@@ -302,6 +299,17 @@ def _checked_name(state: State, record: Media, filename: str | None) -> str | No
     return filename
 
 
+def describe(state: State, record: Media, upload: Upload) -> None:
+    """Fill in what the first bytes show, and let the host look at them before any is kept.
+
+    :param record: Not yet in a database.
+    :raises UploadRejected: The host's validator refuses them.
+    """
+    _with(record, mime_type=upload.mime_type, filename=upload.filename, **_measured(record, upload))
+    classify(record, upload.mime_type)
+    _validate(state, record, upload)
+
+
 def _measured(record: Media, upload: Upload) -> dict[str, int]:
     """Width and height of an image, where the record has fields for them that the caller left to us."""
     found = upload.dimensions
@@ -317,7 +325,7 @@ def _validate(state: State, record: Media, upload: Upload) -> None:
         state.settings.validator(record, upload.head)
 
 
-def _classify(record: Media, mime_type: str) -> None:
+def classify(record: Media, mime_type: str) -> None:
     """Fill in the type that the caller left to us."""
     if isinstance(record, CourseResource):
         if record.resource_type is None:
@@ -345,13 +353,13 @@ def _refuse_second_main(state: State, record: Media) -> None:
 
 def _publish(state: State, record: M, upload: Upload) -> M:
     changes = {"state": AVAILABLE, "file_size": upload.size, "checksum": upload.checksum, "updated_at": now()}
-    changed = state.repository.update(type(record), record.id, changes, where=_ours(record, PENDING))
+    changed = state.repository.update(type(record), record.id, changes, where=ours(record, PENDING))
     if changed is None:
         raise MediaConflict("the upload took so long that it was swept away as abandoned")
     return changed
 
 
-def _ours(record: Media, state: str) -> dict[str, t.Any]:
+def ours(record: Media, state: str) -> dict[str, t.Any]:
     """The record that this call added, and not one that was made of the same resumable upload since."""
     return {"state": state, "storage_key": record.storage_key}
 
@@ -365,7 +373,7 @@ def _finish(state: State, record: Media) -> None:
     reach("delete:done")
 
 
-def _kept_alive(state: State, record: Media, blocks: Iterator[bytes]) -> Iterator[bytes]:
+def kept_alive(state: State, record: Media, blocks: Iterator[bytes]) -> Iterator[bytes]:
     """Tell the sweep, now and then, that the upload still goes on."""
     interval = state.settings.grace / 4
     told = time.monotonic()
@@ -373,7 +381,7 @@ def _kept_alive(state: State, record: Media, blocks: Iterator[bytes]) -> Iterato
         yield block
         if time.monotonic() - told > interval:
             told = time.monotonic()
-            state.repository.update(type(record), record.id, {"updated_at": now()}, where=_ours(record, PENDING))
+            state.repository.update(type(record), record.id, {"updated_at": now()}, where=ours(record, PENDING))
 
 
 def in_time(state: State, blocks: Iterator[bytes]) -> Iterator[bytes]:
@@ -390,13 +398,13 @@ def _discard(state: State, record: Media, storage: Storage) -> None:
     change was lost; so nobody may see it before its bytes go."""
     for known in (PENDING, AVAILABLE):
         changes = {"state": DELETING, "updated_at": now()}
-        if state.repository.update(type(record), record.id, changes, where=_ours(record, known)):
+        if state.repository.update(type(record), record.id, changes, where=ours(record, known)):
             _finish(state, record)
             return
     storage.delete(t.cast(str, record.storage_key))  # the record was swept, the bytes that came after it were not
 
 
-def clean_up(action: t.Callable[..., None], *args: t.Any) -> None:
+def clean_up(action: t.Callable[..., object], *args: t.Any) -> None:
     """Do what the sweep would do later. A failure is logged, not raised over the error that brought us here."""
     try:
         action(*args)

@@ -229,6 +229,27 @@ def multipart_schema_of(kind: type[Media]) -> MediaSchema:
 
 
 @cache
+def direct_schema_of(kind: type[Media]) -> MediaSchema:
+    """The schema of an upload that goes to a storage directly: what is to come is announced."""
+    base = _SCHEMAS[kind]
+    declared = base._declared_fields
+    announced: dict[str, t.Any] = {
+        "filename": Text(required=True, validate=validate.Length(min=1, max=255)),
+        "mime_type": Text(required=True, validate=declared["mime_type"].validators),
+        "file_size": WholeNumber(
+            required=True, validate=validate.Range(min=1, max=MAX_BIGINT), metadata={"description": "Size in bytes."}
+        ),
+        "checksum": Text(
+            required=True,
+            validate=validate.Regexp(r"^[0-9a-f]{64}\Z", error="Not SHA-256 in lower case hexadecimal."),
+            metadata={"description": "SHA-256 of the bytes, hexadecimal."},
+        ),
+    }
+    schema = type(f"{kind.__name__}DirectUploadSchema", (base,), announced | {"__doc__": base.__doc__})
+    return schema(exclude=(kind.url_field,))
+
+
+@cache
 def edit_schema_of(kind: type[Media]) -> MediaSchema:
     """The schema of changes: the owner and the storage stay what they are."""
     fixed = _without(kind, kind.owner_field, "reference_type", "storage_type", *_MEASURED)

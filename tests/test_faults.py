@@ -70,6 +70,7 @@ STEPS = {
     "transfer --delete-source": ["clear:bytes", "clear:bytes*2"],
     "transfer --mirror": ["mirror:bytes"],
     "check --repair --grace 0": ["delete:bytes", "delete:done"],
+    "direct": ["direct:pending", "direct:checked", "direct:available"],
     "tus": ["tus:part*2", "tus:committed", "tus:attempt", "tus:media", "tus:finished", "tus:cleaned"],
     "tus join": ["tus:joined"],
     "tus remove": ["tus:removing", "tus:removed"],
@@ -343,6 +344,26 @@ def test_killed_repair(deployment: Deployment, mode: str, step: str):
     deployment.kill(mode, step, "check --repair --grace 0")
     repair(app)
     assert contents(app) == {kept: digest(OLD_CONTENT)}
+
+
+@pytest.mark.parametrize(("mode", "step"), list(zip(["mongo", "degraded", "dual"], STEPS["direct"], strict=True)))
+def test_killed_direct_upload(deployment: Deployment, mode: str, step: str, storage_options: StorageOptions):
+    """T5, T13: the client confirms it, again or on another server, or it is taken away with its bytes."""
+    deployment.config |= {"DUALMEDIA_STORAGES": storage_options("s3"), "DUALMEDIA_ALLOWED_STORAGES": ["s3"]}
+    deployment.app(mode)
+    deployment.kill(mode, step, "direct")
+    app = deployment.app("mongo" if mode == "mongo" else "dual")
+    state = get_state(app)
+    [record] = state.repository.scan(MediaStorage, None, 2)
+    expected = {}
+    if step != "direct:pending":
+        path, token = f"/media/files/direct-uploads/{record.id}", samples.bearer(app, OWNER)
+        assert app.test_client().post(path, headers=token).status_code == 201
+        expected = {record.id: digest(NEW_CONTENT)}
+    for _ in ("before the repair", "after it"):
+        assert contents(app) == expected
+        repair(app)
+    assert len(list(state.storages["s3"].keys())) == len(expected)
 
 
 # Each step in one mode: they are the same in both, and processes take their time.

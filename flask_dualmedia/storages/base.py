@@ -35,6 +35,8 @@ class Stat:
     """In bytes."""
     complete: bool = True
     """Whether every chunk from the first to the last is there."""
+    checksum: str | None = None
+    """SHA-256 hex of the bytes, where the storage computed it itself when they came."""
 
 
 class Storage(t.Protocol):
@@ -92,6 +94,33 @@ class DelegatingStorage(Storage, t.Protocol):
 
         :param content_type: The ``Content-Type`` that they must be sent with, and no other.
         :param disposition: The same for ``Content-Disposition``.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Ticket:
+    """A ``PUT`` request that a client may send to a storage once."""
+
+    url: str
+    headers: t.Mapping[str, str]
+    """Headers that it must have, exactly these."""
+
+
+@t.runtime_checkable
+class DirectStorage(Storage, t.Protocol):
+    """A storage that takes bytes from clients, without us in between."""
+
+    max_direct_size: int
+    """Largest file in bytes that it takes so."""
+
+    def ticket(self, key: str, *, size: int, mime_type: str, checksum: str, seconds: float) -> Ticket:
+        """The right to put these bytes, and no others, under a key that has none.
+
+        :param size: How many bytes there must be.
+        :param mime_type: The ``Content-Type`` that they must come with.
+        :param checksum: SHA-256 hex that they must have.
+        :param seconds: How long the request may be begun.
         """
         ...
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import typing as t
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 
 from ..errors import BytesNotFound, MissingExtra, StorageError, StorageUnavailable
-from .base import PART_SIZE, PIECE_SIZE, BlockReader, Delegation, PerProcess, Stat, StreamedStorage
+from .base import PART_SIZE, PIECE_SIZE, BlockReader, Delegation, PerProcess, Stat, StreamedStorage, Ticket
 
 PRESIGNED_SECONDS = 300
 """How long a URL that clients are redirected to can be used. A download that has begun goes on."""
@@ -24,6 +25,8 @@ class S3Storage(StreamedStorage):
     :param redirect: Send clients to a presigned URL of the object instead of passing its bytes on.
     :param connection: Arguments of ``boto3.client``, such as ``endpoint_url`` and ``region_name``.
     """
+
+    max_direct_size = 5 * 1024**3
 
     def __init__(self, bucket: str, *, prefix: str = "", redirect: bool = False, **connection: t.Any) -> None:
         try:
@@ -77,11 +80,22 @@ class S3Storage(StreamedStorage):
             )
         return Delegation(302, {"Location": url, "Cache-Control": "no-store"})
 
+    def ticket(self, key: str, *, size: int, mime_type: str, checksum: str, seconds: float) -> Ticket:
+        digest = base64.b64encode(bytes.fromhex(checksum)).decode()
+        pinned = {"ContentLength": size, "ContentType": mime_type, "ChecksumSHA256": digest, "IfNoneMatch": "*"}
+        with _translated():
+            url = self._client.get().generate_presigned_url(
+                "put_object", Params=self._object(key) | pinned, ExpiresIn=int(seconds)
+            )
+        # All are signed, the length too, which clients set by themselves: with another one S3 refuses the request.
+        return Ticket(url, {"Content-Type": mime_type, "If-None-Match": "*", "X-Amz-Checksum-Sha256": digest})
+
     def _stats_one_by_one(self, keys: t.Sequence[str]) -> Iterator[tuple[str, Stat]]:
         for key in keys:
             with _translated():
                 try:
-                    yield key, Stat(self._client.get().head_object(**self._object(key))["ContentLength"])
+                    head = self._client.get().head_object(**self._object(key), ChecksumMode="ENABLED")
+                    yield key, Stat(head["ContentLength"], checksum=_checksum(head))
                 except self._client.get().exceptions.ClientError as error:
                     if _status(error) != 404:
                         raise
@@ -141,6 +155,12 @@ def _translated(key: str = "") -> Iterator[None]:
         raise StorageUnavailable("s3") from error
     except exceptions.BotoCoreError as error:
         raise StorageError("the storage 's3' failed") from error
+
+
+def _checksum(head: t.Mapping[str, t.Any]) -> str | None:
+    """SHA-256 hex of a whole object; what came in parts has one of its parts' digests."""
+    digest = head.get("ChecksumSHA256", "")
+    return base64.b64decode(digest).hex() if digest and "-" not in digest else None
 
 
 def _status(error: t.Any) -> int:

@@ -10,7 +10,7 @@ from flask_smorest import Api, Blueprint
 
 from ..models import KINDS
 from ..schemas import ErrorSchema
-from . import bodies, content, docs, errors, health, links, records, stats, tus
+from . import bodies, content, direct, docs, errors, health, links, records, stats, tus
 
 NAME = "dualmedia"
 
@@ -46,6 +46,7 @@ def register(app: Flask, url_prefix: str) -> None:
         records.add_views(blueprint, kind)
         content.add_views(blueprint, kind)
         links.add_views(blueprint, kind)
+        direct.add_views(blueprint, kind)
     tus.add_views(blueprint)
     app.register_blueprint(blueprint, url_prefix=url_prefix)
 

@@ -6,6 +6,7 @@ operations on standard input, and forks for each: a process that has imported ev
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import os
@@ -19,6 +20,7 @@ import typing as t
 import uuid
 from pathlib import Path
 
+import requests
 from flask import Flask
 
 from flask_dualmedia import DualMedia, MediaStorage, delete_media, failpoints, get_media, lifecycle, save_media_storage
@@ -114,6 +116,20 @@ def upload_by_tus(app: Flask, ending: str) -> None:
         tus.patch(url, HALF, NEW_CONTENT[HALF:])
 
 
+def upload_directly(app: Flask) -> None:
+    """As a client that sends the bytes to S3 itself."""
+    client, token = app.test_client(), bearer(app, OWNER)
+    announced = {name: value for name, value in PAGE.items() if name != "kind"}
+    announced |= {"filename": "a.bin", "mimeType": "application/octet-stream", "storageType": "s3"}
+    checksum = hashlib.sha256(NEW_CONTENT).hexdigest()
+    begun = client.post(
+        "/media/files/direct-uploads", headers=token, json=announced | {"fileSize": SIZE, "checksum": checksum}
+    )
+    answer = t.cast("dict[str, t.Any]", begun.json)
+    requests.put(answer["url"], data=NEW_CONTENT, headers=answer["headers"], timeout=30).raise_for_status()
+    assert client.post(begun.headers["Location"], headers=token).status_code == 201
+
+
 def main(operation: str, media_id: str | None = None) -> None:
     app = Flask("child")
     app.config.from_prefixed_env("CHILD")
@@ -131,6 +147,8 @@ def main(operation: str, media_id: str | None = None) -> None:
             delete_media(MediaStorage, uuid.UUID(media_id))
         elif operation == "drain":
             drain_journal(get_state())
+        elif operation == "direct":
+            upload_directly(app)
         elif operation.startswith("tus"):
             upload_by_tus(app, operation.removeprefix("tus").strip())
         else:

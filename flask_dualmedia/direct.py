@@ -1,0 +1,163 @@
+"""Uploads that clients send to a storage themselves, with a request that we have signed.
+
+    begin    record ``pending``, with the size, type and checksum announced → the client gets the right to put them
+    confirm  bytes looked at where they are → record ``available``
+
+Until then nobody sees them. What is never confirmed, the sweep takes away with its bytes, like any other unfinished
+upload.
+"""
+
+from __future__ import annotations
+
+import typing as t
+from datetime import datetime, timedelta
+
+from . import lifecycle, quotas
+from .errors import (
+    BytesNotFound,
+    FileTooLarge,
+    IncompleteUpload,
+    InvalidMedia,
+    MediaConflict,
+    UnsupportedType,
+    UploadRejected,
+)
+from .failpoints import reach
+from .formats import is_same_format
+from .models import AVAILABLE, PENDING, Media, new_id, now
+from .repositories.base import M
+from .signals import media_saved
+from .state import State
+from .storages.base import BlockReader, DirectStorage, Stat, Ticket, new_key
+from .uploads import BLOCK_SIZE, Upload, label, upload_for
+
+SECONDS = 900
+"""How long a client may wait before it begins to send the bytes."""
+
+
+class Begun(t.NamedTuple):
+    """An upload that the client may go on with."""
+
+    record: Media
+    ticket: Ticket
+    expires_at: datetime
+
+
+def begin(state: State, kind: type[Media], fields: dict[str, t.Any], *, uploaded_by: str) -> Begun:
+    """Let a client put bytes into a storage.
+
+    :param fields: Values checked by the kind's schema, with ``filename``, ``mime_type``, ``file_size`` in bytes and
+        ``checksum``, SHA-256 hex, of what is to come.
+    :raises OwnerNotFound: As :func:`~flask_dualmedia.lifecycle.create`, as are the others.
+    :raises InvalidMedia: The storage takes no bytes from clients.
+    """
+    storage_type = fields.pop("storage_type", None) or state.settings.default_storages[kind.kind]
+    lifecycle.foresee(state, kind, fields | {"storage_type": storage_type})
+    storage = state.storages[storage_type]
+    if not isinstance(storage, DirectStorage):
+        raise InvalidMedia({"storageType": [f"{storage_type!r} takes no bytes from clients: upload them here."]})
+    filename, mime_type, size = label(fields["filename"]), fields["mime_type"].lower(), fields["file_size"]
+    policy = state.settings.policies[kind.kind]
+    limit = min(policy.max_size or storage.max_direct_size, storage.max_direct_size)
+    if size > limit:
+        raise FileTooLarge(limit)
+    policy.check_type(mime_type, None, None)
+    policy.check_name(filename, mime_type)
+    media_id = new_id()
+    key = new_key(media_id)
+    known = {"id": media_id, "filename": filename, "mime_type": mime_type, "uploaded_by": uploaded_by}
+    record = kind.new(**fields | known | {"storage_type": storage_type, "storage_key": key})
+    lifecycle.classify(record, mime_type)
+    quotas.check(state, record, size)
+    # The sweep must not come while the request may still be begun.
+    seconds = min(SECONDS, state.settings.grace / 2)
+    ticket = storage.ticket(key, size=size, mime_type=mime_type, checksum=fields["checksum"], seconds=seconds)
+    state.repository.add(record)
+    reach("direct:pending")
+    return Begun(record, ticket, now() + timedelta(seconds=seconds))
+
+
+def is_begun(state: State, record: Media) -> bool:
+    """Whether the bytes of an unfinished record are to come from a client: of other uploads nothing is announced."""
+    takes = isinstance(state.storages.get(record.storage_type), DirectStorage)
+    return record.state == PENDING and record.checksum is not None and takes
+
+
+def confirm(state: State, record: M) -> M:
+    """Make media of bytes that a client has put into a storage. A second time the answer is the same.
+
+    :param record: One that :func:`begin` made.
+    :raises MediaConflict: Nothing has come yet; or it would be a second main image; or it took so long that it was
+        swept away.
+    :raises UploadRejected: The bytes are not those announced, or break a rule, as of any upload. They are removed.
+    """
+    if record.state == AVAILABLE:
+        return record
+    storage, key = state.storage_of(record), t.cast(str, record.storage_key)
+    stat = storage.stats([key]).get(key)
+    if stat is None:
+        raise MediaConflict("the bytes have not come yet")
+    try:
+        made = _publish(state, record, stat)
+    except UploadRejected:
+        # The place that it has no more may be taken by itself, confirmed by another request at the same time.
+        finished = _finished(state, record)
+        if finished is not None:
+            return finished
+        lifecycle.clean_up(lifecycle.sweep_one, state, record)
+        raise
+    except BytesNotFound:  # swept away at this moment
+        made = None
+    if made is None:
+        finished = _finished(state, record)
+        if finished is None:
+            raise MediaConflict("the upload took so long that it was swept away as abandoned")
+        return finished
+    reach("direct:available")
+    media_saved.send(state.app, record=made)
+    return made
+
+
+def _publish(state: State, record: M, stat: Stat) -> M | None:
+    """The record as it is after that; nothing if it is pending no more."""
+    size = t.cast(int, record.file_size)
+    if stat.size != size:
+        raise IncompleteUpload(f"{stat.size} bytes came of the {size} announced")
+    described = type(record).from_values(record.values())
+    upload = _upload(state, record, stat)
+    upload.open()
+    if not is_same_format(upload.mime_type, t.cast(str, record.mime_type)):
+        raise UnsupportedType(f"these bytes are {upload.mime_type}, not {record.mime_type} as announced")
+    lifecycle.describe(state, described, upload)
+    if stat.checksum is None:
+        for _ in lifecycle.kept_alive(state, record, upload.blocks()):
+            pass
+    elif stat.checksum != record.checksum:
+        raise IncompleteUpload("the bytes do not match the checksum announced")
+    reach("direct:checked")
+    known = record.values()
+    changes = {name: value for name, value in described.values().items() if value != known[name]}
+    changes |= {"state": AVAILABLE, "updated_at": now()}
+    with quotas.reserved(state, record, size):
+        return state.repository.update(type(record), record.id, changes, where=lifecycle.ours(record, PENDING))
+
+
+def _upload(state: State, record: Media, stat: Stat) -> Upload:
+    """The bytes as an upload like any other: all of them, where the storage does not vouch for their checksum."""
+    read = stat.size if stat.checksum is None else min(stat.size, BLOCK_SIZE)
+    pieces = state.storage_of(record).open(t.cast(str, record.storage_key), 0, read)
+    return upload_for(
+        state,
+        type(record),
+        t.cast(t.BinaryIO, BlockReader(pieces)),
+        filename=record.filename,
+        mime_type=record.mime_type,
+        size=stat.size,
+        checksum=record.checksum,
+    )
+
+
+def _finished(state: State, record: M) -> M | None:
+    """The record, if another request has confirmed it."""
+    found = state.repository.find(type(record), record.id)
+    return found if found is not None and found.state == AVAILABLE else None

@@ -1,0 +1,109 @@
+"""Routes of uploads that clients send to a storage themselves: begin one, and confirm it."""
+
+from __future__ import annotations
+
+import uuid
+
+from flask import Response, jsonify, url_for
+from flask.views import MethodView
+from flask_smorest import Blueprint
+from marshmallow import fields
+
+from .. import direct, schemas
+from ..authorization import has_admin_role
+from ..errors import MediaNotFound
+from ..models import AVAILABLE, Media
+from ..security import Caller, require_caller
+from ..state import State, get_state
+from . import errors
+from .records import MEDIA_ID, SECURITY, check_storage, permit_creation, read_json
+
+
+class DirectUploadSchema(schemas.WireSchema):
+    """The request that a client sends to the storage, with the file as its body."""
+
+    id = fields.UUID(metadata={"description": "Of the record that it becomes."})
+    method = fields.String()
+    url = fields.String()
+    headers = fields.Dict(
+        keys=fields.String(), values=fields.String(), metadata={"description": "That the request must have."}
+    )
+    expires_at = fields.AwareDateTime(metadata={"description": "The request must be begun until then."})
+
+
+_ANSWER = DirectUploadSchema()
+
+
+def add_views(blueprint: Blueprint, kind: type[Media]) -> None:
+    """Add the routes of one kind."""
+    name = kind.kind.replace("-", "_")
+
+    @blueprint.route(f"/{kind.kind}/direct-uploads", endpoint=f"{name}_direct_uploads")
+    class DirectUploads(MethodView):
+        @blueprint.doc(
+            security=SECURITY,
+            operationId=f"begin_{name}_direct_upload",
+            requestBody={"required": True, "content": {"application/json": {"schema": schemas.direct_schema_of(kind)}}},
+            responses={201: {"links": _confirmation(name)}},
+        )
+        @blueprint.response(201, DirectUploadSchema, headers=_location("Where to confirm the upload."))
+        @errors.documented(blueprint, 400, 401, 403, 404, 409, 413, 415, 422, 503)
+        def post(self) -> Response:
+            """Begin an upload to the storage
+
+            For storages that take bytes from clients. The answer is the request to send there; then confirm.
+            """
+            caller, state = require_caller(), get_state()
+            values = read_json(schemas.direct_schema_of(kind))
+            permit_creation(state, kind, caller, values)
+            check_storage(state, kind, values.get("storage_type"))
+            begun = direct.begin(state, kind, values, uploaded_by=caller.identity)
+            request_to_send = {"method": "PUT", "url": begun.ticket.url, "headers": begun.ticket.headers}
+            answer = {"id": begun.record.id, "expires_at": begun.expires_at} | request_to_send
+            response = jsonify(_ANSWER.dump(answer))
+            response.status_code = 201
+            response.headers["Location"] = url_for(f".{name}_direct_upload", media_id=begun.record.id)
+            response.headers["Cache-Control"] = "no-store"
+            return response
+
+    @blueprint.route(
+        f"/{kind.kind}/direct-uploads/<string:media_id>", endpoint=f"{name}_direct_upload", parameters=[MEDIA_ID]
+    )
+    class DirectUpload(MethodView):
+        @blueprint.doc(security=SECURITY, operationId=f"confirm_{name}_direct_upload")
+        @blueprint.response(201, schemas.schema_of(kind), headers=_location("Path of the record."))
+        @errors.documented(blueprint, 400, 401, 404, 409, 413, 415, 422, 503)
+        def post(self, media_id: str) -> Response:
+            """Confirm an upload to the storage
+
+            For the identity that began it, and admins. The bytes are looked at, and become media, or are removed.
+            """
+            caller, state = require_caller(), get_state()
+            record = direct.confirm(state, _find(state, kind, media_id, caller))
+            response = jsonify(schemas.dump_media(record))
+            response.status_code = 201
+            response.headers["Location"] = url_for(f".{name}_item", media_id=record.id)
+            return response
+
+
+def _find(state: State, kind: type[Media], media_id: str, caller: Caller) -> Media:
+    """The record of an upload that is not confirmed, or is already, if it is the caller's."""
+    try:
+        record = state.repository.find(kind, uuid.UUID(media_id))
+    except ValueError:
+        record = None
+    if record is None or not (direct.is_begun(state, record) or record.state == AVAILABLE):
+        raise MediaNotFound(kind.kind, media_id)
+    if record.uploaded_by != caller.identity and not has_admin_role(caller.claims):
+        raise MediaNotFound(kind.kind, media_id)
+    return record
+
+
+def _location(description: str) -> dict[str, object]:
+    return {"Location": {"description": description, "schema": {"type": "string"}}}
+
+
+def _confirmation(name: str) -> dict[str, object]:
+    """What to do next, for programs that read the document."""
+    operation = f"confirm_{name}_direct_upload"
+    return {operation: {"operationId": operation, "parameters": {"media_id": "$response.body#/id"}}}
