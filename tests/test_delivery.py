@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import io
 import typing as t
 import urllib.parse
+from datetime import UTC, datetime, timedelta
 
 import pytest
 import requests
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
 from flask import Flask
 from werkzeug.http import parse_options_header
 
 from flask_dualmedia import MediaStorage, get_media, open_media, save_media_storage
-from flask_dualmedia.errors import InvalidMedia, StorageError
+from flask_dualmedia.errors import ConfigurationError, InvalidMedia, StorageError
 from flask_dualmedia.state import get_state
+from flask_dualmedia.storages.base import DelegatingStorage
+from flask_dualmedia.storages.outside import check_options, open_storages
 
 from .conftest import OUTSIDE, MakeApp, StorageOptions
 from .samples import PDF, Tokens, counting, mp4, part, png, post_form
@@ -86,6 +92,45 @@ def test_nothing_that_runs_is_shown_by_a_redirect(redirecting: Flask) -> None:
                 assert parse_options_header(shown) == (disposition, {"filename": filename})
                 mime_type = headers.get("response-content-type") or headers["Content-Type"]
                 assert mime_type.partition(";")[0] == made.json["mimeType"]
+
+
+def google_key() -> dict[str, str]:
+    """The key of a service account that does not exist. URLs are signed without asking anybody."""
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    encoding = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    account = {"type": "service_account", "project_id": "p", "private_key_id": "1", "client_email": "a@p.example"}
+    return account | {"private_key": key.private_bytes(*encoding).decode(), "token_uri": "http://127.0.0.1:1/token"}
+
+
+@pytest.mark.parametrize("protocol", ["gs", "az"])
+def test_a_redirect_to_other_clouds_says_what_is_shown(protocol: str) -> None:
+    """T23, T25: with type and disposition as our own answers have them, for a while."""
+    keys = {
+        "gs": lambda: {"token": google_key(), "project": "p"},
+        "az": lambda: {"account_name": "account", "account_key": base64.b64encode(bytes(32)).decode()},
+    }
+    given = {"url": f"{protocol}://bucket/media", "redirect": True, "options": keys[protocol]()}
+    storage = open_storages(check_options({"cloud": given}))["cloud"]
+    assert isinstance(storage, DelegatingStorage)
+    shown = "text/html", "attachment; filename=\"a 'b'; c.html\""
+    delegation = storage.delegate("0123456789-key", *shown)
+    assert delegation is not None
+    assert (delegation.status, delegation.headers["Cache-Control"]) == (302, "no-store")
+    url = urllib.parse.urlsplit(delegation.headers["Location"])
+    assert url.path.endswith("bucket/media/012345/0123456789-key")
+    signed = {name: values[0] for name, values in urllib.parse.parse_qs(url.query).items()}
+    if protocol == "gs":
+        assert (signed["response-content-type"], signed["response-content-disposition"]) == shown
+        assert signed["X-Goog-Expires"] == "300"
+    else:
+        assert (signed["rsct"], signed["rscd"]) == shown
+        ends = datetime.fromisoformat(signed["se"])
+        assert timedelta(seconds=200) < ends - datetime.now(UTC) <= timedelta(seconds=300)
+
+
+def test_no_redirect_to_a_cloud_that_shows_objects_as_they_came() -> None:
+    with pytest.raises(ConfigurationError, match="redirect"):
+        open_storages(check_options({"cloud": {"url": "memory://bucket", "redirect": True}}))
 
 
 def test_questions_about_the_content_are_answered_without_a_redirect(redirecting: Flask) -> None:

@@ -77,6 +77,10 @@ class Storage(t.Protocol):
         ...
 
 
+PRESIGNED_SECONDS = 300
+"""How long a URL that clients are redirected to can be used. A download that has begun goes on."""
+
+
 @dataclass(frozen=True)
 class Delegation:
     """An answer in which another server sends the bytes, and obeys ``Range`` too."""

@@ -31,7 +31,7 @@ _OPTIONS: dict[str, dict[str, type]] = {
         "aws_access_key_id": str, "aws_secret_access_key": str, "aws_session_token": str,
     },
     "google_drive": {"folder": str, "credentials": object, "base_url": str},
-    "cloud": {"url": str, "options": dict},
+    "cloud": {"url": str, "redirect": bool, "options": dict},
 }  # fmt: skip
 
 

@@ -8,10 +8,17 @@ from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 
 from ..errors import BytesNotFound, MissingExtra, StorageError, StorageUnavailable
-from .base import PART_SIZE, PIECE_SIZE, BlockReader, Delegation, PerProcess, Stat, StreamedStorage, Ticket
-
-PRESIGNED_SECONDS = 300
-"""How long a URL that clients are redirected to can be used. A download that has begun goes on."""
+from .base import (
+    PART_SIZE,
+    PIECE_SIZE,
+    PRESIGNED_SECONDS,
+    BlockReader,
+    Delegation,
+    PerProcess,
+    Stat,
+    StreamedStorage,
+    Ticket,
+)
 
 _LISTED = 1000
 """Keys in one page of a list."""
