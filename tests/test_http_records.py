@@ -19,6 +19,7 @@ from . import samples
 from .samples import (
     NOTHING,
     PDF,
+    URL_FIELDS,
     Headers,
     Owners,
     Tokens,
@@ -45,9 +46,6 @@ FIELDS: dict[str, dict[str, t.Any]] = {
     "files": {"mediaType": "audio", "title": "Rechnung"},
 }  # fmt: skip
 COMMON = {"filename": "shown", "isPublic": True, "storageType": "database"}
-URL_FIELDS = {
-    "product-images": "imageUrl", "course-videos": "videoUrl", "course-resources": "resourceUrl", "files": "url",
-}  # fmt: skip
 
 # Fields that only we set.
 INTERNAL = {
