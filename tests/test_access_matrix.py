@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import re
 import typing as t
@@ -18,9 +19,10 @@ from werkzeug.test import TestResponse
 
 from example_app.security import authorize
 from flask_dualmedia.models import KINDS
+from flask_dualmedia.sniffing import sniff
 from flask_dualmedia.state import State
 
-from .conftest import MakeApp
+from .conftest import MakeApp, StorageOptions
 from .samples import OFFSET_TYPE, SAMPLES, URL_FIELDS, Headers, Owners, bearer, encoded, of_owner, part
 
 PEOPLE = ("nobody", "expired", "invalid", "other", "student", "owner", "admin", "link", "stray")
@@ -49,7 +51,8 @@ def rows(text: str) -> Table:
     return table
 
 
-# Of courses, under the rule of the example app: students see their media, its creator alone adds some.
+# Of courses, under the rule of the example app: students see their media, its creator alone adds some. The bytes of
+# direct uploads have not come.
 #
 #                                      record      nobody expired invalid other student owner admin link stray
 TABLE = rows("""
@@ -94,6 +97,13 @@ DELETE     /<kind>/<id>/link           private        401     401     401   404 
 DELETE     /<kind>/<id>/link           public         401     401     401   403     403   204   204  401   401
 OPTIONS    /<kind>/<id>/link           private        200     200     200   200     200   200   200  200   200
 
+POST       /<kind>/direct-uploads      private        401     401     401   403     403   201   201  401   401
+POST       /<kind>/direct-uploads      public         401     401     401   403     403   201   201  401   401
+OPTIONS    /<kind>/direct-uploads      -              200     200     200   200     200   200   200  200   200
+POST       /<kind>/direct-uploads/<id> private        401     401     401   404     404   409   409  401   401
+POST       /<kind>/direct-uploads/<id> public         401     401     401   404     404   409   409  401   401
+OPTIONS    /<kind>/direct-uploads/<id> private        200     200     200   200     200   200   200  200   200
+
 POST       /uploads                    private        401     401     401   403     403   201   201  401   401
 POST       /uploads                    public         401     401     401   403     403   201   201  401   401
 OPTIONS    /uploads                    -              204     204     204   204     204   204   204  204   204
@@ -113,6 +123,8 @@ WITHOUT_RULE = rows("""
 POST       /<kind>                     private        401     401     401   201     201   201   201  401   401
 POST       /<kind>                     public         401     401     401   201     201   201   201  401   401
 POST       /<kind>                     private-url    401     401     401   201     201   201   201  401   401
+POST       /<kind>/direct-uploads      private        401     401     401   201     201   201   201  401   401
+POST       /<kind>/direct-uploads      public         401     401     401   201     201   201   201  401   401
 POST       /uploads                    private        401     401     401   201     201   201   201  401   401
 POST       /uploads                    public         401     401     401   201     201   201   201  401   401
 """)
@@ -134,6 +146,9 @@ def test_the_table_has_every_route_and_method(make_app: MakeApp) -> None:
 
 
 RECORDS = ("private", "public", "private-url", "public-url")
+
+UNFINISHED = ("/uploads/<id>", "/<kind>/direct-uploads/<id>")
+"""Paths of what becomes a record yet."""
 
 TUS = {"Tus-Resumable": "1.0.0"}
 
@@ -159,10 +174,9 @@ class World:
         self.ids |= {kind: {record: self.make(kind, record) for record in RECORDS} for kind in KINDS}
         self._links = {kind: {record: self._link(kind, record) for record in RECORDS} for kind in KINDS}
 
-    def make(self, kind: str, record: str) -> str:
-        """Another record of the owner's, or upload; its id."""
-        path = "/uploads" if kind == "uploads" else "/<kind>"
-        answer = self.ask("owner", "files" if kind == "uploads" else kind, ("POST", path, record))
+    def make(self, kind: str, record: str, path: str = "/<kind>") -> str:
+        """Another record of the owner's, or upload, made at a path; its id."""
+        answer = self.ask("owner", kind, ("POST", path, record))
         assert answer.status_code == 201, answer.text
         return answer.headers["Location"].rpartition("/")[2]
 
@@ -198,6 +212,11 @@ class World:
                 return {}, {"json": {"isPublic": record == "public"}}
             case "PUT", _:
                 return {}, {"data": SAMPLES[kind]}
+            case "POST", "/<kind>/direct-uploads":
+                content = SAMPLES[kind]
+                described = {"filename": "file", "mimeType": sniff(content), "storageType": "s3"}
+                digest = hashlib.sha256(content).hexdigest()
+                return {}, {"json": fields | described | {"fileSize": len(content), "checksum": digest}}
             case "POST", "/uploads":
                 return TUS | {"Upload-Length": "10", "Upload-Metadata": encoded(fields | {"kind": kind})}, {}
             case _, "/uploads/<id>":
@@ -220,9 +239,10 @@ def rule(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def app(make_app: MakeApp, rule: str) -> Flask:
+def app(make_app: MakeApp, rule: str, storage_options: StorageOptions) -> Flask:
     """In one mode each: the rule knows of none, and where a database does its work in lists, other tests see to it."""
-    return make_app("dual", DUALMEDIA_AUTHORIZE=authorize) if rule == "rule" else make_app("mongo")
+    s3 = {"DUALMEDIA_STORAGES": storage_options("s3"), "DUALMEDIA_ALLOWED_STORAGES": ["s3"]}
+    return make_app("dual", DUALMEDIA_AUTHORIZE=authorize, **s3) if rule == "rule" else make_app("mongo", **s3)
 
 
 @pytest.fixture
@@ -243,11 +263,11 @@ def test_everybody_at_every_route(world: World, rule: str) -> None:
             method, path, record = row
             if "<kind>" not in path and path != "/uploads" and kind != "files":
                 continue  # knows no kinds
-            held = world.make("uploads", record) if path == "/uploads/<id>" else ""
+            held = world.make(kind, record, path.removesuffix("/<id>")) if path in UNFINISHED else ""
             for who, status in statuses.items():
                 own = held
                 if (method, status) == ("DELETE", 204):
-                    own = world.make("uploads" if held else kind, record)
+                    own = world.make(kind, record, path.removesuffix("/<id>") if held else "/<kind>")
                 answer = world.ask(who, kind, row, own)
                 asked += 1
                 if problem := problem_of(answer, status, kind, row):
@@ -282,12 +302,13 @@ def test_what_may_not_be_read_is_not_listed(world: World, rule: str) -> None:
 def test_what_is_not_there_looks_like_what_may_not_be_read(world: World, rule: str) -> None:
     """T21: to the letter, whoever asks, and whatever for."""
     kind = "course-videos"
-    upload = world.make("uploads", "private")
     for row, statuses in table_of(rule, kind).items():
         method, path, record = row
         if record != "private" or "<id>" not in path or method == "OPTIONS":
             continue
-        there = upload if path == "/uploads/<id>" else world.ids[kind][record]
+        there = world.ids[kind][record]
+        if path in UNFINISHED:
+            there = world.make(kind, record, path.removesuffix("/<id>"))
         for who, refused in (("nobody", "nobody"), ("invalid", "invalid"), ("admin", "other"), ("link", "stray")):
             expected = world.ask(refused, kind, row, there)
             assert expected.status_code == statuses[refused]
@@ -313,6 +334,6 @@ def test_every_bad_token_is_an_invalid_one(world: World, app: Flask, rule: str) 
         world.tokens["invalid"] = {"Authorization": header}
         for row, statuses in table_of(rule, "files").items():
             if row[2] in ("-", "private"):
-                media_id = str(uuid.uuid4()) if row[1] == "/uploads/<id>" else ""
+                media_id = str(uuid.uuid4()) if row[1] in UNFINISHED else ""
                 answer = world.ask("invalid", "files", row, media_id)
                 assert answer.status_code == statuses["invalid"], (row, header)
