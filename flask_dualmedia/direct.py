@@ -28,7 +28,8 @@ from .models import AVAILABLE, PENDING, Media, new_id, now
 from .repositories.base import M
 from .signals import media_saved
 from .state import State
-from .storages.base import BlockReader, DirectStorage, Stat, Ticket, new_key
+from .storages.base import DirectStorage, Stat, Ticket, new_key
+from .storages.whole import BlockReader
 from .uploads import BLOCK_SIZE, Upload, label, upload_for
 
 SECONDS = 900

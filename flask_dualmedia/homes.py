@@ -11,7 +11,7 @@ from pymongo.database import Database
 from .repositories.base import Repository
 from .repositories.mongo import JournalRepository, MongoRepository
 from .repositories.sql import SQLRepository
-from .storages.base import ChunkedStorage
+from .storages.chunked import ChunkedStorage
 from .storages.database import DatabaseStorage
 from .storages.gridfs import GridFSStorage
 from .storages.psycopg import PsycopgStorage

@@ -18,7 +18,8 @@ from .leases import Lease
 from .models import AVAILABLE, DELETING, KINDS, PENDING, Media, now
 from .repositories.base import Repository
 from .repositories.mongo import JournalRepository
-from .storages.base import ChunkedStorage, owner_of_key
+from .storages.base import owner_of_key
+from .storages.chunked import ChunkedStorage
 
 BATCH = 200
 """Records read at once."""

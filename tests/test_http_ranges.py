@@ -13,7 +13,7 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from flask_dualmedia.state import State
-from flask_dualmedia.storages.base import PIECE_SIZE, StreamedStorage
+from flask_dualmedia.storages.whole import PIECE_SIZE, StreamedStorage
 
 from .conftest import OUTSIDE, MakeApp, StorageOptions
 from .samples import Owners, Tokens, mp4, part, post_file

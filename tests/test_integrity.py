@@ -18,7 +18,8 @@ from flask_dualmedia import ProductImage, delete_media, get_product_images, open
 from flask_dualmedia.integrity import Check, Checker
 from flask_dualmedia.models import KINDS, MediaChunk, new_id, now
 from flask_dualmedia.state import State
-from flask_dualmedia.storages.base import CHUNK_SIZE, new_key, owner_of_key
+from flask_dualmedia.storages.base import new_key, owner_of_key
+from flask_dualmedia.storages.chunked import CHUNK_SIZE
 
 from .conftest import MakeApp
 from .samples import Tokens, counting, png

@@ -15,19 +15,12 @@ from flask_dualmedia.errors import BytesNotFound, StorageError, StorageUnavailab
 from flask_dualmedia.models import MediaChunk
 from flask_dualmedia.state import State
 from flask_dualmedia.storages import google_drive
-from flask_dualmedia.storages.base import (
-    CHUNK_SIZE,
-    PART_SIZE,
-    READ_BATCH,
-    WRITE_BATCH,
-    BlockReader,
-    ChunkedStorage,
-    WholeStorage,
-    split,
-)
+from flask_dualmedia.storages.base import AbstractStorage
+from flask_dualmedia.storages.chunked import CHUNK_SIZE, READ_BATCH, WRITE_BATCH, BatchedStorage, ChunkedStorage, split
 from flask_dualmedia.storages.database import _DELETED_AT_ONCE, DatabaseStorage
 from flask_dualmedia.storages.local import LocalStorage
 from flask_dualmedia.storages.outside import open_storages
+from flask_dualmedia.storages.whole import PART_SIZE, BlockReader
 
 from .conftest import OUTSIDE, MakeApp, StorageOptions
 from .drive import Drive, Server
@@ -36,16 +29,13 @@ from .samples import counting
 MIB = 1024 * 1024
 
 
-AnyStorage = ChunkedStorage | WholeStorage
-
-
 @pytest.fixture(params=["postgresql", "postgresql-generic", "sqlite", "gridfs", *OUTSIDE])
 def storage(
     request: pytest.FixtureRequest, make_app: MakeApp, tmp_path: t.Any, storage_options: StorageOptions
-) -> AnyStorage:
+) -> AbstractStorage:
     """Every storage in turn; a test that takes this fixture is part of the contract."""
     if request.param in OUTSIDE:
-        return t.cast(WholeStorage, open_storages(storage_options(request.param))[request.param])
+        return t.cast(AbstractStorage, open_storages(storage_options(request.param))[request.param])
     if request.param == "sqlite":
         url = f"sqlite:///{tmp_path / 'media.db'}"
         app = make_app(SQLALCHEMY_DATABASE_URI=url, DUALMEDIA_AUTO_UPGRADE=True)
@@ -55,15 +45,15 @@ def storage(
     if request.param == "postgresql-generic":
         assert state.engine is not None
         return DatabaseStorage(state.engine)
-    return t.cast(ChunkedStorage, state.storages["database"])
+    return t.cast(AbstractStorage, state.storages["database"])
 
 
-def read(storage: AnyStorage, key: str, start: int, stop: int) -> bytes:
+def read(storage: AbstractStorage, key: str, start: int, stop: int) -> bytes:
     return b"".join(storage.open(key, start, stop))
 
 
 @pytest.mark.parametrize("size", [1, CHUNK_SIZE - 1, CHUNK_SIZE, CHUNK_SIZE + 1, CHUNK_SIZE * WRITE_BATCH + 7])
-def test_bytes_come_back(storage: AnyStorage, size: int) -> None:
+def test_bytes_come_back(storage: AbstractStorage, size: int) -> None:
     content = counting(size)
     storage.put("key", iter([content]))
     assert read(storage, "key", 0, size) == content
@@ -72,7 +62,7 @@ def test_bytes_come_back(storage: AnyStorage, size: int) -> None:
     assert stat.size == size
 
 
-def test_blocks_may_have_any_size(storage: AnyStorage) -> None:
+def test_blocks_may_have_any_size(storage: AbstractStorage) -> None:
     content, chance = counting(3 * MIB), random.Random(7)
 
     def blocks() -> Iterator[bytes]:
@@ -86,7 +76,7 @@ def test_blocks_may_have_any_size(storage: AnyStorage) -> None:
     assert read(storage, "key", 0, len(content)) == content
 
 
-def test_ranges(storage: AnyStorage) -> None:
+def test_ranges(storage: AbstractStorage) -> None:
     content, chance = counting(3 * MIB + 5), random.Random(11)
     storage.put("key", iter([content]))
     edges = [0, 1, CHUNK_SIZE - 1, CHUNK_SIZE, CHUNK_SIZE + 1, CHUNK_SIZE * READ_BATCH, len(content) - 1, len(content)]
@@ -96,32 +86,32 @@ def test_ranges(storage: AnyStorage) -> None:
         assert read(storage, "key", start, stop) == content[start:stop], (start, stop)
 
 
-def test_no_byte_is_read_beyond_the_range(storage: AnyStorage) -> None:
+def test_no_byte_is_read_beyond_the_range(storage: AbstractStorage) -> None:
     storage.put("key", iter([counting(3 * MIB)]))
     pieces = list(map(len, storage.open("key", CHUNK_SIZE - 2, CHUNK_SIZE + 3)))
-    assert pieces == ([2, 3] if isinstance(storage, ChunkedStorage) else [5])
+    assert pieces == ([2, 3] if isinstance(storage, BatchedStorage) else [5])
 
 
-def test_an_empty_range_has_no_bytes(storage: AnyStorage) -> None:
+def test_an_empty_range_has_no_bytes(storage: AbstractStorage) -> None:
     assert read(storage, "key", 5, 5) == b""
 
 
 @pytest.mark.parametrize("stop", [1, 11])
-def test_missing_bytes_are_noticed_before_the_first_piece(storage: AnyStorage, stop: int) -> None:
+def test_missing_bytes_are_noticed_before_the_first_piece(storage: AbstractStorage, stop: int) -> None:
     if stop == 11:
         storage.put("key", iter([b"0123456789"]))
     with pytest.raises(BytesNotFound):
         storage.open("key", 0, stop)
 
 
-def test_missing_bytes_are_noticed_on_the_way(storage: AnyStorage) -> None:
+def test_missing_bytes_are_noticed_on_the_way(storage: AbstractStorage) -> None:
     size = CHUNK_SIZE * READ_BATCH
     storage.put("key", iter([counting(size)]))
     with pytest.raises(BytesNotFound):
         list(storage.open("key", 0, size + 1))
 
 
-def test_delete(storage: AnyStorage) -> None:
+def test_delete(storage: AbstractStorage) -> None:
     storage.put("key", iter([counting(CHUNK_SIZE + 1)]))
     storage.put("other", iter([b"stays"]))
     storage.delete("key")
@@ -143,11 +133,11 @@ def test_delete_of_more_than_a_batch(make_app: MakeApp) -> None:
     assert list(storage.keys()) == []
 
 
-def test_delete_of_a_missing_key_is_a_no_op(storage: AnyStorage) -> None:
+def test_delete_of_a_missing_key_is_a_no_op(storage: AbstractStorage) -> None:
     storage.delete("never-put")
 
 
-def test_an_error_of_the_source_passes_and_what_was_kept_can_be_deleted(storage: AnyStorage) -> None:
+def test_an_error_of_the_source_passes_and_what_was_kept_can_be_deleted(storage: AbstractStorage) -> None:
     def blocks() -> Iterator[bytes]:
         yield counting(CHUNK_SIZE * WRITE_BATCH)
         raise ConnectionResetError
@@ -159,7 +149,7 @@ def test_an_error_of_the_source_passes_and_what_was_kept_can_be_deleted(storage:
         storage.open("key", 0, 1)
 
 
-def test_bytes_that_were_put_in_part_are_completed(storage: AnyStorage) -> None:
+def test_bytes_that_were_put_in_part_are_completed(storage: AbstractStorage) -> None:
     """A copy that was killed goes on; one that was only slow does no harm to it."""
     content = counting(2 * CHUNK_SIZE * WRITE_BATCH + 5)
 
@@ -177,7 +167,7 @@ def test_bytes_that_were_put_in_part_are_completed(storage: AnyStorage) -> None:
         assert read(storage, "key", 0, len(content)) == content
 
 
-def test_keys_are_sorted_and_can_be_continued(storage: AnyStorage) -> None:
+def test_keys_are_sorted_and_can_be_continued(storage: AbstractStorage) -> None:
     names = [f"key-{n}" for n in range(5)]
     for name in reversed(names):
         storage.put(name, iter([counting(CHUNK_SIZE + 1)]))
@@ -186,7 +176,7 @@ def test_keys_are_sorted_and_can_be_continued(storage: AnyStorage) -> None:
     assert list(storage.keys(after="key-4")) == []
 
 
-def test_stats_of_many_keys(storage: AnyStorage) -> None:
+def test_stats_of_many_keys(storage: AbstractStorage) -> None:
     names = [f"key-{n}" for n in range(6)]
     for size, name in enumerate(names, start=1):
         storage.put(name, iter([counting(size)]))
@@ -196,19 +186,19 @@ def test_stats_of_many_keys(storage: AnyStorage) -> None:
 
 
 @pytest.fixture(params=OUTSIDE)
-def outside(request: pytest.FixtureRequest, storage_options: StorageOptions) -> WholeStorage:
-    return t.cast(WholeStorage, open_storages(storage_options(request.param))[request.param])
+def outside(request: pytest.FixtureRequest, storage_options: StorageOptions) -> AbstractStorage:
+    return t.cast(AbstractStorage, open_storages(storage_options(request.param))[request.param])
 
 
 @pytest.mark.parametrize("size", [PART_SIZE, 2 * PART_SIZE + 1])
-def test_files_of_several_parts(outside: WholeStorage, size: int) -> None:
+def test_files_of_several_parts(outside: AbstractStorage, size: int) -> None:
     """Sent in parts, in blocks that do not fit them; in one part to the byte."""
     content = random.Random(size).randbytes(size)
     outside.put("key", iter([content[n : n + 3_000_000] for n in range(0, size, 3_000_000)]))
     assert read(outside, "key", 0, size) == content
 
 
-def test_nothing_is_seen_of_a_file_before_it_is_whole(outside: WholeStorage) -> None:
+def test_nothing_is_seen_of_a_file_before_it_is_whole(outside: AbstractStorage) -> None:
     """T5: of an upload that ends early nothing is left, however much of it came."""
 
     def blocks() -> Iterator[bytes]:
@@ -241,7 +231,7 @@ def test_a_storage_that_does_not_answer_is_unavailable(
                 ask()
 
 
-def test_a_storage_is_used_in_forked_processes(outside: WholeStorage) -> None:
+def test_a_storage_is_used_in_forked_processes(outside: AbstractStorage) -> None:
     """A server loads the app, uses it, and forks its workers."""
     outside.put("key", iter([b"content"]))
     pid = os.fork()
@@ -422,5 +412,5 @@ def test_a_download_goes_on_when_drive_has_hung_up(storage_options: StorageOptio
     storage.put("key", iter([content]))
     drive.hangs_up = True
     drive.requests.clear()
-    assert read(t.cast(AnyStorage, storage), "key", 7, len(content)) == content[7:]
+    assert read(t.cast(AbstractStorage, storage), "key", 7, len(content)) == content[7:]
     assert drive.requests == ["GET", "GET"]

@@ -2,29 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import re
 import typing as t
 import uuid
-from collections.abc import Generator, Iterable, Iterator
-from contextlib import closing
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from itertools import pairwise
 from secrets import token_hex
 
-from ..errors import BytesNotFound, StorageError, StorageUnavailable
 from ..models import new_id
-
-CHUNK_SIZE = 256 * 1024
-"""Bytes in one row or GridFS chunk; only the last one of a file is shorter."""
-
-WRITE_BATCH = 16
-"""Chunks written in one transaction: 4 MiB keeps transactions short at no cost in speed."""
-
-
-READ_BATCH = 4
-"""Chunks read by one query, and held in memory while they are sent."""
 
 
 @dataclass(frozen=True)
@@ -146,240 +132,35 @@ def owner_of_key(key: str) -> tuple[uuid.UUID, datetime] | None:
         return None
 
 
-def split(blocks: Iterable[bytes], size: int) -> Iterator[memoryview]:
-    """The bytes of ``blocks`` in pieces of exactly ``size``, the last one shorter, copied only across block borders."""
-    rest = b""
-    for block in blocks:
-        view = memoryview(rest + block if rest else block)
-        whole = len(view) - len(view) % size
-        for start in range(0, whole, size):
-            yield view[start : start + size]
-        rest = bytes(view[whole:])
-    if rest:
-        yield memoryview(rest)
-
-
-@dataclass(frozen=True)
-class ChunkRange:
-    """Which chunks, and which parts of the first and the last, make up the bytes ``[start, stop)``."""
-
-    start: int
-    stop: int
-
-    @property
-    def first(self) -> int:
-        return self.start // CHUNK_SIZE
-
-    @property
-    def last(self) -> int:
-        return (self.stop - 1) // CHUNK_SIZE
-
-    def batches(self, count: int) -> Iterator[ChunkRange]:
-        """The same bytes in ranges of at most ``count`` chunks."""
-        for seq in range(self.first, self.last + 1, count):
-            yield ChunkRange(max(self.start, seq * CHUNK_SIZE), min(self.stop, (seq + count) * CHUNK_SIZE))
-
-    @property
-    def size(self) -> int:
-        return self.stop - self.start
-
-
-class ChunkedStorage:
-    """A :class:`Storage` that keeps numbered chunks of :data:`CHUNK_SIZE`, and reads and writes them in batches."""
-
-    def put(self, key: str, blocks: Iterable[bytes]) -> None:
-        seq = 0
-        # A connection is taken for the time of one batch, not while a slow client makes us wait for the next.
-        for batch in in_batches(split(blocks, CHUNK_SIZE), WRITE_BATCH):
-            self._write(key, seq, batch)
-            seq += len(batch)
-
-    def open(self, key: str, start: int, stop: int) -> Iterator[bytes]:
-        batches = ChunkRange(start, stop).batches(READ_BATCH)
-        first = next(batches, None)
-        return iter(()) if first is None else self._follow(key, self._read_checked(key, first), batches)
-
-    def _follow(self, key: str, pieces: list[bytes], batches: Iterator[ChunkRange]) -> Iterator[bytes]:
-        yield from pieces
-        for batch in batches:
-            yield from self._read_checked(key, batch)
-
-    def stat(self, key: str) -> Stat | None:
-        """What is known of the bytes under a key, ``None`` if there are none."""
-        return self.stats([key]).get(key)
-
-    def _read_checked(self, key: str, wanted: ChunkRange) -> list[bytes]:
-        pieces = self._read(key, wanted)
-        if sum(map(len, pieces)) != wanted.size:
-            raise BytesNotFound(key)
-        return pieces
-
-    def delete(self, key: str) -> None:
-        raise NotImplementedError
-
-    def stats(self, keys: t.Sequence[str]) -> dict[str, Stat]:
-        raise NotImplementedError
-
-    def keys(self, after: str = "") -> Iterator[str]:
-        raise NotImplementedError
-
-    def _write(self, key: str, seq: int, batch: list[memoryview]) -> None:
-        """Keep chunks numbered from ``seq`` on. One that is there already is the same, since a key has one content."""
-        raise NotImplementedError
-
-    def _read(self, key: str, wanted: ChunkRange) -> list[bytes]:
-        """The chunks of a range, the first and the last one cut to it."""
-        raise NotImplementedError
-
-
-def in_batches(chunks: Iterator[memoryview], count: int) -> Iterator[list[memoryview]]:
-    """Lists of ``count`` chunks, the last one shorter."""
-    batch: list[memoryview] = []
-    for chunk in chunks:
-        batch.append(chunk)
-        if len(batch) == count:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
-
-
-PIECE_SIZE = READ_BATCH * CHUNK_SIZE
-"""Bytes read at once from a storage of whole files, and held in memory while they are sent."""
-
-PART_SIZE = 8 * 1024 * 1024
-"""Bytes sent by one request to a storage outside, and held in memory for that."""
-
-_KEY = re.compile(r"[0-9A-Za-z_-]{1,255}")
-
-
-def folder_of(key: str) -> str:
-    """The folder that a storage of files keeps a key in, so that none gets too full. Our keys begin with the time:
-    one folder holds those of four and a half hours.
-
-    Folders sort as their keys do: ``-`` comes before every other character of a key.
-
-    :raises StorageError: It is no key, and may lead anywhere.
-    """
-    if not _KEY.fullmatch(key):
-        raise StorageError(f"{key!r} is no storage key")
-    return key[:6].ljust(6, "-")
-
-
-class WholeStorage:
-    """A :class:`Storage` that keeps whole files, which appear when they are complete, and reads them in ranges."""
+class AbstractStorage(ABC):
+    """What the storages here have in common."""
 
     def open(self, key: str, start: int, stop: int) -> Iterator[bytes]:
         if start >= stop:
             return iter(())
-        edges = [*range(start, stop, PIECE_SIZE), stop]
-        return self._follow(key, self._read_checked(key, start, edges[1]), edges[1:])
-
-    def _follow(self, key: str, first: bytes, edges: list[int]) -> Iterator[bytes]:
-        yield first
-        for start, stop in pairwise(edges):
-            yield self._read_checked(key, start, stop)
-
-    def stat(self, key: str) -> Stat | None:
-        """What is known of the bytes under a key, ``None`` if there are none."""
-        return self.stats([key]).get(key)
-
-    def put(self, key: str, blocks: Iterable[bytes]) -> None:
-        raise NotImplementedError
-
-    def delete(self, key: str) -> None:
-        raise NotImplementedError
-
-    def stats(self, keys: t.Sequence[str]) -> dict[str, Stat]:
-        raise NotImplementedError
-
-    def keys(self, after: str = "") -> Iterator[str]:
-        raise NotImplementedError
-
-    def _read_checked(self, key: str, start: int, stop: int) -> bytes:
-        piece = self._read(key, start, stop)
-        if len(piece) != stop - start:
-            raise BytesNotFound(key)
-        return piece
-
-    def _read(self, key: str, start: int, stop: int) -> bytes:
-        """The bytes of a range, fewer where the file ends before."""
-        raise NotImplementedError
-
-
-class StreamedStorage(WholeStorage):
-    """One that takes a request for each range, and a while to answer it: the pieces of a range are one answer."""
-
-    def open(self, key: str, start: int, stop: int) -> Iterator[bytes]:
-        if start >= stop:
-            return iter(())
-        pieces = self._resumed(key, start, stop)
+        pieces = self._pieces(key, start, stop)
         return self._after(next(pieces), pieces)
 
     def _after(self, first: bytes, pieces: Iterator[bytes]) -> Iterator[bytes]:
         yield first
         yield from pieces
 
-    def _resumed(self, key: str, start: int, stop: int) -> Iterator[bytes]:
-        """All of it: servers hang up on who takes his time, as a player that has been paused does."""
-        while start < stop:
-            begun = start
-            try:
-                with closing(self._stream(key, start, stop)) as pieces:
-                    for piece in pieces:
-                        start += len(piece)
-                        yield piece
-            except StorageUnavailable:
-                if start == begun:
-                    raise
-            else:
-                if start < stop:
-                    raise BytesNotFound(key)
+    def stat(self, key: str) -> Stat | None:
+        """What is known of the bytes under a key, ``None`` if there are none."""
+        return self.stats([key]).get(key)
 
-    def _stream(self, key: str, start: int, stop: int) -> Generator[bytes]:
-        """The answer to one request, in pieces of :data:`PIECE_SIZE` at most."""
-        raise NotImplementedError
+    @abstractmethod
+    def put(self, key: str, blocks: Iterable[bytes]) -> None: ...
 
+    @abstractmethod
+    def delete(self, key: str) -> None: ...
 
-class BlockReader:
-    """Blocks as a stream that drivers can read, once and forward."""
+    @abstractmethod
+    def stats(self, keys: t.Sequence[str]) -> dict[str, Stat]: ...
 
-    def __init__(self, blocks: Iterable[bytes]) -> None:
-        self._blocks, self._rest, self._place = iter(blocks), b"", 0
+    @abstractmethod
+    def keys(self, after: str = "") -> Iterator[str]: ...
 
-    def read(self, size: int = -1) -> bytes:
-        parts, missing = [self._rest], size - len(self._rest)
-        while size < 0 or missing > 0:
-            block = next(self._blocks, None)
-            if block is None:
-                break
-            parts.append(block)
-            missing -= len(block)
-        whole = b"".join(parts)
-        taken, self._rest = (whole, b"") if size < 0 else (whole[:size], whole[size:])
-        self._place += len(taken)
-        return taken
-
-    def tell(self) -> int:
-        return self._place
-
-    def seekable(self) -> bool:
-        return False
-
-
-R = t.TypeVar("R")
-
-
-class PerProcess(t.Generic[R]):
-    """A client made when it is first needed, and made anew in a forked process: connections are not to be shared."""
-
-    def __init__(self, make: t.Callable[[], R]) -> None:
-        self._make = make
-        self._made: tuple[int, R] | None = None
-
-    def get(self) -> R:
-        # Without a lock, which could be held for ever in a forked process: at worst two are made, and one is used.
-        made = self._made
-        if made is None or made[0] != os.getpid():
-            self._made = made = (os.getpid(), self._make())
-        return made[1]
+    @abstractmethod
+    def _pieces(self, key: str, start: int, stop: int) -> Iterator[bytes]:
+        """The bytes of a range that is not empty. Nothing is read before the first is asked for."""

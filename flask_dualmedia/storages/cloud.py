@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 
 from ..errors import BytesNotFound, ConfigurationError, MissingExtra, StorageError, StorageUnavailable
-from .base import PART_SIZE, PRESIGNED_SECONDS, Delegation, PerProcess, Stat, WholeStorage, folder_of
+from .base import PRESIGNED_SECONDS, Delegation, Stat
+from .whole import PART_SIZE, PerProcess, WholeStorage, folder_of
 
 # What the drivers of the family raise where no server answers, beside Python's own errors.
 _OUTAGES = {"ClientConnectionError", "ServiceRequestError", "ServiceResponseError", "EndpointConnectionError"}

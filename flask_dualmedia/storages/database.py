@@ -11,7 +11,8 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from ..models import MediaChunk
 from ..repositories.sql import limited, translate_errors
-from .base import CHUNK_SIZE, ChunkedStorage, ChunkRange, Stat
+from .base import Stat
+from .chunked import CHUNK_SIZE, ChunkedStorage, ChunkRange
 
 _chunks = t.cast(sa.Table, MediaChunk.__table__)
 _KEYS_AT_ONCE = 1000

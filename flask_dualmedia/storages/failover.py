@@ -9,10 +9,11 @@ from itertools import groupby
 
 from ..errors import BytesNotFound, DatabaseUnavailable
 from ..outage import Circuit
-from .base import ChunkedStorage, ChunkRange, Stat
+from .base import Stat
+from .chunked import BatchedStorage, ChunkedStorage, ChunkRange
 
 
-class FailoverStorage(ChunkedStorage):
+class FailoverStorage(BatchedStorage):
     """Keeps bytes in SQL; those that come while SQL is down in the journal's bucket.
 
     Where the bytes under a key are is found by looking, for each batch anew: they may be moved while they are read.
@@ -37,17 +38,17 @@ class FailoverStorage(ChunkedStorage):
     def keys(self, after: str = "") -> Iterator[str]:
         yield from (key for key, _ in groupby(merge(self._journal.keys(after), self._sql.keys(after))))
 
-    def _read_checked(self, key: str, wanted: ChunkRange) -> list[bytes]:
+    def read_batch(self, key: str, wanted: ChunkRange) -> list[bytes]:
         try:
-            return self._circuit.guard(lambda: self._sql._read_checked(key, wanted))
+            return self._circuit.guard(lambda: self._sql.read_batch(key, wanted))
         except BytesNotFound:
             pass
         except DatabaseUnavailable as error:
             try:
-                return self._journal._read_checked(key, wanted)
+                return self._journal.read_batch(key, wanted)
             except BytesNotFound:
                 raise error from None
         try:
-            return self._journal._read_checked(key, wanted)
+            return self._journal.read_batch(key, wanted)
         except BytesNotFound:
-            return self._circuit.guard(lambda: self._sql._read_checked(key, wanted))
+            return self._circuit.guard(lambda: self._sql.read_batch(key, wanted))

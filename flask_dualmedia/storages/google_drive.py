@@ -9,7 +9,8 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 
 from ..errors import BytesNotFound, MissingExtra, StorageError, StorageUnavailable
-from .base import PART_SIZE, PIECE_SIZE, BlockReader, PerProcess, Stat, StreamedStorage, folder_of
+from .base import Stat
+from .whole import PART_SIZE, PIECE_SIZE, BlockReader, PerProcess, StreamedStorage, folder_of
 
 if t.TYPE_CHECKING:
     import requests

@@ -15,7 +15,8 @@ from pymongo.database import Database
 from ..errors import MediaConflict
 from ..models import now
 from ..repositories.mongo import translate_errors
-from .base import CHUNK_SIZE, ChunkedStorage, ChunkRange, Stat
+from .base import Stat
+from .chunked import CHUNK_SIZE, ChunkedStorage, ChunkRange
 
 BUCKET = "media"
 

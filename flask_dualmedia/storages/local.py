@@ -9,7 +9,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ..errors import BytesNotFound, StorageError
-from .base import Delegation, Stat, WholeStorage, folder_of
+from .base import Delegation, Stat
+from .whole import WholeStorage, folder_of
 
 _UNFINISHED = ".part"
 

@@ -7,7 +7,7 @@ import typing as t
 import sqlalchemy as sa
 
 from ..repositories.sql import limited, translate_errors
-from .base import CHUNK_SIZE, ChunkRange
+from .chunked import CHUNK_SIZE, ChunkRange
 from .database import DatabaseStorage
 
 if t.TYPE_CHECKING:

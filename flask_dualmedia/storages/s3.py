@@ -8,17 +8,8 @@ from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 
 from ..errors import BytesNotFound, MissingExtra, StorageError, StorageUnavailable
-from .base import (
-    PART_SIZE,
-    PIECE_SIZE,
-    PRESIGNED_SECONDS,
-    BlockReader,
-    Delegation,
-    PerProcess,
-    Stat,
-    StreamedStorage,
-    Ticket,
-)
+from .base import PRESIGNED_SECONDS, Delegation, Stat, Ticket
+from .whole import PART_SIZE, PIECE_SIZE, BlockReader, PerProcess, StreamedStorage
 
 _LISTED = 1000
 """Keys in one page of a list."""

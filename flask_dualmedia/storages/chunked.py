@@ -1,0 +1,109 @@
+"""Bytes as numbered chunks, written and read in batches."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from ..errors import BytesNotFound
+from .base import AbstractStorage
+
+CHUNK_SIZE = 256 * 1024
+"""Bytes in one row or GridFS chunk; only the last one of a file is shorter."""
+
+WRITE_BATCH = 16
+"""Chunks written in one transaction: 4 MiB keeps transactions short at no cost in speed."""
+
+READ_BATCH = 4
+"""Chunks read by one query, and held in memory while they are sent."""
+
+
+@dataclass(frozen=True)
+class ChunkRange:
+    """Which chunks, and which parts of the first and the last, make up the bytes ``[start, stop)``."""
+
+    start: int
+    stop: int
+
+    @property
+    def first(self) -> int:
+        return self.start // CHUNK_SIZE
+
+    @property
+    def last(self) -> int:
+        return (self.stop - 1) // CHUNK_SIZE
+
+    def batches(self, count: int) -> Iterator[ChunkRange]:
+        """The same bytes in ranges of at most ``count`` chunks."""
+        for seq in range(self.first, self.last + 1, count):
+            yield ChunkRange(max(self.start, seq * CHUNK_SIZE), min(self.stop, (seq + count) * CHUNK_SIZE))
+
+    @property
+    def size(self) -> int:
+        return self.stop - self.start
+
+
+class BatchedStorage(AbstractStorage):
+    """A storage of which one batch of chunks after the other is read."""
+
+    def _pieces(self, key: str, start: int, stop: int) -> Iterator[bytes]:
+        for batch in ChunkRange(start, stop).batches(READ_BATCH):
+            yield from self.read_batch(key, batch)
+
+    @abstractmethod
+    def read_batch(self, key: str, wanted: ChunkRange) -> list[bytes]:
+        """The chunks of a range, the first and the last one cut to it.
+
+        :raises BytesNotFound: Some of it is not there.
+        """
+
+
+class ChunkedStorage(BatchedStorage):
+    """A storage that keeps chunks of :data:`CHUNK_SIZE`."""
+
+    def put(self, key: str, blocks: Iterable[bytes]) -> None:
+        seq = 0
+        # A connection is taken for the time of one batch, not while a slow client makes us wait for the next.
+        for batch in in_batches(split(blocks, CHUNK_SIZE), WRITE_BATCH):
+            self._write(key, seq, batch)
+            seq += len(batch)
+
+    def read_batch(self, key: str, wanted: ChunkRange) -> list[bytes]:
+        chunks = self._read(key, wanted)
+        if sum(map(len, chunks)) != wanted.size:
+            raise BytesNotFound(key)
+        return chunks
+
+    @abstractmethod
+    def _write(self, key: str, seq: int, batch: list[memoryview]) -> None:
+        """Keep chunks numbered from ``seq`` on. One that is there already is the same, since a key has one content."""
+
+    @abstractmethod
+    def _read(self, key: str, wanted: ChunkRange) -> list[bytes]:
+        """Those chunks of a range that are there, the first and the last one cut to it."""
+
+
+def split(blocks: Iterable[bytes], size: int) -> Iterator[memoryview]:
+    """The bytes of ``blocks`` in pieces of exactly ``size``, the last one shorter, copied only across block borders."""
+    rest = b""
+    for block in blocks:
+        view = memoryview(rest + block if rest else block)
+        whole = len(view) - len(view) % size
+        for start in range(0, whole, size):
+            yield view[start : start + size]
+        rest = bytes(view[whole:])
+    if rest:
+        yield memoryview(rest)
+
+
+def in_batches(chunks: Iterator[memoryview], count: int) -> Iterator[list[memoryview]]:
+    """Lists of ``count`` chunks, the last one shorter."""
+    batch: list[memoryview] = []
+    for chunk in chunks:
+        batch.append(chunk)
+        if len(batch) == count:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
