@@ -276,6 +276,23 @@ def load(schema: WireSchema, data: t.Any) -> dict[str, t.Any]:
         raise InvalidMedia(t.cast("dict[str, list[str]]", error.normalized_messages())) from error
 
 
+def load_json(schema: WireSchema, data: t.Any) -> dict[str, t.Any]:
+    """The same of a JSON body, which has numbers and booleans as such; queries and forms have them as text.
+
+    :raises InvalidMedia: With messages by wire names.
+    """
+    wrong = {}
+    for field in schema.load_fields.values() if isinstance(data, dict) else ():
+        name = t.cast(str, field.data_key)
+        value = data.get(name)
+        is_text = isinstance(field, fields.Number) and isinstance(value, str)
+        if is_text or (isinstance(field, fields.Boolean) and not isinstance(value, bool | None)):
+            wrong[name] = [field.error_messages["invalid"]]
+    if wrong:
+        raise InvalidMedia(wrong)
+    return load(schema, data)
+
+
 def content_url(record: Media) -> str:
     """Path of the route that serves the bytes of a record, below where the app is mounted."""
     root = request.script_root if has_request_context() else ""

@@ -115,7 +115,15 @@ def test_a_link_for_one_identity(client: FlaskClient, tokens: Tokens, location: 
 
 
 def test_what_a_link_cannot_be(client: FlaskClient, tokens: Tokens, location: str) -> None:
-    for wrong in ({"expiresIn": 0}, {"expiresIn": "x"}, {"onlyForMe": 3}, {"more": 1}):
+    for wrong in (
+        {"expiresIn": 0},
+        {"expiresIn": "x"},
+        {"onlyForMe": 3},
+        {"onlyForMe": 0},
+        {"onlyForMe": "yes"},
+        {"expiresIn": "9"},
+        {"more": 1},
+    ):
         answer = client.post(f"{location}/link", headers=tokens.alice, json=wrong)
         assert (answer.status_code, list((answer.json or {})["errors"])) == (422, list(wrong))
 

@@ -99,6 +99,17 @@ WRONG_COMMON: dict[str, list[t.Any]] = {
     "isPublic": WRONG_BOOLEAN,
 }
 
+WRONG_IN_JSON: list[tuple[set[str], list[t.Any]]] = [
+    (NUMBERS | {"fileSize"}, ["5", " 5", "0"]),
+    ({"isPublic", "isMainImage"}, [0, 1, "0", "true", "no"]),
+]
+"""What a form, which has only text, may say of these fields."""
+
+
+def wrong_in_json(kind: str) -> dict[str, list[t.Any]]:
+    more = {name: values for names, values in WRONG_IN_JSON for name in names}
+    return {name: [*values, *more.get(name, [])] for name, values in (WRONG[kind] | WRONG_COMMON).items()}
+
 
 def refusal(response: TestResponse, *statuses: int) -> dict[str, list[str]]:
     """The messages by field, of an answer that must be an error of one of these statuses in our shape."""
@@ -116,7 +127,7 @@ def refusal(response: TestResponse, *statuses: int) -> dict[str, list[str]]:
 
 @every_kind
 def test_wrong_values_in_json(client: FlaskClient, tokens: Tokens, owners: Owners, state: State, kind: str) -> None:
-    for name, values in (WRONG[kind] | WRONG_COMMON).items():
+    for name, values in wrong_in_json(kind).items():
         for value in values:
             errors = refusal(post_url(client, tokens.alice, kind, owners, **{name: value}), 422)
             assert list(errors) == [name], value
@@ -146,7 +157,7 @@ def test_wrong_values_in_multipart(
 def test_wrong_values_in_edits(client: FlaskClient, tokens: Tokens, owners: Owners, state: State, kind: str) -> None:
     """T26: an edit is checked like a creation."""
     made = post_url(client, tokens.alice, kind, owners)
-    for name, values in (WRONG[kind] | WRONG_COMMON).items():
+    for name, values in wrong_in_json(kind).items():
         for value in values:
             errors = refusal(client.patch(made.location, json={name: value}, headers=tokens.alice), 422)
             assert list(errors) == [name], value

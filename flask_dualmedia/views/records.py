@@ -303,7 +303,7 @@ def read_json(schema: schemas.WireSchema) -> dict[str, t.Any]:
         data = json.loads(request.get_data())
     except (ValueError, RecursionError):  # the second of a body nested thousands deep
         raise BadRequest("The body is not valid JSON.") from None
-    return schemas.load(schema, data)
+    return schemas.load_json(schema, data)
 
 
 def _query_schema(kind: type[Media]) -> Schema:
