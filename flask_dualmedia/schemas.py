@@ -206,6 +206,11 @@ def _without(kind: type[Media], *names: str) -> tuple[str, ...]:
     return tuple(name for name in names if name in declared)
 
 
+def _not_sent_with_bytes(kind: type[Media]) -> tuple[str, ...]:
+    ours = (name for name, field in _SCHEMAS[kind]._declared_fields.items() if field.dump_only)
+    return (*_MEASURED, kind.url_field, *ours)
+
+
 @cache
 def schema_of(kind: type[Media]) -> MediaSchema:
     """The schema of answers, and of JSON that creates external media."""
@@ -215,7 +220,7 @@ def schema_of(kind: type[Media]) -> MediaSchema:
 @cache
 def upload_schema_of(kind: type[Media]) -> MediaSchema:
     """The schema of what comes with bytes."""
-    return _SCHEMAS[kind](exclude=(*_MEASURED, kind.url_field))
+    return _SCHEMAS[kind](exclude=_not_sent_with_bytes(kind))
 
 
 @cache
@@ -225,7 +230,7 @@ def multipart_schema_of(kind: type[Media]) -> MediaSchema:
     with_file = type(
         f"{kind.__name__}UploadSchema", (base,), {"file": FilePart(required=True), "__doc__": base.__doc__}
     )
-    return with_file(exclude=(*_MEASURED, kind.url_field))
+    return with_file(exclude=_not_sent_with_bytes(kind))
 
 
 @cache

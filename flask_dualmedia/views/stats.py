@@ -9,7 +9,7 @@ from flask_smorest import Blueprint
 from marshmallow import fields, validate
 
 from .. import schemas
-from ..models import KINDS
+from ..models import KINDS, Media
 from ..security import require_caller, token_first
 from ..state import get_state
 from ..stats import Sort, stats_of
@@ -30,19 +30,18 @@ class StatsQuerySchema(schemas.WireSchema):
     limit = schemas.WholeNumber(load_default=20, validate=validate.Range(min=1, max=MAX_LIMIT))
 
 
+def _with_kind(kind: type[Media]) -> type[schemas.MediaSchema]:
+    """The schema of a record among those of other kinds."""
+    base = type(schemas.schema_of(kind))
+    name = fields.String(required=True, validate=validate.Equal(kind.kind))
+    return type(f"{kind.__name__}WithKindSchema", (base,), {"kind": name, "__doc__": base.__doc__})
+
+
 _NUMBER = {"type": "integer", "minimum": 0}
 _ANSWER: dict[str, t.Any] = {
     "type": "object",
     "properties": {
-        "items": {
-            "type": "array",
-            "items": {
-                "type": "object",
-                "properties": {"kind": {"type": "string", "enum": list(KINDS)}},
-                "required": ["kind"],
-                "anyOf": [schemas.schema_of(kind) for kind in KINDS.values()],
-            },
-        },
+        "items": {"type": "array", "items": {"oneOf": [_with_kind(kind) for kind in KINDS.values()]}},
         "totals": {
             "type": "object",
             "properties": {"media": _NUMBER, "bytes": _NUMBER, "accesses": _NUMBER},
