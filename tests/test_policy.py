@@ -210,7 +210,6 @@ def test_what_accepts_anything_believes_nothing(client: FlaskClient, tokens: Tok
         (b"<?xml version='1.0'?><html xmlns='http://www.w3.org/1999/xhtml'/>", "a.png", "image/png", "text/xml"),
         (b"\x7fELF" + bytes(60), "a.pdf", "application/pdf", "application/x-executable"),
         (b"MZ" + bytes(60), "a.pdf", "application/pdf", "application/x-msdownload"),
-        (b"alert(1)", "a.js", "text/javascript", "text/javascript"),
         (b"alert(1)", "a.pdf", "application/pdf", "application/octet-stream"),
         (b"MIME-Version: 1.0\r\nContent-Type: multipart/related; boundary=x\r\n", "a.mhtml", "multipart/related",
          "application/octet-stream"),
@@ -229,6 +228,15 @@ def test_a_polyglot_is_served_as_what_browsers_do_not_run(client: FlaskClient, t
     made = post_file(client, tokens.alice, "files", owners, file=part(POLYGLOT, "a.js", "text/javascript"))
     headers = client.get(f"{made.location}/content", headers=tokens.alice).headers
     assert (headers["Content-Type"], headers["X-Content-Type-Options"]) == ("image/gif", "nosniff")
+
+
+def test_a_script_is_no_script_for_pages_of_the_host(client: FlaskClient, tokens: Tokens, owners: Owners) -> None:
+    """T25: `<script src>` runs attachments too, and from the host's own origin where its policy has 'self'."""
+    for mime_type in ("text/javascript", "application/x-javascript", "text/ecmascript", "text/jscript"):
+        made = post_file(client, tokens.alice, "files", owners, file=part(b"alert(1)", "a", mime_type))
+        assert (made.json or {})["mimeType"] == mime_type
+        headers = client.get(f"{made.location}/content", headers=tokens.alice).headers
+        assert (headers["Content-Type"], headers["X-Content-Type-Options"]) == ("application/octet-stream", "nosniff")
 
 
 # Pixels

@@ -38,6 +38,10 @@ INLINE = {
     "audio/mpeg", "audio/mp4", "audio/ogg", "audio/wav", "audio/flac", "audio/webm",
 }  # fmt: skip
 
+# Types that a page of the host's own would run if it were made to name them as its scripts: an attachment runs there
+# too, and a Content-Security-Policy with 'self' lets it. Of another type browsers run nothing, because of nosniff.
+_SCRIPT = re.compile(r"\w+/(x-)?(java|ecma|j|live)script")
+
 PUBLIC_SECONDS = 300
 """How long caches may keep public content before they ask again."""
 
@@ -151,7 +155,10 @@ def _respond(record: Media, *, as_download: bool) -> Response:
     size, key = record.file_size, record.storage_key
     assert size is not None
     assert key is not None
-    response = current_app.response_class(content_type=record.mime_type or OCTET_STREAM, headers=_headers(record))
+    mime_type = record.mime_type
+    if mime_type is None or _SCRIPT.match(mime_type):
+        mime_type = OCTET_STREAM
+    response = current_app.response_class(content_type=mime_type, headers=_headers(record))
     _check_preconditions(record)
     disposition = "inline" if record.mime_type in INLINE and not as_download else "attachment"
     response.headers.set("Content-Disposition", disposition, **_names(record.filename or str(record.id)))
