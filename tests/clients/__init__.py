@@ -1,1 +1,1 @@
-"""tus clients of browsers and Node against gunicorn: run by hand, never part of the tests."""
+"""Browsers and Node against the app: run by hand, never part of the tests."""
