@@ -11,8 +11,14 @@ import pytest
 import sqlalchemy as sa
 
 from flask_dualmedia.models import AVAILABLE, KINDS, CourseResource, CourseVideo, Media, MediaStorage, ProductImage, now
-from flask_dualmedia.repositories.base import Listing
-from flask_dualmedia.repositories.sql import select_listing, select_of_owners, select_unfinished
+from flask_dualmedia.quotas import of_owner
+from flask_dualmedia.repositories.base import Listing, Selection
+from flask_dualmedia.repositories.sql import (
+    select_listing,
+    select_of_owners,
+    select_stored_size,
+    select_unfinished,
+)
 
 from .conftest import Databases, unique
 from .test_repositories import REQUIRED
@@ -93,9 +99,39 @@ def test_every_index_has_its_query() -> None:
 
 @pytest.mark.parametrize("index", sorted(QUERIES))
 def test_the_index_serves_the_query(connection: sa.Connection, index: str) -> None:
-    compiled = QUERIES[index]().compile(connection, compile_kwargs={"literal_binds": True})
-    plan = "\n".join(connection.exec_driver_sql(f"EXPLAIN {str(compiled).replace('%', '%%')}").scalars())
+    plan = plan_of(connection, QUERIES[index]())
     assert re.search(rf"\b{index}\b", plan), plan
+    assert "Seq Scan" not in plan, plan
+
+
+def plan_of(connection: sa.Connection, query: sa.Select[t.Any]) -> str:
+    compiled = query.compile(connection, compile_kwargs={"literal_binds": True})
+    return "\n".join(connection.exec_driver_sql(f"EXPLAIN {str(compiled).replace('%', '%%')}").scalars())
+
+
+QUOTAS: dict[str, tuple[Selection, set[str]]] = {
+    "of an uploader": (
+        {kind: {"uploaded_by": "user 7"} for kind in KINDS.values()},
+        {f"ix_{kind.__tablename__}_uploader" for kind in KINDS.values()},
+    ),
+    "of a product": (
+        of_owner("product", "owner 7"),
+        {"ix_product_images_owner", "ix_media_storage_owner"},
+    ),
+    "of a course": (
+        of_owner("course", "owner 7"),
+        {"ix_course_videos_owner", "ix_course_resources_owner", "ix_media_storage_owner"},
+    ),
+    "of a user": (of_owner("user", "owner 7"), {"ix_media_storage_owner"}),
+}
+
+
+@pytest.mark.parametrize("whose", QUOTAS)
+def test_quotas_are_summed_by_an_index(connection: sa.Connection, whose: str) -> None:
+    """T45: they are summed at every upload."""
+    selection, indexes = QUOTAS[whose]
+    plan = plan_of(connection, select_stored_size(selection))
+    assert set(re.findall(r"\b(?:ix|uq)_\w+", plan)) == indexes, plan
     assert "Seq Scan" not in plan, plan
 
 
@@ -103,7 +139,6 @@ def test_a_page_in_the_middle_of_a_list_starts_in_the_index(connection: sa.Conne
     """The place to go on from is a condition of the index, so that a page costs the same however deep it is."""
     some = connection.scalars(sa.select(ProductImage.id).offset(ROWS // 2).limit(1)).one()
     query = select_listing(Listing(ProductImage, {}, sort="access_count", after=(ROWS // 2, some), limit=20))
-    compiled = query.compile(connection, compile_kwargs={"literal_binds": True})
-    plan = "\n".join(connection.exec_driver_sql(f"EXPLAIN {compiled}").scalars())
+    plan = plan_of(connection, query)
     assert re.search(r"Index Cond: \(ROW\(access_count, id\) >", plan), plan
     assert "Sort" not in plan, plan
