@@ -181,6 +181,12 @@ class Loads(HTMLParser):
             self.loaded.append((tag, given.get("src") or given.get("href")))
 
 
+def test_each_app_has_its_own(make_app: MakeApp) -> None:
+    for prefix in ("/one", "/two", "/one"):
+        document = make_app("mongo", DUALMEDIA_URL_PREFIX=prefix).test_client().get(f"{prefix}/openapi.json").json
+        assert all(path.startswith(f"{prefix}/") for path in (document or {})["paths"])
+
+
 @pytest.mark.parametrize("prefix", ["/media", "/api/v1/media"])
 def test_the_page_needs_no_internet(make_app: MakeApp, prefix: str) -> None:
     client = make_app("mongo", DUALMEDIA_URL_PREFIX=prefix).test_client()

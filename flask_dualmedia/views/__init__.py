@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import typing as t
+from functools import cache
 
 from apispec.ext.marshmallow import MarshmallowPlugin
 from flask import Flask
@@ -36,19 +37,25 @@ class _Blueprint(Blueprint):
 
 def register(app: Flask, url_prefix: str) -> None:
     """Mount the blueprint on ``app``."""
+    app.register_blueprint(_blueprint(), url_prefix=url_prefix)
+
+
+@cache
+def _blueprint() -> Blueprint:
+    """The same one for all apps of a process: to make it takes longer than the rest of a start-up."""
     blueprint = _Blueprint(NAME, __name__, template_folder="../templates", description=DESCRIPTION)
     errors.register(blueprint)
     blueprint.before_request(bodies.guard)
     health.add_views(blueprint)
     stats.add_views(blueprint)
-    docs.add_views(blueprint, docs.Document(lambda: _describe(app, blueprint)))
+    docs.add_views(blueprint, docs.Documents(lambda app: _describe(app, blueprint)))
     for kind in KINDS.values():
         records.add_views(blueprint, kind)
         content.add_views(blueprint, kind)
         links.add_views(blueprint, kind)
         direct.add_views(blueprint, kind)
     tus.add_views(blueprint)
-    app.register_blueprint(blueprint, url_prefix=url_prefix)
+    return blueprint
 
 
 def _describe(app: Flask, blueprint: Blueprint) -> dict[str, t.Any]:

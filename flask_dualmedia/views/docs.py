@@ -5,35 +5,41 @@ from __future__ import annotations
 import threading
 import typing as t
 from collections.abc import Callable
+from weakref import WeakKeyDictionary
 
-from flask import Response, jsonify, render_template
+from flask import Flask, Response, jsonify, render_template
 from flask_smorest import Blueprint
+
+from ..state import get_state
 
 _METHODS = ("get", "head", "post", "put", "patch", "delete")
 
 
-class Document:
-    """The OpenAPI document, made when it is first asked for: that takes as long as all the rest of a start-up."""
+class Documents:
+    """The OpenAPI document of each app, made when it is first asked for: that takes longer than a start-up."""
 
-    def __init__(self, make: Callable[[], dict[str, t.Any]]) -> None:
-        self._make, self._made = make, None
+    def __init__(self, make: Callable[[Flask], dict[str, t.Any]]) -> None:
+        self._make = make
+        self._made: WeakKeyDictionary[Flask, dict[str, t.Any]] = WeakKeyDictionary()
         self._lock = threading.Lock()
 
     def get(self) -> dict[str, t.Any]:
+        """That of the current app."""
+        app = get_state().app
         with self._lock:
-            if self._made is None:
-                self._made = self._make()
-            return self._made
+            if app not in self._made:
+                self._made[app] = self._make(app)
+            return self._made[app]
 
 
-def add_views(blueprint: Blueprint, document: Document) -> None:
+def add_views(blueprint: Blueprint, documents: Documents) -> None:
     """Mounted past flask-smorest's documentation: the document does not describe itself."""
 
     def openapi_json() -> Response:
-        return jsonify(document.get())
+        return jsonify(documents.get())
 
     def openapi_page() -> str:
-        spec = document.get()
+        spec = documents.get()
         operations = [
             (method, path, operation, item.get("parameters", []))
             for path, item in spec["paths"].items()
