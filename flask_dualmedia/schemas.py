@@ -230,7 +230,10 @@ def multipart_schema_of(kind: type[Media]) -> MediaSchema:
     with_file = type(
         f"{kind.__name__}UploadSchema", (base,), {"file": FilePart(required=True), "__doc__": base.__doc__}
     )
-    return with_file(exclude=_not_sent_with_bytes(kind))
+    schema = with_file(exclude=_not_sent_with_bytes(kind))
+    for form_field in schema.fields.values():
+        form_field.allow_none = False  # a form has no null
+    return t.cast(MediaSchema, schema)
 
 
 @cache

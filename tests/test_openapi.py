@@ -98,6 +98,15 @@ def test_schemas_have_the_fields_of_the_answers(
     form = document["components"]["schemas"][bodies["multipart/form-data"]["schema"]["$ref"].rpartition("/")[2]]
     assert "file" in form["required"]
     assert not {"mimeType", "fileSize", *read_only} & form["properties"].keys()
+    assert not any("null" in field["type"] for field in form["properties"].values())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_links_lead_from_a_creation_to_all_that_can_be_done(document: dict[str, t.Any], kind: str) -> None:
+    found = operations(document)
+    links = found["post", f"/media/{kind}"]["responses"]["201"]["links"]
+    of_one = f"/media/{kind}/{{media_id}}"
+    assert links.keys() == {o["operationId"] for (_, path), o in found.items() if path.startswith(of_one)}
 
 
 @pytest.mark.parametrize("kind", KINDS)

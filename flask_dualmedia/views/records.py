@@ -154,7 +154,8 @@ MEDIA_ID = {"in": "path", "name": "media_id", "required": True, "schema": {"type
 
 def _links(name: str) -> dict[str, t.Any]:
     """What can be done with a record that was created, for programs that read the document."""
-    follow_ups = ("get", "edit", "delete", "get_{}_content", "replace_{}_content", "count_{}_access", "link")
+    follow_ups = ("get", "edit", "delete", "link")
+    follow_ups += ("get_{}_content", "replace_{}_content", "count_{}_access", "revoke_{}_links")
     operations = [(form if "{" in form else form + "_{}").format(name) for form in follow_ups]
     return {o: {"operationId": o, "parameters": {"media_id": "$response.body#/id"}} for o in operations}
 

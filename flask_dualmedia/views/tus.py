@@ -63,12 +63,26 @@ def _headers(*names: str) -> dict[str, t.Any]:
     return {name: {"schema": {"type": "string"}} for name in names}
 
 
+_BYTES = {"type": "integer", "minimum": 0}
+_FORMS: dict[str, dict[str, t.Any]] = {
+    "Tus-Resumable": {"type": "string", "enum": [VERSION]},
+    "Upload-Length": _BYTES,
+    "Upload-Offset": _BYTES,
+    "Upload-Defer-Length": {"type": "string", "enum": ["1"]},
+    "X-HTTP-Method-Override": {"type": "string", "enum": ["HEAD", "PATCH", "DELETE"]},
+}
+"""Schemas of the headers that are more than text."""
+
+
 def _parameters(*names: str, required: bool = False) -> list[dict[str, t.Any]]:
     """The first of them is missed by 412, not by 400, and so not called required."""
     return [
-        {"in": "header", "name": name, "schema": {"type": "string"}, "required": required and name != "Tus-Resumable"}
+        {
+            "in": "header", "name": name, "schema": _FORMS.get(name, {"type": "string"}),
+            "required": required and name != "Tus-Resumable",
+        }
         for name in ("Tus-Resumable", *names)
-    ]
+    ]  # fmt: skip
 
 
 _BODY = {CONTENT_TYPE: {"schema": {"type": "string", "format": "binary"}}}
