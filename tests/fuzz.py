@@ -11,39 +11,43 @@ import logging
 import os
 import subprocess
 import sys
-import tempfile
 import threading
+from pathlib import Path
 
 from flask_jwt_extended import create_access_token
 from werkzeug.serving import make_server
 
 from example_app import create_app
+from example_app.sample import sample_id
 
-# What no JSON schema can say: that bytes are a video, that an owner exists, that a field is for external media alone.
-EXCLUDED = "positive_data_acceptance"
+from .benchmarks.host import databases
+
+CONFIG = Path(__file__).with_name("schemathesis.toml")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--examples", type=int, default=200)
-    examples = parser.parse_args().examples
-    app = create_app({"INSTANCE_PATH": tempfile.mkdtemp(prefix="dualmedia-fuzz-"), "RATELIMIT_ENABLED": False})
-    logging.getLogger("werkzeug").setLevel(logging.WARNING)
-    server = make_server("127.0.0.1", 0, app, threaded=True)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    with app.app_context():
-        token = create_access_token("fuzz", additional_claims={"role": "admin"}, expires_delta=False)
-    command = ["schemathesis", "run", f"http://127.0.0.1:{server.port}/media/openapi.json", "--continue-on-failure"]
-    # The phase "coverage" knows no multipart bodies with files.
-    command += ["--phases", "fuzzing,stateful", "--max-examples", str(examples), "--exclude-checks", EXCLUDED]
-    environment = os.environ | {"SCHEMATHESIS_HOOKS": "tests.fuzz_hooks"}
-    with_token = ["-H", f"Authorization: Bearer {token}"]
-    failed = [
-        name
-        for name, more in (("with", with_token), ("without", []))
-        if subprocess.run(command + more, env=environment).returncode
-    ]
-    server.shutdown()
+    parser.add_argument("more", nargs="*", help="options for schemathesis, after --")
+    arguments = parser.parse_args()
+    with databases() as (directory, servers):
+        config = {"SQLALCHEMY_DATABASE_URI": servers.postgres_url, "MONGO_URI": servers.mongo_uri}
+        app = create_app(config | {"INSTANCE_PATH": directory, "RATELIMIT_ENABLED": False})
+        logging.getLogger("werkzeug").setLevel(logging.WARNING)
+        server = make_server("127.0.0.1", 0, app, threaded=True)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        with app.app_context():
+            token = create_access_token("fuzz", additional_claims={"role": "admin"}, expires_delta=False)
+        url = f"http://127.0.0.1:{server.port}/media/openapi.json"
+        command = [f"{Path(sys.executable).with_name('schemathesis')}", "--config-file", f"{CONFIG}", "run", url]
+        command += ["--max-examples", str(arguments.examples), *arguments.more]
+        owners = {"FUZZ_PRODUCT": str(sample_id(100)), "FUZZ_COURSE": str(sample_id(200))}
+        failed = [
+            name
+            for name, token in (("with", token), ("without", "none"))
+            if subprocess.run(command, env=os.environ | owners | {"FUZZ_TOKEN": token}).returncode
+        ]
+        server.shutdown()
     sys.exit(f"failed {' and '.join(failed)} a token" if failed else 0)
 
 
