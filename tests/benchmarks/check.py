@@ -8,19 +8,18 @@ import os
 import resource
 import subprocess
 import sys
-import tempfile
+import time
 import typing as t
 from collections.abc import Iterator
 
 import sqlalchemy as sa
 from bson import ObjectId
 
-from example_app import embedded
 from flask_dualmedia.models import AVAILABLE, Media, MediaChunk, ProductImage
 from flask_dualmedia.state import get_state
 from flask_dualmedia.storages.base import new_key
 
-from .host import ROOT, SECRET, create_app
+from .host import ROOT, SECRET, create_app, databases
 
 BATCH = 5_000
 CONTENT = b"\x89PNG\r\n\x1a\n" + bytes(1000)
@@ -57,12 +56,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--records", type=int, default=100_000)
     count = parser.parse_args().records
-    with tempfile.TemporaryDirectory() as directory:
-        servers = embedded.start(directory)
+    with databases() as (_, servers):
         os.environ["FLASK_MONGO_URI"] = f"{servers.mongo_uri}"
         os.environ["FLASK_SQLALCHEMY_DATABASE_URI"] = f"{servers.postgres_url}"
         os.environ["FLASK_JWT_SECRET_KEY"] = SECRET
+        start = time.perf_counter()
         fill(count)
+        print(f"filled in {time.perf_counter() - start:.0f} s", flush=True)
         command = [sys.executable, "-m", "flask", "--app", "tests.benchmarks.host:create_app", "dualmedia", "check"]
         done = subprocess.run(command, cwd=ROOT, text=True, capture_output=True)
         print(done.stdout.strip() or done.stderr.strip())

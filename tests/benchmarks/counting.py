@@ -11,14 +11,12 @@ import os
 import statistics
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 
-from example_app import embedded
 from flask_dualmedia import save_media_storage
 
-from .host import ROOT, SECRET, create_app
+from .host import ROOT, SECRET, create_app, databases
 from .host import _wait as wait
 
 CLIENTS = 8
@@ -61,8 +59,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=2)
     parser.add_argument("--strangers", action="store_true")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as directory:
-        servers = embedded.start(directory)
+    with databases() as (_, servers):
         os.environ["FLASK_MONGO_URI"] = f"{servers.mongo_uri}"
         os.environ["FLASK_SQLALCHEMY_DATABASE_URI"] = f"{servers.postgres_url}"
         os.environ["FLASK_JWT_SECRET_KEY"] = SECRET

@@ -5,8 +5,11 @@ from __future__ import annotations
 import http.client
 import os
 import re
+import shutil
+import signal
 import subprocess
 import sys
+import tempfile
 import time
 import typing as t
 from collections.abc import Iterator
@@ -17,6 +20,7 @@ import psutil
 from flask import Flask
 from flask_jwt_extended import JWTManager, create_access_token
 
+from example_app import embedded
 from flask_dualmedia import DualMedia
 
 ROOT = Path(__file__).parent.parent.parent
@@ -32,6 +36,21 @@ def create_app() -> Flask:
     app.config["DUALMEDIA_REFERENCES"] = {"course": None, "user": None}
     DualMedia(app)
     return app
+
+
+@contextmanager
+def databases() -> Iterator[tuple[str, embedded.Servers]]:
+    """Embedded servers in a folder that is removed when they have ended."""
+    directory = tempfile.mkdtemp(prefix="dualmedia-benchmark-")
+    servers = embedded.start(directory)
+    try:
+        yield directory, servers
+    finally:
+        processes = [psutil.Process(pid) for pid in servers.pids]
+        for process in processes:
+            process.send_signal(signal.SIGINT)
+        psutil.wait_procs(processes, timeout=60)
+        shutil.rmtree(directory, ignore_errors=True)
 
 
 class Server(t.NamedTuple):

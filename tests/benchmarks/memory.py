@@ -1,22 +1,29 @@
 """Memory of the server process for one large file, and the time of a range by where it is: ``python -m
-tests.benchmarks.memory [--mib 1024] [--tus]``. Runs on Linux, on embedded servers."""
+tests.benchmarks.memory [--mib 1024] [--tus] [--storage database|local|s3]``. Runs on Linux, on embedded servers."""
 
 from __future__ import annotations
 
 import argparse
 import base64
 import hashlib
+import json
+import os
 import statistics
-import tempfile
+import subprocess
+import sys
 import time
-from collections.abc import Iterator
+import typing as t
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import islice
+from urllib.error import URLError
+from urllib.request import Request, urlopen
 
-from example_app import embedded
-
-from .host import Server, serve
+from .host import Server, databases, serve
 
 MIB = 1024 * 1024
+
+T = t.TypeVar("T")
 
 
 def blocks(mib: int) -> Iterator[bytes]:
@@ -78,7 +85,17 @@ def range_times(server: Server, path: str, first: int, runs: int) -> list[float]
     return times
 
 
-def measure(mode: str, server: Server, mib: int) -> None:
+def watched(server: Server, name: str, action: Callable[[], T]) -> T:
+    """Do something, and print how long it took and how much memory."""
+    before = server.reset_peak_memory()
+    start = time.perf_counter()
+    result = action()
+    seconds, grown = time.perf_counter() - start, server.peak_memory() - before
+    print(f"  {name:9} {seconds:6.1f} s  memory grew by {grown / MIB:5.1f} MiB", flush=True)
+    return result
+
+
+def measure(title: str, server: Server, mib: int, *, ranges: bool) -> None:
     body = b"--b\r\nContent-Disposition: form-data; name=file; filename=a\r\n\r\nx\r\n"
     for name, value in (("referenceType", "page"), ("referenceId", "1")):
         body += f"--b\r\nContent-Disposition: form-data; name={name}\r\n\r\n{value}\r\n".encode()
@@ -90,44 +107,67 @@ def measure(mode: str, server: Server, mib: int) -> None:
     upload(server, path, 8)  # warm up: what is allocated once is not growth
     assert download(server, path) == checksum(8)
 
-    before = server.reset_peak_memory()
-    start = time.perf_counter()
-    upload(server, path, mib)
-    up = time.perf_counter() - start
-    grown_up = server.peak_memory() - before
-
-    before = server.reset_peak_memory()
-    start = time.perf_counter()
-    same = download(server, path) == checksum(mib)
-    down = time.perf_counter() - start
-    grown_down = server.peak_memory() - before
-    assert same, "the bytes that came back are others"
-
+    print(f"{title}: {mib} MiB by PUT", flush=True)
+    watched(server, "upload", lambda: upload(server, path, mib))
+    assert watched(server, "download", lambda: download(server, path)) == checksum(mib), "other bytes came back"
+    if not ranges:
+        return
     places = {"first": 0, "middle": mib // 2 * MIB, "last": (mib - 1) * MIB}
     times: dict[str, list[float]] = {place: [] for place in places}
     for _ in range(5):
         for place, first in places.items():
             times[place] += range_times(server, path, first, 5)
     medians = {place: statistics.median(found) for place, found in times.items()}
-    print(f"{mode:6} {mib} MiB, the same SHA-256")
-    print(f"  upload    {up:6.1f} s  memory grew by {grown_up / MIB:5.1f} MiB")
-    print(f"  download  {down:6.1f} s  memory grew by {grown_down / MIB:5.1f} MiB")
     for place, median in medians.items():
         print(f"  1 MiB range, {place:6} {median * 1000:6.2f} ms  {median / medians['first']:.2f} of the first")
 
 
-def measure_tus(mode: str, server: Server, mib: int) -> None:
+def measure_tus(title: str, server: Server, mib: int) -> None:
     """In one request, and in many."""
     assert download(server, upload_by_tus(server, 8, 4)) == checksum(8)
     for chunk in (mib, 64):
-        before = server.reset_peak_memory()
-        start = time.perf_counter()
-        path = upload_by_tus(server, mib, chunk)
-        seconds = time.perf_counter() - start
-        grown = server.peak_memory() - before
-        assert download(server, path) == checksum(mib), "the bytes that came back are others"
-        print(f"{mode:6} {mib} MiB by tus in requests of {chunk} MiB, the same SHA-256")
-        print(f"  upload    {seconds:6.1f} s  memory grew by {grown / MIB:5.1f} MiB", flush=True)
+        print(f"{title}: {mib} MiB by tus in requests of {chunk} MiB", flush=True)
+        path = watched(server, "upload", lambda chunk=chunk: upload_by_tus(server, mib, chunk))
+        found = watched(server, "download", lambda path=path: download(server, path))
+        assert found == checksum(mib), "other bytes came back"
+        server.request("DELETE", path.removesuffix("/content"))
+
+
+@contextmanager
+def storage(name: str, directory: str, port: int) -> Iterator[dict[str, str]]:
+    """The settings of the benchmark's host that put bytes there."""
+    options: dict[str, str] = {"directory": f"{directory}/media"}
+    if name == "database":
+        yield {}
+        return
+    if name == "s3":
+        options = {"bucket": "media", "endpoint_url": f"http://127.0.0.1:{port}", "region_name": "us-east-1"}
+        options |= {"aws_access_key_id": "a", "aws_secret_access_key": "b"}
+        # In a process of its own, with its objects in files: it still holds a large one in memory several times.
+        command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+        environment = os.environ | {"MOTO_S3_DEFAULT_KEY_BUFFER_SIZE": str(MIB), "TMPDIR": directory}
+        with open(f"{directory}/moto.log", "wb") as log:
+            process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+    else:
+        process = None
+    try:
+        if process is not None:
+            make_bucket(f"{options['endpoint_url']}/{options['bucket']}")
+        yield {"DUALMEDIA_STORAGES": json.dumps({name: options}), "DUALMEDIA_DEFAULT_STORAGE": name}
+    finally:
+        if process is not None:
+            process.terminate()
+            process.wait()
+
+
+def make_bucket(url: str) -> None:
+    for _ in range(100):
+        try:
+            urlopen(Request(url, method="PUT"), timeout=10).close()
+            return
+        except URLError:
+            time.sleep(0.2)
+    raise RuntimeError("moto's server did not start")
 
 
 def main() -> None:
@@ -135,15 +175,20 @@ def main() -> None:
     parser.add_argument("--mib", type=int, default=1024)
     parser.add_argument("--port", type=int, default=5961)
     parser.add_argument("--tus", action="store_true", help="upload by tus instead")
+    parser.add_argument("--storage", choices=["database", "local", "s3"], default="database")
     arguments = parser.parse_args()
-    run = measure_tus if arguments.tus else measure
-    with tempfile.TemporaryDirectory() as directory:
-        servers = embedded.start(directory)
-        databases = {"MONGO_URI": f"{servers.mongo_uri}"}
-        with serve(arguments.port, SQLALCHEMY_DATABASE_URI=f"{servers.postgres_url}", **databases) as server:
-            run("dual", server, arguments.mib)
-        with serve(arguments.port, DB_ENABLED="false", **databases) as server:
-            run("mongo", server, arguments.mib)
+    mib, port, where = arguments.mib, arguments.port, arguments.storage
+    with databases() as (directory, servers), storage(where, directory, port + 1) as config:
+        config["MONGO_URI"] = f"{servers.mongo_uri}"
+        # What is outside of the databases is the same in each mode.
+        modes = {"dual": {"SQLALCHEMY_DATABASE_URI": f"{servers.postgres_url}"}, "mongo": {"DB_ENABLED": "false"}}
+        for mode, more in modes.items() if where == "database" else [*modes.items()][:1]:
+            with serve(port, **config, **more) as server:
+                if arguments.tus:
+                    measure_tus(f"{mode}, {where}", server, mib)
+                else:
+                    # A range costs moto a copy of the whole object.
+                    measure(f"{mode}, {where}", server, mib, ranges=where != "s3")
 
 
 if __name__ == "__main__":
