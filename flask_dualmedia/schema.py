@@ -58,15 +58,10 @@ def head_revision() -> str | None:
 
 def is_complete(connection: sa.Connection) -> bool:
     """Whether all our tables and columns are there, whoever's revisions made them."""
-    inspector = sa.inspect(connection)
-    present = set(inspector.get_table_names())
-    for table in Base.metadata.sorted_tables:
-        if table.name not in present:
-            return False
-        columns = {column["name"] for column in inspector.get_columns(table.name)}
-        if not columns.issuperset(table.columns.keys()):
-            return False
-    return True
+    tables = Base.metadata.tables
+    found = sa.inspect(connection).get_multi_columns(filter_names=[*tables])
+    present = {name: {column["name"] for column in columns} for (_, name), columns in found.items()}
+    return all(present.get(name, set()) >= {*table.columns.keys()} for name, table in tables.items())
 
 
 def keep_chunks_uncompressed(connection: sa.Connection) -> None:
