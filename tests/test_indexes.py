@@ -34,16 +34,23 @@ OWNERS = 2_000
 def connection(servers: t.Any, template_database: str) -> Iterator[sa.Connection]:
     """Tables filled as a shop of some size would fill them."""
     databases = Databases(servers.postgres)
-    engine = sa.create_engine(databases.create(unique("filled"), template=template_database), poolclass=sa.NullPool)
+    url = databases.create(unique("filled"), template=template_database)
+    engine = sa.create_engine(url, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
     with engine.connect() as connection:
         for kind in KINDS.values():
-            connection.execute(sa.insert(t.cast("sa.Table", kind.__table__)), [*_rows(kind)])
-        connection.commit()
-        connection.execution_options(isolation_level="AUTOCOMMIT")
-        for kind in KINDS.values():
+            _copy_rows(connection, kind)
             connection.exec_driver_sql(f"ANALYZE {kind.__tablename__}")
         yield connection
     databases.drop_all()
+
+
+def _copy_rows(connection: sa.Connection, kind: type[Media]) -> None:
+    """By COPY: inserts take several times as long."""
+    names = kind.field_names()
+    cursor: t.Any = connection.connection.cursor()
+    with cursor.copy(f"COPY {kind.__tablename__} ({', '.join(names)}) FROM STDIN") as copy:
+        for values in _rows(kind):
+            copy.write_row([values[name] for name in names])
 
 
 def _rows(kind: type[Media]) -> Iterator[dict[str, t.Any]]:
