@@ -77,33 +77,45 @@ class Server(t.NamedTuple):
         return int(re.findall(r"VmHWM:\s+(\d+) kB", status)[0]) * 1024
 
 
+def make_token(identity: str, **claims: str) -> str:
+    """A token that does not expire."""
+    app = Flask("tokens")
+    app.config["JWT_SECRET_KEY"] = SECRET
+    JWTManager(app)
+    with app.app_context():
+        return create_access_token(identity, additional_claims=claims, expires_delta=False)
+
+
 @contextmanager
 def serve(port: int, **config: str) -> Iterator[Server]:
     """gunicorn with one worker of four threads."""
-    token_app = Flask("tokens")
-    token_app.config["JWT_SECRET_KEY"] = SECRET
-    JWTManager(token_app)
-    with token_app.app_context():
-        token = create_access_token("bench", expires_delta=False)
-    command = [sys.executable, "-m", "gunicorn", "tests.benchmarks.host:create_app()", "--bind", f"127.0.0.1:{port}"]
-    command += ["--workers", "1", "--threads", "4", "--timeout", "300", "--log-level", "warning"]
-    environment = os.environ | {f"FLASK_{name}": value for name, value in config.items()}
-    process = subprocess.Popen(command, cwd=ROOT, env=environment)
+    environment = {f"FLASK_{name}": value for name, value in config.items()}
+    with gunicorn("tests.benchmarks.host", port, workers=1, **environment) as workers:
+        yield Server(workers[0], port, {"Authorization": f"Bearer {make_token('bench')}"})
+
+
+@contextmanager
+def gunicorn(module: str, port: int, *, workers: int = 2, **environment: str) -> Iterator[list[psutil.Process]]:
+    """The app that ``create_app`` of a module makes, on workers of four threads; gives the workers."""
+    command = [sys.executable, "-m", "gunicorn", f"{module}:create_app()", "--bind", f"127.0.0.1:{port}"]
+    command += ["--workers", str(workers), "--threads", "4", "--timeout", "300", "--log-level", "warning"]
+    process = subprocess.Popen(command, cwd=ROOT, env=os.environ | environment)
     try:
-        yield Server(_wait(process, port), port, {"Authorization": f"Bearer {token}"})
+        yield _wait(process, port, workers)
     finally:
         process.terminate()
         process.wait()
 
 
-def _wait(process: subprocess.Popen[bytes], port: int) -> psutil.Process:
+def _wait(process: subprocess.Popen[bytes], port: int, workers: int = 1) -> list[psutil.Process]:
     for _ in range(300):
         time.sleep(0.1)
         try:
             connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
             connection.request("GET", "/media/health")
-            if connection.getresponse().status == 200:
-                return psutil.Process(process.pid).children()[0]
+            running = psutil.Process(process.pid).children()
+            if connection.getresponse().status == 200 and len(running) == workers:
+                return running
         except OSError:
             continue
     raise RuntimeError("gunicorn did not start")
