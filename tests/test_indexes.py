@@ -73,7 +73,8 @@ def _page(kind: type[Media], where: dict[str, t.Any], sort: str = "id", **kwargs
 
 
 def _owners(kind: type[Media], reference_type: str | None = None) -> Query:
-    return lambda: select_of_owners(kind, reference_type, [f"owner {n}" for n in range(20)])
+    given = {"owners": [f"owner {n}" for n in range(20)]} | ({"reference_type": reference_type} if reference_type else {})
+    return lambda: select_of_owners(kind).params(given)
 
 
 def _of_user(kind: type[Media]) -> Query:

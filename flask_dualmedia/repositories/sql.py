@@ -7,6 +7,8 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import cache
+from operator import itemgetter
 
 import sqlalchemy as sa
 from sqlalchemy import exc
@@ -92,15 +94,13 @@ class SQLRepository:
 
     def add(self, record: Media) -> None:
         with self._connect() as connection:
-            connection.execute(sa.insert(_table(type(record))).values(record.values()))
+            connection.execute(_insert(type(record)), record.values())
 
     def get(self, kind: type[M], media_id: uuid.UUID) -> M | None:
-        table = _table(kind)
-        return self._one(kind, sa.select(table).where(table.c.id == media_id, _AVAILABLE))
+        return self._one(kind, _select_one(kind, available=True), {"id": media_id})
 
     def find(self, kind: type[M], media_id: uuid.UUID) -> M | None:
-        table = _table(kind)
-        return self._one(kind, sa.select(table).where(table.c.id == media_id))
+        return self._one(kind, _select_one(kind, available=False), {"id": media_id})
 
     def keys_of(self, kind: type[Media], ids: t.Sequence[uuid.UUID]) -> t.List[str | None]:  # noqa: UP006
         table = _table(kind)
@@ -118,39 +118,18 @@ class SQLRepository:
     def of_owners(
         self, kinds: t.Sequence[type[Media]], reference_type: str | None, ids: t.Sequence[str]
     ) -> Records[Media]:
+        given = {"owners": [*ids], "reference_type": reference_type}
         if len(kinds) == 1:
-            return self._all(kinds[0], select_of_owners(kinds[0], reference_type, ids))
-        return self._union(kinds, reference_type, ids)
-
-    def _union(
-        self, kinds: t.Sequence[type[Media]], reference_type: str | None, ids: t.Sequence[str]
-    ) -> Records[Media]:
-        """Several kinds in one statement: columns that a kind lacks are read as NULL and left out again."""
-        columns = {column.key: column for kind in kinds for column in _table(kind).c}
-        selects = []
-        for number, kind in enumerate(kinds):
-            own = _table(kind).c
-            padded = [own.get(name, sa.cast(sa.null(), column.type).label(name)) for name, column in columns.items()]
-            query = select_of_owners(kind, reference_type, ids).with_only_columns(
-                sa.literal_column(str(number)).label("kind_number"), *padded
-            )
-            selects.append(query.order_by(None))
-        union = sa.union_all(*selects).subquery()
-        order = [union.c[name] for name in dict.fromkeys(kind.order for kind in kinds)]
+            return self._all(kinds[0], select_of_owners(kinds[0]), given)
         with self._connect() as connection:
-            rows = connection.execute(sa.select(union).order_by(union.c.kind_number, *order, union.c.id)).all()
-        fields = [(kind, set(kind.field_names())) for kind in kinds]
-        records: Records[Media] = Records()
-        for row in rows:
-            kind, names = fields[row[0]]
-            records.append(self._record(kind, {n: v for n, v in zip(columns, row[1:], strict=True) if n in names}))
-        return records
+            rows = connection.execute(_select_union(tuple(kinds)), given).all()
+        names = [kind.field_names() for kind in kinds]
+        places = [itemgetter(*_places(tuple(kinds))[kind]) for kind in kinds]
+        return Records(self._record(kinds[row[0]], zip(names[row[0]], places[row[0]](row))) for row in rows)
 
     def update(self, kind: type[M], media_id: uuid.UUID, changes: Values, *, where: Values) -> M | None:
-        table = _table(kind)
-        matches = [table.c[name] == value for name, value in where.items()]
-        query = sa.update(table).where(table.c.id == media_id, *matches).values(dict(changes)).returning(table)
-        return self._one(kind, query)
+        given = {"id_": media_id, **changes} | {f"{name}_": value for name, value in where.items()}
+        return self._one(kind, _update(kind, tuple(changes), tuple(where)), given)
 
     def remove(self, kind: type[Media], media_id: uuid.UUID) -> None:
         table = _table(kind)
@@ -195,20 +174,20 @@ class SQLRepository:
         with translate_errors(), self._single.connect() as connection, limited(connection, self._timeout):
             yield connection
 
-    def _one(self, kind: type[M], query: sa.Executable) -> M | None:
+    def _one(self, kind: type[M], query: sa.Executable, given: Values | None = None) -> M | None:
         with self._connect() as connection:
-            row = connection.execute(query).one_or_none()
-        return None if row is None else self._record(kind, dict(zip(kind.field_names(), row, strict=True)))
+            row = connection.execute(query, given).one_or_none()
+        return None if row is None else self._record(kind, zip(kind.field_names(), row, strict=True))
 
-    def _all(self, kind: type[M], query: sa.Executable) -> Records[M]:
+    def _all(self, kind: type[M], query: sa.Executable, given: Values | None = None) -> Records[M]:
         names = kind.field_names()
         with self._connect() as connection:
-            rows = connection.execute(query).all()
-        return Records(self._record(kind, dict(zip(names, row, strict=True))) for row in rows)
+            rows = connection.execute(query, given).all()
+        return Records(self._record(kind, zip(names, row, strict=True)) for row in rows)
 
-    def _record(self, kind: type[M], values: Values) -> M:
+    def _record(self, kind: type[M], values: t.Iterable[tuple[str, t.Any]]) -> M:
         if self._naive:  # SQLite keeps no time zone; what we wrote was UTC
-            values = {k: v.replace(tzinfo=UTC) if isinstance(v, datetime) else v for k, v in values.items()}
+            values = ((k, v.replace(tzinfo=UTC) if isinstance(v, datetime) else v) for k, v in values)
         return kind.from_values(values)
 
 
@@ -233,13 +212,68 @@ def select_listing(listing: Listing[M]) -> sa.Select[t.Any]:
     return query.limit(listing.limit)
 
 
-def select_of_owners(kind: type[Media], reference_type: str | None, ids: t.Sequence[str]) -> sa.Select[t.Any]:
-    """The statement for the media of a page of owners."""
+# To put a statement together takes longer than to have it answered. So those of single records and of pages of owners
+# are made once, and their values are parameters.
+
+
+@cache
+def _insert(kind: type[Media]) -> sa.Insert:
+    return sa.insert(_table(kind))
+
+
+@cache
+def _select_one(kind: type[Media], *, available: bool) -> sa.Select[t.Any]:
     table = _table(kind)
-    query = sa.select(table).where(_AVAILABLE, table.c[kind.owner_field].in_(ids))
+    query = sa.select(table).where(table.c.id == sa.bindparam("id"))
+    return query.where(_AVAILABLE) if available else query
+
+
+@cache
+def _update(kind: type[Media], changed: tuple[str, ...], where: tuple[str, ...]) -> sa.Update:
+    """The statement that changes fields, given by their names, of a record that has the values of others, given by
+    their names and an underscore."""
+    table = _table(kind)
+    matches = [table.c[name] == sa.bindparam(f"{name}_") for name in ("id", *where)]
+    return sa.update(table).where(*matches).values({n: sa.bindparam(n) for n in changed}).returning(table)
+
+
+@cache
+def select_of_owners(kind: type[Media]) -> sa.Select[t.Any]:
+    """The statement for the media of a page of owners, with the parameters ``owners`` and, where the kind does not fix
+    it, ``reference_type``."""
+    table = _table(kind)
+    owners = sa.bindparam("owners", expanding=True)
+    query = sa.select(table).where(_AVAILABLE, table.c[kind.owner_field].in_(owners))
     if "reference_type" in table.c:
-        query = query.where(table.c.reference_type == reference_type)
+        query = query.where(table.c.reference_type == sa.bindparam("reference_type"))
     return query.order_by(*dict.fromkeys((table.c[kind.order], table.c.id)))
+
+
+@cache
+def _select_union(kinds: tuple[type[Media], ...]) -> sa.Select[t.Any]:
+    """The same for several kinds in one statement: columns that a kind lacks are read as NULL. The first column is the
+    number of the kind."""
+    columns = _columns(kinds)
+    selects = []
+    for number, kind in enumerate(kinds):
+        own = _table(kind).c
+        padded = [own.get(name, sa.cast(sa.null(), column.type).label(name)) for name, column in columns.items()]
+        numbered = sa.literal_column(str(number)).label("kind_number")
+        selects.append(select_of_owners(kind).with_only_columns(numbered, *padded).order_by(None))
+    union = sa.union_all(*selects).subquery()
+    order = [union.c[name] for name in dict.fromkeys(kind.order for kind in kinds)]
+    return sa.select(union).order_by(union.c.kind_number, *order, union.c.id)
+
+
+def _columns(kinds: tuple[type[Media], ...]) -> dict[str, sa.Column[t.Any]]:
+    return {column.key: column for kind in kinds for column in _table(kind).c}
+
+
+@cache
+def _places(kinds: tuple[type[Media], ...]) -> dict[type[Media], list[int]]:
+    """Where the fields of each kind are in a row of the union."""
+    names = ["kind_number", *_columns(kinds)]
+    return {kind: [names.index(name) for name in kind.field_names()] for kind in kinds}
 
 
 def update_access(kind: type[Media], media_id: uuid.UUID, at: datetime, number: int) -> sa.Update:
