@@ -78,6 +78,9 @@ class PageSchema(Schema):
     page_size = fields.Integer(load_default=20, validate=validate.Range(1, 50))
 
 
+PAGE = PageSchema()
+
+
 class SourceSchema(Schema):
     """What a client says about one file (multipart) or URL (JSON) that it adds."""
 

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 from pymongo.database import Database
 
+from .connections import speaks_psycopg
 from .repositories.base import Repository
 from .repositories.mongo import JournalRepository, MongoRepository
+from .repositories.psycopg import PsycopgRepository
 from .repositories.sql import SQLRepository
 from .storages.chunked import ChunkedStorage
 from .storages.database import DatabaseStorage
@@ -37,9 +39,10 @@ def sql_home(engine: sa.Engine, *, timeout: float | None = None) -> Home[SQLRepo
 
     :param timeout: Seconds that a statement about records may take; five times as many for a batch of bytes.
     """
-    psycopg = (engine.dialect.name, engine.dialect.driver) == ("postgresql", "psycopg")
-    storage = (PsycopgStorage if psycopg else DatabaseStorage)(engine, timeout=timeout and 5 * timeout)
-    return Home("SQL", SQLRepository(engine, timeout=timeout), storage)
+    repository, storage = SQLRepository, DatabaseStorage
+    if speaks_psycopg(engine):
+        repository, storage = PsycopgRepository, PsycopgStorage
+    return Home("SQL", repository(engine, timeout=timeout), storage(engine, timeout=timeout and 5 * timeout))
 
 
 def mongo_home(database: Documents) -> Home[MongoRepository]:

@@ -68,13 +68,19 @@ def _rows(kind: type[Media]) -> Iterator[dict[str, t.Any]]:
         yield values
 
 
+def _filled(query: sa.Select[t.Any], given: dict[str, t.Any]) -> sa.Select[t.Any]:
+    return query.params(given)
+
+
 def _page(kind: type[Media], where: dict[str, t.Any], sort: str = "id", **kwargs: t.Any) -> Query:
-    return lambda: select_listing(Listing(kind, where, sort=sort, limit=20, **kwargs))
+    return lambda: _filled(*select_listing(Listing(kind, where, sort=sort, limit=20, **kwargs)))
 
 
 def _owners(kind: type[Media], reference_type: str | None = None) -> Query:
-    given = {"owners": [f"owner {n}" for n in range(20)]} | ({"reference_type": reference_type} if reference_type else {})
-    return lambda: select_of_owners(kind).params(given)
+    given = {"owners": [f"owner {n}" for n in range(20)]} | (
+        {"reference_type": reference_type} if reference_type else {}
+    )
+    return lambda: _filled(select_of_owners(kind, arrays=True), given)
 
 
 def _of_user(kind: type[Media]) -> Query:
@@ -146,7 +152,7 @@ def test_quotas_are_summed_by_an_index(connection: sa.Connection, whose: str) ->
 def test_a_page_in_the_middle_of_a_list_starts_in_the_index(connection: sa.Connection) -> None:
     """The place to go on from is a condition of the index, so that a page costs the same however deep it is."""
     some = connection.scalars(sa.select(ProductImage.id).offset(ROWS // 2).limit(1)).one()
-    query = select_listing(Listing(ProductImage, {}, sort="access_count", after=(ROWS // 2, some), limit=20))
+    query = _filled(*select_listing(Listing(ProductImage, {}, sort="access_count", after=(ROWS // 2, some), limit=20)))
     plan = plan_of(connection, query)
     assert re.search(r"Index Cond: \(ROW\(access_count, id\) >", plan), plan
     assert "Sort" not in plan, plan

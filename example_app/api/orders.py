@@ -11,7 +11,7 @@ from flask_jwt_extended import jwt_required
 from marshmallow import ValidationError, fields, validate
 
 from ..database import db, find_or_404, find_page, now
-from ..schemas import Id, Money, PageSchema, Schema, dump, page_body, read, read_query
+from ..schemas import PAGE, Id, Money, Schema, dump, page_body, read, read_query
 from ..security import viewer
 
 blueprint = Blueprint("orders", __name__, url_prefix="/orders")
@@ -34,7 +34,7 @@ class OrderSchema(Schema):
 @blueprint.get("")
 @jwt_required()
 def list_orders() -> ResponseReturnValue:
-    query = read_query(PageSchema())
+    query = read_query(PAGE)
     orders, has_next = find_page("orders", where={"creator_id": viewer().id}, **query)
     return page_body("orders", [dump(OrderSchema(), order) for order in orders], query, has_next=has_next)
 

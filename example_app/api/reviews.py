@@ -13,7 +13,7 @@ from pymongo.errors import DuplicateKeyError
 from werkzeug.exceptions import Conflict
 
 from ..database import db, find_or_404, find_page, now
-from ..schemas import Id, PageSchema, Schema, Text, dump, page_body, read, read_query
+from ..schemas import PAGE, Id, Schema, Text, dump, page_body, read, read_query
 from ..security import require_change, viewer
 
 blueprint = Blueprint("reviews", __name__)
@@ -30,7 +30,7 @@ class ReviewSchema(Schema):
 @blueprint.get("/<any(products, courses):collection>/<ObjectId:target_id>/reviews")
 def list_reviews(collection: str, target_id: ObjectId) -> ResponseReturnValue:
     find_or_404(collection, target_id)
-    query = read_query(PageSchema())
+    query = read_query(PAGE)
     reviews, has_next = find_page("reviews", where={"target_id": target_id}, **query)
     return page_body("reviews", [dump(ReviewSchema(), review) for review in reviews], query, has_next=has_next)
 

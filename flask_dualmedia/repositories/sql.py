@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typing as t
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import cache
@@ -24,6 +24,9 @@ _AVAILABLE, _UNFINISHED = sa.text(IS_AVAILABLE), sa.text(IS_UNFINISHED)
 # SQLSTATE classes and codes that mean "no server to talk to": connection exceptions, operator intervention, too many
 # connections. Anything else is an answer, if an unwelcome one.
 _OUTAGE = ("08", "57P", "53300")
+
+_CONFLICT = "23"
+"""SQLSTATE class of broken constraints."""
 
 
 def is_outage(error: BaseException) -> bool:
@@ -49,15 +52,16 @@ def translate_errors() -> Iterator[None]:
     """Let no driver's error out: an outage is :class:`DatabaseUnavailable`, a broken constraint a conflict."""
     try:
         yield
-    except exc.IntegrityError as error:
-        if "uq_product_images_main" in str(error.orig) or "product_images.mongo_product_id" in str(error.orig):
-            raise SecondMainImage from error
-        raise MediaConflict("the change contradicts another record") from error
     except exc.TimeoutError as error:
         raise NoConnectionFree("PostgreSQL", retry_after=1) from error
     except Exception as error:
         if is_outage(error):
             raise DatabaseUnavailable("PostgreSQL") from error
+        if isinstance(error, exc.IntegrityError) or (getattr(error, "sqlstate", None) or "").startswith(_CONFLICT):
+            said = str(error.orig if isinstance(error, exc.IntegrityError) else error)
+            if "uq_product_images_main" in said or "product_images.mongo_product_id" in said:
+                raise SecondMainImage from error
+            raise MediaConflict("the change contradicts another record") from error
         raise
 
 
@@ -85,6 +89,7 @@ class SQLRepository:
         # One statement needs no BEGIN and COMMIT around it, which would be two more round trips.
         self._single = engine.execution_options(isolation_level="AUTOCOMMIT")
         self._naive = engine.dialect.name == "sqlite"
+        self._arrays = engine.dialect.name == "postgresql"
 
     def version(self) -> str:
         with self._connect() as connection:
@@ -93,8 +98,7 @@ class SQLRepository:
             return str(connection.exec_driver_sql(query).scalar_one())
 
     def add(self, record: Media) -> None:
-        with self._connect() as connection:
-            connection.execute(_insert(type(record)), record.values())
+        self._fetch(_insert(type(record)), record.values())
 
     def get(self, kind: type[M], media_id: uuid.UUID) -> M | None:
         return self._one(kind, _select_one(kind, available=True), {"id": media_id})
@@ -110,22 +114,25 @@ class SQLRepository:
     def scan(self, kind: type[M], after: uuid.UUID | None, limit: int) -> t.List[M]:  # noqa: UP006 - `list` is a method
         table = _table(kind)
         query = sa.select(table).order_by(table.c.id).limit(limit)
-        return self._all(kind, query if after is None else query.where(table.c.id > after))
+        with self._connect() as connection:
+            rows = connection.execute(query if after is None else query.where(table.c.id > after)).all()
+        return self._records(kind, rows)
 
     def list(self, listing: Listing[M]) -> Records[M]:
-        return self._all(listing.kind, select_listing(listing))
+        return self._all(listing.kind, *select_listing(listing))
 
     def of_owners(
         self, kinds: t.Sequence[type[Media]], reference_type: str | None, ids: t.Sequence[str]
     ) -> Records[Media]:
         given = {"owners": [*ids], "reference_type": reference_type}
         if len(kinds) == 1:
-            return self._all(kinds[0], select_of_owners(kinds[0]), given)
-        with self._connect() as connection:
-            rows = connection.execute(_select_union(tuple(kinds)), given).all()
-        names = [kind.field_names() for kind in kinds]
-        places = [itemgetter(*_places(tuple(kinds))[kind]) for kind in kinds]
-        return Records(self._record(kinds[row[0]], zip(names[row[0]], places[row[0]](row))) for row in rows)
+            return self._all(kinds[0], select_of_owners(kinds[0], arrays=self._arrays), given)
+        query, parts = _select_union(tuple(kinds), arrays=self._arrays)
+        found: Records[Media] = Records()
+        for row in self._fetch(query, given):
+            kind, part = parts[row[0]]
+            found.append(self._record(kind, zip(kind.field_names(), part(row), strict=True)))
+        return found
 
     def update(self, kind: type[M], media_id: uuid.UUID, changes: Values, *, where: Values) -> M | None:
         given = {"id_": media_id, **changes} | {f"{name}_": value for name, value in where.items()}
@@ -159,7 +166,8 @@ class SQLRepository:
             }
 
     def unfinished(self, kind: type[M], before: datetime, limit: int) -> t.List[M]:  # noqa: UP006 - `list` is a method
-        return self._all(kind, select_unfinished(kind, before, limit))
+        with self._connect() as connection:
+            return self._records(kind, connection.execute(select_unfinished(kind, before, limit)).all())
 
     def count(self, kind: type[Media]) -> int:
         with self._connect() as connection:
@@ -174,15 +182,21 @@ class SQLRepository:
         with translate_errors(), self._single.connect() as connection, limited(connection, self._timeout):
             yield connection
 
-    def _one(self, kind: type[M], query: sa.Executable, given: Values | None = None) -> M | None:
+    def _fetch(self, query: sa.Executable, given: Values) -> Sequence[Sequence[t.Any]]:
+        """The rows that a statement gives with these values of its parameters."""
         with self._connect() as connection:
-            row = connection.execute(query, given).one_or_none()
-        return None if row is None else self._record(kind, zip(kind.field_names(), row, strict=True))
+            return connection.execute(query, given).all()
 
-    def _all(self, kind: type[M], query: sa.Executable, given: Values | None = None) -> Records[M]:
+    def _one(self, kind: type[M], query: sa.Executable, given: Values) -> M | None:
+        for row in self._fetch(query, given):
+            return self._record(kind, zip(kind.field_names(), row, strict=True))
+        return None
+
+    def _all(self, kind: type[M], query: sa.Executable, given: Values) -> Records[M]:
+        return self._records(kind, self._fetch(query, given))
+
+    def _records(self, kind: type[M], rows: Sequence[Sequence[t.Any]]) -> Records[M]:
         names = kind.field_names()
-        with self._connect() as connection:
-            rows = connection.execute(query, given).all()
         return Records(self._record(kind, zip(names, row, strict=True)) for row in rows)
 
     def _record(self, kind: type[M], values: t.Iterable[tuple[str, t.Any]]) -> M:
@@ -195,30 +209,14 @@ def _table(kind: type[Media]) -> sa.Table:
     return t.cast(sa.Table, kind.__table__)
 
 
-def select_listing(listing: Listing[M]) -> sa.Select[t.Any]:
-    """The statement for one page of a list."""
-    table = _table(listing.kind)
-    query = sa.select(table).where(_AVAILABLE, *(table.c[name] == value for name, value in listing.where.items()))
-    if listing.visible_to is not EVERYTHING:
-        query = query.where(sa.or_(table.c.is_public, table.c.uploaded_by == listing.visible_to))
-    columns = [table.c.id] if listing.sort == "id" else [table.c[listing.sort], table.c.id]
-    if listing.after is not None:
-        place = sa.tuple_(*columns)
-        start = sa.tuple_(
-            *(sa.literal(v, c.type) for v, c in zip(listing.after[-len(columns) :], columns, strict=True))
-        )
-        query = query.where(place < start if listing.descending else place > start)
-    query = query.order_by(*(column.desc() if listing.descending else column for column in columns))
-    return query.limit(listing.limit)
-
-
-# To put a statement together takes longer than to have it answered. So those of single records and of pages of owners
-# are made once, and their values are parameters.
+# To put a statement together takes longer than to have it answered. So those that requests wait for are made once, and
+# their values are parameters.
 
 
 @cache
 def _insert(kind: type[Media]) -> sa.Insert:
-    return sa.insert(_table(kind))
+    table = _table(kind)
+    return sa.insert(table).returning(table.c.id)
 
 
 @cache
@@ -237,43 +235,80 @@ def _update(kind: type[Media], changed: tuple[str, ...], where: tuple[str, ...])
     return sa.update(table).where(*matches).values({n: sa.bindparam(n) for n in changed}).returning(table)
 
 
+def select_listing(listing: Listing[M]) -> tuple[sa.Select[t.Any], dict[str, t.Any]]:
+    """The statement for one page of a list, and the values of its parameters."""
+    given = {f"{name}_": value for name, value in listing.where.items()}
+    if listing.limit is not None:
+        given["limit"] = listing.limit
+    sees_all = listing.visible_to is EVERYTHING
+    if not sees_all:
+        given["identity"] = listing.visible_to
+    if listing.after is not None:
+        given |= {"after_value": listing.after[0], "after_id": listing.after[1]}
+    shape = (listing.sort, listing.descending, listing.after is not None, listing.limit is not None)
+    return _select_page(listing.kind, tuple(listing.where), sees_all, *shape), given
+
+
 @cache
-def select_of_owners(kind: type[Media]) -> sa.Select[t.Any]:
-    """The statement for the media of a page of owners, with the parameters ``owners`` and, where the kind does not fix
-    it, ``reference_type``."""
+def _select_page(
+    kind: type[Media],
+    where: tuple[str, ...],
+    sees_all: bool,
+    sort: str,
+    descending: bool,
+    behind: bool,
+    limited: bool,
+) -> sa.Select[t.Any]:
     table = _table(kind)
-    owners = sa.bindparam("owners", expanding=True)
-    query = sa.select(table).where(_AVAILABLE, table.c[kind.owner_field].in_(owners))
+    query = sa.select(table).where(_AVAILABLE, *(table.c[name] == sa.bindparam(f"{name}_") for name in where))
+    if not sees_all:
+        query = query.where(sa.or_(table.c.is_public, table.c.uploaded_by == sa.bindparam("identity")))
+    columns = {"after_id": table.c.id} if sort == "id" else {"after_value": table.c[sort], "after_id": table.c.id}
+    if behind:
+        place = sa.tuple_(*columns.values())
+        start = sa.tuple_(*(sa.bindparam(name, type_=column.type) for name, column in columns.items()))
+        query = query.where(place < start if descending else place > start)
+    query = query.order_by(*(column.desc() if descending else column for column in columns.values()))
+    return query.limit(sa.bindparam("limit", type_=sa.BigInteger)) if limited else query
+
+
+@cache
+def select_of_owners(kind: type[Media], *, arrays: bool) -> sa.Select[t.Any]:
+    """The statement for the media of a page of owners, with the parameters ``owners`` and, where the kind does not fix
+    it, ``reference_type``.
+
+    :param arrays: The database knows arrays.
+    """
+    table = _table(kind)
+    column = table.c[kind.owner_field]
+    if arrays:
+        owned = column == sa.any_(sa.bindparam("owners", type_=postgresql.ARRAY(sa.String)))
+    else:
+        owned = column.in_(sa.bindparam("owners", expanding=True))
+    query = sa.select(table).where(_AVAILABLE, owned)
     if "reference_type" in table.c:
         query = query.where(table.c.reference_type == sa.bindparam("reference_type"))
     return query.order_by(*dict.fromkeys((table.c[kind.order], table.c.id)))
 
 
+_Part = tuple[type[Media], t.Callable[[t.Any], tuple[t.Any, ...]]]
+
+
 @cache
-def _select_union(kinds: tuple[type[Media], ...]) -> sa.Select[t.Any]:
+def _select_union(kinds: tuple[type[Media], ...], *, arrays: bool) -> tuple[sa.Select[t.Any], list[_Part]]:
     """The same for several kinds in one statement: columns that a kind lacks are read as NULL. The first column is the
-    number of the kind."""
-    columns = _columns(kinds)
-    selects = []
+    number of the kind, for which the list has what takes its fields out of a row."""
+    columns = {column.key: column for kind in kinds for column in _table(kind).c}
+    selects, parts = [], []
     for number, kind in enumerate(kinds):
         own = _table(kind).c
         padded = [own.get(name, sa.cast(sa.null(), column.type).label(name)) for name, column in columns.items()]
         numbered = sa.literal_column(str(number)).label("kind_number")
-        selects.append(select_of_owners(kind).with_only_columns(numbered, *padded).order_by(None))
+        selects.append(select_of_owners(kind, arrays=arrays).with_only_columns(numbered, *padded).order_by(None))
+        parts.append((kind, itemgetter(*(1 + list(columns).index(name) for name in kind.field_names()))))
     union = sa.union_all(*selects).subquery()
     order = [union.c[name] for name in dict.fromkeys(kind.order for kind in kinds)]
-    return sa.select(union).order_by(union.c.kind_number, *order, union.c.id)
-
-
-def _columns(kinds: tuple[type[Media], ...]) -> dict[str, sa.Column[t.Any]]:
-    return {column.key: column for kind in kinds for column in _table(kind).c}
-
-
-@cache
-def _places(kinds: tuple[type[Media], ...]) -> dict[type[Media], list[int]]:
-    """Where the fields of each kind are in a row of the union."""
-    names = ["kind_number", *_columns(kinds)]
-    return {kind: [names.index(name) for name in kind.field_names()] for kind in kinds}
+    return sa.select(union).order_by(union.c.kind_number, *order, union.c.id), parts
 
 
 def update_access(kind: type[Media], media_id: uuid.UUID, at: datetime, number: int) -> sa.Update:

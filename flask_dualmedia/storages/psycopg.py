@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-import typing as t
-
-import sqlalchemy as sa
-
-from ..repositories.sql import limited, translate_errors
+from ..connections import borrow
+from ..repositories.sql import translate_errors
 from .chunked import CHUNK_SIZE, ChunkRange
 from .database import DatabaseStorage
-
-if t.TYPE_CHECKING:
-    import psycopg
 
 _INSERT = "INSERT INTO media_chunks (storage_key, seq, data) VALUES (%s, %s, %b) ON CONFLICT DO NOTHING"
 _WHOLE = "SELECT data FROM media_chunks WHERE storage_key = %s AND seq BETWEEN %s AND %s ORDER BY seq"
@@ -29,27 +23,22 @@ class PsycopgStorage(DatabaseStorage):
     which takes three times as long."""
 
     def _write(self, key: str, seq: int, batch: list[memoryview]) -> None:
-        with translate_errors(), self._engine.connect() as connection, limited(connection, self._timeout):
-            driver = _driver(connection)
-            with driver.pipeline(), driver.transaction(), driver.cursor() as cursor:
-                for number, chunk in enumerate(batch, start=seq):
-                    cursor.execute(_INSERT, (key, number, chunk))
+        with (
+            translate_errors(),
+            borrow(self._engine, self._timeout) as driver,
+            driver.pipeline(),
+            driver.transaction(),
+            driver.cursor() as cursor,
+        ):
+            for number, chunk in enumerate(batch, start=seq):
+                cursor.execute(_INSERT, (key, number, chunk))
 
     def _read(self, key: str, wanted: ChunkRange) -> list[bytes]:
         begin, end = wanted.start - wanted.first * CHUNK_SIZE, wanted.stop - wanted.last * CHUNK_SIZE
-        with (
-            translate_errors(),
-            self._single.connect() as connection,
-            limited(connection, self._timeout),
-            _driver(connection).cursor(binary=True) as cursor,
-        ):
+        with translate_errors(), borrow(self._engine, self._timeout) as driver, driver.cursor(binary=True) as cursor:
             if begin or end != CHUNK_SIZE:
                 parts = {"key": key, "first": wanted.first, "last": wanted.last, "begin": begin, "end": end}
                 cursor.execute(_CUT, parts | {"chunk": CHUNK_SIZE})
             else:
                 cursor.execute(_WHOLE, (key, wanted.first, wanted.last))
             return [row[0] for row in cursor]
-
-
-def _driver(connection: sa.Connection) -> psycopg.Connection[tuple[t.Any, ...]]:
-    return t.cast("psycopg.Connection[tuple[t.Any, ...]]", connection.connection.driver_connection)

@@ -22,8 +22,20 @@ from pathlib import Path
 from . import growth, mixed
 from .arena import Arena, arena, servers
 from .client import Client, request
-from .jobs import AUTH, CONTENT, MIB, Contender, Job, create_product, get_course, get_product, jobs, list_products
-from .jobs import make_file, new_file, upload
+from .jobs import (
+    CONTENT,
+    MIB,
+    Contender,
+    Job,
+    create_product,
+    get_course,
+    get_product,
+    jobs,
+    list_products,
+    make_file,
+    new_file,
+    upload,
+)
 from .measure import Sample, memory, run
 
 
@@ -151,13 +163,19 @@ def compare(ours: Contender, floor: Contender) -> None:
     clients = {one.name: Client(one.port) for one in (ours, floor)}
     path = ours.files[64 * 1024]
     put = lambda _contender, client: upload(client, path, 70_000)  # noqa: E731
-    for make in (get_product, list_products, get_course, create_product, lambda _, client: new_file(client, 70_000), put):
+    for make in (
+        get_product,
+        list_products,
+        get_course,
+        create_product,
+        lambda _, client: new_file(client, 70_000),
+        put,
+    ):
         made = make(ours, clients[ours.name])
         answers = {name: client.ask(*made, keep=True) for name, client in clients.items()}
         mine, theirs = (neutral(answers[one.name].json()) for one in (ours, floor))
         if mine != theirs or answers[ours.name].status != answers[floor.name].status:
             sys.exit(f"not the same answer:\n{made[0][:80]!r}\n{mine}\n{theirs}")
-    assert AUTH
 
 
 _NEW = ("id", "createdAt", "updatedAt", "mongoProductId", "url", "accessCount", "lastAccessedAt")

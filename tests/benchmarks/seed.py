@@ -1,6 +1,7 @@
 """Fill fresh databases: every product has 4 images, every course 10 videos and 20 resources.
 
-The media of one owner are spread over their table, as if they had come over the years. Those of all but the first :data:`DOCUMENTS` owners have no document.
+The media of one owner are spread over their table, as if they had come over the years. Those of all but the
+first :data:`DOCUMENTS` owners have no document.
 """
 
 from __future__ import annotations
