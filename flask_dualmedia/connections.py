@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import typing as t
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
+from contextvars import ContextVar
 
 import sqlalchemy as sa
 
@@ -13,8 +14,7 @@ from .deadlines import deadline
 if t.TYPE_CHECKING:
     import psycopg
 
-Driver = t.Any
-"""A ``psycopg.Connection``: the package is an extra."""
+    Driver = psycopg.Connection[tuple[t.Any, ...]]
 
 
 def speaks_psycopg(engine: sa.Engine) -> bool:
@@ -22,9 +22,82 @@ def speaks_psycopg(engine: sa.Engine) -> bool:
     return (engine.dialect.name, engine.dialect.driver) == ("postgresql", "psycopg")
 
 
+def is_heard(engine: sa.Engine) -> bool:
+    """Whether somebody listens to the engine's statements, as tracers and tests do."""
+    heard = engine.dispatch
+    listeners = heard.before_cursor_execute, heard.after_cursor_execute, heard.before_execute, heard.after_execute
+    return any(map(bool, listeners))
+
+
+def can_join(engine: sa.Engine) -> bool:
+    """Whether :func:`together` makes one transaction of what repositories and storages do on the engine."""
+    return speaks_psycopg(engine) and not is_heard(engine)
+
+
+class _Lost(Exception):
+    """The connection of a transaction is lost, and with it the transaction."""
+
+
+class _Shared:
+    """The connection that a block of :func:`together` takes when it needs one."""
+
+    def __init__(self, engine: sa.Engine, seconds: float | None, stack: ExitStack) -> None:
+        self.engine, self._seconds, self._stack = engine, seconds, stack
+        self._driver: Driver | None = None
+
+    @property
+    def driver(self) -> Driver:
+        if self._driver is None:
+            self._driver = self._stack.enter_context(_lend(self.engine, self._seconds))
+            self._stack.enter_context(self._driver.transaction())
+        return self._driver
+
+    @property
+    def is_lost(self) -> bool:
+        return self._driver is not None and self._driver.closed
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether the transaction takes no more statements."""
+        return self._driver is not None and self._driver.info.transaction_status.name == "INERROR"
+
+
+_shared: ContextVar[_Shared | None] = ContextVar("dualmedia_shared", default=None)
+
+
 @contextmanager
-def borrow(engine: sa.Engine, seconds: float | None) -> Iterator[psycopg.Connection[tuple[t.Any, ...]]]:
-    """A connection from the pool, in autocommit, for so many seconds. It goes back as others expect it."""
+def together(engine: sa.Engine, seconds: float | None) -> Iterator[None]:
+    """Make one transaction of what the block does on connections that it borrows, within so many seconds.
+
+    Where the server goes away in the middle, nothing of it is kept, and what the block makes of that is its business.
+    """
+    try:
+        with ExitStack() as stack:
+            shared = _Shared(engine, seconds, stack)
+            token = _shared.set(shared)
+            try:
+                yield
+            finally:
+                _shared.reset(token)
+            if shared.is_lost:
+                raise _Lost
+    except _Lost:
+        pass
+
+
+@contextmanager
+def borrow(engine: sa.Engine, seconds: float | None) -> Iterator[Driver]:
+    """A connection in autocommit, for so many seconds, or the one of :func:`together`."""
+    shared = _shared.get()
+    if shared is not None and shared.engine is engine and not shared.has_failed:
+        yield shared.driver
+    else:
+        with _lend(engine, seconds) as driver:
+            yield driver
+
+
+@contextmanager
+def _lend(engine: sa.Engine, seconds: float | None) -> Iterator[Driver]:
     lent = engine.raw_connection()
     driver = t.cast("Driver", lent.driver_connection)
     try:
@@ -33,11 +106,11 @@ def borrow(engine: sa.Engine, seconds: float | None) -> Iterator[psycopg.Connect
             yield driver
         driver.autocommit = False
     except BaseException as error:
-        # Whatever state it is in: nobody else gets it, and its server drops what was not committed.
-        if driver.broken or driver.closed or driver.info.transaction_status != driver.info.transaction_status.IDLE:
+        if driver.closed or driver.info.transaction_status.name != "IDLE":
+            # Nobody else gets it, and its server drops what was not committed.
             lent.invalidate(error if isinstance(error, Exception) else None)
         else:
-            driver.autocommit = False
+            driver.autocommit = False  # as others expect it
         raise
     finally:
         lent.close()

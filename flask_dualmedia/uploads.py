@@ -99,6 +99,11 @@ class Upload:
             raise IncompleteUpload("the bytes do not match the digest sent with them")
 
     @property
+    def is_read(self) -> bool:
+        """Whether all bytes were in the first block."""
+        return len(self.head) < BLOCK_SIZE
+
+    @property
     def least_size(self) -> int:
         """How many bytes there are at least, as far as was said or read."""
         return self._expected_size or len(self.head)

@@ -17,7 +17,7 @@ from flask_dualmedia.state import State
 from flask_dualmedia.storages import google_drive
 from flask_dualmedia.storages.base import AbstractStorage
 from flask_dualmedia.storages.chunked import CHUNK_SIZE, READ_BATCH, WRITE_BATCH, BatchedStorage, ChunkedStorage, split
-from flask_dualmedia.storages.database import _DELETED_AT_ONCE, DatabaseStorage
+from flask_dualmedia.storages.database import DELETED_AT_ONCE, DatabaseStorage
 from flask_dualmedia.storages.local import LocalStorage
 from flask_dualmedia.storages.outside import open_storages
 from flask_dualmedia.storages.whole import PART_SIZE, BlockReader
@@ -124,7 +124,7 @@ def test_delete(storage: AbstractStorage) -> None:
 def test_delete_of_more_than_a_batch(make_app: MakeApp) -> None:
     state: State = make_app().extensions["dualmedia"]
     storage = t.cast(ChunkedStorage, state.storages["database"])
-    rows = [{"storage_key": "key", "seq": seq, "data": b"x"} for seq in range(2 * _DELETED_AT_ONCE + 1)]
+    rows = [{"storage_key": "key", "seq": seq, "data": b"x"} for seq in range(2 * DELETED_AT_ONCE + 1)]
     assert state.engine is not None
     with state.engine.begin() as connection:
         connection.execute(sa.insert(MediaChunk), rows)

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 import sqlalchemy as sa
 
-from ..connections import borrow
+from ..connections import borrow, is_heard
 from .base import Values
-from .sql import SQLRepository, translate_errors
+from .sql import Query, SQLRepository, translate_errors
 
 
 class PsycopgRepository(SQLRepository):
@@ -21,11 +21,10 @@ class PsycopgRepository(SQLRepository):
 
     def __init__(self, engine: sa.Engine, *, timeout: float | None = None) -> None:
         super().__init__(engine, timeout=timeout)
-        self._compiled: dict[sa.Executable, str] = {}
+        self._compiled: dict[Query, str] = {}
 
-    def _fetch(self, query: sa.Executable, given: Values) -> Sequence[Sequence[t.Any]]:
-        heard = self._engine.dispatch
-        if heard.before_cursor_execute or heard.after_cursor_execute or heard.before_execute or heard.after_execute:
+    def _fetch(self, query: Query, given: Values) -> Sequence[Sequence[t.Any]]:
+        if is_heard(self._engine):
             return super()._fetch(query, given)
         text = self._compiled.get(query)
         if text is None:

@@ -25,6 +25,8 @@ _AVAILABLE, _UNFINISHED = sa.text(IS_AVAILABLE), sa.text(IS_UNFINISHED)
 # connections. Anything else is an answer, if an unwelcome one.
 _OUTAGE = ("08", "57P", "53300")
 
+Query = sa.Select[t.Any] | sa.Insert | sa.Update
+
 _CONFLICT = "23"
 """SQLSTATE class of broken constraints."""
 
@@ -182,17 +184,17 @@ class SQLRepository:
         with translate_errors(), self._single.connect() as connection, limited(connection, self._timeout):
             yield connection
 
-    def _fetch(self, query: sa.Executable, given: Values) -> Sequence[Sequence[t.Any]]:
+    def _fetch(self, query: Query, given: Values) -> Sequence[Sequence[t.Any]]:
         """The rows that a statement gives with these values of its parameters."""
         with self._connect() as connection:
             return connection.execute(query, given).all()
 
-    def _one(self, kind: type[M], query: sa.Executable, given: Values) -> M | None:
+    def _one(self, kind: type[M], query: Query, given: Values) -> M | None:
         for row in self._fetch(query, given):
             return self._record(kind, zip(kind.field_names(), row, strict=True))
         return None
 
-    def _all(self, kind: type[M], query: sa.Executable, given: Values) -> Records[M]:
+    def _all(self, kind: type[M], query: Query, given: Values) -> Records[M]:
         return self._records(kind, self._fetch(query, given))
 
     def _records(self, kind: type[M], rows: Sequence[Sequence[t.Any]]) -> Records[M]:

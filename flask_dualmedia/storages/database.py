@@ -16,7 +16,7 @@ from .chunked import CHUNK_SIZE, ChunkedStorage, ChunkRange
 
 _chunks = t.cast(sa.Table, MediaChunk.__table__)
 _KEYS_AT_ONCE = 1000
-_DELETED_AT_ONCE = 256
+DELETED_AT_ONCE = 256
 
 _INSERTS: dict[str, sa.Insert] = {
     "postgresql": postgresql.insert(_chunks).on_conflict_do_nothing(),
@@ -38,15 +38,18 @@ class DatabaseStorage(ChunkedStorage):
         self._engine, self._timeout = engine, timeout
         self._single = engine.execution_options(isolation_level="AUTOCOMMIT")
 
-    def delete(self, key: str) -> None:
+    def discard(self, key: str) -> bool:
+        # Batch by batch: one statement about gigabytes would take longer than a server may that is not down.
+        total = deleted = self._delete_some(key)
+        while deleted == DELETED_AT_ONCE:
+            deleted = self._delete_some(key)
+        return total > 0
+
+    def _delete_some(self, key: str) -> int:
         next_ones = sa.select(_chunks.c.seq).where(_chunks.c.storage_key == key).order_by(_chunks.c.seq)
         query = sa.delete(_chunks).where(_chunks.c.storage_key == key)
-        query = query.where(_chunks.c.seq.in_(next_ones.limit(_DELETED_AT_ONCE)))
-        # Batch by batch: one statement about gigabytes would take longer than a server may that is not down.
-        deleted = _DELETED_AT_ONCE
-        while deleted == _DELETED_AT_ONCE:
-            with self._connect() as connection:
-                deleted = connection.execute(query).rowcount
+        with self._connect() as connection:
+            return connection.execute(query.where(_chunks.c.seq.in_(next_ones.limit(DELETED_AT_ONCE)))).rowcount
 
     def stats(self, keys: t.Sequence[str]) -> dict[str, Stat]:
         key, seq = _chunks.c.storage_key, _chunks.c.seq

@@ -29,8 +29,11 @@ class FailoverStorage(BatchedStorage):
             self._circuit.guard(lambda: self._sql.put(key, blocks))
 
     def delete(self, key: str) -> None:
-        self._journal.delete(key)
-        self._circuit.guard(lambda: self._sql.delete(key))
+        if self._circuit.is_open:
+            self._journal.delete(key)
+        # They are in both only while they are moved from the journal, where the drain deletes them.
+        if not self._circuit.guard(lambda: self._sql.discard(key)):
+            self._journal.delete(key)
 
     def stats(self, keys: t.Sequence[str]) -> dict[str, Stat]:
         return self._journal.stats(keys) | self._circuit.guard(lambda: self._sql.stats(keys))

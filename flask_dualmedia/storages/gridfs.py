@@ -63,12 +63,13 @@ class GridFSStorage(ChunkedStorage):
             found = self._chunks.find(where, {"_id": 0, "n": 1, "data": 1}).sort("n", ASCENDING)
             return [_cut(document["data"], document["n"], wanted) for document in found]
 
-    def delete(self, key: str) -> None:
+    def discard(self, key: str) -> bool:
         try:
             with translate_errors():
                 self._bucket.delete(key)  # chunks go even where an upload that was cut short left no file document
         except NoFile:
-            pass
+            return False
+        return True
 
     def stats(self, keys: t.Sequence[str]) -> dict[str, Stat]:
         count = {"$group": {"_id": "$files_id", "count": {"$sum": 1}, "last": {"$max": "$n"}}}

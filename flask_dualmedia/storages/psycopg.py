@@ -5,9 +5,13 @@ from __future__ import annotations
 from ..connections import borrow
 from ..repositories.sql import translate_errors
 from .chunked import CHUNK_SIZE, ChunkRange
-from .database import DatabaseStorage
+from .database import DELETED_AT_ONCE, DatabaseStorage
 
 _INSERT = "INSERT INTO media_chunks (storage_key, seq, data) VALUES (%s, %s, %b) ON CONFLICT DO NOTHING"
+_DELETE = """
+    DELETE FROM media_chunks WHERE storage_key = %(key)s AND seq IN
+        (SELECT seq FROM media_chunks WHERE storage_key = %(key)s ORDER BY seq LIMIT %(limit)s)
+"""
 _WHOLE = "SELECT data FROM media_chunks WHERE storage_key = %s AND seq BETWEEN %s AND %s ORDER BY seq"
 # The server cuts: of the first and the last chunk no byte more than asked for is sent, or even read.
 _CUT = """
@@ -21,6 +25,10 @@ _CUT = """
 class PsycopgStorage(DatabaseStorage):
     """The same rows as :class:`DatabaseStorage`, read and written past SQLAlchemy's text format for ``bytea``,
     which takes three times as long."""
+
+    def _delete_some(self, key: str) -> int:
+        with translate_errors(), borrow(self._engine, self._timeout) as driver:
+            return driver.execute(_DELETE, {"key": key, "limit": DELETED_AT_ONCE}).rowcount
 
     def _write(self, key: str, seq: int, batch: list[memoryview]) -> None:
         with (
