@@ -10,6 +10,7 @@ from contextvars import ContextVar
 import sqlalchemy as sa
 
 from .deadlines import deadline
+from .errors import DatabaseUnavailable
 
 if t.TYPE_CHECKING:
     import psycopg
@@ -34,12 +35,15 @@ def can_join(engine: sa.Engine) -> bool:
     return speaks_psycopg(engine) and not is_heard(engine)
 
 
-class _Lost(Exception):
-    """The connection of a transaction is lost, and with it the transaction."""
+class _Unused(Exception):
+    """The transaction came to nothing before anything was done in it."""
 
 
 class _Shared:
     """The connection that a block of :func:`together` takes when it needs one."""
+
+    is_used = False
+    """Whether anything was done on it."""
 
     def __init__(self, engine: sa.Engine, seconds: float | None, stack: ExitStack) -> None:
         self.engine, self._seconds, self._stack = engine, seconds, stack
@@ -53,13 +57,10 @@ class _Shared:
         return self._driver
 
     @property
-    def is_lost(self) -> bool:
-        return self._driver is not None and self._driver.closed
-
-    @property
     def has_failed(self) -> bool:
-        """Whether the transaction takes no more statements."""
-        return self._driver is not None and self._driver.info.transaction_status.name == "INERROR"
+        """Whether the transaction takes no more statements, and cannot be committed."""
+        driver = self._driver
+        return driver is not None and (driver.closed or driver.info.transaction_status.name == "INERROR")
 
 
 _shared: ContextVar[_Shared | None] = ContextVar("dualmedia_shared", default=None)
@@ -69,7 +70,8 @@ _shared: ContextVar[_Shared | None] = ContextVar("dualmedia_shared", default=Non
 def together(engine: sa.Engine, seconds: float | None) -> Iterator[None]:
     """Make one transaction of what the block does on connections that it borrows, within so many seconds.
 
-    Where the server goes away in the middle, nothing of it is kept, and what the block makes of that is its business.
+    :raises DatabaseUnavailable: It did something, and then the transaction failed, even if the block went on. Nothing
+        of it is kept.
     """
     try:
         with ExitStack() as stack:
@@ -79,9 +81,9 @@ def together(engine: sa.Engine, seconds: float | None) -> Iterator[None]:
                 yield
             finally:
                 _shared.reset(token)
-            if shared.is_lost:
-                raise _Lost
-    except _Lost:
+            if shared.has_failed:
+                raise DatabaseUnavailable("PostgreSQL") if shared.is_used else _Unused
+    except _Unused:  # as when the server went away at the first statement, and all of it was done elsewhere
         pass
 
 
@@ -91,6 +93,7 @@ def borrow(engine: sa.Engine, seconds: float | None) -> Iterator[Driver]:
     shared = _shared.get()
     if shared is not None and shared.engine is engine and not shared.has_failed:
         yield shared.driver
+        shared.is_used = True
     else:
         with _lend(engine, seconds) as driver:
             yield driver

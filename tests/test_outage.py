@@ -335,6 +335,36 @@ def test_journaled_media_can_be_deleted_before_and_after_it_is_drained(
     assert get_product_images(product) == []
 
 
+@pytest.mark.parametrize("step", ["create:pending", "create:bytes", "replace:bytes", "replace:committed"])
+def test_sql_goes_away_in_the_middle_of_a_small_upload(
+    app: Flask, proxy: Proxy, product: ObjectId, step: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """T3: its steps are one transaction. What is acknowledged was committed; what was not, changed nothing."""
+    old, new = png(comment=b"old"), png(comment=b"new")
+    with app.app_context():
+        saved = save_product_image(product, io.BytesIO(old))
+
+    def cut(reached: str) -> None:
+        if reached == step:
+            proxy.refuse()
+            time.sleep(0.3)  # until the proxy has taken notice
+
+    monkeypatch.setattr(lifecycle, "reach", cut)
+    headers = bearer(app, "alice", role="admin")
+    if step.startswith("create"):
+        form = {"mongoProductId": str(product), "file": part(new)}
+        answer = app.test_client().post("/media/product-images", headers=headers, data=form)
+    else:
+        answer = app.test_client().put(f"/media/product-images/{saved.id}/content", headers=headers, data=new)
+    assert answer.status_code == 503
+    proxy.let_through()
+    eventually(lambda: is_back(app))
+    with app.app_context():
+        images = get_product_images(product)
+        assert [b"".join(open_media(image)) for image in images] == [old]
+        assert Checker(get_state(app), grace=-1, verify_bytes=True).run().found == {}
+
+
 @pytest.mark.parametrize("by", ["this process", "another process"])
 def test_an_upload_that_ends_after_the_outage_in_which_it_began(
     make_proxied: Callable[..., Flask], product: ObjectId, by: str
