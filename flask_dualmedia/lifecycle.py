@@ -15,12 +15,11 @@ import time
 import typing as t
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from datetime import timedelta
 
-from . import quotas, schemas
+from . import at_once, quotas, schemas
 from .authorization import Owner, find_owner
-from .connections import can_join, together
 from .errors import (
     DualMediaError,
     InvalidMedia,
@@ -36,7 +35,6 @@ from .errors import (
 from .failpoints import reach
 from .models import AVAILABLE, DELETING, KINDS, PENDING, CourseResource, Media, MediaStorage, ProductImage, now
 from .repositories.base import Listing, M
-from .repositories.sql import translate_errors
 from .signals import media_accessed, media_deleted, media_saved
 from .sniffing import OCTET_STREAM, media_type, resource_type
 from .state import State
@@ -85,20 +83,24 @@ def create(
     describe(state, _with(record, storage_type=storage_type, storage_key=key), upload)
     quotas.check(state, record, upload.least_size)
     reach("create:begin")
-    added = False
+    blocks = upload.blocks()
+    if upload.is_read and at_once.is_possible(state, storage):
+        content = list(blocks)
+        whole = kind.from_values(record.values() | _published(upload))
+        if at_once.add(state, whole, content):
+            media_saved.send(state.app, record=whole)
+            return whole
+        blocks = iter(content)
+    state.repository.add(record)
+    reach("create:pending")
     try:
-        with _at_once(state, storage, upload):
-            state.repository.add(record)
-            added = True
-            reach("create:pending")
-            storage.put(key, kept_alive(state, record, upload.blocks()))
-            reach("create:bytes")
-            with quotas.reserved(state, record, upload.size):
-                published = _publish(state, record, upload)
+        storage.put(key, kept_alive(state, record, blocks))
+        reach("create:bytes")
+        with quotas.reserved(state, record, upload.size):
+            published = _publish(state, record, upload)
     except BaseException:
         # A worker that is told to stop raises SystemExit here, and has the time to clean up.
-        if added:
-            clean_up(_discard, state, record, storage)
+        clean_up(_discard, state, record, storage)
         raise
     reach("create:available")
     media_saved.send(state.app, record=published)
@@ -138,28 +140,37 @@ def replace(state: State, record: M, upload: Upload) -> M:
     quotas.check(state, record, upload.least_size - old_size)
     old_key, key = record.storage_key, new_key(record.id)
     reach("replace:begin")
-    with _at_once(state, storage, upload):
-        try:
-            storage.put(key, in_time(state, upload.blocks()))
-            reach("replace:bytes")
-        except BaseException:
-            clean_up(storage.delete, key)
-            raise
-        changes |= {"storage_key": key, "file_size": upload.size, "checksum": upload.checksum, "updated_at": now()}
-        try:
-            with quotas.reserved(state, record, upload.size - old_size):
-                # A database that does not answer may have made the change all the same: then neither bytes are deleted.
-                changed = state.repository.update(
-                    type(record), record.id, changes, where={"state": AVAILABLE, "storage_key": old_key}
-                )
-        except (UploadRejected, QuotaBusy):
-            clean_up(storage.delete, key)
-            raise
-        if changed is None:
-            clean_up(storage.delete, key)
-            raise MediaConflict("the content was replaced or deleted by another request meanwhile")
-        reach("replace:committed")
-        clean_up(storage.delete, old_key)
+    blocks, where = upload.blocks(), {"state": AVAILABLE, "storage_key": old_key}
+    if upload.is_read and at_once.is_possible(state, storage):
+        content = list(blocks)
+        named = changes | _published(upload) | {"storage_key": key}
+        done = at_once.replace(state, type(record), record.id, named, where, content)
+        if done is not None:
+            changed, is_clean = done
+            if not is_clean:
+                clean_up(storage.delete, old_key)
+            media_saved.send(state.app, record=changed)
+            return changed
+        blocks, key = iter(content), new_key(record.id)  # under the other one they may be all the same
+    try:
+        storage.put(key, in_time(state, blocks))
+        reach("replace:bytes")
+    except BaseException:
+        clean_up(storage.delete, key)
+        raise
+    changes |= _published(upload) | {"storage_key": key}
+    try:
+        with quotas.reserved(state, record, upload.size - old_size):
+            # A database that does not answer may have made the change all the same: then neither bytes are deleted.
+            changed = state.repository.update(type(record), record.id, changes, where=where)
+    except (UploadRejected, QuotaBusy):
+        clean_up(storage.delete, key)
+        raise
+    if changed is None:
+        clean_up(storage.delete, key)
+        raise MediaConflict("the content was replaced or deleted by another request meanwhile")
+    reach("replace:committed")
+    clean_up(storage.delete, old_key)
     reach("replace:cleaned")
     media_saved.send(state.app, record=changed)
     return changed
@@ -291,23 +302,6 @@ def check_owner(state: State, record: Media | Owner) -> None:
         raise OwnerNotFound(record.reference_type, reference_id)
 
 
-@contextmanager
-def _at_once(state: State, storage: Storage, upload: Upload) -> Iterator[None]:
-    """Let the steps of a small upload be one transaction, where records and bytes are in one database: then nothing of
-    it is there before all of it is, and the disk is waited for once.
-
-    Nobody is waited for in it: the bytes have all come.
-    """
-    settings, circuit = state.settings, state.circuit
-    limited = settings.quota_per_identity is not None or settings.quota_per_owner is not None
-    is_small = upload.is_read and not limited and storage is state.storages["database"]
-    if not is_small or state.engine is None or circuit is None or circuit.is_open or not can_join(state.engine):
-        yield
-        return
-    with translate_errors(), together(state.engine, settings.sql_timeout):
-        yield
-
-
 def _with(record: M, **values: t.Any) -> M:
     vars(record).update(values)
     return record
@@ -376,11 +370,15 @@ def _refuse_second_main(state: State, record: Media) -> None:
 
 
 def _publish(state: State, record: M, upload: Upload) -> M:
-    changes = {"state": AVAILABLE, "file_size": upload.size, "checksum": upload.checksum, "updated_at": now()}
-    changed = state.repository.update(type(record), record.id, changes, where=ours(record, PENDING))
+    changed = state.repository.update(type(record), record.id, _published(upload), where=ours(record, PENDING))
     if changed is None:
         raise MediaConflict("the upload took so long that it was swept away as abandoned")
     return changed
+
+
+def _published(upload: Upload) -> dict[str, t.Any]:
+    """What is known of a record when its bytes have come."""
+    return {"state": AVAILABLE, "file_size": upload.size, "checksum": upload.checksum, "updated_at": now()}
 
 
 def ours(record: Media, state: str) -> dict[str, t.Any]:

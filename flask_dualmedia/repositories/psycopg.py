@@ -26,8 +26,12 @@ class PsycopgRepository(SQLRepository):
     def _fetch(self, query: Query, given: Values) -> Sequence[Sequence[t.Any]]:
         if is_heard(self._engine):
             return super()._fetch(query, given)
+        with translate_errors(), borrow(self._engine, self._timeout) as driver:
+            return driver.execute(self.text(query, given), given).fetchall()
+
+    def text(self, query: Query, given: Values) -> t.LiteralString:
+        """A statement as psycopg takes it."""
         text = self._compiled.get(query)
         if text is None:
             text = self._compiled[query] = str(query.compile(self._engine, column_keys=list(given)))
-        with translate_errors(), borrow(self._engine, self._timeout) as driver:
-            return driver.execute(t.cast("t.LiteralString", text), given).fetchall()
+        return t.cast("t.LiteralString", text)

@@ -100,7 +100,7 @@ class SQLRepository:
             return str(connection.exec_driver_sql(query).scalar_one())
 
     def add(self, record: Media) -> None:
-        self._fetch(_insert(type(record)), record.values())
+        self._fetch(insert_record(type(record)), record.values())
 
     def get(self, kind: type[M], media_id: uuid.UUID) -> M | None:
         return self._one(kind, _select_one(kind, available=True), {"id": media_id})
@@ -133,12 +133,11 @@ class SQLRepository:
         found: Records[Media] = Records()
         for row in self._fetch(query, given):
             kind, part = parts[row[0]]
-            found.append(self._record(kind, zip(kind.field_names(), part(row), strict=True)))
+            found.append(self.record(kind, zip(kind.field_names(), part(row), strict=True)))
         return found
 
     def update(self, kind: type[M], media_id: uuid.UUID, changes: Values, *, where: Values) -> M | None:
-        given = {"id_": media_id, **changes} | {f"{name}_": value for name, value in where.items()}
-        return self._one(kind, _update(kind, tuple(changes), tuple(where)), given)
+        return self._one(kind, *update_record(kind, media_id, changes, where))
 
     def remove(self, kind: type[Media], media_id: uuid.UUID) -> None:
         table = _table(kind)
@@ -191,7 +190,7 @@ class SQLRepository:
 
     def _one(self, kind: type[M], query: Query, given: Values) -> M | None:
         for row in self._fetch(query, given):
-            return self._record(kind, zip(kind.field_names(), row, strict=True))
+            return self.record(kind, zip(kind.field_names(), row, strict=True))
         return None
 
     def _all(self, kind: type[M], query: Query, given: Values) -> Records[M]:
@@ -199,9 +198,10 @@ class SQLRepository:
 
     def _records(self, kind: type[M], rows: Sequence[Sequence[t.Any]]) -> Records[M]:
         names = kind.field_names()
-        return Records(self._record(kind, zip(names, row, strict=True)) for row in rows)
+        return Records(self.record(kind, zip(names, row, strict=True)) for row in rows)
 
-    def _record(self, kind: type[M], values: t.Iterable[tuple[str, t.Any]]) -> M:
+    def record(self, kind: type[M], values: t.Iterable[tuple[str, t.Any]]) -> M:
+        """A record of the columns of a row, by their names."""
         if self._naive:  # SQLite keeps no time zone; what we wrote was UTC
             values = ((k, v.replace(tzinfo=UTC) if isinstance(v, datetime) else v) for k, v in values)
         return kind.from_values(values)
@@ -216,7 +216,8 @@ def _table(kind: type[Media]) -> sa.Table:
 
 
 @cache
-def _insert(kind: type[Media]) -> sa.Insert:
+def insert_record(kind: type[Media]) -> sa.Insert:
+    """The statement that keeps a record, with its fields as parameters."""
     table = _table(kind)
     return sa.insert(table).returning(table.c.id)
 
@@ -226,6 +227,14 @@ def _select_one(kind: type[Media], *, available: bool) -> sa.Select[t.Any]:
     table = _table(kind)
     query = sa.select(table).where(table.c.id == sa.bindparam("id"))
     return query.where(_AVAILABLE) if available else query
+
+
+def update_record(
+    kind: type[Media], media_id: uuid.UUID, changes: Values, where: Values
+) -> tuple[sa.Update, dict[str, t.Any]]:
+    """The statement of :meth:`SQLRepository.update`, and the values of its parameters."""
+    given = {"id_": media_id, **changes} | {f"{name}_": value for name, value in where.items()}
+    return _update(kind, tuple(changes), tuple(where)), given
 
 
 @cache

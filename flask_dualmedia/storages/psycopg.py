@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+import typing as t
+from collections.abc import Iterable
+
 from ..connections import borrow
 from ..repositories.sql import translate_errors
 from .chunked import CHUNK_SIZE, ChunkRange
 from .database import DELETED_AT_ONCE, DatabaseStorage
+
+if t.TYPE_CHECKING:
+    import psycopg
+
+    from ..connections import Driver
+
+    Cursor = psycopg.Cursor[tuple[t.Any, ...]]
 
 _INSERT = "INSERT INTO media_chunks (storage_key, seq, data) VALUES (%s, %s, %b) ON CONFLICT DO NOTHING"
 _DELETE = """
@@ -28,7 +38,7 @@ class PsycopgStorage(DatabaseStorage):
 
     def _delete_some(self, key: str) -> int:
         with translate_errors(), borrow(self._engine, self._timeout) as driver:
-            return driver.execute(_DELETE, {"key": key, "limit": DELETED_AT_ONCE}).rowcount
+            return delete_chunks(driver, key).rowcount
 
     def _write(self, key: str, seq: int, batch: list[memoryview]) -> None:
         with (
@@ -38,8 +48,7 @@ class PsycopgStorage(DatabaseStorage):
             driver.transaction(),
             driver.cursor() as cursor,
         ):
-            for number, chunk in enumerate(batch, start=seq):
-                cursor.execute(_INSERT, (key, number, chunk))
+            insert_chunks(cursor, key, seq, batch)
 
     def _read(self, key: str, wanted: ChunkRange) -> list[bytes]:
         begin, end = wanted.start - wanted.first * CHUNK_SIZE, wanted.stop - wanted.last * CHUNK_SIZE
@@ -50,3 +59,14 @@ class PsycopgStorage(DatabaseStorage):
             else:
                 cursor.execute(_WHOLE, (key, wanted.first, wanted.last))
             return [row[0] for row in cursor]
+
+
+def insert_chunks(cursor: Cursor, key: str, seq: int, chunks: Iterable[bytes | memoryview]) -> None:
+    """Keep chunks numbered from ``seq`` on, in whatever transaction there is."""
+    for number, chunk in enumerate(chunks, start=seq):
+        cursor.execute(_INSERT, (key, number, chunk))
+
+
+def delete_chunks(driver: Driver, key: str) -> Cursor:
+    """Delete the first :data:`~flask_dualmedia.storages.database.DELETED_AT_ONCE` chunks under a key."""
+    return driver.execute(_DELETE, {"key": key, "limit": DELETED_AT_ONCE})

@@ -1,0 +1,99 @@
+"""Small uploads in one transaction, where records and bytes are in the same PostgreSQL database.
+
+Nothing of an upload is there before all of it is, and the disk is waited for once. Nobody is waited for in the
+transaction: the bytes have all come. What is in the journal, or comes while SQL is down, goes the long way of
+:mod:`~flask_dualmedia.lifecycle`, and so does what SQL has no such record of.
+"""
+
+from __future__ import annotations
+
+import typing as t
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from .connections import borrow, is_heard
+from .errors import DatabaseUnavailable, NoConnectionFree
+from .models import Media
+from .repositories.base import M, Values
+from .repositories.psycopg import PsycopgRepository
+from .repositories.sql import insert_record, translate_errors, update_record
+from .state import State
+from .storages.base import Storage
+from .storages.chunked import CHUNK_SIZE, split
+from .storages.database import DELETED_AT_ONCE
+from .storages.psycopg import delete_chunks, insert_chunks
+
+if t.TYPE_CHECKING:
+    from .connections import Driver
+
+T = t.TypeVar("T")
+
+
+def is_possible(state: State, storage: Storage) -> bool:
+    """Whether it is, for bytes that go to this storage and count for no quota."""
+    settings, repository = state.settings, state.homes[0].repository
+    limited = settings.quota_per_identity is not None or settings.quota_per_owner is not None
+    speaks = isinstance(repository, PsycopgRepository) and state.engine is not None and not is_heard(state.engine)
+    closed = state.circuit is not None and not state.circuit.is_open
+    return speaks and closed and not limited and storage is state.storages["database"]
+
+
+def add(state: State, record: Media, blocks: list[bytes]) -> bool:
+    """Keep an available record with its bytes.
+
+    :return: Whether that was done. If not, it may have been all the same, where the answer of SQL was lost: the long
+        way makes the same record under the same id, or takes it away.
+    """
+    values = record.values()
+
+    def insert() -> bool:
+        with _transaction(state) as (repository, driver), driver.cursor() as cursor:
+            query = insert_record(type(record))
+            cursor.execute(repository.text(query, values), values)
+            insert_chunks(cursor, values["storage_key"], 0, split(blocks, CHUNK_SIZE))
+        return True
+
+    return bool(_try(state, insert))
+
+
+def replace(
+    state: State, kind: type[M], media_id: uuid.UUID, changes: Values, where: Values, blocks: list[bytes]
+) -> tuple[M, bool] | None:
+    """Change a record, if it still has the values of ``where``, with the bytes that it names.
+
+    :return: The record after the change, and whether all of its old bytes are gone; ``None`` if SQL does not have it,
+        or does not answer.
+    """
+
+    def update() -> tuple[M, bool] | None:
+        query, given = update_record(kind, media_id, changes, where)
+        with _transaction(state) as (repository, driver), driver.cursor() as cursor:
+            row = cursor.execute(repository.text(query, given), given).fetchone()
+            if row is None:
+                return None
+            insert_chunks(cursor, changes["storage_key"], 0, split(blocks, CHUNK_SIZE))
+            deleted = delete_chunks(driver, where["storage_key"])
+        changed = repository.record(kind, zip(kind.field_names(), row, strict=True))
+        return changed, 0 < deleted.rowcount < DELETED_AT_ONCE
+
+    return _try(state, update)
+
+
+@contextmanager
+def _transaction(state: State) -> Iterator[tuple[PsycopgRepository, Driver]]:
+    assert state.engine is not None
+    repository = t.cast(PsycopgRepository, state.homes[0].repository)
+    seconds = state.settings.sql_timeout
+    with translate_errors(), borrow(state.engine, seconds) as driver, driver.pipeline(), driver.transaction():
+        yield repository, driver
+
+
+def _try(state: State, write: Callable[[], T]) -> T | None:
+    assert state.circuit is not None
+    try:
+        return state.circuit.guard(write)
+    except NoConnectionFree:
+        raise
+    except DatabaseUnavailable:
+        return None
