@@ -22,6 +22,7 @@ from .state import State
 from .storages.base import Storage
 from .storages.chunked import CHUNK_SIZE, split
 from .storages.database import DELETED_AT_ONCE
+from .storages.failover import FailoverStorage
 from .storages.psycopg import delete_chunks, insert_chunks
 
 if t.TYPE_CHECKING:
@@ -36,7 +37,7 @@ def is_possible(state: State, storage: Storage) -> bool:
     limited = settings.quota_per_identity is not None or settings.quota_per_owner is not None
     speaks = isinstance(repository, PsycopgRepository) and state.engine is not None and not is_heard(state.engine)
     closed = state.circuit is not None and not state.circuit.is_open
-    return speaks and closed and not limited and storage is state.storages["database"]
+    return speaks and closed and not limited and isinstance(storage, FailoverStorage)
 
 
 def add(state: State, record: Media, blocks: list[bytes]) -> bool:
