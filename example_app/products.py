@@ -13,8 +13,7 @@ from flask_dualmedia import (
     attach_media,
     delete_media,
     delete_media_of,
-    get_product_images,
-    save_product_image,
+    save_product_images,
     update_media,
 )
 
@@ -34,31 +33,9 @@ def create_product(values: t.Mapping[str, t.Any], sources: t.Sequence[t.Any], *,
     with ExitStack() as undo:
         db.products.insert_one(dict(product))
         undo.callback(db.products.delete_one, {"_id": product["_id"]})
-        product["images"] = add_images(product["_id"], sources, uploaded_by=creator_id)
+        product["images"] = save_product_images(product["_id"], sources, uploaded_by=creator_id, is_public=True)
         undo.pop_all()
     return product
-
-
-def add_images(product_id: ObjectId, sources: t.Sequence[t.Any], *, uploaded_by: str) -> list[ProductImage]:
-    """Add pictures after those there are; all or none. The first of a product without a main image becomes that."""
-    images = get_product_images(product_id)
-    needs_main = not any(image.is_main_image for image in images)
-    start = max((image.position + 1 for image in images), default=0)
-    added: list[ProductImage] = []
-    with ExitStack() as undo:
-        for offset, source in enumerate(sources):
-            image = save_product_image(
-                product_id,
-                source,
-                is_main_image=needs_main and offset == 0,
-                position=start + offset,
-                uploaded_by=uploaded_by,
-                is_public=True,
-            )
-            undo.callback(delete_media, ProductImage, image.id)
-            added.append(image)
-        undo.pop_all()
-    return added
 
 
 def find_image(product: Document, image_id: object) -> ProductImage:

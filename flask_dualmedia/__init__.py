@@ -41,6 +41,7 @@ from .media import (
     save_course_video,
     save_media_storage,
     save_product_image,
+    save_product_images,
     update_media,
     update_media_access_count,
 )
@@ -96,6 +97,7 @@ __all__ = [
     "save_course_video",
     "save_media_storage",
     "save_product_image",
+    "save_product_images",
     "signed_url",
     "update_media",
     "update_media_access_count",

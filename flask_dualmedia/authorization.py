@@ -75,10 +75,15 @@ def get_owner(subject: Subject) -> dict[str, t.Any] | None:
     """
     reference_id = subject.reference_id if isinstance(subject, Owner) else subject.owner_id
     reference = (subject.reference_type, reference_id)
-    known = request.environ.setdefault("dualmedia.owners", {}) if has_request_context() else {}
+    known = known_owners()
     if reference not in known:
         known[reference] = find_owner(get_state(), *reference)
     return known[reference]
+
+
+def known_owners() -> dict[tuple[str, str], dict[str, t.Any] | None]:
+    """Documents by what media names them by, as far as the request has asked for them."""
+    return request.environ.setdefault("dualmedia.owners", {}) if has_request_context() else {}
 
 
 def find_owner(

@@ -19,7 +19,7 @@ from contextlib import suppress
 from datetime import timedelta
 
 from . import at_once, quotas, schemas
-from .authorization import Owner, find_owner
+from .authorization import Owner, find_owner, known_owners
 from .errors import (
     DualMediaError,
     InvalidMedia,
@@ -61,20 +61,11 @@ def create(
     :raises UploadRejected: The bytes break a rule. Nothing is kept.
     :raises MediaConflict: It would be a second main image of its product. Nothing is kept.
     """
+    if upload is None:
+        return create_external(state, kind, [fields], uploaded_by=uploaded_by)[0]
     storage_type = fields.pop("storage_type", None)
     record = kind.new(uploaded_by=uploaded_by, **fields)
     check_owner(state, record)
-    if upload is None:
-        _with(record, filename=label(record.filename))
-        if storage_type not in (None, EXTERNAL):
-            raise InvalidMedia({"storageType": [f"Without a file it can only be {EXTERNAL!r}."]})
-        if record.external_url is None:
-            raise InvalidMedia({schemas.camelcase(kind.url_field): ["Missing: send a file or a URL."]})
-        classify(record, record.mime_type or "")
-        state.repository.add(_with(record, state=AVAILABLE, storage_type=EXTERNAL))
-        reach("create:external")
-        media_saved.send(state.app, record=record)
-        return record
     storage_type = storage_type or state.settings.default_storages[kind.kind]
     storage = _storage(state, storage_type)
     _refuse_second_main(state, record)
@@ -105,6 +96,33 @@ def create(
     reach("create:available")
     media_saved.send(state.app, record=published)
     return published
+
+
+def create_external(
+    state: State, kind: type[M], wanted: t.Sequence[dict[str, t.Any]], *, uploaded_by: str | None
+) -> list[M]:
+    """Keep new external media of one owner, all or none.
+
+    :raises OwnerNotFound: As :func:`create`, as are the others.
+    """
+    storage_types = [fields.pop("storage_type", None) for fields in wanted]
+    records = [kind.new(uploaded_by=uploaded_by, **fields) for fields in wanted]
+    check_owner(state, records[0])
+    for record, storage_type in zip(records, storage_types, strict=True):
+        _with(record, filename=label(record.filename), state=AVAILABLE, storage_type=EXTERNAL)
+        if storage_type not in (None, EXTERNAL):
+            raise InvalidMedia({"storageType": [f"Without a file it can only be {EXTERNAL!r}."]})
+        if record.external_url is None:
+            raise InvalidMedia({schemas.camelcase(kind.url_field): ["Missing: send a file or a URL."]})
+        classify(record, record.mime_type or "")
+    if len(records) == 1:
+        state.repository.add(records[0])
+    else:
+        state.repository.add_all(records)
+    reach("create:external")
+    for record in records:
+        media_saved.send(state.app, record=record)
+    return records
 
 
 def foresee(state: State, kind: type[Media], fields: dict[str, t.Any]) -> None:
@@ -298,6 +316,8 @@ def check_owner(state: State, record: Media | Owner) -> None:
     if record.reference_type not in state.settings.references:
         return
     reference_id = record.reference_id if isinstance(record, Owner) else record.owner_id
+    if known_owners().get((record.reference_type, reference_id)) is not None:
+        return
     if find_owner(state, record.reference_type, reference_id, projection={"_id": 1}) is None:
         raise OwnerNotFound(record.reference_type, reference_id)
 

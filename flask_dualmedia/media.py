@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import typing as t
 import uuid
+from contextlib import ExitStack
 
 from . import lifecycle, schemas
 from .errors import MediaNotFound
@@ -66,6 +67,37 @@ def save_product_image(
     """
     fields = {"alt_text": alt_text, "is_main_image": is_main_image, "position": position}
     return _save(ProductImage, product_id, source, fields | {"width": width, "height": height}, common)
+
+
+def save_product_images(
+    product_id: Reference, sources: t.Sequence[Source], **common: t.Unpack[Common]
+) -> list[ProductImage]:
+    """Save pictures of a product, all or none, behind those that it has. The first one becomes the main image of a
+    product without one.
+
+    :param sources: As for :func:`save_product_image`. Where all are URLs they are saved in one transaction.
+    :return: The saved records.
+    :raises OwnerNotFound: As :func:`save_product_image`, as are the others. None is kept.
+    """
+    there = get_product_images(product_id)
+    first = max((image.position + 1 for image in there), default=0)
+    has_main = any(image.is_main_image for image in there)
+    wanted = [
+        {"position": first + number, "is_main_image": not has_main and number == 0, **common}
+        for number in range(len(sources))
+    ]
+    urls = [source for source in sources if isinstance(source, str)]
+    if sources and len(urls) == len(sources):
+        checked = [_checked(ProductImage, product_id, url, fields) for url, fields in zip(urls, wanted, strict=True)]
+        by = _optional_id(common.get("uploaded_by"))
+        return lifecycle.create_external(get_state(), ProductImage, checked, uploaded_by=by)
+    saved: list[ProductImage] = []
+    with ExitStack() as undo:
+        for source, fields in zip(sources, wanted, strict=True):
+            saved.append(save_product_image(product_id, source, **fields))
+            undo.callback(delete_media, ProductImage, saved[-1].id)
+        undo.pop_all()
+    return saved
 
 
 def get_product_images(product_id: Reference) -> Records[ProductImage]:
@@ -312,17 +344,24 @@ def _save(
     kind: type[M], owner_id: Reference, source: Source, fields: dict[str, t.Any], common: t.Mapping[str, t.Any]
 ) -> M:
     state = get_state()
-    values = {kind.owner_field: str(owner_id)} | fields | dict(common)
-    uploaded_by = _optional_id(values.pop("uploaded_by", None))
+    uploaded_by = _optional_id(common.get("uploaded_by"))
     if isinstance(source, str):
-        values[kind.url_field] = source
-        checked, upload = schemas.check_fields(schemas.schema_of(kind), values), None
+        checked, upload = _checked(kind, owner_id, source, fields | dict(common)), None
     else:
+        values = {kind.owner_field: str(owner_id)} | fields | dict(common)
+        values.pop("uploaded_by", None)
         declared = values.pop("mime_type", None)
         values.pop("file_size", None)
         checked = schemas.check_fields(schemas.upload_schema_of(kind), values)
         upload = _upload(state, kind, source, checked.pop("filename", None), declared)
     return lifecycle.create(state, kind, checked, upload, uploaded_by=uploaded_by)
+
+
+def _checked(kind: type[M], owner_id: Reference, url: str, fields: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
+    """The fields of external media."""
+    values = {kind.owner_field: str(owner_id), kind.url_field: url} | dict(fields)
+    values.pop("uploaded_by", None)
+    return schemas.check_fields(schemas.schema_of(kind), values)
 
 
 def _upload(state: State, kind: type[Media], source: t.Any, filename: str | None, declared: str | None) -> Upload:

@@ -11,10 +11,10 @@ from flask.typing import ResponseReturnValue
 from flask_jwt_extended import jwt_required
 from marshmallow import ValidationError, fields, validate
 
-from flask_dualmedia import ProductImage, attach_media, dump_media
+from flask_dualmedia import ProductImage, attach_media, dump_media, save_product_images
 
 from ..database import Document, db, find_page
-from ..products import add_images, create_product, delete_product, find_image, find_product, make_main, remove_image
+from ..products import create_product, delete_product, find_image, find_product, make_main, remove_image
 from ..schemas import (
     MAX_SOURCES,
     PAGE,
@@ -103,7 +103,7 @@ def post_images(product_id: ObjectId) -> ResponseReturnValue:
     sources = read_sources(read(IMAGES))
     if not sources:
         raise ValidationError({"images": ["Missing: send files or URLs."]})
-    add_images(product_id, sources, uploaded_by=t.cast(str, viewer().id))
+    save_product_images(product_id, sources, uploaded_by=viewer().id, is_public=True)
     return dump_product(find_product(product_id)), HTTPStatus.CREATED
 
 

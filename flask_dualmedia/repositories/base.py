@@ -74,6 +74,13 @@ class Repository(t.Protocol):
         """
         ...
 
+    def add_all(self, records: t.Sequence[Media]) -> None:
+        """Keep new records of one kind, all or none.
+
+        :raises MediaConflict: As :meth:`add`.
+        """
+        ...
+
     def get(self, kind: type[M], media_id: uuid.UUID) -> M | None:
         """The available record with this id."""
         ...

@@ -36,15 +36,21 @@ class FailoverRepository:
         return self._circuit.guard(self._sql.version)
 
     def add(self, record: Media) -> None:
+        self._add(lambda repository: repository.add(record))
+
+    def add_all(self, records: t.Sequence[Media]) -> None:
+        self._add(lambda repository: repository.add_all(records))
+
+    def _add(self, add: Callable[[SQLRepository | JournalRepository], None]) -> None:
         try:
-            self._circuit.guard(lambda: self._sql.add(record))
+            self._circuit.guard(lambda: add(self._sql))
         except NoConnectionFree:
             raise
         except DatabaseUnavailable:
             if not self._journals:
                 raise
             self._circuit.journal_expected = True
-            self._journal.add(record)
+            add(self._journal)
 
     def get(self, kind: type[M], media_id: uuid.UUID) -> M | None:
         return self._look_up(lambda r: r.get(kind, media_id), kind, media_id)

@@ -39,6 +39,8 @@ def translate_errors() -> Iterator[None]:
         failed = error.details or {}
         if failed.get("writeConcernErrors") or {one["code"] for one in failed["writeErrors"]} != {DUPLICATE_KEY}:
             raise
+        if _MAIN_INDEX in str(failed):
+            raise SecondMainImage from error
         raise MediaConflict("documents with these keys exist already") from error
     except errors.ConnectionFailure as error:
         raise DatabaseUnavailable(NAME) from error
@@ -73,6 +75,19 @@ class MongoRepository:
             self.ensure_indexes()
         with translate_errors():
             self._collection(type(record)).insert_one(_document(record.values()))
+
+    def add_all(self, records: t.Sequence[Media]) -> None:
+        if not self._indexed:
+            self.ensure_indexes()
+        collection, documents = self._collection(type(records[0])), [_document(one.values()) for one in records]
+        with translate_errors():
+            try:
+                collection.insert_many(documents)
+            except errors.BulkWriteError as error:
+                # Without a replica set there are no transactions.
+                inserted = (error.details or {})["nInserted"]
+                collection.delete_many({"_id": {"$in": [one["_id"] for one in documents[:inserted]]}})
+                raise
 
     def get(self, kind: type[M], media_id: uuid.UUID) -> M | None:
         with translate_errors():

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 import sqlalchemy as sa
 
 from ..connections import borrow, is_heard
+from ..models import Media
 from .base import Values
-from .sql import Query, SQLRepository, translate_errors
+from .sql import Query, SQLRepository, insert_record, translate_errors
 
 
 class PsycopgRepository(SQLRepository):
@@ -28,6 +29,16 @@ class PsycopgRepository(SQLRepository):
             return super()._fetch(query, given)
         with translate_errors(), borrow(self._engine, self._timeout) as driver:
             return driver.execute(self.text(query, given), given).fetchall()
+
+    def add_all(self, records: Sequence[Media]) -> None:
+        if is_heard(self._engine):
+            super().add_all(records)
+            return
+        query = insert_record(type(records[0]))
+        with translate_errors(), borrow(self._engine, self._timeout) as driver, driver.pipeline(), driver.transaction():
+            for record in records:
+                values = record.values()
+                driver.execute(self.text(query, values), values)
 
     def text(self, query: Query, given: Values) -> t.LiteralString:
         """A statement as psycopg takes it."""

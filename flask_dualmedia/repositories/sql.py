@@ -102,6 +102,10 @@ class SQLRepository:
     def add(self, record: Media) -> None:
         self._fetch(insert_record(type(record)), record.values())
 
+    def add_all(self, records: Sequence[Media]) -> None:
+        with translate_errors(), self._engine.begin() as connection, limited(connection, self._timeout):
+            connection.execute(insert_record(type(records[0])), [record.values() for record in records])
+
     def get(self, kind: type[M], media_id: uuid.UUID) -> M | None:
         return self._one(kind, _select_one(kind, available=True), {"id": media_id})
 
