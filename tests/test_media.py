@@ -30,6 +30,7 @@ from flask_dualmedia import (
     ProductImage,
     StorageError,
     UnsupportedType,
+    UploadRejected,
     attach_media,
     delete_media,
     dump_media,
@@ -44,6 +45,7 @@ from flask_dualmedia import (
     save_course_video,
     save_media_storage,
     save_product_image,
+    save_product_images,
     update_media,
     update_media_access_count,
 )
@@ -198,6 +200,23 @@ def test_a_second_main_image_is_a_conflict(state: State, owners: Owners) -> None
             save_product_image(owners.product, source, is_main_image=True)
     assert len(get_product_images(owners.product)) == 1
     assert len(list(state.storages["database"].keys())) == 1
+
+
+def test_images_of_a_product_are_saved_all_or_none(state: State, owners: Owners) -> None:
+    urls = [f"https://cdn.example/{number}.jpg" for number in range(3)]
+    saved = save_product_images(owners.product, urls, uploaded_by="alice", is_public=True)
+    saved += save_product_images(str(owners.product), [io.BytesIO(png()), "https://cdn.example/3.jpg"])
+    found = get_product_images(owners.product)
+    assert [image.values() for image in found] == [image.values() for image in saved]
+    assert [image.position for image in found] == [0, 1, 2, 3, 4]
+    assert [image.is_main_image for image in found] == [True, False, False, False, False]
+    assert {image.uploaded_by for image in found[:3]} == {"alice"}
+    for wrong in (["https://cdn.example/4.jpg", "javascript:alert(1)"], [png(), b"no image"]):
+        with pytest.raises((InvalidMedia, UploadRejected)):
+            save_product_images(owners.product, wrong)
+    assert [image.id for image in get_product_images(owners.product)] == [image.id for image in saved]
+    assert len(list(state.storages["database"].keys())) == 1
+    assert save_product_images(owners.product, []) == []
 
 
 def test_of_two_main_images_at_once_one_wins(app: Flask, state: State, owners: Owners) -> None:

@@ -10,7 +10,7 @@ from datetime import timedelta
 
 import pytest
 
-from flask_dualmedia.errors import MediaConflict
+from flask_dualmedia.errors import MediaConflict, SecondMainImage
 from flask_dualmedia.models import AVAILABLE, DELETING, KINDS, PENDING, Media, MediaStorage, ProductImage, now
 from flask_dualmedia.repositories.base import Listing, Repository
 from flask_dualmedia.state import State
@@ -79,6 +79,13 @@ def test_a_product_has_one_main_image(repository: Repository) -> None:
     added(repository, is_main_image=True, mongo_product_id="another")
     with pytest.raises(MediaConflict, match="main image"):
         added(repository, is_main_image=True)
+
+
+def test_several_records_are_kept_all_or_none(repository: Repository) -> None:
+    repository.add_all([make(position=0, is_main_image=True), make(position=1)])
+    with pytest.raises(SecondMainImage):
+        repository.add_all([make(position=2), make(position=3, is_main_image=True), make(position=4)])
+    assert [image.position for image in repository.list(Listing(ProductImage, sort="position"))] == [0, 1]
 
 
 def test_a_second_main_image_is_stopped_when_it_becomes_available(repository: Repository) -> None:

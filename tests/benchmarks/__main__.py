@@ -131,7 +131,7 @@ def line(figure: dict[str, t.Any]) -> str:
     (ours, other), others = [*figure["contenders"].values()][:2], [*figure["contenders"].items()][2:]
     limit = figure["limit"]
     flag = "!" if limit and figure["ratio"] > limit else " "
-    rate = f"{figure['size'] / MIB / ours['p50'] * 1000:6.0f}" if figure["size"] > MIB else " " * 6
+    rate = f"{figure['size'] / MIB / ours['p50'] * 1000 * figure['clients']:6.0f}" if figure["size"] > MIB else " " * 6
     more = [f"{one['p50']:.1f}" for _, one in others]
     more += [f"{name} +{m['server']:.0f}/{m['backend']:.0f} MiB" for name, m in figure.get("memory", {}).items()]
     return (
@@ -153,7 +153,7 @@ def prepare(arena: Arena, names: t.Iterable[str], sizes: t.Iterable[int]) -> Non
             assert answer.json()["checksum"] == checksum, name
             got = client.ask(request("GET", path), keep=True)
             assert hashlib.sha256(got.body).hexdigest() == checksum, name
-            part = client.ask(request("GET", path, Range="bytes=5000-50000"), keep=True)
+            part = client.ask(request("GET", path, headers={"Range": "bytes=5000-50000"}), keep=True)
             assert (part.status, part.body) == (206, CONTENT[5000:50001]), name
             contender.files[size] = path
 

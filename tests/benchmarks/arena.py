@@ -14,6 +14,7 @@ from pathlib import Path
 import psutil
 import psycopg
 import pymongo
+from psycopg import sql
 
 from example_app import embedded
 
@@ -35,7 +36,7 @@ class Servers(t.NamedTuple):
     def new(self, name: str) -> tuple[str, str]:
         """A fresh database on each: their addresses, PostgreSQL's first."""
         with psycopg.connect(self.postgres_url.replace("+psycopg", ""), autocommit=True) as connection:
-            connection.execute(f"CREATE DATABASE {name}")
+            connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
         url, uri = self.postgres_url, self.mongo_uri
         return url.replace(f"/{embedded.DATABASE}", f"/{name}", 1), uri.replace(f"/{embedded.DATABASE}", f"/{name}", 1)
 
@@ -76,7 +77,7 @@ class Arena:
         if name not in self._started:
             port = PORT + len(self._started)
             module, environment = self._described(name)
-            workers = self._stack.enter_context(gunicorn(module, port, **environment))
+            workers = self._stack.enter_context(gunicorn(module, port, environment))
             self._started[name] = Contender(name, port, workers)
         return self._started[name]
 

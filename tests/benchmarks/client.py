@@ -82,9 +82,9 @@ class Client:
         return int(first.split(" ", 2)[1]), {name.lower(): value for name, _, value in pairs}, rest
 
 
-def request(method: str, path: str, body: bytes = b"", **headers: str) -> bytes:
-    """The head of a request, underscores in names of headers being hyphens."""
-    given = {name.replace("_", "-"): value for name, value in headers.items()}
+def request(method: str, path: str, body: bytes = b"", headers: t.Mapping[str, str] | None = None) -> bytes:
+    """The head of a request."""
+    given = dict(headers or {})
     if body or method in ("POST", "PUT"):
         given["Content-Length"] = str(len(body))
     lines = [f"{method} {path} HTTP/1.1", "Host: 127.0.0.1", *(f"{name}: {value}" for name, value in given.items())]

@@ -260,7 +260,7 @@ def _add_content(app: Flask, database: t.Any, driver: Driver) -> None:
         owner = database.users.find_one({"_id": ObjectId(form["referenceId"])})
         if owner is None or str(owner["_id"]) != identity:
             raise Forbidden
-        values = dict.fromkeys(NAMES["files"])
+        values: Values = dict.fromkeys(NAMES["files"])
         values |= {"id": uuid7(), "storageType": "database", "filename": file.filename, "uploadedBy": identity}
         values |= {"isPublic": form.get("isPublic") == "true", "accessCount": 0, "mediaType": "document"}
         values |= {"referenceType": form["referenceType"], "referenceId": form["referenceId"]}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import typing as t
 import uuid
 from collections.abc import Iterator
 
@@ -45,6 +46,11 @@ _INSERT_FILE = f"INSERT INTO media_storage ({', '.join(_ADDED)}) VALUES ({', '.j
 _INSERT_CHUNK = "INSERT INTO media_chunks (storage_key, seq, data) VALUES (%s, %s, %b)"
 
 
+def _text(query: str) -> t.LiteralString:
+    """A query that is made of constants alone."""
+    return t.cast("t.LiteralString", query)
+
+
 class SQL:
     """:class:`~.floor.Driver` on PostgreSQL."""
 
@@ -59,19 +65,19 @@ class SQL:
 
     def images(self, product_ids: list[str]) -> list[Values]:
         where = "mongo_product_id = ANY(%s) AND state = 'available' ORDER BY position, id"
-        rows = self._connection.execute(f"SELECT {_IMAGES} FROM product_images WHERE {where}", [product_ids])
+        rows = self._connection.execute(_text(f"SELECT {_IMAGES} FROM product_images WHERE {where}"), [product_ids])
         return [dump("product-images", row) for row in rows]
 
     def course_media(self, course_id: str) -> tuple[list[Values], list[Values]]:
         found: dict[int, list[Values]] = {0: [], 1: []}
-        for row in self._connection.execute(_COURSE, [course_id, course_id]):
+        for row in self._connection.execute(_text(_COURSE), [course_id, course_id]):
             kind = ("course-videos", "course-resources")[row[0]]
             found[row[0]].append(dump(kind, [row[place] for place in _PLACES[kind]]))
         return found[0], found[1]
 
     def add_images(self, images: list[Values]) -> None:
         with self._connection.transaction(), self._connection.cursor() as cursor:
-            cursor.executemany(_INSERT_IMAGE, [[*image.values()] for image in images])
+            cursor.executemany(_text(_INSERT_IMAGE), [[*image.values()] for image in images])
 
     def count_access(self, media_id: uuid.UUID, identity: str) -> bool:
         query = """UPDATE media_storage SET access_count = access_count + 1, last_accessed_at = now()
@@ -95,7 +101,7 @@ class SQL:
         with self._connection.pipeline(), self._connection.transaction():
             self._write(key, blocks)
             values = values | measured
-            self._connection.execute(_INSERT_FILE, [*values.values(), "available", key])
+            self._connection.execute(_text(_INSERT_FILE), [*values.values(), "available", key])
         return dump("files", values.values())
 
     def replace(self, old: Blob, key: str, blocks: Iterator[bytes], measured: Values) -> Values:
@@ -104,7 +110,7 @@ class SQL:
         with self._connection.pipeline(), self._connection.transaction():
             self._write(key, blocks)
             changes = [measured[name] for name in ("fileSize", "checksum", "mimeType", "updatedAt")]
-            cursor = self._connection.execute(query, [key, *changes, old.id, old.key])
+            cursor = self._connection.execute(_text(query), [key, *changes, old.id, old.key])
             self._connection.execute("DELETE FROM media_chunks WHERE storage_key = %s", [old.key])
             row = cursor.fetchone()
         if row is None:

@@ -90,12 +90,14 @@ def make_token(identity: str, **claims: str) -> str:
 def serve(port: int, **config: str) -> Iterator[Server]:
     """gunicorn with one worker of four threads."""
     environment = {f"FLASK_{name}": value for name, value in config.items()}
-    with gunicorn("tests.benchmarks.host", port, workers=1, **environment) as workers:
+    with gunicorn("tests.benchmarks.host", port, environment, workers=1) as workers:
         yield Server(workers[0], port, {"Authorization": f"Bearer {make_token('bench')}"})
 
 
 @contextmanager
-def gunicorn(module: str, port: int, *, workers: int = 2, **environment: str) -> Iterator[list[psutil.Process]]:
+def gunicorn(
+    module: str, port: int, environment: dict[str, str], *, workers: int = 2
+) -> Iterator[list[psutil.Process]]:
     """The app that ``create_app`` of a module makes, on workers of four threads; gives the workers."""
     command = [sys.executable, "-m", "gunicorn", f"{module}:create_app()", "--bind", f"127.0.0.1:{port}"]
     command += ["--workers", str(workers), "--threads", "4", "--timeout", "300", "--log-level", "warning"]

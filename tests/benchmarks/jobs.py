@@ -22,6 +22,8 @@ CONTENT = os.urandom(256 * MIB)
 
 AUTH = {"Authorization": f"Bearer {make_token(str(USER), name='Bench', role='user')}"}
 
+AGENT = {"User-Agent": "bench"}
+
 Request = tuple[bytes, bytes]
 """Head and body."""
 
@@ -89,25 +91,25 @@ def _files(contenders: tuple[str, ...], prefix: str, limit: float) -> t.Iterator
     yield Job(f"{prefix}1 MiB of 256 MiB", contenders, _range, 206, 1.25 if prefix else 1.1)
 
 
-def _fixed(paths: list[str], **headers: str) -> Make:
-    heads = [request("GET", path, **headers) for path in paths]
+def _fixed(paths: list[str], headers: dict[str, str] | None = None) -> Make:
+    heads = [request("GET", path, headers=headers) for path in paths]
     return lambda _contender, _client: (random.choice(heads), b"")
 
 
 get_product = _fixed([f"/api/products/{owner(PRODUCTS, n)}" for n in range(20)])
 list_products = _fixed(["/api/products?page=1&pageSize=50"])
-get_course = _fixed([f"/api/courses/{owner(COURSES, n)}" for n in range(20)], **AUTH)
+get_course = _fixed([f"/api/courses/{owner(COURSES, n)}" for n in range(20)], AUTH)
 
 
 def create_product(_contender: Contender, _client: Client) -> Request:
     images = [f"https://cdn.example/new/{n}.jpg" for n in range(4)]
     body = json.dumps({"name": "New", "description": "Words. " * 30, "price": 19.99, "images": images}).encode()
-    return request("POST", "/api/products", body, Content_Type="application/json", **AUTH), body
+    return request("POST", "/api/products", body, AUTH | {"Content-Type": "application/json"}), body
 
 
 def _count_access(contender: Contender, _client: Client) -> Request:
     path = contender.files[64 * KIB].replace("/content", "/accesses")
-    return request("POST", path, **AUTH), b""
+    return request("POST", path, headers=AUTH), b""
 
 
 def new_file(client: Client, size: int = 1) -> Request:
@@ -117,7 +119,7 @@ def new_file(client: Client, size: int = 1) -> Request:
         parts += f"--b\r\nContent-Disposition: form-data; name={name}\r\n\r\n{value}\r\n".encode()
     head = b"--b\r\nContent-Disposition: form-data; name=file; filename=a.bin\r\n"
     body = b"".join([parts, head, b"Content-Type: application/octet-stream\r\n\r\n", CONTENT[:size], b"\r\n--b--\r\n"])
-    return request("POST", "/media/files", body, Content_Type="multipart/form-data; boundary=b", **AUTH), body
+    return request("POST", "/media/files", body, AUTH | {"Content-Type": "multipart/form-data; boundary=b"}), body
 
 
 def _create(size: int) -> Make:
@@ -137,18 +139,19 @@ def make_file(client: Client) -> str:
 
 def upload(client: Client, path: str, size: int) -> Request:
     body = CONTENT if size == len(CONTENT) else CONTENT[:size]
-    return request("PUT", path, body, Content_Type="application/octet-stream", **AUTH), body
+    return request("PUT", path, body, AUTH | {"Content-Type": "application/octet-stream"}), body
 
 
 def _download(size: int) -> Make:
-    return lambda contender, _client: (request("GET", contender.files[size], User_Agent="bench"), b"")
+    return lambda contender, _client: (request("GET", contender.files[size], headers=AGENT), b"")
 
 
 def _download_as_stranger(contender: Contender, _client: Client) -> Request:
-    return request("GET", contender.files[64 * KIB], User_Agent=f"bench {random.getrandbits(64)}"), b""
+    agent = {"User-Agent": f"bench {random.getrandbits(64)}"}
+    return request("GET", contender.files[64 * KIB], headers=agent), b""
 
 
 def _range(contender: Contender, _client: Client) -> Request:
     first = random.randrange(100 * MIB, 150 * MIB)
-    wanted = f"bytes={first}-{first + MIB - 1}"
-    return request("GET", contender.files[256 * MIB], Range=wanted, User_Agent="bench"), b""
+    wanted = AGENT | {"Range": f"bytes={first}-{first + MIB - 1}"}
+    return request("GET", contender.files[256 * MIB], headers=wanted), b""

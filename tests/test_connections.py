@@ -1,0 +1,97 @@
+"""Statements that go past SQLAlchemy: on connections of its pool, which go back as they came."""
+
+from __future__ import annotations
+
+import io
+import typing as t
+
+import psycopg
+import pytest
+import sqlalchemy as sa
+from flask import Flask
+
+from flask_dualmedia import MediaStorage, StorageError, get_media, open_media, save_media_storage
+from flask_dualmedia.connections import borrow
+from flask_dualmedia.models import KINDS
+from flask_dualmedia.state import get_state
+from flask_dualmedia.testing import count_queries
+
+from .conftest import MakeApp
+
+
+@pytest.fixture
+def app(make_app: MakeApp) -> Flask:
+    return make_app()
+
+
+@pytest.fixture
+def engine(app: Flask) -> sa.Engine:
+    engine = get_state(app).engine
+    assert engine is not None
+    return engine
+
+
+def transactions(engine: sa.Engine) -> int:
+    """The number of the last transaction that wrote something."""
+    with engine.connect() as connection:
+        return int(connection.exec_driver_sql("SELECT txid_snapshot_xmax(txid_current_snapshot())").scalar_one())
+
+
+def test_a_small_upload_is_one_transaction(app: Flask, engine: sa.Engine) -> None:
+    with app.app_context():
+        before = transactions(engine)
+        record = save_media_storage("page", "1", b"few bytes")
+        assert transactions(engine) - before == 1
+        assert b"".join(open_media(get_media(MediaStorage, record.id))) == b"few bytes"
+
+
+def test_nothing_is_left_of_a_small_upload_that_is_refused_at_its_end(app: Flask) -> None:
+    class Broken(io.BytesIO):
+        def read(self, size: int | None = -1, /) -> bytes:
+            if self.tell():
+                raise StorageError("the disk that it comes from is broken")
+            return super().read(size)
+
+    state = get_state(app)
+    with app.app_context(), pytest.raises(StorageError):
+        save_media_storage("page", "1", Broken(b"few bytes"))
+    assert [state.repository.count(kind) for kind in KINDS.values()] == [0, 0, 0, 0]
+    assert list(state.storages["database"].keys()) == []
+
+
+def test_who_listens_to_the_engine_hears_every_statement_about_records(app: Flask) -> None:
+    with app.app_context():
+        record = save_media_storage("page", "1", b"few bytes")
+        with count_queries() as queries:
+            heard = get_media(MediaStorage, record.id)
+        assert len(queries.sql) == 1
+        assert heard.values() == get_media(MediaStorage, record.id).values()
+
+
+def test_a_block_that_fails_leaves_nothing_and_gives_its_connection_back(engine: sa.Engine) -> None:
+    def fail() -> None:
+        with borrow(engine, 5) as driver, driver.transaction():
+            driver.execute("INSERT INTO media_chunks VALUES ('key', 0, '')")
+            driver.execute("SELECT * FROM nowhere")
+
+    with pytest.raises(psycopg.errors.UndefinedTable):
+        fail()
+    assert t.cast("sa.QueuePool", engine.pool).checkedout() == 0
+    with engine.connect() as connection:
+        assert connection.exec_driver_sql("SELECT count(*) FROM media_chunks").scalar_one() == 0
+        assert not t.cast("t.Any", connection.connection.driver_connection).autocommit
+
+
+def test_a_connection_that_is_lost_is_not_lent_again(engine: sa.Engine) -> None:
+    def lose() -> None:
+        with borrow(engine, 5) as driver, driver.transaction():
+            driver.execute("INSERT INTO media_chunks VALUES ('lost', 0, '')")
+            with engine.connect() as other:
+                other.exec_driver_sql(f"SELECT pg_terminate_backend({driver.info.backend_pid})")
+            driver.execute("SELECT 1")
+
+    with pytest.raises(psycopg.OperationalError):
+        lose()
+    assert t.cast("sa.QueuePool", engine.pool).checkedout() == 0
+    with borrow(engine, 5) as driver:
+        assert driver.execute("SELECT count(*) FROM media_chunks").fetchone() == (0,)
