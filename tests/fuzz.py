@@ -7,11 +7,13 @@ links, with a token and without one. No answer may be a 5xx, or of a status or s
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 import os
 import subprocess
 import sys
 import threading
+import typing as t
 from pathlib import Path
 
 from flask_jwt_extended import create_access_token
@@ -21,6 +23,7 @@ from example_app import create_app
 from example_app.sample import sample_id
 
 from .benchmarks.host import databases
+from .benchmarks.memory import storage
 
 CONFIG = Path(__file__).with_name("schemathesis.toml")
 
@@ -28,10 +31,13 @@ CONFIG = Path(__file__).with_name("schemathesis.toml")
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--examples", type=int, default=200)
+    parser.add_argument("--port", type=int, default=5971, help="of an S3 server")
     parser.add_argument("more", nargs="*", help="options for schemathesis, after --")
     arguments = parser.parse_args()
-    with databases() as (directory, servers):
-        config = {"SQLALCHEMY_DATABASE_URI": servers.postgres_url, "MONGO_URI": servers.mongo_uri}
+    with databases() as (directory, servers), storage("s3", directory, arguments.port) as outside:
+        config: dict[str, t.Any] = {"SQLALCHEMY_DATABASE_URI": servers.postgres_url, "MONGO_URI": servers.mongo_uri}
+        config["DUALMEDIA_STORAGES"] = json.loads(outside["DUALMEDIA_STORAGES"])
+        config["DUALMEDIA_ALLOWED_STORAGES"] = ["s3"]
         app = create_app(config | {"INSTANCE_PATH": directory, "RATELIMIT_ENABLED": False})
         logging.getLogger("werkzeug").setLevel(logging.WARNING)
         server = make_server("127.0.0.1", 0, app, threaded=True)

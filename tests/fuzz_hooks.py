@@ -18,6 +18,7 @@ OWNERS = {"mongoProductId": os.environ["FUZZ_PRODUCT"], "mongoCourseId": os.envi
 NOT_IN_SCHEMAS = (
     "Not a place in this list",
     "is not set up here",
+    "takes no bytes from clients",
     "Only external media can be given a URL",
     "Without a file it can only be",
     "Missing: send a file or a URL",
