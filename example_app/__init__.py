@@ -10,6 +10,7 @@ import logging
 import typing as t
 
 from flask import Flask
+from flask.json.provider import DefaultJSONProvider
 
 from flask_dualmedia import DualMedia
 
@@ -27,6 +28,7 @@ def create_app(config: t.Mapping[str, t.Any] | None = None) -> Flask:
     config = dict(config or {})
     app = Flask(__name__, instance_path=config.pop("INSTANCE_PATH", None))
     settings.load(app, config)
+    t.cast(DefaultJSONProvider, app.json).sort_keys = False  # to sort them takes a quarter of the time
     servers.start(app)
     mongo = database.init_app(app)
     security.init_app(app)

@@ -149,8 +149,7 @@ class SQLRepository:
             connection.execute(sa.delete(table).where(table.c.id == media_id))
 
     def count_access(self, kind: type[Media], media_id: uuid.UUID, at: datetime, number: int = 1) -> bool:
-        with self._connect() as connection:
-            return bool(connection.execute(update_access(kind, media_id, at, number)).rowcount)
+        return bool(self._fetch(_update_access(kind), {"id_": media_id, "at": at, "number": number}))
 
     def add_accesses(self, kind: type[Media], counts: t.Mapping[uuid.UUID, Accesses]) -> dict[uuid.UUID, bool]:
         # In a transaction, although it is one statement: of a connection that breaks in it nothing is kept.
@@ -165,8 +164,9 @@ class SQLRepository:
                 given = {"ids": [*counts], "numbers": [*numbers], "times": [*times]}
                 found = set(connection.execute(update_accesses(kind), given).scalars())
                 return {media_id: media_id in found for media_id in counts}
+            query = _update_access(kind)
             return {
-                media_id: bool(connection.execute(update_access(kind, media_id, at, number)).rowcount)
+                media_id: bool(connection.execute(query, {"id_": media_id, "at": at, "number": number}).all())
                 for media_id, (number, at) in sorted(counts.items())
             }
 
@@ -326,11 +326,14 @@ def _select_union(kinds: tuple[type[Media], ...], *, arrays: bool) -> tuple[sa.S
     return sa.select(union).order_by(union.c.kind_number, *order, union.c.id), parts
 
 
-def update_access(kind: type[Media], media_id: uuid.UUID, at: datetime, number: int) -> sa.Update:
-    """The statement that adds to one access count."""
+@cache
+def _update_access(kind: type[Media]) -> sa.Update:
+    """The statement that adds to one access count, with the parameters ``id_``, ``at`` and ``number``."""
     table = _table(kind)
+    number, at = sa.bindparam("number", type_=sa.BigInteger), sa.bindparam("at", type_=table.c.last_accessed_at.type)
     changes = {"access_count": table.c.access_count + number, "last_accessed_at": _latest(table, at)}
-    return sa.update(table).where(table.c.id == media_id, _AVAILABLE).values(changes)
+    query = sa.update(table).where(table.c.id == sa.bindparam("id_"), _AVAILABLE)
+    return query.values(changes).returning(table.c.id)
 
 
 def update_accesses(kind: type[Media]) -> sa.Update:
@@ -351,9 +354,9 @@ def update_accesses(kind: type[Media]) -> sa.Update:
     return sa.update(table).where(table.c.id == locked.c.id).values(changes).returning(table.c.id)
 
 
-def _latest(table: sa.Table, at: datetime | sa.ColumnElement[datetime]) -> sa.ColumnElement[datetime]:
+def _latest(table: sa.Table, at: sa.ColumnElement[datetime]) -> sa.ColumnElement[datetime]:
     last = table.c.last_accessed_at
-    return sa.case((last > at, last), else_=sa.literal(at, last.type) if isinstance(at, datetime) else at)
+    return sa.case((last > at, last), else_=at)
 
 
 def select_stored_size(selection: Selection) -> sa.Select[t.Any]:

@@ -14,6 +14,7 @@ import hashlib
 import json
 import os
 import platform
+import signal
 import statistics
 import sys
 import typing as t
@@ -50,6 +51,7 @@ def main() -> None:
     parser.add_argument("--mixed", type=float, metavar="SECONDS", help="so many seconds of a mixed load instead")
     parser.add_argument("--json", type=Path, help="file to write all figures to")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # and the servers end with us
     if options.quick:
         options.rounds, options.seconds = 1, 0.1
     print(f"{os.cpu_count()} CPUs, load {os.getloadavg()[0]:.2f}, Python {platform.python_version()}", flush=True)
@@ -84,6 +86,8 @@ def measure(arena: Arena, chosen: list[Job], options: argparse.Namespace) -> lis
             rounds = max(1, options.rounds // 2) if job.is_large and clients > 1 else options.rounds
             figures.append(measure_job(arena, job, clients, rounds, 0 if job.is_large else options.seconds))
             print(line(figures[-1]), flush=True)
+            if options.json:
+                options.json.write_text(json.dumps(figures, indent=1))
     return figures
 
 

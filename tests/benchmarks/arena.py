@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import socket
 import tempfile
 import typing as t
 from collections.abc import Iterator
@@ -22,7 +23,10 @@ from .host import gunicorn
 from .jobs import Contender
 from .seed import copy, fill
 
-PORT = 5970
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return server.getsockname()[1]
 
 
 class Servers(t.NamedTuple):
@@ -75,7 +79,7 @@ class Arena:
 
     def __getitem__(self, name: str) -> Contender:
         if name not in self._started:
-            port = PORT + len(self._started)
+            port = free_port()
             module, environment = self._described(name)
             workers = self._stack.enter_context(gunicorn(module, port, environment))
             self._started[name] = Contender(name, port, workers)

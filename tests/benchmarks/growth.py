@@ -13,7 +13,7 @@ from flask_dualmedia.models import ProductImage
 from flask_dualmedia.repositories.base import Listing
 from flask_dualmedia.repositories.sql import select_listing, select_of_owners
 
-from .arena import PORT, Servers
+from .arena import Servers, free_port
 from .client import Client, request
 from .host import gunicorn
 from .jobs import AUTH, Contender, Job, Make, get_course, get_product, list_products
@@ -30,12 +30,13 @@ def measure(servers: Servers, rounds: int, seconds: float, *, quick: bool) -> li
     sizes = (1_000, 10_000) if quick else SIZES
     with ExitStack() as stack:
         contenders, urls = [], []
-        for number, size in enumerate(sizes):
+        for size in sizes:
             url, uri = servers.new(f"growth_{size}")
             fill(uri, url, size)
             environment = {"SQLALCHEMY_DATABASE_URI": url, "MONGO_URI": uri}
-            workers = stack.enter_context(gunicorn("tests.benchmarks.ours", PORT + number, environment))
-            contenders.append(Contender(f"{size:,}", PORT + number, workers))
+            port = free_port()
+            workers = stack.enter_context(gunicorn("tests.benchmarks.ours", port, environment))
+            contenders.append(Contender(f"{size:,}", port, workers))
             urls.append(url)
         figures = [_measure_job(job, contenders, rounds, seconds) for job in _jobs(contenders)]
         for figure in figures:
