@@ -53,7 +53,7 @@ from flask_dualmedia.uploads import Upload
 
 from . import chaos, samples
 from .conftest import BASE_CONFIG, MakeApp, StorageOptions
-from .faults.child import IN_MID_BODY, NEW_CONTENT, OLD_CONTENT, OWNER, PAGE, SIZE, SMALL_CONTENT, Nursery
+from .faults.child import IN_MID_BODY, NEW_CONTENT, OLD_CONTENT, OWNER, PAGE, SIZE, Nursery
 from .faults.servers import bearer
 
 pytestmark = pytest.mark.slow
@@ -206,27 +206,6 @@ def test_killed_replacement(deployment: Deployment, mode: str, step: str):
     for _ in ("before the repair", "after it"):
         assert contents(app) == {media_id: digest(NEW_CONTENT if committed else OLD_CONTENT)}
         repair(app)
-
-
-@pytest.mark.parametrize("step", [step for step in STEPS["save"] if step != IN_MID_BODY])
-def test_killed_upload_of_few_bytes(deployment: Deployment, step: str):
-    """T5: SQL has all of it or, before it was acknowledged, no trace."""
-    state = get_state(app := deployment.app("dual"))
-    deployment.kill("dual", step, "save small")
-    complete = step == "create:available"
-    assert list(contents(app).values()) == ([digest(SMALL_CONTENT)] if complete else [])
-    assert (len(all_records(state.homes[0])), len(list(state.homes[0].storage.keys()))) == (complete, complete)
-
-
-@pytest.mark.parametrize("step", [step for step in STEPS["replace"] if step != IN_MID_BODY])
-def test_killed_replacement_by_few_bytes(deployment: Deployment, step: str):
-    """T3: the old bytes or the new ones, and never the others beside them."""
-    state = get_state(app := deployment.app("dual"))
-    media_id = save(app, OLD_CONTENT)
-    deployment.kill("dual", step, "replace small", str(media_id))
-    expected = SMALL_CONTENT if step == "replace:cleaned" else OLD_CONTENT
-    assert contents(app) == {media_id: digest(expected)}
-    assert len(list(state.homes[0].storage.keys())) == 1
 
 
 # While SQL is down a deletion goes as far as its mark: whether SQL holds something of it, nobody knows then.

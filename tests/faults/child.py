@@ -38,9 +38,6 @@ SIZE = 6 * 1024 * 1024 + 17
 
 OLD_CONTENT, NEW_CONTENT = (random.Random(seed).randbytes(SIZE) for seed in (1, 2))
 
-SMALL_CONTENT = NEW_CONTENT[:50_000]
-"""Little enough that SQL takes record and bytes in one transaction."""
-
 IN_MID_BODY = "in mid-body"
 """Not a step of ours: the source of the bytes kills the process when most of them are read, and some are written."""
 
@@ -141,14 +138,11 @@ def main(operation: str, media_id: str | None = None) -> None:
     with app.app_context():
         if operation == "save":
             save_media_storage("page", OWNER, stream(NEW_CONTENT))
-        elif operation == "save small":
-            save_media_storage("page", OWNER, SMALL_CONTENT)
         elif operation == "save external":
             save_media_storage("page", OWNER, "https://cdn.example/a")
-        elif operation in ("replace", "replace small"):
+        elif operation == "replace":
             record = get_media(MediaStorage, uuid.UUID(media_id))
-            content = SMALL_CONTENT if operation == "replace small" else NEW_CONTENT
-            lifecycle.replace(get_state(), record, Upload(t.cast(t.BinaryIO, stream(content))))
+            lifecycle.replace(get_state(), record, Upload(t.cast(t.BinaryIO, stream(NEW_CONTENT))))
         elif operation == "delete":
             delete_media(MediaStorage, uuid.UUID(media_id))
         elif operation == "drain":
