@@ -201,11 +201,12 @@ class World:
     def _sent(self, kind: str, row: Row) -> tuple[Headers, dict[str, t.Any]]:
         method, path, record = row
         fields = of_owner(kind, self.owners) | {"isPublic": str(record.startswith("public"))}
+        is_public = {"isPublic": record.startswith("public")}  # in JSON a boolean, in forms text
         match method, path:
             case "GET" | "HEAD", "/stats":
                 return {}, {"query_string": {"referenceType": "course", "referenceId": str(self.owners.course)}}
             case "POST", "/<kind>" if record.endswith("-url"):
-                return {}, {"json": fields | {URL_FIELDS[kind]: "https://cdn.example/secret"}}
+                return {}, {"json": fields | is_public | {URL_FIELDS[kind]: "https://cdn.example/secret"}}
             case "POST", "/<kind>":
                 return {}, {"data": fields | {"file": part(SAMPLES[kind])}}
             case "PATCH", "/<kind>/<id>":
@@ -216,7 +217,7 @@ class World:
                 content = SAMPLES[kind]
                 described = {"filename": "file", "mimeType": sniff(content), "storageType": "s3"}
                 digest = hashlib.sha256(content).hexdigest()
-                return {}, {"json": fields | described | {"fileSize": len(content), "checksum": digest}}
+                return {}, {"json": fields | is_public | described | {"fileSize": len(content), "checksum": digest}}
             case "POST", "/uploads":
                 return TUS | {"Upload-Length": "10", "Upload-Metadata": encoded(fields | {"kind": kind})}, {}
             case _, "/uploads/<id>":
