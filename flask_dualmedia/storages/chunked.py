@@ -5,11 +5,9 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import partial
 
 from ..errors import BytesNotFound
 from .base import AbstractStorage
-from .overlap import Behind, ahead
 
 CHUNK_SIZE = 256 * 1024
 """Bytes in one row or GridFS chunk; only the last one of a file is shorter."""
@@ -50,9 +48,8 @@ class BatchedStorage(AbstractStorage):
     """A storage of which one batch of chunks after the other is read."""
 
     def _pieces(self, key: str, start: int, stop: int) -> Iterator[bytes]:
-        batches = ChunkRange(start, stop).batches(READ_BATCH)
-        for chunks in ahead(partial(self.read_batch, key, batch) for batch in batches):
-            yield from chunks
+        for batch in ChunkRange(start, stop).batches(READ_BATCH):
+            yield from self.read_batch(key, batch)
 
     @abstractmethod
     def read_batch(self, key: str, wanted: ChunkRange) -> list[bytes]:
@@ -68,15 +65,9 @@ class ChunkedStorage(BatchedStorage):
     def put(self, key: str, blocks: Iterable[bytes]) -> None:
         seq = 0
         # A connection is taken for the time of one batch, not while a slow client makes us wait for the next.
-        with Behind() as behind:
-            for batch in in_batches(split(blocks, CHUNK_SIZE), WRITE_BATCH):
-                write = partial(self._write, key, seq, batch)
-                seq += len(batch)
-                if len(batch) == WRITE_BATCH:
-                    behind(write)
-                else:
-                    behind.finish()
-                    write()  # in this thread, which may have a transaction
+        for batch in in_batches(split(blocks, CHUNK_SIZE), WRITE_BATCH):
+            self._write(key, seq, batch)
+            seq += len(batch)
 
     def read_batch(self, key: str, wanted: ChunkRange) -> list[bytes]:
         chunks = self._read(key, wanted)
