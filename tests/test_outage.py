@@ -34,7 +34,7 @@ from flask_dualmedia import (
 )
 from flask_dualmedia.integrity import Checker
 from flask_dualmedia.journal import drain_journal, homes_of, look_after_journal
-from flask_dualmedia.models import KINDS
+from flask_dualmedia.models import KINDS, new_id
 from flask_dualmedia.repositories.base import Listing
 from flask_dualmedia.repositories.failover import FailoverRepository
 from flask_dualmedia.repositories.sql import SQLRepository
@@ -389,6 +389,18 @@ def test_replacing_what_is_in_the_journal_while_sql_answers(
             assert b"".join(open_media(get_media(ProductImage, saved.id))) == new
             drain_journal(state)
         assert Checker(state, grace=-1, verify_bytes=True).run().found == {}
+
+
+def test_bytes_that_are_in_sql_and_in_the_journal_go_from_both(make_proxied: Callable[..., Flask]) -> None:
+    """As those of an upload that went the long way, because the answer of SQL to the short one was lost."""
+    state = get_state(make_proxied(DUALMEDIA_AUTO_DRAIN=False))
+    homes, key = homes_of(state), new_key(new_id())
+    for home in homes:
+        home.storage.put(key, iter([b"bytes"]))
+    assert state.circuit is not None
+    state.circuit.journal_expected = True
+    state.storages["database"].delete(key)
+    assert [home.storage.stat(key) for home in homes] == [None, None]
 
 
 @pytest.mark.parametrize("by", ["this process", "another process"])

@@ -29,9 +29,9 @@ class FailoverStorage(BatchedStorage):
             self._circuit.guard(lambda: self._sql.put(key, blocks))
 
     def delete(self, key: str) -> None:
-        if self._circuit.is_open:
+        # They may be in both, but only where the journal holds something.
+        if self._circuit.is_open or self._circuit.journal_expected:
             self._journal.delete(key)
-        # They are in both only while they are moved from the journal, where the drain deletes them.
         if not self._circuit.guard(lambda: self._sql.discard(key)):
             self._journal.delete(key)
 
