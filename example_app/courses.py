@@ -14,6 +14,7 @@ from flask_dualmedia import (
     attach_media,
     delete_media,
     delete_media_of,
+    remember_owner,
 )
 
 from .database import Document, db, find_or_404, now
@@ -48,6 +49,8 @@ def find_course(course_id: ObjectId, viewer: Viewer) -> Document:
 
 
 def attach(courses: list[Document], viewer: Viewer) -> list[Document]:
+    for course in courses:
+        remember_owner("course", course)  # the rule asks for it
     attach_media(courses, videos=CourseVideo, resources=CourseResource)
     for course in courses:
         for key in ("videos", "resources"):

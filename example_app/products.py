@@ -13,6 +13,7 @@ from flask_dualmedia import (
     attach_media,
     delete_media,
     delete_media_of,
+    remember_owner,
     save_product_images,
     update_media,
 )
@@ -33,7 +34,10 @@ def create_product(values: t.Mapping[str, t.Any], sources: t.Sequence[t.Any], *,
     with ExitStack() as undo:
         db.products.insert_one(dict(product))
         undo.callback(db.products.delete_one, {"_id": product["_id"]})
-        product["images"] = save_product_images(product["_id"], sources, uploaded_by=creator_id, is_public=True)
+        remember_owner("product", product)
+        product["images"] = save_product_images(
+            product["_id"], sources, is_main_image=True, position=0, uploaded_by=creator_id, is_public=True
+        )
         undo.pop_all()
     return product
 

@@ -22,7 +22,11 @@ class Text(fields.String):
 
     def _deserialize(self, value: t.Any, *args: t.Any, **kwargs: t.Any) -> str:
         text = super()._deserialize(value, *args, **kwargs) or ""
-        if "\0" in text or any("\ud800" <= character <= "\udfff" for character in text):
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise self.make_error("unstorable") from None
+        if "\0" in text:
             raise self.make_error("unstorable")
         return text
 

@@ -1,6 +1,6 @@
 """Documents in MongoDB, heavy media in PostgreSQL: a Flask extension that keeps both in step."""
 
-from .authorization import Owner, default_rule, get_owner, is_allowed
+from .authorization import Owner, default_rule, get_owner, is_allowed, remember_owner
 from .errors import (
     BytesNotFound,
     ConfigurationError,
@@ -92,6 +92,7 @@ __all__ = [
     "get_product_images",
     "is_allowed",
     "open_media",
+    "remember_owner",
     "revoke_links",
     "save_course_resource",
     "save_course_video",

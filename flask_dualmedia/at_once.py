@@ -75,8 +75,7 @@ def replace(
                 return None
             insert_chunks(cursor, changes["storage_key"], 0, split(blocks, CHUNK_SIZE))
             deleted = delete_chunks(driver, where["storage_key"])
-        changed = repository.record(kind, zip(kind.field_names(), row, strict=True))
-        return changed, 0 < deleted.rowcount < DELETED_AT_ONCE
+        return kind.from_row(row), 0 < deleted.rowcount < DELETED_AT_ONCE
 
     return _try(state, update)
 

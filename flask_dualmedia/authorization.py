@@ -81,6 +81,16 @@ def get_owner(subject: Subject) -> dict[str, t.Any] | None:
     return known[reference]
 
 
+def remember_owner(reference_type: str, document: t.Mapping[str, t.Any]) -> None:
+    """Tell of a document that the request has just read, or inserted, so that it is not looked for again: neither
+    by :func:`get_owner` nor before media is saved.
+
+    :param reference_type: What it is, as in ``DUALMEDIA_REFERENCES``.
+    :param document: Whole, with its ``_id``.
+    """
+    known_owners()[reference_type, str(document["_id"])] = dict(document)
+
+
 def known_owners() -> dict[tuple[str, str], dict[str, t.Any] | None]:
     """Documents by what media names them by, as far as the request has asked for them."""
     return request.environ.setdefault("dualmedia.owners", {}) if has_request_context() else {}

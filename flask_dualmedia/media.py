@@ -70,20 +70,30 @@ def save_product_image(
 
 
 def save_product_images(
-    product_id: Reference, sources: t.Sequence[Source], **common: t.Unpack[Common]
+    product_id: Reference,
+    sources: t.Sequence[Source],
+    *,
+    is_main_image: bool | None = None,
+    position: int | None = None,
+    **common: t.Unpack[Common],
 ) -> list[ProductImage]:
-    """Save pictures of a product, all or none, behind those that it has. The first one becomes the main image of a
-    product without one.
+    """Save pictures of a product, all or none.
 
     :param sources: As for :func:`save_product_image`. Where all are URLs they are saved in one transaction.
+    :param is_main_image: Whether the first one becomes the main image. Default: if the product has none.
+    :param position: Place of the first one. Default: behind those that the product has. With both arguments, as for a
+        new product, nobody looks at what it has.
     :return: The saved records.
     :raises OwnerNotFound: As :func:`save_product_image`, as are the others. None is kept.
     """
-    there = get_product_images(product_id)
-    first = max((image.position + 1 for image in there), default=0)
-    has_main = any(image.is_main_image for image in there)
+    if is_main_image is None or position is None:
+        there = get_product_images(product_id)
+        if position is None:
+            position = max((image.position + 1 for image in there), default=0)
+        if is_main_image is None:
+            is_main_image = not any(image.is_main_image for image in there)
     wanted = [
-        {"position": first + number, "is_main_image": not has_main and number == 0, **common}
+        {"position": position + number, "is_main_image": is_main_image and number == 0, **common}
         for number in range(len(sources))
     ]
     urls = [source for source in sources if isinstance(source, str)]
@@ -323,7 +333,7 @@ def attach_media(
         ids = list(dict.fromkeys(owner_id for _, owner_id in lists))
         found = get_state().repository.of_owners(list(dict.fromkeys(fields.values())), reference_type, ids)
         for record in found:
-            lists[type(record), record.owner_id].append(record)
+            lists[type(record), vars(record)[record.owner_field]].append(record)
         if found.partial:
             for records in lists.values():
                 records.partial = True

@@ -122,6 +122,13 @@ class Media(Base):
         return record
 
     @classmethod
+    def from_row(cls, row: t.Iterable[t.Any]) -> t.Self:
+        """The same of the values of all columns, in the order of the table's."""
+        record = _instance_maker(cls)()
+        record.__dict__.update(zip(cls.field_names(), row, strict=True))
+        return record
+
+    @classmethod
     @cache
     def field_names(cls) -> tuple[str, ...]:
         return tuple(cls.__table__.columns.keys())

@@ -36,7 +36,11 @@ MAX_URL = 2048
 
 def is_storable(text: str) -> bool:
     """Whether every database can keep a string: PostgreSQL refuses NUL, and no encoding has half surrogate pairs."""
-    return "\0" not in text and not any("\ud800" <= c <= "\udfff" for c in text)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return "\0" not in text
 
 
 class Text(fields.String):
@@ -73,7 +77,7 @@ class FilePart(Upload):
 
 def _reference_url(url: str) -> None:
     """Any URL reference (RFC 3986) that a browser may follow harmlessly: http, https, or relative to the page."""
-    if any(c.isspace() or not c.isprintable() for c in url):
+    if " " in url or not url.isprintable():
         raise ma.ValidationError("Not a URL: contains blanks or control characters.")
     try:
         parts = urlsplit(url)
@@ -302,8 +306,12 @@ def load_json(schema: WireSchema, data: t.Any) -> dict[str, t.Any]:
 
 def content_url(record: Media) -> str:
     """Path of the route that serves the bytes of a record, below where the app is mounted."""
-    root = request.script_root if has_request_context() else ""
-    return f"{root}{get_state().settings.url_prefix}/{record.kind}/{record.id}/content"
+    return _content_url(record.kind, str(record.id))
+
+
+def _content_url(kind: str, media_id: str) -> str:
+    root = request.root_path if has_request_context() else ""
+    return f"{root}{get_state().settings.url_prefix}/{kind}/{media_id}/content"
 
 
 class _Form(t.NamedTuple):
@@ -331,12 +339,12 @@ def dump_media(record: Media) -> dict[str, t.Any]:
     """
     names, values, times, url = _form_of(type(record))
     dumped = dict(zip(names, values(record.__dict__), strict=True))
-    dumped["id"] = str(dumped["id"])
+    dumped["id"] = media_id = str(dumped["id"])
     for name in times:
-        if dumped[name] is not None:
-            dumped[name] = dumped[name].isoformat()
+        if (time := dumped[name]) is not None:
+            dumped[name] = time.isoformat()
     if dumped[url] is None:
-        dumped[url] = content_url(record)
+        dumped[url] = _content_url(record.kind, media_id)
     return dumped
 
 

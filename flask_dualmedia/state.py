@@ -72,7 +72,7 @@ def get_state(app: Flask | None = None) -> State:
 
     :raises RuntimeError: ``init_app`` was not called on it.
     """
-    extensions = (app or current_app).extensions
-    if "dualmedia" not in extensions:
-        raise RuntimeError("DualMedia is not set up on this app: call DualMedia(app) or init_app(app) first")
-    return extensions["dualmedia"]
+    try:
+        return (current_app if app is None else app).extensions["dualmedia"]
+    except KeyError:
+        raise RuntimeError("DualMedia is not set up on this app: call DualMedia(app) or init_app(app) first") from None

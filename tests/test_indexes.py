@@ -80,7 +80,7 @@ def _owners(kind: type[Media], reference_type: str | None = None) -> Query:
     given = {"owners": [f"owner {n}" for n in range(20)]} | (
         {"reference_type": reference_type} if reference_type else {}
     )
-    return lambda: _filled(select_of_owners(kind, arrays=True), given)
+    return lambda: _filled(select_of_owners(kind, "any"), given)
 
 
 def _of_user(kind: type[Media]) -> Query:

@@ -122,7 +122,7 @@ class SQLRepository:
         query = sa.select(table).order_by(table.c.id).limit(limit)
         with self._connect() as connection:
             rows = connection.execute(query if after is None else query.where(table.c.id > after)).all()
-        return self._records(kind, rows)
+        return [*map(kind.from_row, self._aware(rows))]
 
     def list(self, listing: Listing[M]) -> Records[M]:
         return self._all(listing.kind, *select_listing(listing))
@@ -130,14 +130,15 @@ class SQLRepository:
     def of_owners(
         self, kinds: t.Sequence[type[Media]], reference_type: str | None, ids: t.Sequence[str]
     ) -> Records[Media]:
-        given = {"owners": [*ids], "reference_type": reference_type}
+        given = {"owners": [*ids], "owner": ids[0], "reference_type": reference_type}
+        matching: Matching = "one" if len(ids) == 1 else "any" if self._arrays else "in"
         if len(kinds) == 1:
-            return self._all(kinds[0], select_of_owners(kinds[0], arrays=self._arrays), given)
-        query, parts = _select_union(tuple(kinds), arrays=self._arrays)
+            return self._all(kinds[0], select_of_owners(kinds[0], matching), given)
+        query, parts = _select_union(tuple(kinds), matching)
         found: Records[Media] = Records()
         for row in self._fetch(query, given):
             kind, part = parts[row[0]]
-            found.append(self.record(kind, zip(kind.field_names(), part(row), strict=True)))
+            found.append(kind.from_row(part(row)))
         return found
 
     def update(self, kind: type[M], media_id: uuid.UUID, changes: Values, *, where: Values) -> M | None:
@@ -172,7 +173,8 @@ class SQLRepository:
 
     def unfinished(self, kind: type[M], before: datetime, limit: int) -> t.List[M]:  # noqa: UP006 - `list` is a method
         with self._connect() as connection:
-            return self._records(kind, connection.execute(select_unfinished(kind, before, limit)).all())
+            rows = connection.execute(select_unfinished(kind, before, limit)).all()
+        return [*map(kind.from_row, self._aware(rows))]
 
     def count(self, kind: type[Media]) -> int:
         with self._connect() as connection:
@@ -190,25 +192,21 @@ class SQLRepository:
     def _fetch(self, query: Query, given: Values) -> Sequence[Sequence[t.Any]]:
         """The rows that a statement gives with these values of its parameters."""
         with self._connect() as connection:
-            return connection.execute(query, given).all()
+            return self._aware(connection.execute(query, given).all())
+
+    def _aware(self, rows: Sequence[Sequence[t.Any]]) -> Sequence[Sequence[t.Any]]:
+        """Rows whose times have a zone. SQLite keeps none; what we wrote was UTC."""
+        if not self._naive:
+            return rows
+        return [[v.replace(tzinfo=UTC) if isinstance(v, datetime) else v for v in row] for row in rows]
 
     def _one(self, kind: type[M], query: Query, given: Values) -> M | None:
         for row in self._fetch(query, given):
-            return self.record(kind, zip(kind.field_names(), row, strict=True))
+            return kind.from_row(row)
         return None
 
     def _all(self, kind: type[M], query: Query, given: Values) -> Records[M]:
-        return self._records(kind, self._fetch(query, given))
-
-    def _records(self, kind: type[M], rows: Sequence[Sequence[t.Any]]) -> Records[M]:
-        names = kind.field_names()
-        return Records(self.record(kind, zip(names, row, strict=True)) for row in rows)
-
-    def record(self, kind: type[M], values: t.Iterable[tuple[str, t.Any]]) -> M:
-        """A record of the columns of a row, by their names."""
-        if self._naive:  # SQLite keeps no time zone; what we wrote was UTC
-            values = ((k, v.replace(tzinfo=UTC) if isinstance(v, datetime) else v) for k, v in values)
-        return kind.from_values(values)
+        return Records(map(kind.from_row, self._fetch(query, given)))
 
 
 def _table(kind: type[Media]) -> sa.Table:
@@ -287,19 +285,22 @@ def _select_page(
     return query.limit(sa.bindparam("limit", type_=sa.BigInteger)) if limited else query
 
 
-@cache
-def select_of_owners(kind: type[Media], *, arrays: bool) -> sa.Select[t.Any]:
-    """The statement for the media of a page of owners, with the parameters ``owners`` and, where the kind does not fix
-    it, ``reference_type``.
+Matching = t.Literal["one", "any", "in"]
+"""How owners are named: ``one`` by the parameter ``owner``, several by the list ``owners``, in an array where the
+database knows arrays. PostgreSQL plans for one what it would for ten, and slower, when it is in an array."""
 
-    :param arrays: The database knows arrays.
-    """
+
+@cache
+def select_of_owners(kind: type[Media], matching: Matching) -> sa.Select[t.Any]:
+    """The statement for the media of a page of owners, with the parameters of ``matching`` and, where the kind does not
+    fix it, ``reference_type``."""
     table = _table(kind)
     column = table.c[kind.owner_field]
-    if arrays:
-        owned = column == sa.any_(sa.bindparam("owners", type_=postgresql.ARRAY(sa.String)))
-    else:
-        owned = column.in_(sa.bindparam("owners", expanding=True))
+    owned = {
+        "one": column == sa.bindparam("owner"),
+        "any": column == sa.any_(sa.bindparam("owners", type_=postgresql.ARRAY(sa.String))),
+        "in": column.in_(sa.bindparam("owners", expanding=True)),
+    }[matching]
     query = sa.select(table).where(_AVAILABLE, owned)
     if "reference_type" in table.c:
         query = query.where(table.c.reference_type == sa.bindparam("reference_type"))
@@ -310,7 +311,7 @@ _Part = tuple[type[Media], t.Callable[[t.Any], tuple[t.Any, ...]]]
 
 
 @cache
-def _select_union(kinds: tuple[type[Media], ...], *, arrays: bool) -> tuple[sa.Select[t.Any], list[_Part]]:
+def _select_union(kinds: tuple[type[Media], ...], matching: Matching) -> tuple[sa.Select[t.Any], list[_Part]]:
     """The same for several kinds in one statement: columns that a kind lacks are read as NULL. The first column is the
     number of the kind, for which the list has what takes its fields out of a row."""
     columns = {column.key: column for kind in kinds for column in _table(kind).c}
@@ -319,7 +320,7 @@ def _select_union(kinds: tuple[type[Media], ...], *, arrays: bool) -> tuple[sa.S
         own = _table(kind).c
         padded = [own.get(name, sa.cast(sa.null(), column.type).label(name)) for name, column in columns.items()]
         numbered = sa.literal_column(str(number)).label("kind_number")
-        selects.append(select_of_owners(kind, arrays=arrays).with_only_columns(numbered, *padded).order_by(None))
+        selects.append(select_of_owners(kind, matching).with_only_columns(numbered, *padded).order_by(None))
         parts.append((kind, itemgetter(*(1 + list(columns).index(name) for name in kind.field_names()))))
     union = sa.union_all(*selects).subquery()
     order = [union.c[name] for name in dict.fromkeys(kind.order for kind in kinds)]

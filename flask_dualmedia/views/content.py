@@ -42,6 +42,8 @@ INLINE = {
 # too, and a Content-Security-Policy with 'self' lets it. Of another type browsers run nothing, because of nosniff.
 _SCRIPT = re.compile(r"\w+/(x-)?(java|ecma|j|live)script")
 
+_VALIDATORS = ("HTTP_IF_NONE_MATCH", "HTTP_IF_MODIFIED_SINCE")
+
 PUBLIC_SECONDS = 300
 """How long caches may keep public content before they ask again."""
 
@@ -223,10 +225,12 @@ def _check_preconditions(record: Media) -> None:
 def _conditional(response: Response, size: int) -> None:
     """Let Werkzeug decide between 200, 206, 304 and 416, before there is a body to skip through."""
     # "The Range header field is evaluated after evaluating the precondition header fields" (RFC 9110, section 14.2).
-    # Werkzeug does it the other way round, so it is asked twice.
-    others = ("HTTP_RANGE", "HTTP_IF_RANGE", "HTTP_IF_MATCH")
-    unranged = {name: value for name, value in request.environ.items() if name not in others}
-    response.make_conditional(unranged)
+    # Werkzeug does it the other way round, so it is asked twice, and not at all where there is nothing to decide.
+    environ = request.environ
+    validators = {name: environ[name] for name in _VALIDATORS if name in environ}
+    unranged = {"REQUEST_METHOD": request.method, **validators}
+    if validators:
+        response.make_conditional(unranged)
     wanted = _applicable_range(response, size)
     if response.status_code == 200 and wanted is not None:
         response.make_conditional(unranged | {"HTTP_RANGE": wanted}, accept_ranges=True, complete_length=size)

@@ -66,6 +66,8 @@ class Parser(FlaskParser):
     DEFAULT_UNKNOWN_BY_LOCATION = {}
 
     def load_querystring(self, req: Request, schema: Schema) -> t.Any:
+        if not req.query_string:
+            return {}
         # Where the host takes tokens from the query, theirs is no parameter of ours.
         token = jwt_config.query_string_name if "query_string" in jwt_config.token_location else None
         pairs = ((name, value) for name, value in req.args.items(multi=True) if name != token)
