@@ -69,15 +69,24 @@ def replace(
 
     def update() -> tuple[M, bool] | None:
         query, given = update_record(kind, media_id, changes, where)
-        with _transaction(state) as (repository, driver), driver.cursor() as cursor:
-            row = cursor.execute(repository.text(query, given), given).fetchone()
-            if row is None:
-                return None
-            insert_chunks(cursor, changes["storage_key"], 0, split(blocks, CHUNK_SIZE))
-            deleted = delete_chunks(driver, where["storage_key"])
+        try:
+            with _transaction(state) as (repository, driver), driver.cursor() as cursor:
+                # All is sent before the first answer is waited for.
+                changed = driver.execute(repository.text(query, given), given)
+                insert_chunks(cursor, changes["storage_key"], 0, split(blocks, CHUNK_SIZE))
+                deleted = delete_chunks(driver, where["storage_key"])
+                row = changed.fetchone()
+                if row is None:
+                    raise _Unchanged
+        except _Unchanged:
+            return None
         return kind.from_row(row), 0 < deleted.rowcount < DELETED_AT_ONCE
 
     return _try(state, update)
+
+
+class _Unchanged(Exception):
+    """There is no such record: the transaction is not committed."""
 
 
 @contextmanager
