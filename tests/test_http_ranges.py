@@ -14,6 +14,7 @@ from werkzeug.test import TestResponse
 
 from flask_dualmedia.state import State
 from flask_dualmedia.storages.chunked import CHUNK_SIZE, READ_BATCH
+from flask_dualmedia.storages.psycopg import PsycopgStorage
 from flask_dualmedia.storages.whole import PIECE_SIZE, StreamedStorage
 
 from .conftest import OUTSIDE, MakeApp, StorageOptions
@@ -269,13 +270,18 @@ def count_reads(state: State, monkeypatch: pytest.MonkeyPatch) -> tuple[list[int
         return pieces
 
     def counted_stream(*args: t.Any) -> Iterator[bytes]:
-        for piece in read(*args):
+        for piece in read_on(*args):
             pulled.append(len(piece))
             yield piece
 
-    streamed = isinstance(storage, StreamedStorage)
-    read: t.Any = storage._stream if streamed else storage._read
-    monkeypatch.setattr(storage, *(("_stream", counted_stream) if streamed else ("_read", counted)))
+    streams = {StreamedStorage: "_stream", PsycopgStorage: "stream"}
+    name_of_stream = next((attribute for kind, attribute in streams.items() if isinstance(storage, kind)), None)
+    read_on: t.Any = getattr(storage, name_of_stream or "", None)
+    if name_of_stream is not None:
+        monkeypatch.setattr(storage, name_of_stream, counted_stream)
+    read: t.Any = getattr(storage, "_read", None)
+    if read is not None:
+        monkeypatch.setattr(storage, "_read", counted)
     if name == "s3":
         events = storage._client.get().meta.events
         events.register("after-call.s3.GetObject", lambda parsed, **_: sent.append(parsed["ContentLength"]))

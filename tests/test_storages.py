@@ -49,7 +49,9 @@ def storage(
 
 
 def read(storage: AbstractStorage, key: str, start: int, stop: int) -> bytes:
-    return b"".join(storage.open(key, start, stop))
+    content = b"".join(storage.open(key, start, stop))
+    assert b"".join(storage.send(key, start, stop)) == content
+    return content
 
 
 @pytest.mark.parametrize("size", [1, CHUNK_SIZE - 1, CHUNK_SIZE, CHUNK_SIZE + 1, CHUNK_SIZE * WRITE_BATCH + 7])
@@ -100,15 +102,17 @@ def test_an_empty_range_has_no_bytes(storage: AbstractStorage) -> None:
 def test_missing_bytes_are_noticed_before_the_first_piece(storage: AbstractStorage, stop: int) -> None:
     if stop == 11:
         storage.put("key", iter([b"0123456789"]))
-    with pytest.raises(BytesNotFound):
-        storage.open("key", 0, stop)
+    for read_it in (storage.open, storage.send):
+        with pytest.raises(BytesNotFound):
+            read_it("key", 0, stop)
 
 
 def test_missing_bytes_are_noticed_on_the_way(storage: AbstractStorage) -> None:
     size = CHUNK_SIZE * READ_BATCH
     storage.put("key", iter([counting(size)]))
-    with pytest.raises(BytesNotFound):
-        list(storage.open("key", 0, size + 1))
+    for read_it in (storage.open, storage.send):
+        with pytest.raises(BytesNotFound):
+            list(read_it("key", 0, size + 1))
 
 
 def test_delete(storage: AbstractStorage) -> None:

@@ -50,6 +50,11 @@ class Storage(t.Protocol):
         """
         ...
 
+    def send(self, key: str, start: int, stop: int) -> Iterator[bytes]:
+        """The same for a client. A database may be held between two pieces, for as long as the client is fast, and for
+        a moment longer."""
+        ...
+
     def delete(self, key: str) -> None:
         """Delete the bytes under a key. A missing key is a no-op."""
         ...
@@ -136,9 +141,13 @@ class AbstractStorage(ABC):
     """What the storages here have in common."""
 
     def open(self, key: str, start: int, stop: int) -> Iterator[bytes]:
-        if start >= stop:
-            return iter(())
-        pieces = self._pieces(key, start, stop)
+        return self._begun(self._pieces(key, start, stop)) if start < stop else iter(())
+
+    def send(self, key: str, start: int, stop: int) -> Iterator[bytes]:
+        return self.open(key, start, stop)
+
+    def _begun(self, pieces: Iterator[bytes]) -> Iterator[bytes]:
+        """The same pieces, of which the first has been read."""
         return self._after(next(pieces), pieces)
 
     def _after(self, first: bytes, pieces: Iterator[bytes]) -> Iterator[bytes]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import typing as t
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from heapq import merge
 from itertools import groupby
 
@@ -40,6 +40,9 @@ class FailoverStorage(BatchedStorage):
 
     def keys(self, after: str = "") -> Iterator[str]:
         yield from (key for key, _ in groupby(merge(self._journal.keys(after), self._sql.keys(after))))
+
+    def stream(self, key: str, start: int, stop: int) -> Generator[bytes, None, None]:
+        return super().stream(key, start, stop) if self._circuit.is_open else self._sql.stream(key, start, stop)
 
     def read_batch(self, key: str, wanted: ChunkRange) -> list[bytes]:
         try:

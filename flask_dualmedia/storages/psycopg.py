@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import threading
+import time
 import typing as t
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable
+from contextlib import closing
+
+import sqlalchemy as sa
 
 from ..connections import borrow
+from ..errors import DatabaseUnavailable
 from ..repositories.sql import translate_errors
 from .chunked import CHUNK_SIZE, ChunkRange
 from .database import DELETED_AT_ONCE, DatabaseStorage
@@ -22,19 +28,39 @@ _DELETE = """
     DELETE FROM media_chunks WHERE storage_key = %(key)s AND seq IN
         (SELECT seq FROM media_chunks WHERE storage_key = %(key)s ORDER BY seq LIMIT %(limit)s)
 """
-_WHOLE = "SELECT data FROM media_chunks WHERE storage_key = %s AND seq BETWEEN %s AND %s ORDER BY seq"
+_WHOLE = """
+    SELECT seq, data FROM media_chunks
+    WHERE storage_key = %(key)s AND seq BETWEEN %(first)s AND %(last)s ORDER BY seq
+"""
 # The server cuts: of the first and the last chunk no byte more than asked for is sent, or even read.
 _CUT = """
-    SELECT substring(data FROM CASE seq WHEN %(first)s THEN %(begin)s ELSE 0 END + 1
+    SELECT seq, substring(data FROM CASE seq WHEN %(first)s THEN %(begin)s ELSE 0 END + 1
                           FOR CASE seq WHEN %(last)s THEN %(end)s ELSE %(chunk)s END
                             - CASE seq WHEN %(first)s THEN %(begin)s ELSE 0 END)
     FROM media_chunks WHERE storage_key = %(key)s AND seq BETWEEN %(first)s AND %(last)s ORDER BY seq
 """
 
 
+STREAMED = 64
+"""Chunks sent to a client from one statement: 16 MiB."""
+
+STREAMS = 5
+"""Clients served so at once where the engine has no pool."""
+
+HELD = 2.0
+"""Seconds that a connection is held for a client who takes them. In half of that he must have done so, or the rest
+is read in batches, between which no connection is held; of one who stops altogether it is cut."""
+
+
 class PsycopgStorage(DatabaseStorage):
     """The same rows as :class:`DatabaseStorage`, read and written past SQLAlchemy's text format for ``bytea``,
     which takes three times as long."""
+
+    def __init__(self, engine: sa.Engine, *, timeout: float | None = None) -> None:
+        super().__init__(engine, timeout=timeout)
+        # Half of the pool is never held for clients; a pool that is none gives what is asked for.
+        held = engine.pool.size() // 2 if isinstance(engine.pool, sa.QueuePool) else STREAMS
+        self._streams = threading.Semaphore(held)
 
     def _delete_some(self, key: str) -> int:
         with translate_errors(), borrow(self._engine, self._timeout) as driver:
@@ -51,14 +77,51 @@ class PsycopgStorage(DatabaseStorage):
             insert_chunks(cursor, key, seq, batch)
 
     def _read(self, key: str, wanted: ChunkRange) -> list[bytes]:
-        begin, end = wanted.start - wanted.first * CHUNK_SIZE, wanted.stop - wanted.last * CHUNK_SIZE
         with translate_errors(), borrow(self._engine, self._timeout) as driver, driver.cursor(binary=True) as cursor:
-            if begin or end != CHUNK_SIZE:
-                parts = {"key": key, "first": wanted.first, "last": wanted.last, "begin": begin, "end": end}
-                cursor.execute(_CUT, parts | {"chunk": CHUNK_SIZE})
-            else:
-                cursor.execute(_WHOLE, (key, wanted.first, wanted.last))
-            return [row[0] for row in cursor]
+            return [piece for _, piece in cursor.execute(*_select(key, wanted))]
+
+    def stream(self, key: str, start: int, stop: int) -> Generator[bytes, None, None]:
+        if not self._streams.acquire(blocking=False):
+            return
+        try:
+            for wanted in ChunkRange(start, stop).batches(STREAMED):
+                if not (yield from self._stream_some(key, wanted)):
+                    break
+        finally:
+            self._streams.release()
+
+    def _stream_some(self, key: str, wanted: ChunkRange) -> Generator[bytes, None, bool]:
+        """Chunks in one statement; whether that were all of them, and the client took them in time."""
+        seconds = HELD if self._timeout is None else min(HELD, self._timeout)
+        slow = time.monotonic() + seconds / 2
+        piece = b""
+        try:
+            with translate_errors(), borrow(self._engine, seconds) as driver, driver.cursor(binary=True) as cursor:
+                rows = cursor.stream(*_select(key, wanted))
+                with closing(t.cast("Generator[t.Any]", rows)):  # which cancels the statement, if it goes on
+                    for expected in wanted.batches(1):
+                        if piece:
+                            yield piece
+                            if time.monotonic() > slow:
+                                return False
+                        row = next(rows, None)
+                        if row is None or (row[0], len(row[1])) != (expected.first, expected.size):
+                            return False
+                        piece = row[1]
+                    next(rows, None)  # there is none; nothing goes on
+        except DatabaseUnavailable:
+            return False
+        yield piece
+        return True
+
+
+def _select(key: str, wanted: ChunkRange) -> tuple[t.LiteralString, dict[str, t.Any]]:
+    """The statement for numbers and bytes of chunks, and its parameters."""
+    given: dict[str, t.Any] = {"key": key, "first": wanted.first, "last": wanted.last}
+    begin, end = wanted.start - wanted.first * CHUNK_SIZE, wanted.stop - wanted.last * CHUNK_SIZE
+    if begin == 0 and end == CHUNK_SIZE:
+        return _WHOLE, given
+    return _CUT, given | {"begin": begin, "end": end, "chunk": CHUNK_SIZE}
 
 
 def insert_chunks(cursor: Cursor, key: str, seq: int, chunks: Iterable[bytes | memoryview]) -> None:

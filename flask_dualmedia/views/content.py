@@ -176,7 +176,7 @@ def _respond(record: Media, *, as_download: bool) -> Response:
         state = get_state()
         storage = state.storage_of(record)
         delegated = _delegate(storage, key, response)
-        pieces = iter(()) if delegated else storage.open(key, start, stop)
+        pieces = iter(()) if delegated else storage.send(key, start, stop)
         response.response = counted(state, record, start, pieces)
         response.content_length = 0 if delegated else stop - start
     return response
