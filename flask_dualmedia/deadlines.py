@@ -38,6 +38,11 @@ def deadline(connection: psycopg.Connection[t.Any], seconds: float) -> Iterator[
         _waiting.pop(key, None)
 
 
+def renew(connection: psycopg.Connection[t.Any], seconds: float) -> None:
+    """Begin the time of the :func:`deadline` anew that the caller is in."""
+    _waiting[id(connection)] = (time.monotonic() + seconds, connection)
+
+
 def _start() -> None:
     global _started_in
     with _starting:

@@ -5,15 +5,17 @@ from __future__ import annotations
 import threading
 import time
 import typing as t
-from collections.abc import Generator, Iterable
-from contextlib import closing
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import closing, contextmanager
+from itertools import chain, islice
 
 import sqlalchemy as sa
 
 from ..connections import borrow
+from ..deadlines import renew
 from ..errors import DatabaseUnavailable
 from ..repositories.sql import translate_errors
-from .chunked import CHUNK_SIZE, ChunkRange
+from .chunked import CHUNK_SIZE, WRITE_BATCH, ChunkRange, in_batches, split
 from .database import DELETED_AT_ONCE, DatabaseStorage
 
 if t.TYPE_CHECKING:
@@ -48,8 +50,8 @@ STREAMS = 5
 """Clients served so at once where the engine has no pool."""
 
 HELD = 2.0
-"""Seconds that a connection is held for a client who takes them. In half of that he must have done so, or the rest
-is read in batches, between which no connection is held; of one who stops altogether it is cut."""
+"""Seconds that a connection is held for a client who takes them, or sends a batch. In half of that he must have done
+so, or the rest is moved in batches, between which no connection is held; of one who stops altogether it is cut."""
 
 
 class PsycopgStorage(DatabaseStorage):
@@ -61,20 +63,63 @@ class PsycopgStorage(DatabaseStorage):
         # Half of the pool is never held for clients; a pool that is none gives what is asked for.
         held = engine.pool.size() // 2 if isinstance(engine.pool, sa.QueuePool) else STREAMS
         self._streams = threading.Semaphore(held)
+        self._held = HELD if timeout is None else min(HELD, timeout)
 
     def _delete_some(self, key: str) -> int:
         with translate_errors(), borrow(self._engine, self._timeout) as driver:
             return delete_chunks(driver, key).rowcount
 
+    def put(self, key: str, blocks: Iterable[bytes]) -> None:
+        chunks, seq, waiting = split(blocks, CHUNK_SIZE), 0, list[memoryview]()
+        if self._streams.acquire(blocking=False):
+            try:
+                seq, waiting = self._write_as_they_come(key, chunks)
+            finally:
+                self._streams.release()
+        for batch in in_batches(chain(waiting, chunks), WRITE_BATCH):
+            self._write(key, seq, batch)
+            seq += len(batch)
+
+    def _write_as_they_come(self, key: str, chunks: Iterator[memoryview]) -> tuple[int, list[memoryview]]:
+        """Keep chunks while they come fast; the number of the next one, and what has come of the rest."""
+        seq = 0
+        for first in chunks:
+            batch, late = list[memoryview](), list[memoryview]()
+            patience = time.monotonic() + self._held / 2
+            try:
+                with self._writing(self._held) as (driver, cursor):
+                    for chunk in chain([first], islice(chunks, WRITE_BATCH - 1)):
+                        if time.monotonic() > patience:
+                            late.append(chunk)
+                            break
+                        batch.append(chunk)
+                        insert_chunks(cursor, key, seq + len(batch) - 1, [chunk])
+                    if self._timeout is not None:
+                        renew(driver, self._timeout)
+            except DatabaseUnavailable:
+                if not late:
+                    raise
+                return seq, [*batch, *late]  # the client was so late that the connection was cut
+            seq += len(batch)
+            if late:
+                return seq, late
+        return seq, []
+
     def _write(self, key: str, seq: int, batch: list[memoryview]) -> None:
+        with self._writing(self._timeout) as (_, cursor):
+            insert_chunks(cursor, key, seq, batch)
+
+    @contextmanager
+    def _writing(self, seconds: float | None) -> Iterator[tuple[Driver, Cursor]]:
+        """A transaction."""
         with (
             translate_errors(),
-            borrow(self._engine, self._timeout) as driver,
+            borrow(self._engine, seconds) as driver,
             driver.pipeline(),
             driver.transaction(),
             driver.cursor() as cursor,
         ):
-            insert_chunks(cursor, key, seq, batch)
+            yield driver, cursor
 
     def _read(self, key: str, wanted: ChunkRange) -> list[bytes]:
         with translate_errors(), borrow(self._engine, self._timeout) as driver, driver.cursor(binary=True) as cursor:
@@ -92,11 +137,10 @@ class PsycopgStorage(DatabaseStorage):
 
     def _stream_some(self, key: str, wanted: ChunkRange) -> Generator[bytes, None, bool]:
         """Chunks in one statement; whether that were all of them, and the client took them in time."""
-        seconds = HELD if self._timeout is None else min(HELD, self._timeout)
-        slow = time.monotonic() + seconds / 2
+        slow = time.monotonic() + self._held / 2
         piece = b""
         try:
-            with translate_errors(), borrow(self._engine, seconds) as driver, driver.cursor(binary=True) as cursor:
+            with translate_errors(), borrow(self._engine, self._held) as driver, driver.cursor(binary=True) as cursor:
                 rows = cursor.stream(*_select(key, wanted))
                 with closing(t.cast("Generator[t.Any]", rows)):  # which cancels the statement, if it goes on
                     for expected in wanted.batches(1):
