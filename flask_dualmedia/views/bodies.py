@@ -6,6 +6,7 @@ import typing as t
 
 from flask import request
 from werkzeug.exceptions import BadRequest, HTTPException
+from werkzeug.wsgi import get_input_stream
 
 
 class _Body:
@@ -35,3 +36,11 @@ class _Body:
 def guard() -> None:
     """Make broken bodies of requests to the blueprint an error of the client."""
     request.environ["wsgi.input"] = _Body(request.environ["wsgi.input"])
+
+
+def open_body() -> t.BinaryIO:
+    """The body, of whatever size: whoever reads it has to count.
+
+    ``request.stream`` would hold it to the host's limit, and under any limit copies it three times.
+    """
+    return t.cast(t.BinaryIO, get_input_stream(request.environ))

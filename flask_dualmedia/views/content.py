@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-import sys
 import typing as t
 import unicodedata
 from urllib.parse import quote
@@ -29,6 +28,7 @@ from ..state import get_state
 from ..storages.base import Delegation, Storage
 from ..uploads import upload_for
 from . import errors
+from .bodies import open_body
 from .records import MEDIA_ID, SECURITY, find, permitted
 
 # Types that browsers show and never run. Everything else is a download.
@@ -120,11 +120,10 @@ def add_views(blueprint: Blueprint, kind: type[Media]) -> None:
             state = get_state()
             record = permitted("edit", kind, media_id, require_caller())
             _check_preconditions(record)
-            request.max_content_length = sys.maxsize  # not the host's limit: the upload has one of its own
             upload = upload_for(
                 state,
                 kind,
-                t.cast(t.BinaryIO, request.stream),
+                open_body(),
                 filename=record.filename,
                 mime_type=request.mimetype or None,
                 size=request.content_length,

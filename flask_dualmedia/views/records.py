@@ -26,6 +26,7 @@ from ..security import Caller, require_caller, token_first
 from ..state import State, get_state
 from ..uploads import upload_for
 from . import errors
+from .bodies import open_body
 
 JSON_SIZE = 1024 * 1024
 """Largest accepted JSON body, and what a multipart body may hold beside the file, in bytes."""
@@ -258,6 +259,8 @@ def _create(state: State, kind: type[Media], caller: Caller) -> Media:
     request.max_content_length = sys.maxsize if max_size is None else max_size + JSON_SIZE
     if max_size is not None and (request.content_length or 0) > max_size + JSON_SIZE:
         raise FileTooLarge(max_size)
+    if request.content_length is not None:
+        vars(request)["stream"] = open_body()  # that was all there is to check
     if len(request.files.getlist("file")) > 1:
         raise InvalidMedia({"file": ["Send one file at a time."]})
     twice = [name for name, values in request.form.lists() if len(values) > 1]

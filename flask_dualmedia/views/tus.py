@@ -34,6 +34,7 @@ from ..staging import Staged, Writer
 from ..state import State, get_state
 from ..uploads import label
 from . import errors
+from .bodies import open_body
 from .records import SECURITY, check_storage, permit_creation
 
 VERSION = "1.0.0"
@@ -430,8 +431,7 @@ class _Body:
     """The body of the request. One that is cut short ends where it was cut."""
 
     def __init__(self) -> None:
-        request.max_content_length = resumable.UNLIMITED  # it is checked against the size of the upload
-        self._stream = request.stream
+        self._stream = open_body()  # it is checked against the size of the upload
 
     def read(self, size: int) -> bytes:
         try:
