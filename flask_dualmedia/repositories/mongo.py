@@ -126,7 +126,8 @@ class MongoRepository:
                 behind = {"$or": [{listing.sort: {beyond: value}}, {listing.sort: value} | behind]}
             where.append(behind)
         with translate_errors():
-            found = self._collection(listing.kind).find({"$and": where}).sort(sort).limit(listing.limit or 0)
+            matching = {"$and": where} if len(where) > 1 else where[0]
+            found = self._collection(listing.kind).find(matching).sort(sort).limit(listing.limit or 0)
             return Records(_some_record(listing.kind, document) for document in found)
 
     def of_owners(
