@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 import sqlalchemy as sa
 
-from flask_dualmedia.errors import BytesNotFound
+from flask_dualmedia.errors import BytesNotFound, DatabaseUnavailable
 from flask_dualmedia.models import MediaChunk
 from flask_dualmedia.state import State, get_state
 from flask_dualmedia.storages import psycopg as module
@@ -76,7 +76,7 @@ def test_open_holds_none(state: State, storage: Storage) -> None:
 
 
 def test_a_slow_client_loses_it(state: State, storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "HELD", 0.2)
+    monkeypatch.setattr(streamed(storage), "_held", 0.2)
     pieces = storage.send("key", 0, len(CONTENT))
     got = [next(pieces)]
     assert held(state) == 1
@@ -89,7 +89,7 @@ def test_a_slow_client_loses_it(state: State, storage: Storage, monkeypatch: pyt
 def test_a_client_who_stops_does_not_keep_the_server_at_work(
     state: State, storage: Storage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "HELD", 0.3)
+    monkeypatch.setattr(streamed(storage), "_held", 0.3)
     pieces = storage.send("key", 0, len(CONTENT))
     got = [next(pieces)]
     assert running(state)
@@ -149,3 +149,77 @@ def test_a_chunk_that_is_not_there(state: State, storage: Storage, gone: int) ->
         connection.execute(sa.delete(MediaChunk).where(MediaChunk.seq == gone))
     with pytest.raises(BytesNotFound):
         list(storage.send("key", 0, len(CONTENT)))
+
+
+def blocks(pause: t.Callable[[int], None]) -> Iterator[bytes]:
+    """The content, block by block; ``pause`` is called before each with its number."""
+    for number, start in enumerate(range(0, len(CONTENT), 4 * CHUNK_SIZE)):
+        pause(number)
+        yield CONTENT[start : start + 4 * CHUNK_SIZE]
+
+
+def content_of(storage: Storage) -> bytes:
+    return b"".join(storage.open("new", 0, len(CONTENT)))
+
+
+def test_a_fast_upload_is_written_while_it_comes(state: State) -> None:
+    storage, seen = state.storages["database"], list[int]()
+    storage.put("new", blocks(lambda _: seen.append(held(state))))
+    assert content_of(storage) == CONTENT
+    assert seen == [0, 1, 1, 1, 0, 1, 1, 1, 0, 1, 1]  # between two transactions there is none to wait in
+    assert held(state) == 0
+
+
+@pytest.mark.parametrize("late", [1, 3, 4, 10])
+def test_a_slow_upload_waits_without_a_connection(state: State, late: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    storage, seen = state.storages["database"], list[int]()
+    monkeypatch.setattr(streamed(storage), "_held", 0.3)
+
+    def pause(number: int) -> None:
+        seen.append(held(state))
+        if number == late:
+            time.sleep(0.2)
+
+    storage.put("new", blocks(pause))
+    assert content_of(storage) == CONTENT
+    if late != 4:  # which was waited for before there was a transaction
+        assert seen[late + 1 :] == [0] * (10 - late)
+
+
+@pytest.mark.parametrize("late", [1, 3, 10])
+def test_an_upload_that_stops_for_long_goes_on(state: State, late: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    storage = state.storages["database"]
+    monkeypatch.setattr(streamed(storage), "_held", 0.3)
+    storage.put("new", blocks(lambda number: time.sleep(0.9 if number == late else 0)))
+    assert content_of(storage) == CONTENT
+    assert held(state) == 0
+    assert state.circuit is not None
+    assert not state.circuit.is_open
+
+
+@pytest.mark.parametrize("error", [DatabaseUnavailable("MongoDB"), OSError("hung up")])
+def test_an_error_of_the_source_is_no_error_of_the_database(state: State, error: Exception) -> None:
+    storage = streamed(state.storages["database"])
+
+    def pause(number: int) -> None:
+        if number == 6:
+            raise error
+
+    with pytest.raises(type(error)) as raised:
+        storage.put("new", blocks(pause))
+    assert raised.value is error
+    assert storage.stats(["new"])["new"].size == 16 * CHUNK_SIZE  # the transaction before is there
+    assert held(state) == 0
+    assert b"".join(storage.open("new", 0, 16 * CHUNK_SIZE)) == CONTENT[: 16 * CHUNK_SIZE]
+
+
+def test_uploads_leave_half_of_the_pool_too(make_app: MakeApp) -> None:
+    state = get_state(make_app(SQLALCHEMY_ENGINE_OPTIONS={"pool_size": 1, "max_overflow": 0}))
+    storage, seen = state.storages["database"], list[int]()
+    storage.put("new", blocks(lambda _: seen.append(held(state))))
+    assert seen == [0] * 11
+    assert content_of(storage) == CONTENT
+
+
+def streamed(storage: t.Any) -> module.PsycopgStorage:
+    return storage._sql
