@@ -348,7 +348,7 @@ def test_videos_of_every_type_and_a_resource(
 
 
 def test_students_of_a_course_see_what_is_not_public(
-    client: FlaskClient, alice: Headers, bob: Headers, course: dict[str, t.Any]
+    client: FlaskClient, app: Flask, alice: Headers, bob: Headers, course: dict[str, t.Any]
 ) -> None:
     url, lesson = f"/api/courses/{course['id']}", course["modules"][0]["lessons"][0]
     upload = {"lessonId": lesson["id"], "file": samples.part(samples.mp4(), "a.mp4")}
@@ -365,6 +365,11 @@ def test_students_of_a_course_see_what_is_not_public(
     checked(client.put(f"{url}/enrolment"), 401)
     checked(client.put(f"{url}/enrolment", headers=bob), 204)
     assert seen(bob) == (200, 200, 1, 1)
+    with count_queries(app) as queries:  # the rule needs none: the course is at hand
+        checked(client.get(url, headers=bob))
+    by_kind = {"find course_videos", "find course_resources"} if not queries.sql else set()
+    assert set(queries.mongo) == {"find courses"} | by_kind
+    assert len(queries.sql) + len(queries.mongo) == (2 if queries.sql else 3)
     link = checked(client.post(f"{paths['record']}/link", headers=bob), 201)["url"]
     assert client.get(link).data == samples.mp4()
     checked(client.delete(paths["record"], headers=bob), 403)

@@ -38,9 +38,11 @@ from flask_dualmedia import (
     get_course_videos,
     get_media,
     get_media_by_reference,
+    get_owner,
     get_product_images,
     lifecycle,
     open_media,
+    remember_owner,
     save_course_resource,
     save_course_video,
     save_media_storage,
@@ -217,6 +219,35 @@ def test_images_of_a_product_are_saved_all_or_none(state: State, owners: Owners)
     assert [image.id for image in get_product_images(owners.product)] == [image.id for image in saved]
     assert len(list(state.storages["database"].keys())) == 1
     assert save_product_images(owners.product, []) == []
+
+
+def test_the_images_of_a_new_product_are_one_write(app: Flask, state: State, owners: Owners) -> None:
+    urls = [f"https://cdn.example/{number}.jpg" for number in range(3)]
+    product = state.mongo.products.find_one({"_id": owners.product})
+    assert product is not None
+    with app.test_request_context(), count_queries(app) as queries:
+        remember_owner("product", product)
+        saved = save_product_images(owners.product, urls, is_main_image=True, position=0)
+    written = [command for command in queries.mongo if not command.startswith("createIndexes")]  # the first is to come
+    assert len(queries.sql) + len(written) == 1
+    assert [(image.position, image.is_main_image) for image in saved] == [(0, True), (1, False), (2, False)]
+    with pytest.raises(MediaConflict):
+        save_product_images(owners.product, urls, is_main_image=True, position=0)
+    more = save_product_images(owners.product, urls[:2], is_main_image=False, position=7)
+    assert [(image.position, image.is_main_image) for image in more] == [(7, False), (8, False)]
+    assert len(get_product_images(owners.product)) == 5
+
+
+def test_a_document_is_remembered_for_the_request_and_no_longer(app: Flask, owners: Owners) -> None:
+    with app.test_request_context():
+        image = save_product_image(owners.product, "https://cdn.example/1.jpg")
+        remember_owner("product", {"_id": owners.product, "name": "as it was read"})
+        assert get_owner(image) == {"_id": owners.product, "name": "as it was read"}
+    with app.test_request_context():
+        assert get_owner(image) != {"_id": owners.product, "name": "as it was read"}
+    remember_owner("product", {"_id": "absent"})
+    with pytest.raises(OwnerNotFound):
+        save_product_image("absent", "https://cdn.example/1.jpg")
 
 
 def test_of_two_main_images_at_once_one_wins(app: Flask, state: State, owners: Owners) -> None:
