@@ -5,7 +5,7 @@ from __future__ import annotations
 import typing as t
 
 from flask import request
-from werkzeug.exceptions import BadRequest, HTTPException
+from werkzeug.exceptions import BadRequest, ClientDisconnected, HTTPException
 from werkzeug.wsgi import get_input_stream
 
 
@@ -22,8 +22,10 @@ class _Body:
     def read(self, size: int = -1) -> bytes:
         try:
             return self._stream.read(size)
-        except (HTTPException, OSError, ValueError):  # Werkzeug knows what these mean
+        except HTTPException:
             raise
+        except (OSError, ValueError) as error:  # it was closed
+            raise ClientDisconnected from error
         except Exception as error:
             raise BadRequest("The body is not what its headers say.") from error
 
