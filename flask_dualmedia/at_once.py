@@ -49,7 +49,7 @@ def add(state: State, record: Media, blocks: list[bytes]) -> bool:
     values = record.values()
 
     def insert() -> bool:
-        with _transaction(state) as (repository, driver), driver.cursor() as cursor:
+        with _pipeline(state) as (repository, driver), driver.cursor() as cursor:
             query = insert_record(type(record))
             cursor.execute(repository.text(query, values), values)
             insert_chunks(cursor, values["storage_key"], 0, split(blocks, CHUNK_SIZE))
@@ -70,7 +70,7 @@ def replace(
     def update() -> tuple[M, bool] | None:
         query, given = update_record(kind, media_id, changes, where)
         try:
-            with _transaction(state) as (repository, driver), driver.cursor() as cursor:
+            with _pipeline(state) as (repository, driver), driver.transaction(), driver.cursor() as cursor:
                 # All is sent before the first answer is waited for.
                 changed = driver.execute(repository.text(query, given), given)
                 insert_chunks(cursor, changes["storage_key"], 0, split(blocks, CHUNK_SIZE))
@@ -90,11 +90,12 @@ class _Unchanged(Exception):
 
 
 @contextmanager
-def _transaction(state: State) -> Iterator[tuple[PsycopgRepository, Driver]]:
+def _pipeline(state: State) -> Iterator[tuple[PsycopgRepository, Driver]]:
+    """Until an answer is waited for, what is in it is one transaction."""
     assert state.engine is not None
     repository = t.cast(PsycopgRepository, state.homes[0].repository)
     seconds = state.settings.sql_timeout
-    with translate_errors(), borrow(state.engine, seconds) as driver, driver.pipeline(), driver.transaction():
+    with translate_errors(), borrow(state.engine, seconds) as driver, driver.pipeline():
         yield repository, driver
 
 

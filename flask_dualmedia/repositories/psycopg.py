@@ -35,7 +35,8 @@ class PsycopgRepository(SQLRepository):
             super().add_all(records)
             return
         query = insert_record(type(records[0]))
-        with translate_errors(), borrow(self._engine, self._timeout) as driver, driver.pipeline(), driver.transaction():
+        # What is in a pipeline is one transaction without BEGIN and COMMIT, and one round trip.
+        with translate_errors(), borrow(self._engine, self._timeout) as driver, driver.pipeline():
             for record in records:
                 values = record.values()
                 driver.execute(self.text(query, values), values)
