@@ -325,18 +325,19 @@ def attach_media(
     documents = list(documents)
     if MediaStorage in fields.values() and reference_type is None:
         raise TypeError("attach_media() needs reference_type for MediaStorage")
-    lists: dict[tuple[type[Media], str], Records[Media]] = {}
+    lists: dict[type[Media], dict[str, Records[Media]]] = {kind: {} for kind in fields.values()}
     for document in documents:
         for name, kind in fields.items():
-            document[name] = lists.setdefault((kind, str(document["_id"])), Records())
-    if lists:
-        ids = list(dict.fromkeys(owner_id for _, owner_id in lists))
-        found = get_state().repository.of_owners(list(dict.fromkeys(fields.values())), reference_type, ids)
+            document[name] = lists[kind].setdefault(str(document["_id"]), Records())
+    if documents and lists:
+        ids = [*next(iter(lists.values()))]
+        found = get_state().repository.of_owners([*lists], reference_type, ids)
         for record in found:
-            lists[type(record), vars(record)[record.owner_field]].append(record)
+            lists[type(record)][vars(record)[record.owner_field]].append(record)
         if found.partial:
-            for records in lists.values():
-                records.partial = True
+            for by_owner in lists.values():
+                for records in by_owner.values():
+                    records.partial = True
     return documents
 
 

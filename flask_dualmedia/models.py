@@ -124,9 +124,7 @@ class Media(Base):
     @classmethod
     def from_row(cls, row: t.Iterable[t.Any]) -> t.Self:
         """The same of the values of all columns, in the order of the table's."""
-        record = _instance_maker(cls)()
-        record.__dict__.update(zip(cls.field_names(), row, strict=True))
-        return record
+        return row_reader(cls)(row)
 
     @classmethod
     @cache
@@ -155,6 +153,19 @@ class Media(Base):
 @cache
 def _instance_maker(cls: type[M]) -> t.Callable[[], M]:
     return manager_of_class(cls).new_instance
+
+
+@cache
+def row_reader(cls: type[M]) -> t.Callable[[t.Iterable[t.Any]], M]:
+    """:meth:`Media.from_row` for many rows."""
+    new, names = _instance_maker(cls), cls.field_names()
+
+    def read(row: t.Iterable[t.Any]) -> M:
+        record = new()
+        record.__dict__.update(zip(names, row, strict=True))
+        return record
+
+    return read
 
 
 class ProductImage(Media):

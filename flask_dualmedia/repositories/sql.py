@@ -16,7 +16,7 @@ from sqlalchemy.dialects import postgresql
 
 from ..deadlines import deadline
 from ..errors import DatabaseUnavailable, MediaConflict, NoConnectionFree, SecondMainImage
-from ..models import IS_AVAILABLE, IS_UNFINISHED, Media
+from ..models import IS_AVAILABLE, IS_UNFINISHED, Media, row_reader
 from .base import EVERYTHING, Accesses, Listing, M, Records, Selection, Values
 
 _AVAILABLE, _UNFINISHED = sa.text(IS_AVAILABLE), sa.text(IS_UNFINISHED)
@@ -122,7 +122,7 @@ class SQLRepository:
         query = sa.select(table).order_by(table.c.id).limit(limit)
         with self._connect() as connection:
             rows = connection.execute(query if after is None else query.where(table.c.id > after)).all()
-        return [*map(kind.from_row, self._aware(rows))]
+        return [*map(row_reader(kind), self._aware(rows))]
 
     def list(self, listing: Listing[M]) -> Records[M]:
         return self._all(listing.kind, *select_listing(listing))
@@ -137,8 +137,8 @@ class SQLRepository:
         query, parts = _select_union(tuple(kinds), matching)
         found: Records[Media] = Records()
         for row in self._fetch(query, given):
-            kind, part = parts[row[0]]
-            found.append(kind.from_row(part(row)))
+            read, part = parts[row[0]]
+            found.append(read(part(row)))
         return found
 
     def update(self, kind: type[M], media_id: uuid.UUID, changes: Values, *, where: Values) -> M | None:
@@ -174,7 +174,7 @@ class SQLRepository:
     def unfinished(self, kind: type[M], before: datetime, limit: int) -> t.List[M]:  # noqa: UP006 - `list` is a method
         with self._connect() as connection:
             rows = connection.execute(select_unfinished(kind, before, limit)).all()
-        return [*map(kind.from_row, self._aware(rows))]
+        return [*map(row_reader(kind), self._aware(rows))]
 
     def count(self, kind: type[Media]) -> int:
         with self._connect() as connection:
@@ -206,7 +206,7 @@ class SQLRepository:
         return None
 
     def _all(self, kind: type[M], query: Query, given: Values) -> Records[M]:
-        return Records(map(kind.from_row, self._fetch(query, given)))
+        return Records(map(row_reader(kind), self._fetch(query, given)))
 
 
 def _table(kind: type[Media]) -> sa.Table:
@@ -307,13 +307,13 @@ def select_of_owners(kind: type[Media], matching: Matching) -> sa.Select[t.Any]:
     return query.order_by(*dict.fromkeys((table.c[kind.order], table.c.id)))
 
 
-_Part = tuple[type[Media], t.Callable[[t.Any], tuple[t.Any, ...]]]
+_Part = tuple[t.Callable[[t.Any], Media], t.Callable[[t.Any], tuple[t.Any, ...]]]
 
 
 @cache
 def _select_union(kinds: tuple[type[Media], ...], matching: Matching) -> tuple[sa.Select[t.Any], list[_Part]]:
     """The same for several kinds in one statement: columns that a kind lacks are read as NULL. The first column is the
-    number of the kind, for which the list has what takes its fields out of a row."""
+    number of the kind, for which the list has what makes a record, and what takes its fields out of a row."""
     columns = {column.key: column for kind in kinds for column in _table(kind).c}
     selects, parts = [], []
     for number, kind in enumerate(kinds):
@@ -321,7 +321,7 @@ def _select_union(kinds: tuple[type[Media], ...], matching: Matching) -> tuple[s
         padded = [own.get(name, sa.cast(sa.null(), column.type).label(name)) for name, column in columns.items()]
         numbered = sa.literal_column(str(number)).label("kind_number")
         selects.append(select_of_owners(kind, matching).with_only_columns(numbered, *padded).order_by(None))
-        parts.append((kind, itemgetter(*(1 + list(columns).index(name) for name in kind.field_names()))))
+        parts.append((row_reader(kind), itemgetter(*(1 + list(columns).index(name) for name in kind.field_names()))))
     union = sa.union_all(*selects).subquery()
     order = [union.c[name] for name in dict.fromkeys(kind.order for kind in kinds)]
     return sa.select(union).order_by(union.c.kind_number, *order, union.c.id), parts
