@@ -280,8 +280,10 @@ def reader_of_request() -> str:
         identity = None
     if identity is not None:
         return f"identity\0{identity}"
-    sent = request.headers.get("Authorization", ""), request.cookies.get(jwt_config.access_cookie_name, "")
-    return "\0".join(["address", request.remote_addr or "", request.headers.get("User-Agent", ""), *sent])
+    environ = request.environ
+    cookie = request.cookies.get(jwt_config.access_cookie_name, "") if "HTTP_COOKIE" in environ else ""
+    sent = (environ.get(name, "") for name in ("REMOTE_ADDR", "HTTP_USER_AGENT", "HTTP_AUTHORIZATION"))
+    return "\0".join(["address", *sent, cookie])
 
 
 def _secret(app: Flask) -> bytes:
