@@ -5,10 +5,12 @@ from __future__ import annotations
 import time
 import typing as t
 from collections.abc import Iterator
+from itertools import islice
 
 import pytest
 import sqlalchemy as sa
 
+from flask_dualmedia.connections import borrow
 from flask_dualmedia.errors import BytesNotFound, DatabaseUnavailable
 from flask_dualmedia.models import MediaChunk
 from flask_dualmedia.state import State, get_state
@@ -62,7 +64,8 @@ def test_a_fast_client_has_a_connection_until_all_is_there(state: State, storage
         pieces.append(piece)
         seen.append(held(state))
     assert b"".join(pieces) == CONTENT[5:]
-    assert seen == [1] * 40 + [0]
+    assert seen == [1] * 41
+    assert held(state) == 0
 
 
 def test_small_content_holds_none(state: State, storage: Storage) -> None:
@@ -109,6 +112,16 @@ def test_a_client_who_hangs_up_leaves_the_connection_to_others(state: State, sto
     assert state.engine is not None
     with state.engine.connect() as connection:
         assert connection.exec_driver_sql("SELECT pg_backend_pid()").scalar_one() in pids  # it is as good as new
+
+
+@pytest.mark.parametrize("taken", [1, 5, 41])
+def test_a_pipeline_finds_the_connection_as_it_expects_it(state: State, storage: Storage, taken: int) -> None:
+    pieces = t.cast("t.Generator[bytes]", storage.send("key", 0, len(CONTENT)))
+    assert len([*islice(pieces, taken)]) == taken
+    pieces.close()
+    assert state.engine is not None
+    with borrow(state.engine, 5) as driver, driver.pipeline():
+        assert driver.execute("VALUES (1), (2)").fetchall() == [(1,), (2,)]
 
 
 def test_an_answer_that_nobody_reads_holds_none(state: State, storage: Storage) -> None:

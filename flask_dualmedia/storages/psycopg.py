@@ -138,25 +138,34 @@ class PsycopgStorage(DatabaseStorage):
     def _stream_some(self, key: str, wanted: ChunkRange) -> Generator[bytes, None, bool]:
         """Chunks in one statement; whether that were all of them, and the client took them in time."""
         slow = time.monotonic() + self._held / 2
-        piece = b""
         try:
-            with translate_errors(), borrow(self._engine, self._held) as driver, driver.cursor(binary=True) as cursor:
-                rows = cursor.stream(*_select(key, wanted))
-                with closing(t.cast("Generator[t.Any]", rows)):  # which cancels the statement, if it goes on
-                    for expected in wanted.batches(1):
-                        if piece:
-                            yield piece
-                            if time.monotonic() > slow:
-                                return False
-                        row = next(rows, None)
-                        if row is None or (row[0], len(row[1])) != (expected.first, expected.size):
-                            return False
-                        piece = row[1]
-                    next(rows, None)  # there is none; nothing goes on
+            with translate_errors(), self._streaming(key, wanted) as rows:
+                for expected in wanted.batches(1):
+                    row = next(rows, None)
+                    if row is None or (row[0], len(row[1])) != (expected.first, expected.size):
+                        return False
+                    if expected.last == wanted.last:
+                        next(rows, None)  # there is none; nothing goes on
+                    yield row[1]
+                    if time.monotonic() > slow:
+                        return False
         except DatabaseUnavailable:
             return False
-        yield piece
         return True
+
+    @contextmanager
+    def _streaming(self, key: str, wanted: ChunkRange) -> Iterator[Iterator[tuple[t.Any, ...]]]:
+        """Rows as they come. What has not come at the end of the block is cancelled."""
+        with borrow(self._engine, self._held) as driver:
+            try:
+                with driver.cursor(binary=True) as cursor:
+                    rows = cursor.stream(*_select(key, wanted))
+                    with closing(t.cast("Generator[t.Any]", rows)):
+                        yield rows
+            finally:
+                # libpq goes on to give single rows, and to whoever begins with a pipeline those are a surprise, until
+                # it is asked something outside of one.
+                driver.execute("SELECT 1")
 
 
 def _select(key: str, wanted: ChunkRange) -> tuple[t.LiteralString, dict[str, t.Any]]:
