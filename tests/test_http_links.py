@@ -13,6 +13,7 @@ from flask.testing import FlaskClient
 from flask_dualmedia import (
     ConfigurationError,
     CourseVideo,
+    MediaStorage,
     Owner,
     default_rule,
     get_course_videos,
@@ -22,6 +23,8 @@ from flask_dualmedia import (
     revoke_links,
     signed_url,
 )
+from flask_dualmedia.testing import count_queries
+from flask_dualmedia.views.records import SCANNED
 
 from .conftest import MakeApp
 from .samples import SAMPLES, Headers, Owners, Tokens, bearer, mp4, of_owner, part, post_file, post_form
@@ -198,3 +201,38 @@ def test_lists_under_a_rule_of_the_host_are_paged(school: Flask) -> None:
         path = page["next"]
     assert [len(page) for page in pages] == [3, 1]
     assert [course_id for page in pages for course_id in page] == [str(course) for course in courses[::3]]
+
+
+@pytest.mark.parametrize("sort", ["createdAt", "-createdAt", "-accessCount"])
+def test_long_lists_under_a_rule_of_the_host(make_app: MakeApp, mode: str, sort: str) -> None:
+    """Where few may be read, at most so many are looked at for a page; where all may, one query brings no others."""
+    asked: list[int] = []
+
+    def rule(_action: str, subject: t.Any, identity: str | None, _claims: t.Any) -> bool:
+        asked.append(subject.access_count)
+        return identity == "alice" or subject.access_count % 100 == 99
+
+    app = make_app(mode, DUALMEDIA_AUTHORIZE=rule)
+    client, state = app.test_client(), app.extensions["dualmedia"]
+    external = {"state": "available", "storage_type": "external", "media_type": "document"}
+    owner = {"reference_type": "page", "reference_id": "1"}
+    for first in range(0, 1300, 100):
+        numbers = range(first, first + 100)
+        state.repository.add_all([MediaStorage.new(access_count=n, **external, **owner) for n in numbers])
+
+    def pages(who: str) -> t.Iterator[list[int]]:
+        path = f"/media/files?limit=4&sort={sort}"
+        while path is not None:
+            asked.clear()
+            answer = client.get(path, headers=bearer(app, who)).json or {}
+            assert len(asked) <= SCANNED
+            yield [item["accessCount"] for item in answer["items"]]
+            path = answer["next"]
+
+    expected = [*range(99, 1300, 100)]
+    found = [*pages("bob")]
+    assert [n for page in found for n in page] == (expected if sort == "createdAt" else expected[::-1])
+    assert all(found[:-1])
+    with count_queries(app) as queries:
+        assert len(next(pages("alice"))) == 4
+    assert (len(queries.sql) + len(queries.mongo), len(asked)) == (1, 4)

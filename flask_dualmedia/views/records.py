@@ -215,22 +215,33 @@ def _page(state: State, listing: Listing[M], caller: Caller, limit: int) -> tupl
         records = state.repository.list(replace(listing, limit=limit + 1))
         page = Records.of(records[:limit], partial=records.partial)
         return page, page[-1] if len(records) > limit else None
-    records = state.repository.list(replace(listing, limit=SCANNED + 1))
-    page, last = Records[M].of((), partial=records.partial), None
-    for record in records[:SCANNED]:
-        if len(page) == limit:
-            return page, last
-        if caller.may("read", record):
-            page.append(record)
-        last = record
-    return page, last if len(records) > SCANNED else None
+    page, last, looked_at = Records[M](), None, 0
+    while looked_at < SCANNED:
+        step = SCANNED - looked_at if looked_at else limit + 1  # of which most times all may be read
+        records = state.repository.list(replace(listing, limit=step + 1))
+        page.partial |= records.partial
+        for record in records[:step]:
+            if len(page) == limit:
+                return page, last
+            if caller.may("read", record):
+                page.append(record)
+            last = record
+        if last is None or len(records) <= step:
+            return page, None
+        listing, looked_at = replace(listing, after=_position(last, listing.sort)), looked_at + step
+    return page, last
 
 
 _OWNERS = {"mongo_product_id", "mongo_course_id", "mongo_lesson_id", "reference_id"}
 
 
+def _position(record: Media, field: str) -> Position:
+    return getattr(record, field) if field != "id" else None, record.id
+
+
 def _write_cursor(record: Media, field: str) -> str:
-    place = [getattr(record, field) if field != "id" else None, record.id.hex]
+    value, last_id = _position(record, field)
+    place = [value, last_id.hex]
     return base64.urlsafe_b64encode(json.dumps(place).encode()).decode().rstrip("=")
 
 
