@@ -28,10 +28,16 @@ def is_heard(engine: sa.Engine) -> bool:
     return any(map(bool, listeners))
 
 
+_borrowed: set[sa.PoolProxiedConnection] = set()
+"""Connections in use. Of one that nothing else refers to, as when an iterator over an answer is forgotten in a cycle of
+references, the pool would wait for the statement that the iterator has not ended yet, and for ever."""
+
+
 @contextmanager
 def borrow(engine: sa.Engine, seconds: float | None) -> Iterator[Driver]:
     """A connection from the pool, in autocommit, for so many seconds."""
     lent = engine.raw_connection()
+    _borrowed.add(lent)
     driver = t.cast("Driver", lent.driver_connection)
     try:
         driver.autocommit = True
@@ -46,4 +52,5 @@ def borrow(engine: sa.Engine, seconds: float | None) -> Iterator[Driver]:
             driver.autocommit = False  # as others expect it
         raise
     finally:
+        _borrowed.discard(lent)
         lent.close()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import threading
 import time
 import typing as t
 from collections.abc import Iterator
@@ -129,6 +131,24 @@ def test_an_answer_that_nobody_reads_holds_none(state: State, storage: Storage) 
     assert held(state) == 1
     del pieces
     assert held(state) == 0
+
+
+def test_an_answer_that_is_forgotten_in_a_cycle_holds_none(state: State, storage: Storage) -> None:
+    class Answer:
+        def __init__(self) -> None:
+            self.itself = self
+            self.pieces = storage.send("key", 0, len(CONTENT))
+            next(self.pieces)
+
+    for _ in range(3):
+        Answer()
+    assert held(state) == 3
+    cleaner = threading.Thread(target=gc.collect, daemon=True)
+    cleaner.start()
+    cleaner.join(10)
+    assert not cleaner.is_alive()
+    assert held(state) == 0
+    assert b"".join(storage.send("key", 0, len(CONTENT))) == CONTENT
 
 
 def test_half_of_the_pool_is_for_others(make_app: MakeApp) -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import threading
 import time
 import typing as t
+from collections import deque
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing, contextmanager
 from itertools import chain, islice
@@ -62,7 +62,7 @@ class PsycopgStorage(DatabaseStorage):
         super().__init__(engine, timeout=timeout)
         # Half of the pool is never held for clients; a pool that is none gives what is asked for.
         held = engine.pool.size() // 2 if isinstance(engine.pool, sa.QueuePool) else STREAMS
-        self._streams = threading.Semaphore(held)
+        self._tokens = deque([None] * held)  # it has no lock: iterators are closed wherever memory is cleaned up
         self._held = HELD if timeout is None else min(HELD, timeout)
 
     def _delete_some(self, key: str) -> int:
@@ -71,14 +71,25 @@ class PsycopgStorage(DatabaseStorage):
 
     def put(self, key: str, blocks: Iterable[bytes]) -> None:
         chunks, seq, waiting = split(blocks, CHUNK_SIZE), 0, list[memoryview]()
-        if self._streams.acquire(blocking=False):
-            try:
+        with self._token() as got:
+            if got:
                 seq, waiting = self._write_as_they_come(key, chunks)
-            finally:
-                self._streams.release()
         for batch in in_batches(chain(waiting, chunks), WRITE_BATCH):
             self._write(key, seq, batch)
             seq += len(batch)
+
+    @contextmanager
+    def _token(self) -> Iterator[bool]:
+        """Whether a connection may be held for a client."""
+        try:
+            self._tokens.pop()
+        except IndexError:
+            yield False
+            return
+        try:
+            yield True
+        finally:
+            self._tokens.append(None)
 
     def _write_as_they_come(self, key: str, chunks: Iterator[memoryview]) -> tuple[int, list[memoryview]]:
         """Keep chunks while they come fast; the number of the next one, and what has come of the rest."""
@@ -126,14 +137,10 @@ class PsycopgStorage(DatabaseStorage):
             return [piece for _, piece in cursor.execute(*_select(key, wanted))]
 
     def stream(self, key: str, start: int, stop: int) -> Generator[bytes, None, None]:
-        if not self._streams.acquire(blocking=False):
-            return
-        try:
-            for wanted in ChunkRange(start, stop).batches(STREAMED):
+        with self._token() as got:
+            for wanted in ChunkRange(start, stop).batches(STREAMED) if got else ():
                 if not (yield from self._stream_some(key, wanted)):
                     break
-        finally:
-            self._streams.release()
 
     def _stream_some(self, key: str, wanted: ChunkRange) -> Generator[bytes, None, bool]:
         """Chunks in one statement; whether that were all of them, and the client took them in time."""
