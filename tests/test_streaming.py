@@ -104,6 +104,18 @@ def test_a_client_who_stops_does_not_keep_the_server_at_work(
     assert b"".join([*got, *pieces]) == CONTENT
 
 
+def test_a_client_who_stops_and_then_hangs_up(state: State, storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streamed(storage), "_held", 0.3)
+    pieces = t.cast("t.Generator[bytes]", storage.send("key", 0, len(CONTENT)))
+    next(pieces)
+    until(lambda: not running(state))
+    pieces.close()
+    assert held(state) == 0
+    assert state.circuit is not None
+    assert not state.circuit.is_open
+    assert b"".join(storage.send("key", 0, len(CONTENT))) == CONTENT
+
+
 def test_a_client_who_hangs_up_leaves_the_connection_to_others(state: State, storage: Storage) -> None:
     pieces = t.cast("t.Generator[bytes]", storage.send("key", 0, len(CONTENT)))
     next(pieces)

@@ -130,7 +130,7 @@ class SQLRepository:
     def of_owners(
         self, kinds: t.Sequence[type[Media]], reference_type: str | None, ids: t.Sequence[str]
     ) -> Records[Media]:
-        given = {"owners": [*ids], "owner": ids[0], "reference_type": reference_type}
+        given = {"owners": [*ids], "owner": next(iter(ids), None), "reference_type": reference_type}
         matching: Matching = "one" if len(ids) == 1 else "any" if self._arrays else "in"
         if len(kinds) == 1:
             return self._all(kinds[0], select_of_owners(kinds[0], matching), given)
