@@ -1,8 +1,8 @@
-"""Small uploads in one transaction, where records and bytes are in the same PostgreSQL database.
+"""Records together with their bytes, where both are in the same PostgreSQL database and the bytes are few.
 
-Nothing of an upload is there before all of it is, and the disk is waited for once. Nobody is waited for in the
-transaction: the bytes have all come. What is in the journal, or comes while SQL is down, goes the long way of
-:mod:`~flask_dualmedia.lifecycle`, and so does what SQL has no such record of.
+They are read in one statement, and written in one transaction: nothing of an upload is there before all of it is, and
+the disk is waited for once. Nobody is waited for in it, since the bytes have all come. What is in the journal, or comes
+while SQL is down, goes the long way, and so does what SQL has no such record of.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from .errors import DatabaseUnavailable, NoConnectionFree
 from .models import Media
 from .repositories.base import M, Values
 from .repositories.psycopg import PsycopgRepository
-from .repositories.sql import insert_record, translate_errors, update_record
+from .repositories.sql import insert_record, select_with_content, translate_errors, update_record
 from .state import State
 from .storages.base import Storage
 from .storages.chunked import CHUNK_SIZE, split
@@ -31,13 +31,29 @@ if t.TYPE_CHECKING:
 T = t.TypeVar("T")
 
 
+def find(state: State, kind: type[M], media_id: uuid.UUID) -> tuple[M | None, bytes | None]:
+    """An available record, and its bytes where they are no more than one chunk.
+
+    :return: ``None`` for bytes that are to be read from the record's storage.
+    """
+
+    def select() -> tuple[t.Any, ...] | None:
+        with _borrowed(state) as (repository, driver), driver.cursor(binary=True) as cursor:
+            query, given = select_with_content(kind, CHUNK_SIZE), {"id": media_id}
+            return cursor.execute(repository.text(query, given), given).fetchone()
+
+    row = _try(state, select) if _is_ready(state) else None
+    if row is None:
+        return state.repository.get(kind, media_id), None
+    record, content = kind.from_row(row[:-1]), row[-1]
+    return record, content if content is not None and len(content) == record.file_size else None
+
+
 def is_possible(state: State, storage: Storage) -> bool:
-    """Whether it is, for bytes that go to this storage and count for no quota."""
-    settings, repository = state.settings, state.homes[0].repository
+    """Whether an upload is, of bytes that go to this storage and count for no quota."""
+    settings = state.settings
     limited = settings.quota_per_identity is not None or settings.quota_per_owner is not None
-    speaks = isinstance(repository, PsycopgRepository) and state.engine is not None and not is_heard(state.engine)
-    closed = state.circuit is not None and not state.circuit.is_open
-    return speaks and closed and not limited and isinstance(storage, FailoverStorage)
+    return _is_ready(state) and not limited and isinstance(storage, FailoverStorage)
 
 
 def add(state: State, record: Media, blocks: list[bytes]) -> bool:
@@ -89,13 +105,25 @@ class _Unchanged(Exception):
     """There is no such record: the transaction is not committed."""
 
 
+def _is_ready(state: State) -> bool:
+    """Whether there is such a database, and it answers."""
+    speaks = isinstance(state.homes[0].repository, PsycopgRepository)
+    closed = state.circuit is not None and not state.circuit.is_open
+    return speaks and closed and state.engine is not None and not is_heard(state.engine)
+
+
+@contextmanager
+def _borrowed(state: State) -> Iterator[tuple[PsycopgRepository, Driver]]:
+    assert state.engine is not None
+    repository = t.cast(PsycopgRepository, state.homes[0].repository)
+    with translate_errors(), borrow(state.engine, state.settings.sql_timeout) as driver:
+        yield repository, driver
+
+
 @contextmanager
 def _pipeline(state: State) -> Iterator[tuple[PsycopgRepository, Driver]]:
     """Until an answer is waited for, what is in it is one transaction."""
-    assert state.engine is not None
-    repository = t.cast(PsycopgRepository, state.homes[0].repository)
-    seconds = state.settings.sql_timeout
-    with translate_errors(), borrow(state.engine, seconds) as driver, driver.pipeline():
+    with _borrowed(state) as (repository, driver), driver.pipeline():
         yield repository, driver
 
 

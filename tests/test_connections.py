@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import typing as t
 
 import psycopg
@@ -10,7 +11,7 @@ import pytest
 import sqlalchemy as sa
 from flask import Flask
 
-from flask_dualmedia import MediaStorage, StorageError, get_media, open_media, save_media_storage
+from flask_dualmedia import MediaStorage, StorageError, content_url, get_media, open_media, save_media_storage
 from flask_dualmedia.connections import borrow
 from flask_dualmedia.models import KINDS
 from flask_dualmedia.state import get_state
@@ -57,6 +58,37 @@ def test_nothing_is_left_of_a_small_upload_that_is_refused_at_its_end(app: Flask
         save_media_storage("page", "1", Broken(b"few bytes"))
     assert [state.repository.count(kind) for kind in KINDS.values()] == [0, 0, 0, 0]
     assert list(state.storages["database"].keys()) == []
+
+
+@pytest.mark.parametrize(
+    ("size", "headers", "status", "connections"),
+    [
+        (9, {}, 200, 1),
+        (256 * 1024, {}, 200, 1),
+        (256 * 1024 + 1, {}, 200, 2),
+        (9, {"Range": "bytes=2-4"}, 206, 2),
+        (9, {"If-None-Match": "*"}, 304, 1),
+    ],
+)
+def test_a_small_file_is_read_with_its_record(
+    app: Flask, engine: sa.Engine, size: int, headers: dict[str, str], status: int, connections: int
+) -> None:
+    content, taken = os.urandom(size), []
+    with app.app_context():
+        path = content_url(save_media_storage("page", "1", content, is_public=True))
+    sa.event.listen(engine, "checkout", lambda *_: taken.append(1))
+    answer = app.test_client().get(path, headers=headers)
+    assert (answer.status_code, len(taken)) == (status, connections)
+    assert answer.data == {200: content, 206: content[2:5], 304: b""}[status]
+
+
+def test_a_small_file_that_the_database_has_a_part_of_is_an_error(app: Flask, engine: sa.Engine) -> None:
+    with app.app_context():
+        path = content_url(save_media_storage("page", "1", b"few bytes", is_public=True))
+    with engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE media_chunks SET data = 'few'")
+    with pytest.raises(StorageError, match="bytes are missing"):
+        app.test_client().get(path)
 
 
 def test_who_listens_to_the_engine_hears_every_statement_about_records(app: Flask) -> None:

@@ -16,7 +16,7 @@ from sqlalchemy.dialects import postgresql
 
 from ..deadlines import deadline
 from ..errors import DatabaseUnavailable, MediaConflict, NoConnectionFree, SecondMainImage
-from ..models import IS_AVAILABLE, IS_UNFINISHED, Media, row_reader
+from ..models import IS_AVAILABLE, IS_UNFINISHED, Media, MediaChunk, row_reader
 from .base import EVERYTHING, Accesses, Listing, M, Records, Selection, Values
 
 _AVAILABLE, _UNFINISHED = sa.text(IS_AVAILABLE), sa.text(IS_UNFINISHED)
@@ -229,6 +229,16 @@ def _select_one(kind: type[Media], *, available: bool) -> sa.Select[t.Any]:
     table = _table(kind)
     query = sa.select(table).where(table.c.id == sa.bindparam("id"))
     return query.where(_AVAILABLE) if available else query
+
+
+@cache
+def select_with_content(kind: type[Media], size: int) -> sa.Select[t.Any]:
+    """The statement for an available record and, behind its columns, the first of its chunks, if the content is no
+    longer than ``size`` and the database has it."""
+    table, chunks = _table(kind), t.cast(sa.Table, MediaChunk.__table__)
+    is_only = sa.text(f"{table.name}.file_size <= {size:d}")
+    first = sa.and_(chunks.c.storage_key == table.c.storage_key, chunks.c.seq == sa.text("0"), is_only)
+    return _select_one(kind, available=True).add_columns(chunks.c.data).outerjoin_from(table, chunks, first)
 
 
 def update_record(

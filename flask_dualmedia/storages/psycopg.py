@@ -171,8 +171,8 @@ class PsycopgStorage(DatabaseStorage):
                         yield rows
             finally:
                 # libpq goes on to give single rows, and to whoever begins with a pipeline those are a surprise, until
-                # it is asked something outside of one.
-                driver.execute("SELECT 1")
+                # it is asked something outside of one, be it nothing.
+                driver.pgconn.exec_(b"")
 
 
 def _select(key: str, wanted: ChunkRange) -> tuple[t.LiteralString, dict[str, t.Any]]:

@@ -37,7 +37,8 @@ class _Body:
 
 def guard() -> None:
     """Make broken bodies of requests to the blueprint an error of the client."""
-    request.environ["wsgi.input"] = _Body(request.environ["wsgi.input"])
+    environ = request.environ
+    environ["wsgi.input"] = _Body(environ["wsgi.input"])
 
 
 def open_body() -> t.BinaryIO:

@@ -7,6 +7,7 @@ import binascii
 import re
 import typing as t
 import unicodedata
+from collections.abc import Iterator
 from urllib.parse import quote
 
 from flask import Response, current_app, jsonify, redirect, request
@@ -18,7 +19,7 @@ from werkzeug.exceptions import BadRequest, Forbidden, PreconditionFailed
 from werkzeug.http import parse_range_header
 from werkzeug.wrappers.response import Response as BaseResponse
 
-from .. import lifecycle, links, schemas
+from .. import at_once, lifecycle, links, schemas
 from ..counting import counted
 from ..errors import MediaNotFound
 from ..models import Media
@@ -29,7 +30,7 @@ from ..storages.base import Delegation, Storage
 from ..uploads import upload_for
 from . import errors
 from .bodies import open_body
-from .records import MEDIA_ID, SECURITY, find, permitted
+from .records import MEDIA_ID, SECURITY, parse_id, permitted
 
 # Types that browsers show and never run. Everything else is a download.
 INLINE = {
@@ -42,7 +43,9 @@ INLINE = {
 # too, and a Content-Security-Policy with 'self' lets it. Of another type browsers run nothing, because of nosniff.
 _SCRIPT = re.compile(r"\w+/(x-)?(java|ecma|j|live)script")
 
+_PRECONDITIONS = frozenset(("HTTP_IF_MATCH", "HTTP_IF_UNMODIFIED_SINCE"))
 _VALIDATORS = ("HTTP_IF_NONE_MATCH", "HTTP_IF_MODIFIED_SINCE")
+_CONDITIONS = _PRECONDITIONS.union(_VALIDATORS, ["HTTP_RANGE"])
 
 PUBLIC_SECONDS = 300
 """How long caches may keep public content before they ask again."""
@@ -64,7 +67,9 @@ class DownloadQuerySchema(schemas.WireSchema):
     )
 
 
-_DOWNLOAD_QUERY = DownloadQuerySchema()  # made once: to make a schema takes longer than to use it
+# Made once, and loaded once where nothing is asked: each takes longer than what is left of a small request's query.
+_DOWNLOAD_QUERY = DownloadQuerySchema()
+_NOTHING_ASKED = schemas.load(_DOWNLOAD_QUERY, {})
 
 
 def add_views(blueprint: Blueprint, kind: type[Media]) -> None:
@@ -77,7 +82,12 @@ def add_views(blueprint: Blueprint, kind: type[Media]) -> None:
             # Without a token too, where the record is public.
             security=[*SECURITY, {}],
             operationId=f"get_{name}_content",
-            parameters=[_header("Range"), _header("If-Range"), _header("If-None-Match")],
+            parameters=[
+                {"in": "query", "schema": DownloadQuerySchema},
+                _header("Range"),
+                _header("If-Range"),
+                _header("If-None-Match"),
+            ],
             responses={
                 "200": _BODY | {"description": "The bytes"},
                 "206": _BODY | {"description": "The range asked for"},
@@ -85,19 +95,19 @@ def add_views(blueprint: Blueprint, kind: type[Media]) -> None:
                 "304": {"description": "Not modified"},
             },
         )
-        @blueprint.arguments(_DOWNLOAD_QUERY, location="query")
         @errors.documented(blueprint, 401, 403, 404, 412, 416, 422, 503)
-        def get(self, query: dict[str, t.Any], media_id: str) -> BaseResponse:
+        def get(self, media_id: str) -> BaseResponse:
             """Read the content
 
             One range per request; of several, and of units other than bytes, the whole is the answer.
             """
-            record, by_link = _find_readable(kind, media_id, query["signature"])
+            query = schemas.load(_DOWNLOAD_QUERY, request.args) if request.query_string else _NOTHING_ASKED
+            record, content, by_link = _find_readable(kind, media_id, query["signature"])
             if record.storage_key is None:
                 response = redirect(record.external_url or "", 302)
                 response.headers["Cache-Control"] = "no-store"
                 return response
-            response = _respond(record, as_download=query["download"])
+            response = _respond(record, content, as_download=query["download"])
             if by_link:
                 # The link is the permission, on whatever site it is used; and it is no business of the next page.
                 response.headers["Cross-Origin-Resource-Policy"] = "cross-origin"
@@ -133,29 +143,42 @@ def add_views(blueprint: Blueprint, kind: type[Media]) -> None:
             return jsonify(schemas.dump_media(lifecycle.replace(state, record, upload)))
 
 
-def _find_readable(kind: type[Media], media_id: str, signature: str | None) -> tuple[Media, bool]:
-    """The record, if whoever asks may read it, and whether a link says so."""
-    record = find(kind, media_id)
+def _find_readable(kind: type[Media], media_id: str, signature: str | None) -> tuple[Media, bytes | None, bool]:
+    """The record, if whoever asks may read it, its bytes as far as they are known, and whether a link says so."""
+    record, content = _look_up(kind, media_id)
     if record is not None and anybody_may_read(record):
-        return record, False
+        return record, content, False
     link = links.read_link(signature) if signature else None
     caller = find_caller() if signature else require_caller()
     if record is not None and link is not None and link.opens(record, caller and caller.identity):
-        return record, True
+        return record, content, True
     if caller is None:
         raise Forbidden("The link has expired, was revoked, or is not for this.")
     # Without a token or a link nobody learns whether the id exists.
     if record is None or not caller.may("read", record):
         raise MediaNotFound(kind.kind, media_id)
-    return record, False
+    return record, content, False
+
+
+def _look_up(kind: type[Media], media_id: str) -> tuple[Media | None, bytes | None]:
+    """The record, and its bytes if all of them will be wanted and they are few."""
+    key, environ = parse_id(media_id), request.environ
+    if key is None:
+        return None, None
+    if environ["REQUEST_METHOD"] != "GET" or not _CONDITIONS.isdisjoint(environ):
+        return get_state().repository.get(kind, key), None
+    return at_once.find(get_state(), kind, key)
 
 
 def _header(name: str) -> dict[str, t.Any]:
     return {"in": "header", "name": name, "schema": {"type": "string"}}
 
 
-def _respond(record: Media, *, as_download: bool) -> Response:
-    """Answer with the bytes that the request asks for, reading no others from the storage."""
+def _respond(record: Media, content: bytes | None, *, as_download: bool) -> Response:
+    """Answer with the bytes that the request asks for, reading no others from the storage.
+
+    :param content: All of them, where they were read with the record.
+    """
     size, key = record.file_size, record.storage_key
     assert size is not None
     assert key is not None
@@ -172,13 +195,16 @@ def _respond(record: Media, *, as_download: bool) -> Response:
     if request.method == "GET" and response.status_code in (200, 206):
         content_range = response.content_range
         start, stop = (content_range.start or 0, content_range.stop or size) if content_range else (0, size)
+        response.content_length = stop - start
         state = get_state()
-        storage = state.storage_of(record)
-        delegated = _delegate(storage, key, response)
-        pieces = iter(()) if delegated else storage.send(key, start, stop)
+        pieces = _send(state.storage_of(record), key, start, stop, response) if content is None else iter([content])
         response.response = counted(state, record, start, pieces)
-        response.content_length = 0 if delegated else stop - start
     return response
+
+
+def _send(storage: Storage, key: str, start: int, stop: int, response: Response) -> Iterator[bytes]:
+    """The bytes of a range; none where another server sends them."""
+    return iter(()) if _delegate(storage, key, response) else storage.send(key, start, stop)
 
 
 def _delegate(storage: Storage, key: str, response: Response) -> bool:
@@ -194,6 +220,7 @@ def _delegate(storage: Storage, key: str, response: Response) -> bool:
     if delegation is None:
         return False
     response.status_code = delegation.status
+    response.content_length = 0
     # They come with the bytes; a redirect says nothing about any.
     of_the_bytes = ("ETag", "Last-Modified", "Accept-Ranges", "Content-Disposition", "Content-Type")
     for name in ("Content-Range", *(of_the_bytes if delegation.status != 200 else ())):
@@ -212,6 +239,8 @@ def _names(filename: str) -> dict[str, str]:
 
 def _check_preconditions(record: Media) -> None:
     """Keep to ``If-Match`` and, where there is none, to ``If-Unmodified-Since`` (RFC 9110, section 13.2.2)."""
+    if not _PRECONDITIONS.intersection(request.environ):
+        return
     if request.if_match:
         holds = request.if_match.contains(record.checksum or "")
     else:
@@ -227,10 +256,10 @@ def _conditional(response: Response, size: int) -> None:
     # Werkzeug does it the other way round, so it is asked twice, and not at all where there is nothing to decide.
     environ = request.environ
     validators = {name: environ[name] for name in _VALIDATORS if name in environ}
-    unranged = {"REQUEST_METHOD": request.method, **validators}
+    unranged = {"REQUEST_METHOD": environ["REQUEST_METHOD"], **validators}
     if validators:
         response.make_conditional(unranged)
-    wanted = _applicable_range(response, size)
+    wanted = _applicable_range(response, size) if "HTTP_RANGE" in environ else None
     if response.status_code == 200 and wanted is not None:
         response.make_conditional(unranged | {"HTTP_RANGE": wanted}, accept_ranges=True, complete_length=size)
     response.headers["Accept-Ranges"] = "bytes"
@@ -240,10 +269,10 @@ def _conditional(response: Response, size: int) -> None:
 
 def _applicable_range(response: Response, size: int) -> str | None:
     """The header ``Range``, unless it is to be ignored."""
-    header = request.headers.get("Range")
+    header = request.headers["Range"]
     # "A server MUST ignore a Range header field received with a request method that is unrecognized or for which
     # range handling is not defined. For this specification, GET is the only method" (RFC 9110, section 14.2)
-    if header is None or request.method != "GET":
+    if request.method != "GET":
         return None
     # The validator must match exactly, an entity tag by the strong comparison (RFC 9110, section 13.1.5); Werkzeug
     # takes weak ones and later dates too.

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
-
 from flask import Response, jsonify, url_for
 from flask.views import MethodView
 from flask_smorest import Blueprint
@@ -16,7 +14,7 @@ from ..models import AVAILABLE, Media
 from ..security import Caller, require_caller
 from ..state import State, get_state
 from . import errors
-from .records import MEDIA_ID, SECURITY, check_storage, permit_creation, read_json
+from .records import MEDIA_ID, SECURITY, check_storage, parse_id, permit_creation, read_json
 
 
 class DirectUploadSchema(schemas.WireSchema):
@@ -88,10 +86,8 @@ def add_views(blueprint: Blueprint, kind: type[Media]) -> None:
 
 def _find(state: State, kind: type[Media], media_id: str, caller: Caller) -> Media:
     """The record of an upload that is not confirmed, or is already, if it is the caller's."""
-    try:
-        record = state.repository.find(kind, uuid.UUID(media_id))
-    except ValueError:
-        record = None
+    key = parse_id(media_id)
+    record = None if key is None else state.repository.find(kind, key)
     if record is None or not (direct.is_begun(state, record) or record.state == AVAILABLE):
         raise MediaNotFound(kind.kind, media_id)
     if record.uploaded_by != caller.identity and not has_admin_role(caller.claims):

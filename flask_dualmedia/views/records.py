@@ -165,12 +165,17 @@ _LOCATION = {"Location": {"description": "Path of the record.", "schema": {"type
 
 
 def find(kind: type[Media], media_id: str) -> Media | None:
-    """The record with an id as it stands in a URL; nothing for what is not even a UUID."""
+    """The record with an id as it stands in a URL."""
+    key = parse_id(media_id)
+    return None if key is None else get_state().repository.get(kind, key)
+
+
+def parse_id(text: str) -> uuid.UUID | None:
+    """An id as it stands in a URL; nothing for what is not even a UUID."""
     try:
-        key = uuid.UUID(media_id)
+        return uuid.UUID(text)
     except ValueError:
         return None
-    return get_state().repository.get(kind, key)
 
 
 def permitted(action: Action, kind: type[Media], media_id: str, caller: Caller) -> Media:

@@ -35,7 +35,7 @@ from ..state import State, get_state
 from ..uploads import label
 from . import errors
 from .bodies import open_body
-from .records import SECURITY, check_storage, permit_creation
+from .records import SECURITY, check_storage, parse_id, permit_creation
 
 VERSION = "1.0.0"
 
@@ -141,7 +141,7 @@ def add_views(blueprint: Blueprint) -> None:
 
             Without a token, and whether there is such an upload or not.
             """
-            if _uuid(upload_id) is None:
+            if parse_id(upload_id) is None:
                 raise MediaNotFound("uploads", upload_id)
             return _describe(get_state())
 
@@ -232,7 +232,7 @@ def add_views(blueprint: Blueprint) -> None:
 
 
 def _add_headers(response: Response) -> Response:
-    if request.endpoint in (f"{request.blueprint}.uploads", f"{request.blueprint}.upload"):
+    if (request.endpoint or "").endswith((".uploads", ".upload")):
         response.headers["Tus-Resumable"] = VERSION
         response.headers["Access-Control-Expose-Headers"] = ", ".join(_EXPOSED)
         if response.status_code == PreconditionFailed.code:
@@ -269,7 +269,7 @@ def _find(upload_id: str) -> Staged:
     """The upload, if the caller began it or is an admin: another's is not there."""
     caller = require_caller()
     _check_version()
-    key = _uuid(upload_id)
+    key = parse_id(upload_id)
     upload = None if key is None else get_state().staging.get(key)
     if upload is None or not (has_admin_role(caller.claims) or upload.identity == caller.identity):
         raise MediaNotFound("uploads", upload_id)
@@ -376,18 +376,11 @@ def _metadata(header: str | None) -> dict[str, str]:
 
 def _joined(concat: str) -> list[uuid.UUID]:
     word, _, urls = concat.partition(";")
-    ids = [_uuid(urlsplit(url).path.rpartition("/")[2]) for url in urls.split()]
+    ids = [parse_id(urlsplit(url).path.rpartition("/")[2]) for url in urls.split()]
     found = [upload_id for upload_id in ids if upload_id is not None]
     if word.strip() != "final" or not found or len(found) < len(ids):
         raise BadRequest("Upload-Concat is neither partial nor final with the URLs of uploads.")
     return found
-
-
-def _uuid(text: str) -> uuid.UUID | None:
-    try:
-        return uuid.UUID(text)
-    except ValueError:
-        return None
 
 
 def _number(name: str) -> int | None:
