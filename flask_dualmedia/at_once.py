@@ -1,8 +1,8 @@
 """Records together with their bytes, where both are in the same PostgreSQL database and the bytes are few.
 
-They are read in one statement, and written in one transaction: nothing of an upload is there before all of it is, and
-the disk is waited for once. Nobody is waited for in it, since the bytes have all come. What is in the journal, or comes
-while SQL is down, goes the long way, and so does what SQL has no such record of.
+They are read in one statement and written in one: nothing of an upload is there before all of it is, and one answer is
+waited for. What is in the journal, or comes while SQL is down, goes the long way, and so does what SQL has no such
+record of.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import typing as t
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 
 from .connections import borrow, is_heard
 from .errors import DatabaseUnavailable, NoConnectionFree
@@ -23,12 +24,25 @@ from .storages.base import Storage
 from .storages.chunked import CHUNK_SIZE, split
 from .storages.database import DELETED_AT_ONCE
 from .storages.failover import FailoverStorage
-from .storages.psycopg import delete_chunks, insert_chunks
 
 if t.TYPE_CHECKING:
     from .connections import Driver
 
 T = t.TypeVar("T")
+
+_ADD = "WITH record AS ({record}) {keep}"
+# It gives the record, and how many of its old chunks were deleted.
+_REPLACE = """
+    WITH record AS ({record}), kept AS ({keep}), deleted AS (
+        DELETE FROM media_chunks
+        WHERE storage_key = %(storage_key_)s AND seq < {limit} AND EXISTS (SELECT FROM record)
+        RETURNING seq
+    ) SELECT record.*, (SELECT count(*) FROM deleted) FROM record
+"""
+_KEEP = """
+    INSERT INTO media_chunks (storage_key, seq, data)
+    SELECT %(storage_key)s, seq, data FROM record, (VALUES {chunks}) AS chunks (seq, data)
+"""
 
 
 def find(state: State, kind: type[M], media_id: uuid.UUID) -> tuple[M | None, bytes | None]:
@@ -62,13 +76,12 @@ def add(state: State, record: Media, blocks: list[bytes]) -> bool:
     :return: Whether that was done. If not, it may have been all the same, where the answer of SQL was lost: the long
         way makes the same record under the same id, or takes it away.
     """
-    values = record.values()
+    values, chunks = record.values(), _chunks(blocks)
 
     def insert() -> bool:
-        with _pipeline(state) as (repository, driver), driver.cursor() as cursor:
-            query = insert_record(type(record))
-            cursor.execute(repository.text(query, values), values)
-            insert_chunks(cursor, values["storage_key"], 0, split(blocks, CHUNK_SIZE))
+        with _borrowed(state) as (repository, driver):
+            query = repository.text(insert_record(type(record)), values)
+            driver.execute(_text(_ADD, query, len(chunks)), values | chunks)
         return True
 
     return bool(_try(state, insert))
@@ -82,27 +95,27 @@ def replace(
     :return: The record after the change, and whether all of its old bytes are gone; ``None`` if SQL does not have it,
         or does not answer.
     """
+    chunks = _chunks(blocks)
 
-    def update() -> tuple[M, bool] | None:
+    def update() -> tuple[t.Any, ...] | None:
         query, given = update_record(kind, media_id, changes, where)
-        try:
-            with _pipeline(state) as (repository, driver), driver.transaction(), driver.cursor() as cursor:
-                # All is sent before the first answer is waited for.
-                changed = driver.execute(repository.text(query, given), given)
-                insert_chunks(cursor, changes["storage_key"], 0, split(blocks, CHUNK_SIZE))
-                deleted = delete_chunks(driver, where["storage_key"])
-                row = changed.fetchone()
-                if row is None:
-                    raise _Unchanged
-        except _Unchanged:
-            return None
-        return kind.from_row(row), 0 < deleted.rowcount < DELETED_AT_ONCE
+        with _borrowed(state) as (repository, driver):
+            text = _text(_REPLACE, repository.text(query, given), len(chunks))
+            return driver.execute(text, given | chunks).fetchone()
 
-    return _try(state, update)
+    row = _try(state, update)
+    return None if row is None else (kind.from_row(row[:-1]), 0 < row[-1] < DELETED_AT_ONCE)
 
 
-class _Unchanged(Exception):
-    """There is no such record: the transaction is not committed."""
+def _chunks(blocks: list[bytes]) -> dict[str, memoryview]:
+    return {f"chunk{number}": chunk for number, chunk in enumerate(split(blocks, CHUNK_SIZE))}
+
+
+@cache
+def _text(template: str, record: str, chunks: int) -> t.LiteralString:
+    """One of the statements above, around one about a record, with so many chunks."""
+    keep = _KEEP.format(chunks=", ".join(f"({seq}, %(chunk{seq})b)" for seq in range(chunks)))
+    return t.cast("t.LiteralString", template.format(record=record, keep=keep, limit=DELETED_AT_ONCE))
 
 
 def _is_ready(state: State) -> bool:
@@ -117,13 +130,6 @@ def _borrowed(state: State) -> Iterator[tuple[PsycopgRepository, Driver]]:
     assert state.engine is not None
     repository = t.cast(PsycopgRepository, state.homes[0].repository)
     with translate_errors(), borrow(state.engine, state.settings.sql_timeout) as driver:
-        yield repository, driver
-
-
-@contextmanager
-def _pipeline(state: State) -> Iterator[tuple[PsycopgRepository, Driver]]:
-    """Until an answer is waited for, what is in it is one transaction."""
-    with _borrowed(state) as (repository, driver), driver.pipeline():
         yield repository, driver
 
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import io
 import os
+import pickle
 import typing as t
 
 import psycopg
 import pytest
 import sqlalchemy as sa
 from flask import Flask
+from sqlalchemy import event
+from sqlalchemy.orm import Session
 
 from flask_dualmedia import MediaStorage, StorageError, content_url, get_media, open_media, save_media_storage
 from flask_dualmedia.connections import borrow
@@ -18,6 +21,7 @@ from flask_dualmedia.state import get_state
 from flask_dualmedia.testing import count_queries
 
 from .conftest import MakeApp
+from .samples import bearer
 
 
 @pytest.fixture
@@ -44,6 +48,21 @@ def test_a_small_upload_is_one_transaction(app: Flask, engine: sa.Engine) -> Non
         record = save_media_storage("page", "1", b"few bytes")
         assert transactions(engine) - before == 1
         assert b"".join(open_media(get_media(MediaStorage, record.id))) == b"few bytes"
+
+
+@pytest.mark.parametrize("size", [1, 256 * 1024, 700 * 1024, 1024 * 1024 - 1])
+@pytest.mark.parametrize("old_size", [9, 65 * 1024 * 1024])
+def test_a_small_replacement_leaves_its_own_chunks_alone(app: Flask, size: int, old_size: int) -> None:
+    content = os.urandom(size)
+    with app.app_context():
+        record = save_media_storage("page", "1", io.BytesIO(bytes(old_size)), uploaded_by="alice")
+        path = content_url(record)
+    answer = app.test_client().put(path, data=content, headers=bearer(app, "alice"))
+    assert answer.status_code == 200
+    with app.app_context():
+        replaced = get_media(MediaStorage, record.id)
+        assert b"".join(open_media(replaced)) == content
+    assert list(get_state(app).storages["database"].keys()) == [replaced.storage_key]
 
 
 def test_nothing_is_left_of_a_small_upload_that_is_refused_at_its_end(app: Flask) -> None:
@@ -76,7 +95,7 @@ def test_a_small_file_is_read_with_its_record(
     content, taken = os.urandom(size), []
     with app.app_context():
         path = content_url(save_media_storage("page", "1", content, is_public=True))
-    sa.event.listen(engine, "checkout", lambda *_: taken.append(1))
+    event.listen(engine, "checkout", lambda *_: taken.append(1))
     answer = app.test_client().get(path, headers=headers)
     assert (answer.status_code, len(taken)) == (status, connections)
     assert answer.data == {200: content, 206: content[2:5], 304: b""}[status]
@@ -126,3 +145,17 @@ def test_after_a_failed_statement_others_find_the_connection_as_they_expect_it(e
     with engine.connect() as connection:
         assert connection.exec_driver_sql("SELECT count(*) FROM media_chunks").scalar_one() == 0
         assert not t.cast("t.Any", connection.connection.driver_connection).autocommit
+
+
+def test_a_record_can_be_put_into_a_session(app: Flask, engine: sa.Engine) -> None:
+    with app.app_context():
+        record = save_media_storage("page", "1", b"few bytes")
+        assert pickle.loads(pickle.dumps(record)).values() == record.values()
+        assert sa.inspect(record).transient
+        with Session(engine) as session:
+            session.merge(record).title = "Changed"
+            session.commit()
+        read = get_media(MediaStorage, record.id)
+        assert read.values() == record.values() | {"title": "Changed"}
+        read.title = "Set"
+        assert read.title == "Set"

@@ -67,7 +67,7 @@ class PsycopgStorage(DatabaseStorage):
 
     def _delete_some(self, key: str) -> int:
         with translate_errors(), borrow(self._engine, self._timeout) as driver:
-            return delete_chunks(driver, key).rowcount
+            return driver.execute(_DELETE, {"key": key, "limit": DELETED_AT_ONCE}).rowcount
 
     def put(self, key: str, blocks: Iterable[bytes]) -> None:
         chunks, seq, waiting = split(blocks, CHUNK_SIZE), 0, list[memoryview]()
@@ -104,7 +104,7 @@ class PsycopgStorage(DatabaseStorage):
                             late.append(chunk)
                             break
                         batch.append(chunk)
-                        insert_chunks(cursor, key, seq + len(batch) - 1, [chunk])
+                        _insert(cursor, key, seq + len(batch) - 1, [chunk])
                     if self._timeout is not None:
                         renew(driver, self._timeout)
             except DatabaseUnavailable:
@@ -118,7 +118,7 @@ class PsycopgStorage(DatabaseStorage):
 
     def _write(self, key: str, seq: int, batch: list[memoryview]) -> None:
         with self._writing(self._timeout) as (_, cursor):
-            insert_chunks(cursor, key, seq, batch)
+            _insert(cursor, key, seq, batch)
 
     @contextmanager
     def _writing(self, seconds: float | None) -> Iterator[tuple[Driver, Cursor]]:
@@ -184,12 +184,7 @@ def _select(key: str, wanted: ChunkRange) -> tuple[t.LiteralString, dict[str, t.
     return _CUT, given | {"begin": begin, "end": end, "chunk": CHUNK_SIZE}
 
 
-def insert_chunks(cursor: Cursor, key: str, seq: int, chunks: Iterable[bytes | memoryview]) -> None:
-    """Keep chunks numbered from ``seq`` on, in whatever transaction there is."""
+def _insert(cursor: Cursor, key: str, seq: int, chunks: Iterable[bytes | memoryview]) -> None:
+    """Send chunks numbered from ``seq`` on."""
     for number, chunk in enumerate(chunks, start=seq):
         cursor.execute(_INSERT, (key, number, chunk))
-
-
-def delete_chunks(driver: Driver, key: str) -> Cursor:
-    """Delete the first :data:`~flask_dualmedia.storages.database.DELETED_AT_ONCE` chunks under a key."""
-    return driver.execute(_DELETE, {"key": key, "limit": DELETED_AT_ONCE})
