@@ -46,7 +46,7 @@ from .media import (
     update_media_access_count,
 )
 from .models import CourseResource, CourseVideo, MediaStorage, ProductImage
-from .schemas import content_url, dump_media
+from .schemas import content_url, dump_media, dump_media_list
 from .stats import MediaStats
 
 __all__ = [
@@ -83,6 +83,7 @@ __all__ = [
     "delete_media",
     "delete_media_of",
     "dump_media",
+    "dump_media_list",
     "get_course_resources",
     "get_course_videos",
     "get_media",

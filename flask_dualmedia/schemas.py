@@ -306,12 +306,12 @@ def load_json(schema: WireSchema, data: t.Any) -> dict[str, t.Any]:
 
 def content_url(record: Media) -> str:
     """Path of the route that serves the bytes of a record, below where the app is mounted."""
-    return _content_url(record.kind, str(record.id))
+    return f"{_root()}/{record.kind}/{record.id}/content"
 
 
-def _content_url(kind: str, media_id: str) -> str:
-    root = request.root_path if has_request_context() else ""
-    return f"{root}{get_state().settings.url_prefix}/{kind}/{media_id}/content"
+def _root() -> str:
+    """Path of the media routes."""
+    return (request.root_path if has_request_context() else "") + get_state().settings.url_prefix
 
 
 class _Form(t.NamedTuple):
@@ -337,6 +337,16 @@ def dump_media(record: Media) -> dict[str, t.Any]:
     ``imageUrl`` (``videoUrl``, ``resourceUrl``, ``url``) is the external URL, or the path of the content route where
     we keep the bytes. The schema says which fields there are; marshmallow's own dump of it takes twenty times as long.
     """
+    return _dump(record, _root())
+
+
+def dump_media_list(records: t.Iterable[Media]) -> list[dict[str, t.Any]]:
+    """:func:`dump_media` of many records, of whatever kinds."""
+    root = _root()
+    return [_dump(record, root) for record in records]
+
+
+def _dump(record: Media, root: str) -> dict[str, t.Any]:
     names, values, times, url = _form_of(type(record))
     dumped = dict(zip(names, values(record.__dict__)))  # noqa: B905 - to be strict takes a fifth of it
     dumped["id"] = media_id = str(dumped["id"])
@@ -344,7 +354,7 @@ def dump_media(record: Media) -> dict[str, t.Any]:
         if (time := dumped[name]) is not None:
             dumped[name] = time.isoformat()
     if dumped[url] is None:
-        dumped[url] = _content_url(record.kind, media_id)
+        dumped[url] = f"{root}/{record.kind}/{media_id}/content"
     return dumped
 
 

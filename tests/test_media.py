@@ -34,6 +34,7 @@ from flask_dualmedia import (
     attach_media,
     delete_media,
     dump_media,
+    dump_media_list,
     get_course_resources,
     get_course_videos,
     get_media,
@@ -372,6 +373,7 @@ def test_urls_are_kept_as_they_are(owners: Owners, url: str) -> None:
     record = save_product_image(owners.product, url)
     assert record.image_url == url
     assert dump_media(record)["imageUrl"] == url
+    assert dump_media_list([record]) == [dump_media(record)]
 
 
 def test_every_access_is_counted_once(app: Flask, owners: Owners) -> None:

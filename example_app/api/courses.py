@@ -18,6 +18,7 @@ from flask_dualmedia import (
     MediaNotFound,
     delete_media,
     dump_media,
+    dump_media_list,
     get_media,
     save_course_resource,
     save_course_video,
@@ -264,6 +265,6 @@ def dump_fields(course: Document) -> dict[str, t.Any]:
 def dump_course(course: Document) -> dict[str, t.Any]:
     return {
         "course": dump_fields(course),
-        "videos": [dump_media(video) for video in course["videos"]],
-        "resources": [dump_media(resource) for resource in course["resources"]],
+        "videos": dump_media_list(course["videos"]),
+        "resources": dump_media_list(course["resources"]),
     }

@@ -11,7 +11,7 @@ from flask.typing import ResponseReturnValue
 from flask_jwt_extended import jwt_required
 from marshmallow import ValidationError, fields, validate
 
-from flask_dualmedia import ProductImage, attach_media, dump_media, save_product_images
+from flask_dualmedia import ProductImage, attach_media, dump_media_list, save_product_images
 
 from ..database import Document, db, find_page
 from ..products import create_product, delete_product, find_image, find_product, make_main, remove_image
@@ -150,4 +150,4 @@ def dump_fields(product: Document) -> dict[str, t.Any]:
 
 
 def dump_images(product: Document) -> list[dict[str, t.Any]]:
-    return [dump_media(image) for image in product["images"]]
+    return dump_media_list(product["images"])

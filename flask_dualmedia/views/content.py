@@ -14,8 +14,8 @@ from flask import Response, current_app, jsonify, redirect, request
 from flask.views import MethodView
 from flask_smorest import Blueprint
 from marshmallow import EXCLUDE, fields
-from werkzeug.datastructures import Headers
-from werkzeug.exceptions import BadRequest, Forbidden, PreconditionFailed
+from werkzeug.datastructures import Headers, Range
+from werkzeug.exceptions import BadRequest, Forbidden, PreconditionFailed, RequestedRangeNotSatisfiable
 from werkzeug.http import parse_range_header
 from werkzeug.wrappers.response import Response as BaseResponse
 
@@ -191,11 +191,8 @@ def _respond(record: Media, content: bytes | None, *, as_download: bool) -> Resp
     response.headers.set("Content-Disposition", disposition, **_names(record.filename or str(record.id)))
     response.set_etag(t.cast(str, record.checksum))
     response.last_modified = record.updated_at
-    _conditional(response, size)
-    if request.method == "GET" and response.status_code in (200, 206):
-        content_range = response.content_range
-        start, stop = (content_range.start or 0, content_range.stop or size) if content_range else (0, size)
-        response.content_length = stop - start
+    start, stop = _conditional(response, size)
+    if request.method == "GET" and response.status_code != 304:
         state = get_state()
         pieces = _send(state.storage_of(record), key, start, stop, response) if content is None else iter([content])
         response.response = counted(state, record, start, pieces)
@@ -250,26 +247,34 @@ def _check_preconditions(record: Media) -> None:
         raise PreconditionFailed("The content is not the one that the request is for.")
 
 
-def _conditional(response: Response, size: int) -> None:
-    """Let Werkzeug decide between 200, 206, 304 and 416, before there is a body to skip through."""
+def _conditional(response: Response, size: int) -> tuple[int, int]:
+    """Decide between 200, 206, 304 and 416, before there is a body.
+
+    :return: The range of bytes that 200 or 206 is to have.
+    """
     # "The Range header field is evaluated after evaluating the precondition header fields" (RFC 9110, section 14.2).
-    # Werkzeug does it the other way round, so it is asked twice, and not at all where there is nothing to decide.
+    # Werkzeug does it the other way round, so of the range it does not learn.
     environ = request.environ
     validators = {name: environ[name] for name in _VALIDATORS if name in environ}
-    unranged = {"REQUEST_METHOD": environ["REQUEST_METHOD"], **validators}
     if validators:
-        response.make_conditional(unranged)
+        response.make_conditional({"REQUEST_METHOD": environ["REQUEST_METHOD"], **validators})
     wanted = _applicable_range(response, size) if "HTTP_RANGE" in environ else None
+    start, stop = 0, size
     if response.status_code == 200 and wanted is not None:
-        response.make_conditional(unranged | {"HTTP_RANGE": wanted}, accept_ranges=True, complete_length=size)
+        found = wanted.range_for_length(size)
+        if found is None:
+            raise RequestedRangeNotSatisfiable(size)
+        start, stop = found
+        response.status_code = 206
+        response.headers["Content-Range"] = f"bytes {start}-{stop - 1}/{size}"
     response.headers["Accept-Ranges"] = "bytes"
-    if response.status_code == 200:
-        response.content_length = size
+    if response.status_code != 304:
+        response.content_length = stop - start
+    return start, stop
 
 
-def _applicable_range(response: Response, size: int) -> str | None:
+def _applicable_range(response: Response, size: int) -> Range | None:
     """The header ``Range``, unless it is to be ignored."""
-    header = request.headers["Range"]
     # "A server MUST ignore a Range header field received with a request method that is unrecognized or for which
     # range handling is not defined. For this specification, GET is the only method" (RFC 9110, section 14.2)
     if request.method != "GET":
@@ -279,14 +284,14 @@ def _applicable_range(response: Response, size: int) -> str | None:
     if_range = request.headers.get("If-Range")
     if if_range is not None and if_range not in (response.headers["ETag"], response.headers["Last-Modified"]):
         return None
-    parsed = parse_range_header(header)
+    parsed = parse_range_header(request.headers["Range"])
     # "An origin server MUST ignore a Range header field that contains a range unit it does not understand." An
     # invalid one it may ignore, and many ranges in one request it may ignore too: they are asked for by attackers.
     if parsed is None or parsed.units != "bytes" or len(parsed.ranges) != 1:
         return None
     # "If the selected representation is shorter than the specified suffix-length, the entire representation is used"
-    # (RFC 9110, section 14.1.2), where Werkzeug says 416.
-    return "bytes=0-" if parsed.ranges[0][0] < -size else header
+    # (RFC 9110, section 14.1.2), where Werkzeug finds nothing.
+    return Range("bytes", [(0, None)]) if parsed.ranges[0][0] < -size else parsed
 
 
 def _headers(record: Media) -> Headers:

@@ -207,7 +207,7 @@ def _list(state: State, kind: type[Media], caller: Caller, query: dict[str, t.An
         given = {name: value for name, value in request.args.items() if name != "after"}
         query_string = urlencode(given | {"after": _write_cursor(last, field)})
         following = f"{request.script_root}{request.path}?{query_string}"
-    return jsonify(items=[schemas.dump_media(record) for record in page], next=following, partial=page.partial)
+    return jsonify(items=schemas.dump_media_list(page), next=following, partial=page.partial)
 
 
 def _page(state: State, listing: Listing[M], caller: Caller, limit: int) -> tuple[Records[M], M | None]:
