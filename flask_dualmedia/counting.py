@@ -20,7 +20,6 @@ from itertools import islice
 from secrets import token_bytes, token_hex
 
 from flask import Flask, request
-from flask_jwt_extended import get_jwt_identity
 from flask_jwt_extended.config import config as jwt_config
 from pymongo import IndexModel
 from pymongo.database import Database
@@ -30,6 +29,7 @@ from .errors import DatabaseUnavailable
 from .models import Media, now
 from .repositories.base import Accesses, Repository
 from .repositories.mongo import DUPLICATE_KEY, translate_errors
+from .security import known_caller
 from .signals import media_accessed
 
 if t.TYPE_CHECKING:
@@ -274,16 +274,13 @@ def counted(state: State, record: Media, start: int, pieces: Iterator[bytes]) ->
 def reader_of_request() -> str:
     """What tells the sender of the request from others: the identity in his token where it had to be looked at, else
     his address, his browser, and the token that he sent without need."""
-    try:
-        identity = get_jwt_identity()
-    except RuntimeError:  # nobody asked for a token: the media is public
-        identity = None
-    if identity is not None:
-        return f"identity\0{identity}"
     environ = request.environ
+    caller = known_caller(environ)
+    if caller is not None:
+        return f"identity\0{caller.identity}"
     cookie = request.cookies.get(jwt_config.access_cookie_name, "") if "HTTP_COOKIE" in environ else ""
-    sent = (environ.get(name, "") for name in ("REMOTE_ADDR", "HTTP_USER_AGENT", "HTTP_AUTHORIZATION"))
-    return "\0".join(["address", *sent, cookie])
+    address, browser = environ.get("REMOTE_ADDR", ""), environ.get("HTTP_USER_AGENT", "")
+    return f"address\0{address}\0{browser}\0{environ.get('HTTP_AUTHORIZATION', '')}\0{cookie}"
 
 
 def _secret(app: Flask) -> bytes:

@@ -17,6 +17,8 @@ from .repositories.base import EVERYTHING
 from .schemas import is_storable
 from .state import get_state
 
+_CALLER = "dualmedia.caller"
+
 V = t.TypeVar("V", bound=t.Callable[..., t.Any])
 
 
@@ -46,15 +48,20 @@ def anybody_may_read(record: Subject) -> bool:
 
 def require_caller() -> Caller:
     """The caller of a request with a valid JWT; the errors of flask-jwt-extended are answered by the blueprint."""
-    known: Caller | None = request.environ.get("dualmedia.caller")  # to look at a token takes a while
+    known = known_caller(request.environ)
     if known is not None:
         return known
     verify_jwt_in_request()
     identity = str(get_jwt_identity())
     if len(identity) > 255 or not is_storable(identity):
         raise Unauthorized("The identity in the token is not one that can be kept with media.")
-    caller = request.environ["dualmedia.caller"] = Caller(identity, get_jwt())
+    caller = request.environ[_CALLER] = Caller(identity, get_jwt())
     return caller
+
+
+def known_caller(environ: t.Mapping[str, t.Any]) -> Caller | None:
+    """The caller, if his token was looked at already, which takes a while."""
+    return environ.get(_CALLER)
 
 
 def find_caller() -> Caller | None:
