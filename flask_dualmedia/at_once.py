@@ -17,6 +17,7 @@ from .connections import borrow, is_heard
 from .errors import DatabaseUnavailable, NoConnectionFree
 from .models import Media
 from .repositories.base import M, Values
+from .repositories.failover import FailoverRepository
 from .repositories.psycopg import PsycopgRepository
 from .repositories.sql import insert_record, select_with_content, translate_errors, update_record
 from .state import State
@@ -73,8 +74,8 @@ def is_possible(state: State, storage: Storage) -> bool:
 def add(state: State, record: Media, blocks: list[bytes]) -> bool:
     """Keep an available record with its bytes.
 
-    :return: Whether that was done. If not, it may have been all the same, where the answer of SQL was lost: the long
-        way makes the same record under the same id, or takes it away.
+    :return: Whether that was done. If not, it may have been all the same, where the answer of SQL was lost: what goes
+        the long way then needs another id and another key.
     """
     values, chunks = record.values(), _chunks(blocks)
 
@@ -84,7 +85,10 @@ def add(state: State, record: Media, blocks: list[bytes]) -> bool:
             driver.execute(_text(_ADD, query, len(chunks)), values | chunks)
         return True
 
-    return bool(_try(state, insert))
+    done = bool(_try(state, insert))
+    if not done:
+        t.cast(FailoverRepository, state.repository).forsake(record)
+    return done
 
 
 def replace(

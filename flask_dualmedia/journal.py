@@ -7,7 +7,7 @@ import logging
 from . import lifecycle
 from .homes import Home
 from .leases import Lease
-from .models import DELETING, KINDS
+from .models import AVAILABLE, DELETING, KINDS, now
 from .repositories.mongo import JournalRepository
 from .repositories.sql import SQLRepository
 from .signals import journal_drained
@@ -30,6 +30,7 @@ def drain_journal(state: State) -> Report | None:
     :raises DatabaseUnavailable: SQL is down. What was moved until then is there; the rest stays.
     """
     sql, journal = homes_of(state)
+    _finish_deletions(state)  # first: they may stand in the way of what is moved
     report = drain(journal, sql, Lease(state.mongo, "drain"))
     if report is not None and (report.moved or report.present):
         logger.info("journal drained: %d record(s) moved into SQL", report.moved)
@@ -40,16 +41,19 @@ def drain_journal(state: State) -> Report | None:
     if report is not None:
         for failure in report.failed:
             logger.error("%s", failure)
-        _finish_deletions(state, journal)
     return report
 
 
-def _finish_deletions(state: State, journal: Home[JournalRepository]) -> None:
-    """Finish what needs SQL: while it was down, nobody knew whether it holds something of a deleted record."""
+def _finish_deletions(state: State) -> None:
+    """Finish what needs SQL: while it was down, nobody knew whether it holds something of a deleted record, or of one
+    whose insertion was never answered."""
+    sql, journal = homes_of(state)
     for kind in KINDS.values():
         for record in records_of(journal.repository, kind):
             if record.state == DELETING:
-                lifecycle.sweep_one(state, record)
+                changes = {"state": DELETING, "updated_at": now()}
+                sql.repository.update(kind, record.id, changes, where={"state": AVAILABLE})
+                lifecycle.clean_up(lifecycle.sweep_one, state, record)
 
 
 def look_after_journal(state: State) -> bool:

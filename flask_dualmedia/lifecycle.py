@@ -33,7 +33,7 @@ from .errors import (
     UploadRejected,
 )
 from .failpoints import reach
-from .models import AVAILABLE, DELETING, KINDS, PENDING, CourseResource, Media, MediaStorage, ProductImage, now
+from .models import AVAILABLE, DELETING, KINDS, PENDING, CourseResource, Media, MediaStorage, ProductImage, new_id, now
 from .repositories.base import Listing, M
 from .signals import media_accessed, media_deleted, media_saved
 from .sniffing import OCTET_STREAM, media_type, resource_type
@@ -81,7 +81,10 @@ def create(
         if at_once.add(state, whole, content):
             media_saved.send(state.app, record=whole)
             return whole
-        blocks = iter(content)
+        # Under the other id it may be all the same.
+        _with(record, id=new_id())
+        key, blocks = new_key(record.id), iter(content)
+        _with(record, storage_key=key)
     state.repository.add(record)
     reach("create:pending")
     try:
@@ -156,7 +159,7 @@ def replace(state: State, record: M, upload: Upload) -> M:
     _validate(state, _with(expected, **changes), upload)
     old_size = record.file_size or 0
     quotas.check(state, record, upload.least_size - old_size)
-    old_key, key = record.storage_key, new_key(record.id)
+    old_key, key, tried = record.storage_key, new_key(record.id), None
     reach("replace:begin")
     blocks, where = upload.blocks(), {"state": AVAILABLE, "storage_key": old_key}
     if upload.is_read and at_once.is_possible(state, storage):
@@ -169,7 +172,8 @@ def replace(state: State, record: M, upload: Upload) -> M:
                 clean_up(storage.delete, old_key)
             media_saved.send(state.app, record=changed)
             return changed
-        blocks, key = iter(content), new_key(record.id)  # under the other one they may be all the same
+        # Under the other key they may be all the same.
+        blocks, tried, key = iter(content), key, new_key(record.id)
     try:
         storage.put(key, in_time(state, blocks))
         reach("replace:bytes")
@@ -186,7 +190,9 @@ def replace(state: State, record: M, upload: Upload) -> M:
         raise
     if changed is None:
         clean_up(storage.delete, key)
-        raise MediaConflict("the content was replaced or deleted by another request meanwhile")
+        changed = state.repository.get(type(record), record.id)
+        if changed is None or tried is None or changed.storage_key != tried:
+            raise MediaConflict("the content was replaced or deleted by another request meanwhile")
     reach("replace:committed")
     clean_up(storage.delete, old_key)
     reach("replace:cleaned")

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from hashlib import sha256
 
+import psycopg
 import pytest
 import sqlalchemy as sa
 from bson import ObjectId
@@ -36,6 +37,7 @@ from flask_dualmedia import (
 from flask_dualmedia.integrity import Checker
 from flask_dualmedia.journal import drain_journal, homes_of, look_after_journal
 from flask_dualmedia.models import KINDS, new_id
+from flask_dualmedia.repositories import psycopg as psycopg_repository
 from flask_dualmedia.repositories.base import Listing
 from flask_dualmedia.repositories.failover import FailoverRepository
 from flask_dualmedia.repositories.sql import SQLRepository
@@ -371,6 +373,59 @@ def test_sql_goes_away_in_the_middle_of_a_small_upload(
         assert Checker(get_state(app), grace=-1, repair=True).run().found.keys() <= {"bytes_orphaned"}
         assert Checker(get_state(app), grace=-1, verify_bytes=True).run().found == {}
         assert [b"".join(open_media(image)) for image in get_product_images(product)] == contents
+
+
+@pytest.mark.usefixtures("context")
+@pytest.mark.parametrize("source", [png(), "https://cdn.example/a.png"], ids=["bytes", "url"])
+@pytest.mark.parametrize("then", ["edited", "deleted"])
+def test_sql_takes_new_media_and_dies_before_it_answers(
+    app: Flask, proxy: Proxy, product: ObjectId, source: bytes | str, then: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """T3: nobody was told of what it took, and what is accepted in its place is the only one in the end."""
+    module = psycopg_repository if isinstance(source, str) else at_once
+    real = module.borrow
+
+    @contextmanager
+    def lose_the_answer(*args: t.Any) -> Iterator[t.Any]:
+        monkeypatch.setattr(module, "borrow", real)
+        with real(*args) as driver:
+            yield driver
+        proxy.refuse()
+        raise psycopg.OperationalError("the connection is lost")
+
+    monkeypatch.setattr(module, "borrow", lose_the_answer)
+    image = save_product_image(product, source, is_main_image=True)
+    if then == "edited":
+        update_media(ProductImage, image.id, alt_text="changed")
+    else:
+        delete_media(ProductImage, image.id)
+    proxy.let_through()
+    state = get_state(app)
+    eventually(lambda: is_back(app) and state.homes[1].repository.is_empty())
+    left = [(held.id, held.is_main_image, held.alt_text) for held in get_product_images(product)]
+    assert left == ([(image.id, True, "changed")] if then == "edited" else [])
+    assert state.homes[0].repository.count(ProductImage) == len(left)
+    assert Checker(state, grace=-1, verify_bytes=True).run().found == {}
+
+
+@pytest.mark.usefixtures("context")
+def test_sql_makes_a_replacement_and_its_answer_is_lost(
+    app: Flask, product: ObjectId, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """T3: SQL is back when it is tried again, and has it already."""
+    saved = save_product_image(product, io.BytesIO(png(comment=b"old")))
+    real = at_once.replace
+
+    def lose_the_answer(*args: t.Any) -> None:
+        real(*args)
+
+    monkeypatch.setattr(at_once, "replace", lose_the_answer)
+    content = png(comment=b"new")
+    headers = bearer(app, "alice", role="admin")
+    answer = app.test_client().put(f"/media/product-images/{saved.id}/content", headers=headers, data=content)
+    assert (answer.status_code, answer.get_json()["checksum"]) == (200, sha256(content).hexdigest())
+    assert b"".join(open_media(get_media(ProductImage, saved.id))) == content
+    assert Checker(get_state(app), grace=-1, verify_bytes=True).run().found == {}
 
 
 def test_replacing_what_is_in_the_journal_while_sql_answers(

@@ -9,7 +9,7 @@ from datetime import datetime
 from itertools import islice
 
 from ..errors import DatabaseUnavailable, NoConnectionFree
-from ..models import PENDING, Media
+from ..models import AVAILABLE, DELETING, PENDING, Media, new_id, now
 from ..outage import Circuit
 from .base import Accesses, Listing, M, Records, Selection, Values
 from .mongo import NAME as MONGO
@@ -36,12 +36,13 @@ class FailoverRepository:
         return self._circuit.guard(self._sql.version)
 
     def add(self, record: Media) -> None:
-        self._add(lambda repository: repository.add(record))
+        self._add([record], lambda repository: repository.add(record))
 
     def add_all(self, records: t.Sequence[Media]) -> None:
-        self._add(lambda repository: repository.add_all(records))
+        self._add(records, lambda repository: repository.add_all(records))
 
-    def _add(self, add: Callable[[SQLRepository | JournalRepository], None]) -> None:
+    def _add(self, records: t.Sequence[Media], add: Callable[[SQLRepository | JournalRepository], None]) -> None:
+        was_open = self._circuit.is_open
         try:
             self._circuit.guard(lambda: add(self._sql))
         except NoConnectionFree:
@@ -50,7 +51,17 @@ class FailoverRepository:
             if not self._journals:
                 raise
             self._circuit.journal_expected = True
+            for record in records:
+                # SQL may have it all the same, where its answer was lost. Available in both it would be changed in one.
+                if record.state == AVAILABLE and not was_open:
+                    self.forsake(record)
+                    vars(record)["id"] = new_id()
             add(self._journal)
+
+    def forsake(self, record: Media) -> None:
+        """Have a record taken away that SQL may have, and of which nobody was told."""
+        if self._journals:
+            self._journal.add(type(record).from_values(record.values() | {"state": DELETING, "updated_at": now()}))
 
     def get(self, kind: type[M], media_id: uuid.UUID) -> M | None:
         return self._look_up(lambda r: r.get(kind, media_id), kind, media_id)
