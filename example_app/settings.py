@@ -32,8 +32,9 @@ def load(app: Flask, config: t.Mapping[str, t.Any]) -> None:
     app.config.from_mapping(DEFAULTS)
     app.config.from_mapping({key: os.environ[key] for key in FROM_ENVIRONMENT if os.environ.get(key)})
     app.config.from_mapping(config)
-    if not app.config["SECRET_KEY"]:
-        app.config["SECRET_KEY"] = instance_secret(Path(app.instance_path))
+    if not (app.config["SECRET_KEY"] or app.config.get("JWT_SECRET_KEY")):
+        # Of tokens and links. Flask's own key would have it open a session with each request, and there are none.
+        app.config["JWT_SECRET_KEY"] = instance_secret(Path(app.instance_path))
 
 
 def instance_secret(instance: Path) -> str:

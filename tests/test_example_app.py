@@ -666,7 +666,7 @@ def test_the_generated_secret_stays_and_is_private(mongo_uri: str, tmp_path: Pat
     keys = []
     for _ in range(2):
         app = create_app(config)
-        keys.append(app.config["SECRET_KEY"])
+        keys.append(app.config["JWT_SECRET_KEY"])
         conftest.close(app)
     assert keys[0] == keys[1]
     assert len(keys[0]) >= 32

@@ -40,6 +40,11 @@ class Client:
             self.close()
             return self._ask(head, body, keep, pause)
 
+    def open(self) -> None:
+        self.close()
+        self._socket = socket.create_connection(("127.0.0.1", self._port), timeout=300)
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
     def close(self) -> None:
         if self._socket is not None:
             self._socket.close()
@@ -47,8 +52,8 @@ class Client:
 
     def _ask(self, head: bytes, body: bytes, keep: bool, pause: float) -> Answer:
         if self._socket is None:
-            self._socket = socket.create_connection(("127.0.0.1", self._port), timeout=300)
-            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self.open()
+        assert self._socket is not None
         if len(body) < SIZE:
             self._socket.sendall(head + body)
         else:

@@ -17,6 +17,10 @@ import psutil
 from .client import Client
 from .jobs import Contender, Job
 
+SHARED = 0.1
+"""Seconds after which a client opens another connection. Which worker takes it is chance, and a worker that has most of
+them makes them wait: so chance is asked often."""
+
 
 @dataclass
 class Sample:
@@ -41,8 +45,11 @@ def run(job: Job, contender: Contender, clients: int, seconds: float) -> Sample:
     end = begun + seconds
 
     def ask(_number: int) -> list[float]:
-        times, client = [], Client(contender.port)
+        times, client, opened = [], Client(contender.port), 0.0
         while not times or time.perf_counter() < end:
+            if time.perf_counter() > opened + SHARED:
+                client.open()
+                opened = time.perf_counter()
             made = job.make(contender, client)
             start = time.perf_counter()
             answer = client.ask(*made)

@@ -15,7 +15,6 @@ from .host import SECRET
 def create_app() -> Flask:
     """The app; databases come from the environment, and so do the mode and whether reads are counted."""
     config = {
-        "SECRET_KEY": SECRET,
         "JWT_SECRET_KEY": SECRET,
         "INSTANCE_PATH": tempfile.gettempdir(),
         "SAMPLE_DATA": False,
