@@ -42,9 +42,15 @@ class FailoverRepository:
         self._add(records, lambda repository: repository.add_all(records))
 
     def _add(self, records: t.Sequence[Media], add: Callable[[SQLRepository | JournalRepository], None]) -> None:
-        was_open = self._circuit.is_open
+        sent = False
+
+        def send() -> None:
+            nonlocal sent
+            sent = True
+            add(self._sql)
+
         try:
-            self._circuit.guard(lambda: add(self._sql))
+            self._circuit.guard(send)
         except NoConnectionFree:
             raise
         except DatabaseUnavailable:
@@ -53,15 +59,19 @@ class FailoverRepository:
             self._circuit.journal_expected = True
             for record in records:
                 # SQL may have it all the same, where its answer was lost. Available in both it would be changed in one.
-                if record.state == AVAILABLE and not was_open:
+                if sent and record.state == AVAILABLE:
                     self.forsake(record)
                     vars(record)["id"] = new_id()
             add(self._journal)
 
     def forsake(self, record: Media) -> None:
-        """Have a record taken away that SQL may have, and of which nobody was told."""
-        if self._journals:
-            self._journal.add(type(record).from_values(record.values() | {"state": DELETING, "updated_at": now()}))
+        """Have a record taken away that SQL may have, and of which nobody was told.
+
+        :raises DatabaseUnavailable: There is no journal to note it in, so that nothing may be accepted in its place.
+        """
+        if not self._journals:
+            raise DatabaseUnavailable("PostgreSQL")
+        self._journal.add(type(record).from_values(record.values() | {"state": DELETING, "updated_at": now()}))
 
     def get(self, kind: type[M], media_id: uuid.UUID) -> M | None:
         return self._look_up(lambda r: r.get(kind, media_id), kind, media_id)
