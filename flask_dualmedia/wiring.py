@@ -92,7 +92,11 @@ def find_sqlalchemy(app: Flask, given: SQLAlchemy | None, settings: Settings) ->
 
 def _open_sqlalchemy(app: Flask, settings: Settings) -> SQLAlchemy:
     assert settings.sql_url is not None
-    db = SQLAlchemy(engine_options=_engine_options(settings))
+    options = _engine_options(settings)
+    if "poolclass" in (app.config.get("SQLALCHEMY_ENGINE_OPTIONS") or {}):
+        # The others are of a pool that is not there.
+        options = {name: value for name, value in options.items() if name == "connect_args"}
+    db = SQLAlchemy(engine_options=options)
     app.config["SQLALCHEMY_DATABASE_URI"] = settings.sql_url
     try:
         db.init_app(app)

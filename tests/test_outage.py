@@ -375,25 +375,49 @@ def test_sql_goes_away_in_the_middle_of_a_small_upload(
         assert [b"".join(open_media(image)) for image in get_product_images(product)] == contents
 
 
-@pytest.mark.usefixtures("context")
-@pytest.mark.parametrize("source", [png(), "https://cdn.example/a.png"], ids=["bytes", "url"])
-@pytest.mark.parametrize("then", ["edited", "deleted"])
-def test_sql_takes_new_media_and_dies_before_it_answers(
-    app: Flask, proxy: Proxy, product: ObjectId, source: bytes | str, then: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """T3: nobody was told of what it took, and what is accepted in its place is the only one in the end."""
+def lose_the_answer(monkeypatch: pytest.MonkeyPatch, proxy: Proxy, source: bytes | str) -> None:
+    """Have SQL take what is saved next, and die before it answers."""
     module = psycopg_repository if isinstance(source, str) else at_once
     real = module.borrow
 
     @contextmanager
-    def lose_the_answer(*args: t.Any) -> Iterator[t.Any]:
+    def borrow(*args: t.Any) -> Iterator[t.Any]:
         monkeypatch.setattr(module, "borrow", real)
         with real(*args) as driver:
             yield driver
         proxy.refuse()
         raise psycopg.OperationalError("the connection is lost")
 
-    monkeypatch.setattr(module, "borrow", lose_the_answer)
+    monkeypatch.setattr(module, "borrow", borrow)
+
+
+SOURCES = pytest.mark.parametrize("source", [png(), "https://cdn.example/a.png"], ids=["bytes", "url"])
+
+
+@SOURCES
+def test_nothing_is_accepted_in_place_of_what_sql_may_have_taken_where_no_journal_is_kept(
+    make_proxied: Callable[..., Flask], proxy: Proxy, source: bytes | str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """T3: there would be two of it."""
+    app = make_proxied(DUALMEDIA_ON_SQL_OUTAGE="refuse")
+    product = get_state(app).mongo["products"].insert_one({"name": "p"}).inserted_id
+    lose_the_answer(monkeypatch, proxy, source)
+    with app.app_context():
+        with pytest.raises(DatabaseUnavailable):
+            save_product_image(product, source)
+        proxy.let_through()
+        eventually(lambda: is_back(app))
+        assert len(get_product_images(product)) == 1
+
+
+@pytest.mark.usefixtures("context")
+@SOURCES
+@pytest.mark.parametrize("then", ["edited", "deleted"])
+def test_sql_takes_new_media_and_dies_before_it_answers(
+    app: Flask, proxy: Proxy, product: ObjectId, source: bytes | str, then: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """T3: nobody was told of what it took, and what is accepted in its place is the only one in the end."""
+    lose_the_answer(monkeypatch, proxy, source)
     image = save_product_image(product, source, is_main_image=True)
     if then == "edited":
         update_media(ProductImage, image.id, alt_text="changed")
@@ -416,10 +440,10 @@ def test_sql_makes_a_replacement_and_its_answer_is_lost(
     saved = save_product_image(product, io.BytesIO(png(comment=b"old")))
     real = at_once.replace
 
-    def lose_the_answer(*args: t.Any) -> None:
+    def replace(*args: t.Any) -> None:
         real(*args)
 
-    monkeypatch.setattr(at_once, "replace", lose_the_answer)
+    monkeypatch.setattr(at_once, "replace", replace)
     content = png(comment=b"new")
     headers = bearer(app, "alice", role="admin")
     answer = app.test_client().put(f"/media/product-images/{saved.id}/content", headers=headers, data=content)

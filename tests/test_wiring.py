@@ -14,7 +14,15 @@ from flask_pymongo import PyMongo
 from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy.orm import Mapped, mapped_column
 
-from flask_dualmedia import ConfigurationError, DualMedia, ProductImage, get_product_images, save_product_image
+from flask_dualmedia import (
+    ConfigurationError,
+    DualMedia,
+    ProductImage,
+    content_url,
+    get_product_images,
+    save_media_storage,
+    save_product_image,
+)
 from flask_dualmedia.models import Base
 from flask_dualmedia.state import get_state
 
@@ -148,6 +156,16 @@ def test_a_host_with_nothing_gets_everything(make_app: MakeApp) -> None:
     state = get_state(app)
     assert state.engine is not None
     assert state.engine.pool.size() == 10  # type: ignore[attr-defined]
+
+
+def test_the_host_may_have_no_pool(make_app: MakeApp) -> None:
+    """Behind PgBouncer there is none."""
+    app = make_app("dual", SQLALCHEMY_ENGINE_OPTIONS={"poolclass": sa.NullPool})
+    assert type(get_state(app).engine.pool) is sa.NullPool  # type: ignore[union-attr]
+    with app.app_context():
+        for content in (b"few bytes", bytes(6_000_000)):
+            record = save_media_storage("page", "1", content, is_public=True)
+            assert app.test_client().get(content_url(record)).data == content
 
 
 def test_the_pool_is_the_hosts_to_change(make_app: MakeApp) -> None:
