@@ -216,6 +216,7 @@ class Counter:
         except DatabaseUnavailable:
             pass  # of SQL the circuit has told, and without MongoDB nothing works
         except Exception:
+            # Whatever it was must not end the thread: what it did not write down, it will the next time.
             if not self._stopped:
                 logger.exception("counting reads")
 
