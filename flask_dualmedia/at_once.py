@@ -35,13 +35,13 @@ _ADD = "WITH record AS ({record}) {keep}"
 # It gives the record, and how many of its old chunks were deleted.
 _REPLACE = """
     WITH record AS ({record}), kept AS ({keep}), deleted AS (
-        DELETE FROM media_chunks
+        DELETE FROM {table}
         WHERE storage_key = %(storage_key_)s AND seq < {limit} AND EXISTS (SELECT FROM record)
         RETURNING seq
     ) SELECT record.*, (SELECT count(*) FROM deleted) FROM record
 """
 _KEEP = """
-    INSERT INTO media_chunks (storage_key, seq, data)
+    INSERT INTO {table} (storage_key, seq, data)
     SELECT %(storage_key)s, seq, data FROM record, (VALUES {chunks}) AS chunks (seq, data)
 """
 
@@ -54,7 +54,7 @@ def find(state: State, kind: type[M], media_id: uuid.UUID) -> tuple[M | None, by
 
     def select() -> tuple[t.Any, ...] | None:
         with _borrowed(state) as (repository, driver), driver.cursor(binary=True) as cursor:
-            query, given = select_with_content(kind, CHUNK_SIZE), {"id": media_id}
+            query, given = select_with_content(kind, CHUNK_SIZE, repository.tables), {"id": media_id}
             return cursor.execute(repository.text(query, given), given).fetchone()
 
     row = _try(state, select) if _is_ready(state) else None
@@ -81,8 +81,8 @@ def add(state: State, record: Media, blocks: list[bytes]) -> bool:
 
     def insert() -> bool:
         with _borrowed(state) as (repository, driver):
-            query = repository.text(insert_record(type(record)), values)
-            driver.execute(_text(_ADD, query, len(chunks)), values | chunks)
+            query = repository.text(insert_record(type(record), repository.tables), values)
+            driver.execute(_text(_ADD, query, len(chunks), repository.tables.chunks.name), values | chunks)
         return True
 
     done = bool(_try(state, insert))
@@ -102,9 +102,10 @@ def replace(
     chunks = _chunks(blocks)
 
     def update() -> tuple[t.Any, ...] | None:
-        query, given = update_record(kind, media_id, changes, where)
         with _borrowed(state) as (repository, driver):
-            text = _text(_REPLACE, repository.text(query, given), len(chunks))
+            query, given = update_record(kind, media_id, changes, where, repository.tables)
+            table = repository.tables.chunks.name
+            text = _text(_REPLACE, repository.text(query, given), len(chunks), table)
             return driver.execute(text, given | chunks).fetchone()
 
     row = _try(state, update)
@@ -116,10 +117,11 @@ def _chunks(blocks: list[bytes]) -> dict[str, memoryview]:
 
 
 @cache
-def _text(template: str, record: str, chunks: int) -> t.LiteralString:
-    """One of the statements above, around one about a record, with so many chunks."""
-    keep = _KEEP.format(chunks=", ".join(f"({seq}, %(chunk{seq})b)" for seq in range(chunks)))
-    return t.cast("t.LiteralString", template.format(record=record, keep=keep, limit=DELETED_AT_ONCE))
+def _text(template: str, record: str, chunks: int, table: str) -> t.LiteralString:
+    """One of the statements above, around one about a record, with so many chunks for this table."""
+    rows = ", ".join(f"({seq}, %(chunk{seq})b)" for seq in range(chunks))
+    keep = _KEEP.format(table=table, chunks=rows)
+    return t.cast("t.LiteralString", template.format(record=record, keep=keep, table=table, limit=DELETED_AT_ONCE))
 
 
 def _is_ready(state: State) -> bool:

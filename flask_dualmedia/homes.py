@@ -17,6 +17,7 @@ from .storages.chunked import ChunkedStorage
 from .storages.database import DatabaseStorage
 from .storages.gridfs import GridFSStorage
 from .storages.psycopg import PsycopgStorage
+from .tables import MODELS, Tables
 
 JOURNAL_BUCKET = "media_journal"
 
@@ -34,15 +35,20 @@ class Home(t.Generic[R]):
     storage: ChunkedStorage
 
 
-def sql_home(engine: sa.Engine, *, timeout: float | None = None) -> Home[SQLRepository]:
+def sql_home(engine: sa.Engine, *, timeout: float | None = None, tables: Tables = MODELS) -> Home[SQLRepository]:
     """Dual mode: tables and chunks.
 
     :param timeout: Seconds that a statement about records may take; five times as many for a batch of bytes.
+    :param tables: Where they are.
     """
     repository, storage = SQLRepository, DatabaseStorage
     if speaks_psycopg(engine):
         repository, storage = PsycopgRepository, PsycopgStorage
-    return Home("SQL", repository(engine, timeout=timeout), storage(engine, timeout=timeout and 5 * timeout))
+    return Home(
+        "SQL",
+        repository(engine, timeout=timeout, tables=tables),
+        storage(engine, timeout=timeout and 5 * timeout, tables=tables),
+    )
 
 
 def mongo_home(database: Documents) -> Home[MongoRepository]:

@@ -9,6 +9,7 @@ import sqlalchemy as sa
 
 from ..connections import borrow, is_heard
 from ..models import Media
+from ..tables import MODELS, Tables
 from .base import Values
 from .sql import Query, SQLRepository, insert_record, translate_errors
 
@@ -20,8 +21,8 @@ class PsycopgRepository(SQLRepository):
     Where somebody listens to the engine's statements, as tracers and tests do, they go the usual way and are heard.
     """
 
-    def __init__(self, engine: sa.Engine, *, timeout: float | None = None) -> None:
-        super().__init__(engine, timeout=timeout)
+    def __init__(self, engine: sa.Engine, *, timeout: float | None = None, tables: Tables = MODELS) -> None:
+        super().__init__(engine, timeout=timeout, tables=tables)
         self._compiled: dict[Query, str] = {}
 
     def _fetch(self, query: Query, given: Values) -> Sequence[Sequence[t.Any]]:
@@ -34,7 +35,7 @@ class PsycopgRepository(SQLRepository):
         if is_heard(self._engine):
             super().add_all(records)
             return
-        query = insert_record(type(records[0]))
+        query = insert_record(type(records[0]), self.tables)
         # What is in a pipeline is one transaction without BEGIN and COMMIT, and one round trip.
         with translate_errors(), borrow(self._engine, self._timeout) as driver, driver.pipeline():
             for record in records:

@@ -16,7 +16,8 @@ from sqlalchemy.dialects import postgresql
 
 from ..deadlines import deadline
 from ..errors import DatabaseUnavailable, MediaConflict, NoConnectionFree, SecondMainImage
-from ..models import IS_AVAILABLE, IS_UNFINISHED, Media, MediaChunk, row_reader
+from ..models import IS_AVAILABLE, IS_UNFINISHED, Media, row_reader
+from ..tables import MODELS, Tables
 from .base import EVERYTHING, Accesses, Listing, M, Records, Selection, Values
 
 _AVAILABLE, _UNFINISHED = sa.text(IS_AVAILABLE), sa.text(IS_UNFINISHED)
@@ -83,11 +84,12 @@ class SQLRepository:
     Every method is a transaction of its own, on connections of the engine and never on the host's session.
     """
 
-    def __init__(self, engine: sa.Engine, *, timeout: float | None = None) -> None:
+    def __init__(self, engine: sa.Engine, *, timeout: float | None = None, tables: Tables = MODELS) -> None:
         """
         :param timeout: Seconds that a statement may take, ``None`` for any number.
+        :param tables: The four tables.
         """
-        self._engine, self._timeout = engine, timeout
+        self._engine, self._timeout, self.tables = engine, timeout, tables
         # One statement needs no BEGIN and COMMIT around it, which would be two more round trips.
         self._single = engine.execution_options(isolation_level="AUTOCOMMIT")
         self._naive = engine.dialect.name == "sqlite"
@@ -100,32 +102,32 @@ class SQLRepository:
             return str(connection.exec_driver_sql(query).scalar_one())
 
     def add(self, record: Media) -> None:
-        self._fetch(insert_record(type(record)), record.values())
+        self._fetch(insert_record(type(record), self.tables), record.values())
 
     def add_all(self, records: Sequence[Media]) -> None:
         with translate_errors(), self._engine.begin() as connection, limited(connection, self._timeout):
-            connection.execute(insert_record(type(records[0])), [record.values() for record in records])
+            connection.execute(insert_record(type(records[0]), self.tables), [record.values() for record in records])
 
     def get(self, kind: type[M], media_id: uuid.UUID) -> M | None:
-        return self._one(kind, _select_one(kind, available=True), {"id": media_id})
+        return self._one(kind, _select_one(kind, self.tables, available=True), {"id": media_id})
 
     def find(self, kind: type[M], media_id: uuid.UUID) -> M | None:
-        return self._one(kind, _select_one(kind, available=False), {"id": media_id})
+        return self._one(kind, _select_one(kind, self.tables, available=False), {"id": media_id})
 
     def keys_of(self, kind: type[Media], ids: t.Sequence[uuid.UUID]) -> t.List[str | None]:  # noqa: UP006
-        table = _table(kind)
+        table = self.tables.of(kind)
         with self._connect() as connection:
             return [*connection.execute(sa.select(table.c.storage_key).where(table.c.id.in_(ids))).scalars()]
 
     def scan(self, kind: type[M], after: uuid.UUID | None, limit: int) -> t.List[M]:  # noqa: UP006 - `list` is a method
-        table = _table(kind)
+        table = self.tables.of(kind)
         query = sa.select(table).order_by(table.c.id).limit(limit)
         with self._connect() as connection:
             rows = connection.execute(query if after is None else query.where(table.c.id > after)).all()
         return [*map(row_reader(kind), self._aware(rows))]
 
     def list(self, listing: Listing[M]) -> Records[M]:
-        return self._all(listing.kind, *select_listing(listing))
+        return self._all(listing.kind, *select_listing(listing, self.tables))
 
     def of_owners(
         self, kinds: t.Sequence[type[Media]], reference_type: str | None, ids: t.Sequence[str]
@@ -133,8 +135,8 @@ class SQLRepository:
         given = {"owners": [*ids], "owner": next(iter(ids), None), "reference_type": reference_type}
         matching: Matching = "one" if len(ids) == 1 else "any" if self._arrays else "in"
         if len(kinds) == 1:
-            return self._all(kinds[0], select_of_owners(kinds[0], matching), given)
-        query, parts = _select_union(tuple(kinds), matching)
+            return self._all(kinds[0], select_of_owners(kinds[0], matching, self.tables), given)
+        query, parts = _select_union(tuple(kinds), matching, self.tables)
         found: Records[Media] = Records()
         for row in self._fetch(query, given):
             read, part = parts[row[0]]
@@ -142,15 +144,15 @@ class SQLRepository:
         return found
 
     def update(self, kind: type[M], media_id: uuid.UUID, changes: Values, *, where: Values) -> M | None:
-        return self._one(kind, *update_record(kind, media_id, changes, where))
+        return self._one(kind, *update_record(kind, media_id, changes, where, self.tables))
 
     def remove(self, kind: type[Media], media_id: uuid.UUID) -> None:
-        table = _table(kind)
+        table = self.tables.of(kind)
         with self._connect() as connection:
             connection.execute(sa.delete(table).where(table.c.id == media_id))
 
     def count_access(self, kind: type[Media], media_id: uuid.UUID, at: datetime, number: int = 1) -> bool:
-        return bool(self._fetch(_update_access(kind), {"id_": media_id, "at": at, "number": number}))
+        return bool(self._fetch(_update_access(kind, self.tables), {"id_": media_id, "at": at, "number": number}))
 
     def add_accesses(self, kind: type[Media], counts: t.Mapping[uuid.UUID, Accesses]) -> dict[uuid.UUID, bool]:
         # In a transaction, although it is one statement: of a connection that breaks in it nothing is kept.
@@ -163,9 +165,9 @@ class SQLRepository:
             if self._engine.dialect.name == "postgresql":
                 numbers, times = zip(*counts.values(), strict=True)
                 given = {"ids": [*counts], "numbers": [*numbers], "times": [*times]}
-                found = set(connection.execute(update_accesses(kind), given).scalars())
+                found = set(connection.execute(update_accesses(kind, self.tables), given).scalars())
                 return {media_id: media_id in found for media_id in counts}
-            query = _update_access(kind)
+            query = _update_access(kind, self.tables)
             return {
                 media_id: bool(connection.execute(query, {"id_": media_id, "at": at, "number": number}).all())
                 for media_id, (number, at) in sorted(counts.items())
@@ -173,16 +175,16 @@ class SQLRepository:
 
     def unfinished(self, kind: type[M], before: datetime, limit: int) -> t.List[M]:  # noqa: UP006 - `list` is a method
         with self._connect() as connection:
-            rows = connection.execute(select_unfinished(kind, before, limit)).all()
+            rows = connection.execute(select_unfinished(kind, before, limit, self.tables)).all()
         return [*map(row_reader(kind), self._aware(rows))]
 
     def count(self, kind: type[Media]) -> int:
         with self._connect() as connection:
-            return connection.execute(sa.select(sa.func.count()).select_from(_table(kind))).scalar_one()
+            return connection.execute(sa.select(sa.func.count()).select_from(self.tables.of(kind))).scalar_one()
 
     def stored_size(self, selection: Selection) -> int:
         with self._connect() as connection:
-            return int(connection.execute(select_stored_size(selection)).scalar_one() or 0)
+            return int(connection.execute(select_stored_size(selection, self.tables)).scalar_one() or 0)
 
     @contextmanager
     def _connect(self) -> Iterator[sa.Connection]:
@@ -209,56 +211,52 @@ class SQLRepository:
         return Records(map(row_reader(kind), self._fetch(query, given)))
 
 
-def _table(kind: type[Media]) -> sa.Table:
-    return t.cast(sa.Table, kind.__table__)
-
-
 # To put a statement together takes longer than to have it answered. So those that requests wait for are made once, and
 # their values are parameters.
 
 
 @cache
-def insert_record(kind: type[Media]) -> sa.Insert:
+def insert_record(kind: type[Media], tables: Tables = MODELS) -> sa.Insert:
     """The statement that keeps a record, with its fields as parameters."""
-    table = _table(kind)
+    table = tables.of(kind)
     return sa.insert(table).returning(table.c.id)
 
 
 @cache
-def _select_one(kind: type[Media], *, available: bool) -> sa.Select[t.Any]:
-    table = _table(kind)
+def _select_one(kind: type[Media], tables: Tables, *, available: bool) -> sa.Select[t.Any]:
+    table = tables.of(kind)
     query = sa.select(table).where(table.c.id == sa.bindparam("id"))
     return query.where(_AVAILABLE) if available else query
 
 
 @cache
-def select_with_content(kind: type[Media], size: int) -> sa.Select[t.Any]:
+def select_with_content(kind: type[Media], size: int, tables: Tables = MODELS) -> sa.Select[t.Any]:
     """The statement for an available record and, behind its columns, the first of its chunks, if the content is no
     longer than ``size`` and the database has it."""
-    table, chunks = _table(kind), t.cast(sa.Table, MediaChunk.__table__)
+    table, chunks = tables.of(kind), tables.chunks
     is_only = sa.text(f"{table.name}.file_size <= {size:d}")
     first = sa.and_(chunks.c.storage_key == table.c.storage_key, chunks.c.seq == sa.text("0"), is_only)
-    return _select_one(kind, available=True).add_columns(chunks.c.data).outerjoin_from(table, chunks, first)
+    return _select_one(kind, tables, available=True).add_columns(chunks.c.data).outerjoin_from(table, chunks, first)
 
 
 def update_record(
-    kind: type[Media], media_id: uuid.UUID, changes: Values, where: Values
+    kind: type[Media], media_id: uuid.UUID, changes: Values, where: Values, tables: Tables = MODELS
 ) -> tuple[sa.Update, dict[str, t.Any]]:
     """The statement of :meth:`SQLRepository.update`, and the values of its parameters."""
     given = {"id_": media_id, **changes} | {f"{name}_": value for name, value in where.items()}
-    return _update(kind, tuple(changes), tuple(where)), given
+    return _update(kind, tuple(changes), tuple(where), tables), given
 
 
 @cache
-def _update(kind: type[Media], changed: tuple[str, ...], where: tuple[str, ...]) -> sa.Update:
+def _update(kind: type[Media], changed: tuple[str, ...], where: tuple[str, ...], tables: Tables) -> sa.Update:
     """The statement that changes fields, given by their names, of a record that has the values of others, given by
     their names and an underscore."""
-    table = _table(kind)
+    table = tables.of(kind)
     matches = [table.c[name] == sa.bindparam(f"{name}_") for name in ("id", *where)]
     return sa.update(table).where(*matches).values({n: sa.bindparam(n) for n in changed}).returning(table)
 
 
-def select_listing(listing: Listing[M]) -> tuple[sa.Select[t.Any], dict[str, t.Any]]:
+def select_listing(listing: Listing[M], tables: Tables = MODELS) -> tuple[sa.Select[t.Any], dict[str, t.Any]]:
     """The statement for one page of a list, and the values of its parameters."""
     given = {f"{name}_": value for name, value in listing.where.items()}
     if listing.limit is not None:
@@ -269,7 +267,7 @@ def select_listing(listing: Listing[M]) -> tuple[sa.Select[t.Any], dict[str, t.A
     if listing.after is not None:
         given |= {"after_value": listing.after[0], "after_id": listing.after[1]}
     shape = (listing.sort, listing.descending, listing.after is not None, listing.limit is not None)
-    return _select_page(listing.kind, tuple(listing.where), sees_all, *shape), given
+    return _select_page(listing.kind, tuple(listing.where), sees_all, *shape, tables), given
 
 
 @cache
@@ -281,8 +279,9 @@ def _select_page(
     descending: bool,
     behind: bool,
     limited: bool,
+    tables: Tables,
 ) -> sa.Select[t.Any]:
-    table = _table(kind)
+    table = tables.of(kind)
     query = sa.select(table).where(_AVAILABLE, *(table.c[name] == sa.bindparam(f"{name}_") for name in where))
     if not sees_all:
         query = query.where(sa.or_(table.c.is_public, table.c.uploaded_by == sa.bindparam("identity")))
@@ -301,10 +300,10 @@ database knows arrays. PostgreSQL plans for one what it would for ten, and slowe
 
 
 @cache
-def select_of_owners(kind: type[Media], matching: Matching) -> sa.Select[t.Any]:
+def select_of_owners(kind: type[Media], matching: Matching, tables: Tables = MODELS) -> sa.Select[t.Any]:
     """The statement for the media of a page of owners, with the parameters of ``matching`` and, where the kind does not
     fix it, ``reference_type``."""
-    table = _table(kind)
+    table = tables.of(kind)
     column = table.c[kind.owner_field]
     owned = {
         "one": column == sa.bindparam("owner"),
@@ -321,16 +320,18 @@ _Part = tuple[t.Callable[[t.Any], Media], t.Callable[[t.Any], tuple[t.Any, ...]]
 
 
 @cache
-def _select_union(kinds: tuple[type[Media], ...], matching: Matching) -> tuple[sa.Select[t.Any], list[_Part]]:
+def _select_union(
+    kinds: tuple[type[Media], ...], matching: Matching, tables: Tables
+) -> tuple[sa.Select[t.Any], list[_Part]]:
     """The same for several kinds in one statement: columns that a kind lacks are read as NULL. The first column is the
     number of the kind, for which the list has what makes a record, and what takes its fields out of a row."""
-    columns = {column.key: column for kind in kinds for column in _table(kind).c}
+    columns = {column.key: column for kind in kinds for column in tables.of(kind).c}
     selects, parts = [], []
     for number, kind in enumerate(kinds):
-        own = _table(kind).c
+        own = tables.of(kind).c
         padded = [own.get(name, sa.cast(sa.null(), column.type).label(name)) for name, column in columns.items()]
         numbered = sa.literal_column(str(number)).label("kind_number")
-        selects.append(select_of_owners(kind, matching).with_only_columns(numbered, *padded).order_by(None))
+        selects.append(select_of_owners(kind, matching, tables).with_only_columns(numbered, *padded).order_by(None))
         parts.append((row_reader(kind), itemgetter(*(1 + list(columns).index(name) for name in kind.field_names()))))
     union = sa.union_all(*selects).subquery()
     order = [union.c[name] for name in dict.fromkeys(kind.order for kind in kinds)]
@@ -338,19 +339,19 @@ def _select_union(kinds: tuple[type[Media], ...], matching: Matching) -> tuple[s
 
 
 @cache
-def _update_access(kind: type[Media]) -> sa.Update:
+def _update_access(kind: type[Media], tables: Tables) -> sa.Update:
     """The statement that adds to one access count, with the parameters ``id_``, ``at`` and ``number``."""
-    table = _table(kind)
+    table = tables.of(kind)
     number, at = sa.bindparam("number", type_=sa.BigInteger), sa.bindparam("at", type_=table.c.last_accessed_at.type)
     changes = {"access_count": table.c.access_count + number, "last_accessed_at": _latest(table, at)}
     query = sa.update(table).where(table.c.id == sa.bindparam("id_"), _AVAILABLE)
     return query.values(changes).returning(table.c.id)
 
 
-def update_accesses(kind: type[Media]) -> sa.Update:
+def update_accesses(kind: type[Media], tables: Tables = MODELS) -> sa.Update:
     """The statement that adds to many, with the parameters ``ids``, ``numbers`` and ``times``, and tells which there
     are. On PostgreSQL."""
-    table = _table(kind)
+    table = tables.of(kind)
     types = {"ids": sa.Uuid(), "numbers": sa.BigInteger(), "times": sa.DateTime(timezone=True)}
     arrays = [sa.bindparam(name, type_=postgresql.ARRAY(of)) for name, of in types.items()]
     columns = [sa.column(name, of) for name, of in zip(("id", "number", "at"), types.values(), strict=True)]
@@ -370,11 +371,11 @@ def _latest(table: sa.Table, at: sa.ColumnElement[datetime]) -> sa.ColumnElement
     return sa.case((last > at, last), else_=at)
 
 
-def select_stored_size(selection: Selection) -> sa.Select[t.Any]:
+def select_stored_size(selection: Selection, tables: Tables = MODELS) -> sa.Select[t.Any]:
     """The statement for a sum of sizes over several kinds."""
     sizes = []
     for kind, where in selection.items():
-        table = _table(kind)
+        table = tables.of(kind)
         matches = [table.c[name] == value for name, value in where.items()]
         kept = (_AVAILABLE, table.c.storage_key.is_not(None))
         sizes.append(sa.select(sa.func.sum(table.c.file_size).label("size")).where(*kept, *matches))
@@ -382,8 +383,8 @@ def select_stored_size(selection: Selection) -> sa.Select[t.Any]:
     return sa.select(sa.func.sum(union.c.size))
 
 
-def select_unfinished(kind: type[Media], before: datetime, limit: int) -> sa.Select[t.Any]:
+def select_unfinished(kind: type[Media], before: datetime, limit: int, tables: Tables = MODELS) -> sa.Select[t.Any]:
     """The statement for the next records to sweep."""
-    table = _table(kind)
+    table = tables.of(kind)
     query = sa.select(table).where(_UNFINISHED, table.c.updated_at < before)
     return query.order_by(table.c.updated_at).limit(limit)

@@ -15,6 +15,7 @@ from ..connections import borrow
 from ..deadlines import renew
 from ..errors import DatabaseUnavailable
 from ..repositories.sql import translate_errors
+from ..tables import MODELS, Tables
 from .chunked import CHUNK_SIZE, WRITE_BATCH, ChunkRange, in_batches, split
 from .database import DELETED_AT_ONCE, DatabaseStorage
 
@@ -25,13 +26,13 @@ if t.TYPE_CHECKING:
 
     Cursor = psycopg.Cursor[tuple[t.Any, ...]]
 
-_INSERT = "INSERT INTO media_chunks (storage_key, seq, data) VALUES (%s, %s, %b) ON CONFLICT DO NOTHING"
+_INSERT = "INSERT INTO {table} (storage_key, seq, data) VALUES (%s, %s, %b) ON CONFLICT DO NOTHING"
 _DELETE = """
-    DELETE FROM media_chunks WHERE storage_key = %(key)s AND seq IN
-        (SELECT seq FROM media_chunks WHERE storage_key = %(key)s ORDER BY seq LIMIT %(limit)s)
+    DELETE FROM {table} WHERE storage_key = %(key)s AND seq IN
+        (SELECT seq FROM {table} WHERE storage_key = %(key)s ORDER BY seq LIMIT %(limit)s)
 """
 _WHOLE = """
-    SELECT seq, data FROM media_chunks
+    SELECT seq, data FROM {table}
     WHERE storage_key = %(key)s AND seq BETWEEN %(first)s AND %(last)s ORDER BY seq
 """
 # The server cuts: of the first and the last chunk no byte more than asked for is sent, or even read.
@@ -39,7 +40,7 @@ _CUT = """
     SELECT seq, substring(data FROM CASE seq WHEN %(first)s THEN %(begin)s ELSE 0 END + 1
                           FOR CASE seq WHEN %(last)s THEN %(end)s ELSE %(chunk)s END
                             - CASE seq WHEN %(first)s THEN %(begin)s ELSE 0 END)
-    FROM media_chunks WHERE storage_key = %(key)s AND seq BETWEEN %(first)s AND %(last)s ORDER BY seq
+    FROM {table} WHERE storage_key = %(key)s AND seq BETWEEN %(first)s AND %(last)s ORDER BY seq
 """
 
 
@@ -58,8 +59,9 @@ class PsycopgStorage(DatabaseStorage):
     """The same rows as :class:`DatabaseStorage`, read and written past SQLAlchemy's text format for ``bytea``,
     which takes three times as long."""
 
-    def __init__(self, engine: sa.Engine, *, timeout: float | None = None) -> None:
-        super().__init__(engine, timeout=timeout)
+    def __init__(self, engine: sa.Engine, *, timeout: float | None = None, tables: Tables = MODELS) -> None:
+        super().__init__(engine, timeout=timeout, tables=tables)
+        self._texts = _Texts.about(tables.chunks.name)
         # Half of the pool is never held for clients; a pool that is none gives what is asked for.
         held = engine.pool.size() // 2 if isinstance(engine.pool, sa.QueuePool) else STREAMS
         self._tokens = deque([None] * held)  # it has no lock: iterators are closed wherever memory is cleaned up
@@ -67,7 +69,7 @@ class PsycopgStorage(DatabaseStorage):
 
     def _delete_some(self, key: str) -> int:
         with translate_errors(), borrow(self._engine, self._timeout) as driver:
-            return driver.execute(_DELETE, {"key": key, "limit": DELETED_AT_ONCE}).rowcount
+            return driver.execute(self._texts.delete, {"key": key, "limit": DELETED_AT_ONCE}).rowcount
 
     def put(self, key: str, blocks: Iterable[bytes]) -> None:
         chunks, seq, waiting = split(blocks, CHUNK_SIZE), 0, list[memoryview]()
@@ -104,7 +106,7 @@ class PsycopgStorage(DatabaseStorage):
                             late.append(chunk)
                             break
                         batch.append(chunk)
-                        _insert(cursor, key, seq + len(batch) - 1, [chunk])
+                        self._insert(cursor, key, seq + len(batch) - 1, [chunk])
                     if self._timeout is not None:
                         renew(driver, self._timeout)
             except DatabaseUnavailable:
@@ -118,7 +120,7 @@ class PsycopgStorage(DatabaseStorage):
 
     def _write(self, key: str, seq: int, batch: list[memoryview]) -> None:
         with self._writing(self._timeout) as (_, cursor):
-            _insert(cursor, key, seq, batch)
+            self._insert(cursor, key, seq, batch)
 
     @contextmanager
     def _writing(self, seconds: float | None) -> Iterator[tuple[Driver, Cursor]]:
@@ -134,7 +136,7 @@ class PsycopgStorage(DatabaseStorage):
 
     def _read(self, key: str, wanted: ChunkRange) -> list[bytes]:
         with translate_errors(), borrow(self._engine, self._timeout) as driver, driver.cursor(binary=True) as cursor:
-            return [piece for _, piece in cursor.execute(*_select(key, wanted))]
+            return [piece for _, piece in cursor.execute(*self._select(key, wanted))]
 
     def stream(self, key: str, start: int, stop: int) -> Generator[bytes, None, None]:
         with self._token() as got:
@@ -166,7 +168,7 @@ class PsycopgStorage(DatabaseStorage):
         with borrow(self._engine, self._held) as driver:
             try:
                 with driver.cursor(binary=True) as cursor:
-                    rows = cursor.stream(*_select(key, wanted))
+                    rows = cursor.stream(*self._select(key, wanted))
                     with closing(t.cast("Generator[t.Any]", rows)):
                         yield rows
             finally:
@@ -174,17 +176,28 @@ class PsycopgStorage(DatabaseStorage):
                 # it is asked something outside of one, be it nothing.
                 driver.pgconn.exec_(b"")
 
+    def _select(self, key: str, wanted: ChunkRange) -> tuple[t.LiteralString, dict[str, t.Any]]:
+        """The statement for numbers and bytes of chunks, and its parameters."""
+        given: dict[str, t.Any] = {"key": key, "first": wanted.first, "last": wanted.last}
+        begin, end = wanted.start - wanted.first * CHUNK_SIZE, wanted.stop - wanted.last * CHUNK_SIZE
+        if begin == 0 and end == CHUNK_SIZE:
+            return self._texts.whole, given
+        return self._texts.cut, given | {"begin": begin, "end": end, "chunk": CHUNK_SIZE}
 
-def _select(key: str, wanted: ChunkRange) -> tuple[t.LiteralString, dict[str, t.Any]]:
-    """The statement for numbers and bytes of chunks, and its parameters."""
-    given: dict[str, t.Any] = {"key": key, "first": wanted.first, "last": wanted.last}
-    begin, end = wanted.start - wanted.first * CHUNK_SIZE, wanted.stop - wanted.last * CHUNK_SIZE
-    if begin == 0 and end == CHUNK_SIZE:
-        return _WHOLE, given
-    return _CUT, given | {"begin": begin, "end": end, "chunk": CHUNK_SIZE}
+    def _insert(self, cursor: Cursor, key: str, seq: int, chunks: Iterable[bytes | memoryview]) -> None:
+        """Send chunks numbered from ``seq`` on."""
+        for number, chunk in enumerate(chunks, start=seq):
+            cursor.execute(self._texts.insert, (key, number, chunk))
 
 
-def _insert(cursor: Cursor, key: str, seq: int, chunks: Iterable[bytes | memoryview]) -> None:
-    """Send chunks numbered from ``seq`` on."""
-    for number, chunk in enumerate(chunks, start=seq):
-        cursor.execute(_INSERT, (key, number, chunk))
+class _Texts(t.NamedTuple):
+    """The statements about one table."""
+
+    insert: t.LiteralString
+    delete: t.LiteralString
+    whole: t.LiteralString
+    cut: t.LiteralString
+
+    @classmethod
+    def about(cls, table: str) -> _Texts:
+        return cls(*(t.cast("t.LiteralString", text.format(table=table)) for text in (_INSERT, _DELETE, _WHOLE, _CUT)))
