@@ -15,7 +15,7 @@ from flask.cli import AppGroup
 
 from . import homes, journal, lifecycle, moving, schema, wiring
 from . import transfer as transfers
-from .errors import ConfigurationError, DatabaseUnavailable, StorageError, Unavailable
+from .errors import ConfigurationError, DatabaseUnavailable, NamesTaken, StorageError, Unavailable
 from .integrity import EXPLAINED, Checker, last_check
 from .models import KINDS, STORAGE_TYPES
 from .state import State, get_state
@@ -31,7 +31,7 @@ _GRACE = click.option(
 @click.argument("revision", default="head")
 def upgrade(revision: str) -> None:
     """Bring our tables up to date by our own revisions."""
-    schema.upgrade(_engine(), revision)
+    _answering(lambda: schema.upgrade(_engine(), revision, tables=get_state().tables))
     click.echo("The schema is up to date." if revision == "head" else f"The schema is at {revision}.")
 
 
@@ -39,7 +39,7 @@ def upgrade(revision: str) -> None:
 @click.argument("revision")
 def downgrade(revision: str) -> None:
     """Undo our revisions, down to REVISION; "base" drops our tables with all media in them."""
-    schema.downgrade(_engine(), revision)
+    _answering(lambda: schema.downgrade(_engine(), revision, tables=get_state().tables))
     click.echo(f"The schema is at {revision}.")
 
 
@@ -94,12 +94,14 @@ def transfer(where: str, dry_run: bool, mirror: bool, delete_source: bool) -> No
     """
     state = get_state()
     with _any_engine(state) as engine:
-        sql, mongo = homes.sql_home(engine), homes.mongo_home(state.mongo)
+        sql, mongo = homes.sql_home(engine, tables=state.tables), homes.mongo_home(state.collections)
+        _answering(lambda: schema.NameCheck(engine, state.tables)())
+        _answering(mongo.repository.check_names)
         if delete_source and not dry_run:
             _delete_source(*((mongo, sql) if where == "sql" else (sql, mongo)))
             return
         if where == "sql" and not dry_run:
-            schema.upgrade(engine)
+            schema.upgrade(engine, tables=state.tables)
         if mirror and where == ("sql" if state.mode == "dual" else "mongo"):
             raise click.ClickException(f"The app runs on {where}: --mirror would delete what came there since.")
         _transfer(*((mongo, sql) if where == "sql" else (sql, mongo)), dry_run=dry_run, mirror=mirror)
@@ -265,6 +267,8 @@ T = t.TypeVar("T")
 def _answering(call: Callable[[], T]) -> T:
     try:
         return call()
+    except NamesTaken as error:
+        raise click.ClickException(str(error)) from error
     except Unavailable as error:
         raise click.ClickException(f"{error}; nothing is lost, try again when it does.") from error
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import typing as t
 from dataclasses import dataclass, field
 
 import sqlalchemy as sa
 from sqlalchemy import exc
 
+from .documents import BUCKET
 from .errors import ConfigurationError
 from .models import KINDS
 from .policy import Policy, read_policies
@@ -38,6 +40,18 @@ class Settings:
     host brings its own Flask-SQLAlchemy or nothing is configured; where SQL is off, the one to transfer to."""
     url_prefix: str
     """``DUALMEDIA_URL_PREFIX``: where the blueprint is mounted. Default ``/media``."""
+    blueprint_name: str
+    """``DUALMEDIA_BLUEPRINT_NAME``: name of the blueprint, which begins the names of its endpoints. Default
+    ``dualmedia``."""
+    table_prefix: str
+    """``DUALMEDIA_TABLE_PREFIX``: stands before the name of every table, index and constraint of ours in SQL, and of
+    the table with the state of our revisions. At most 20 lowercase letters, digits and underscores. Default none."""
+    collection_prefix: str
+    """``DUALMEDIA_COLLECTION_PREFIX``: stands before the name of every collection of ours in MongoDB, but of those that
+    ``DUALMEDIA_BUCKET`` names. Default none."""
+    bucket: str
+    """``DUALMEDIA_BUCKET``: name of the GridFS bucket that has the bytes in Mongo-only mode. The bucket that has them
+    while SQL is down is called the same with ``_journal`` behind it. Default ``media``."""
     references: t.Mapping[str, str]
     """``DUALMEDIA_REFERENCES``: reference type to MongoDB collection. Owners of these types must exist. Default
     product, course and user; merged with what the host gives, and ``None`` as the collection turns the check off."""
@@ -135,6 +149,12 @@ class Settings:
             sql_enabled=enabled,
             sql_url=url,
             url_prefix=_prefix(config.get("DUALMEDIA_URL_PREFIX", "/media")),
+            blueprint_name=_blueprint_name(config.get("DUALMEDIA_BLUEPRINT_NAME", "dualmedia")),
+            table_prefix=_table_prefix(config.get("DUALMEDIA_TABLE_PREFIX", "")),
+            collection_prefix=_collection_name(
+                "DUALMEDIA_COLLECTION_PREFIX", config.get("DUALMEDIA_COLLECTION_PREFIX", "")
+            ),
+            bucket=_bucket(config.get("DUALMEDIA_BUCKET", BUCKET)),
             references=_references(config.get("DUALMEDIA_REFERENCES", {})),
             auto_upgrade=None if auto_upgrade is None else _boolean("DUALMEDIA_AUTO_UPGRADE", auto_upgrade),
             max_size=max_size,
@@ -214,6 +234,38 @@ def _prefix(value: t.Any) -> str:
     if not prefix:
         raise ConfigurationError("DUALMEDIA_URL_PREFIX must not be empty: the blueprint would take the host's root")
     return f"/{prefix}"
+
+
+def _blueprint_name(value: t.Any) -> str:
+    name = _text("DUALMEDIA_BLUEPRINT_NAME", value)
+    if not name or "." in name:
+        raise ConfigurationError(f"DUALMEDIA_BLUEPRINT_NAME is {name!r}; it must be a name without dots")
+    return name
+
+
+def _table_prefix(value: t.Any) -> str:
+    prefix = _text("DUALMEDIA_TABLE_PREFIX", value)
+    # Names with it must need no quotes and be short enough for PostgreSQL, and ours must be known from theirs.
+    if prefix and not re.fullmatch(r"(?!(ix|uq|ck|pk|fk)_)[a-z_][a-z0-9_]{0,19}", prefix):
+        raise ConfigurationError(
+            f"DUALMEDIA_TABLE_PREFIX is {prefix!r}; it must be up to 20 lowercase letters, digits and underscores, "
+            "not begin with a digit, nor with ix_, uq_, ck_, pk_ or fk_"
+        )
+    return prefix
+
+
+def _collection_name(key: str, value: t.Any) -> str:
+    name = _text(key, value)
+    if "$" in name or "\0" in name or name.startswith(("system.", ".")) or len(name.encode()) > 60:
+        raise ConfigurationError(f"{key} is {name!r}, with which MongoDB names no collection")
+    return name
+
+
+def _bucket(value: t.Any) -> str:
+    bucket = _collection_name("DUALMEDIA_BUCKET", value)
+    if not bucket or bucket.endswith("."):
+        raise ConfigurationError(f"DUALMEDIA_BUCKET is {bucket!r}, which is not a name of a bucket")
+    return bucket
 
 
 def _references(value: t.Any) -> dict[str, str]:

@@ -22,9 +22,11 @@ from secrets import token_bytes, token_hex
 from flask import Flask, request
 from flask_jwt_extended.config import config as jwt_config
 from pymongo import IndexModel
+from pymongo.collection import Collection
 from pymongo.database import Database
 from pymongo.errors import BulkWriteError
 
+from .documents import PLAYS, Collections
 from .errors import DatabaseUnavailable
 from .models import Media, now
 from .repositories.base import Accesses, Repository
@@ -40,7 +42,7 @@ logger = logging.getLogger("flask_dualmedia")
 COUNTER = "dualmedia-count"
 """Name of the thread."""
 
-COLLECTION = "dualmedia_plays"
+COLLECTION = PLAYS
 
 LIMIT = 10_000
 """Plays, and media with counts, that a process keeps in memory while a database is away."""
@@ -69,9 +71,13 @@ class Plays:
     :param window: Seconds after which the same reader of the same media counts again.
     """
 
-    def __init__(self, database: Database[dict[str, t.Any]], window: float) -> None:
-        self._collection, self._window = database[COLLECTION], timedelta(seconds=window)
+    def __init__(self, database: Database[dict[str, t.Any]] | Collections, window: float) -> None:
+        self._collections, self._window = Collections.of(database), timedelta(seconds=window)
         self._indexed = False
+
+    @property
+    def _collection(self) -> Collection[dict[str, t.Any]]:
+        return self._collections.get(COLLECTION)
 
     def claim(self, started: Started, batch: str) -> list[Play]:
         """Those plays that were not counted yet. From now on they are.

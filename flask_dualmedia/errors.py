@@ -8,7 +8,7 @@ class DualMediaError(Exception):
 
 
 class ConfigurationError(DualMediaError):
-    """A setting is missing or wrong; the message quotes its key. Raised by ``init_app`` only."""
+    """A setting is missing or wrong; the message quotes its key. Raised by ``init_app``."""
 
 
 class MissingExtra(DualMediaError, ImportError):
@@ -159,3 +159,16 @@ class QuotaBusy(DatabaseUnavailable):
 
 class NoConnectionFree(DatabaseUnavailable):
     """The database is up, but every connection of the pool was in use for as long as one may wait."""
+
+
+class NamesTaken(ConfigurationError, DatabaseUnavailable):
+    """Something in a database has a name of ours and is not ours. Nothing is read, written or deleted there.
+
+    Raised by ``init_app``; and where the database did not answer then, by the first call that reaches it.
+    """
+
+    def __init__(self, database: str, names: list[str], setting: str) -> None:
+        super().__init__(database)
+        self.names = names
+        listed = ", ".join(names)
+        self.args = (f"{database} has {listed}, which is not ours: set {setting} to give ours other names",)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import typing as t
 
 import click
 import sqlalchemy as sa
@@ -11,21 +12,25 @@ from flask import Flask
 from flask_pymongo import PyMongo
 from flask_sqlalchemy import SQLAlchemy
 
-from . import cli, homes, schema, views, wiring
+from . import cli, documents, homes, schema, views, wiring
 from .config import Settings
 from .counting import Counter, Plays
-from .errors import DatabaseUnavailable
+from .documents import Collections
+from .errors import DatabaseUnavailable, NamesTaken
 from .journal import homes_of, look_after_journal
+from .models import KINDS
 from .outage import Circuit
 from .repositories.base import Repository
 from .repositories.failover import FailoverRepository
 from .repositories.mongo import MongoRepository
+from .repositories.mongo import translate_errors as translate_mongo_errors
 from .repositories.sql import translate_errors
 from .signals import sql_lost, sql_recovered
 from .state import State
 from .storages.base import Storage
 from .storages.failover import FailoverStorage
 from .storages.outside import open_storages
+from .tables import Tables, tables_for
 
 logger = logging.getLogger("flask_dualmedia")
 
@@ -62,36 +67,43 @@ class DualMedia:
             raise RuntimeError("DualMedia is set up on this app already")
         mongo, db = mongo or self._mongo, db or self._db
         settings = Settings.from_config(app.config, host_has_sql="sqlalchemy" in app.extensions or db is not None)
+        views.check_names(app, settings.blueprint_name, settings.url_prefix)
         outside = open_storages(settings.storages)
         wiring.find_jwt(app)
         database = wiring.find_mongo(app, mongo, settings)
+        collections = Collections(database, prefix=settings.collection_prefix, bucket=settings.bucket)
         owns_schema = False
         if settings.sql_enabled:
             db = wiring.find_sqlalchemy(app, db, settings)
             owns_schema = not wiring.find_migrate(app, db)
             with app.app_context():
-                state = _dual_state(app, settings, database, db.engine, outside, owns_schema=owns_schema)
+                state = _dual_state(app, settings, collections, db.engine, outside, owns_schema=owns_schema)
         else:
-            home = homes.mongo_home(database)
-            counter = _counter(app, settings, database, home.repository)
+            home = homes.mongo_home(collections)
+            counter = _counter(app, settings, collections, home.repository)
             storages = {"database": home.storage, **outside}
-            state = State(app, settings, database, None, home.repository, storages, (home,), counter=counter)
+            state = State(
+                app, settings, database, None, home.repository, storages, (home,), collections, counter=counter
+            )
+        answering = _check_names(state)
         app.extensions["dualmedia"] = state
-        views.register(app, settings.url_prefix)
+        views.register(app, settings.blueprint_name, settings.url_prefix)
         app.cli.add_command(cli.group)
-        _start_up(state, owns_schema=owns_schema)
+        _start_up(state, answering, owns_schema=owns_schema)
 
 
 def _dual_state(
     app: Flask,
     settings: Settings,
-    database: homes.Documents,
+    collections: Collections,
     engine: sa.Engine,
     outside: dict[str, Storage],
     *,
     owns_schema: bool,
 ) -> State:
-    sql, journal = homes.sql_home(engine, timeout=settings.sql_timeout), homes.journal_home(database)
+    tables = tables_for(settings.table_prefix)
+    sql = homes.sql_home(engine, timeout=settings.sql_timeout, tables=tables)
+    journal = homes.journal_home(collections)
 
     def notify(event: str) -> None:
         with app.app_context():
@@ -100,27 +112,73 @@ def _dual_state(
             (sql_lost if event == "lost" else sql_recovered).send(app)
 
     circuit = Circuit(
-        sql.repository.version, lambda: look_after_journal(state), interval=settings.probe_interval, notify=notify
+        lambda: _probe(state), lambda: look_after_journal(state), interval=settings.probe_interval, notify=notify
     )
     repository = FailoverRepository(sql.repository, journal.repository, circuit, journals=settings.journals)
     storage = FailoverStorage(sql.storage, journal.storage, circuit)
-    counter = _counter(app, settings, database, repository)
+    counter = _counter(app, settings, collections, repository)
     storages = {"database": storage, **outside}
-    state = State(app, settings, database, engine, repository, storages, (sql, journal), circuit, counter)
+    homes_ = sql, journal
+    state = State(
+        app, settings, collections.database, engine, repository, storages, homes_, collections, circuit, counter
+    )
     return state
 
 
-def _counter(app: Flask, settings: Settings, database: homes.Documents, repository: Repository) -> Counter | None:
+def _counter(app: Flask, settings: Settings, collections: Collections, repository: Repository) -> Counter | None:
     if not settings.count_reads:
         return None
-    plays = Plays(database, settings.count_window) if settings.count_window else None
+    plays = Plays(collections, settings.count_window) if settings.count_window else None
     return Counter(app, repository, plays, interval=settings.count_interval)
 
 
-def _start_up(state: State, *, owns_schema: bool) -> None:
-    """Connect to what there is, and log one line per fact."""
-    mongo = MongoRepository(state.mongo)
+class _Answering(t.NamedTuple):
+    """Which databases answered when they were looked at."""
+
+    mongo: bool
+    sql: bool
+
+
+def _check_names(state: State) -> _Answering:
+    """Make sure that everything in the databases that has a name of ours is ours.
+
+    A database that does not answer now is looked at when it does, before anything of it is used.
+
+    :raises NamesTaken: Something is the host's.
+    """
+    mongo = sql = True
+    journal = documents.JOURNAL if state.mode == "dual" else ""
+    names = [journal + kind.__tablename__ for kind in KINDS.values()]
+    bucket = state.collections.journal_bucket if state.mode == "dual" else state.collections.bucket
     try:
+        with translate_mongo_errors():
+            state.collections.check([*names, *documents.OTHERS], buckets=[bucket])
+    except NamesTaken:
+        raise
+    except DatabaseUnavailable:
+        mongo = False
+    if state.engine is not None:
+        try:
+            state.check_sql_names()
+        except NamesTaken:
+            raise
+        except DatabaseUnavailable:
+            sql = False
+    return _Answering(mongo, sql)
+
+
+def _probe(state: State) -> None:
+    """Ask SQL something, and look at its names if it did not answer when the app was started."""
+    homes_of(state)[0].repository.version()
+    state.check_sql_names()
+
+
+def _start_up(state: State, answering: _Answering, *, owns_schema: bool) -> None:
+    """Look at what answers, and log one line per fact."""
+    mongo = MongoRepository(state.collections)
+    try:
+        if not answering.mongo:
+            raise DatabaseUnavailable("MongoDB")
         logger.info("MongoDB connected (version %s)", mongo.version())
         if state.circuit is None:
             mongo.ensure_indexes()
@@ -133,6 +191,8 @@ def _start_up(state: State, *, owns_schema: bool) -> None:
         return
     name = "PostgreSQL" if state.engine.dialect.name == "postgresql" else state.engine.dialect.name
     try:
+        if not answering.sql:
+            raise DatabaseUnavailable("PostgreSQL")
         logger.info("%s connected (version %s)", name, homes_of(state)[0].repository.version())
         with state.app.app_context():
             _synchronize(state, owns_schema=owns_schema)
@@ -147,8 +207,8 @@ def _synchronize(state: State, *, owns_schema: bool) -> None:
     wanted = state.settings.auto_upgrade
     with translate_errors():
         if (owns_schema if wanted is None else wanted) and not _is_schema_command():
-            schema.upgrade(state.engine)
-        synchronized = _check_schema(state.engine)
+            schema.upgrade(state.engine, tables=state.tables)
+        synchronized = _check_schema(state.engine, state.tables)
     if synchronized:
         logger.info("models synchronized")
     else:
@@ -156,12 +216,12 @@ def _synchronize(state: State, *, owns_schema: bool) -> None:
         logger.warning("models not synchronized: run %s", hint)
 
 
-def _check_schema(engine: sa.Engine) -> bool:
+def _check_schema(engine: sa.Engine, tables: Tables) -> bool:
     with engine.connect() as connection:
         connection.detach()  # a pool must be empty when the server forks its workers
-        complete = schema.is_complete(connection)
+        complete = schema.is_complete(connection, tables)
         if complete:
-            schema.keep_chunks_uncompressed(connection)
+            schema.keep_chunks_uncompressed(connection, tables)
             connection.commit()
         return complete
 

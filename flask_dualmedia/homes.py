@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from pymongo.database import Database
 
 from .connections import speaks_psycopg
+from .documents import Collections
 from .repositories.base import Repository
 from .repositories.mongo import JournalRepository, MongoRepository
 from .repositories.psycopg import PsycopgRepository
@@ -18,8 +19,6 @@ from .storages.database import DatabaseStorage
 from .storages.gridfs import GridFSStorage
 from .storages.psycopg import PsycopgStorage
 from .tables import MODELS, Tables
-
-JOURNAL_BUCKET = "media_journal"
 
 Documents = Database[dict[str, t.Any]]
 
@@ -51,12 +50,14 @@ def sql_home(engine: sa.Engine, *, timeout: float | None = None, tables: Tables 
     )
 
 
-def mongo_home(database: Documents) -> Home[MongoRepository]:
+def mongo_home(database: Documents | Collections) -> Home[MongoRepository]:
     """Mongo-only mode: collections and GridFS."""
-    return Home("MongoDB", MongoRepository(database), GridFSStorage(database))
+    collections = Collections.of(database)
+    return Home("MongoDB", MongoRepository(collections), GridFSStorage(collections, collections.bucket))
 
 
-def journal_home(database: Documents) -> Home[JournalRepository]:
+def journal_home(database: Documents | Collections) -> Home[JournalRepository]:
     """What was accepted while SQL was down, until it is drained. Collections and a bucket of its own: those of
     Mongo-only mode may still hold what was transferred to SQL."""
-    return Home("journal", JournalRepository(database), GridFSStorage(database, JOURNAL_BUCKET))
+    collections = Collections.of(database)
+    return Home("journal", JournalRepository(collections), GridFSStorage(collections, collections.journal_bucket))

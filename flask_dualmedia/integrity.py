@@ -17,8 +17,11 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
 from itertools import islice
 
+from pymongo.collection import Collection
+
 from . import lifecycle
 from .authorization import possible_ids
+from .documents import CHECKS
 from .errors import BytesNotFound
 from .homes import Home
 from .models import AVAILABLE, KINDS, PENDING, Media, now
@@ -61,7 +64,7 @@ EXPLAINED: dict[Problem, str] = {
     "storage_unknown": "the bytes are in a storage that is not set up here",
 }
 
-COLLECTION = "dualmedia_checks"
+COLLECTION = CHECKS
 
 DATABASE = "database"
 
@@ -148,11 +151,14 @@ class Checker:
         self._state, self._repair, self._verify, self._rate, self._advance = state, repair, verify_bytes, rate, advance
         self._before = now() - timedelta(seconds=state.settings.grace if grace is None else grace)
         self._resume, self._discards = resume, discard_damaged
-        self._checks = state.mongo[COLLECTION]
         # The journal first, so that of bytes in both those in SQL are found.
         self._places = [_Place(home.name, DATABASE, home.storage) for home in reversed(state.homes)]
         self._places += [_Place(name, name, storage) for name, storage in state.storages.items() if name != DATABASE]
         self._report = Check()
+
+    @property
+    def _checks(self) -> Collection[dict[str, t.Any]]:
+        return self._state.collections.get(COLLECTION)
 
     def run(self) -> Check:
         """Look at everything.
@@ -249,13 +255,11 @@ class Checker:
         owned = {key: owner for key in keys if (owner := owner_of_key(key)) is not None}
         named = self._named([media_id for media_id, _ in owned.values()]) | self._state.staging.named(keys)
         for key in keys:
-            if key in named:
-                continue
-            if key not in owned and place.storage_type != DATABASE:
-                continue  # somebody else's, in a bucket or folder that is not ours alone
-            made = owned[key][1] if key in owned else None
+            if key in named or key not in owned:
+                continue  # a key that is not ours is somebody else's, wherever it is
+            _, made = owned[key]
             # A younger key may be the content of an upload in progress, whose record does not name it yet.
-            if made is not None and made >= self._before:
+            if made >= self._before:
                 continue
             mended = self._repair and self._delete_orphan(place, key)
             if mended or not self._is_named(key):
@@ -379,7 +383,7 @@ _UNCHANGED: t.Any = object()
 def last_check(state: State) -> dict[str, t.Any] | None:
     """When the last check was, and what it left unrepaired."""
     with translate_errors():
-        summary = state.mongo[COLLECTION].find_one({"_id": "last"}, {"_id": 0})
+        summary = state.collections.get(COLLECTION).find_one({"_id": "last"}, {"_id": 0})
     if summary is None:
         return None
     return summary | {"at": t.cast(datetime, summary["at"]).isoformat()}

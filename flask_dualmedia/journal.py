@@ -31,7 +31,7 @@ def drain_journal(state: State) -> Report | None:
     """
     sql, journal = homes_of(state)
     _finish_deletions(state)  # first: they may stand in the way of what is moved
-    report = drain(journal, sql, Lease(state.mongo, "drain"))
+    report = drain(journal, sql, Lease(state.collections, "drain"))
     if report is not None and (report.moved or report.present):
         logger.info("journal drained: %d record(s) moved into SQL", report.moved)
         for conflict in report.conflicts:

@@ -10,11 +10,12 @@ from secrets import token_hex
 
 from pymongo.database import Database
 
+from .documents import LEASES, Collections
 from .errors import MediaConflict
 from .models import now
 from .repositories.mongo import translate_errors
 
-COLLECTION = "dualmedia_leases"
+COLLECTION = LEASES
 
 SECONDS = 15
 """How long a lease lasts unless it is renewed: that long nobody goes on with the work of a killed process. The clocks
@@ -27,8 +28,8 @@ class Lease:
     :param name: Of the work.
     """
 
-    def __init__(self, database: Database[dict[str, t.Any]], name: str) -> None:
-        self._collection, self._name = database[COLLECTION], name
+    def __init__(self, database: Database[dict[str, t.Any]] | Collections, name: str) -> None:
+        self._collections, self._name = Collections.of(database), name
         self._holder = f"{socket.gethostname()}-{os.getpid()}-{token_hex(4)}"
 
     def take(self) -> bool:
@@ -38,7 +39,7 @@ class Lease:
         mine = {"$set": {"holder": self._holder, "expires": time + timedelta(seconds=SECONDS)}}
         try:
             with translate_errors():
-                self._collection.update_one(free, mine, upsert=True)
+                self._collections.get(COLLECTION).update_one(free, mine, upsert=True)
         except MediaConflict:  # it exists, and is another's
             return False
         return True
@@ -46,4 +47,4 @@ class Lease:
     def give_back(self) -> None:
         """Let the next one have it at once."""
         with translate_errors():
-            self._collection.delete_one({"_id": self._name, "holder": self._holder})
+            self._collections.get(COLLECTION).delete_one({"_id": self._name, "holder": self._holder})

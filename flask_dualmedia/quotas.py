@@ -53,7 +53,7 @@ def reserved(state: State, record: Media, size: int) -> Iterator[None]:
     quotas = _quotas(state, record) if size > 0 else []
     with ExitStack() as taken:
         for quota in quotas:
-            _take(Lease(state.mongo, quota.lease), taken)
+            _take(Lease(state.collections, quota.lease), taken)
         start = time.monotonic()
         _check(state, quotas, size)
         # Whoever waits for the leases gets them when they expire: by then, what follows must be over.

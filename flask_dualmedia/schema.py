@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,9 +13,11 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
-from .models import Base
+from .errors import NamesTaken
+from .repositories.sql import translate_errors
+from .tables import MODELS, Tables, check_names
 
-VERSION_TABLE = "dualmedia_version"
+logger = logging.getLogger("flask_dualmedia")
 
 # Names our advisory lock among all that the database may know: "dualmedi" in ASCII.
 _LOCK = 0x6475616C6D656469
@@ -27,28 +30,37 @@ def migrations_directory() -> Path:
     return shipped if shipped.is_dir() else package.parent / "migrations"
 
 
-def upgrade(engine: sa.Engine, revision: str = "head") -> None:
-    """Run our revisions up to ``revision``. Processes that do so at once wait for each other."""
+def upgrade(engine: sa.Engine, revision: str = "head", *, tables: Tables = MODELS) -> None:
+    """Run our revisions up to ``revision``. Processes that do so at once wait for each other.
+
+    :raises NamesTaken: Something of the host's has a name of ours. It is left as it is.
+    """
     with _locked_connection(engine) as connection:
-        current, present = current_revision(connection), set(sa.inspect(connection).get_table_names())
-        if current is None and is_complete(connection):
+        check_names(connection, tables)
+        current, present = current_revision(connection, tables), set(sa.inspect(connection).get_table_names())
+        if current is None and is_complete(connection, tables):
             return  # made by the revisions of a host, who keeps them up to date
-        if current is not None and present.isdisjoint(Base.metadata.tables):
-            command.stamp(_config(connection), "base")  # dropped past the revisions, as by db.drop_all()
+        if current is not None and present.isdisjoint(tables.metadata.tables):
+            command.stamp(_config(connection, tables), "base")  # dropped past the revisions, as by db.drop_all()
         elif revision == "head" and current == head_revision():
             return
-        command.upgrade(_config(connection), revision)
+        command.upgrade(_config(connection, tables), revision)
 
 
-def downgrade(engine: sa.Engine, revision: str = "base") -> None:
-    """Undo our revisions down to ``revision``; ``base`` leaves nothing of ours."""
+def downgrade(engine: sa.Engine, revision: str = "base", *, tables: Tables = MODELS) -> None:
+    """Undo our revisions down to ``revision``; ``base`` leaves nothing of ours.
+
+    :raises NamesTaken: Something of the host's has a name of ours. It is left as it is.
+    """
     with _locked_connection(engine) as connection:
-        command.downgrade(_config(connection), revision)
+        check_names(connection, tables)
+        command.downgrade(_config(connection, tables), revision)
 
 
-def current_revision(connection: sa.Connection) -> str | None:
+def current_revision(connection: sa.Connection, tables: Tables = MODELS) -> str | None:
     """The revision that the database is at, ``None`` if ours were never run on it."""
-    return MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE}).get_current_revision()
+    options = {"version_table": tables.version_table}
+    return MigrationContext.configure(connection, opts=options).get_current_revision()
 
 
 def head_revision() -> str | None:
@@ -56,15 +68,39 @@ def head_revision() -> str | None:
     return ScriptDirectory(str(migrations_directory())).get_current_head()
 
 
-def is_complete(connection: sa.Connection) -> bool:
+class NameCheck:
+    """Makes sure, once, that everything in a database that has a name of ours is ours."""
+
+    def __init__(self, engine: sa.Engine, tables: Tables) -> None:
+        self._engine, self._tables = engine, tables
+        self._passed = False
+
+    def __call__(self) -> None:
+        """
+        :raises NamesTaken: Something is the host's.
+        :raises DatabaseUnavailable: Nobody knows.
+        """
+        if self._passed:
+            return
+        try:
+            with translate_errors(), self._engine.connect() as connection:
+                connection.detach()  # a pool must be empty when the server forks its workers
+                check_names(connection, self._tables)
+        except NamesTaken as error:
+            logger.error("%s", error)
+            raise
+        self._passed = True
+
+
+def is_complete(connection: sa.Connection, tables: Tables = MODELS) -> bool:
     """Whether all our tables and columns are there, whoever's revisions made them."""
-    tables = Base.metadata.tables
-    found = sa.inspect(connection).get_multi_columns(filter_names=[*tables])
+    expected = tables.metadata.tables
+    found = sa.inspect(connection).get_multi_columns(filter_names=[*expected])
     present = {name: {column["name"] for column in columns} for (_, name), columns in found.items()}
-    return all(present.get(name, set()) >= {*table.columns.keys()} for name, table in tables.items())
+    return all(present.get(name, set()) >= {*table.columns.keys()} for name, table in expected.items())
 
 
-def keep_chunks_uncompressed(connection: sa.Connection) -> None:
+def keep_chunks_uncompressed(connection: sa.Connection, tables: Tables = MODELS) -> None:
     """Set the storage of chunks to EXTERNAL on PostgreSQL, where a host's own revisions made the table.
 
     Alembic's autogenerate does not see column storage. Media are compressed already, and a range of a compressed
@@ -72,13 +108,11 @@ def keep_chunks_uncompressed(connection: sa.Connection) -> None:
     """
     if connection.dialect.name != "postgresql":
         return
-    storage = connection.execute(
-        sa.text(
-            "SELECT attstorage::text FROM pg_attribute WHERE attrelid = 'media_chunks'::regclass AND attname = 'data'"
-        )
-    ).scalar_one()
+    name = tables.chunks.name
+    query = "SELECT attstorage::text FROM pg_attribute WHERE attrelid = CAST(:name AS regclass) AND attname = 'data'"
+    storage = connection.execute(sa.text(query), {"name": name}).scalar_one()
     if storage != "e":
-        connection.execute(sa.text("ALTER TABLE media_chunks ALTER COLUMN data SET STORAGE EXTERNAL"))
+        connection.execute(sa.text(f"ALTER TABLE {name} ALTER COLUMN data SET STORAGE EXTERNAL"))
 
 
 @contextmanager
@@ -93,8 +127,9 @@ def _locked_connection(engine: sa.Engine) -> Iterator[sa.Connection]:
         connection.commit()
 
 
-def _config(connection: sa.Connection) -> Config:
+def _config(connection: sa.Connection, tables: Tables) -> Config:
     config = Config()
     config.set_main_option("script_location", str(migrations_directory()).replace("%", "%%"))
     config.attributes["connection"] = connection
+    config.attributes["tables"] = tables
     return config

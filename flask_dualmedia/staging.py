@@ -16,16 +16,17 @@ from datetime import UTC, datetime, timedelta
 from secrets import token_hex
 
 from pymongo import ASCENDING, IndexModel, ReturnDocument
+from pymongo.collection import Collection
 from pymongo.database import Database
-from pymongo.write_concern import WriteConcern
 
+from .documents import UPLOADS, UPLOADS_ONLY, Collections
 from .errors import DatabaseUnavailable, UploadLocked, UploadRejected
 from .failpoints import reach
 from .models import now
 from .repositories.mongo import translate_errors
-from .storages.base import Storage
+from .storages.base import Storage, owner_of_key
 
-COLLECTION = "dualmedia_uploads"
+COLLECTION = UPLOADS
 
 LOCK_SECONDS = 15
 """How long a lock lasts unless it is renewed: that long nobody goes on with the upload of a killed worker. The clocks
@@ -88,11 +89,15 @@ class Staging:
     :param seconds: How long an upload is kept after the last byte came.
     """
 
-    def __init__(self, database: Database[dict[str, t.Any]], storage: Storage, seconds: float) -> None:
-        # An offset that was acknowledged must not go back when MongoDB changes its primary.
-        self._collection = database.with_options(write_concern=WriteConcern("majority", j=True))[COLLECTION]
+    def __init__(self, database: Database[dict[str, t.Any]] | Collections, storage: Storage, seconds: float) -> None:
+        self._collections = Collections.of(database)
         self.storage, self._seconds = storage, seconds
         self._indexed = False
+
+    @property
+    def _collection(self) -> Collection[dict[str, t.Any]]:
+        # An offset that was acknowledged must not go back when MongoDB changes its primary.
+        return self._collections.get(COLLECTION, durable=True)
 
     def expiry(self) -> datetime:
         """When an upload expires of which bytes come now."""
@@ -111,7 +116,7 @@ class Staging:
     def get(self, upload_id: uuid.UUID) -> Staged | None:
         """The upload with this id, without its parts."""
         with translate_errors():
-            document = self._collection.find_one({"_id": upload_id}, {"parts": 0})
+            document = self._collection.find_one(UPLOADS_ONLY | {"_id": upload_id}, {"parts": 0})
         return None if document is None else _staged(document)
 
     def find_final(self, identity: str, joined: list[uuid.UUID]) -> uuid.UUID | None:
@@ -125,13 +130,14 @@ class Staging:
 
         :raises UploadLocked: Another request is at it.
         """
-        free = {"_id": upload_id, "$or": [{"lock": None}, {"lock.until": {"$lt": now()}}], **where}
+        one = UPLOADS_ONLY | {"_id": upload_id} | where
+        free = one | {"$or": [{"lock": None}, {"lock.until": {"$lt": now()}}]}
         writer = Writer(self, None)
         with translate_errors():
             document = self._collection.find_one_and_update(
                 free, {"$set": {"lock": writer.lock()}}, return_document=ReturnDocument.AFTER
             )
-            if document is None and self._collection.find_one({"_id": upload_id, **where}, {"_id": 1}):
+            if document is None and self._collection.find_one(one, {"_id": 1}):
                 raise UploadLocked
         if document is None:
             return None
@@ -141,12 +147,14 @@ class Staging:
     def named(self, keys: t.Sequence[str]) -> set[str]:
         """Those of these keys that an upload names as its parts."""
         with translate_errors():
-            found = self._collection.find({"parts.key": {"$in": [*keys]}}, {"parts.key": 1})
+            found = self._collection.find(UPLOADS_ONLY | {"parts.key": {"$in": [*keys]}}, {"parts.key": 1})
             return {part["key"] for document in found for part in document["parts"]}.intersection(keys)
 
     def left(self) -> Iterator[Staged]:
         """Uploads that have expired, and finished ones whose parts were not removed; without their parts."""
-        where = {"$or": [{"expires_at": {"$lt": now()}}, {"finished": True, "parts.key": {"$exists": True}}]}
+        where = UPLOADS_ONLY | {
+            "$or": [{"expires_at": {"$lt": now()}}, {"finished": True, "parts.key": {"$exists": True}}]
+        }
         with translate_errors():
             yield from map(_staged, self._collection.find(where, {"parts": 0}))
 
@@ -254,7 +262,8 @@ class Writer:
 
     def _delete_parts(self) -> None:
         for part in self.upload.parts:
-            self._staging.storage.delete(part.key)
+            if owner_of_key(part.key) is not None:
+                self._staging.storage.delete(part.key)
             self.keep()
 
     def _mine(self) -> dict[str, t.Any]:

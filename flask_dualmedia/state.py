@@ -9,7 +9,9 @@ from functools import cached_property
 from flask import current_app
 
 from .errors import StorageError
+from .schema import NameCheck
 from .staging import Staging
+from .tables import Tables, tables_for
 
 if t.TYPE_CHECKING:
     import sqlalchemy as sa
@@ -18,6 +20,7 @@ if t.TYPE_CHECKING:
 
     from .config import Settings
     from .counting import Counter
+    from .documents import Collections
     from .homes import Home
     from .models import Media
     from .outage import Circuit
@@ -42,10 +45,23 @@ class State:
     """Storages by ``storage_type``: ``database``, and those that are set up outside of it."""
     homes: tuple[Home[t.Any], ...]
     """Where media may be: SQL and the journal, or MongoDB."""
+    collections: Collections
+    """Our collections in it, under the names that the app gives them."""
     circuit: Circuit | None = None
     """Whether SQL answers; ``None`` in Mongo-only mode."""
     counter: Counter | None = None
     """Counts who reads content; ``None`` where nobody does."""
+
+    @cached_property
+    def check_sql_names(self) -> NameCheck:
+        """Call it before anything in SQL is used that may have a name of ours and be the host's."""
+        assert self.engine is not None
+        return NameCheck(self.engine, self.tables)
+
+    @property
+    def tables(self) -> Tables:
+        """Our tables in SQL, under the names that the app gives them."""
+        return tables_for(self.settings.table_prefix)
 
     @property
     def mode(self) -> Mode:
@@ -54,7 +70,7 @@ class State:
     @cached_property
     def staging(self) -> Staging:
         """Resumable uploads."""
-        return Staging(self.mongo, self.storages["database"], self.settings.upload_expires)
+        return Staging(self.collections, self.storages["database"], self.settings.upload_expires)
 
     def storage_of(self, record: Media) -> Storage:
         """The storage that has the bytes of a record.

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import datetime
 import time
 import typing as t
 
 import sqlalchemy as sa
-from bson.binary import UuidRepresentation
-from bson.codec_options import CodecOptions
 from flask import Flask
 from flask_jwt_extended import JWTManager
 from flask_migrate import Migrate
@@ -23,13 +20,9 @@ from sqlalchemy import event, exc
 from . import schema
 from .config import Settings
 from .deadlines import deadline
+from .documents import CODEC_OPTIONS
 from .errors import ConfigurationError, DatabaseUnavailable, MissingExtra
-from .models import Base
-
-# How documents are read, whatever the host's client does: UUIDs in the standard form, times aware and in UTC.
-_CODEC_OPTIONS: CodecOptions[dict[str, t.Any]] = CodecOptions(
-    tz_aware=True, tzinfo=datetime.UTC, uuid_representation=UuidRepresentation.STANDARD
-)
+from .tables import check_metadata, tables_for
 
 # A host changes any of them with SQLALCHEMY_ENGINE_OPTIONS. The connection used last is used next: a server process
 # that has just worked is faster, and one that was idle is asked first whether it lives.
@@ -50,7 +43,7 @@ def find_mongo(app: Flask, given: PyMongo | None, settings: Settings) -> Databas
         raise ConfigurationError("the PyMongo passed to DualMedia is not set up: call its init_app(app) first")
     if mongo.db is None:
         raise ConfigurationError("MONGO_URI names no database: end it with /NAME")
-    return Database(mongo.cx, mongo.db.name, codec_options=_CODEC_OPTIONS)
+    return Database(mongo.cx, mongo.db.name, codec_options=CODEC_OPTIONS)
 
 
 def _open_mongo(app: Flask, settings: Settings) -> PyMongo:
@@ -74,7 +67,8 @@ def _open_mongo(app: Flask, settings: Settings) -> PyMongo:
 def find_sqlalchemy(app: Flask, given: SQLAlchemy | None, settings: Settings) -> SQLAlchemy:
     """The host's Flask-SQLAlchemy, or a new one on the app; our tables are in its metadata afterwards.
 
-    :raises ConfigurationError: One was passed that is not set up on this app, or the URL names no known database.
+    :raises ConfigurationError: One was passed that is not set up on this app, or the URL names no known database, or
+        a table of the host's has the name of one of ours.
     :raises MissingExtra: The driver is not installed.
     """
     db = app.extensions.get("sqlalchemy")
@@ -82,9 +76,11 @@ def find_sqlalchemy(app: Flask, given: SQLAlchemy | None, settings: Settings) ->
         raise ConfigurationError(
             "the SQLAlchemy passed to DualMedia is not set up on this app: call its init_app first"
         )
+    tables = tables_for(settings.table_prefix)
     if db is None:
         db = _open_sqlalchemy(app, settings)
-    for table in Base.metadata.tables.values():
+    check_metadata(db.metadata, tables)
+    for table in tables.metadata.tables.values():
         if table.name not in db.metadata.tables:
             table.to_metadata(db.metadata)
     return db

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import sys
+import typing as t
 from logging.config import fileConfig
 
 from alembic import context
 from flask import current_app
 
-from flask_dualmedia.models import Base
-from flask_dualmedia.schema import VERSION_TABLE
+from flask_dualmedia.tables import RenamedOutput, rename_statements
 
 config = context.config
-metadata = Base.metadata
 given = config.attributes.get("connection")
+tables = config.attributes.get("tables") or current_app.extensions["dualmedia"].tables
+metadata = tables.metadata
 
 
 def include_name(name: str | None, type_: str, _parents: object) -> bool:
@@ -22,13 +24,15 @@ def include_name(name: str | None, type_: str, _parents: object) -> bool:
 
 options = {
     "target_metadata": metadata,
-    "version_table": VERSION_TABLE,
+    "version_table": tables.version_table,
     "include_name": include_name,
     "compare_type": True,
     "render_as_batch": True,
 }
 
+# The revisions name tables as the models do; what is sent has the names that the app gives them.
 if given is not None:
+    rename_statements(given, tables)
     context.configure(connection=given, **options)
     with context.begin_transaction():
         context.run_migrations()
@@ -37,11 +41,13 @@ else:
         fileConfig(config.config_file_name, disable_existing_loggers=False)
     engine = current_app.extensions["dualmedia"].engine
     if context.is_offline_mode():
-        context.configure(dialect_name=engine.dialect.name, literal_binds=True, **options)
+        output = t.cast("t.TextIO", RenamedOutput(config.output_buffer or sys.stdout, tables))
+        context.configure(dialect_name=engine.dialect.name, literal_binds=True, output_buffer=output, **options)
         with context.begin_transaction():
             context.run_migrations()
     else:
         with engine.connect() as connection:
+            rename_statements(connection, tables)
             context.configure(connection=connection, **options)
             with context.begin_transaction():
                 context.run_migrations()

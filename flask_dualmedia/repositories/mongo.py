@@ -11,8 +11,8 @@ from datetime import datetime
 from pymongo import ASCENDING, DESCENDING, IndexModel, ReturnDocument, UpdateOne, errors
 from pymongo.collection import Collection
 from pymongo.database import Database
-from pymongo.write_concern import WriteConcern
 
+from ..documents import JOURNAL, RECORDS_ONLY, Collections, is_record
 from ..errors import DatabaseUnavailable, MediaConflict, SecondMainImage
 from ..models import AVAILABLE, DELETING, KINDS, PENDING, Media
 from .base import EVERYTHING, Accesses, Listing, M, Records, Selection, Values
@@ -47,21 +47,31 @@ def translate_errors() -> Iterator[None]:
 
 
 class MongoRepository:
-    """Media records in four collections of one MongoDB database."""
+    """Media records in four collections of one MongoDB database.
+
+    Documents in them that are no records are the host's: they are neither read nor changed nor counted.
+    """
 
     prefix = ""
-    """Stands before the names of the collections."""
+    """Stands before the names of the collections, behind the one that the host chose."""
     _unclaimed: t.ClassVar[Document] = {}
     """What must be true of a record besides, that it may be changed."""
 
-    def __init__(self, database: Database[Document]) -> None:
-        # What we acknowledge has reached the disks of a majority, and with it all that was written before: the bytes.
-        self._database = database.with_options(write_concern=WriteConcern("majority", j=True))
+    def __init__(self, database: Database[Document] | Collections) -> None:
+        self._collections = Collections.of(database)
         self._indexed = False
 
     def version(self) -> str:
         with translate_errors():
-            return str(self._database.command("buildInfo")["version"])
+            return str(self._collections.database.command("buildInfo")["version"])
+
+    def check_names(self) -> None:
+        """Make sure that the collections, where they are there, are ours.
+
+        :raises NamesTaken: Some are the host's.
+        """
+        with translate_errors():
+            self._collections.check(self.prefix + kind.__tablename__ for kind in KINDS.values())
 
     def ensure_indexes(self) -> None:
         """Create the indexes that are missing, with the names and columns of those in SQL."""
@@ -79,8 +89,9 @@ class MongoRepository:
     def add_all(self, records: t.Sequence[Media]) -> None:
         if not self._indexed:
             self.ensure_indexes()
-        collection, documents = self._collection(type(records[0])), [_document(one.values()) for one in records]
+        documents = [_document(one.values()) for one in records]
         with translate_errors():
+            collection = self._collection(type(records[0]))
             try:
                 collection.insert_many(documents)
             except errors.BulkWriteError as error:
@@ -101,14 +112,12 @@ class MongoRepository:
 
     def keys_of(self, kind: type[Media], ids: t.Sequence[uuid.UUID]) -> t.List[str | None]:  # noqa: UP006
         with translate_errors():
-            found = self._collection(kind).find({"_id": {"$in": [*ids]}}, {"storage_key": 1})
+            found = self._collection(kind).find(RECORDS_ONLY[kind] | {"_id": {"$in": [*ids]}}, {"storage_key": 1})
             return [document["storage_key"] for document in found]
 
     def scan(self, kind: type[M], after: uuid.UUID | None, limit: int) -> t.List[M]:  # noqa: UP006 - `list` is a method
         where = {} if after is None else {"_id": {"$gt": after}}
-        with translate_errors():
-            found = self._collection(kind).find(where).sort("_id", ASCENDING).limit(limit)
-            return [_some_record(kind, document) for document in found]
+        return [*self._find(kind, where, [("_id", ASCENDING)], limit)]
 
     def list(self, listing: Listing[M]) -> Records[M]:
         where: list[Document] = [{"state": AVAILABLE, **listing.where}]
@@ -125,10 +134,8 @@ class MongoRepository:
             if listing.sort != "id":
                 behind = {"$or": [{listing.sort: {beyond: value}}, {listing.sort: value} | behind]}
             where.append(behind)
-        with translate_errors():
-            matching = {"$and": where} if len(where) > 1 else where[0]
-            found = self._collection(listing.kind).find(matching).sort(sort).limit(listing.limit or 0)
-            return Records(_some_record(listing.kind, document) for document in found)
+        matching = {"$and": where} if len(where) > 1 else where[0]
+        return Records(self._find(listing.kind, matching, sort, listing.limit or 0))
 
     def of_owners(
         self, kinds: t.Sequence[type[Media]], reference_type: str | None, ids: t.Sequence[str]
@@ -139,14 +146,24 @@ class MongoRepository:
             if "reference_type" in kind.field_names():
                 where["reference_type"] = reference_type
             sort = [(name, ASCENDING) for name in dict.fromkeys((_key(kind.order), "_id"))]
-            with translate_errors():
-                records += [_some_record(kind, found) for found in self._collection(kind).find(where).sort(sort)]
+            records += self._find(kind, where, sort)
         return records
+
+    def _find(self, kind: type[M], where: Document, sort: t.Any, limit: int = 0) -> Iterator[M]:
+        """The records that match. Where others match too, MongoDB is asked once more, for records alone: it would take
+        longer if it looked at every field each time."""
+        with translate_errors():
+            found = list(self._collection(kind).find(where).sort(sort).limit(limit))
+            if not all(is_record(kind, document) for document in found):
+                records_only = {"$and": [where, RECORDS_ONLY[kind]]}
+                found = list(self._collection(kind).find(records_only).sort(sort).limit(limit))
+        for document in found:
+            yield _some_record(kind, document)
 
     def update(self, kind: type[M], media_id: uuid.UUID, changes: Values, *, where: Values) -> M | None:
         with translate_errors():
             document = self._collection(kind).find_one_and_update(
-                {"_id": media_id, **self._unclaimed, **where},
+                self._one(kind, media_id) | self._unclaimed | dict(where),
                 {"$set": dict(changes)},
                 return_document=ReturnDocument.AFTER,
             )
@@ -154,47 +171,54 @@ class MongoRepository:
 
     def remove(self, kind: type[Media], media_id: uuid.UUID) -> None:
         with translate_errors():
-            self._collection(kind).delete_one({"_id": media_id})
+            self._collection(kind).delete_one(self._one(kind, media_id))
 
     def count_access(self, kind: type[Media], media_id: uuid.UUID, at: datetime, number: int = 1) -> bool:
         with translate_errors():
-            where, change = self._access(media_id, at, number)
+            where, change = self._access(kind, media_id, at, number)
             return bool(self._collection(kind).update_one(where, change).matched_count)
 
     def add_accesses(self, kind: type[Media], counts: t.Mapping[uuid.UUID, Accesses]) -> dict[uuid.UUID, bool]:
-        changes = [UpdateOne(*self._access(media_id, at, number)) for media_id, (number, at) in sorted(counts.items())]
+        changes = [
+            UpdateOne(*self._access(kind, media_id, at, number)) for media_id, (number, at) in sorted(counts.items())
+        ]
         with translate_errors():
             if self._collection(kind).bulk_write(changes, ordered=False).matched_count == len(counts):
                 return dict.fromkeys(counts, True)
-            found = self._collection(kind).find({"_id": {"$in": [*counts]}, "state": AVAILABLE}, {"_id": 1})
+            found = self._collection(kind).find(
+                RECORDS_ONLY[kind] | {"_id": {"$in": [*counts]}, "state": AVAILABLE}, {"_id": 1}
+            )
             there = {document["_id"] for document in found}
         return {media_id: media_id in there for media_id in counts}
 
-    def _access(self, media_id: uuid.UUID, at: datetime, number: int) -> tuple[Document, Document]:
-        where = {"_id": media_id, "state": AVAILABLE, **self._unclaimed}
+    def _access(self, kind: type[Media], media_id: uuid.UUID, at: datetime, number: int) -> tuple[Document, Document]:
+        where = self._one(kind, media_id) | {"state": AVAILABLE} | self._unclaimed
         return where, {"$inc": {"access_count": number}, "$max": {"last_accessed_at": at}}
 
     def unfinished(self, kind: type[M], before: datetime, limit: int) -> t.List[M]:  # noqa: UP006 - `list` is a method
         where = {"state": {"$in": [PENDING, DELETING]}, "updated_at": {"$lt": before}}
-        with translate_errors():
-            found = self._collection(kind).find(where).sort("updated_at", ASCENDING).limit(limit)
-            return [_some_record(kind, document) for document in found]
+        return [*self._find(kind, where, [("updated_at", ASCENDING)], limit)]
 
     def count(self, kind: type[Media]) -> int:
         with translate_errors():
-            return self._collection(kind).count_documents({})
+            return self._collection(kind).count_documents(RECORDS_ONLY[kind])
 
     def stored_size(self, selection: Selection) -> int:
         size = 0
         total = {"$group": {"_id": None, "size": {"$sum": "$file_size"}}}
         for kind, where in selection.items():
-            kept = {"$match": {"state": AVAILABLE, "storage_key": {"$ne": None}, **where}}
+            counted = RECORDS_ONLY[kind] | {"state": AVAILABLE, "storage_key": {"$ne": None}, **where}
+            kept = {"$match": counted}
             with translate_errors():
                 size += sum(group["size"] for group in self._collection(kind).aggregate([kept, total]))
         return size
 
+    def _one(self, kind: type[Media], media_id: uuid.UUID) -> Document:
+        """A filter for the record with this id."""
+        return RECORDS_ONLY[kind] | {"_id": media_id}
+
     def _collection(self, kind: type[Media]) -> Collection[Document]:
-        return self._database[self.prefix + kind.__tablename__]
+        return self._collections.get(self.prefix + kind.__tablename__, durable=True)
 
 
 class JournalRepository(MongoRepository):
@@ -204,14 +228,16 @@ class JournalRepository(MongoRepository):
     to a copy that is already left behind. Who finds it claimed tries again in a moment.
     """
 
-    prefix = "journal_"
+    prefix = JOURNAL
     _unclaimed: t.ClassVar[Document] = {"claimed": {"$exists": False}}
 
     def claim(self, kind: type[M], media_id: uuid.UUID) -> M | None:
         """Claim an available record; ``None`` if there is none any more."""
         with translate_errors():
             document = self._collection(kind).find_one_and_update(
-                {"_id": media_id, "state": AVAILABLE}, {"$set": {"claimed": True}}, return_document=ReturnDocument.AFTER
+                self._one(kind, media_id) | {"state": AVAILABLE},
+                {"$set": {"claimed": True}},
+                return_document=ReturnDocument.AFTER,
             )
         return _record(kind, document)
 
@@ -222,12 +248,17 @@ class JournalRepository(MongoRepository):
     def is_empty(self) -> bool:
         """Whether there is nothing in it, not even an upload in progress, which may become available at any moment."""
         with translate_errors():
-            return all(self._collection(kind).find_one({}, {"_id": 1}) is None for kind in KINDS.values())
+            return all(
+                self._collection(kind).find_one(RECORDS_ONLY[kind], {"_id": 1}) is None for kind in KINDS.values()
+            )
 
     def waiting(self) -> int:
         """How many records wait to be moved."""
         with translate_errors():
-            return sum(self._collection(kind).count_documents({"state": AVAILABLE}) for kind in KINDS.values())
+            return sum(
+                self._collection(kind).count_documents(RECORDS_ONLY[kind] | {"state": AVAILABLE})
+                for kind in KINDS.values()
+            )
 
 
 def _key(field: str) -> str:
@@ -244,7 +275,7 @@ def _some_record(kind: type[M], document: Document) -> M:
 
 
 def _record(kind: type[M], document: Document | None) -> M | None:
-    return None if document is None else _some_record(kind, document)
+    return _some_record(kind, document) if document is not None and is_record(kind, document) else None
 
 
 def _indexes(kind: type[Media]) -> Iterator[IndexModel]:

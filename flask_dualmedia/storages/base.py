@@ -7,10 +7,10 @@ import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from secrets import token_hex
 
 from ..models import new_id
+from ..shapes import owner_of_key as owner_of_key
 
 
 @dataclass(frozen=True)
@@ -126,15 +126,6 @@ def new_key(media_id: uuid.UUID) -> str:
     It says whose it is and when it was made, so that bytes without a record can be judged by their key.
     """
     return f"{media_id.hex}-{new_id().hex[:12]}{token_hex(2)}"
-
-
-def owner_of_key(key: str) -> tuple[uuid.UUID, datetime] | None:
-    """The id of the record that a key was made for, and when; ``None`` for a key that is not ours."""
-    media_id, _, made = key.partition("-")
-    try:
-        return uuid.UUID(media_id), datetime.fromtimestamp(int(made[:12], 16) / 1000, UTC)
-    except (ValueError, OverflowError):
-        return None
 
 
 class AbstractStorage(ABC):

@@ -10,15 +10,16 @@ from itertools import groupby
 from bson import Binary
 from gridfs import GridFSBucket, NoFile
 from pymongo import ASCENDING
+from pymongo.collection import Collection
 from pymongo.database import Database
 
+from ..documents import BUCKET as BUCKET
+from ..documents import Collections
 from ..errors import MediaConflict
 from ..models import now
 from ..repositories.mongo import translate_errors
 from .base import Stat
 from .chunked import CHUNK_SIZE, ChunkedStorage, ChunkRange
-
-BUCKET = "media"
 
 
 class GridFSStorage(ChunkedStorage):
@@ -28,10 +29,18 @@ class GridFSStorage(ChunkedStorage):
     before it sends anything.
     """
 
-    def __init__(self, database: Database[dict[str, t.Any]], bucket: str = BUCKET) -> None:
-        self._bucket = GridFSBucket(database, bucket, chunk_size_bytes=CHUNK_SIZE)
-        self._files, self._chunks = database[f"{bucket}.files"], database[f"{bucket}.chunks"]
+    def __init__(self, database: Database[dict[str, t.Any]] | Collections, bucket: str = BUCKET) -> None:
+        self._collections, self._name = Collections.of(database), bucket
+        self._bucket = GridFSBucket(self._collections.database, bucket, chunk_size_bytes=CHUNK_SIZE)
         self._indexed = False
+
+    @property
+    def _files(self) -> Collection[dict[str, t.Any]]:
+        return self._collections.get_bucket(self._name)[0]
+
+    @property
+    def _chunks(self) -> Collection[dict[str, t.Any]]:
+        return self._collections.get_bucket(self._name)[1]
 
     def put(self, key: str, blocks: Iterable[bytes]) -> None:
         self._ensure_indexes()
@@ -66,6 +75,7 @@ class GridFSStorage(ChunkedStorage):
     def discard(self, key: str) -> bool:
         try:
             with translate_errors():
+                self._collections.get_bucket(self._name)
                 self._bucket.delete(key)  # chunks go even where an upload that was cut short left no file document
         except NoFile:
             return False

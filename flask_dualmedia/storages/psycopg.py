@@ -200,4 +200,7 @@ class _Texts(t.NamedTuple):
 
     @classmethod
     def about(cls, table: str) -> _Texts:
-        return cls(*(t.cast("t.LiteralString", text.format(table=table)) for text in (_INSERT, _DELETE, _WHOLE, _CUT)))
+        def named(text: str) -> t.LiteralString:
+            return t.cast("t.LiteralString", text.format(table=table))
+
+        return cls(named(_INSERT), named(_DELETE), named(_WHOLE), named(_CUT))

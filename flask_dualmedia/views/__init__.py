@@ -9,8 +9,10 @@ from apispec.ext.marshmallow import MarshmallowPlugin
 from flask import Flask
 from flask_smorest import Api, Blueprint
 
+from ..errors import ConfigurationError
 from ..models import KINDS
 from ..schemas import ErrorSchema
+from ..state import get_state
 from . import bodies, content, direct, docs, errors, health, links, records, stats, tus
 
 NAME = "dualmedia"
@@ -35,9 +37,36 @@ class _Blueprint(Blueprint):
     ARGUMENTS_PARSER = errors.Parser()
 
 
-def register(app: Flask, url_prefix: str) -> None:
+def check_names(app: Flask, name: str, url_prefix: str) -> None:
+    """Make sure that no name and no URL of the blueprint is the host's.
+
+    :raises ConfigurationError: One is.
+    """
+    if name in app.blueprints:
+        raise ConfigurationError(
+            f"the app has a blueprint {name!r} of its own: set DUALMEDIA_BLUEPRINT_NAME to give ours another name"
+        )
+    endpoints = sorted(endpoint for endpoint in app.view_functions if endpoint.startswith(f"{name}."))
+    if endpoints:
+        raise ConfigurationError(
+            f"the app has the endpoint {', '.join(endpoints)} of its own: "
+            "set DUALMEDIA_BLUEPRINT_NAME to give ours another name"
+        )
+    subdomain = app.url_map.default_subdomain
+    routes = sorted(
+        rule.rule
+        for rule in app.url_map.iter_rules()
+        if f"{rule.rule}/".startswith(f"{url_prefix}/") and (rule.subdomain or "") in ("", subdomain) and not rule.host
+    )
+    if routes:
+        raise ConfigurationError(
+            f"the app has the route {', '.join(routes)} of its own: set DUALMEDIA_URL_PREFIX to give ours another place"
+        )
+
+
+def register(app: Flask, name: str, url_prefix: str) -> None:
     """Mount the blueprint on ``app``."""
-    app.register_blueprint(_blueprint(), url_prefix=url_prefix)
+    app.register_blueprint(_blueprint(), name=name, url_prefix=url_prefix)
 
 
 @cache
@@ -65,8 +94,9 @@ def _describe(app: Flask, blueprint: Blueprint) -> dict[str, t.Any]:
     api.init_app(app, spec_kwargs=options | {"info": {"description": DESCRIPTION}})
     assert api.spec is not None
     api.spec.components.security_scheme("bearer", {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"})
-    blueprint.register_views_in_doc(api, app, api.spec, name=NAME, parameters=None)
-    api.spec.tag({"name": NAME, "description": DESCRIPTION})
+    name = get_state(app).settings.blueprint_name
+    blueprint.register_views_in_doc(api, app, api.spec, name=name, parameters=None)
+    api.spec.tag({"name": name, "description": DESCRIPTION})
     return api.spec.to_dict()
 
 

@@ -50,7 +50,7 @@ def add_views(blueprint: Blueprint) -> None:
         The status is 503 only when MongoDB is down: without SQL the app goes on.
         """
         state = get_state()
-        journal = JournalRepository(state.mongo)
+        journal = JournalRepository(state.collections)
         mongo_ok = _answers(journal)
         sql_ok = _answers(state.repository) if state.mode == "dual" else None
         answer = {"mode": state.mode, "degraded": sql_ok is False, "mongo": {"ok": mongo_ok}, "sql": {"ok": sql_ok}}
