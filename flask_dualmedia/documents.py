@@ -141,7 +141,7 @@ class Collections:
         shapes = {self.prefix + name: _shape(name) for name in names}
         for bucket in buckets:
             shapes |= {f"{bucket}.files": _is_file, f"{bucket}.chunks": _is_chunk}
-        foreign = [name for name, kind in self._existing(shapes) if self._is_foreign(name, kind, shapes[name])]
+        foreign = [name for name, kind in sorted(self._existing(shapes)) if self._is_foreign(name, kind, shapes[name])]
         if not foreign:
             return
         settings = []

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import sys
 import typing as t
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 
 import click
 import sqlalchemy as sa
@@ -16,7 +18,7 @@ from . import cli, documents, homes, schema, views, wiring
 from .config import Settings
 from .counting import Counter, Plays
 from .documents import Collections
-from .errors import DatabaseUnavailable, NamesTaken
+from .errors import ConfigurationError, DatabaseUnavailable, NamesTaken
 from .journal import homes_of, look_after_journal
 from .models import KINDS
 from .outage import Circuit
@@ -69,8 +71,31 @@ class DualMedia:
         settings = Settings.from_config(app.config, host_has_sql="sqlalchemy" in app.extensions or db is not None)
         views.check_names(app, settings.blueprint_name, settings.url_prefix)
         outside = open_storages(settings.storages)
+        with _undone_on_error(app) as opened:
+            state, answering, owns_schema = self._set_up(app, settings, outside, mongo, db, opened)
+        app.extensions["dualmedia"] = state
+        views.register(app, settings.blueprint_name, settings.url_prefix)
+        app.cli.add_command(cli.group)
+        _start_up(state, answering, owns_schema=owns_schema)
+
+    def _set_up(
+        self,
+        app: Flask,
+        settings: Settings,
+        outside: dict[str, Storage],
+        mongo: PyMongo | None,
+        db: SQLAlchemy | None,
+        opened: ExitStack,
+    ) -> tuple[State, _Answering, bool]:
+        """Bring the host's extensions and ours together.
+
+        :param opened: Gets what closes that which is ours alone.
+        :return: The state, which databases answer, and whether our revisions keep the schema up to date.
+        """
         wiring.find_jwt(app)
         database = wiring.find_mongo(app, mongo, settings)
+        if mongo is None:
+            opened.callback(database.client.close)
         collections = Collections(database, prefix=settings.collection_prefix, bucket=settings.bucket)
         owns_schema = False
         if settings.sql_enabled:
@@ -85,11 +110,25 @@ class DualMedia:
             state = State(
                 app, settings, database, None, home.repository, storages, (home,), collections, counter=counter
             )
-        answering = _check_names(state)
-        app.extensions["dualmedia"] = state
-        views.register(app, settings.blueprint_name, settings.url_prefix)
-        app.cli.add_command(cli.group)
-        _start_up(state, answering, owns_schema=owns_schema)
+        return state, _check_names(state), owns_schema
+
+
+@contextmanager
+def _undone_on_error(app: Flask) -> Iterator[ExitStack]:
+    """Take off the app what the block has put on it, and close what it has opened, if it fails."""
+    before = set(app.extensions)
+    with ExitStack() as opened:
+        try:
+            yield opened
+        except ConfigurationError:
+            added = {name: app.extensions[name] for name in app.extensions if name not in before}
+            if "sqlalchemy" in added:
+                with app.app_context():
+                    added["sqlalchemy"].engine.dispose()
+            for name in added:
+                del app.extensions[name]
+            raise
+        opened.pop_all()
 
 
 def _dual_state(

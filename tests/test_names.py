@@ -94,7 +94,8 @@ def repair(state: State) -> t.Any:
 
 def repair_and_sweep(app: Flask) -> None:
     runner = app.test_cli_runner()
-    repaired = runner.invoke(args=["dualmedia", "check", "--repair", "--discard-damaged", "--verify-bytes", "--grace", "0"])
+    options = ["--repair", "--discard-damaged", "--verify-bytes", "--grace", "0"]
+    repaired = runner.invoke(args=["dualmedia", "check", *options])
     assert repaired.exit_code in (0, 1), repaired.output
     swept = runner.invoke(args=["dualmedia", "sweep", "--grace", "0"])
     assert swept.exit_code == 0, swept.output
@@ -116,9 +117,7 @@ def use(app: Flask) -> ProductImage:
         location = sent.headers["Location"]
         assert client.get(location, headers=headers).status_code == 200
         assert client.get(f"{location}/content", headers=headers).data == png(comment=b"sent")
-        replaced = client.put(
-            f"{location}/content", headers=headers, data={"file": part(png(comment=b"new"), "a.png", "image/png")}
-        )
+        replaced = client.put(f"{location}/content", headers=headers, data=png(comment=b"new"))
         assert replaced.status_code == 200, replaced.json
         assert client.get(f"{location}/content", headers=headers).data == png(comment=b"new")
         second = client.patch(location, headers=headers, json={"isMainImage": True})
@@ -159,7 +158,7 @@ def upload_resumably(app: Flask, headers: dict[str, str], product: str) -> None:
 
 
 def content_of(record: ProductImage) -> bytes:
-    return b"".join(open_media(record.kind, record.id))
+    return b"".join(open_media(get_media(record.kind, record.id)))
 
 
 @pytest.fixture
@@ -203,7 +202,7 @@ def test_a_bucket_of_the_hosts_is_refused_at_start(
     make_app: MakeApp, host_database: Database, mode: str, bucket: str
 ) -> None:
     is_whole = fill_bucket(host_database, bucket)
-    with pytest.raises(ConfigurationError, match=rf"{bucket}\.files.*{bucket}\.chunks.*DUALMEDIA_BUCKET"):
+    with pytest.raises(ConfigurationError, match=rf"{bucket}\.chunks.*{bucket}\.files.*DUALMEDIA_BUCKET"):
         make_app(mode)
     assert is_whole()
 
@@ -413,9 +412,7 @@ def test_with_other_names_the_hosts_things_are_there_byte_for_byte(
             assert connection.exec_driver_sql("SELECT id FROM media_storage").scalars().all() == [1]
 
 
-def test_every_name_in_mongodb_has_the_prefix(
-    with_other_names: Callable[..., Flask], host_database: Database
-) -> None:
+def test_every_name_in_mongodb_has_the_prefix(with_other_names: Callable[..., Flask], host_database: Database) -> None:
     for name in host_database.list_collection_names():
         host_database.drop_collection(name)
     use(with_other_names("mongo"))
@@ -578,9 +575,9 @@ def test_a_table_of_the_hosts_that_is_found_when_sql_is_back(
         record = save_media_storage("page", "1", io.BytesIO(png()))
         sql_proxy.let_through()
         eventually(lambda: "DUALMEDIA_TABLE_PREFIX" in caplog.text)
-        assert get_media("files", record.id) == record  # still in the journal
+        assert get_media("files", record.id).checksum == record.checksum  # still in the journal
         other = save_media_storage("page", "1", io.BytesIO(png()))
-        assert get_media("files", other.id) == other
+        assert get_media("files", other.id).checksum == other.checksum
         assert tables(database_url) == {"media_storage"}
         execute(database_url, "DROP TABLE media_storage")
         eventually(lambda: not app.test_client().get("/media/health").json["degraded"])  # type: ignore[index]
@@ -592,15 +589,13 @@ def test_what_waits_for_sql_gets_there_under_other_names(
 ) -> None:
     is_whole = fill_bucket(host_database, "media_journal")
     sql_proxy.refuse()
-    app = with_other_names(
-        SQLALCHEMY_DATABASE_URI=through(database_url, sql_proxy), DUALMEDIA_PROBE_INTERVAL=0.1
-    )
+    app = with_other_names(SQLALCHEMY_DATABASE_URI=through(database_url, sql_proxy), DUALMEDIA_PROBE_INTERVAL=0.1)
     with app.app_context():
         record = save_media_storage("page", "1", io.BytesIO(png()))
         assert host_database["dm_journal_media_storage"].count_documents({}) == 1
         sql_proxy.let_through()
         eventually(lambda: host_database["dm_journal_media_storage"].count_documents({}) == 0)
-        assert b"".join(open_media("files", record.id)) == png()
+        assert b"".join(open_media(get_media("files", record.id))) == png()
     assert is_whole()
     with engine_of(database_url).connect() as connection:
         assert connection.exec_driver_sql("SELECT id FROM dm_media_storage").scalar_one() == record.id
@@ -663,7 +658,8 @@ def test_documents_between_ours_are_left_alone(make_app: MakeApp, host_database:
         whole = host_database["product_images"].find_one({"_id": record.id})
         assert whole is not None
         almost = [
-            {name: value for name, value in whole.items() if name != missing} | {"_id": new_id(), "is_main_image": False}
+            {name: value for name, value in whole.items() if name != missing}
+            | {"_id": new_id(), "is_main_image": False}
             for missing in ("links_revoked_at", "checksum", "alt_text")
         ]
         wrong = [
@@ -746,12 +742,17 @@ def test_the_journal_drains_around_documents_of_the_hosts(
         sql_proxy.let_through()
         eventually(lambda: host_database["journal_media_storage"].count_documents({"_id": record.id}) == 0)
         eventually(lambda: app.test_client().get("/media/health").json["journal"] == 0)  # type: ignore[index]
-        assert b"".join(open_media("files", record.id)) == png()
+        assert b"".join(open_media(get_media("files", record.id))) == png()
         assert everything(host_database, "journal_media_storage")["journal_media_storage"] == before
         assert is_whole()
 
 
-STRANGE_KEYS = ["avatar.png", "d41d8cd98f00b204e9800998ecf8427e-1024", "0" * 32 + "-" + "0" * 16, "{" + "0" * 32 + "}-1"]
+STRANGE_KEYS = [
+    "avatar.png",
+    "d41d8cd98f00b204e9800998ecf8427e-1024",
+    "0" * 32 + "-" + "0" * 16,
+    "{" + "0" * 32 + "}-1",
+]
 
 
 @pytest.mark.parametrize("mode", ["dual", "mongo"])
