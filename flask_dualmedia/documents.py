@@ -7,6 +7,7 @@ used for the first time: at start-up, where MongoDB answers then. One in which e
 from __future__ import annotations
 
 import logging
+import types
 import typing as t
 import uuid
 from collections.abc import Callable, Iterable, Iterator
@@ -55,20 +56,16 @@ def is_record(kind: type[Media], document: Document) -> bool:
         and isinstance(document.get(kind.owner_field), str)
         and isinstance(document.get("created_at"), datetime)
         and isinstance(document.get("updated_at"), datetime)
-        and document.keys() >= _fields(kind)
+        and document.keys() >= _FIELDS[kind]
     )
 
 
 _FIELDS = {kind: frozenset(OLDEST_FIELDS[kind.__tablename__]) - {"id"} for kind in KINDS.values()}
 
 
-def _fields(kind: type[Media]) -> frozenset[str]:
-    return _FIELDS[kind]
-
-
-def records_only(kind: type[Media]) -> Document:
-    """The same as a filter of MongoDB's."""
-    types: Document = {
+def _record_filter(kind: type[Media]) -> Document:
+    """What :func:`is_record` asks, as a filter of MongoDB's."""
+    shape: Document = {
         "_id": {"$gte": _FIRST_ID, "$lte": _LAST_ID},  # UUIDs sort together, and nothing else between them
         "state": {"$in": [*_STATES]},
         "storage_type": {"$in": [*STORAGE_TYPES]},
@@ -76,10 +73,15 @@ def records_only(kind: type[Media]) -> Document:
         "created_at": {"$type": "date"},
         "updated_at": {"$type": "date"},
     }
-    return {field: {"$exists": True} for field in sorted(_fields(kind))} | types
+    return shape | {field: {"$exists": True} for field in sorted(_FIELDS[kind]) if field not in shape}
 
 
-RECORDS_ONLY = {kind: records_only(kind) for kind in KINDS.values()}
+_RECORD_FILTERS = {kind: _record_filter(kind) for kind in KINDS.values()}
+
+
+def records_only(kind: type[Media], where: t.Mapping[str, t.Any] = types.MappingProxyType({})) -> Document:
+    """A filter for the records that match another one. It asks first what that asks, which most documents fail."""
+    return {**where, **{name: asked for name, asked in _RECORD_FILTERS[kind].items() if name not in where}}
 
 
 class Collections:
@@ -255,7 +257,7 @@ _RECORDS = {kind.__tablename__: _record_shape(kind) for kind in KINDS.values()}
 
 _SHAPES: dict[str, Shape] = {LEASES: _is_lease, CHECKS: _is_check, UPLOADS: is_upload, PLAYS: _is_play}
 
-_SELECTIVE: dict[Shape, Document] = {_RECORDS[kind.__tablename__]: RECORDS_ONLY[kind] for kind in KINDS.values()} | {
+_SELECTIVE: dict[Shape, Document] = {_RECORDS[kind.__tablename__]: records_only(kind) for kind in KINDS.values()} | {
     is_upload: UPLOADS_ONLY,
     _is_play: {"batch": {"$exists": True}},
     _is_lease: {"holder": {"$exists": True}},

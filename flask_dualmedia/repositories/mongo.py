@@ -12,7 +12,7 @@ from pymongo import ASCENDING, DESCENDING, IndexModel, ReturnDocument, UpdateOne
 from pymongo.collection import Collection
 from pymongo.database import Database
 
-from ..documents import JOURNAL, RECORDS_ONLY, Collections, is_record
+from ..documents import JOURNAL, Collections, is_record, records_only
 from ..errors import DatabaseUnavailable, MediaConflict, SecondMainImage
 from ..models import AVAILABLE, DELETING, KINDS, PENDING, Media
 from .base import EVERYTHING, Accesses, Listing, M, Records, Selection, Values
@@ -112,7 +112,7 @@ class MongoRepository:
 
     def keys_of(self, kind: type[Media], ids: t.Sequence[uuid.UUID]) -> t.List[str | None]:  # noqa: UP006
         with translate_errors():
-            found = self._collection(kind).find(RECORDS_ONLY[kind] | {"_id": {"$in": [*ids]}}, {"storage_key": 1})
+            found = self._collection(kind).find(records_only(kind, {"_id": {"$in": [*ids]}}), {"storage_key": 1})
             return [document["storage_key"] for document in found]
 
     def scan(self, kind: type[M], after: uuid.UUID | None, limit: int) -> t.List[M]:  # noqa: UP006 - `list` is a method
@@ -155,15 +155,15 @@ class MongoRepository:
         with translate_errors():
             found = list(self._collection(kind).find(where).sort(sort).limit(limit))
             if not all(is_record(kind, document) for document in found):
-                records_only = {"$and": [where, RECORDS_ONLY[kind]]}
-                found = list(self._collection(kind).find(records_only).sort(sort).limit(limit))
+                both = {"$and": [where, records_only(kind)]}
+                found = list(self._collection(kind).find(both).sort(sort).limit(limit))
         for document in found:
             yield _some_record(kind, document)
 
     def update(self, kind: type[M], media_id: uuid.UUID, changes: Values, *, where: Values) -> M | None:
         with translate_errors():
             document = self._collection(kind).find_one_and_update(
-                self._one(kind, media_id) | self._unclaimed | dict(where),
+                records_only(kind, {"_id": media_id, **self._unclaimed, **where}),
                 {"$set": dict(changes)},
                 return_document=ReturnDocument.AFTER,
             )
@@ -171,7 +171,7 @@ class MongoRepository:
 
     def remove(self, kind: type[Media], media_id: uuid.UUID) -> None:
         with translate_errors():
-            self._collection(kind).delete_one(self._one(kind, media_id))
+            self._collection(kind).delete_one(records_only(kind, {"_id": media_id}))
 
     def count_access(self, kind: type[Media], media_id: uuid.UUID, at: datetime, number: int = 1) -> bool:
         with translate_errors():
@@ -186,13 +186,13 @@ class MongoRepository:
             if self._collection(kind).bulk_write(changes, ordered=False).matched_count == len(counts):
                 return dict.fromkeys(counts, True)
             found = self._collection(kind).find(
-                RECORDS_ONLY[kind] | {"_id": {"$in": [*counts]}, "state": AVAILABLE}, {"_id": 1}
+                records_only(kind, {"_id": {"$in": [*counts]}, "state": AVAILABLE}), {"_id": 1}
             )
             there = {document["_id"] for document in found}
         return {media_id: media_id in there for media_id in counts}
 
     def _access(self, kind: type[Media], media_id: uuid.UUID, at: datetime, number: int) -> tuple[Document, Document]:
-        where = self._one(kind, media_id) | {"state": AVAILABLE} | self._unclaimed
+        where = records_only(kind, {"_id": media_id, "state": AVAILABLE, **self._unclaimed})
         return where, {"$inc": {"access_count": number}, "$max": {"last_accessed_at": at}}
 
     def unfinished(self, kind: type[M], before: datetime, limit: int) -> t.List[M]:  # noqa: UP006 - `list` is a method
@@ -201,21 +201,17 @@ class MongoRepository:
 
     def count(self, kind: type[Media]) -> int:
         with translate_errors():
-            return self._collection(kind).count_documents(RECORDS_ONLY[kind])
+            return self._collection(kind).count_documents(records_only(kind))
 
     def stored_size(self, selection: Selection) -> int:
         size = 0
         total = {"$group": {"_id": None, "size": {"$sum": "$file_size"}}}
         for kind, where in selection.items():
-            counted = RECORDS_ONLY[kind] | {"state": AVAILABLE, "storage_key": {"$ne": None}, **where}
+            counted = records_only(kind, {**where, "state": AVAILABLE, "storage_key": {"$ne": None}})
             kept = {"$match": counted}
             with translate_errors():
                 size += sum(group["size"] for group in self._collection(kind).aggregate([kept, total]))
         return size
-
-    def _one(self, kind: type[Media], media_id: uuid.UUID) -> Document:
-        """A filter for the record with this id."""
-        return RECORDS_ONLY[kind] | {"_id": media_id}
 
     def _collection(self, kind: type[Media]) -> Collection[Document]:
         return self._collections.get(self.prefix + kind.__tablename__, durable=True)
@@ -235,7 +231,7 @@ class JournalRepository(MongoRepository):
         """Claim an available record; ``None`` if there is none any more."""
         with translate_errors():
             document = self._collection(kind).find_one_and_update(
-                self._one(kind, media_id) | {"state": AVAILABLE},
+                records_only(kind, {"_id": media_id, "state": AVAILABLE}),
                 {"$set": {"claimed": True}},
                 return_document=ReturnDocument.AFTER,
             )
@@ -249,14 +245,14 @@ class JournalRepository(MongoRepository):
         """Whether there is nothing in it, not even an upload in progress, which may become available at any moment."""
         with translate_errors():
             return all(
-                self._collection(kind).find_one(RECORDS_ONLY[kind], {"_id": 1}) is None for kind in KINDS.values()
+                self._collection(kind).find_one(records_only(kind), {"_id": 1}) is None for kind in KINDS.values()
             )
 
     def waiting(self) -> int:
         """How many records wait to be moved."""
         with translate_errors():
             return sum(
-                self._collection(kind).count_documents(RECORDS_ONLY[kind] | {"state": AVAILABLE})
+                self._collection(kind).count_documents(records_only(kind, {"state": AVAILABLE}))
                 for kind in KINDS.values()
             )
 
