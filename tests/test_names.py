@@ -17,6 +17,7 @@ import pytest
 import sqlalchemy as sa
 from flask import Blueprint, Flask
 from flask_sqlalchemy import SQLAlchemy
+from pymongo.database import Database as MongoDatabase
 
 from flask_dualmedia import (
     ConfigurationError,
@@ -61,7 +62,7 @@ FOREIGN: list[dict[str, t.Any]] = [
     {"_id": new_id(), "state": "available", "mongo_product_id": "p", "is_public": True, "reference_id": "1"},
 ]
 
-Database = pymongo.database.Database[dict[str, t.Any]]
+Database = MongoDatabase[dict[str, t.Any]]
 
 
 @pytest.fixture
@@ -81,7 +82,7 @@ def fill_bucket(database: Database, name: str) -> Callable[[], bool]:
     :return: Tells whether they are all there, byte for byte.
     """
     bucket = gridfs.GridFSBucket(database, name)
-    contents = {bucket.upload_from_stream("plain.txt", b"of the host"): b"of the host"}
+    contents: dict[t.Any, bytes] = {bucket.upload_from_stream("plain.txt", b"of the host"): b"of the host"}
     for file_id in ("d41d8cd98f00b204e9800998ecf8427e-1024", "avatar.png", 5):
         bucket.upload_from_stream_with_id(file_id, "named", str(file_id).encode() * 100)
         contents[file_id] = str(file_id).encode() * 100
