@@ -98,6 +98,7 @@ class Collections:
         # What we acknowledge has reached the disks of a majority, and with it all that was written before: the bytes.
         self._durable = self.database.with_options(write_concern=WriteConcern("majority", j=True))
         self._checked: dict[tuple[str, bool], Collection[Document]] = {}
+        self._passed: set[str] = set()
 
     @classmethod
     def of(cls, database: Database[Document] | Collections) -> Collections:
@@ -143,8 +144,12 @@ class Collections:
         shapes = {self.prefix + name: _shape(name) for name in names}
         for bucket in buckets:
             shapes |= {f"{bucket}.files": _is_file, f"{bucket}.chunks": _is_chunk}
+        shapes = {name: shape for name, shape in shapes.items() if name not in self._passed}
+        if not shapes:
+            return
         foreign = [name for name, kind in sorted(self._existing(shapes)) if self._is_foreign(name, kind, shapes[name])]
         if not foreign:
+            self._passed.update(shapes)
             return
         settings = []
         files = {f"{bucket}.{part}" for bucket in buckets for part in ("files", "chunks")}
