@@ -25,7 +25,7 @@ from pymongo import IndexModel
 from pymongo.database import Database
 from pymongo.errors import BulkWriteError
 
-from .errors import DatabaseUnavailable
+from .errors import Unavailable
 from .models import Media, now
 from .repositories.base import Accesses, Repository
 from .repositories.mongo import DUPLICATE_KEY, translate_errors
@@ -161,7 +161,7 @@ class Counter:
     def flush(self) -> None:
         """Write down what was noted. What cannot be written now stays for the next time.
 
-        :raises DatabaseUnavailable: Something stays.
+        :raises Unavailable: Something stays.
         """
         with self._flushing:
             with self._lock:
@@ -213,7 +213,7 @@ class Counter:
     def _try_flush(self) -> None:
         try:
             self.flush()
-        except DatabaseUnavailable:
+        except Unavailable:
             pass  # of SQL the circuit has told, and without MongoDB nothing works
         except Exception:
             # Whatever it was must not end the thread: what it did not write down, it will the next time.

@@ -73,7 +73,7 @@ def begin(state: State, kind: type[Media], fields: dict[str, t.Any], *, uploaded
     # The sweep must not come while the request may still be begun.
     seconds = min(SECONDS, state.settings.grace / 2)
     ticket = storage.ticket(key, size=size, mime_type=mime_type, checksum=fields["checksum"], seconds=seconds)
-    state.repository.add(record)
+    state.repository.add(record, keeps_id=True)
     reach("direct:pending")
     return Begun(record, ticket, now() + timedelta(seconds=seconds))
 

@@ -20,8 +20,8 @@ from .outage import Circuit
 from .repositories.base import Repository
 from .repositories.failover import FailoverRepository
 from .repositories.mongo import MongoRepository
-from .repositories.sql import translate_errors
 from .signals import sql_lost, sql_recovered
+from .sqlstates import translate_errors
 from .state import State
 from .storages.base import Storage
 from .storages.failover import FailoverStorage
@@ -100,7 +100,7 @@ def _dual_state(
             (sql_lost if event == "lost" else sql_recovered).send(app)
 
     circuit = Circuit(
-        sql.repository.version, lambda: look_after_journal(state), interval=settings.probe_interval, notify=notify
+        sql.repository.probe, lambda: look_after_journal(state), interval=settings.probe_interval, notify=notify
     )
     repository = FailoverRepository(sql.repository, journal.repository, circuit, journals=settings.journals)
     storage = FailoverStorage(sql.storage, journal.storage, circuit)
@@ -162,6 +162,7 @@ def _check_schema(engine: sa.Engine) -> bool:
         complete = schema.is_complete(connection)
         if complete:
             schema.keep_chunks_uncompressed(connection)
+            schema.allow_trash(connection)
             connection.commit()
         return complete
 

@@ -21,7 +21,7 @@ from . import lifecycle
 from .authorization import possible_ids
 from .errors import BytesNotFound
 from .homes import Home
-from .models import AVAILABLE, KINDS, PENDING, Media, now
+from .models import AVAILABLE, DELETING, KINDS, PENDING, Media, now
 from .repositories.mongo import translate_errors
 from .state import State
 from .storages.base import Stat, Storage, owner_of_key
@@ -197,6 +197,8 @@ class Checker:
                 self._check_bytes(record, stats.get(record.storage_key), verified_until)
 
     def _check_unfinished(self, record: Media) -> None:
+        if record.state == DELETING and record.storage_key is None:
+            return  # its bytes are gone, and it stays for a while so that nothing brings it back
         if record.updated_at >= self._before or self._state.repository.get(type(record), record.id) is not None:
             return
         problem: Problem = "stuck_pending" if record.state == PENDING else "stuck_deleting"
@@ -298,7 +300,7 @@ class Checker:
             return False  # it came between the scan and now
         if self._is_empty(self._state.settings.references[record.reference_type]):
             return False  # rather the wrong database than one from which every document was deleted
-        lifecycle.delete(state, type(record), record.id)
+        lifecycle.delete(state, record)
         return True
 
     def _is_empty(self, collection: str) -> bool:
@@ -306,7 +308,7 @@ class Checker:
             return self._state.mongo[collection].find_one({}, {"_id": 1}) is None
 
     def _discard(self, state: State, record: Media) -> bool:
-        lifecycle.delete(state, type(record), record.id)
+        lifecycle.delete(state, record)
         return True
 
     def _discard_missing(self, state: State, record: Media) -> bool:
@@ -318,9 +320,10 @@ class Checker:
 
     def _mend_size(self, state: State, record: Media) -> bool:
         stat = self._stats([record]).get(t.cast(str, record.storage_key))
-        where = {"state": AVAILABLE, "storage_key": record.storage_key}
-        changes = {"file_size": stat.size if stat else 0, "updated_at": now()}
-        return stat is not None and state.repository.update(type(record), record.id, changes, where=where) is not None
+        if stat is None:
+            return False
+        changes = {"file_size": stat.size, "updated_at": now()}
+        return lifecycle.change(state, record, changes, same_content=True) is not None
 
     def _found(
         self,

@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 
 from . import lifecycle
+from .failpoints import reach
 from .homes import Home
 from .leases import Lease
-from .models import AVAILABLE, DELETING, KINDS, now
+from .models import DELETING, KINDS, Media
 from .repositories.mongo import JournalRepository
 from .repositories.sql import SQLRepository
 from .signals import journal_drained
@@ -45,15 +46,28 @@ def drain_journal(state: State) -> Report | None:
 
 
 def _finish_deletions(state: State) -> None:
-    """Finish what needs SQL: while it was down, nobody knew whether it holds something of a deleted record, or of one
-    whose insertion was never answered."""
+    """Finish what needs SQL: while it was down, nobody knew whether it holds something of a deleted record, or gets it
+    yet, as where an insertion was never answered."""
     sql, journal = homes_of(state)
     for kind in KINDS.values():
         for record in records_of(journal.repository, kind):
             if record.state == DELETING:
-                changes = {"state": DELETING, "updated_at": now()}
-                sql.repository.update(kind, record.id, changes, where={"state": AVAILABLE})
-                lifecycle.clean_up(lifecycle.sweep_one, state, record)
+                fenced = sql.repository.fence(record)
+                lifecycle.clean_up(_forget, state, record, fenced)
+
+
+def _forget(state: State, record: Media, fenced: Media) -> None:
+    """Remove the bytes of a deleted record, and what the journal has of it.
+
+    :param record: As the journal has it.
+    :param fenced: As SQL has it, where it may have had other bytes.
+    """
+    for one in (record, fenced):
+        if one.storage_key is not None:
+            state.storage_of(one).delete(one.storage_key)
+    reach("forget:bytes")
+    state.homes[0].repository.bury(type(fenced), fenced.id)
+    state.homes[1].repository.remove(type(record), record.id)
 
 
 def look_after_journal(state: State) -> bool:

@@ -93,12 +93,8 @@ def _move(state: State, record: Media, target: str) -> bool:
         lifecycle.clean_up(storage.delete, key)
         raise
     # A database that does not answer may have made the change all the same: then neither bytes are deleted.
-    changed = state.repository.update(
-        type(record),
-        record.id,
-        {"storage_type": target, "storage_key": key, "updated_at": now()},
-        where={"state": AVAILABLE, "storage_type": record.storage_type, "storage_key": old_key},
-    )
+    changes = {"storage_type": target, "storage_key": key, "updated_at": now()}
+    changed = lifecycle.change(state, record, changes, same_content=True)
     if changed is None:
         lifecycle.clean_up(storage.delete, key)
         return False

@@ -12,7 +12,7 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
-from .models import Base
+from .models import KINDS, TRASHED, Base
 
 VERSION_TABLE = "dualmedia_version"
 
@@ -79,6 +79,32 @@ def keep_chunks_uncompressed(connection: sa.Connection) -> None:
     ).scalar_one()
     if storage != "e":
         connection.execute(sa.text("ALTER TABLE media_chunks ALTER COLUMN data SET STORAGE EXTERNAL"))
+
+
+def allow_trash(connection: sa.Connection) -> None:
+    """Let the state of a record be ``trashed`` on PostgreSQL, where a host's own revisions made the tables.
+
+    Alembic's autogenerate does not see check constraints.
+    """
+    if connection.dialect.name != "postgresql":
+        return
+    allowed = "state IN ('pending', 'available', 'deleting', 'trashed')"
+    for table in KINDS.values():
+        name = table.__tablename__
+        rule = connection.execute(
+            sa.text(
+                "SELECT pg_get_constraintdef(oid) FROM pg_constraint"
+                " WHERE conrelid = CAST(:table AS regclass) AND conname = :constraint"
+            ),
+            {"table": name, "constraint": f"ck_{name}_state"},
+        ).scalar_one_or_none()
+        if rule is not None and TRASHED not in rule:
+            connection.execute(
+                sa.text(
+                    f"ALTER TABLE {name} DROP CONSTRAINT ck_{name}_state,"
+                    f" ADD CONSTRAINT ck_{name}_state CHECK ({allowed})"
+                )
+            )
 
 
 @contextmanager

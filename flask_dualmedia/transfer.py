@@ -107,7 +107,7 @@ def clear(source: Home, target: Home, *, advance: Callable[[int], object] = lamb
 
 def _is_held(record: Media, target: Home) -> bool:
     held = target.repository.find(type(record), record.id)
-    if held is None or held.updated_at < record.updated_at:
+    if held is None or _is_newer(record, held):
         return False
     if held.state != AVAILABLE or held.storage_key is None or held.storage_type != "database":
         return True  # deleted there since, or a URL alone
@@ -136,7 +136,8 @@ def delete_surplus(source: Home, target: Home) -> int:
     deleted = 0
     for record in surplus(source, target):
         changes = {"state": DELETING, "updated_at": now()}
-        if target.repository.update(type(record), record.id, changes, where={"state": AVAILABLE}) is None:
+        where = {"state": AVAILABLE, "version": record.version}
+        if target.repository.update(type(record), record.id, changes, where=where) is None:
             continue
         if record.storage_key is not None:
             target.storage.delete(record.storage_key)
@@ -210,7 +211,7 @@ def _copy(
     record: Media, source: Home, target: Home, report: Report, *, keep_going: Callable[[], bool] = lambda: True
 ) -> None:
     present = target.repository.find(type(record), record.id)
-    if present is not None and present.state != PENDING and present.updated_at >= record.updated_at:
+    if present is not None and present.state != PENDING and not _is_newer(record, present):
         report.present += 1  # copied before, and perhaps changed since
         _carry_accesses(record, present, target.repository)
         return
@@ -226,10 +227,19 @@ def _copy(
         target.storage.delete(present.storage_key)  # the content was replaced since it was copied
 
 
+def _is_newer(record: Media, present: Media) -> bool:
+    """Whether a record was changed since the other one was copied from it.
+
+    Workers of an earlier version did not number changes: between equal versions the time decides.
+    """
+    return (record.version, record.updated_at) > (present.version, present.updated_at)
+
+
 def _carry_accesses(record: Media, present: Media, target: Repository) -> None:
     """Bring accesses over that were counted since the record was copied: a count is no change of the record."""
     if record.access_count > present.access_count:
         counted = {"access_count": record.access_count, "last_accessed_at": record.last_accessed_at}
+        counted["version"] = present.version
         where = {"state": present.state, "access_count": present.access_count}
         target.update(type(record), record.id, counted, where=where)
 
@@ -251,7 +261,7 @@ def _write_record(record: Media, target: Repository, present: Media | None) -> N
         values = record.values()
         values.pop("id")
         values["access_count"] = max(record.access_count, present.access_count)
-        where = {"state": present.state, "updated_at": present.updated_at}
+        where = {"state": present.state, "version": present.version}
         target.update(type(record), record.id, values, where=where)
 
 

@@ -22,8 +22,9 @@ from sqlalchemy import event, exc
 
 from . import schema
 from .config import Settings
+from .connections import LastUsedFirst
 from .deadlines import deadline
-from .errors import ConfigurationError, DatabaseUnavailable, MissingExtra
+from .errors import ConfigurationError, MissingExtra
 from .models import Base
 
 # How documents are read, whatever the host's client does: UUIDs in the standard form, times aware and in UTC.
@@ -31,9 +32,8 @@ _CODEC_OPTIONS: CodecOptions[dict[str, t.Any]] = CodecOptions(
     tz_aware=True, tzinfo=datetime.UTC, uuid_representation=UuidRepresentation.STANDARD
 )
 
-# A host changes any of them with SQLALCHEMY_ENGINE_OPTIONS. The connection used last is used next: a server process
-# that has just worked is faster, and one that was idle is asked first whether it lives.
-_POOL_OPTIONS = {"pool_size": 10, "max_overflow": 10, "pool_recycle": 1800, "pool_use_lifo": True}
+# A host changes any of them with SQLALCHEMY_ENGINE_OPTIONS.
+_POOL_OPTIONS = {"poolclass": LastUsedFirst, "pool_size": 10, "max_overflow": 10, "pool_recycle": 1800}
 
 _IDLE = 1.0  # seconds after which a connection may have died unnoticed
 _IDLE_SINCE = "dualmedia_idle_since"
@@ -150,7 +150,11 @@ def _engine_options(settings: Settings) -> dict[str, t.Any]:
         return {}
     return _POOL_OPTIONS | {
         "pool_timeout": settings.sql_timeout,
-        "connect_args": {"connect_timeout": max(2, round(settings.connect_timeout))},
+        "connect_args": {
+            "connect_timeout": max(2, round(settings.connect_timeout)),
+            # A network that swallows packets is noticed even where nobody waits for an answer any more.
+            "tcp_user_timeout": int(5000 * settings.sql_timeout),
+        },
     }
 
 
@@ -180,8 +184,6 @@ def _check_idle_connections(engine: sa.Engine, seconds: float) -> None:
                 driver.execute("")
                 driver.autocommit = autocommit
         except driver.OperationalError as error:
-            if time.monotonic() - start >= seconds:
-                raise DatabaseUnavailable("PostgreSQL") from error
             raise exc.DisconnectionError from error  # the pool opens another one
 
     event.listen(engine, "checkin", remember)

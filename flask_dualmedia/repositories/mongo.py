@@ -70,7 +70,7 @@ class MongoRepository:
                 self._collection(kind).create_indexes(list(_indexes(kind)))
         self._indexed = True
 
-    def add(self, record: Media) -> None:
+    def add(self, record: Media, *, keeps_id: bool = False) -> None:
         if not self._indexed:  # MongoDB was down at start-up; uniqueness must not depend on that
             self.ensure_indexes()
         with translate_errors():
@@ -144,13 +144,23 @@ class MongoRepository:
         return records
 
     def update(self, kind: type[M], media_id: uuid.UUID, changes: Values, *, where: Values) -> M | None:
+        matching = {"_id": media_id, **self._unclaimed, **where}
+        change: Document = {"$set": dict(changes)}
+        if where.get("version") == 1:
+            matching["version"] = {"$in": [1, None]}  # documents of an earlier version have none
+        if "version" in where:
+            change["$set"].setdefault("version", where["version"] + 1)
+        elif "version" not in changes:
+            change["$inc"] = {"version": 1}
         with translate_errors():
             document = self._collection(kind).find_one_and_update(
-                {"_id": media_id, **self._unclaimed, **where},
-                {"$set": dict(changes)},
-                return_document=ReturnDocument.AFTER,
+                matching, change, return_document=ReturnDocument.AFTER
             )
         return _record(kind, document)
+
+    def bury(self, kind: type[Media], media_id: uuid.UUID) -> None:
+        with translate_errors():
+            self._collection(kind).update_one({"_id": media_id, "state": DELETING}, {"$set": {"storage_key": None}})
 
     def remove(self, kind: type[Media], media_id: uuid.UUID) -> None:
         with translate_errors():
@@ -182,7 +192,7 @@ class MongoRepository:
 
     def count(self, kind: type[Media]) -> int:
         with translate_errors():
-            return self._collection(kind).count_documents({})
+            return self._collection(kind).count_documents({"$nor": [{"state": DELETING, "storage_key": None}]})
 
     def stored_size(self, selection: Selection) -> int:
         size = 0
@@ -215,6 +225,11 @@ class JournalRepository(MongoRepository):
             )
         return _record(kind, document)
 
+    def deleted(self, kind: type[Media]) -> set[uuid.UUID]:
+        """The ids of records that are deleted, and that SQL may have all the same."""
+        with translate_errors():
+            return {found["_id"] for found in self._collection(kind).find({"state": DELETING}, {"_id": 1})}
+
     def is_claimed(self, record: Media) -> bool:
         """Whether a record that was just read was claimed."""
         return "claimed" in vars(record)
@@ -240,7 +255,8 @@ def _document(values: Values) -> Document:
 
 def _some_record(kind: type[M], document: Document) -> M:
     document["id"] = document.pop("_id")
-    return kind.from_values(document)
+    # A document of an earlier version lacks what is new since.
+    return kind.from_values(kind.defaults() | document)
 
 
 def _record(kind: type[M], document: Document | None) -> M | None:

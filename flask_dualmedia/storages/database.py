@@ -10,7 +10,8 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 from ..models import MediaChunk
-from ..repositories.sql import limited, translate_errors
+from ..repositories.sql import limited
+from ..sqlstates import translate_errors
 from .base import Stat
 from .chunked import CHUNK_SIZE, ChunkedStorage, ChunkRange
 

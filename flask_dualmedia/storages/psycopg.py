@@ -13,8 +13,8 @@ import sqlalchemy as sa
 
 from ..connections import borrow
 from ..deadlines import renew
-from ..errors import DatabaseUnavailable
-from ..repositories.sql import translate_errors
+from ..errors import DatabaseBusy, DatabaseUnavailable
+from ..sqlstates import translate_errors
 from .chunked import CHUNK_SIZE, WRITE_BATCH, ChunkRange, in_batches, split
 from .database import DELETED_AT_ONCE, DatabaseStorage
 
@@ -97,6 +97,7 @@ class PsycopgStorage(DatabaseStorage):
         for first in chunks:
             batch, late = list[memoryview](), list[memoryview]()
             patience = time.monotonic() + self._held / 2
+            is_late = False
             try:
                 with self._writing(self._held) as (driver, cursor):
                     for chunk in chain([first], islice(chunks, WRITE_BATCH - 1)):
@@ -105,14 +106,15 @@ class PsycopgStorage(DatabaseStorage):
                             break
                         batch.append(chunk)
                         _insert(cursor, key, seq + len(batch) - 1, [chunk])
+                    is_late = time.monotonic() > patience
                     if self._timeout is not None:
                         renew(driver, self._timeout)
-            except DatabaseUnavailable:
-                if not late:
+            except (DatabaseUnavailable, DatabaseBusy):
+                if not is_late:
                     raise
                 return seq, [*batch, *late]  # the client was so late that the connection was cut
             seq += len(batch)
-            if late:
+            if is_late:
                 return seq, late
         return seq, []
 
@@ -156,7 +158,7 @@ class PsycopgStorage(DatabaseStorage):
                     yield row[1]
                     if time.monotonic() > slow:
                         return False
-        except DatabaseUnavailable:
+        except (DatabaseUnavailable, DatabaseBusy):
             return False
         return True
 

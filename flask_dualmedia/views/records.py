@@ -133,7 +133,7 @@ def add_views(blueprint: Blueprint, kind: type[Media]) -> None:
             For its uploader and admins.
             """
             record = permitted("delete", kind, media_id, require_caller())
-            lifecycle.delete(get_state(), kind, record.id)
+            lifecycle.delete(get_state(), record)
 
     @blueprint.route(
         f"/{kind.kind}/<string:media_id>/accesses",
