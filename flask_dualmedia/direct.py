@@ -23,10 +23,12 @@ from .errors import (
     UploadRejected,
 )
 from .failpoints import reach
-from .formats import is_same_format
+from .formats import agrees
+from .mime_types import OCTET_STREAM, claim_of, declared_type, served_type
 from .models import AVAILABLE, PENDING, Media, new_id, now
 from .repositories.base import M
 from .signals import media_saved
+from .sniffing import named_type
 from .state import State
 from .storages.base import DirectStorage, Stat, Ticket, new_key
 from .storages.whole import BlockReader
@@ -57,22 +59,26 @@ def begin(state: State, kind: type[Media], fields: dict[str, t.Any], *, uploaded
     storage = state.storages[storage_type]
     if not isinstance(storage, DirectStorage):
         raise InvalidMedia({"storageType": [f"{storage_type!r} takes no bytes from clients: upload them here."]})
-    filename, mime_type, size = label(fields["filename"]), fields["mime_type"].lower(), fields["file_size"]
+    filename, size = label(fields["filename"]), fields["file_size"]
+    claim, mime_type = claim_of(fields["mime_type"]), declared_type(fields["mime_type"])
     policy = state.settings.policies[kind.kind]
     limit = min(policy.max_size or storage.max_direct_size, storage.max_direct_size)
     if size > limit:
         raise FileTooLarge(limit)
-    policy.check_type(mime_type, None, None)
-    policy.check_name(filename, mime_type)
+    if mime_type is not None:
+        policy.check_type(mime_type, None, None)
+    expected = mime_type or named_type(filename, strict=False) or OCTET_STREAM
+    policy.check_name(filename, expected)
     media_id = new_id()
     key = new_key(media_id)
-    known = {"id": media_id, "filename": filename, "mime_type": mime_type, "uploaded_by": uploaded_by}
+    known = {"id": media_id, "filename": filename, "mime_type": claim, "uploaded_by": uploaded_by}
     record = kind.new(**fields | known | {"storage_type": storage_type, "storage_key": key})
-    lifecycle.classify(record, mime_type)
+    lifecycle.classify(record, claim or expected)
     quotas.check(state, record, size)
     # The sweep must not come while the request may still be begun.
     seconds = min(SECONDS, state.settings.grace / 2)
-    ticket = storage.ticket(key, size=size, mime_type=mime_type, checksum=fields["checksum"], seconds=seconds)
+    shown = served_type(mime_type)  # the bucket may be shown to people in other ways than ours
+    ticket = storage.ticket(key, size=size, mime_type=shown, checksum=fields["checksum"], seconds=seconds)
     state.repository.add(record)
     reach("direct:pending")
     return Begun(record, ticket, now() + timedelta(seconds=seconds))
@@ -127,8 +133,9 @@ def _publish(state: State, record: M, stat: Stat) -> M | None:
     described = type(record).from_values(record.values())
     upload = _upload(state, record, stat)
     upload.open()
-    if not is_same_format(upload.mime_type, t.cast(str, record.mime_type)):
-        raise UnsupportedType(f"these bytes are {upload.mime_type}, not {record.mime_type} as announced")
+    claim = claim_of(record.mime_type)
+    if claim is not None and not agrees(claim, upload.mime_type):
+        raise UnsupportedType(f"these bytes are {upload.mime_type}, not {claim} as announced")
     lifecycle.describe(state, described, upload)
     if stat.checksum is None:
         for _ in lifecycle.kept_alive(state, record, upload.blocks()):
