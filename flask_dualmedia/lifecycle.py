@@ -38,10 +38,11 @@ from .errors import (
     WritesRefused,
 )
 from .failpoints import reach
+from .mime_types import OCTET_STREAM, declared_type, one_type
 from .models import AVAILABLE, DELETING, KINDS, PENDING, CourseResource, Media, MediaStorage, ProductImage, now
 from .repositories.base import Listing, M
 from .signals import media_accessed, media_deleted, media_saved
-from .sniffing import OCTET_STREAM, media_type, resource_type
+from .sniffing import media_type, resource_type
 from .state import State
 from .storages.base import Storage, new_key
 from .uploads import Upload, label
@@ -118,7 +119,8 @@ def create_external(
     records = [kind.new(uploaded_by=uploaded_by, **fields) for fields in wanted]
     check_owner(state, records[0])
     for record, storage_type in zip(records, storage_types, strict=True):
-        _with(record, filename=label(record.filename), state=AVAILABLE, storage_type=EXTERNAL)
+        _with(record, filename=label(record.filename), mime_type=declared_type(record.mime_type))
+        _with(record, state=AVAILABLE, storage_type=EXTERNAL)
         if storage_type not in (None, EXTERNAL):
             raise InvalidMedia({"storageType": [f"Without a file it can only be {EXTERNAL!r}."]})
         if record.external_url is None:
@@ -360,7 +362,7 @@ def _checked_name(state: State, record: Media, filename: str | None) -> str | No
     """A new name, if it fits the bytes that we keep."""
     if record.storage_key is not None:
         try:
-            state.settings.policies[record.kind].check_name(filename, record.mime_type or OCTET_STREAM)
+            state.settings.policies[record.kind].check_name(filename, one_type(record.mime_type) or OCTET_STREAM)
         except UnsupportedType as error:
             raise InvalidMedia({"filename": [str(error)]}) from error
     return filename

@@ -386,7 +386,7 @@ def _upload(state: State, kind: type[Media], source: t.Any, filename: str | None
         source,
         # An uploaded file of Flask knows these two; a file of the system has a path as its name.
         filename=filename or getattr(source, "filename", None) or _name(source),
-        mime_type=declared or getattr(source, "mimetype", None),
+        mime_type=declared or getattr(source, "content_type", None),
     )
 
 

@@ -16,6 +16,7 @@ import threading
 import time
 import typing as t
 from collections.abc import Callable
+from contextlib import suppress
 
 from .errors import DatabaseBusy, DatabaseUnavailable, DualMediaError, Unavailable, WritesRefused
 
@@ -197,10 +198,8 @@ class Circuit:
             self._wake.clear()
 
     def _ask(self) -> None:
-        try:
+        with suppress(DatabaseBusy):
             self._probe()
-        except DatabaseBusy:
-            pass
         self._answered_at = time.monotonic()
         self._open = False
         logger.info("PostgreSQL answers again")

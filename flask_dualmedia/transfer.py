@@ -15,9 +15,11 @@ from .errors import MediaConflict, SecondMainImage, StorageError
 from .failpoints import reach
 from .homes import Home
 from .leases import Lease
+from .mime_types import one_type
 from .models import AVAILABLE, DELETING, KINDS, PENDING, Media, now
 from .repositories.base import Repository
 from .repositories.mongo import JournalRepository
+from .sniffing import settle_type
 from .storages.base import owner_of_key
 from .storages.chunked import ChunkedStorage
 
@@ -245,6 +247,7 @@ def _carry_accesses(record: Media, present: Media, target: Repository) -> None:
 
 
 def _put_record(record: Media, target: Repository, present: Media | None, report: Report) -> None:
+    record = _with_valid_type(record)
     try:
         _write_record(record, target, present)
     except SecondMainImage:
@@ -252,6 +255,16 @@ def _put_record(record: Media, target: Repository, present: Media | None, report
         report.conflicts.append(f"{record!r} is no longer the main image: the product has another")
         demoted = type(record).from_values(record.values() | {"is_main_image": False})
         _write_record(demoted, target, present)
+
+
+def _with_valid_type(record: Media) -> Media:
+    """The record with one valid type. Older versions kept in MongoDB whatever was declared, which SQL may refuse."""
+    mime_type = one_type(record.mime_type)
+    if mime_type is None and record.storage_key is not None:
+        mime_type = settle_type(None, record.filename, None)
+    if mime_type == record.mime_type:
+        return record
+    return type(record).from_values(record.values() | {"mime_type": mime_type})
 
 
 def _write_record(record: Media, target: Repository, present: Media | None) -> None:

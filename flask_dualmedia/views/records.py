@@ -293,7 +293,7 @@ def _create(state: State, kind: type[Media], caller: Caller) -> Media:
         kind,
         file.stream,
         filename=values.pop("filename", None) or file.filename,
-        mime_type=file.mimetype,
+        mime_type=file.content_type,
         size=size,
     )
     return lifecycle.create(state, kind, values, upload, uploaded_by=caller.identity)

@@ -51,6 +51,9 @@ CONTENT_TYPE = "application/offset+octet-stream"
 OF_CLIENTS = {"name", "type", "relativePath"}
 """What Uppy adds of itself to the metadata; its ``filename`` and ``filetype`` say the same."""
 
+OF_TYPES = {"filetype", "type"}
+"""Names of declared types: one that is not even text is no error, and counts as not declared."""
+
 _EXPOSED = (
     "Location", "Content-Location", "Upload-Offset", "Upload-Length", "Upload-Defer-Length", "Upload-Metadata",
     "Upload-Expires", "Upload-Concat", "Tus-Resumable", "Tus-Version", "Tus-Extension", "Tus-Max-Size",
@@ -365,7 +368,8 @@ def _metadata(header: str | None) -> dict[str, str]:
         if not name and not (header or "").strip():
             continue
         try:
-            value = base64.b64decode(encoded.strip(), validate=True).decode()
+            decoded = base64.b64decode(encoded.strip(), validate=True)
+            value = decoded.decode(errors="replace" if name in OF_TYPES else "strict")
         except (binascii.Error, UnicodeDecodeError):
             raise BadRequest(f"Upload-Metadata: {name} is not UTF-8 text in base64.") from None
         if not name or name in values:

@@ -29,7 +29,8 @@ def upgrade() -> None:
 def downgrade() -> None:
     for table in reversed(TABLES):
         # The earlier revision knows no trash: what is in it was taken away.
-        op.execute(f"UPDATE {table} SET state = 'deleting' WHERE state = 'trashed'")
+        media = sa.table(table, sa.column("state"))
+        op.execute(media.update().where(media.c.state == "trashed").values(state="deleting"))
         change_states(table, STATES)
         with op.batch_alter_table(table) as batch:
             batch.drop_column("version")
