@@ -1,15 +1,21 @@
-"""The proxies that aim faults, in front of the real servers."""
+"""The proxies that aim faults, in front of the real servers; and processes whose clocks are wrong."""
 
 from __future__ import annotations
 
+import http.client
+import json
 import os
 import socket
 import struct
+import subprocess
+import sys
 import threading
 import time
 import typing as t
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
 
 import psycopg
 import pymongo
@@ -18,8 +24,12 @@ import pytest
 import sqlalchemy as sa
 from pymongo.collection import Collection
 
+from .faults.servers import ROOT, free_port
+from .tools import clocks
+from .tools.clocks import skewed_environment
 from .tools.mongo_proxy import MongoProxy
 from .tools.pg_proxy import PostgresProxy
+from .tools.waits import CONNECT_TIMEOUT, SPAN
 
 Run = Callable[..., "Future[t.Any]"]
 
@@ -318,3 +328,93 @@ def test_large_documents_pass_whole(proxied: Collection, stored: Collection) -> 
     proxied.insert_many([{"_id": number, "content": content} for number in range(3)])
     assert [document["content"] == content for document in stored.find()] == [True, True, True]
     assert [document["content"] == content for document in proxied.find()] == [True, True, True]
+
+
+SKEWS = (3600, -3600)
+
+
+def test_processes_with_skewed_clocks_wait_as_long_as_others(
+    proxy: PostgresProxy, mongo_proxy: MongoProxy, run: Run
+) -> None:
+    proxy.pause()
+    mongo_proxy.pause()
+    plain = proxy.sqlalchemy_url.set(drivername="postgresql").render_as_string(hide_password=False)
+    command = [sys.executable, "-m", "tests.tools.waits", plain, mongo_proxy.uri]
+    before, monotonic_before = time.time(), time.monotonic()
+    outputs = [
+        run(subprocess.check_output, command, env=skewed_environment(skew), cwd=ROOT, timeout=60) for skew in SKEWS
+    ]
+    answers = [json.loads(output.result()) for output in outputs]
+    after, monotonic_after = time.time(), time.monotonic()
+    for skew, told in zip(SKEWS, answers, strict=True):
+        for name, wall_time in told["times"].items():
+            assert before - 0.1 <= wall_time - skew <= after, name
+        assert monotonic_before <= told["monotonic"] <= monotonic_after
+        for name, span in told["spans"].items():
+            expected = CONNECT_TIMEOUT if name in ("connect to postgres", "ask mongo") else SPAN
+            assert expected - 0.1 <= span < expected + 10, name
+
+
+GUNICORN_TIMEOUT = 2
+
+HOST = """
+import os, time
+
+def app(environ, start_response):
+    if environ["PATH_INFO"] == "/hang":
+        time.sleep(60)
+    start_response("200 OK", [])
+    return [f"{os.getpid()} {time.time()}".encode()]
+"""
+
+
+def test_gunicorn_tells_working_workers_from_hanging_ones_whatever_their_clock(tmp_path: Path) -> None:
+    (tmp_path / "skewed_host.py").write_text(HOST)
+    ports = [free_port() for _ in SKEWS]
+    command = [sys.executable, "-m", "gunicorn", "skewed_host:app", "--timeout", str(GUNICORN_TIMEOUT), "--bind"]
+    with ExitStack() as stack:
+        for skew, port in zip(SKEWS, ports, strict=True):
+            log = stack.enter_context((tmp_path / f"{port}.log").open("wb"))
+            environment = skewed_environment(skew)
+            bound = [*command, f"127.0.0.1:{port}"]
+            master = subprocess.Popen(bound, cwd=tmp_path, env=environment, stdout=log, stderr=log)
+            stack.callback(master.wait, 10)
+            stack.callback(master.terminate)
+        started = [ask(port) for port in ports]
+        for skew, (_, clock) in zip(SKEWS, started, strict=True):
+            assert abs(time.time() + skew - clock) < 30
+        time.sleep(GUNICORN_TIMEOUT + 1.5)  # a worker without a heartbeat would be killed by now
+        assert [ask(port)[0] for port in ports] == [pid for pid, _ in started]
+        with ThreadPoolExecutor(2) as executor:
+            answers = [executor.submit(ask, port, "/hang", attempts=1) for port in ports]
+            for answer in answers:
+                with pytest.raises((OSError, http.client.HTTPException)):
+                    answer.result(20)
+        assert all(ask(port)[0] != pid for port, (pid, _) in zip(ports, started, strict=True))
+
+
+def ask(port: int, path: str = "/", *, attempts: int = 100) -> tuple[int, float]:
+    """Pid and wall clock of a worker."""
+    for attempt in range(1, attempts + 1):
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+        try:
+            connection.request("GET", path)
+            response = connection.getresponse()
+            body = response.read()
+            if response.status != 200:
+                raise http.client.HTTPException(response.reason)
+            pid, clock = body.split()
+            return int(pid), float(clock)
+        except (OSError, http.client.HTTPException):
+            if attempt == attempts:
+                raise
+            time.sleep(0.1)
+        finally:
+            connection.close()
+    raise AssertionError
+
+
+def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clocks, "_FOLDERS", ())
+    with pytest.raises(clocks.ClocksAreFixed, match="apt install faketime"):
+        skewed_environment(1)
