@@ -23,6 +23,7 @@ from flask_jwt_extended import JWTManager, create_access_token
 
 from example_app import embedded
 from tests.faults.host import CONFIG
+from tests.tools.clocks import skewed_environment
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -114,19 +115,36 @@ class MongoServer:
         self._process.kill()
         self._process.wait()
 
+    def pause(self) -> None:
+        """Stop answering, without closing a connection."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        if self._process is not None:
+            self._process.send_signal(signal.SIGCONT)
+
     def stop(self) -> None:
         if self._process is not None:
+            self.resume()
             self._process.terminate()
             self._process.wait(20)
 
 
 class Workers:
-    """gunicorn: a master, which is left alone, and workers, which are not."""
+    """gunicorn: a master, which is left alone, and workers, which are not.
 
-    def __init__(self, directory: Path, config: Mapping[str, t.Any], *, count: int = 2, app: str = APP) -> None:
+    :param skew: Seconds that their wall clock is ahead.
+    """
+
+    def __init__(
+        self, directory: Path, config: Mapping[str, t.Any], *, count: int = 2, app: str = APP, skew: float = 0
+    ) -> None:
         self.port, self._count, self._app = free_port(), count, app
-        self.log_path = directory / "gunicorn.log"
+        self.log_path = directory / (f"gunicorn{skew:+.0f}.log" if skew else "gunicorn.log")
         self._environment = os.environ | {f"FLASK_{name}": str(value) for name, value in config.items()}
+        if skew:
+            self._environment = skewed_environment(skew, self._environment)
 
     def start(self) -> None:
         command = [sys.executable, "-m", "gunicorn", self._app]
