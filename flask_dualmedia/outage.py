@@ -59,6 +59,7 @@ class Circuit:
         self._probe, self._look, self._interval, self._notify = probe, look, interval, notify
         self._open = False
         self._reason = ""
+        self._expectations = 0
         self._answered_at = 0.0
         self._refused_until = 0.0
         self._refusal: WritesRefused | None = None
@@ -146,8 +147,11 @@ class Circuit:
             raise self._refusal
 
     def expect_journal(self) -> None:
-        """Have the journal looked at soon: something was written to it while SQL answers."""
-        self.journal_expected = True
+        """Have the journal looked at soon. To be called when something was written to it, and before, if readers are
+        to find it at once."""
+        with self._lock:
+            self._expectations += 1
+            self.journal_expected = True
         self._wake.set()
 
     def trip(self, reason: str = "does not answer") -> None:
@@ -181,7 +185,7 @@ class Circuit:
                 if self._open:
                     self._ask()
                 if not self._open:
-                    self.journal_expected = self._look()
+                    self._look_at_journal()
             except WritesRefused as error:
                 self.refuse_writes(error)
             except Unavailable:
@@ -196,6 +200,14 @@ class Circuit:
                 logger.exception("watching the databases")
             self._wake.wait(self._interval if self._open else IDLE_INTERVAL)
             self._wake.clear()
+
+    def _look_at_journal(self) -> None:
+        expectations = self._expectations
+        is_left = self._look()
+        with self._lock:
+            # What was written since was not seen.
+            if self._expectations == expectations:
+                self.journal_expected = is_left
 
     def _ask(self) -> None:
         with suppress(DatabaseBusy):

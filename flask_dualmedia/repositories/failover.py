@@ -70,6 +70,7 @@ class FailoverRepository:
                 for record in records:
                     self.forsake(record)
             add(self._journal)
+            self._circuit.expect_journal()
 
     def forsake(self, record: Media) -> None:
         """Have a record taken away that SQL may have, or may get yet, and of which nobody was told.
@@ -80,8 +81,8 @@ class FailoverRepository:
         """
         if not self._journals:
             raise DatabaseUnavailable("PostgreSQL")
-        self._circuit.expect_journal()
         self._journal.add(type(record).from_values(record.values() | {"state": DELETING, "updated_at": now()}))
+        self._circuit.expect_journal()
         values = vars(record)
         values["id"] = new_id()
         if record.storage_key is not None:
@@ -242,7 +243,7 @@ class FailoverRepository:
     ) -> T | None:
         try:
             done = self._circuit.guard(lambda: change(self._sql))
-        except DatabaseUnavailable:
+        except (DatabaseUnavailable, WritesRefused):
             done = change(self._journal)
             if done is None:
                 raise
@@ -251,7 +252,7 @@ class FailoverRepository:
             return done
         done = change(self._journal)
         if done is not None:
-            self._circuit.journal_expected = True  # as an upload that ends after the outage in which it began
+            self._circuit.expect_journal()  # as an upload that ends after the outage in which it began
             return done
         waiting = self._journal.find(kind, media_id)
         if waiting is not None and not self._journal.is_claimed(waiting):

@@ -24,8 +24,8 @@ class FailoverStorage(BatchedStorage):
 
     def put(self, key: str, blocks: Iterable[bytes]) -> None:
         if not self._circuit.takes_writes:
-            self._circuit.expect_journal()
             self._journal.put(key, blocks)
+            self._circuit.expect_journal()
         else:
             self._circuit.guard(lambda: self._sql.put(key, blocks))
 
