@@ -172,7 +172,7 @@ def test_what_is_younger_than_the_grace_time_is_left_alone(state: State, image: 
 
 def test_an_owner_that_comes_between_scan_and_repair(state: State, image: ProductImage) -> None:
     lose_owner(state, image)
-    state.mongo["products"].insert_one({})
+    save_product_image(state.mongo["products"].insert_one({}).inserted_id, io.BytesIO(png()))
 
     def approve(decision: Decision) -> bool:
         assert (decision.deletions, decision.is_safe) == (1, True)

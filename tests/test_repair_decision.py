@@ -51,7 +51,7 @@ def test_the_share_is_the_hosts_to_choose() -> None:
     assert not judge(1_001, 2_000, share=1).is_safe
 
 
-def test_one_is_too_many_where_an_empty_place_was_looked_into() -> None:
+def test_one_is_too_many_where_nothing_else_was_found() -> None:
     assert not judge(1, 2_000, groundless=["files"]).is_safe
     assert judge(0, 2_000, groundless=["files"]).is_safe
 

@@ -113,7 +113,8 @@ class Checker:
             if self._repairer.remedy(finding) == "delete":
                 tally.add(finding.problem, finding.subject, finding.populations)
         share = self._state.settings.repair_share
-        return decide(tally, self._finder.sizes, share, self._finder.groundless())
+        groundless = self._finder.groundless(tally.by_population)
+        return decide(tally, self._finder.sizes, share, groundless)
 
     def _progress(self) -> dict[str, str]:
         with translate_errors():

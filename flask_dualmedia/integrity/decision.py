@@ -4,9 +4,11 @@ Damage concerns few. When much is missing at once, a backup was restored in part
 bucket is the wrong one, and a person has to decide.
 
 A command deletes by itself at most ten things of a population, or ``DUALMEDIA_REPAIR_SHARE`` of it where that is more,
-and never more than half of it. A single thing may always be deleted, unless the place that it was looked for in is
-empty altogether. One population of which too much would be deleted stops all deletions of the command: the same cause
-may be behind those of the others.
+and never more than half of it. A single thing may always be deleted, unless it is all media of a collection of owners,
+or of a storage outside of the databases, or these are empty.
+
+One population of which too much would be deleted stops all deletions of the command: the same cause may be behind those
+of the others.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ class Population:
     size: int
     deletions: int
     is_groundless: bool = False
-    """Whether the collection of the owners, or the storage of the bytes, has nothing in it at all."""
+    """Whether nothing of it was found where it was looked for: every owner is missing, or every file."""
 
     def allowance(self, share: float) -> int:
         """How many may be deleted without asking."""
@@ -68,7 +70,7 @@ class Decision:
         """Why that is too much, by population."""
         return [
             f"{population.name}: {population.deletions} of {population.size}"
-            + (", and the place that was looked into is empty" if population.is_groundless else "")
+            + (", nothing of it was found where it was looked for" if population.is_groundless else "")
             for population in self.excessive
         ]
 
@@ -119,7 +121,7 @@ def decide(tally: Tally, sizes: t.Mapping[str, int], share: float, groundless: I
 
     :param sizes: How many there are of each population.
     :param share: ``DUALMEDIA_REPAIR_SHARE``.
-    :param groundless: Names of populations for which the place that was looked into is empty.
+    :param groundless: Names of populations of which nothing was found where it was looked for.
     """
     empty = set(groundless)
     populations = [

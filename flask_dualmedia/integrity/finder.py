@@ -112,20 +112,24 @@ class Finder:
         """The storage that a finding about bytes is from."""
         return next(place.storage for place in self._places if place.name == where)
 
-    def groundless(self) -> Iterator[str]:
-        """Names of populations whose owners were looked for in an empty collection, or bytes in an empty storage.
+    def groundless(self, missing: t.Mapping[str, int]) -> Iterator[str]:
+        """Names of populations whose owners, or bytes outside of the databases, are missing altogether.
 
         It is rather the wrong database than one from which every document was deleted, and rather a disk that is not
         mounted, or the wrong bucket, than one from which every file is gone.
+
+        :param missing: How many were found missing, by population.
         """
         for collection in set(self._state.settings.references.values()):
-            if self.sizes[f"media of {collection}"] and self._is_empty(collection):
-                yield f"media of {collection}"
+            name = f"media of {collection}"
+            if missing.get(name) and (missing[name] == self.sizes[name] or self._is_empty(collection)):
+                yield name
         for place in self._places:
-            if place.storage_type == DATABASE or not self.sizes[f"media in {place.name}"]:
+            name = f"media in {place.name}"
+            if place.storage_type == DATABASE or not missing.get(name):
                 continue
-            if next(iter(place.storage.keys()), None) is None:
-                yield f"media in {place.name}"
+            if missing[name] == self.sizes[name] or next(iter(place.storage.keys()), None) is None:
+                yield name
 
     def stats(self, records: list[Media]) -> dict[str, Stat]:
         """What is known of the bytes of records, by key, wherever they are."""
