@@ -115,6 +115,8 @@ def transfer(where: str, dry_run: bool, mirror: bool, delete_source: bool, force
     app_runs_on = "sql" if state.mode == "dual" else "mongo"
     if delete_source and not dry_run and where != app_runs_on:
         raise click.ClickException(f"The app runs on {app_runs_on}: --delete-source would delete what it serves.")
+    if (force or expect is not None) and not mirror:
+        raise click.UsageError("--force and --expect go with --mirror.")
     approve = _approval(force, expect)
     with _any_engine(state) as engine:
         sql, mongo = homes.sql_home(engine), homes.mongo_home(state.mongo)
@@ -142,7 +144,8 @@ def _mirrored(
         for record in transfers.surplus(source, target):
             tally.add("surplus", str(record.id), (record.kind,))
         sizes = {kind.kind: target.repository.count(kind) for kind in KINDS.values()}
-        return decide(tally, sizes, share)
+        nothing_held = [kind.kind for kind in KINDS.values() if source.repository.count(kind) == 0]
+        return decide(tally, sizes, share, nothing_held)
 
     decision = _answering(judge)
     if not approve(decision):
