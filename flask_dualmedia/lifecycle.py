@@ -35,7 +35,7 @@ from .errors import (
 from .failpoints import reach
 from .mime_types import OCTET_STREAM, declared_type, one_type
 from .models import AVAILABLE, DELETING, KINDS, PENDING, CourseResource, Media, MediaStorage, ProductImage, new_id, now
-from .repositories.base import Listing, M
+from .repositories.base import Listing, M, Values
 from .signals import media_accessed, media_deleted, media_saved
 from .sniffing import media_type, resource_type
 from .state import State
@@ -236,14 +236,15 @@ def revoke_links(state: State, kind: type[Media], media_id: uuid.UUID) -> None:
         raise MediaNotFound(kind.kind, media_id)
 
 
-def delete(state: State, kind: type[Media], media_id: uuid.UUID) -> None:
+def delete(state: State, kind: type[Media], media_id: uuid.UUID, *, where: Values | None = None) -> None:
     """Delete a record and its bytes.
 
+    :param where: Fields and the values that they must still have.
     :raises MediaNotFound: There is no such record, or somebody else is deleting it.
     """
     changes = {"state": DELETING, "updated_at": now()}
     reach("delete:begin")
-    record = state.repository.update(kind, media_id, changes, where={"state": AVAILABLE})
+    record = state.repository.update(kind, media_id, changes, where={"state": AVAILABLE, **(where or {})})
     if record is None:
         raise MediaNotFound(kind.kind, media_id)
     # From here on it is gone for everybody; the sweep does what cannot be done now.

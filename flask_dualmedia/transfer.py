@@ -130,13 +130,19 @@ def surplus(source: Home, target: Home) -> Iterator[Media]:
                 yield record
 
 
-def delete_surplus(source: Home, target: Home) -> int:
+def delete_surplus(source: Home, target: Home, *, limit: int) -> int:
     """Delete from the target what was deleted from the source after it had been transferred.
 
-    :return: How many records were deleted.
+    :param limit: How many records may be deleted at most.
+    :return: How many were.
     """
     deleted = 0
     for record in surplus(source, target):
+        if deleted == limit:
+            break  # the source has lost more of them since they were counted
+        held = source.repository.find(type(record), record.id)
+        if held is not None and held.state == AVAILABLE:
+            continue  # it came to the source meanwhile
         changes = {"state": DELETING, "updated_at": now()}
         if target.repository.update(type(record), record.id, changes, where={"state": AVAILABLE}) is None:
             continue

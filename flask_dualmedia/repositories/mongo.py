@@ -6,7 +6,7 @@ import typing as t
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import UTC, datetime
 
 from pymongo import ASCENDING, DESCENDING, IndexModel, ReturnDocument, UpdateOne, errors
 from pymongo.collection import Collection
@@ -44,6 +44,13 @@ def translate_errors() -> Iterator[None]:
         raise MediaConflict("documents with these keys exist already") from error
     except errors.ConnectionFailure as error:
         raise DatabaseUnavailable(NAME) from error
+
+
+def database_time(database: Database[Document]) -> datetime:
+    """The time by MongoDB's clock, aware, in UTC."""
+    with translate_errors():
+        time: datetime = database.command("hello")["localTime"]
+    return time if time.tzinfo else time.replace(tzinfo=UTC)
 
 
 class MongoRepository:
