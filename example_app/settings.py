@@ -19,6 +19,8 @@ DEFAULTS = {
     "SAMPLE_DATA": True,
     "MEDIA_LIMIT": "600 per minute",
     "LOGIN_LIMIT": "60 per minute",
+    "MAX_CONTENT_LENGTH": 1024 * 1024,  # of JSON and of the pages' forms; views that take files raise it
+    "MAX_FORM_MEMORY_SIZE": 500_000,
     "DUALMEDIA_AUTHORIZE": authorize,
     "JWT_TOKEN_LOCATION": ["headers", "cookies"],  # headers for programs, cookies for the pages
     "JWT_ACCESS_TOKEN_EXPIRES": timedelta(hours=1),
