@@ -196,15 +196,15 @@ def find_body() -> Body | None:
     return body if isinstance(body, Body) else None
 
 
-def look_for_fields(body: Body) -> ImmutableMultiDict[str, str] | None:
-    """The text fields at the beginning of a form, which stay to be read; nothing for what is no form."""
+def look_for_fields(body: Body) -> ImmutableMultiDict[str, str]:
+    """The text fields at the beginning of a form, which stay to be read; none of what is no form."""
     if request.mimetype == "multipart/form-data":
         boundary = request.mimetype_params.get("boundary", "")
         return ImmutableMultiDict(_first_fields(boundary.encode("latin-1", "replace"), body.look()))
     if request.mimetype == "application/x-www-form-urlencoded":
         form = io.BytesIO(body.look_at_all() or b"")
         return ImmutableMultiDict(FormDataParser().parse(form, request.mimetype, None)[1])
-    return None
+    return ImmutableMultiDict()
 
 
 def _first_fields(boundary: bytes, beginning: bytes) -> list[tuple[str, str]]:
