@@ -315,11 +315,10 @@ def test_the_example_app_takes_large_files(example: Flask) -> None:
     course = json.loads(course.data)["course"]
     lesson = course["modules"][0]["lessons"][0]["id"]
     url = f"/api/courses/{course['id']}/lessons/{lesson}/resources"
-    data = {"file": (io.BytesIO(counting(3 * MIB)), "notes.txt")}
-    assert client.post(url, data=data, headers=headers).status_code == 201
-    # a stranger's is refused before it is read
-    data = {"file": (io.BytesIO(counting(3 * MIB)), "notes.txt")}
-    assert client.post(url, data=data).status_code == 401
+    body = FILE.replace(b'"a"', b'"notes.txt"') + counting(3 * MIB) + b"\r\n--b--\r\n"
+    form = "multipart/form-data; boundary=b"
+    assert client.post(url, data=body, content_type=form, headers=headers).status_code == 201
+    assert client.post(url, data=body, content_type=form).status_code == 401
 
 
 class Known(t.NamedTuple):
