@@ -22,7 +22,7 @@ from .authorization import possible_ids
 from .errors import BytesNotFound
 from .homes import Home
 from .models import AVAILABLE, KINDS, PENDING, Media, now
-from .repositories.mongo import translate_errors
+from .repositories.mongo import JournalRepository, translate_errors
 from .state import State
 from .storages.base import Stat, Storage, owner_of_key
 from .transfer import records_of
@@ -43,6 +43,7 @@ Problem = t.Literal[
     "stuck_pending",
     "stuck_deleting",
     "journal_left",
+    "journal_refused",
     "upload_expired",
     "storage_unknown",
 ]
@@ -57,6 +58,7 @@ EXPLAINED: dict[Problem, str] = {
     "stuck_pending": "an upload that was never finished",
     "stuck_deleting": "a deletion that was never finished",
     "journal_left": "accepted while SQL was down and not moved into SQL yet",
+    "journal_refused": "accepted while SQL was down, and SQL refuses it: edit or delete it",
     "upload_expired": "a resumable upload that nobody went on with",
     "storage_unknown": "the bytes are in a storage that is not set up here",
 }
@@ -187,7 +189,7 @@ class Checker:
             else:
                 available.append(record)
                 if home.name == "journal":
-                    self._found("journal_left", record, "waits for flask dualmedia drain")
+                    self._check_journaled(home, record)
         ownerless = set(self._without_owner(available))
         stats = self._stats([record for record in available if record.storage_key])
         for record in available:
@@ -195,6 +197,13 @@ class Checker:
                 continue
             if record.storage_key:
                 self._check_bytes(record, stats.get(record.storage_key), verified_until)
+
+    def _check_journaled(self, journal: Home[JournalRepository], record: Media) -> None:
+        refusal = journal.repository.refusal_of(record)
+        if refusal is None:
+            self._found("journal_left", record, "waits for flask dualmedia drain")
+        else:
+            self._found("journal_refused", record, refusal.reason)
 
     def _check_unfinished(self, record: Media) -> None:
         if record.updated_at >= self._before or self._state.repository.get(type(record), record.id) is not None:
