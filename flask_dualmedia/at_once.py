@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 
+from . import storable
 from .connections import borrow, is_heard
 from .errors import DatabaseUnavailable, NoConnectionFree
 from .models import Media
@@ -78,6 +79,7 @@ def add(state: State, record: Media, blocks: list[bytes]) -> bool:
         the long way then needs another id and another key.
     """
     values, chunks = record.values(), _chunks(blocks)
+    storable.check(type(record), values)
 
     def insert() -> bool:
         with _borrowed(state) as (repository, driver):
@@ -100,6 +102,7 @@ def replace(
         or does not answer.
     """
     chunks = _chunks(blocks)
+    storable.check(kind, changes)
 
     def update() -> tuple[t.Any, ...] | None:
         query, given = update_record(kind, media_id, changes, where)

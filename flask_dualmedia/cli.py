@@ -24,6 +24,9 @@ from .state import State, get_state
 
 group = AppGroup("dualmedia", help="Media in PostgreSQL beside the documents in MongoDB.")
 
+REFUSED_SHOWN = 20
+"""Records that SQL refuses, named by ``status``."""
+
 _GRACE = click.option(
     "--grace", type=click.FloatRange(min=0), help="Seconds that an upload may take. Default DUALMEDIA_GRACE."
 )
@@ -40,6 +43,7 @@ _EXPECT = click.option(
 def upgrade(revision: str) -> None:
     """Bring our tables up to date by our own revisions."""
     schema.upgrade(_engine(), revision)
+    journal.try_again(get_state())
     click.echo("The schema is up to date." if revision == "head" else f"The schema is at {revision}.")
 
 
@@ -76,10 +80,29 @@ def status() -> None:
         counts = {kind.kind: home.repository.count(kind) for kind in KINDS.values()}
         listed = ", ".join(f"{count} {kind}" for kind, count in counts.items() if count) or "empty"
         click.echo(f"{home.name:9} version {version}, {latency:.1f} ms: {listed}")
+    if state.mode == "dual":
+        _show_refused(state)
     click.echo(f"storages  {', '.join(state.storages)}, external")
     checked = last_check(state)
     findings = checked and (", ".join(f"{n} {problem}" for problem, n in checked["findings"].items()) or "clean")
     click.echo(f"checked   {checked['at']}: {findings}" if checked else "checked   never (flask dualmedia check)")
+
+
+def _show_refused(state: State) -> None:
+    """Name the records that SQL does not take."""
+    repository = journal.homes_of(state)[1].repository
+    try:
+        number, records = repository.count_refused(), repository.refused(REFUSED_SHOWN)
+    except DatabaseUnavailable:
+        return  # it was said above
+    if number:
+        click.secho(f"refused   {number} record(s) of the journal by SQL: edit or delete them", fg="red")
+    for record in records:
+        refusal = repository.refusal_of(record)
+        if refusal is not None:
+            click.echo(f"          {record!r}: {refusal.reason}")
+    if number > len(records):
+        click.echo(f"          and {number - len(records)} more (flask dualmedia check)")
 
 
 @group.command()
@@ -169,6 +192,8 @@ def _transfer(source: homes.Home[t.Any], target: homes.Home[t.Any], *, dry_run: 
     click.echo(f"Copied {report.moved} record(s); {report.present} were there before.")
     for conflict in report.conflicts:
         click.echo(conflict)
+    for failure in report.failed:
+        click.echo(failure)
     if limit is not None:
         deleted = _answering(lambda: transfers.delete_surplus(source, target, limit=limit))
         click.echo(f"Deleted {deleted} record(s) from {target.name} that {source.name} does not hold.")
@@ -178,6 +203,8 @@ def _transfer(source: homes.Home[t.Any], target: homes.Home[t.Any], *, dry_run: 
         alone = sum(1 for _ in transfers.surplus(source, target))
         hint = f" {alone} record(s) are in {target.name} alone: --mirror deletes them." if alone else ""
         raise click.ClickException(f"The two do not hold the same.{hint}")
+    if report.failed:
+        raise click.ClickException(f"{len(report.failed)} record(s) were not transferred.")
     click.echo("Both hold the same.")
 
 

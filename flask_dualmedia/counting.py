@@ -25,7 +25,7 @@ from pymongo import IndexModel
 from pymongo.database import Database
 from pymongo.errors import BulkWriteError
 
-from .errors import DatabaseUnavailable
+from .errors import DatabaseUnavailable, RecordRefused
 from .models import Media, now
 from .repositories.base import Accesses, Repository
 from .repositories.mongo import DUPLICATE_KEY, translate_errors
@@ -247,15 +247,29 @@ class Counter:
         try:
             for kind, counts in taken.items():
                 for ids in _batches(sorted(counts)):
-                    found = self._repository.add_accesses(kind, {media_id: counts[media_id] for media_id in ids})
-                    # Counted, or deleted meanwhile; the others stay for the next time.
-                    settled = {media_id: counts.pop(media_id)[0] for media_id in found}
-                    self._tell(kind, {media_id: number for media_id, number in settled.items() if found[media_id]})
+                    self._add_batch(kind, counts, ids)
         finally:
             with self._lock:
                 for kind, counts in taken.items():
                     for media_id, accesses in counts.items():
                         _add(self._counts[kind], media_id, accesses)
+
+    def _add_batch(self, kind: type[Media], counts: dict[uuid.UUID, Accesses], ids: list[uuid.UUID]) -> None:
+        """Count some of ``counts``, and take out what is settled."""
+        try:
+            found = self._repository.add_accesses(kind, {media_id: counts[media_id] for media_id in ids})
+        except RecordRefused as error:
+            # Nothing of the batch was counted. Halves of it, and halves of those, find the record that is refused.
+            if len(ids) > 1:
+                middle = len(ids) // 2
+                self._add_batch(kind, counts, ids[:middle])
+                self._add_batch(kind, counts, ids[middle:])
+                return
+            logger.warning("reads of %s %s were not counted: %s", kind.kind, ids[0], error)
+            found = {ids[0]: False}
+        # Counted, or deleted meanwhile; the others stay for the next time.
+        settled = {media_id: counts.pop(media_id)[0] for media_id in found}
+        self._tell(kind, {media_id: number for media_id, number in settled.items() if found[media_id]})
 
     def _tell(self, kind: type[Media], added: Mapping[uuid.UUID, int]) -> None:
         if media_accessed.receivers:

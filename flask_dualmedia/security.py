@@ -16,8 +16,8 @@ from werkzeug.exceptions import Unauthorized
 from . import bodies
 from .authorization import Action, Claims, Subject, has_admin_role, is_allowed
 from .repositories.base import EVERYTHING
-from .schemas import is_storable
 from .state import get_state
+from .storable import is_storable
 
 _CALLER = "dualmedia.caller"
 

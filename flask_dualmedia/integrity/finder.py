@@ -16,7 +16,7 @@ from ..authorization import possible_ids
 from ..errors import BytesNotFound
 from ..homes import Home
 from ..models import AVAILABLE, KINDS, PENDING, Media
-from ..repositories.mongo import translate_errors
+from ..repositories.mongo import JournalRepository, translate_errors
 from ..state import State
 from ..storages.base import Stat, Storage, owner_of_key
 from ..transfer import records_of
@@ -151,7 +151,7 @@ class Finder:
             else:
                 available.append(record)
                 if home.name == "journal":
-                    yield _finding("journal_left", record, home, "waits for flask dualmedia drain")
+                    yield self._judge_journaled(home, record)
         ownerless = set(self._without_owner(available))
         stats = self.stats([record for record in available if record.storage_key])
         for record in available:
@@ -161,6 +161,12 @@ class Finder:
                 yield _finding("owner_missing", record, home, detail, self._media_of(record))
             if record.storage_key:
                 yield from self._judge_bytes(home, record, stats.get(record.storage_key), verified_until)
+
+    def _judge_journaled(self, journal: Home[JournalRepository], record: Media) -> Finding:
+        refusal = journal.repository.refusal_of(record)
+        if refusal is None:
+            return _finding("journal_left", record, journal, "waits for flask dualmedia drain")
+        return _finding("journal_refused", record, journal, refusal.reason)
 
     def _judge_unfinished(self, home: Home[t.Any], record: Media) -> Iterator[Finding]:
         if record.updated_at >= self._before:

@@ -24,6 +24,7 @@ Problem = t.Literal[
     "stuck_pending",
     "stuck_deleting",
     "journal_left",
+    "journal_refused",
     "upload_expired",
     "storage_unknown",
 ]
@@ -38,6 +39,7 @@ EXPLAINED: dict[Problem, str] = {
     "stuck_pending": "an upload that was never finished",
     "stuck_deleting": "a deletion that was never finished",
     "journal_left": "accepted while SQL was down and not moved into SQL yet",
+    "journal_refused": "accepted while SQL was down, and SQL refuses it: edit or delete it",
     "upload_expired": "a resumable upload that nobody went on with",
     "storage_unknown": "the bytes are in a storage that is not set up here",
 }

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from datetime import datetime
 from itertools import islice
 
-from ..errors import DatabaseUnavailable, NoConnectionFree
+from ..errors import DatabaseUnavailable, NoConnectionFree, RecordRefused
 from ..models import AVAILABLE, DELETING, PENDING, Media, new_id, now
 from ..outage import Circuit
 from .base import Accesses, Listing, M, Records, Selection, Values
@@ -125,6 +125,8 @@ class FailoverRepository:
                 except DatabaseUnavailable as error:
                     if error.database == MONGO:
                         break
+                except RecordRefused:
+                    done[media_id] = False
         return done
 
     def remove(self, kind: type[Media], media_id: uuid.UUID) -> None:

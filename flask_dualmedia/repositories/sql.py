@@ -14,8 +14,16 @@ import sqlalchemy as sa
 from sqlalchemy import exc
 from sqlalchemy.dialects import postgresql
 
+from .. import storable
 from ..deadlines import deadline
-from ..errors import DatabaseUnavailable, MediaConflict, NoConnectionFree, SecondMainImage
+from ..errors import (
+    DatabaseUnavailable,
+    DualMediaError,
+    MediaConflict,
+    NoConnectionFree,
+    RecordRefused,
+    SecondMainImage,
+)
 from ..models import IS_AVAILABLE, IS_UNFINISHED, Media, MediaChunk, row_reader
 from .base import EVERYTHING, Accesses, Listing, M, Records, Selection, Values
 
@@ -27,8 +35,14 @@ _OUTAGE = ("08", "57P", "53300")
 
 Query = sa.Select[t.Any] | sa.Insert | sa.Update
 
-_CONFLICT = "23"
-"""SQLSTATE class of broken constraints."""
+NAME = "PostgreSQL"
+
+_CONFLICTS = ("23505", "23P01")
+"""SQLSTATE codes of keys, and of ranges, that another record has."""
+
+_SERVER = (*_OUTAGE, "25", "28", "3D", "3F", "40", "42501", "42703", "42P01", "53", "55", "57", "58")
+"""SQLSTATE classes and codes that say something of the server, the account or the whole schema: read-only, no right,
+deadlock, disk full, no such table. Another record would meet the same. All others are an answer about this record."""
 
 
 def is_outage(error: BaseException) -> bool:
@@ -56,15 +70,51 @@ def translate_errors() -> Iterator[None]:
         yield
     except exc.TimeoutError as error:
         raise NoConnectionFree("PostgreSQL", retry_after=1) from error
+    except DualMediaError:
+        raise
     except Exception as error:
         if is_outage(error):
-            raise DatabaseUnavailable("PostgreSQL") from error
-        if isinstance(error, exc.IntegrityError) or (getattr(error, "sqlstate", None) or "").startswith(_CONFLICT):
-            said = str(error.orig if isinstance(error, exc.IntegrityError) else error)
+            raise DatabaseUnavailable(NAME) from error
+        driver_error = error
+        if isinstance(error, exc.StatementError) and error.orig is not None:
+            driver_error = error.orig
+        if _is_conflict(driver_error):
+            said = str(driver_error)
             if "uq_product_images_main" in said or "product_images.mongo_product_id" in said:
                 raise SecondMainImage from error
             raise MediaConflict("the change contradicts another record") from error
+        if _is_refusal(driver_error):
+            raise RecordRefused(NAME, _reason(driver_error)) from error
         raise
+
+
+def _is_conflict(error: BaseException) -> bool:
+    if _sqlstate(error):
+        return _sqlstate(error) in _CONFLICTS
+    return "UNIQUE constraint failed" in str(error)  # of SQLite
+
+
+def _is_refusal(error: BaseException) -> bool:
+    """Whether a driver's error is an answer about the values of one record."""
+    if isinstance(error, UnicodeEncodeError | OverflowError):  # the driver could not even send them
+        return True
+    if not type(error).__module__.startswith(("psycopg", "sqlite3")):
+        return False
+    state = _sqlstate(error)
+    if state:
+        return not state.startswith(_SERVER)
+    ours = ("DataError", "IntegrityError", "NotSupportedError", "ProgrammingError")
+    return any(base.__name__ in ours for base in type(error).__mro__)
+
+
+def _sqlstate(error: BaseException) -> str:
+    return getattr(error, "sqlstate", None) or getattr(error, "pgcode", None) or ""
+
+
+def _reason(error: BaseException) -> str:
+    """What the server says first. Its details quote the record."""
+    said = getattr(getattr(error, "diag", None), "message_primary", None) or str(error)
+    return f"{type(error).__name__}: {said}"
 
 
 @contextmanager
@@ -100,9 +150,16 @@ class SQLRepository:
             return str(connection.exec_driver_sql(query).scalar_one())
 
     def add(self, record: Media) -> None:
-        self._fetch(insert_record(type(record)), record.values())
+        values = record.values()
+        storable.check(type(record), values)
+        self._fetch(insert_record(type(record)), values)
 
     def add_all(self, records: Sequence[Media]) -> None:
+        for record in records:
+            storable.check(type(record), record.values())
+        self._insert(records)
+
+    def _insert(self, records: Sequence[Media]) -> None:
         with translate_errors(), self._engine.begin() as connection, limited(connection, self._timeout):
             connection.execute(insert_record(type(records[0])), [record.values() for record in records])
 
@@ -142,6 +199,7 @@ class SQLRepository:
         return found
 
     def update(self, kind: type[M], media_id: uuid.UUID, changes: Values, *, where: Values) -> M | None:
+        storable.check(kind, changes)
         return self._one(kind, *update_record(kind, media_id, changes, where))
 
     def remove(self, kind: type[Media], media_id: uuid.UUID) -> None:
