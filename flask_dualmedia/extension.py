@@ -119,13 +119,14 @@ def _counter(app: Flask, settings: Settings, database: homes.Documents, reposito
 
 def _start_up(state: State, *, owns_schema: bool) -> None:
     """Connect to what there is, and log one line per fact."""
-    mongo = MongoRepository(state.mongo)
     try:
-        logger.info("MongoDB connected (version %s)", mongo.version())
-        if state.circuit is None:
-            mongo.ensure_indexes()
-        else:
-            state.circuit.journal_expected = not homes_of(state)[1].repository.is_empty()
+        with wiring.passing_client(state.mongo) as database:
+            mongo = MongoRepository(database)
+            logger.info("MongoDB connected (version %s)", mongo.version())
+            if state.circuit is None:
+                mongo.ensure_indexes()
+            else:
+                state.circuit.journal_expected = not homes.journal_home(database).repository.is_empty()
     except DatabaseUnavailable:
         logger.warning("MongoDB does not answer; going on without")
     if state.circuit is None or state.engine is None:
