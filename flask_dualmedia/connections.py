@@ -9,6 +9,7 @@ from contextlib import contextmanager, nullcontext
 import sqlalchemy as sa
 
 from .deadlines import deadline
+from .forks import notice_fork
 
 if t.TYPE_CHECKING:
     import psycopg
@@ -36,6 +37,7 @@ references, the pool would wait for the statement that the iterator has not ende
 @contextmanager
 def borrow(engine: sa.Engine, seconds: float | None) -> Iterator[Driver]:
     """A connection from the pool, in autocommit, for so many seconds."""
+    notice_fork()
     lent = engine.raw_connection()
     _borrowed.add(lent)
     driver = t.cast("Driver", lent.driver_connection)

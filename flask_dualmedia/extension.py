@@ -120,13 +120,16 @@ def _counter(app: Flask, settings: Settings, database: homes.Documents, reposito
 
 def _start_up(state: State, *, owns_schema: bool) -> None:
     """Connect to what there is, and log one line per fact."""
-    mongo, waiting = MongoRepository(state.mongo), False
+    waiting = False
     try:
-        logger.info("MongoDB connected (version %s)", mongo.version())
-        if state.circuit is None:
-            mongo.ensure_indexes()
-        else:
-            waiting = state.circuit.journal_expected = not homes_of(state)[1].repository.is_empty()
+        with wiring.passing_client(state.mongo) as database:
+            mongo = MongoRepository(database)
+            logger.info("MongoDB connected (version %s)", mongo.version())
+            if state.circuit is None:
+                mongo.ensure_indexes()
+            else:
+                journal = homes.journal_home(database).repository
+                waiting = state.circuit.journal_expected = not journal.is_empty()
     except DatabaseUnavailable:
         logger.warning("MongoDB does not answer; going on without")
     if state.circuit is None or state.engine is None:

@@ -10,12 +10,12 @@ statement at a time.
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import typing as t
 from collections.abc import Callable
 
 from .errors import DatabaseUnavailable, DualMediaError, NoConnectionFree
+from .forks import begin_in_children, notice_fork
 
 logger = logging.getLogger("flask_dualmedia")
 
@@ -47,12 +47,17 @@ class Circuit:
     ) -> None:
         self._probe, self._look, self._interval, self._notify = probe, look, interval, notify
         self._open = False
-        self._lock = threading.Lock()
-        self._wake = threading.Event()
         self._stopped = False
-        self._pid: int | None = None
         self.journal_expected = True
         """Whether the journal may hold something, as far as this process knows."""
+        self.begin_process()
+        begin_in_children(self)
+
+    def begin_process(self) -> None:
+        """Forget the thread and the locks of another process. Each starts its own, when it has something to do."""
+        self._lock = threading.Lock()
+        self._wake = threading.Event()
+        self._started = False
 
     @property
     def is_open(self) -> bool:
@@ -64,7 +69,8 @@ class Circuit:
 
         :raises DatabaseUnavailable: SQL is gone.
         """
-        if self._pid != os.getpid():
+        notice_fork()
+        if not self._started:
             self._start()
         if self._open:
             raise DatabaseUnavailable("PostgreSQL", retry_after=max(1, round(self._interval)))
@@ -93,11 +99,10 @@ class Circuit:
 
     def _start(self) -> None:
         with self._lock:
-            if self._pid == os.getpid() or self._stopped:
+            if self._started or self._stopped:
                 return
-            # A thread does not live on in a forked worker: each process starts its own, when it has something to do.
-            self._pid = os.getpid()
-            self._wake = threading.Event()
+            self._started = True
+            self._wake = threading.Event()  # of gevent, where that came after the app was loaded
             threading.Thread(target=self._watch, name=WATCHER, daemon=True).start()
 
     def _watch(self) -> None:

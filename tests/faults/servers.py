@@ -123,14 +123,22 @@ class MongoServer:
 class Workers:
     """gunicorn: a master, which is left alone, and workers, which are not."""
 
-    def __init__(self, directory: Path, config: Mapping[str, t.Any], *, count: int = 2, app: str = APP) -> None:
-        self.port, self._count, self._app = free_port(), count, app
+    def __init__(
+        self,
+        directory: Path,
+        config: Mapping[str, t.Any],
+        *,
+        count: int = 2,
+        app: str = APP,
+        options: t.Sequence[str] = ("--threads", "4"),
+    ) -> None:
+        self.port, self._count, self._app, self._options = free_port(), count, app, options
         self.log_path = directory / "gunicorn.log"
         self._environment = os.environ | {f"FLASK_{name}": str(value) for name, value in config.items()}
 
     def start(self) -> None:
         command = [sys.executable, "-m", "gunicorn", self._app]
-        command += ["--bind", f"127.0.0.1:{self.port}", "--workers", str(self._count), "--threads", "4"]
+        command += ["--bind", f"127.0.0.1:{self.port}", "--workers", str(self._count), *self._options]
         command += ["--timeout", "120"]
         with self.log_path.open("ab") as log:
             self._master = subprocess.Popen(command, cwd=ROOT, env=self._environment, stdout=log, stderr=log)
