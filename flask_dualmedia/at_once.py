@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 
+from . import storable
 from .connections import borrow, is_heard
 from .errors import DatabaseUnavailable, WritesRefused
 from .models import Media
@@ -82,6 +83,7 @@ def add(state: State, record: Media, blocks: list[bytes], *, keeps_id: bool) -> 
     :raises DatabaseUnavailable: The answer of SQL was lost, and the record has to keep its id.
     """
     values, chunks = record.values(), _chunks(blocks)
+    storable.check(type(record), values)
 
     def insert() -> bool:
         with _borrowed(state) as (repository, driver):
@@ -111,6 +113,7 @@ def replace(
         or does not answer.
     """
     chunks = _chunks(blocks)
+    storable.check(kind, changes)
 
     def update() -> tuple[t.Any, ...] | None:
         query, given = update_record(kind, media_id, changes, where)

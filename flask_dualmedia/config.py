@@ -67,6 +67,9 @@ class Settings:
     deletes_ownerless: bool
     """``DUALMEDIA_ON_OWNER_DELETE``: what ``flask dualmedia check --repair`` does with media whose document is gone:
     ``delete`` it, or ``keep`` and report it. Default ``delete``."""
+    repair_share: float
+    """``DUALMEDIA_REPAIR_SHARE``: fraction of a table, or of a storage, up to which ``flask dualmedia check --repair``
+    deletes by itself where that is more than ten, and never more than half. Default 0.01."""
     grace: float
     """``DUALMEDIA_GRACE``: age in seconds after which the sweep takes an unfinished upload for dead. Default 3600."""
     authorize: t.Callable[..., bool] | None
@@ -146,6 +149,7 @@ class Settings:
             journals=_choice(config, "DUALMEDIA_ON_SQL_OUTAGE", "journal", "refuse"),
             auto_drain=_boolean("DUALMEDIA_AUTO_DRAIN", config.get("DUALMEDIA_AUTO_DRAIN"), default=True),
             deletes_ownerless=_choice(config, "DUALMEDIA_ON_OWNER_DELETE", "delete", "keep"),
+            repair_share=_fraction("DUALMEDIA_REPAIR_SHARE", config.get("DUALMEDIA_REPAIR_SHARE", 0.01)),
             grace=_seconds("DUALMEDIA_GRACE", config.get("DUALMEDIA_GRACE", 3600)),
             authorize=None if rule is None else _callable("DUALMEDIA_AUTHORIZE", rule),
             link_keys=_link_keys(config),
@@ -244,6 +248,16 @@ def _seconds(key: str, value: t.Any, *, none: bool = False) -> float:
     if seconds < 0 or (seconds == 0 and not none):
         raise ConfigurationError(f"{key} is {value!r}, which is not a number of seconds")
     return seconds
+
+
+def _fraction(key: str, value: t.Any) -> float:
+    try:
+        fraction = float(value)
+    except (TypeError, ValueError):
+        fraction = -1.0
+    if not 0 <= fraction <= 1:
+        raise ConfigurationError(f"{key} is {value!r}, which is not a fraction between 0 and 1")
+    return fraction
 
 
 def _choice(config: t.Mapping[str, t.Any], key: str, yes: str, no: str) -> bool:

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 
 from .deadlines import Watch, deadline
 from .errors import DatabaseUnavailable
+from .forks import notice_fork
 from .sqlstates import translate_errors
 
 if t.TYPE_CHECKING:
@@ -39,6 +40,7 @@ references, the pool would wait for the statement that the iterator has not ende
 @contextmanager
 def borrow(engine: sa.Engine, seconds: float | None) -> Iterator[Driver]:
     """A connection from the pool, in autocommit, for so many seconds."""
+    notice_fork()
     lent = lend(engine)
     _borrowed.add(lent)
     driver = t.cast("Driver", lent.driver_connection)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import atexit
 import hashlib
 import logging
-import os
 import threading
 import typing as t
 import uuid
@@ -25,7 +24,8 @@ from pymongo import IndexModel
 from pymongo.database import Database
 from pymongo.errors import BulkWriteError
 
-from .errors import Unavailable
+from .errors import RecordRefused, Unavailable
+from .forks import begin_in_children, notice_fork
 from .models import Media, now
 from .repositories.base import Accesses, Repository
 from .repositories.mongo import DUPLICATE_KEY, translate_errors
@@ -118,15 +118,17 @@ class Counter:
 
     def __init__(self, app: Flask, repository: Repository, plays: Plays | None, *, interval: float) -> None:
         self._app, self._repository, self._plays, self._interval = app, repository, plays, interval
+        self._stopped = False
+        self._secret = b""
+        self.begin_process()
+        begin_in_children(self)
+
+    def begin_process(self) -> None:
+        """Forget the thread and the locks of another process, and what it noted: it writes that down itself."""
         self._lock = threading.Lock()
         self._flushing = threading.Lock()
         self._wake = threading.Event()
-        self._stopped = False
-        self._pid: int | None = None
-        self._secret = b""
-        self._empty()
-
-    def _empty(self) -> None:
+        self._working = False
         self._started: Started = {}
         self._claiming: tuple[str, Started] | None = None
         self._counts: defaultdict[type[Media], dict[uuid.UUID, Accesses]] = defaultdict(dict)
@@ -144,7 +146,8 @@ class Counter:
 
     def note(self, kind: type[Media], media_id: uuid.UUID, reader: str) -> None:
         """Note that somebody began to read, to be written down soon."""
-        if self._pid != os.getpid():
+        notice_fork()
+        if not self._working:
             self._start()
         play = Play(kind, media_id, now())
         mark = self._mark(media_id, reader)
@@ -163,6 +166,7 @@ class Counter:
 
         :raises Unavailable: Something stays.
         """
+        notice_fork()
         with self._flushing:
             with self._lock:
                 refused, self._refused = self._refused, 0
@@ -188,22 +192,22 @@ class Counter:
     def close(self) -> None:
         """Write down what is left, at the end of the process."""
         self.stop()
-        if self._pid == os.getpid():
+        notice_fork()
+        if self._working:
             self._try_flush()
             if left := self.waiting():
                 logger.error("reads of %d media were not counted: a database does not answer", left)
 
     def _start(self) -> None:
         with self._lock:
-            if self._pid == os.getpid() or self._stopped:
+            if self._working or self._stopped:
                 return
-            # A thread does not live on in a forked worker, and what the parent noted is written by the parent.
-            self._empty()
+            # Of gevent, where that came after the app was loaded.
             self._flushing, self._wake = threading.Lock(), threading.Event()
             self._secret = _secret(self._app)
             atexit.unregister(self.close)
             atexit.register(self.close)
-            self._pid = os.getpid()
+            self._working = True
             threading.Thread(target=self._run, name=COUNTER, daemon=True).start()
 
     def _run(self) -> None:
@@ -247,15 +251,29 @@ class Counter:
         try:
             for kind, counts in taken.items():
                 for ids in _batches(sorted(counts)):
-                    found = self._repository.add_accesses(kind, {media_id: counts[media_id] for media_id in ids})
-                    # Counted, or deleted meanwhile; the others stay for the next time.
-                    settled = {media_id: counts.pop(media_id)[0] for media_id in found}
-                    self._tell(kind, {media_id: number for media_id, number in settled.items() if found[media_id]})
+                    self._add_batch(kind, counts, ids)
         finally:
             with self._lock:
                 for kind, counts in taken.items():
                     for media_id, accesses in counts.items():
                         _add(self._counts[kind], media_id, accesses)
+
+    def _add_batch(self, kind: type[Media], counts: dict[uuid.UUID, Accesses], ids: list[uuid.UUID]) -> None:
+        """Count some of ``counts``, and take out what is settled."""
+        try:
+            found = self._repository.add_accesses(kind, {media_id: counts[media_id] for media_id in ids})
+        except RecordRefused as error:
+            # Nothing of the batch was counted. Halves of it, and halves of those, find the record that is refused.
+            if len(ids) > 1:
+                middle = len(ids) // 2
+                self._add_batch(kind, counts, ids[:middle])
+                self._add_batch(kind, counts, ids[middle:])
+                return
+            logger.warning("reads of %s %s were not counted: %s", kind.kind, ids[0], error)
+            found = {ids[0]: False}
+        # Counted, or deleted meanwhile; the others stay for the next time.
+        settled = {media_id: counts.pop(media_id)[0] for media_id in found}
+        self._tell(kind, {media_id: number for media_id, number in settled.items() if found[media_id]})
 
     def _tell(self, kind: type[Media], added: Mapping[uuid.UUID, int]) -> None:
         if media_accessed.receivers:

@@ -129,7 +129,7 @@ def _start() -> None:
     global _started_in
     with _starting:
         if _started_in != os.getpid():
-            _waiting.clear()  # in a forked process: those are the parent's
+            _waiting.clear()  # in a forked process of which Python was not told
             _started_in = os.getpid()
             threading.Thread(target=_watch, name="dualmedia-deadlines", daemon=True).start()
 
@@ -150,3 +150,14 @@ def _cut(connection: psycopg.Connection[t.Any]) -> None:
     # A duplicate of the descriptor: that of libpq stays libpq's to close.
     with suppress(Exception), socket.socket(fileno=os.dup(connection.pgconn.socket)) as duplicate:
         duplicate.shutdown(socket.SHUT_RDWR)
+
+
+def _begin_process() -> None:
+    """Forget what the parent of a forked process waits for: its thread cuts that."""
+    global _starting
+    _starting = threading.Lock()  # that of the parent may be held by a thread that is not here
+    _waiting.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_begin_process)

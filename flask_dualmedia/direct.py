@@ -12,13 +12,14 @@ from __future__ import annotations
 import typing as t
 from datetime import datetime, timedelta
 
-from . import lifecycle, quotas
+from . import lifecycle, quotas, storable
 from .errors import (
     BytesNotFound,
     FileTooLarge,
     IncompleteUpload,
     InvalidMedia,
     MediaConflict,
+    RecordRefused,
     UnsupportedType,
     UploadRejected,
 )
@@ -75,6 +76,7 @@ def begin(state: State, kind: type[Media], fields: dict[str, t.Any], *, uploaded
     known = {"id": media_id, "filename": filename, "mime_type": claim, "uploaded_by": uploaded_by}
     record = kind.new(**fields | known | {"storage_type": storage_type, "storage_key": key})
     lifecycle.classify(record, expected)
+    storable.check(kind, record.values())
     quotas.check(state, record, size)
     # The sweep must not come while the request may still be begun.
     seconds = min(SECONDS, state.settings.grace / 2)
@@ -107,7 +109,7 @@ def confirm(state: State, record: M) -> M:
         raise MediaConflict("the bytes have not come yet")
     try:
         made = _publish(state, record, stat)
-    except UploadRejected:
+    except (UploadRejected, RecordRefused):
         # The place that it has no more may be taken by itself, confirmed by another request at the same time.
         finished = _finished(state, record)
         if finished is not None:

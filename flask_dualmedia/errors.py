@@ -19,14 +19,27 @@ class MissingExtra(DualMediaError, ImportError):
         self.extra = extra
 
 
-class InvalidMedia(DualMediaError):
-    """A field of a media record does not hold what it should.
+class RecordRefused(DualMediaError):
+    """A database answers that it does not keep this record. It would say so again; other records are not concerned.
+
+    ``reason`` is the database's own word, for those who run the app.
+    """
+
+    def __init__(self, database: str, reason: str) -> None:
+        super().__init__(f"{database} refuses the record: {reason}")
+        self.database, self.reason = database, reason
+
+
+class InvalidMedia(RecordRefused):
+    """A field of a media record does not hold what it should. No database was asked.
 
     ``errors`` maps field names, as on the wire, to lists of messages.
     """
 
     def __init__(self, errors: dict[str, list[str]]) -> None:
-        super().__init__("; ".join(f"{field}: {' '.join(messages)}" for field, messages in errors.items()))
+        reason = "; ".join(f"{field}: {' '.join(messages)}" for field, messages in errors.items())
+        super().__init__("The schema", reason)
+        self.args = (reason,)
         self.errors = errors
 
 

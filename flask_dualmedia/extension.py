@@ -15,7 +15,7 @@ from . import cli, homes, schema, views, wiring
 from .config import Settings
 from .counting import Counter, Plays
 from .errors import DatabaseUnavailable
-from .journal import homes_of, look_after_journal
+from .journal import homes_of, look_after_journal, try_again
 from .outage import Circuit
 from .repositories.base import Repository
 from .repositories.failover import FailoverRepository
@@ -97,6 +97,7 @@ def _dual_state(
         with app.app_context():
             if event == "recovered":
                 _synchronize(state, owns_schema=owns_schema)
+                try_again(state)
             (sql_lost if event == "lost" else sql_recovered).send(app)
 
     circuit = Circuit(
@@ -119,13 +120,16 @@ def _counter(app: Flask, settings: Settings, database: homes.Documents, reposito
 
 def _start_up(state: State, *, owns_schema: bool) -> None:
     """Connect to what there is, and log one line per fact."""
-    mongo = MongoRepository(state.mongo)
+    waiting = False
     try:
-        logger.info("MongoDB connected (version %s)", mongo.version())
-        if state.circuit is None:
-            mongo.ensure_indexes()
-        else:
-            state.circuit.journal_expected = not homes_of(state)[1].repository.is_empty()
+        with wiring.passing_client(state.mongo) as database:
+            mongo = MongoRepository(database)
+            logger.info("MongoDB connected (version %s)", mongo.version())
+            if state.circuit is None:
+                mongo.ensure_indexes()
+            else:
+                journal = homes.journal_home(database).repository
+                waiting = state.circuit.journal_expected = not journal.is_empty()
     except DatabaseUnavailable:
         logger.warning("MongoDB does not answer; going on without")
     if state.circuit is None or state.engine is None:
@@ -138,6 +142,9 @@ def _start_up(state: State, *, owns_schema: bool) -> None:
             _synchronize(state, owns_schema=owns_schema)
     except DatabaseUnavailable:
         state.circuit.trip()
+    else:
+        if waiting:
+            try_again(state)
     logger.info("dual mode: documents in MongoDB, media in %s at %s", name, state.settings.url_prefix)
 
 

@@ -29,13 +29,13 @@ class Lease:
 
     def __init__(self, database: Database[dict[str, t.Any]], name: str) -> None:
         self._collection, self._name = database[COLLECTION], name
-        self._holder = f"{socket.gethostname()}-{os.getpid()}-{token_hex(4)}"
+        self.holder = f"{socket.gethostname()}-{os.getpid()}-{token_hex(4)}"
 
     def take(self) -> bool:
         """Take or renew the lease; false if another process has it."""
         time = now()
-        free = {"_id": self._name, "$or": [{"holder": self._holder}, {"expires": {"$lt": time}}]}
-        mine = {"$set": {"holder": self._holder, "expires": time + timedelta(seconds=SECONDS)}}
+        free = {"_id": self._name, "$or": [{"holder": self.holder}, {"expires": {"$lt": time}}]}
+        mine = {"$set": {"holder": self.holder, "expires": time + timedelta(seconds=SECONDS)}}
         try:
             with translate_errors():
                 self._collection.update_one(free, mine, upsert=True)
@@ -46,4 +46,4 @@ class Lease:
     def give_back(self) -> None:
         """Let the next one have it at once."""
         with translate_errors():
-            self._collection.delete_one({"_id": self._name, "holder": self._holder})
+            self._collection.delete_one({"_id": self._name, "holder": self.holder})

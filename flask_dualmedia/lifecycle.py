@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from datetime import timedelta
 
-from . import at_once, quotas, schemas
+from . import at_once, quotas, schemas, storable
 from .authorization import Owner, find_owner, known_owners
 from .errors import (
     DatabaseBusy,
@@ -31,6 +31,7 @@ from .errors import (
     MediaNotFound,
     OwnerNotFound,
     QuotaBusy,
+    RecordRefused,
     SecondMainImage,
     StorageError,
     UnsupportedType,
@@ -44,6 +45,7 @@ from .repositories.base import Listing, M
 from .signals import media_accessed, media_deleted, media_saved
 from .sniffing import media_type, resource_type
 from .state import State
+from .storable import camelcase
 from .storages.base import Storage, new_key
 from .uploads import Upload, label
 
@@ -53,6 +55,9 @@ EXTERNAL = "external"
 
 ATTEMPTS = 10
 """How often a change is built anew on what others have made of the record meanwhile."""
+
+SWEPT_AT_ONCE = 100
+"""Unfinished records read at once."""
 
 _OF_THE_CONTENT = {"width", "height", "duration"}
 """Fields that other content makes wrong."""
@@ -73,6 +78,7 @@ def create(
     if upload is None:
         return create_external(state, kind, [fields], uploaded_by=uploaded_by)[0]
     storage_type = fields.pop("storage_type", None)
+    storable.check(kind, fields | {"uploaded_by": uploaded_by})
     record = kind.new(uploaded_by=uploaded_by, **fields)
     check_owner(state, record)
     storage_type = storage_type or state.settings.default_storages[kind.kind]
@@ -81,6 +87,7 @@ def create(
     upload.open()
     keeps_id = "id" in fields
     describe(state, _with(record, storage_type=storage_type, storage_key=new_key(record.id)), upload)
+    storable.check(kind, record.values())
     quotas.check(state, record, upload.least_size)
     reach("create:begin")
     blocks = upload.blocks()
@@ -116,6 +123,8 @@ def create_external(
     :raises OwnerNotFound: As :func:`create`, as are the others.
     """
     storage_types = [fields.pop("storage_type", None) for fields in wanted]
+    for fields in wanted:
+        storable.check(kind, fields | {"uploaded_by": uploaded_by})
     records = [kind.new(uploaded_by=uploaded_by, **fields) for fields in wanted]
     check_owner(state, records[0])
     for record, storage_type in zip(records, storage_types, strict=True):
@@ -124,7 +133,7 @@ def create_external(
         if storage_type not in (None, EXTERNAL):
             raise InvalidMedia({"storageType": [f"Without a file it can only be {EXTERNAL!r}."]})
         if record.external_url is None:
-            raise InvalidMedia({schemas.camelcase(kind.url_field): ["Missing: send a file or a URL."]})
+            raise InvalidMedia({camelcase(kind.url_field): ["Missing: send a file or a URL."]})
         classify(record, record.mime_type or "")
     if len(records) == 1:
         state.repository.add(records[0])
@@ -164,6 +173,7 @@ def replace(state: State, record: M, upload: Upload) -> M:
     changes |= dict.fromkeys(_OF_THE_CONTENT.intersection(record.field_names()))
     expected = type(record).from_values(record.values() | changes)
     changes |= _measured(expected, upload)
+    storable.check(type(record), changes)
     _validate(state, _with(expected, **changes), upload)
     old_size = record.file_size or 0
     quotas.check(state, record, upload.least_size - old_size)
@@ -194,7 +204,7 @@ def replace(state: State, record: M, upload: Upload) -> M:
         with quotas.reserved(state, record, upload.size - old_size):
             # A database that does not answer may have made the change all the same: then neither bytes are deleted.
             changed = change(state, record, changes, same_content=True)
-    except (UploadRejected, QuotaBusy, DatabaseBusy, WritesRefused):
+    except (UploadRejected, QuotaBusy, RecordRefused, DatabaseBusy, WritesRefused):
         clean_up(storage.delete, key)
         raise
     if changed is None:
@@ -218,7 +228,7 @@ def edit(state: State, record: M, changes: dict[str, t.Any]) -> M:
     :raises MediaNotFound: It was deleted meanwhile.
     """
     if record.url_field in changes and record.storage_type != EXTERNAL:
-        raise InvalidMedia({schemas.camelcase(record.url_field): ["Only external media can be given a URL."]})
+        raise InvalidMedia({camelcase(record.url_field): ["Only external media can be given a URL."]})
     if not changes:
         return record
     if "filename" in changes:
@@ -230,16 +240,19 @@ def edit(state: State, record: M, changes: dict[str, t.Any]) -> M:
     return changed
 
 
-def change(state: State, record: M, changes: dict[str, t.Any], *, same_content: bool = False) -> M | None:
+def change(
+    state: State, record: M, changes: dict[str, t.Any], *, same_content: bool = False, attempts: int = ATTEMPTS
+) -> M | None:
     """Change an available record, built on what it is now.
 
     :param record: As it was read. Where others have changed it since, it is read again.
     :param same_content: Only as long as it has the same bytes.
+    :param attempts: How often it is built anew; 1 to change it only as it was read.
     :return: The record after the change; ``None`` if there is none any more, or none with these bytes.
-    :raises MediaConflict: Too many others change it at the same time.
+    :raises MediaConflict: Others change it at the same time.
     """
     current: M | None = record
-    for _ in range(ATTEMPTS):
+    for _ in range(attempts):
         where = {"state": AVAILABLE, "version": current.version}
         changed = state.repository.update(type(record), record.id, changes, where=where)
         if changed is not None:
@@ -260,13 +273,14 @@ def revoke_links(state: State, record: Media) -> None:
         raise MediaNotFound(record.kind, record.id)
 
 
-def delete(state: State, record: Media) -> None:
+def delete(state: State, record: Media, *, as_read: bool = False) -> None:
     """Delete a record and its bytes.
 
+    :param as_read: Only if nobody has changed it since it was read.
     :raises MediaNotFound: There is no such record any more, or somebody else is deleting it.
     """
     reach("delete:begin")
-    deleted = change(state, record, {"state": DELETING, "updated_at": now()})
+    deleted = change(state, record, {"state": DELETING, "updated_at": now()}, attempts=1 if as_read else ATTEMPTS)
     if deleted is None:
         raise MediaNotFound(record.kind, record.id)
     # From here on it is gone for everybody; the sweep does what cannot be done now.
@@ -309,11 +323,17 @@ def sweep(state: State, *, grace: float | None = None) -> int:
     before = now() - timedelta(seconds=state.settings.grace if grace is None else grace)
     swept = 0
     for kind in KINDS.values():
-        while records := state.repository.unfinished(kind, before, 100):
-            done = sum(_swept(state, record) for record in records)
-            swept += done
-            if not done:
-                break  # others are at them, or they cannot be removed now
+        left: set[uuid.UUID] = set()  # others are at them, or they cannot be removed now; they stand before the rest
+        while True:
+            found = state.repository.unfinished(kind, before, SWEPT_AT_ONCE + len(left))
+            records = [record for record in found if record.id not in left]
+            if not records:
+                break
+            for record in records:
+                if _swept(state, record):
+                    swept += 1
+                else:
+                    left.add(record.id)
     return swept + state.staging.sweep()
 
 
@@ -334,7 +354,7 @@ def _swept(state: State, record: Media) -> bool:
     """The same, where one storage that fails is no reason to leave what is in the others."""
     try:
         return sweep_one(state, record)
-    except StorageError:
+    except (StorageError, RecordRefused, MediaConflict):
         logger.warning("left for the next sweep: %r", record, exc_info=True)
         return False
 

@@ -40,13 +40,26 @@ def now() -> datetime:
     return time.replace(microsecond=time.microsecond // 1000 * 1000)
 
 
+class Check(t.NamedTuple):
+    """The rule of a CHECK constraint in Python, kept in the constraint's ``info`` for MongoDB, which knows none."""
+
+    field: str
+    is_met: t.Callable[[t.Any], bool]
+    message: str
+
+
+def _check(field: str, condition: str, is_met: t.Callable[[t.Any], bool], message: str) -> sa.CheckConstraint:
+    return sa.CheckConstraint(condition, name=field, info={"check": Check(field, is_met, message)})
+
+
 def _one_of(field: str, values: tuple[str, ...]) -> sa.CheckConstraint:
     listed = ", ".join(f"'{value}'" for value in values)
-    return sa.CheckConstraint(f"{field} IN ({listed})", name=field)
+    message = f"Must be one of: {', '.join(values)}."
+    return _check(field, f"{field} IN ({listed})", lambda value: value in values, message)
 
 
 def _not_negative(*fields: str) -> list[sa.CheckConstraint]:
-    return [sa.CheckConstraint(f"{field} >= 0", name=field) for field in fields]
+    return [_check(field, f"{field} >= 0", lambda value: value >= 0, "Must not be negative.") for field in fields]
 
 
 def _unfinished_index(table: str) -> sa.Index:
@@ -158,7 +171,7 @@ class Media(Base):
     def values(self) -> dict[str, t.Any]:
         """Every field by its name."""
         held = vars(self)
-        return {name: held[name] for name in self.field_names()}
+        return {name: held.get(name) for name in self.field_names()}
 
     @property
     def owner_id(self) -> str:

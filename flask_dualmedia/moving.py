@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from . import lifecycle
-from .errors import MediaConflict, StorageError, StorageUnavailable
+from .errors import DatabaseBusy, MediaConflict, RecordRefused, StorageError, StorageUnavailable, WritesRefused
 from .failpoints import reach
 from .models import AVAILABLE, Media, now
 from .state import State
@@ -67,7 +67,7 @@ def move(
                 report.size += record.file_size or 0
         except StorageUnavailable:
             raise
-        except (StorageError, MediaConflict) as error:
+        except (StorageError, MediaConflict, RecordRefused) as error:
             report.failed.append(f"{record!r} stays in {source}: {error}")
     return report
 
@@ -94,7 +94,11 @@ def _move(state: State, record: Media, target: str) -> bool:
         raise
     # A database that does not answer may have made the change all the same: then neither bytes are deleted.
     changes = {"storage_type": target, "storage_key": key, "updated_at": now()}
-    changed = lifecycle.change(state, record, changes, same_content=True)
+    try:
+        changed = lifecycle.change(state, record, changes, same_content=True)
+    except (RecordRefused, DatabaseBusy, WritesRefused):
+        lifecycle.clean_up(storage.delete, key)
+        raise
     if changed is None:
         lifecycle.clean_up(storage.delete, key)
         return False

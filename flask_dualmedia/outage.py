@@ -11,7 +11,6 @@ statement at a time.
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
 import typing as t
@@ -19,6 +18,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from .errors import DatabaseBusy, DatabaseUnavailable, DualMediaError, Unavailable, WritesRefused
+from .forks import begin_in_children, notice_fork
 
 logger = logging.getLogger("flask_dualmedia")
 
@@ -63,13 +63,18 @@ class Circuit:
         self._answered_at = 0.0
         self._refused_until = 0.0
         self._refusal: WritesRefused | None = None
+        self._stopped = False
+        self.journal_expected = True
+        """Whether the journal may hold something, as far as this process knows."""
+        self.begin_process()
+        begin_in_children(self)
+
+    def begin_process(self) -> None:
+        """Forget the thread and the locks of another process. Each starts its own, when it has something to do."""
         self._lock = threading.Lock()
         self._probing = threading.Lock()
         self._wake = threading.Event()
-        self._stopped = False
-        self._pid: int | None = None
-        self.journal_expected = True
-        """Whether the journal may hold something, as far as this process knows."""
+        self._started = False
 
     @property
     def is_open(self) -> bool:
@@ -109,7 +114,8 @@ class Circuit:
         return self.guard(call)
 
     def _admit(self) -> None:
-        if self._pid != os.getpid():
+        notice_fork()
+        if not self._started:
             self._start()
         if self._open:
             retry_after = max(1, round(self._interval))
@@ -172,11 +178,10 @@ class Circuit:
 
     def _start(self) -> None:
         with self._lock:
-            if self._pid == os.getpid() or self._stopped:
+            if self._started or self._stopped:
                 return
-            # A thread does not live on in a forked worker: each process starts its own, when it has something to do.
-            self._pid = os.getpid()
-            self._wake = threading.Event()
+            self._started = True
+            self._wake = threading.Event()  # of gevent, where that came after the app was loaded
             threading.Thread(target=self._watch, name=WATCHER, daemon=True).start()
 
     def _watch(self) -> None:

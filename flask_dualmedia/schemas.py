@@ -29,19 +29,11 @@ from .models import (
     ProductImage,
 )
 from .state import get_state
+from .storable import camelcase, is_storable
 
 MAX_INTEGER = 2**31 - 1
 MAX_BIGINT = 2**63 - 1
 MAX_URL = 2048
-
-
-def is_storable(text: str) -> bool:
-    """Whether every database can keep a string: PostgreSQL refuses NUL, and no encoding has half surrogate pairs."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return "\0" not in text
 
 
 class Text(fields.String):
@@ -115,12 +107,6 @@ def _url() -> Text:
         validate=rules,
         metadata={"description": "Where the bytes are: an external URL, or the content route of this record."},
     )
-
-
-def camelcase(name: str) -> str:
-    """``mongo_product_id`` → ``mongoProductId``."""
-    first, *rest = name.split("_")
-    return first + "".join(part.title() for part in rest)
 
 
 class WireSchema(ma.Schema):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import typing as t
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -15,6 +14,7 @@ from .errors import (
     DualMediaError,
     MediaConflict,
     NoConnectionFree,
+    RecordRefused,
     SecondMainImage,
     StatementCancelled,
     WritesRefused,
@@ -51,8 +51,12 @@ _SQLITE_REFUSED = {
     "SQLITE_IOERR": "cannot write to its disk",
 }
 
-_CONFLICT = "23"
-"""SQLSTATE class of broken constraints."""
+_CONFLICTS = ("23505", "23P01")
+"""SQLSTATE codes of keys, and of ranges, that another record has."""
+
+_SERVER = ("25", "28", "3D", "3F", "40", "42703", "42P01", "53", "55", "57", "58")
+"""SQLSTATE classes and codes that say something of the server, the account or the whole schema, such as a table that
+is not there. Another record would meet the same. All others are an answer about this record."""
 
 
 @contextmanager
@@ -62,7 +66,8 @@ def translate_errors() -> Iterator[None]:
     :raises DatabaseUnavailable: The server does not answer.
     :raises WritesRefused: It answers, but changes nothing.
     :raises DatabaseBusy: It answers, but not now.
-    :raises MediaConflict: A constraint is broken.
+    :raises MediaConflict: Another record has a key that this one is to have.
+    :raises RecordRefused: The database refuses the values of this record.
     """
     try:
         yield
@@ -78,20 +83,24 @@ def translate_errors() -> Iterator[None]:
 def _meaning(error: Exception) -> DualMediaError | None:
     if isinstance(error, exc.TimeoutError):
         return NoConnectionFree()
-    driver_error = error.orig if isinstance(error, exc.DBAPIError) else error
+    driver_error: BaseException = error
+    if isinstance(error, exc.StatementError) and error.orig is not None:
+        driver_error = error.orig
+    if isinstance(driver_error, UnicodeEncodeError | OverflowError):  # the driver could not even send them
+        return _refused(driver_error)
     module = type(driver_error).__module__.partition(".")[0]
     if module == "sqlite3":
         return _sqlite_meaning(driver_error)
     state = getattr(driver_error, "sqlstate", None) or getattr(driver_error, "pgcode", None)
     if state is not None:
-        return _state_meaning(state, str(driver_error))
+        return _state_meaning(state, driver_error)
     is_lost = isinstance(error, exc.DBAPIError) and error.connection_invalidated
     if is_lost or (module.startswith("psycopg") and _is_operational(driver_error)):
         return _unavailable(str(driver_error))
-    return None
+    return _refused(driver_error) if module.startswith("psycopg") and _is_about_values(driver_error) else None
 
 
-def _state_meaning(state: str, said: str) -> DualMediaError | None:
+def _state_meaning(state: str, error: BaseException) -> DualMediaError | None:
     if state == _CANCELLED:
         return StatementCancelled()
     if state == _LOCKED:
@@ -101,20 +110,33 @@ def _state_meaning(state: str, said: str) -> DualMediaError | None:
     if state in _REFUSED:
         return WritesRefused(NAME, _REFUSED[state])
     if state.startswith(_OUTAGE):
-        return _unavailable(said)
-    if state.startswith(_CONFLICT):
-        return _conflict(said)
-    return None
+        return _unavailable(str(error))
+    if state in _CONFLICTS:
+        return _conflict(str(error))
+    return None if state.startswith(_SERVER) else _refused(error)
 
 
-def _sqlite_meaning(error: BaseException | None) -> DualMediaError | None:
+def _sqlite_meaning(error: BaseException) -> DualMediaError | None:
     name = getattr(error, "sqlite_errorname", None) or ""
     if name.startswith(_SQLITE_LOCKED):
         return DatabaseBusy("the database is locked")
     for prefix, reason in _SQLITE_REFUSED.items():
         if name.startswith(prefix):
             return WritesRefused("SQLite", reason)
-    return _conflict(str(error)) if name.startswith("SQLITE_CONSTRAINT") else None
+    if "UNIQUE constraint failed" in str(error):
+        return _conflict(str(error))
+    return _refused(error) if _is_about_values(error) else None
+
+
+def _is_about_values(error: BaseException) -> bool:
+    ours = ("DataError", "IntegrityError", "NotSupportedError", "ProgrammingError")
+    return any(base.__name__ in ours for base in type(error).__mro__)
+
+
+def _refused(error: BaseException) -> RecordRefused:
+    # What the server says first. Its details quote the record.
+    said = getattr(getattr(error, "diag", None), "message_primary", None) or str(error)
+    return RecordRefused(NAME, f"{type(error).__name__}: {said}")
 
 
 def _conflict(said: str) -> MediaConflict:
@@ -150,5 +172,5 @@ _TURNED_AWAY = {
 }
 
 
-def _is_operational(error: BaseException | None) -> t.TypeGuard[BaseException]:
+def _is_operational(error: BaseException) -> bool:
     return any(base.__name__ == "OperationalError" for base in type(error).__mro__)

@@ -5,6 +5,9 @@ from __future__ import annotations
 import datetime
 import time
 import typing as t
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import sqlalchemy as sa
 from bson.binary import UuidRepresentation
@@ -25,6 +28,7 @@ from .config import Settings
 from .connections import LastUsedFirst
 from .deadlines import deadline
 from .errors import ConfigurationError, MissingExtra
+from .forks import separate
 from .models import Base
 
 # How documents are read, whatever the host's client does: UUIDs in the standard form, times aware and in UTC.
@@ -51,6 +55,28 @@ def find_mongo(app: Flask, given: PyMongo | None, settings: Settings) -> Databas
     if mongo.db is None:
         raise ConfigurationError("MONGO_URI names no database: end it with /NAME")
     return Database(mongo.cx, mongo.db.name, codec_options=_CODEC_OPTIONS)
+
+
+_passed: deque[t.Any] = deque(maxlen=16)
+"""What PyMongo's threads refer to weakly: those of a closed client end half a second later. gevent stumbles over dead
+references where it patches a worker that was forked meanwhile."""
+
+
+@contextmanager
+def passing_client(database: Database[dict[str, t.Any]]) -> Iterator[Database[dict[str, t.Any]]]:
+    """The same database for this block, by a client that is closed in the end.
+
+    A client that was used before the server forks its workers warns in each of them that it was.
+    """
+    duplicate = getattr(database.client, "_duplicate", None)
+    if duplicate is None:  # a stand-in for PyMongo's, as hosts have in their tests
+        yield database
+        return
+    with duplicate(connect=False) as client:
+        try:
+            yield Database(client, database.name, codec_options=database.codec_options)
+        finally:
+            _passed.append(getattr(client, "_topology", None))
 
 
 def _open_mongo(app: Flask, settings: Settings) -> PyMongo:
@@ -87,6 +113,8 @@ def find_sqlalchemy(app: Flask, given: SQLAlchemy | None, settings: Settings) ->
     for table in Base.metadata.tables.values():
         if table.name not in db.metadata.tables:
             table.to_metadata(db.metadata)
+    with app.app_context():
+        separate(db.engine)
     return db
 
 
@@ -140,9 +168,11 @@ def open_engine(settings: Settings) -> sa.Engine:
     if settings.sql_url is None:
         raise ConfigurationError("there is no SQL database: set SQLALCHEMY_DATABASE_URI or DB_NAME")
     try:
-        return sa.create_engine(settings.sql_url, **_engine_options(settings))
+        engine = sa.create_engine(settings.sql_url, **_engine_options(settings))
     except ModuleNotFoundError as error:
         raise _explained(error) from error
+    separate(engine)
+    return engine
 
 
 def _engine_options(settings: Settings) -> dict[str, t.Any]:

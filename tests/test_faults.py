@@ -499,7 +499,7 @@ def test_postgres_is_killed_under_load():
             assert [client.read(*upload) for upload in client.saved] == [200] * len(client.saved)
         assert deployment.flask("drain") == (0, "Moved 0 record(s); 0 had been moved before.\n")
         assert ids_in_both(deployment) == set()
-        assert deployment.flask("check", "--repair", "--grace", "0")[0] == 0
+        assert deployment.repair()[0] == 0
         code, output = deployment.flask("check", "--verify-bytes", "--grace", "0")
         assert code == 0, output
     assert totals.problems == []

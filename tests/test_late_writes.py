@@ -28,7 +28,6 @@ from .conftest import MakeApp
 from .samples import png
 from .tools.pg_proxy import PostgresProxy
 
-
 NAME = "late-writes"
 """What the connections of the app are called in the server."""
 

@@ -37,6 +37,7 @@ from flask_dualmedia import (
 from flask_dualmedia.errors import NoConnectionFree
 from flask_dualmedia.integrity import Checker
 from flask_dualmedia.journal import drain_journal, homes_of, look_after_journal
+from flask_dualmedia.leases import Lease
 from flask_dualmedia.models import KINDS, new_id
 from flask_dualmedia.repositories import psycopg as psycopg_repository
 from flask_dualmedia.repositories.base import Listing
@@ -531,8 +532,10 @@ def test_a_creation_begun_in_sql_and_finished_in_the_journal(
     finished = {"state": "available", "file_size": len(content), "checksum": sha256(content).hexdigest()}
     journal.storage.put(key, iter([content]))
     journal.repository.add(ProductImage.from_values(begun.values() | finished))
+    lease = Lease(state.mongo, "drain")
     if claimed:
-        journal.repository.claim(ProductImage, begun.id)
+        assert lease.take()
+        journal.repository.claim(ProductImage, begun.id, lease.holder)
     with app.app_context():
         for _ in ("before", "after a sweep"):
             assert get_media(ProductImage, begun.id).state == "available"
@@ -542,6 +545,7 @@ def test_a_creation_begun_in_sql_and_finished_in_the_journal(
         if claimed:
             with pytest.raises(DatabaseUnavailable):
                 delete_media(ProductImage, begun.id)
+        lease.give_back()
         drain_journal(state)
         assert b"".join(open_media(get_media(ProductImage, begun.id))) == content
         assert Checker(state, grace=-1, verify_bytes=True).run().found == {}

@@ -134,7 +134,7 @@ def test_flask_db_on_a_host_without_flask_migrate(database_url: str, mongo_uri: 
     assert "CREATE TABLE product_images" in host.flask("db", "upgrade", "--sql")
     host.flask("dualmedia", "upgrade")
     assert {*INDEXES} <= tables(database_url)
-    host.flask("dualmedia", "downgrade", "base")
+    host.flask("dualmedia", "downgrade", "base", "--yes")
     assert not {*INDEXES, "media_chunks"} & tables(database_url)
 
 

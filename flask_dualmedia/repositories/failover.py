@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from datetime import datetime
 from itertools import islice
 
-from ..errors import DatabaseUnavailable, WritesRefused
+from ..errors import DatabaseUnavailable, RecordRefused, WritesRefused
 from ..models import DELETING, PENDING, Media, new_id, now
 from ..outage import Circuit
 from ..storages.base import new_key
@@ -138,6 +138,8 @@ class FailoverRepository:
                 except DatabaseUnavailable as error:
                     if error.database == MONGO:
                         break
+                except RecordRefused:
+                    done[media_id] = False
         return done
 
     def bury(self, kind: type[Media], media_id: uuid.UUID) -> None:

@@ -6,15 +6,17 @@ import typing as t
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 
+from bson.errors import InvalidDocument
 from pymongo import ASCENDING, DESCENDING, IndexModel, ReturnDocument, UpdateOne, errors
 from pymongo.collection import Collection
 from pymongo.database import Database
 from pymongo.write_concern import WriteConcern
 
-from ..errors import DatabaseUnavailable, MediaConflict, SecondMainImage
-from ..models import AVAILABLE, DELETING, KINDS, PENDING, Media
+from .. import storable
+from ..errors import DatabaseUnavailable, MediaConflict, RecordRefused, SecondMainImage
+from ..models import AVAILABLE, DELETING, KINDS, PENDING, Media, now
 from .base import EVERYTHING, Accesses, Listing, M, Records, Selection, Values
 
 Document = dict[str, t.Any]
@@ -24,6 +26,9 @@ NAME = "MongoDB"
 
 _MAIN_INDEX = "uq_product_images_main"
 DUPLICATE_KEY = 11000
+
+_REFUSALS = {2, 14, 121, 10334, 17280, 17419}
+"""Codes of answers about one document: a wrong value or type, the host's validator, too large."""
 
 
 @contextmanager
@@ -37,13 +42,29 @@ def translate_errors() -> Iterator[None]:
         raise MediaConflict("the change contradicts another record") from error
     except errors.BulkWriteError as error:
         failed = error.details or {}
-        if failed.get("writeConcernErrors") or {one["code"] for one in failed["writeErrors"]} != {DUPLICATE_KEY}:
+        codes = {one["code"] for one in failed["writeErrors"]}
+        if not failed.get("writeConcernErrors") and codes and codes <= _REFUSALS:
+            raise RecordRefused(NAME, str(failed["writeErrors"][0].get("errmsg"))) from error
+        if failed.get("writeConcernErrors") or codes != {DUPLICATE_KEY}:
             raise
         if _MAIN_INDEX in str(failed):
             raise SecondMainImage from error
         raise MediaConflict("documents with these keys exist already") from error
     except errors.ConnectionFailure as error:
         raise DatabaseUnavailable(NAME) from error
+    except errors.OperationFailure as error:
+        if error.code in _REFUSALS:
+            raise RecordRefused(NAME, str((error.details or {}).get("errmsg", error))) from error
+        raise
+    except (errors.DocumentTooLarge, InvalidDocument, OverflowError, UnicodeEncodeError) as error:
+        raise RecordRefused(NAME, f"{type(error).__name__}: {error}") from error
+
+
+def database_time(database: Database[Document]) -> datetime:
+    """The time by MongoDB's clock, aware, in UTC."""
+    with translate_errors():
+        time: datetime = database.command("hello")["localTime"]
+    return time if time.tzinfo else time.replace(tzinfo=UTC)
 
 
 class MongoRepository:
@@ -53,6 +74,8 @@ class MongoRepository:
     """Stands before the names of the collections."""
     _unclaimed: t.ClassVar[Document] = {}
     """What must be true of a record besides, that it may be changed."""
+    _with_change: t.ClassVar[Document] = {}
+    """What happens to a record besides, when it is changed."""
 
     def __init__(self, database: Database[Document]) -> None:
         # What we acknowledge has reached the disks of a majority, and with it all that was written before: the bytes.
@@ -73,12 +96,16 @@ class MongoRepository:
     def add(self, record: Media, *, keeps_id: bool = False) -> None:
         if not self._indexed:  # MongoDB was down at start-up; uniqueness must not depend on that
             self.ensure_indexes()
+        values = record.values()
+        storable.check(type(record), values)
         with translate_errors():
-            self._collection(type(record)).insert_one(_document(record.values()))
+            self._collection(type(record)).insert_one(_document(values))
 
     def add_all(self, records: t.Sequence[Media]) -> None:
         if not self._indexed:
             self.ensure_indexes()
+        for record in records:
+            storable.check(type(record), record.values())
         collection, documents = self._collection(type(records[0])), [_document(one.values()) for one in records]
         with translate_errors():
             try:
@@ -144,8 +171,9 @@ class MongoRepository:
         return records
 
     def update(self, kind: type[M], media_id: uuid.UUID, changes: Values, *, where: Values) -> M | None:
+        storable.check(kind, changes)
         matching = {"_id": media_id, **self._unclaimed, **where}
-        change: Document = {"$set": dict(changes)}
+        change: Document = {"$set": dict(changes), **self._with_change}
         if where.get("version") == 1:
             matching["version"] = {"$in": [1, None]}  # documents of an earlier version have none
         if "version" in where:
@@ -207,21 +235,45 @@ class MongoRepository:
         return self._database[self.prefix + kind.__tablename__]
 
 
+REASON_LENGTH = 500
+"""Characters of a reason that are kept."""
+
+RETRY_AFTER = timedelta(hours=1)
+"""How long a record that SQL refused is left alone, unless it is edited or somebody asks for it. By clocks of hosts,
+which may differ: then it is tried a little earlier or later."""
+
+
+class Refusal(t.NamedTuple):
+    """Why SQL did not take a record, and when it was tried last."""
+
+    reason: str
+    at: datetime | None
+
+
 class JournalRepository(MongoRepository):
     """Records waiting to be moved into SQL.
 
     A record is claimed before it is moved: it stays readable, but is not changed any more, so that no change is made
     to a copy that is already left behind. Who finds it claimed tries again in a moment.
+
+    A record that SQL refuses is set aside: it stays here, readable and changeable, and those behind it are moved.
     """
 
     prefix = "journal_"
     _unclaimed: t.ClassVar[Document] = {"claimed": {"$exists": False}}
+    _with_change: t.ClassVar[Document] = {"$unset": {"refused": ""}}
 
-    def claim(self, kind: type[M], media_id: uuid.UUID) -> M | None:
-        """Claim an available record; ``None`` if there is none any more."""
+    def claim(self, kind: type[M], media_id: uuid.UUID, claimant: str = "") -> M | None:
+        """Claim an available record; ``None`` if there is none any more.
+
+        :param claimant: The holder of the lease under which the record is moved. A claim of another, who was killed, is
+            taken over.
+        """
         with translate_errors():
             document = self._collection(kind).find_one_and_update(
-                {"_id": media_id, "state": AVAILABLE}, {"$set": {"claimed": True}}, return_document=ReturnDocument.AFTER
+                {"_id": media_id, "state": AVAILABLE},
+                {"$set": {"claimed": claimant}},
+                return_document=ReturnDocument.AFTER,
             )
         return _record(kind, document)
 
@@ -229,6 +281,77 @@ class JournalRepository(MongoRepository):
         """The ids of records that are deleted, and that SQL may have all the same."""
         with translate_errors():
             return {found["_id"] for found in self._collection(kind).find({"state": DELETING}, {"_id": 1})}
+
+    def release(self, kind: type[Media], media_id: uuid.UUID, claimant: str) -> None:
+        """Undo a claim, of a record that was not sent to SQL."""
+        with translate_errors():
+            self._collection(kind).update_one({"_id": media_id, "claimed": claimant}, {"$unset": {"claimed": ""}})
+
+    def claimed(self) -> t.List[Media]:  # noqa: UP006 - `list` is a method
+        """The records that are claimed."""
+        records: t.List[Media] = []  # noqa: UP006
+        for kind in KINDS.values():
+            with translate_errors():
+                found = self._collection(kind).find({"claimed": {"$exists": True}})
+                records += [_some_record(kind, document) for document in found]
+        return records
+
+    def set_aside(self, record: Media, reason: str) -> bool:
+        """Note that SQL refuses a record. It may be changed again, which takes the note away.
+
+        :return: Whether the reason is a new one.
+        """
+        # No string of MongoDB's may hold a half surrogate pair, and nobody reads a page of reasons.
+        reason = reason.encode(errors="backslashreplace").decode()[:REASON_LENGTH]
+        with translate_errors():
+            before = self._collection(type(record)).find_one_and_update(
+                {"_id": record.id}, {"$set": {"refused": {"reason": reason, "at": now()}}, "$unset": {"claimed": ""}}
+            )
+        return before is not None and before.get("refused", {}).get("reason") != reason
+
+    def refusal_of(self, record: Media) -> Refusal | None:
+        """Why a record that was just read is set aside, and since when; ``None`` if it is not."""
+        noted = vars(record).get("refused")
+        return None if noted is None else Refusal(noted["reason"], noted.get("at"))
+
+    def refused(self, limit: int) -> t.List[Media]:  # noqa: UP006 - `list` is a method
+        """The first of the records that are set aside."""
+        records: t.List[Media] = []  # noqa: UP006
+        for kind in KINDS.values():
+            with translate_errors():
+                found = self._collection(kind).find({"refused": {"$exists": True}}).sort("_id", ASCENDING).limit(limit)
+                records += [_some_record(kind, document) for document in found]
+        return records[:limit]
+
+    def count_refused(self) -> int:
+        """How many records are set aside."""
+        where = {"refused": {"$exists": True}}
+        with translate_errors():
+            return sum(self._collection(kind).count_documents(where) for kind in KINDS.values())
+
+    def try_again(self) -> None:
+        """Have what is set aside tried again at the next drain. The reasons stay, so that nobody is told twice."""
+        for kind in KINDS.values():
+            with translate_errors():
+                self._collection(kind).update_many({"refused.at": {"$exists": True}}, {"$unset": {"refused.at": ""}})
+
+    def is_due(self, record: Media) -> bool:
+        """Whether a record that was just read is to be moved now, and not set aside for a while yet."""
+        refusal = self.refusal_of(record)
+        return refusal is None or refusal.at is None or abs(now() - refusal.at) > RETRY_AFTER
+
+    def has_work(self) -> bool:
+        """Whether there is anything in it that is not set aside for a while yet."""
+        time = now()
+        due = {
+            "$or": [
+                {"refused.at": {"$exists": False}},
+                {"refused.at": {"$lt": time - RETRY_AFTER}},
+                {"refused.at": {"$gt": time + RETRY_AFTER}},
+            ]
+        }
+        with translate_errors():
+            return any(self._collection(kind).find_one(due, {"_id": 1}) is not None for kind in KINDS.values())
 
     def is_claimed(self, record: Media) -> bool:
         """Whether a record that was just read was claimed."""

@@ -41,9 +41,9 @@ class PsycopgRepository(SQLRepository):
 
         return insisting(execute)
 
-    def add_all(self, records: Sequence[Media]) -> None:
+    def _insert(self, records: Sequence[Media]) -> None:
         if is_heard(self._engine):
-            super().add_all(records)
+            super()._insert(records)
             return
         query = insert_record(type(records[0]))
         # What is in a pipeline is one transaction without BEGIN and COMMIT, and one round trip.

@@ -13,6 +13,7 @@ from operator import itemgetter
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
+from .. import storable
 from ..deadlines import deadline
 from ..errors import Contended
 from ..models import DELETING, IS_AVAILABLE, IS_UNFINISHED, Media, MediaChunk, row_reader
@@ -83,9 +84,16 @@ class SQLRepository:
         self.version()
 
     def add(self, record: Media, *, keeps_id: bool = False) -> None:
-        self._fetch(insert_record(type(record)), record.values())
+        values = record.values()
+        storable.check(type(record), values)
+        self._fetch(insert_record(type(record)), values)
 
     def add_all(self, records: Sequence[Media]) -> None:
+        for record in records:
+            storable.check(type(record), record.values())
+        self._insert(records)
+
+    def _insert(self, records: Sequence[Media]) -> None:
         with translate_errors(), self._engine.begin() as connection, limited(connection, self._timeout):
             connection.execute(insert_record(type(records[0])), [record.values() for record in records])
 
@@ -125,6 +133,7 @@ class SQLRepository:
         return found
 
     def update(self, kind: type[M], media_id: uuid.UUID, changes: Values, *, where: Values) -> M | None:
+        storable.check(kind, changes)
         return self._one(kind, *update_record(kind, media_id, changes, where))
 
     def fence(self, record: Media) -> Media:

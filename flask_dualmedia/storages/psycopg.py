@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from ..connections import borrow
 from ..deadlines import renew
 from ..errors import DatabaseBusy, DatabaseUnavailable
+from ..forks import begin_in_children
 from ..sqlstates import translate_errors
 from .chunked import CHUNK_SIZE, WRITE_BATCH, ChunkRange, in_batches, split
 from .database import DELETED_AT_ONCE, DatabaseStorage
@@ -61,9 +62,14 @@ class PsycopgStorage(DatabaseStorage):
     def __init__(self, engine: sa.Engine, *, timeout: float | None = None) -> None:
         super().__init__(engine, timeout=timeout)
         # Half of the pool is never held for clients; a pool that is none gives what is asked for.
-        held = engine.pool.size() // 2 if isinstance(engine.pool, sa.QueuePool) else STREAMS
-        self._tokens = deque([None] * held)  # it has no lock: iterators are closed wherever memory is cleaned up
+        self._streams = engine.pool.size() // 2 if isinstance(engine.pool, sa.QueuePool) else STREAMS
         self._held = HELD if timeout is None else min(HELD, timeout)
+        self.begin_process()
+        begin_in_children(self)
+
+    def begin_process(self) -> None:
+        """Serve as many clients at once as if none were served: those of a forked process's parent are not ours."""
+        self._tokens = deque([None] * self._streams)  # no lock: iterators are closed wherever memory is cleaned up
 
     def _delete_some(self, key: str) -> int:
         with translate_errors(), borrow(self._engine, self._timeout) as driver:
@@ -81,15 +87,16 @@ class PsycopgStorage(DatabaseStorage):
     @contextmanager
     def _token(self) -> Iterator[bool]:
         """Whether a connection may be held for a client."""
+        tokens = self._tokens
         try:
-            self._tokens.pop()
+            tokens.pop()
         except IndexError:
             yield False
             return
         try:
             yield True
         finally:
-            self._tokens.append(None)
+            tokens.append(None)
 
     def _write_as_they_come(self, key: str, chunks: Iterator[memoryview]) -> tuple[int, list[memoryview]]:
         """Keep chunks while they come fast; the number of the next one, and what has come of the rest."""

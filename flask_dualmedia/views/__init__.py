@@ -6,12 +6,13 @@ import typing as t
 from functools import cache
 
 from apispec.ext.marshmallow import MarshmallowPlugin
-from flask import Flask
+from flask import Flask, Response, request
 from flask_smorest import Api, Blueprint
 
+from .. import bodies
 from ..models import KINDS
 from ..schemas import ErrorSchema
-from . import bodies, content, direct, docs, errors, health, links, records, stats, tus
+from . import content, direct, docs, errors, health, links, records, stats, tus
 
 NAME = "dualmedia"
 
@@ -39,6 +40,14 @@ def register(app: Flask, url_prefix: str) -> None:
     """Mount the blueprint on ``app``."""
     app.register_blueprint(_blueprint(), url_prefix=url_prefix)
 
+    @app.after_request
+    def answer_what_is_not_routed(response: Response) -> Response:
+        """The host's 404 and 405 under our prefix, which no hook of a blueprint sees, reach their clients too."""
+        if request.routing_exception is not None and request.path.startswith(f"{url_prefix}/"):
+            bodies.guard()
+            bodies.drop_after(response)
+        return response
+
 
 @cache
 def _blueprint() -> Blueprint:
@@ -46,6 +55,7 @@ def _blueprint() -> Blueprint:
     blueprint = _Blueprint(NAME, __name__, template_folder="../templates", description=DESCRIPTION)
     errors.register(blueprint)
     blueprint.before_request(bodies.guard)
+    blueprint.after_request(bodies.drop_after)
     health.add_views(blueprint)
     stats.add_views(blueprint)
     docs.add_views(blueprint, docs.Documents(lambda app: _describe(app, blueprint)))

@@ -20,6 +20,7 @@ from werkzeug.http import parse_range_header
 from werkzeug.wrappers.response import Response as BaseResponse
 
 from .. import at_once, lifecycle, links, schemas
+from ..bodies import open_body
 from ..counting import counted
 from ..errors import MediaNotFound
 from ..mime_types import served_type
@@ -29,7 +30,6 @@ from ..state import get_state
 from ..storages.base import Delegation, Storage
 from ..uploads import upload_for
 from . import errors
-from .bodies import open_body
 from .records import MEDIA_ID, SECURITY, parse_id, permitted
 
 # Types that browsers show and never run. Everything else is a download.

@@ -19,6 +19,7 @@ from werkzeug.exceptions import BadRequest, Forbidden, UnsupportedMediaType
 
 from .. import lifecycle, schemas
 from ..authorization import Action, Owner
+from ..bodies import JSON_SIZE, open_body
 from ..errors import FileTooLarge, InvalidMedia, MediaNotFound
 from ..models import Media
 from ..repositories.base import Listing, M, Position, Records
@@ -26,10 +27,6 @@ from ..security import Caller, require_caller, token_first
 from ..state import State, get_state
 from ..uploads import upload_for
 from . import errors
-from .bodies import open_body
-
-JSON_SIZE = 1024 * 1024
-"""Largest accepted JSON body, and what a multipart body may hold beside the file, in bytes."""
 
 MAX_LIMIT = 100
 
@@ -316,7 +313,6 @@ def permit_creation(state: State, kind: type[Media], caller: Caller, values: t.M
 
 
 def read_json(schema: schemas.WireSchema) -> dict[str, t.Any]:
-    request.max_content_length = JSON_SIZE
     if not request.is_json:
         raise UnsupportedMediaType("Send application/json, or multipart/form-data with a file where one is created.")
     try:

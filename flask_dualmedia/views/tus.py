@@ -27,6 +27,7 @@ from werkzeug.http import http_date
 
 from .. import lifecycle, resumable, schemas
 from ..authorization import has_admin_role
+from ..bodies import open_body
 from ..errors import DualMediaError, FileTooLarge, InvalidMedia, MediaNotFound
 from ..models import KINDS, new_id
 from ..security import Caller, require_caller, token_first
@@ -34,7 +35,6 @@ from ..staging import Staged, Writer
 from ..state import State, get_state
 from ..uploads import label
 from . import errors
-from .bodies import open_body
 from .records import SECURITY, check_storage, parse_id, permit_creation
 
 VERSION = "1.0.0"

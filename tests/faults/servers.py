@@ -138,9 +138,16 @@ class Workers:
     """
 
     def __init__(
-        self, directory: Path, config: Mapping[str, t.Any], *, count: int = 2, app: str = APP, skew: float = 0
+        self,
+        directory: Path,
+        config: Mapping[str, t.Any],
+        *,
+        count: int = 2,
+        app: str = APP,
+        skew: float = 0,
+        options: t.Sequence[str] = ("--threads", "4"),
     ) -> None:
-        self.port, self._count, self._app = free_port(), count, app
+        self.port, self._count, self._app, self._options = free_port(), count, app, options
         self.log_path = directory / (f"gunicorn{skew:+.0f}.log" if skew else "gunicorn.log")
         self._environment = os.environ | {f"FLASK_{name}": str(value) for name, value in config.items()}
         if skew:
@@ -148,7 +155,7 @@ class Workers:
 
     def start(self) -> None:
         command = [sys.executable, "-m", "gunicorn", self._app]
-        command += ["--bind", f"127.0.0.1:{self.port}", "--workers", str(self._count), "--threads", "4"]
+        command += ["--bind", f"127.0.0.1:{self.port}", "--workers", str(self._count), *self._options]
         command += ["--timeout", "120"]
         with self.log_path.open("ab") as log:
             self._master = subprocess.Popen(command, cwd=ROOT, env=self._environment, stdout=log, stderr=log)
