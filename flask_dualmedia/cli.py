@@ -27,6 +27,9 @@ group = AppGroup("dualmedia", help="Media in PostgreSQL beside the documents in 
 REFUSED_SHOWN = 20
 """Records that SQL refuses, named by ``status``."""
 
+DRAIN_PATIENCE = 5.0
+"""Seconds to wait for another process that drains the journal: a worker that has just looked at it is done soon."""
+
 _GRACE = click.option(
     "--grace", type=click.FloatRange(min=0), help="Seconds that an upload may take. Default DUALMEDIA_GRACE."
 )
@@ -111,7 +114,9 @@ def drain() -> None:
     state = get_state()
     if state.mode == "mongo":
         raise click.ClickException("Mongo-only mode (DB_ENABLED is false): there is no journal.")
-    report = _answering(lambda: journal.drain_journal(state))
+    end = time.monotonic() + DRAIN_PATIENCE
+    while (report := _answering(lambda: journal.drain_journal(state))) is None and time.monotonic() < end:
+        time.sleep(0.2)
     if report is None:
         raise click.ClickException("Another process is draining the journal.")
     for conflict in report.conflicts:

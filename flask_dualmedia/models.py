@@ -164,6 +164,11 @@ class Media(Base):
 
     @classmethod
     @cache
+    def nullable_fields(cls) -> tuple[str, ...]:
+        return tuple(column.key for column in cls.__table__.columns if column.nullable)
+
+    @classmethod
+    @cache
     def defaults(cls) -> dict[str, t.Any]:
         """What a field holds of which an earlier version knew nothing."""
         return dict.fromkeys(cls.field_names()) | {"version": 1}

@@ -368,6 +368,8 @@ def _put_record(record: Media, target: Repository, present: Media | None, report
 
 def _with_valid_type(record: Media) -> Media:
     """The record with one valid type. Older versions kept in MongoDB whatever was declared, which SQL may refuse."""
+    if record.mime_type is None:
+        return record
     mime_type = one_type(record.mime_type)
     if mime_type is None and record.storage_key is not None:
         mime_type = settle_type(None, record.filename, None)

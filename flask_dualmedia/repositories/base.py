@@ -112,9 +112,9 @@ class Repository(t.Protocol):
         ...
 
     def bury(self, kind: type[Media], media_id: uuid.UUID) -> None:
-        """Note that the bytes of a ``deleting`` record are gone.
+        """Empty a ``deleting`` record whose bytes are gone.
 
-        The record itself stays for the grace time, so that nothing brings it back that arrives late.
+        What is left of it, an id that is taken, stays for the grace time: nothing that arrives late brings it back.
         """
         ...
 

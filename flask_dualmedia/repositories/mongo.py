@@ -188,7 +188,8 @@ class MongoRepository:
 
     def bury(self, kind: type[Media], media_id: uuid.UUID) -> None:
         with translate_errors():
-            self._collection(kind).update_one({"_id": media_id, "state": DELETING}, {"$set": {"storage_key": None}})
+            nothing = {"$set": dict.fromkeys(kind.nullable_fields())}
+            self._collection(kind).update_one({"_id": media_id, "state": DELETING}, nothing)
 
     def remove(self, kind: type[Media], media_id: uuid.UUID) -> None:
         with translate_errors():

@@ -291,7 +291,8 @@ def _bury(kind: type[Media]) -> sa.Update:
     """The statement of :meth:`SQLRepository.bury`, with the parameter ``id_``."""
     table = _table(kind)
     query = sa.update(table).where(table.c.id == sa.bindparam("id_"), sa.text("state = 'deleting'"))
-    return query.values(storage_key=sa.null()).returning(table.c.id)
+    nothing: dict[str, t.Any] = {column.key: sa.null() for column in table.c if column.nullable}
+    return query.values(nothing).returning(table.c.id)
 
 
 def select_listing(listing: Listing[M]) -> tuple[sa.Select[t.Any], dict[str, t.Any]]:
