@@ -142,10 +142,10 @@ class BytesNotFound(StorageError):
 
 
 class DatabaseUnavailable(Unavailable):
-    """A database does not answer."""
+    """A database does not answer, or cannot do it now."""
 
-    def __init__(self, database: str, *, retry_after: int = 5) -> None:
-        super().__init__(f"{database} does not answer", retry_after=retry_after)
+    def __init__(self, database: str, *, reason: str = "does not answer", retry_after: int = 5) -> None:
+        super().__init__(f"{database} {reason}", retry_after=retry_after)
         self.database = database
 
 

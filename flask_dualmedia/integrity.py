@@ -22,7 +22,6 @@ from .authorization import possible_ids
 from .errors import BytesNotFound
 from .homes import Home
 from .models import AVAILABLE, KINDS, PENDING, Media, now
-from .repositories.mongo import translate_errors
 from .state import State
 from .storages.base import Stat, Storage, owner_of_key
 from .transfer import records_of
@@ -288,7 +287,7 @@ class Checker:
         for collection, members in by_collection.items():
             ids = {record.owner_id: possible_ids(record.owner_id) for record in members}
             wanted = [value for values in ids.values() for value in values]
-            with translate_errors():
+            with self._state.mongo.asked():
                 documents = self._state.mongo[collection].find({"_id": {"$in": wanted}}, {"_id": 1})
                 found = {document["_id"] for document in documents}
             yield from (record for record in members if found.isdisjoint(ids[record.owner_id]))
@@ -302,7 +301,7 @@ class Checker:
         return True
 
     def _is_empty(self, collection: str) -> bool:
-        with translate_errors():
+        with self._state.mongo.asked():
             return self._state.mongo[collection].find_one({}, {"_id": 1}) is None
 
     def _discard(self, state: State, record: Media) -> bool:
@@ -358,17 +357,17 @@ class Checker:
         return digest.hexdigest()
 
     def _progress(self) -> dict[str, str]:
-        with translate_errors():
+        with self._state.mongo.asked():
             return (self._checks.find_one({"_id": "progress"}) or {}).get("verified", {})
 
     def _remember(self, kind: type[Media], last_id: uuid.UUID) -> None:
-        with translate_errors():
+        with self._state.mongo.asked():
             self._checks.update_one({"_id": "progress"}, {"$set": {f"verified.{kind.kind}": str(last_id)}}, upsert=True)
 
     def _save(self) -> None:
         left = {problem: count - self._report.repaired[problem] for problem, count in self._report.found.items()}
         summary = {"at": now(), "records": self._report.records, "findings": {p: n for p, n in left.items() if n}}
-        with translate_errors():
+        with self._state.mongo.asked():
             self._checks.replace_one({"_id": "last"}, summary, upsert=True)
             self._checks.delete_one({"_id": "progress"})
 
@@ -378,7 +377,7 @@ _UNCHANGED: t.Any = object()
 
 def last_check(state: State) -> dict[str, t.Any] | None:
     """When the last check was, and what it left unrepaired."""
-    with translate_errors():
+    with state.mongo.asked():
         summary = state.mongo[COLLECTION].find_one({"_id": "last"}, {"_id": 0})
     if summary is None:
         return None

@@ -14,15 +14,17 @@ from flask_jwt_extended import JWTManager
 from flask_migrate import Migrate
 from flask_pymongo import PyMongo
 from flask_sqlalchemy import SQLAlchemy
-from pymongo.database import Database
 from pymongo.errors import ConfigurationError as PyMongoConfigurationError
 from pymongo.errors import InvalidURI
+from pymongo.read_preferences import ReadPreference
 from pymongo.uri_parser import parse_uri
+from pymongo.write_concern import WriteConcern
 from sqlalchemy import event, exc
 
 from . import schema
 from .config import Settings
 from .deadlines import deadline
+from .documents import Documents
 from .errors import ConfigurationError, DatabaseUnavailable, MissingExtra
 from .models import Base
 
@@ -39,7 +41,7 @@ _IDLE = 1.0  # seconds after which a connection may have died unnoticed
 _IDLE_SINCE = "dualmedia_idle_since"
 
 
-def find_mongo(app: Flask, given: PyMongo | None, settings: Settings) -> Database[dict[str, t.Any]]:
+def find_mongo(app: Flask, given: PyMongo | None, settings: Settings) -> Documents:
     """The host's MongoDB database. Flask-PyMongo leaves no trace on the app: pass the host's ``PyMongo`` to share its
     client, or we open one of our own on ``MONGO_URI``.
 
@@ -50,7 +52,16 @@ def find_mongo(app: Flask, given: PyMongo | None, settings: Settings) -> Databas
         raise ConfigurationError("the PyMongo passed to DualMedia is not set up: call its init_app(app) first")
     if mongo.db is None:
         raise ConfigurationError("MONGO_URI names no database: end it with /NAME")
-    return Database(mongo.cx, mongo.db.name, codec_options=_CODEC_OPTIONS)
+    return Documents(
+        mongo.cx,
+        mongo.db.name,
+        timeout=settings.mongo_timeout,
+        interval=settings.probe_interval,
+        codec_options=_CODEC_OPTIONS,
+        # A secondary may not know yet what was just written, and a write that nobody acknowledges may never be.
+        read_preference=ReadPreference.PRIMARY,
+        write_concern=mongo.cx.write_concern if mongo.cx.write_concern.acknowledged else WriteConcern(1),
+    )
 
 
 def _open_mongo(app: Flask, settings: Settings) -> PyMongo:

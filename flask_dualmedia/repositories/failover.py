@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterator
 from datetime import datetime
 from itertools import islice
 
+from ..documents import MONGO
 from ..errors import DatabaseUnavailable, NoConnectionFree
 from ..models import AVAILABLE, DELETING, PENDING, Media, new_id, now
 from ..outage import Circuit
 from .base import Accesses, Listing, M, Records, Selection, Values
-from .mongo import NAME as MONGO
 from .mongo import JournalRepository
 from .sql import SQLRepository
 
@@ -152,7 +152,7 @@ class FailoverRepository:
     def stored_size(self, selection: Selection) -> int:
         # The journal first: a record that is moved in between then counts twice, not never.
         waiting = 0
-        if self._circuit.journal_expected or self._circuit.is_open:
+        if self._is_journal_asked():
             waiting = self._journal.stored_size(selection)
         try:
             return waiting + self._circuit.guard(lambda: self._sql.stored_size(selection))
@@ -194,7 +194,7 @@ class FailoverRepository:
         waiting: t.List[M] = []  # noqa: UP006 - `list` is a method
         journal_answers = True
         try:
-            if self._circuit.journal_expected or self._circuit.is_open:
+            if self._is_journal_asked():
                 try:
                     # The journal first, and SQL only after that: a record that is moved is then found twice, not never.
                     waiting = [*self._still_waiting(read(self._journal))]
@@ -209,6 +209,11 @@ class FailoverRepository:
         if not journal_answers:
             return Records.of(held, partial=True)
         return {record.id: record for record in [*waiting, *held]} if waiting else held
+
+    def _is_journal_asked(self) -> bool:
+        """Whether the journal may hold something. While MongoDB is away other processes cannot write to it either, but
+        until the moment that it went they could."""
+        return self._circuit.journal_expected or self._circuit.is_open or self._journal.is_away
 
     def _still_waiting(self, journaled: Records[M]) -> Iterator[M]:
         for record in journaled:

@@ -5,45 +5,15 @@ from __future__ import annotations
 import typing as t
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import datetime
 
 from pymongo import ASCENDING, DESCENDING, IndexModel, ReturnDocument, UpdateOne, errors
 from pymongo.collection import Collection
-from pymongo.database import Database
 from pymongo.write_concern import WriteConcern
 
-from ..errors import DatabaseUnavailable, MediaConflict, SecondMainImage
+from ..documents import BULK, INDEXING, MAIN_INDEX, Document, Documents
 from ..models import AVAILABLE, DELETING, KINDS, PENDING, Media
 from .base import EVERYTHING, Accesses, Listing, M, Records, Selection, Values
-
-Document = dict[str, t.Any]
-
-NAME = "MongoDB"
-"""What :class:`~flask_dualmedia.errors.DatabaseUnavailable` calls it."""
-
-_MAIN_INDEX = "uq_product_images_main"
-DUPLICATE_KEY = 11000
-
-
-@contextmanager
-def translate_errors() -> Iterator[None]:
-    """Let no driver's error out: an outage is :class:`DatabaseUnavailable`, a taken key a conflict."""
-    try:
-        yield
-    except errors.DuplicateKeyError as error:
-        if _MAIN_INDEX in str(error):
-            raise SecondMainImage from error
-        raise MediaConflict("the change contradicts another record") from error
-    except errors.BulkWriteError as error:
-        failed = error.details or {}
-        if failed.get("writeConcernErrors") or {one["code"] for one in failed["writeErrors"]} != {DUPLICATE_KEY}:
-            raise
-        if _MAIN_INDEX in str(failed):
-            raise SecondMainImage from error
-        raise MediaConflict("documents with these keys exist already") from error
-    except errors.ConnectionFailure as error:
-        raise DatabaseUnavailable(NAME) from error
 
 
 class MongoRepository:
@@ -54,18 +24,20 @@ class MongoRepository:
     _unclaimed: t.ClassVar[Document] = {}
     """What must be true of a record besides, that it may be changed."""
 
-    def __init__(self, database: Database[Document]) -> None:
+    def __init__(self, documents: Documents) -> None:
+        self._documents = documents
         # What we acknowledge has reached the disks of a majority, and with it all that was written before: the bytes.
-        self._database = database.with_options(write_concern=WriteConcern("majority", j=True))
+        self._database = documents.with_options(write_concern=WriteConcern("majority", j=True))
         self._indexed = False
 
     def version(self) -> str:
-        with translate_errors():
+        with self._documents.asked():
             return str(self._database.command("buildInfo")["version"])
 
     def ensure_indexes(self) -> None:
         """Create the indexes that are missing, with the names and columns of those in SQL."""
-        with translate_errors():
+        self.version()  # a server that hangs is found by a call that does not have that long
+        with self._documents.asked(INDEXING):
             for kind in KINDS.values():
                 self._collection(kind).create_indexes(list(_indexes(kind)))
         self._indexed = True
@@ -73,14 +45,14 @@ class MongoRepository:
     def add(self, record: Media) -> None:
         if not self._indexed:  # MongoDB was down at start-up; uniqueness must not depend on that
             self.ensure_indexes()
-        with translate_errors():
+        with self._documents.asked():
             self._collection(type(record)).insert_one(_document(record.values()))
 
     def add_all(self, records: t.Sequence[Media]) -> None:
         if not self._indexed:
             self.ensure_indexes()
         collection, documents = self._collection(type(records[0])), [_document(one.values()) for one in records]
-        with translate_errors():
+        with self._documents.asked():
             try:
                 collection.insert_many(documents)
             except errors.BulkWriteError as error:
@@ -90,23 +62,23 @@ class MongoRepository:
                 raise
 
     def get(self, kind: type[M], media_id: uuid.UUID) -> M | None:
-        with translate_errors():
+        with self._documents.asked():
             document = self._collection(kind).find_one({"_id": media_id, "state": AVAILABLE})
         return _record(kind, document)
 
     def find(self, kind: type[M], media_id: uuid.UUID) -> M | None:
-        with translate_errors():
+        with self._documents.asked():
             document = self._collection(kind).find_one({"_id": media_id})
         return _record(kind, document)
 
     def keys_of(self, kind: type[Media], ids: t.Sequence[uuid.UUID]) -> t.List[str | None]:  # noqa: UP006
-        with translate_errors():
+        with self._documents.asked():
             found = self._collection(kind).find({"_id": {"$in": [*ids]}}, {"storage_key": 1})
             return [document["storage_key"] for document in found]
 
     def scan(self, kind: type[M], after: uuid.UUID | None, limit: int) -> t.List[M]:  # noqa: UP006 - `list` is a method
         where = {} if after is None else {"_id": {"$gt": after}}
-        with translate_errors():
+        with self._documents.asked():
             found = self._collection(kind).find(where).sort("_id", ASCENDING).limit(limit)
             return [_some_record(kind, document) for document in found]
 
@@ -125,7 +97,7 @@ class MongoRepository:
             if listing.sort != "id":
                 behind = {"$or": [{listing.sort: {beyond: value}}, {listing.sort: value} | behind]}
             where.append(behind)
-        with translate_errors():
+        with self._documents.asked():
             matching = {"$and": where} if len(where) > 1 else where[0]
             found = self._collection(listing.kind).find(matching).sort(sort).limit(listing.limit or 0)
             return Records(_some_record(listing.kind, document) for document in found)
@@ -139,12 +111,12 @@ class MongoRepository:
             if "reference_type" in kind.field_names():
                 where["reference_type"] = reference_type
             sort = [(name, ASCENDING) for name in dict.fromkeys((_key(kind.order), "_id"))]
-            with translate_errors():
+            with self._documents.asked():
                 records += [_some_record(kind, found) for found in self._collection(kind).find(where).sort(sort)]
         return records
 
     def update(self, kind: type[M], media_id: uuid.UUID, changes: Values, *, where: Values) -> M | None:
-        with translate_errors():
+        with self._documents.asked():
             document = self._collection(kind).find_one_and_update(
                 {"_id": media_id, **self._unclaimed, **where},
                 {"$set": dict(changes)},
@@ -153,17 +125,17 @@ class MongoRepository:
         return _record(kind, document)
 
     def remove(self, kind: type[Media], media_id: uuid.UUID) -> None:
-        with translate_errors():
+        with self._documents.asked():
             self._collection(kind).delete_one({"_id": media_id})
 
     def count_access(self, kind: type[Media], media_id: uuid.UUID, at: datetime, number: int = 1) -> bool:
-        with translate_errors():
+        with self._documents.asked():
             where, change = self._access(media_id, at, number)
             return bool(self._collection(kind).update_one(where, change).matched_count)
 
     def add_accesses(self, kind: type[Media], counts: t.Mapping[uuid.UUID, Accesses]) -> dict[uuid.UUID, bool]:
         changes = [UpdateOne(*self._access(media_id, at, number)) for media_id, (number, at) in sorted(counts.items())]
-        with translate_errors():
+        with self._documents.asked(BULK):
             if self._collection(kind).bulk_write(changes, ordered=False).matched_count == len(counts):
                 return dict.fromkeys(counts, True)
             found = self._collection(kind).find({"_id": {"$in": [*counts]}, "state": AVAILABLE}, {"_id": 1})
@@ -176,12 +148,12 @@ class MongoRepository:
 
     def unfinished(self, kind: type[M], before: datetime, limit: int) -> t.List[M]:  # noqa: UP006 - `list` is a method
         where = {"state": {"$in": [PENDING, DELETING]}, "updated_at": {"$lt": before}}
-        with translate_errors():
+        with self._documents.asked():
             found = self._collection(kind).find(where).sort("updated_at", ASCENDING).limit(limit)
             return [_some_record(kind, document) for document in found]
 
     def count(self, kind: type[Media]) -> int:
-        with translate_errors():
+        with self._documents.asked(BULK):
             return self._collection(kind).count_documents({})
 
     def stored_size(self, selection: Selection) -> int:
@@ -189,7 +161,7 @@ class MongoRepository:
         total = {"$group": {"_id": None, "size": {"$sum": "$file_size"}}}
         for kind, where in selection.items():
             kept = {"$match": {"state": AVAILABLE, "storage_key": {"$ne": None}, **where}}
-            with translate_errors():
+            with self._documents.asked():
                 size += sum(group["size"] for group in self._collection(kind).aggregate([kept, total]))
         return size
 
@@ -209,11 +181,16 @@ class JournalRepository(MongoRepository):
 
     def claim(self, kind: type[M], media_id: uuid.UUID) -> M | None:
         """Claim an available record; ``None`` if there is none any more."""
-        with translate_errors():
+        with self._documents.asked():
             document = self._collection(kind).find_one_and_update(
                 {"_id": media_id, "state": AVAILABLE}, {"$set": {"claimed": True}}, return_document=ReturnDocument.AFTER
             )
         return _record(kind, document)
+
+    @property
+    def is_away(self) -> bool:
+        """Whether MongoDB is known not to answer, so that nobody can tell what is in it."""
+        return self._documents.circuit.is_open
 
     def is_claimed(self, record: Media) -> bool:
         """Whether a record that was just read was claimed."""
@@ -221,12 +198,12 @@ class JournalRepository(MongoRepository):
 
     def is_empty(self) -> bool:
         """Whether there is nothing in it, not even an upload in progress, which may become available at any moment."""
-        with translate_errors():
+        with self._documents.asked():
             return all(self._collection(kind).find_one({}, {"_id": 1}) is None for kind in KINDS.values())
 
     def waiting(self) -> int:
         """How many records wait to be moved."""
-        with translate_errors():
+        with self._documents.asked():
             return sum(self._collection(kind).count_documents({"state": AVAILABLE}) for kind in KINDS.values())
 
 
@@ -252,7 +229,7 @@ def _indexes(kind: type[Media]) -> Iterator[IndexModel]:
     found through the state."""
     for index in sorted(kind.__table__.indexes, key=lambda index: str(index.name)):  # type: ignore[attr-defined]
         name, keys = str(index.name), [(_key(column.name), ASCENDING) for column in index.columns]
-        if name == _MAIN_INDEX:
+        if name == MAIN_INDEX:
             only_main = {"is_main_image": True, "state": AVAILABLE}
             yield IndexModel(keys, name=name, unique=True, partialFilterExpression=only_main)
         elif name.endswith("_unfinished"):
