@@ -15,6 +15,7 @@ import threading
 import typing as t
 from collections.abc import Callable
 
+from .documents import MONGO
 from .errors import DatabaseUnavailable, DualMediaError, NoConnectionFree
 
 logger = logging.getLogger("flask_dualmedia")
@@ -72,8 +73,9 @@ class Circuit:
             return call()
         except NoConnectionFree:  # we ask too much at once, and it answers
             raise
-        except DatabaseUnavailable:
-            self.trip()
+        except DatabaseUnavailable as error:
+            if error.database != MONGO:  # as of the lock of a resumable upload, which is renewed while SQL takes bytes
+                self.trip()
             raise
 
     def trip(self) -> None:
