@@ -214,7 +214,7 @@ class Counter:
         try:
             self.flush()
         except DatabaseUnavailable:
-            pass  # of SQL the circuit has told, and without MongoDB nothing works
+            pass  # the circuit of the one or the other has told
         except Exception:
             # Whatever it was must not end the thread: what it did not write down, it will the next time.
             if not self._stopped:
