@@ -120,7 +120,7 @@ def _counter(app: Flask, settings: Settings, database: Documents, repository: Re
 
 def _start_up(state: State, *, owns_schema: bool) -> None:
     """Connect to what there is, and log one line per fact."""
-    mongo = MongoRepository(state.mongo)
+    mongo: MongoRepository = state.homes[-1].repository
     try:
         logger.info("MongoDB connected (version %s)", mongo.version())
         if state.circuit is None:
