@@ -76,17 +76,21 @@ def status() -> None:
         start = time.perf_counter()
         try:
             version = home.repository.version()
+            latency = (time.perf_counter() - start) * 1000
+            counts = {kind.kind: home.repository.count(kind) for kind in KINDS.values()}
         except DatabaseUnavailable as error:
             click.secho(f"{home.name:9} {error}", fg="red")
             continue
-        latency = (time.perf_counter() - start) * 1000
-        counts = {kind.kind: home.repository.count(kind) for kind in KINDS.values()}
         listed = ", ".join(f"{count} {kind}" for kind, count in counts.items() if count) or "empty"
         click.echo(f"{home.name:9} version {version}, {latency:.1f} ms: {listed}")
     if state.mode == "dual":
         _show_refused(state)
     click.echo(f"storages  {', '.join(state.storages)}, external")
-    checked = last_check(state)
+    try:
+        checked = last_check(state)
+    except DatabaseUnavailable as error:
+        click.echo(f"checked   {error}")
+        return
     findings = checked and (", ".join(f"{n} {problem}" for problem, n in checked["findings"].items()) or "clean")
     click.echo(f"checked   {checked['at']}: {findings}" if checked else "checked   never (flask dualmedia check)")
 

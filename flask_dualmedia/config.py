@@ -56,8 +56,11 @@ class Settings:
     sql_timeout: float
     """``DUALMEDIA_SQL_TIMEOUT``: seconds that SQL has to answer about records, and five times as many to take or give
     a few MiB of bytes, before it is taken to be down. On PostgreSQL with psycopg. Default 2."""
+    mongo_timeout: float
+    """``DUALMEDIA_MONGO_TIMEOUT``: seconds that MongoDB has to answer us, whatever the client's own settings are, and
+    five times as many to take or give a few MiB of bytes. Default 2."""
     probe_interval: float
-    """``DUALMEDIA_PROBE_INTERVAL``: seconds between two looks whether SQL is back. Default 1."""
+    """``DUALMEDIA_PROBE_INTERVAL``: seconds between two looks whether SQL, or MongoDB, is back. Default 1."""
     journals: bool
     """``DUALMEDIA_ON_SQL_OUTAGE``: ``journal`` accepts new media into MongoDB while SQL is down, ``refuse`` answers
     503. Default ``journal``."""
@@ -145,6 +148,7 @@ class Settings:
             sniffer=_callable("DUALMEDIA_SNIFFER", config.get("DUALMEDIA_SNIFFER", sniff)),
             connect_timeout=_seconds("DUALMEDIA_CONNECT_TIMEOUT", config.get("DUALMEDIA_CONNECT_TIMEOUT", 2)),
             sql_timeout=_seconds("DUALMEDIA_SQL_TIMEOUT", config.get("DUALMEDIA_SQL_TIMEOUT", 2)),
+            mongo_timeout=_seconds("DUALMEDIA_MONGO_TIMEOUT", config.get("DUALMEDIA_MONGO_TIMEOUT", 2)),
             probe_interval=_seconds("DUALMEDIA_PROBE_INTERVAL", config.get("DUALMEDIA_PROBE_INTERVAL", 1)),
             journals=_choice(config, "DUALMEDIA_ON_SQL_OUTAGE", "journal", "refuse"),
             auto_drain=_boolean("DUALMEDIA_AUTO_DRAIN", config.get("DUALMEDIA_AUTO_DRAIN"), default=True),

@@ -21,14 +21,13 @@ from secrets import token_bytes, token_hex
 from flask import Flask, request
 from flask_jwt_extended.config import config as jwt_config
 from pymongo import IndexModel
-from pymongo.database import Database
 from pymongo.errors import BulkWriteError
 
+from .documents import BULK, DUPLICATE_KEY, Documents
 from .errors import RecordRefused, Unavailable
 from .forks import begin_in_children, notice_fork
 from .models import Media, now
 from .repositories.base import Accesses, Repository
-from .repositories.mongo import DUPLICATE_KEY, translate_errors
 from .security import known_caller
 from .signals import media_accessed
 
@@ -69,8 +68,9 @@ class Plays:
     :param window: Seconds after which the same reader of the same media counts again.
     """
 
-    def __init__(self, database: Database[dict[str, t.Any]], window: float) -> None:
-        self._collection, self._window = database[COLLECTION], timedelta(seconds=window)
+    def __init__(self, documents: Documents, window: float) -> None:
+        self._documents, self._window = documents, timedelta(seconds=window)
+        self._collection = documents[COLLECTION]
         self._indexed = False
 
     def claim(self, started: Started, batch: str) -> list[Play]:
@@ -80,7 +80,7 @@ class Plays:
             when it is repeated.
         """
         plays = [self._document(mark, play, batch) for mark, play in started.items()]
-        with translate_errors():
+        with self._documents.asked(BULK):
             if not self._indexed:
                 # MongoDB forgets what has expired; until it gets there, it is claimed anew.
                 self._collection.create_indexes([IndexModel("expires", name="expires", expireAfterSeconds=0)])
@@ -218,7 +218,7 @@ class Counter:
         try:
             self.flush()
         except Unavailable:
-            pass  # of SQL the circuit has told, and without MongoDB nothing works
+            pass  # the circuit of the one or the other has told
         except Exception:
             # Whatever it was must not end the thread: what it did not write down, it will the next time.
             if not self._stopped:

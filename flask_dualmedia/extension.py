@@ -14,6 +14,7 @@ from flask_sqlalchemy import SQLAlchemy
 from . import cli, homes, schema, views, wiring
 from .config import Settings
 from .counting import Counter, Plays
+from .documents import Documents
 from .errors import DatabaseUnavailable
 from .journal import homes_of, look_after_journal, try_again
 from .outage import Circuit
@@ -85,7 +86,7 @@ class DualMedia:
 def _dual_state(
     app: Flask,
     settings: Settings,
-    database: homes.Documents,
+    database: Documents,
     engine: sa.Engine,
     outside: dict[str, Storage],
     *,
@@ -111,7 +112,7 @@ def _dual_state(
     return state
 
 
-def _counter(app: Flask, settings: Settings, database: homes.Documents, repository: Repository) -> Counter | None:
+def _counter(app: Flask, settings: Settings, database: Documents, repository: Repository) -> Counter | None:
     if not settings.count_reads:
         return None
     plays = Plays(database, settings.count_window) if settings.count_window else None

@@ -6,9 +6,9 @@ import typing as t
 from dataclasses import dataclass
 
 import sqlalchemy as sa
-from pymongo.database import Database
 
 from .connections import speaks_psycopg
+from .documents import Documents
 from .repositories.base import Repository
 from .repositories.mongo import JournalRepository, MongoRepository
 from .repositories.psycopg import PsycopgRepository
@@ -19,8 +19,6 @@ from .storages.gridfs import GridFSStorage
 from .storages.psycopg import PsycopgStorage
 
 JOURNAL_BUCKET = "media_journal"
-
-Documents = Database[dict[str, t.Any]]
 
 R = t.TypeVar("R", bound=Repository, covariant=True)
 
@@ -45,12 +43,12 @@ def sql_home(engine: sa.Engine, *, timeout: float | None = None) -> Home[SQLRepo
     return Home("SQL", repository(engine, timeout=timeout), storage(engine, timeout=timeout and 5 * timeout))
 
 
-def mongo_home(database: Documents) -> Home[MongoRepository]:
+def mongo_home(documents: Documents) -> Home[MongoRepository]:
     """Mongo-only mode: collections and GridFS."""
-    return Home("MongoDB", MongoRepository(database), GridFSStorage(database))
+    return Home("MongoDB", MongoRepository(documents), GridFSStorage(documents))
 
 
-def journal_home(database: Documents) -> Home[JournalRepository]:
+def journal_home(documents: Documents) -> Home[JournalRepository]:
     """What was accepted while SQL was down, until it is drained. Collections and a bucket of its own: those of
     Mongo-only mode may still hold what was transferred to SQL."""
-    return Home("journal", JournalRepository(database), GridFSStorage(database, JOURNAL_BUCKET))
+    return Home("journal", JournalRepository(documents), GridFSStorage(documents, JOURNAL_BUCKET))

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import os
 import socket
-import typing as t
 from datetime import timedelta
 from secrets import token_hex
 
-from pymongo.database import Database
-
+from .documents import Documents
 from .errors import MediaConflict
 from .models import now
-from .repositories.mongo import translate_errors
 
 COLLECTION = "dualmedia_leases"
 
@@ -27,8 +24,9 @@ class Lease:
     :param name: Of the work.
     """
 
-    def __init__(self, database: Database[dict[str, t.Any]], name: str) -> None:
-        self._collection, self._name = database[COLLECTION], name
+    def __init__(self, documents: Documents, name: str) -> None:
+        self._documents, self._name = documents, name
+        self._collection = documents[COLLECTION]
         self.holder = f"{socket.gethostname()}-{os.getpid()}-{token_hex(4)}"
 
     def take(self) -> bool:
@@ -37,7 +35,7 @@ class Lease:
         free = {"_id": self._name, "$or": [{"holder": self.holder}, {"expires": {"$lt": time}}]}
         mine = {"$set": {"holder": self.holder, "expires": time + timedelta(seconds=SECONDS)}}
         try:
-            with translate_errors():
+            with self._documents.asked():
                 self._collection.update_one(free, mine, upsert=True)
         except MediaConflict:  # it exists, and is another's
             return False
@@ -45,5 +43,5 @@ class Lease:
 
     def give_back(self) -> None:
         """Let the next one have it at once."""
-        with translate_errors():
+        with self._documents.asked():
             self._collection.delete_one({"_id": self._name, "holder": self.holder})

@@ -17,6 +17,7 @@ import typing as t
 from collections.abc import Callable
 from contextlib import suppress
 
+from .documents import MONGO
 from .errors import DatabaseBusy, DatabaseUnavailable, DualMediaError, Unavailable, WritesRefused
 from .forks import begin_in_children, notice_fork
 
@@ -123,6 +124,8 @@ class Circuit:
 
     def _examine(self, error: DatabaseUnavailable, started: float) -> None:
         """Open the circuit, unless the server answers over another connection."""
+        if error.database == MONGO:
+            return  # as of the lock of a resumable upload, which is renewed while SQL takes bytes
         if error.is_hanging:
             self.trip(error.reason)
             return

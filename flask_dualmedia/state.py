@@ -14,10 +14,10 @@ from .staging import Staging
 if t.TYPE_CHECKING:
     import sqlalchemy as sa
     from flask import Flask
-    from pymongo.database import Database
 
     from .config import Settings
     from .counting import Counter
+    from .documents import Documents
     from .homes import Home
     from .models import Media
     from .outage import Circuit
@@ -33,7 +33,7 @@ class State:
 
     app: Flask
     settings: Settings
-    mongo: Database[dict[str, t.Any]]
+    mongo: Documents
     """The host's MongoDB database, read with our own codec options."""
     engine: sa.Engine | None
     """The SQL engine; ``None`` in Mongo-only mode."""

@@ -17,16 +17,18 @@ from flask_jwt_extended import JWTManager
 from flask_migrate import Migrate
 from flask_pymongo import PyMongo
 from flask_sqlalchemy import SQLAlchemy
-from pymongo.database import Database
 from pymongo.errors import ConfigurationError as PyMongoConfigurationError
 from pymongo.errors import InvalidURI
+from pymongo.read_preferences import ReadPreference
 from pymongo.uri_parser import parse_uri
+from pymongo.write_concern import WriteConcern
 from sqlalchemy import event, exc
 
 from . import schema
 from .config import Settings
 from .connections import LastUsedFirst
 from .deadlines import deadline
+from .documents import Documents
 from .errors import ConfigurationError, MissingExtra
 from .forks import separate
 from .models import Base
@@ -43,7 +45,7 @@ _IDLE = 1.0  # seconds after which a connection may have died unnoticed
 _IDLE_SINCE = "dualmedia_idle_since"
 
 
-def find_mongo(app: Flask, given: PyMongo | None, settings: Settings) -> Database[dict[str, t.Any]]:
+def find_mongo(app: Flask, given: PyMongo | None, settings: Settings) -> Documents:
     """The host's MongoDB database. Flask-PyMongo leaves no trace on the app: pass the host's ``PyMongo`` to share its
     client, or we open one of our own on ``MONGO_URI``.
 
@@ -54,7 +56,16 @@ def find_mongo(app: Flask, given: PyMongo | None, settings: Settings) -> Databas
         raise ConfigurationError("the PyMongo passed to DualMedia is not set up: call its init_app(app) first")
     if mongo.db is None:
         raise ConfigurationError("MONGO_URI names no database: end it with /NAME")
-    return Database(mongo.cx, mongo.db.name, codec_options=_CODEC_OPTIONS)
+    return Documents(
+        mongo.cx,
+        mongo.db.name,
+        timeout=settings.mongo_timeout,
+        interval=settings.probe_interval,
+        codec_options=_CODEC_OPTIONS,
+        # A secondary may not know yet what was just written, and a write that nobody acknowledges may never be.
+        read_preference=ReadPreference.PRIMARY,
+        write_concern=mongo.cx.write_concern if mongo.cx.write_concern.acknowledged else WriteConcern(1),
+    )
 
 
 _passed: deque[t.Any] = deque(maxlen=16)
@@ -63,18 +74,18 @@ references where it patches a worker that was forked meanwhile."""
 
 
 @contextmanager
-def passing_client(database: Database[dict[str, t.Any]]) -> Iterator[Database[dict[str, t.Any]]]:
+def passing_client(documents: Documents) -> Iterator[Documents]:
     """The same database for this block, by a client that is closed in the end.
 
     A client that was used before the server forks its workers warns in each of them that it was.
     """
-    duplicate = getattr(database.client, "_duplicate", None)
+    duplicate = getattr(documents.client, "_duplicate", None)
     if duplicate is None:  # a stand-in for PyMongo's, as hosts have in their tests
-        yield database
+        yield documents
         return
     with duplicate(connect=False) as client:
         try:
-            yield Database(client, database.name, codec_options=database.codec_options)
+            yield documents.by(client)
         finally:
             _passed.append(getattr(client, "_topology", None))
 

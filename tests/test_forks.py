@@ -25,6 +25,7 @@ from pathlib import Path
 import pytest
 import requests
 import sqlalchemy as sa
+import sqlalchemy.exc
 from flask import Flask
 from sqlalchemy import event
 

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 
 from ..models import Media, now
-from ..repositories.mongo import database_time, translate_errors
 from ..state import State
 from .decision import Decision, Tally, decide, is_safe
 from .finder import Finder
@@ -55,7 +54,7 @@ class Checker:
         self._resumes = resume
         self._advance = advance
         # By whichever clock is behind: one that is ahead makes uploads in progress look abandoned.
-        earliest = min(now(), database_time(state.mongo))
+        earliest = min(now(), state.mongo.time())
         before = earliest - timedelta(seconds=state.settings.grace if grace is None else grace)
         self._finder = Finder(state, before=before, verify_bytes=verify_bytes, rate=rate)
         self._repairer = Repairer(state, self._finder, discard_damaged=discard_damaged)
@@ -117,24 +116,24 @@ class Checker:
         return decide(tally, self._finder.sizes, share, groundless)
 
     def _progress(self) -> dict[str, str]:
-        with translate_errors():
+        with self._state.mongo.asked():
             return (self._checks.find_one({"_id": "progress"}) or {}).get("verified", {})
 
     def _remember(self, kind: type[Media], last_id: uuid.UUID) -> None:
-        with translate_errors():
+        with self._state.mongo.asked():
             self._checks.update_one({"_id": "progress"}, {"$set": {f"verified.{kind.kind}": str(last_id)}}, upsert=True)
 
     def _save(self) -> None:
         left = {problem: count - self._report.repaired[problem] for problem, count in self._report.found.items()}
         summary = {"at": now(), "records": self._report.records, "findings": {p: n for p, n in left.items() if n}}
-        with translate_errors():
+        with self._state.mongo.asked():
             self._checks.replace_one({"_id": "last"}, summary, upsert=True)
             self._checks.delete_one({"_id": "progress"})
 
 
 def last_check(state: State) -> dict[str, t.Any] | None:
     """When the last check was, and what it left unrepaired."""
-    with translate_errors():
+    with state.mongo.asked():
         summary = state.mongo[COLLECTION].find_one({"_id": "last"}, {"_id": 0})
     if summary is None:
         return None

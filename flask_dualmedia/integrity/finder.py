@@ -16,7 +16,7 @@ from ..authorization import possible_ids
 from ..errors import BytesNotFound
 from ..homes import Home
 from ..models import AVAILABLE, DELETING, KINDS, PENDING, Media
-from ..repositories.mongo import JournalRepository, translate_errors
+from ..repositories.mongo import JournalRepository
 from ..state import State
 from ..storages.base import Stat, Storage, owner_of_key
 from ..transfer import records_of
@@ -243,13 +243,13 @@ class Finder:
         for collection, members in by_collection.items():
             ids = {record.owner_id: possible_ids(record.owner_id) for record in members}
             wanted = [value for values in ids.values() for value in values]
-            with translate_errors():
+            with self._state.mongo.asked():
                 documents = self._state.mongo[collection].find({"_id": {"$in": wanted}}, {"_id": 1})
                 found = {document["_id"] for document in documents}
             yield from (record for record in members if found.isdisjoint(ids[record.owner_id]))
 
     def _is_empty(self, collection: str) -> bool:
-        with translate_errors():
+        with self._state.mongo.asked():
             return self._state.mongo[collection].find_one({}, {"_id": 1}) is None
 
     def _media_of(self, record: Media) -> str:

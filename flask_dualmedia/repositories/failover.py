@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterator
 from datetime import datetime
 from itertools import islice
 
+from ..documents import MONGO
 from ..errors import DatabaseUnavailable, RecordRefused, WritesRefused
 from ..models import DELETING, PENDING, Media, new_id, now
 from ..outage import Circuit
 from ..storages.base import new_key
 from .base import Accesses, Listing, M, Records, Selection, Values
-from .mongo import NAME as MONGO
 from .mongo import JournalRepository
 from .sql import SQLRepository
 
@@ -173,7 +173,7 @@ class FailoverRepository:
     def stored_size(self, selection: Selection) -> int:
         # The journal first: a record that is moved in between then counts twice, not never.
         waiting = 0
-        if self._circuit.journal_expected or self._circuit.is_open:
+        if self._is_journal_asked():
             waiting = self._journal.stored_size(selection)
         try:
             return waiting + self._circuit.read(lambda: self._sql.stored_size(selection))
@@ -216,7 +216,7 @@ class FailoverRepository:
         deleted: set[uuid.UUID] = set()
         journal_answers = True
         try:
-            if self._circuit.journal_expected or self._circuit.is_open:
+            if self._is_journal_asked():
                 try:
                     # The journal first, and SQL only after that: a record that is moved is then found twice, not never.
                     waiting = [*self._still_waiting(read(self._journal))]
@@ -234,6 +234,11 @@ class FailoverRepository:
         if deleted:
             held = Records.of((record for record in held if record.id not in deleted), partial=held.partial)
         return {record.id: record for record in [*waiting, *held]} if waiting else held
+
+    def _is_journal_asked(self) -> bool:
+        """Whether the journal may hold something. While MongoDB is away other processes cannot write to it either, but
+        until the moment that it went they could."""
+        return self._circuit.journal_expected or self._circuit.is_open or self._journal.is_away
 
     def _still_waiting(self, journaled: Records[M]) -> Iterator[M]:
         for record in journaled:

@@ -5,66 +5,16 @@ from __future__ import annotations
 import typing as t
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
-from bson.errors import InvalidDocument
 from pymongo import ASCENDING, DESCENDING, IndexModel, ReturnDocument, UpdateOne, errors
 from pymongo.collection import Collection
-from pymongo.database import Database
 from pymongo.write_concern import WriteConcern
 
 from .. import storable
-from ..errors import DatabaseUnavailable, MediaConflict, RecordRefused, SecondMainImage
+from ..documents import BULK, INDEXING, MAIN_INDEX, Document, Documents
 from ..models import AVAILABLE, DELETING, KINDS, PENDING, Media, now
 from .base import EVERYTHING, Accesses, Listing, M, Records, Selection, Values
-
-Document = dict[str, t.Any]
-
-NAME = "MongoDB"
-"""What :class:`~flask_dualmedia.errors.DatabaseUnavailable` calls it."""
-
-_MAIN_INDEX = "uq_product_images_main"
-DUPLICATE_KEY = 11000
-
-_REFUSALS = {2, 14, 121, 10334, 17280, 17419}
-"""Codes of answers about one document: a wrong value or type, the host's validator, too large."""
-
-
-@contextmanager
-def translate_errors() -> Iterator[None]:
-    """Let no driver's error out: an outage is :class:`DatabaseUnavailable`, a taken key a conflict."""
-    try:
-        yield
-    except errors.DuplicateKeyError as error:
-        if _MAIN_INDEX in str(error):
-            raise SecondMainImage from error
-        raise MediaConflict("the change contradicts another record") from error
-    except errors.BulkWriteError as error:
-        failed = error.details or {}
-        codes = {one["code"] for one in failed["writeErrors"]}
-        if not failed.get("writeConcernErrors") and codes and codes <= _REFUSALS:
-            raise RecordRefused(NAME, str(failed["writeErrors"][0].get("errmsg"))) from error
-        if failed.get("writeConcernErrors") or codes != {DUPLICATE_KEY}:
-            raise
-        if _MAIN_INDEX in str(failed):
-            raise SecondMainImage from error
-        raise MediaConflict("documents with these keys exist already") from error
-    except errors.ConnectionFailure as error:
-        raise DatabaseUnavailable(NAME) from error
-    except errors.OperationFailure as error:
-        if error.code in _REFUSALS:
-            raise RecordRefused(NAME, str((error.details or {}).get("errmsg", error))) from error
-        raise
-    except (errors.DocumentTooLarge, InvalidDocument, OverflowError, UnicodeEncodeError) as error:
-        raise RecordRefused(NAME, f"{type(error).__name__}: {error}") from error
-
-
-def database_time(database: Database[Document]) -> datetime:
-    """The time by MongoDB's clock, aware, in UTC."""
-    with translate_errors():
-        time: datetime = database.command("hello")["localTime"]
-    return time if time.tzinfo else time.replace(tzinfo=UTC)
 
 
 class MongoRepository:
@@ -77,18 +27,20 @@ class MongoRepository:
     _with_change: t.ClassVar[Document] = {}
     """What happens to a record besides, when it is changed."""
 
-    def __init__(self, database: Database[Document]) -> None:
+    def __init__(self, documents: Documents) -> None:
+        self._documents = documents
         # What we acknowledge has reached the disks of a majority, and with it all that was written before: the bytes.
-        self._database = database.with_options(write_concern=WriteConcern("majority", j=True))
+        self._database = documents.with_options(write_concern=WriteConcern("majority", j=True))
         self._indexed = False
 
     def version(self) -> str:
-        with translate_errors():
+        with self._documents.asked():
             return str(self._database.command("buildInfo")["version"])
 
     def ensure_indexes(self) -> None:
         """Create the indexes that are missing, with the names and columns of those in SQL."""
-        with translate_errors():
+        self.version()  # a server that hangs is found by a call that does not have that long
+        with self._documents.asked(INDEXING):
             for kind in KINDS.values():
                 self._collection(kind).create_indexes(list(_indexes(kind)))
         self._indexed = True
@@ -98,7 +50,7 @@ class MongoRepository:
             self.ensure_indexes()
         values = record.values()
         storable.check(type(record), values)
-        with translate_errors():
+        with self._documents.asked():
             self._collection(type(record)).insert_one(_document(values))
 
     def add_all(self, records: t.Sequence[Media]) -> None:
@@ -107,7 +59,7 @@ class MongoRepository:
         for record in records:
             storable.check(type(record), record.values())
         collection, documents = self._collection(type(records[0])), [_document(one.values()) for one in records]
-        with translate_errors():
+        with self._documents.asked():
             try:
                 collection.insert_many(documents)
             except errors.BulkWriteError as error:
@@ -117,23 +69,23 @@ class MongoRepository:
                 raise
 
     def get(self, kind: type[M], media_id: uuid.UUID) -> M | None:
-        with translate_errors():
+        with self._documents.asked():
             document = self._collection(kind).find_one({"_id": media_id, "state": AVAILABLE})
         return _record(kind, document)
 
     def find(self, kind: type[M], media_id: uuid.UUID) -> M | None:
-        with translate_errors():
+        with self._documents.asked():
             document = self._collection(kind).find_one({"_id": media_id})
         return _record(kind, document)
 
     def keys_of(self, kind: type[Media], ids: t.Sequence[uuid.UUID]) -> t.List[str | None]:  # noqa: UP006
-        with translate_errors():
+        with self._documents.asked():
             found = self._collection(kind).find({"_id": {"$in": [*ids]}}, {"storage_key": 1})
             return [document["storage_key"] for document in found]
 
     def scan(self, kind: type[M], after: uuid.UUID | None, limit: int) -> t.List[M]:  # noqa: UP006 - `list` is a method
         where = {} if after is None else {"_id": {"$gt": after}}
-        with translate_errors():
+        with self._documents.asked():
             found = self._collection(kind).find(where).sort("_id", ASCENDING).limit(limit)
             return [_some_record(kind, document) for document in found]
 
@@ -152,7 +104,7 @@ class MongoRepository:
             if listing.sort != "id":
                 behind = {"$or": [{listing.sort: {beyond: value}}, {listing.sort: value} | behind]}
             where.append(behind)
-        with translate_errors():
+        with self._documents.asked():
             matching = {"$and": where} if len(where) > 1 else where[0]
             found = self._collection(listing.kind).find(matching).sort(sort).limit(listing.limit or 0)
             return Records(_some_record(listing.kind, document) for document in found)
@@ -166,7 +118,7 @@ class MongoRepository:
             if "reference_type" in kind.field_names():
                 where["reference_type"] = reference_type
             sort = [(name, ASCENDING) for name in dict.fromkeys((_key(kind.order), "_id"))]
-            with translate_errors():
+            with self._documents.asked():
                 records += [_some_record(kind, found) for found in self._collection(kind).find(where).sort(sort)]
         return records
 
@@ -180,29 +132,29 @@ class MongoRepository:
             change["$set"].setdefault("version", where["version"] + 1)
         elif "version" not in changes:
             change["$inc"] = {"version": 1}
-        with translate_errors():
+        with self._documents.asked():
             document = self._collection(kind).find_one_and_update(
                 matching, change, return_document=ReturnDocument.AFTER
             )
         return _record(kind, document)
 
     def bury(self, kind: type[Media], media_id: uuid.UUID) -> None:
-        with translate_errors():
+        with self._documents.asked():
             nothing = {"$set": dict.fromkeys(kind.nullable_fields())}
             self._collection(kind).update_one({"_id": media_id, "state": DELETING}, nothing)
 
     def remove(self, kind: type[Media], media_id: uuid.UUID) -> None:
-        with translate_errors():
+        with self._documents.asked():
             self._collection(kind).delete_one({"_id": media_id})
 
     def count_access(self, kind: type[Media], media_id: uuid.UUID, at: datetime, number: int = 1) -> bool:
-        with translate_errors():
+        with self._documents.asked():
             where, change = self._access(media_id, at, number)
             return bool(self._collection(kind).update_one(where, change).matched_count)
 
     def add_accesses(self, kind: type[Media], counts: t.Mapping[uuid.UUID, Accesses]) -> dict[uuid.UUID, bool]:
         changes = [UpdateOne(*self._access(media_id, at, number)) for media_id, (number, at) in sorted(counts.items())]
-        with translate_errors():
+        with self._documents.asked(BULK):
             if self._collection(kind).bulk_write(changes, ordered=False).matched_count == len(counts):
                 return dict.fromkeys(counts, True)
             found = self._collection(kind).find({"_id": {"$in": [*counts]}, "state": AVAILABLE}, {"_id": 1})
@@ -215,12 +167,12 @@ class MongoRepository:
 
     def unfinished(self, kind: type[M], before: datetime, limit: int) -> t.List[M]:  # noqa: UP006 - `list` is a method
         where = {"state": {"$in": [PENDING, DELETING]}, "updated_at": {"$lt": before}}
-        with translate_errors():
+        with self._documents.asked():
             found = self._collection(kind).find(where).sort("updated_at", ASCENDING).limit(limit)
             return [_some_record(kind, document) for document in found]
 
     def count(self, kind: type[Media]) -> int:
-        with translate_errors():
+        with self._documents.asked(BULK):
             return self._collection(kind).count_documents({"$nor": [{"state": DELETING, "storage_key": None}]})
 
     def stored_size(self, selection: Selection) -> int:
@@ -228,7 +180,7 @@ class MongoRepository:
         total = {"$group": {"_id": None, "size": {"$sum": "$file_size"}}}
         for kind, where in selection.items():
             kept = {"$match": {"state": AVAILABLE, "storage_key": {"$ne": None}, **where}}
-            with translate_errors():
+            with self._documents.asked():
                 size += sum(group["size"] for group in self._collection(kind).aggregate([kept, total]))
         return size
 
@@ -270,7 +222,7 @@ class JournalRepository(MongoRepository):
         :param claimant: The holder of the lease under which the record is moved. A claim of another, who was killed, is
             taken over.
         """
-        with translate_errors():
+        with self._documents.asked():
             document = self._collection(kind).find_one_and_update(
                 {"_id": media_id, "state": AVAILABLE},
                 {"$set": {"claimed": claimant}},
@@ -280,19 +232,19 @@ class JournalRepository(MongoRepository):
 
     def deleted(self, kind: type[Media]) -> set[uuid.UUID]:
         """The ids of records that are deleted, and that SQL may have all the same."""
-        with translate_errors():
+        with self._documents.asked():
             return {found["_id"] for found in self._collection(kind).find({"state": DELETING}, {"_id": 1})}
 
     def release(self, kind: type[Media], media_id: uuid.UUID, claimant: str) -> None:
         """Undo a claim, of a record that was not sent to SQL."""
-        with translate_errors():
+        with self._documents.asked():
             self._collection(kind).update_one({"_id": media_id, "claimed": claimant}, {"$unset": {"claimed": ""}})
 
     def claimed(self) -> t.List[Media]:  # noqa: UP006 - `list` is a method
         """The records that are claimed."""
         records: t.List[Media] = []  # noqa: UP006
         for kind in KINDS.values():
-            with translate_errors():
+            with self._documents.asked():
                 found = self._collection(kind).find({"claimed": {"$exists": True}})
                 records += [_some_record(kind, document) for document in found]
         return records
@@ -304,7 +256,7 @@ class JournalRepository(MongoRepository):
         """
         # No string of MongoDB's may hold a half surrogate pair, and nobody reads a page of reasons.
         reason = reason.encode(errors="backslashreplace").decode()[:REASON_LENGTH]
-        with translate_errors():
+        with self._documents.asked():
             before = self._collection(type(record)).find_one_and_update(
                 {"_id": record.id}, {"$set": {"refused": {"reason": reason, "at": now()}}, "$unset": {"claimed": ""}}
             )
@@ -319,7 +271,7 @@ class JournalRepository(MongoRepository):
         """The first of the records that are set aside."""
         records: t.List[Media] = []  # noqa: UP006
         for kind in KINDS.values():
-            with translate_errors():
+            with self._documents.asked():
                 found = self._collection(kind).find({"refused": {"$exists": True}}).sort("_id", ASCENDING).limit(limit)
                 records += [_some_record(kind, document) for document in found]
         return records[:limit]
@@ -327,13 +279,13 @@ class JournalRepository(MongoRepository):
     def count_refused(self) -> int:
         """How many records are set aside."""
         where = {"refused": {"$exists": True}}
-        with translate_errors():
+        with self._documents.asked():
             return sum(self._collection(kind).count_documents(where) for kind in KINDS.values())
 
     def try_again(self) -> None:
         """Have what is set aside tried again at the next drain. The reasons stay, so that nobody is told twice."""
         for kind in KINDS.values():
-            with translate_errors():
+            with self._documents.asked():
                 self._collection(kind).update_many({"refused.at": {"$exists": True}}, {"$unset": {"refused.at": ""}})
 
     def is_due(self, record: Media) -> bool:
@@ -351,8 +303,13 @@ class JournalRepository(MongoRepository):
                 {"refused.at": {"$gt": time + RETRY_AFTER}},
             ]
         }
-        with translate_errors():
+        with self._documents.asked():
             return any(self._collection(kind).find_one(due, {"_id": 1}) is not None for kind in KINDS.values())
+
+    @property
+    def is_away(self) -> bool:
+        """Whether MongoDB is known not to answer, so that nobody can tell what is in it."""
+        return self._documents.circuit.is_open
 
     def is_claimed(self, record: Media) -> bool:
         """Whether a record that was just read was claimed."""
@@ -360,12 +317,12 @@ class JournalRepository(MongoRepository):
 
     def is_empty(self) -> bool:
         """Whether there is nothing in it, not even an upload in progress, which may become available at any moment."""
-        with translate_errors():
+        with self._documents.asked():
             return all(self._collection(kind).find_one({}, {"_id": 1}) is None for kind in KINDS.values())
 
     def waiting(self) -> int:
         """How many records wait to be moved."""
-        with translate_errors():
+        with self._documents.asked():
             return sum(self._collection(kind).count_documents({"state": AVAILABLE}) for kind in KINDS.values())
 
 
@@ -392,7 +349,7 @@ def _indexes(kind: type[Media]) -> Iterator[IndexModel]:
     found through the state."""
     for index in sorted(kind.__table__.indexes, key=lambda index: str(index.name)):  # type: ignore[attr-defined]
         name, keys = str(index.name), [(_key(column.name), ASCENDING) for column in index.columns]
-        if name == _MAIN_INDEX:
+        if name == MAIN_INDEX:
             only_main = {"is_main_image": True, "state": AVAILABLE}
             yield IndexModel(keys, name=name, unique=True, partialFilterExpression=only_main)
         elif name.endswith("_unfinished"):

@@ -95,16 +95,20 @@ class PostgresServer:
 
 
 class MongoServer:
-    """SecantusDB at a port that stays the same."""
+    """SecantusDB at a port that stays the same.
 
-    def __init__(self, directory: Path) -> None:
+    :param test_commands: It can be told to fail (``configureFailPoint``).
+    """
+
+    def __init__(self, directory: Path, *, test_commands: bool = False) -> None:
         self._directory, self._port = directory, free_port()
+        self._options = ["--enable-test-commands"] if test_commands else []
         self._process: subprocess.Popen[bytes] | None = None
         self.uri = f"mongodb://127.0.0.1:{self._port}/{embedded.DATABASE}"
 
     def start(self) -> None:
         command = [sys.executable, "-m", "secantus", "--host", "127.0.0.1", "--port", str(self._port)]
-        command += ["--cache-size", "256M", "--storage-path", str(self._directory / "data")]
+        command += ["--cache-size", "256M", "--storage-path", str(self._directory / "data"), *self._options]
         with (self._directory / "mongo.log").open("ab") as log:
             self._process = subprocess.Popen(command, cwd=self._directory, stdout=log, stderr=log)
         with pymongo.MongoClient(self.uri, serverSelectionTimeoutMS=int(START_TIMEOUT * 1000)) as client:
@@ -117,16 +121,20 @@ class MongoServer:
 
     def pause(self) -> None:
         """Stop answering, without closing a connection."""
-        if self._process is not None:
-            self._process.send_signal(signal.SIGSTOP)
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+        process = psutil.Process(self._process.pid)
+        while process.status() != psutil.STATUS_STOPPED:
+            time.sleep(0.01)
 
     def resume(self) -> None:
-        if self._process is not None:
-            self._process.send_signal(signal.SIGCONT)
+        assert self._process is not None
+        os.kill(self._process.pid, signal.SIGCONT)  # by a forked child too, whose child it is not
 
     def stop(self) -> None:
         if self._process is not None:
-            self.resume()
+            if self._process.poll() is None:
+                self.resume()
             self._process.terminate()
             self._process.wait(20)
 
