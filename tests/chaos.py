@@ -422,8 +422,11 @@ def schedule(seconds: float, seed: int, faults: dict[str, int]) -> list[Fault]:
     chance, scheduled, at = random.Random(seed), [], 1.5
     while at < seconds - 2 and any(faults.values()):
         name = chance.choices(list(faults), list(faults.values()))[0]
-        longest = {"kill postgres": 6, "late statement": 15, "late command": 15}.get(name, 3)
-        lasts = chance.uniform(0.3, longest)
+        is_aimed = name.split()[0] in ("late", "lost")
+        longest = 6 if name == "kill postgres" else 3
+        lasts = chance.uniform(2, 15) if is_aimed else chance.uniform(0.3, longest)
+        if is_aimed:
+            lasts = min(lasts, seconds - at)
         scheduled.append(Fault(at, name, lasts, int(10 ** chance.uniform(2, 6.5))))
         at += chance.expovariate(0.9)
     return scheduled

@@ -125,7 +125,7 @@ class Anomaly:
     kind: Kind
     record: str
     events: tuple[Event, ...]
-    """The history of the record up to the answer, which is the last."""
+    """The history of the record up to the answer; of a duplicate, what is known of both records."""
 
     def __str__(self) -> str:
         return "\n    ".join([f"{self.kind}: {self.record}", *map(str, self.events[-12:])])
@@ -176,7 +176,6 @@ def _adopt(events: list[Event], histories: dict[str, list[Event]]) -> Iterator[A
     """Find the create of each record that appeared without one: an unknown one, of the same bytes."""
     creates = [event for event in events if event.operation == "create" and event.outcome != "refused"]
     nameless = [event for event in creates if event.record is None]
-    known = {event.content for event in creates}
     for record, history in histories.items():
         shown = [event for event in history if event.seen is not None and event.seen.exists]
         if not shown or any(event.operation == "create" and event.outcome != "refused" for event in history):
@@ -187,7 +186,8 @@ def _adopt(events: list[Event], histories: dict[str, list[Event]]) -> Iterator[A
             nameless.remove(create)
             history.append(dataclasses.replace(create, record=record))
         else:
-            yield Anomaly("duplicate" if contents & known else "stranger", record, tuple(history))
+            namesakes = [event for event in creates if event.content in contents]
+            yield Anomaly("duplicate" if namesakes else "stranger", record, (*namesakes, *history))
 
 
 # One record
