@@ -75,8 +75,8 @@ class Event:
         self.outcome, self.seen = "refused", seen
 
     def __str__(self) -> str:
-        told = {"content": (self.content or "")[:8], **self.fields}
-        details = ", ".join(f"{name}={value!r}" for name, value in told.items() if value != "")
+        told = ({"content": self.content[:8]} if self.content else {}) | self.fields
+        details = ", ".join(f"{name}={value!r}" for name, value in told.items())
         shown = ""
         if self.seen is not None:
             shown = (
@@ -128,7 +128,9 @@ class Anomaly:
     """The history of the record up to the answer; of a duplicate, what is known of both records."""
 
     def __str__(self) -> str:
-        return "\n    ".join([f"{self.kind}: {self.record}", *map(str, self.events[-12:])])
+        last = self.events[-4:]
+        shown = [event for event in self.events if _is_write(event) or event in last]
+        return "\n    ".join([f"{self.kind}: {self.record}", *map(str, shown)])
 
 
 def check(events: Iterable[Event]) -> list[Anomaly]:
