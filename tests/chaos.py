@@ -355,7 +355,8 @@ class Deployment:
         self.config = {"SQLALCHEMY_DATABASE_URI": self.postgres.url, "MONGO_URI": self.mongo.uri}
         config = {"SQLALCHEMY_DATABASE_URI": self.statements.url, "MONGO_URI": self.commands.uri}
         config["JWT_DECODE_LEEWAY"] = str(2 * SKEW)  # tokens are none of our matter
-        self.hosts = [Workers(directory, config)]
+        self.workers = Workers(directory, config)
+        self.hosts = [self.workers]
         if skew:
             self.hosts.append(Workers(directory, config, count=1, skew=skew))
         self._stack = ExitStack()
@@ -510,7 +511,7 @@ def settle(deployment: Deployment, clients: list[Client], totals: Totals) -> lis
     :return: All events.
     """
     for client in clients:
-        _look(deployment.hosts[0].port, client, totals)
+        _look(deployment.workers.port, client, totals)
     events = [event for client in clients for event in client.ledger.events]
     for anomaly in check(events):
         totals.lost += 1
