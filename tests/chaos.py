@@ -56,6 +56,8 @@ OPERATIONS = {"create": 30, "read": 35, "replace": 14, "edit": 14, "delete": 8, 
 CRASHES = {"kill postgres": 4, "hang postgres": 1, "kill mongo": 3, "kill worker": 5, "cut": 9}
 FAULTS = CRASHES | {
     "hang mongo": 1,
+    "read-only postgres": 1,
+    "unreplicated postgres": 1,
     "late statement": 6,
     "lost statement": 3,
     "lost answer": 4,
@@ -73,6 +75,7 @@ STATEMENTS = (
     "^COMMIT",
 )
 COMMANDS = ("insert", "update", "delete", "findAndModify", "commitTransaction")
+PRINTED_PROBLEMS = 40
 INSISTENCE = 6
 """So often a client goes on with a record of which it was told nothing: what comes late must meet something newer."""
 
@@ -325,6 +328,8 @@ class Client(threading.Thread):
         return f"{kind} of {self.name}"
 
     def _unexpected(self, operation: str, item: Item | None, answer: Answer) -> None:
+        if answer.status >= 500:
+            return  # every such answer is complained about where it comes
         where = item.path if item is not None else ""
         self._totals.complain(f"{self.name}: {operation} {where} answered {answer.status}: {answer.body[:200]!r}")
 
@@ -351,7 +356,8 @@ class Deployment:
         self.config = {"SQLALCHEMY_DATABASE_URI": self.postgres.url, "MONGO_URI": self.mongo.uri}
         config = {"SQLALCHEMY_DATABASE_URI": self.statements.url, "MONGO_URI": self.commands.uri}
         config["JWT_DECODE_LEEWAY"] = str(2 * SKEW)  # tokens are none of our matter
-        self.hosts = [Workers(directory, config)]
+        self.workers = Workers(directory, config)
+        self.hosts = [self.workers]
         if skew:
             self.hosts.append(Workers(directory, config, count=1, skew=skew))
         self._stack = ExitStack()
@@ -430,8 +436,11 @@ def schedule(seconds: float, seed: int, faults: dict[str, int]) -> list[Fault]:
     chance, scheduled, at = random.Random(seed), [], 1.5
     while at < seconds - 2 and any(faults.values()):
         name = chance.choices(list(faults), list(faults.values()))[0]
-        longest = {"kill postgres": 6, "late statement": 15, "late command": 15}.get(name, 3)
-        lasts = chance.uniform(0.3, longest)
+        is_aimed = name.split()[0] in ("late", "lost")
+        longest = 6 if name in ("kill postgres", "unreplicated postgres") else 3
+        lasts = chance.uniform(2, 15) if is_aimed else chance.uniform(0.3, longest)
+        if is_aimed:
+            lasts = min(lasts, seconds - at)
         scheduled.append(Fault(at, name, lasts, int(10 ** chance.uniform(2, 6.5))))
         at += chance.expovariate(0.9)
     return scheduled
@@ -471,6 +480,10 @@ class Chaos(threading.Thread):
             case "hang postgres":
                 deployment.postgres.pause()
                 self._mends.append((end, "postgres", deployment.postgres.resume))
+            case "read-only postgres":
+                self._configure(end, "default_transaction_read_only", "on")
+            case "unreplicated postgres":
+                self._configure(end, "synchronous_standby_names", "nobody")  # commits wait for it
             case "kill mongo":
                 deployment.mongo.kill()
                 self._mends.append((end, "mongo", deployment.mongo.start))
@@ -490,6 +503,11 @@ class Chaos(threading.Thread):
             case "lost answer":
                 self._aim(fault, end, statements.cut_after(pattern))
 
+    def _configure(self, end: float, name: str, value: str) -> None:
+        postgres = self._deployment.postgres
+        postgres.configure(name, value)
+        self._mends.append((end, "postgres", lambda: postgres.configure(name, None)))
+
     def _aim(self, fault: Fault, end: float, aimed: AimedFault) -> None:
         self.aimed.append((fault.name, aimed))
         self._mends.append((end, f"{len(self.aimed)}", aimed.release))
@@ -501,11 +519,11 @@ def settle(deployment: Deployment, clients: list[Client], totals: Totals) -> lis
     :return: All events.
     """
     for client in clients:
-        _look(deployment.hosts[0].port, client, totals)
+        _look(deployment.workers.port, client, totals)
     events = [event for client in clients for event in client.ledger.events]
     for anomaly in check(events):
         totals.lost += 1
-        totals.complain(f"{anomaly}")
+        totals.complain(f"LOST {anomaly}")
     verify = ("check", "--verify-bytes", "--grace", "0")
     for command, (code, output) in (
         ("check --repair", deployment.repair()),
@@ -589,8 +607,11 @@ def report(totals: Totals, seed: int, kept: int) -> None:
         print(f"  {operation:8}", ", ".join(f"{outcome}: {n}" for outcome, n in outcomes))
     print("  faults  ", ", ".join(f"{name}: {n}" for name, n in sorted(totals.faults.items())))
     print("  reached ", ", ".join(f"{name}: {n}" for name, n in sorted(totals.reached.items())))
-    for problem in totals.problems:
+    worst_first = sorted(totals.problems, key=lambda problem: "LOST" not in problem)
+    for problem in worst_first[:PRINTED_PROBLEMS]:
         print("  PROBLEM ", problem)
+    if len(totals.problems) > PRINTED_PROBLEMS:
+        print(f"  and {len(totals.problems) - PRINTED_PROBLEMS} more")
     operations, faults = sum(totals.answers.values()), sum(totals.faults.values())
     print(
         f"seed {seed}: {operations} operations, {totals.acknowledged()} acknowledged, {kept} media kept,"

@@ -177,7 +177,7 @@ def test_the_parent_of_a_connection_that_is_in_use_goes_on(make_app: MakeApp) ->
 
     def work() -> int:
         nonlocal stream
-        with suppress(sa.exc.OperationalError):  # the transaction is the parent's
+        with suppress(sqlalchemy.exc.OperationalError):  # the transaction is the parent's
             connection.close()
         del stream
         gc.collect()

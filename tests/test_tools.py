@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import http.client
 import json
 import os
@@ -255,6 +256,14 @@ def test_connections_are_refused_for_a_while(proxy: PostgresProxy) -> None:
         connect(proxy.url)
     proxy.pass_through()
     connect(proxy.url).close()
+
+
+def test_a_server_that_is_down_refuses_through_the_proxy(tmp_path: Path) -> None:
+    with PostgresProxy(f"postgresql://postgres@/nothing?host={tmp_path}") as proxy:
+        with pytest.raises(psycopg.OperationalError):
+            connect(proxy.url)
+        assert eventually(lambda: not proxy.connections)
+    gc.collect()  # a socket that was forgotten fails the test
 
 
 @pytest.fixture

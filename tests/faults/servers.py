@@ -80,6 +80,17 @@ class PostgresServer:
         for process in self._family():
             _send(process, signal.SIGCONT)
 
+    def configure(self, name: str, value: str | None) -> None:
+        """Change a setting of the server, or with ``None`` take it back. Both work while it is read-only."""
+        options = "-c default_transaction_read_only=off -c synchronous_commit=local"
+        engine = sa.create_engine(
+            self.url, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool, connect_args={"options": options}
+        )
+        with engine.connect() as connection:
+            change = f"RESET {name}" if value is None else f"SET {name} = '{value}'"
+            connection.exec_driver_sql(f"ALTER SYSTEM {change}")
+            connection.exec_driver_sql("SELECT pg_reload_conf()")
+
     def stop(self) -> None:
         self.resume()
         family = self._family()

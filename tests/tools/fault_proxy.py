@@ -31,6 +31,7 @@ Action = t.Literal["hold", "hold_answer", "cut_before", "cut_after"]
 
 _PIECE_SIZE = 256 * 1024
 _BACKLOG_SIZE = 256 * 1024 * 1024  # bytes that a held connection keeps before its client must wait
+_CONNECT_TIMEOUT = 10.0  # seconds
 _TICK = 0.1  # seconds after which a blocked connection notices a change
 _HOLD_TICK = 0.05
 
@@ -221,11 +222,16 @@ class FaultProxy:
 
     def _connect(self) -> socket.socket:
         if isinstance(self._target, tuple):
-            server = socket.create_connection(self._target, timeout=10)
+            server = socket.create_connection(self._target, _CONNECT_TIMEOUT)
             server.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             return server
         server = socket.socket(socket.AF_UNIX)
-        server.connect(self._target)
+        try:
+            server.settimeout(_CONNECT_TIMEOUT)
+            server.connect(self._target)
+        except OSError:
+            server.close()
+            raise
         return server
 
 

@@ -75,8 +75,8 @@ class Event:
         self.outcome, self.seen = "refused", seen
 
     def __str__(self) -> str:
-        told = {"content": (self.content or "")[:8], **self.fields}
-        details = ", ".join(f"{name}={value!r}" for name, value in told.items() if value != "")
+        told = ({"content": self.content[:8]} if self.content else {}) | self.fields
+        details = ", ".join(f"{name}={value!r}" for name, value in told.items())
         shown = ""
         if self.seen is not None:
             shown = (
@@ -125,10 +125,12 @@ class Anomaly:
     kind: Kind
     record: str
     events: tuple[Event, ...]
-    """The history of the record up to the answer, which is the last."""
+    """The history of the record up to the answer; of a duplicate, what is known of both records."""
 
     def __str__(self) -> str:
-        return "\n    ".join([f"{self.kind}: {self.record}", *map(str, self.events[-12:])])
+        last = self.events[-4:]
+        shown = [event for event in self.events if _is_write(event) or event in last]
+        return "\n    ".join([f"{self.kind}: {self.record}", *map(str, shown)])
 
 
 def check(events: Iterable[Event]) -> list[Anomaly]:
@@ -176,7 +178,6 @@ def _adopt(events: list[Event], histories: dict[str, list[Event]]) -> Iterator[A
     """Find the create of each record that appeared without one: an unknown one, of the same bytes."""
     creates = [event for event in events if event.operation == "create" and event.outcome != "refused"]
     nameless = [event for event in creates if event.record is None]
-    known = {event.content for event in creates}
     for record, history in histories.items():
         shown = [event for event in history if event.seen is not None and event.seen.exists]
         if not shown or any(event.operation == "create" and event.outcome != "refused" for event in history):
@@ -187,7 +188,8 @@ def _adopt(events: list[Event], histories: dict[str, list[Event]]) -> Iterator[A
             nameless.remove(create)
             history.append(dataclasses.replace(create, record=record))
         else:
-            yield Anomaly("duplicate" if contents & known else "stranger", record, tuple(history))
+            namesakes = [event for event in creates if event.content in contents]
+            yield Anomaly("duplicate" if namesakes else "stranger", record, (*namesakes, *history))
 
 
 # One record
