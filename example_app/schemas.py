@@ -11,7 +11,7 @@ from flask import request
 from marshmallow import fields, validate
 from werkzeug.exceptions import BadRequest
 
-MAX_JSON_SIZE = 1024 * 1024  # bytes
+MAX_UPLOAD_SIZE = 5 * 1024**3  # bytes of all files and fields of one request
 MAX_SOURCES = 20  # files or URLs in one request
 
 
@@ -94,7 +94,6 @@ class SourceSchema(Schema):
 
 def read_json() -> t.Any:
     """The JSON body, whatever its content type: ``curl -d`` sends JSON as a form's."""
-    request.max_content_length = MAX_JSON_SIZE
     try:
         return request.get_json(force=True)
     except RecursionError as error:
@@ -105,6 +104,16 @@ def read(schema: ma.Schema) -> dict[str, t.Any]:
     """The checked fields of the request, from JSON or from the text parts of a multipart body."""
     is_multipart = request.mimetype == "multipart/form-data"
     return t.cast("dict[str, t.Any]", schema.load(request.form.to_dict() if is_multipart else read_json()))
+
+
+def read_upload(schema: ma.Schema) -> dict[str, t.Any]:
+    """The checked fields of a request that may bring files.
+
+    Call it once the caller is known: strangers get no more than ``MAX_CONTENT_LENGTH``.
+    """
+    if request.mimetype == "multipart/form-data":
+        request.max_content_length = MAX_UPLOAD_SIZE
+    return read(schema)
 
 
 def read_query(schema: ma.Schema) -> dict[str, t.Any]:
@@ -127,7 +136,7 @@ def page_body(name: str, items: t.Sequence[t.Any], query: dict[str, t.Any], *, h
 
 def read_source(schema: SourceSchema) -> tuple[t.Any, dict[str, t.Any]]:
     """The part ``file`` of a multipart body, or the ``url`` of a JSON body, and the other fields."""
-    values = read(schema)
+    values = read_upload(schema)
     url, file = values.pop("url", None), request.files.get("file")
     if file is None and url is None:
         raise ma.ValidationError({"file": ["Missing: send a part named file, or JSON with a url."]})

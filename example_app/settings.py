@@ -19,6 +19,10 @@ DEFAULTS = {
     "SAMPLE_DATA": True,
     "MEDIA_LIMIT": "600 per minute",
     "LOGIN_LIMIT": "60 per minute",
+    # Bytes of a stranger's body: views that take files raise it, once the caller is known. So few that Werkzeug writes
+    # nothing to the disk.
+    "MAX_CONTENT_LENGTH": 500_000,
+    "MAX_FORM_MEMORY_SIZE": 500_000,
     "DUALMEDIA_AUTHORIZE": authorize,
     "JWT_TOKEN_LOCATION": ["headers", "cookies"],  # headers for programs, cookies for the pages
     "JWT_ACCESS_TOKEN_EXPIRES": timedelta(hours=1),

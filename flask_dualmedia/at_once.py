@@ -13,13 +13,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 
+from . import storable
 from .connections import borrow, is_heard
-from .errors import DatabaseUnavailable, NoConnectionFree
+from .errors import DatabaseUnavailable, WritesRefused
 from .models import Media
 from .repositories.base import M, Values
 from .repositories.failover import FailoverRepository
 from .repositories.psycopg import PsycopgRepository
-from .repositories.sql import insert_record, select_with_content, translate_errors, update_record
+from .repositories.sql import insert_record, insisting, select_with_content, update_record
+from .sqlstates import translate_errors
 from .state import State
 from .storages.base import Storage
 from .storages.chunked import CHUNK_SIZE, split
@@ -57,7 +59,7 @@ def find(state: State, kind: type[M], media_id: uuid.UUID) -> tuple[M | None, by
             query, given = select_with_content(kind, CHUNK_SIZE, repository.tables), {"id": media_id}
             return cursor.execute(repository.text(query, given), given).fetchone()
 
-    row = _try(state, select) if _is_ready(state) else None
+    row = _try_to_read(state, select) if _is_ready(state) else None
     if row is None:
         return state.repository.get(kind, media_id), None
     record, content = kind.from_row(row[:-1]), row[-1]
@@ -68,16 +70,20 @@ def is_possible(state: State, storage: Storage) -> bool:
     """Whether an upload is, of bytes that go to this storage and count for no quota."""
     settings = state.settings
     limited = settings.quota_per_identity is not None or settings.quota_per_owner is not None
-    return _is_ready(state) and not limited and isinstance(storage, FailoverStorage)
+    takes_writes = state.circuit is not None and state.circuit.takes_writes
+    return _is_ready(state) and takes_writes and not limited and isinstance(storage, FailoverStorage)
 
 
-def add(state: State, record: Media, blocks: list[bytes]) -> bool:
+def add(state: State, record: Media, blocks: list[bytes], *, keeps_id: bool) -> bool:
     """Keep an available record with its bytes.
 
-    :return: Whether that was done. If not, it may have been all the same, where the answer of SQL was lost: what goes
-        the long way then needs another id and another key.
+    :param keeps_id: As of :meth:`~flask_dualmedia.repositories.base.Repository.add`.
+    :return: Whether that was done. If not, and the answer of SQL was lost, the record has another id and another key
+        now, under which it may go the long way.
+    :raises DatabaseUnavailable: The answer of SQL was lost, and the record has to keep its id.
     """
     values, chunks = record.values(), _chunks(blocks)
+    storable.check(type(record), values)
 
     def insert() -> bool:
         with _borrowed(state) as (repository, driver):
@@ -85,10 +91,17 @@ def add(state: State, record: Media, blocks: list[bytes]) -> bool:
             driver.execute(_text(_ADD, query, len(chunks), repository.tables.chunks.name), values | chunks)
         return True
 
-    done = bool(_try(state, insert))
-    if not done:
-        t.cast(FailoverRepository, state.repository).forsake(record)
-    return done
+    assert state.circuit is not None
+    try:
+        return state.circuit.guard(lambda: insisting(insert))
+    except WritesRefused:
+        return False
+    except DatabaseUnavailable as error:
+        if error.was_sent and keeps_id:
+            raise
+        if error.was_sent:
+            t.cast(FailoverRepository, state.repository).forsake(record)
+        return False
 
 
 def replace(
@@ -100,6 +113,7 @@ def replace(
         or does not answer.
     """
     chunks = _chunks(blocks)
+    storable.check(kind, changes)
 
     def update() -> tuple[t.Any, ...] | None:
         with _borrowed(state) as (repository, driver):
@@ -142,8 +156,14 @@ def _borrowed(state: State) -> Iterator[tuple[PsycopgRepository, Driver]]:
 def _try(state: State, write: Callable[[], T]) -> T | None:
     assert state.circuit is not None
     try:
-        return state.circuit.guard(write)
-    except NoConnectionFree:
-        raise
+        return state.circuit.guard(lambda: insisting(write))
+    except (DatabaseUnavailable, WritesRefused):
+        return None
+
+
+def _try_to_read(state: State, read: Callable[[], T]) -> T | None:
+    assert state.circuit is not None
+    try:
+        return state.circuit.read(read)
     except DatabaseUnavailable:
         return None

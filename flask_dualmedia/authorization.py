@@ -11,7 +11,6 @@ from bson import ObjectId
 from flask import has_request_context, request
 
 from .models import Media
-from .repositories.mongo import translate_errors
 from .state import State, get_state
 
 Action = t.Literal["read", "create", "edit", "delete", "link"]
@@ -103,7 +102,7 @@ def find_owner(
     collection = state.settings.references.get(reference_type)
     if collection is None:
         return None
-    with translate_errors():
+    with state.mongo.asked():
         return state.mongo[collection].find_one({"_id": {"$in": possible_ids(reference_id)}}, projection)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 import typing as t
 from collections.abc import Callable, Iterator
@@ -16,14 +17,27 @@ from flask.cli import AppGroup
 from . import homes, journal, lifecycle, moving, schema, wiring
 from . import transfer as transfers
 from .errors import ConfigurationError, DatabaseUnavailable, NamesTaken, StorageError, Unavailable
-from .integrity import EXPLAINED, Checker, last_check
+from .integrity import EXPLAINED, Checker, Decision, decide, last_check
+from .integrity.decision import Tally
 from .models import KINDS, STORAGE_TYPES
 from .state import State, get_state
 
 group = AppGroup("dualmedia", help="Media in PostgreSQL beside the documents in MongoDB.")
 
+REFUSED_SHOWN = 20
+"""Records that SQL refuses, named by ``status``."""
+
+DRAIN_PATIENCE = 5.0
+"""Seconds to wait for another process that drains the journal: a worker that has just looked at it is done soon."""
+
 _GRACE = click.option(
     "--grace", type=click.FloatRange(min=0), help="Seconds that an upload may take. Default DUALMEDIA_GRACE."
+)
+
+
+_FORCE = click.option("--force", is_flag=True, help="Delete much at once. Asks to type how many are deleted.")
+_EXPECT = click.option(
+    "--expect", type=click.IntRange(min=0), help="How many may be deleted: the number that --force asks to type."
 )
 
 
@@ -32,14 +46,25 @@ _GRACE = click.option(
 def upgrade(revision: str) -> None:
     """Bring our tables up to date by our own revisions."""
     _answering(lambda: schema.upgrade(_engine(), revision, tables=get_state().tables))
+    journal.try_again(get_state())
     click.echo("The schema is up to date." if revision == "head" else f"The schema is at {revision}.")
 
 
 @group.command()
 @click.argument("revision")
-def downgrade(revision: str) -> None:
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def downgrade(revision: str, yes: bool) -> None:
     """Undo our revisions, down to REVISION; "base" drops our tables with all media in them."""
-    _answering(lambda: schema.downgrade(_engine(), revision, tables=get_state().tables))
+    engine, tables = _engine(), get_state().tables
+    _answering(schema.NameCheck(engine, tables))
+    if not yes:
+        existing = sa.inspect(engine).get_table_names()
+        kinds = [kind for kind in KINDS.values() if tables.of(kind).name in existing]
+        held = sum(map(homes.sql_home(engine, tables=tables).repository.count, kinds))
+        click.echo(f"SQL holds {held} record(s). What is dropped with their tables cannot be brought back.")
+        if _ask(f"Type {revision!r} to go on") != revision:
+            raise click.ClickException("Nothing was changed. --yes goes on without asking.")
+    _answering(lambda: schema.downgrade(engine, revision, tables=tables))
     click.echo(f"The schema is at {revision}.")
 
 
@@ -52,17 +77,40 @@ def status() -> None:
         start = time.perf_counter()
         try:
             version = home.repository.version()
+            latency = (time.perf_counter() - start) * 1000
+            counts = {kind.kind: home.repository.count(kind) for kind in KINDS.values()}
         except DatabaseUnavailable as error:
             click.secho(f"{home.name:9} {error}", fg="red")
             continue
-        latency = (time.perf_counter() - start) * 1000
-        counts = {kind.kind: home.repository.count(kind) for kind in KINDS.values()}
         listed = ", ".join(f"{count} {kind}" for kind, count in counts.items() if count) or "empty"
         click.echo(f"{home.name:9} version {version}, {latency:.1f} ms: {listed}")
+    if state.mode == "dual":
+        _show_refused(state)
     click.echo(f"storages  {', '.join(state.storages)}, external")
-    checked = last_check(state)
+    try:
+        checked = last_check(state)
+    except DatabaseUnavailable as error:
+        click.echo(f"checked   {error}")
+        return
     findings = checked and (", ".join(f"{n} {problem}" for problem, n in checked["findings"].items()) or "clean")
     click.echo(f"checked   {checked['at']}: {findings}" if checked else "checked   never (flask dualmedia check)")
+
+
+def _show_refused(state: State) -> None:
+    """Name the records that SQL does not take."""
+    repository = journal.homes_of(state)[1].repository
+    try:
+        number, records = repository.count_refused(), repository.refused(REFUSED_SHOWN)
+    except DatabaseUnavailable:
+        return  # it was said above
+    if number:
+        click.secho(f"refused   {number} record(s) of the journal by SQL: edit or delete them", fg="red")
+    for record in records:
+        refusal = repository.refusal_of(record)
+        if refusal is not None:
+            click.echo(f"          {record!r}: {refusal.reason}")
+    if number > len(records):
+        click.echo(f"          and {number - len(records)} more (flask dualmedia check)")
 
 
 @group.command()
@@ -71,7 +119,9 @@ def drain() -> None:
     state = get_state()
     if state.mode == "mongo":
         raise click.ClickException("Mongo-only mode (DB_ENABLED is false): there is no journal.")
-    report = _answering(lambda: journal.drain_journal(state))
+    end = time.monotonic() + DRAIN_PATIENCE
+    while (report := _answering(lambda: journal.drain_journal(state))) is None and time.monotonic() < end:
+        time.sleep(0.2)
     if report is None:
         raise click.ClickException("Another process is draining the journal.")
     for conflict in report.conflicts:
@@ -86,28 +136,63 @@ def drain() -> None:
 @click.option("--dry-run", is_flag=True, help="Show what would be transferred.")
 @click.option("--mirror", is_flag=True, help="Delete from the target what was deleted from the source meanwhile.")
 @click.option("--delete-source", is_flag=True, help="Delete what was transferred from where it was.")
-def transfer(where: str, dry_run: bool, mirror: bool, delete_source: bool) -> None:
+@_FORCE
+@_EXPECT
+def transfer(where: str, dry_run: bool, mirror: bool, delete_source: bool, force: bool, expect: int | None) -> None:
     """Copy all media between SQL and MongoDB, to change the mode.
 
     The same ids and URLs. A transfer that was killed goes on when it is called again. The source stays until it is
     deleted by a call with --delete-source, which does nothing but that, and only to what the other holds too.
     """
     state = get_state()
+    app_runs_on = "sql" if state.mode == "dual" else "mongo"
+    if delete_source and not dry_run and where != app_runs_on:
+        raise click.ClickException(f"The app runs on {app_runs_on}: --delete-source would delete what it serves.")
+    if (force or expect is not None) and not mirror:
+        raise click.UsageError("--force and --expect go with --mirror.")
+    approve = _approval(force, expect)
     with _any_engine(state) as engine:
         sql, mongo = homes.sql_home(engine, tables=state.tables), homes.mongo_home(state.collections)
-        _answering(lambda: schema.NameCheck(engine, state.tables)())
+        _answering(schema.NameCheck(engine, state.tables))
         _answering(mongo.repository.check_names)
         if delete_source and not dry_run:
             _delete_source(*((mongo, sql) if where == "sql" else (sql, mongo)))
             return
         if where == "sql" and not dry_run:
             schema.upgrade(engine, tables=state.tables)
-        if mirror and where == ("sql" if state.mode == "dual" else "mongo"):
+        if mirror and where == app_runs_on:
             raise click.ClickException(f"The app runs on {where}: --mirror would delete what came there since.")
-        _transfer(*((mongo, sql) if where == "sql" else (sql, mongo)), dry_run=dry_run, mirror=mirror)
+        source, target = (mongo, sql) if where == "sql" else (sql, mongo)
+        limit = None
+        if mirror and not dry_run:
+            limit = _mirrored(source, target, state.settings.repair_share, approve)
+        _transfer(source, target, dry_run=dry_run, limit=limit)
 
 
-def _transfer(source: homes.Home[t.Any], target: homes.Home[t.Any], *, dry_run: bool, mirror: bool) -> None:
+def _mirrored(
+    source: homes.Home[t.Any], target: homes.Home[t.Any], share: float, approve: Callable[[Decision], bool]
+) -> int:
+    """How many records may be deleted from the target, because the source does not hold them any more."""
+
+    def judge() -> Decision:
+        tally = Tally()
+        for record in transfers.surplus(source, target):
+            tally.add("surplus", str(record.id), (record.kind,))
+        sizes = {kind.kind: target.repository.count(kind) for kind in KINDS.values()}
+        nothing_held = [kind.kind for kind in KINDS.values() if source.repository.count(kind) == 0]
+        return decide(tally, sizes, share, nothing_held)
+
+    decision = _answering(judge)
+    if not approve(decision):
+        raise click.ClickException(f"Nothing was transferred, and nothing deleted from {target.name}.")
+    return decision.deletions
+
+
+def _transfer(source: homes.Home[t.Any], target: homes.Home[t.Any], *, dry_run: bool, limit: int | None) -> None:
+    """Transfer everything.
+
+    :param limit: Delete at most so many records from the target that the source does not hold; ``None`` for none.
+    """
     before = _answering(lambda: transfers.manifest(source.repository))
     _show(f"{source.name} holds", before)
     if dry_run:
@@ -119,8 +204,10 @@ def _transfer(source: homes.Home[t.Any], target: homes.Home[t.Any], *, dry_run: 
     click.echo(f"Copied {report.moved} record(s); {report.present} were there before.")
     for conflict in report.conflicts:
         click.echo(conflict)
-    if mirror:
-        deleted = _answering(lambda: transfers.delete_surplus(source, target))
+    for failure in report.failed:
+        click.echo(failure)
+    if limit is not None:
+        deleted = _answering(lambda: transfers.delete_surplus(source, target, limit=limit))
         click.echo(f"Deleted {deleted} record(s) from {target.name} that {source.name} does not hold.")
     after = transfers.manifest(target.repository)
     _show(f"{target.name} holds", after)
@@ -128,6 +215,8 @@ def _transfer(source: homes.Home[t.Any], target: homes.Home[t.Any], *, dry_run: 
         alone = sum(1 for _ in transfers.surplus(source, target))
         hint = f" {alone} record(s) are in {target.name} alone: --mirror deletes them." if alone else ""
         raise click.ClickException(f"The two do not hold the same.{hint}")
+    if report.failed:
+        raise click.ClickException(f"{len(report.failed)} record(s) were not transferred.")
     click.echo("Both hold the same.")
 
 
@@ -191,6 +280,8 @@ def sweep(grace: float | None) -> None:
 @click.option("--rate", type=click.FloatRange(min=0, min_open=True), help="MiB per second that may be read.")
 @click.option("--resume", is_flag=True, help="Go on with the bytes where an interrupted check stopped.")
 @click.option("--json", "as_json", is_flag=True, help="Write the report as JSON.")
+@_FORCE
+@_EXPECT
 @_GRACE
 @click.pass_context
 def check(
@@ -202,19 +293,28 @@ def check(
     rate: float | None,
     resume: bool,
     as_json: bool,
+    force: bool,
+    expect: int | None,
     grace: float | None,
 ) -> None:
     """Compare the databases and the bytes.
 
+    Where a repair would delete much at once it deletes nothing: that is the sign of a backup that was restored in
+    part, or of a wrong database, folder or bucket.
+
     The exit status is 1 when something is wrong and was not repaired.
     """
     state = get_state()
+    if (force or expect is not None) and not repair:
+        raise click.UsageError("--force and --expect go with --repair.")
+    approve = _approval(force, expect)
     repair = repair and not dry_run
     if repair and state.mode == "dual":
         _answering(lambda: journal.drain_journal(state))
     checker = Checker(
         state,
         repair=repair,
+        approve=approve,
         discard_damaged=discard_damaged,
         verify_bytes=verify_bytes,
         rate=rate and rate * 1024**2,
@@ -236,6 +336,45 @@ def check(
         click.echo(f"{report.records} record(s) in {report.seconds:.1f} s, {rate_seen:.0f} per second{read}")
         click.echo("clean" if report.clean else "not clean")
     context.exit(0 if report.clean else 1)
+
+
+def _approval(force: bool, expect: int | None) -> Callable[[Decision], bool]:
+    """How a command that deletes is approved: by itself where it is safe, else by the number of deletions."""
+    if expect is not None and not force:
+        raise click.UsageError("--expect goes with --force.")
+
+    def approve(decision: Decision) -> bool:
+        if decision.deletions == 0 or (decision.is_safe and expect is None):
+            return True
+        click.echo(f"{decision.deletions} would be deleted:", err=True)
+        for line in decision.lines():
+            click.echo(f"  {line}", err=True)
+        if not decision.is_safe:
+            click.echo("That is much at once. Was a backup restored in part, or is it the wrong database,", err=True)
+            click.echo("folder or bucket? Too much of:", err=True)
+            for reason in decision.reasons():
+                click.echo(f"  {reason}", err=True)
+        number = str(decision.deletions)
+        answer = str(expect)
+        if force and expect is None:
+            answer = _ask("Type the number that is to be deleted")
+        if force and answer == number:
+            return True
+        click.echo(f"Nothing was deleted. If it is right: --force, or --force --expect {number}.", err=True)
+        return False
+
+    return approve
+
+
+def _ask(question: str) -> str | None:
+    """What somebody types; ``None`` where nobody is there to type."""
+    if sys.stdin is None or sys.stdin.closed:
+        return None
+    try:
+        return click.prompt(question, type=str, err=True).strip()
+    except (click.Abort, OSError):
+        click.echo(err=True)
+        return None
 
 
 def _engine() -> sa.Engine:

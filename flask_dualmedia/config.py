@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import sqlalchemy as sa
 from sqlalchemy import exc
 
-from .documents import BUCKET
+from .collections import BUCKET
 from .errors import ConfigurationError
 from .models import KINDS
 from .policy import Policy, read_policies
@@ -70,8 +70,11 @@ class Settings:
     sql_timeout: float
     """``DUALMEDIA_SQL_TIMEOUT``: seconds that SQL has to answer about records, and five times as many to take or give
     a few MiB of bytes, before it is taken to be down. On PostgreSQL with psycopg. Default 2."""
+    mongo_timeout: float
+    """``DUALMEDIA_MONGO_TIMEOUT``: seconds that MongoDB has to answer us, whatever the client's own settings are, and
+    five times as many to take or give a few MiB of bytes. Default 2."""
     probe_interval: float
-    """``DUALMEDIA_PROBE_INTERVAL``: seconds between two looks whether SQL is back. Default 1."""
+    """``DUALMEDIA_PROBE_INTERVAL``: seconds between two looks whether SQL, or MongoDB, is back. Default 1."""
     journals: bool
     """``DUALMEDIA_ON_SQL_OUTAGE``: ``journal`` accepts new media into MongoDB while SQL is down, ``refuse`` answers
     503. Default ``journal``."""
@@ -81,6 +84,9 @@ class Settings:
     deletes_ownerless: bool
     """``DUALMEDIA_ON_OWNER_DELETE``: what ``flask dualmedia check --repair`` does with media whose document is gone:
     ``delete`` it, or ``keep`` and report it. Default ``delete``."""
+    repair_share: float
+    """``DUALMEDIA_REPAIR_SHARE``: fraction of a table, or of a storage, up to which ``flask dualmedia check --repair``
+    deletes by itself where that is more than ten, and never more than half. Default 0.01."""
     grace: float
     """``DUALMEDIA_GRACE``: age in seconds after which the sweep takes an unfinished upload for dead. Default 3600."""
     authorize: t.Callable[..., bool] | None
@@ -162,10 +168,12 @@ class Settings:
             sniffer=_callable("DUALMEDIA_SNIFFER", config.get("DUALMEDIA_SNIFFER", sniff)),
             connect_timeout=_seconds("DUALMEDIA_CONNECT_TIMEOUT", config.get("DUALMEDIA_CONNECT_TIMEOUT", 2)),
             sql_timeout=_seconds("DUALMEDIA_SQL_TIMEOUT", config.get("DUALMEDIA_SQL_TIMEOUT", 2)),
+            mongo_timeout=_seconds("DUALMEDIA_MONGO_TIMEOUT", config.get("DUALMEDIA_MONGO_TIMEOUT", 2)),
             probe_interval=_seconds("DUALMEDIA_PROBE_INTERVAL", config.get("DUALMEDIA_PROBE_INTERVAL", 1)),
             journals=_choice(config, "DUALMEDIA_ON_SQL_OUTAGE", "journal", "refuse"),
             auto_drain=_boolean("DUALMEDIA_AUTO_DRAIN", config.get("DUALMEDIA_AUTO_DRAIN"), default=True),
             deletes_ownerless=_choice(config, "DUALMEDIA_ON_OWNER_DELETE", "delete", "keep"),
+            repair_share=_fraction("DUALMEDIA_REPAIR_SHARE", config.get("DUALMEDIA_REPAIR_SHARE", 0.01)),
             grace=_seconds("DUALMEDIA_GRACE", config.get("DUALMEDIA_GRACE", 3600)),
             authorize=None if rule is None else _callable("DUALMEDIA_AUTHORIZE", rule),
             link_keys=_link_keys(config),
@@ -296,6 +304,16 @@ def _seconds(key: str, value: t.Any, *, none: bool = False) -> float:
     if seconds < 0 or (seconds == 0 and not none):
         raise ConfigurationError(f"{key} is {value!r}, which is not a number of seconds")
     return seconds
+
+
+def _fraction(key: str, value: t.Any) -> float:
+    try:
+        fraction = float(value)
+    except (TypeError, ValueError):
+        fraction = -1.0
+    if not 0 <= fraction <= 1:
+        raise ConfigurationError(f"{key} is {value!r}, which is not a fraction between 0 and 1")
+    return fraction
 
 
 def _choice(config: t.Mapping[str, t.Any], key: str, yes: str, no: str) -> bool:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import re
 import typing as t
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 
 import sqlalchemy as sa
 
-from .deadlines import deadline
+from .deadlines import Watch, deadline
+from .errors import DatabaseUnavailable
+from .forks import notice_fork
+from .sqlstates import translate_errors
 
 if t.TYPE_CHECKING:
     import psycopg
@@ -36,16 +40,22 @@ references, the pool would wait for the statement that the iterator has not ende
 @contextmanager
 def borrow(engine: sa.Engine, seconds: float | None) -> Iterator[Driver]:
     """A connection from the pool, in autocommit, for so many seconds."""
-    lent = engine.raw_connection()
+    notice_fork()
+    lent = lend(engine)
     _borrowed.add(lent)
     driver = t.cast("Driver", lent.driver_connection)
+    watch: Watch | None = None
     try:
         driver.autocommit = True
-        with nullcontext() if seconds is None else deadline(driver, seconds):
+        with nullcontext() if seconds is None else deadline(driver, seconds) as watch:
             yield driver
-        driver.autocommit = False
+        if watch is not None and watch.expired:
+            lent.invalidate()
+        else:
+            driver.autocommit = False
     except BaseException as error:
-        if driver.closed or driver.info.transaction_status.name != "IDLE":
+        expired = watch is not None and watch.expired
+        if expired or driver.closed or driver.info.transaction_status.name != "IDLE":
             # Nobody else gets it, and its server drops what was not committed.
             lent.invalidate(error if isinstance(error, Exception) else None)
         else:
@@ -54,3 +64,79 @@ def borrow(engine: sa.Engine, seconds: float | None) -> Iterator[Driver]:
     finally:
         _borrowed.discard(lent)
         lent.close()
+
+
+def lend(engine: sa.Engine) -> sa.PoolProxiedConnection:
+    """A connection from the pool.
+
+    Where the server has no room for a new one, in the place of one that was lost, another of the pool may do.
+
+    :raises DatabaseUnavailable: There is none. Nothing was sent.
+    """
+    pool = engine.pool
+    others = pool.checkedin() if isinstance(pool, sa.QueuePool) else 0
+    while True:
+        try:
+            with translate_errors():
+                return engine.raw_connection()
+        except DatabaseUnavailable as error:
+            others -= 1
+            if others < 0 or not has_no_room(error.__cause__):
+                error.was_sent = False
+                raise
+
+
+def has_no_room(error: BaseException | None) -> bool:
+    """Whether a server answers, but has as many connections as it may have."""
+    said = str(getattr(error, "orig", None) or error)
+    return _NO_ROOM.search(said) is not None
+
+
+_NO_ROOM = re.compile("too many clients|too many connections|connection slots are reserved")
+
+
+class LastUsedFirst(sa.QueuePool):
+    """A pool that lends the connection that was used last: its server process is the fastest.
+
+    A place whose connection was lost goes behind all others. It is tried again when nothing else is left.
+    """
+
+    def __init__(self, *args: t.Any, **kwargs: t.Any) -> None:
+        super().__init__(*args, **{**kwargs, "use_lifo": True})
+
+    def _do_return_conn(self, record: t.Any) -> None:
+        if record.dbapi_connection is not None:
+            super()._do_return_conn(record)
+            return
+        queue = t.cast("t.Any", self._pool)
+        with queue.mutex:
+            if queue.maxsize <= 0 or len(queue.queue) < queue.maxsize:
+                queue.queue.appendleft(record)
+                queue.not_empty.notify()
+                return
+        super()._do_return_conn(record)
+
+
+def probe(engine: sa.Engine, seconds: float) -> None:
+    """Ask the server something over a connection of its own.
+
+    Connections of the pool may be lost while the server is up, or all in use.
+
+    :raises DatabaseUnavailable: It does not answer.
+    """
+    pool = engine.pool.recreate()
+    try:
+        with translate_errors():
+            lent = pool.connect()
+            driver = t.cast("Driver", lent.driver_connection)
+            try:
+                with deadline(driver, seconds):
+                    driver.execute("SELECT 1")
+            finally:
+                lent.invalidate()
+                lent.close()
+    except DatabaseUnavailable as error:
+        if not has_no_room(error.__cause__):
+            raise
+    finally:
+        pool.dispose()

@@ -9,7 +9,6 @@ from __future__ import annotations
 import atexit
 import hashlib
 import logging
-import os
 import threading
 import typing as t
 import uuid
@@ -23,14 +22,14 @@ from flask import Flask, request
 from flask_jwt_extended.config import config as jwt_config
 from pymongo import IndexModel
 from pymongo.collection import Collection
-from pymongo.database import Database
 from pymongo.errors import BulkWriteError
 
-from .documents import PLAYS, Collections
-from .errors import DatabaseUnavailable
+from .collections import PLAYS, Collections
+from .documents import BULK, DUPLICATE_KEY, Documents
+from .errors import RecordRefused, Unavailable
+from .forks import begin_in_children, notice_fork
 from .models import Media, now
 from .repositories.base import Accesses, Repository
-from .repositories.mongo import DUPLICATE_KEY, translate_errors
 from .security import known_caller
 from .signals import media_accessed
 
@@ -71,8 +70,9 @@ class Plays:
     :param window: Seconds after which the same reader of the same media counts again.
     """
 
-    def __init__(self, database: Database[dict[str, t.Any]] | Collections, window: float) -> None:
-        self._collections, self._window = Collections.of(database), timedelta(seconds=window)
+    def __init__(self, documents: Documents | Collections, window: float) -> None:
+        self._collections, self._window = Collections.of(documents), timedelta(seconds=window)
+        self._documents = self._collections.documents
         self._indexed = False
 
     @property
@@ -86,7 +86,7 @@ class Plays:
             when it is repeated.
         """
         plays = [self._document(mark, play, batch) for mark, play in started.items()]
-        with translate_errors():
+        with self._documents.asked(BULK):
             if not self._indexed:
                 # MongoDB forgets what has expired; until it gets there, it is claimed anew.
                 self._collection.create_indexes([IndexModel("expires", name="expires", expireAfterSeconds=0)])
@@ -124,15 +124,17 @@ class Counter:
 
     def __init__(self, app: Flask, repository: Repository, plays: Plays | None, *, interval: float) -> None:
         self._app, self._repository, self._plays, self._interval = app, repository, plays, interval
+        self._stopped = False
+        self._secret = b""
+        self.begin_process()
+        begin_in_children(self)
+
+    def begin_process(self) -> None:
+        """Forget the thread and the locks of another process, and what it noted: it writes that down itself."""
         self._lock = threading.Lock()
         self._flushing = threading.Lock()
         self._wake = threading.Event()
-        self._stopped = False
-        self._pid: int | None = None
-        self._secret = b""
-        self._empty()
-
-    def _empty(self) -> None:
+        self._working = False
         self._started: Started = {}
         self._claiming: tuple[str, Started] | None = None
         self._counts: defaultdict[type[Media], dict[uuid.UUID, Accesses]] = defaultdict(dict)
@@ -150,7 +152,8 @@ class Counter:
 
     def note(self, kind: type[Media], media_id: uuid.UUID, reader: str) -> None:
         """Note that somebody began to read, to be written down soon."""
-        if self._pid != os.getpid():
+        notice_fork()
+        if not self._working:
             self._start()
         play = Play(kind, media_id, now())
         mark = self._mark(media_id, reader)
@@ -167,8 +170,9 @@ class Counter:
     def flush(self) -> None:
         """Write down what was noted. What cannot be written now stays for the next time.
 
-        :raises DatabaseUnavailable: Something stays.
+        :raises Unavailable: Something stays.
         """
+        notice_fork()
         with self._flushing:
             with self._lock:
                 refused, self._refused = self._refused, 0
@@ -194,22 +198,22 @@ class Counter:
     def close(self) -> None:
         """Write down what is left, at the end of the process."""
         self.stop()
-        if self._pid == os.getpid():
+        notice_fork()
+        if self._working:
             self._try_flush()
             if left := self.waiting():
                 logger.error("reads of %d media were not counted: a database does not answer", left)
 
     def _start(self) -> None:
         with self._lock:
-            if self._pid == os.getpid() or self._stopped:
+            if self._working or self._stopped:
                 return
-            # A thread does not live on in a forked worker, and what the parent noted is written by the parent.
-            self._empty()
+            # Of gevent, where that came after the app was loaded.
             self._flushing, self._wake = threading.Lock(), threading.Event()
             self._secret = _secret(self._app)
             atexit.unregister(self.close)
             atexit.register(self.close)
-            self._pid = os.getpid()
+            self._working = True
             threading.Thread(target=self._run, name=COUNTER, daemon=True).start()
 
     def _run(self) -> None:
@@ -219,8 +223,8 @@ class Counter:
     def _try_flush(self) -> None:
         try:
             self.flush()
-        except DatabaseUnavailable:
-            pass  # of SQL the circuit has told, and without MongoDB nothing works
+        except Unavailable:
+            pass  # the circuit of the one or the other has told
         except Exception:
             # Whatever it was must not end the thread: what it did not write down, it will the next time.
             if not self._stopped:
@@ -253,15 +257,29 @@ class Counter:
         try:
             for kind, counts in taken.items():
                 for ids in _batches(sorted(counts)):
-                    found = self._repository.add_accesses(kind, {media_id: counts[media_id] for media_id in ids})
-                    # Counted, or deleted meanwhile; the others stay for the next time.
-                    settled = {media_id: counts.pop(media_id)[0] for media_id in found}
-                    self._tell(kind, {media_id: number for media_id, number in settled.items() if found[media_id]})
+                    self._add_batch(kind, counts, ids)
         finally:
             with self._lock:
                 for kind, counts in taken.items():
                     for media_id, accesses in counts.items():
                         _add(self._counts[kind], media_id, accesses)
+
+    def _add_batch(self, kind: type[Media], counts: dict[uuid.UUID, Accesses], ids: list[uuid.UUID]) -> None:
+        """Count some of ``counts``, and take out what is settled."""
+        try:
+            found = self._repository.add_accesses(kind, {media_id: counts[media_id] for media_id in ids})
+        except RecordRefused as error:
+            # Nothing of the batch was counted. Halves of it, and halves of those, find the record that is refused.
+            if len(ids) > 1:
+                middle = len(ids) // 2
+                self._add_batch(kind, counts, ids[:middle])
+                self._add_batch(kind, counts, ids[middle:])
+                return
+            logger.warning("reads of %s %s were not counted: %s", kind.kind, ids[0], error)
+            found = {ids[0]: False}
+        # Counted, or deleted meanwhile; the others stay for the next time.
+        settled = {media_id: counts.pop(media_id)[0] for media_id in found}
+        self._tell(kind, {media_id: number for media_id, number in settled.items() if found[media_id]})
 
     def _tell(self, kind: type[Media], added: Mapping[uuid.UUID, int]) -> None:
         if media_accessed.receivers:

@@ -12,21 +12,24 @@ from __future__ import annotations
 import typing as t
 from datetime import datetime, timedelta
 
-from . import lifecycle, quotas
+from . import lifecycle, quotas, storable
 from .errors import (
     BytesNotFound,
     FileTooLarge,
     IncompleteUpload,
     InvalidMedia,
     MediaConflict,
+    RecordRefused,
     UnsupportedType,
     UploadRejected,
 )
 from .failpoints import reach
-from .formats import is_same_format
+from .formats import agrees
+from .mime_types import OCTET_STREAM, claim_of, declared_type, served_type
 from .models import AVAILABLE, PENDING, Media, new_id, now
 from .repositories.base import M
 from .signals import media_saved
+from .sniffing import media_type, named_type, resource_type
 from .state import State
 from .storages.base import DirectStorage, Stat, Ticket, new_key
 from .storages.whole import BlockReader
@@ -57,23 +60,29 @@ def begin(state: State, kind: type[Media], fields: dict[str, t.Any], *, uploaded
     storage = state.storages[storage_type]
     if not isinstance(storage, DirectStorage):
         raise InvalidMedia({"storageType": [f"{storage_type!r} takes no bytes from clients: upload them here."]})
-    filename, mime_type, size = label(fields["filename"]), fields["mime_type"].lower(), fields["file_size"]
+    filename, size = label(fields["filename"]), fields["file_size"]
+    claim = claim_of(fields["mime_type"])
     policy = state.settings.policies[kind.kind]
     limit = min(policy.max_size or storage.max_direct_size, storage.max_direct_size)
     if size > limit:
         raise FileTooLarge(limit)
-    policy.check_type(mime_type, None, None)
-    policy.check_name(filename, mime_type)
+    mime_type = declared_type(claim)
+    if mime_type is not None:
+        policy.check_type(mime_type, None, None)
+    expected = _expected_type(claim, filename)
+    policy.check_name(filename, expected)
     media_id = new_id()
     key = new_key(media_id)
-    known = {"id": media_id, "filename": filename, "mime_type": mime_type, "uploaded_by": uploaded_by}
+    known = {"id": media_id, "filename": filename, "mime_type": claim, "uploaded_by": uploaded_by}
     record = kind.new(**fields | known | {"storage_type": storage_type, "storage_key": key})
-    lifecycle.classify(record, mime_type)
+    lifecycle.classify(record, expected)
+    storable.check(kind, record.values())
     quotas.check(state, record, size)
     # The sweep must not come while the request may still be begun.
     seconds = min(SECONDS, state.settings.grace / 2)
-    ticket = storage.ticket(key, size=size, mime_type=mime_type, checksum=fields["checksum"], seconds=seconds)
-    state.repository.add(record)
+    kept_type = served_type(mime_type)  # the bucket may have other readers than those that we send there
+    ticket = storage.ticket(key, size=size, mime_type=kept_type, checksum=fields["checksum"], seconds=seconds)
+    state.repository.add(record, keeps_id=True)
     reach("direct:pending")
     return Begun(record, ticket, now() + timedelta(seconds=seconds))
 
@@ -100,7 +109,7 @@ def confirm(state: State, record: M) -> M:
         raise MediaConflict("the bytes have not come yet")
     try:
         made = _publish(state, record, stat)
-    except UploadRejected:
+    except (UploadRejected, RecordRefused):
         # The place that it has no more may be taken by itself, confirmed by another request at the same time.
         finished = _finished(state, record)
         if finished is not None:
@@ -127,8 +136,11 @@ def _publish(state: State, record: M, stat: Stat) -> M | None:
     described = type(record).from_values(record.values())
     upload = _upload(state, record, stat)
     upload.open()
-    if not is_same_format(upload.mime_type, t.cast(str, record.mime_type)):
-        raise UnsupportedType(f"these bytes are {upload.mime_type}, not {record.mime_type} as announced")
+    announced = declared_type(record.mime_type)
+    if announced is None:
+        _forget_guesses(described)
+    elif not agrees(announced, upload.mime_type):
+        raise UnsupportedType(f"these bytes are {upload.mime_type}, not {announced} as announced")
     lifecycle.describe(state, described, upload)
     if stat.checksum is None:
         for _ in lifecycle.kept_alive(state, record, upload.blocks()):
@@ -141,6 +153,19 @@ def _publish(state: State, record: M, stat: Stat) -> M | None:
     changes |= {"state": AVAILABLE, "updated_at": now()}
     with quotas.reserved(state, record, size):
         return state.repository.update(type(record), record.id, changes, where=lifecycle.ours(record, PENDING))
+
+
+def _expected_type(claim: str | None, filename: str | None) -> str:
+    """The type, or the range of types, that bytes are taken for before they have come."""
+    return claim or named_type(filename, strict=False) or OCTET_STREAM
+
+
+def _forget_guesses(record: Media) -> None:
+    """Leave to the bytes what an announcement without a type made a guess at."""
+    guess = _expected_type(claim_of(record.mime_type), record.filename)
+    for name, classify in (("resource_type", resource_type), ("media_type", media_type)):
+        if vars(record).get(name) == classify(guess):
+            vars(record)[name] = None
 
 
 def _upload(state: State, record: Media, stat: Stat) -> Upload:

@@ -1,276 +1,294 @@
-"""Our collections in the host's MongoDB database, and how they are told from those of the host.
+"""MongoDB as we ask it: within limits of our own, and not at all while it is away.
 
-The host chooses a prefix for their names, and the name of the GridFS bucket. A collection is looked at before it is
-used for the first time: at start-up, where MongoDB answers then. One in which everything is the host's is refused.
+The client is the host's, and its settings stay as they are. Each of our calls has an end all the same, and each error
+is told apart: a server that does not answer, one that answers "no", and a document that another one stands in the way
+of.
 """
 
 from __future__ import annotations
 
 import logging
-import types
+import os
+import threading
+import time
 import typing as t
-import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import Context
 from datetime import UTC, datetime
 
-from bson.binary import UuidRepresentation
-from bson.codec_options import CodecOptions
-from pymongo import ASCENDING, DESCENDING
-from pymongo.collection import Collection
+import pymongo
+from bson.errors import InvalidDocument
+from pymongo import MongoClient, errors
 from pymongo.database import Database
-from pymongo.write_concern import WriteConcern
 
-from .errors import NamesTaken
-from .models import AVAILABLE, DELETING, KINDS, PENDING, STORAGE_TYPES, Media
-from .shapes import OLDEST_FIELDS, owner_of_key
+from .errors import DatabaseUnavailable, DualMediaError, MediaConflict, NoConnectionFree, RecordRefused, SecondMainImage
 
 logger = logging.getLogger("flask_dualmedia")
 
 Document = dict[str, t.Any]
-Shape = Callable[[Document], bool]
 
-BUCKET = "media"
+MONGO = "MongoDB"
+"""What :class:`~flask_dualmedia.errors.DatabaseUnavailable` calls it."""
 
-JOURNAL = "journal_"
-"""Stands before the names of collections with records that wait for SQL, and behind the prefix."""
+MAIN_INDEX = "uq_product_images_main"
+DUPLICATE_KEY = 11000
 
-LEASES, CHECKS, UPLOADS, PLAYS = "dualmedia_leases", "dualmedia_checks", "dualmedia_uploads", "dualmedia_plays"
-OTHERS = (LEASES, CHECKS, UPLOADS, PLAYS)
+WATCHER = "dualmedia-watch-mongo"
+"""Name of the thread that asks whether MongoDB is back."""
 
-# How documents are read, whatever the host's client does: UUIDs in the standard form, times aware and in UTC.
-CODEC_OPTIONS: CodecOptions[Document] = CodecOptions(
-    tz_aware=True, tzinfo=UTC, uuid_representation=UuidRepresentation.STANDARD
-)
+BULK = 5
+"""How many times as long a call may take that carries bytes, or concerns many documents."""
 
-_STATES = (PENDING, AVAILABLE, DELETING)
+INDEXING = 15
+"""How many times as long the creation of indexes may take. A build that is cut short begins anew the next time."""
 
-_FIRST_ID, _LAST_ID = uuid.UUID(int=0), uuid.UUID(int=2**128 - 1)
+_PROBE = 0.75
+"""Seconds to answer "are you there": no time is needed, but the driver waits half a second before it connects anew."""
 
+_HEALTH = 1.0
+"""Seconds for the same, where somebody asks for that alone."""
 
-def is_record(kind: type[Media], document: Document) -> bool:
-    """Whether a document is a record of ours: it has our fields, with values that ours have."""
-    return (
-        isinstance(document.get("_id"), uuid.UUID)
-        and document.get("state") in _STATES
-        and document.get("storage_type") in STORAGE_TYPES
-        and isinstance(document.get(kind.owner_field), str)
-        and isinstance(document.get("created_at"), datetime)
-        and isinstance(document.get("updated_at"), datetime)
-        and document.keys() >= _FIELDS[kind]
-    )
+_TOLD_AGAIN = 60.0  # seconds after which the same trouble is logged again
 
+_REFUSALS = {
+    13: "does not allow it to our account",  # Unauthorized
+    18: "does not accept our account",  # AuthenticationFailed
+    50: "took too long",  # MaxTimeMSExpired
+    8000: "does not accept our account",  # AtlasError
+    14031: "has no space left on its disk",  # OutOfDiskSpace
+}
 
-_FIELDS = {kind: frozenset(OLDEST_FIELDS[kind.__tablename__]) - {"id"} for kind in KINDS.values()}
+_OF_ONE_DOCUMENT = {2, 14, 121, 10334, 17280, 17419}
+"""Codes of answers about one document: a wrong value or type, the host's validator, too large."""
 
+_NO_ANSWER = (errors.ConnectionFailure, errors.ExecutionTimeout)
+"""Errors of calls that did not come to their end, for whatever reason."""
 
-def _record_filter(kind: type[Media]) -> Document:
-    """What :func:`is_record` asks, as a filter of MongoDB's."""
-    shape: Document = {
-        "_id": {"$gte": _FIRST_ID, "$lte": _LAST_ID},  # UUIDs sort together, and nothing else between them
-        "state": {"$in": [*_STATES]},
-        "storage_type": {"$in": [*STORAGE_TYPES]},
-        kind.owner_field: {"$type": "string"},
-        "created_at": {"$type": "date"},
-        "updated_at": {"$type": "date"},
-    }
-    return shape | {field: {"$exists": True} for field in sorted(_FIELDS[kind]) if field not in shape}
+_ANSWER = (errors.NotPrimaryError, errors.OperationFailure)
+"""Errors by which a server shows that it is there."""
 
 
-_RECORD_FILTERS = {kind: _record_filter(kind) for kind in KINDS.values()}
+class MongoCircuit:
+    """Whether MongoDB answers, so that no request has to find out anew. Every process has its own.
 
+    A call that was not answered in time proves nothing, for it may be slow alone. So MongoDB is then asked something
+    that is never slow. If it does not answer that either, calls are refused at once, until a thread that goes on
+    asking gets an answer.
 
-def records_only(kind: type[Media], where: t.Mapping[str, t.Any] = types.MappingProxyType({})) -> Document:
-    """A filter for the records that match another one. It asks first what that asks, which most documents fail."""
-    return {**where, **{name: asked for name, asked in _RECORD_FILTERS[kind].items() if name not in where}}
-
-
-class Collections:
-    """Our collections.
-
-    :param database: The host's.
-    :param prefix: Stands before every name but those of buckets.
-    :param bucket: Name of the bucket with the bytes of Mongo-only mode.
+    :param ask: Asks MongoDB something, for so many seconds.
+    :param interval: Seconds between two probes of an open circuit.
     """
 
-    def __init__(self, database: Database[Document], *, prefix: str = "", bucket: str = BUCKET) -> None:
-        self.database = database.with_options(codec_options=CODEC_OPTIONS)
-        self.prefix, self.bucket = prefix, bucket
-        # What we acknowledge has reached the disks of a majority, and with it all that was written before: the bytes.
-        self._durable = self.database.with_options(write_concern=WriteConcern("majority", j=True))
-        self._checked: dict[tuple[str, bool], Collection[Document]] = {}
-        self._passed: set[str] = set()
-
-    @classmethod
-    def of(cls, database: Database[Document] | Collections) -> Collections:
-        """Those in a database that has none under other names; or what is given."""
-        return database if isinstance(database, Collections) else cls(database)
+    def __init__(self, ask: Callable[[float], object], *, interval: float) -> None:
+        self._ask, self._interval = ask, interval
+        self._open = False
+        self._stopped = False
+        self._pid: int | None = None
+        self._watched = False
+        self._last_answer = 0.0
+        self._lock = threading.Lock()
+        self._wake = threading.Event()
 
     @property
-    def journal_bucket(self) -> str:
-        """Name of the bucket with the bytes that wait for SQL."""
-        return f"{self.bucket}_journal"
+    def is_open(self) -> bool:
+        """Whether MongoDB is taken to be gone."""
+        return self._open
 
-    def get(self, name: str, *, durable: bool = False) -> Collection[Document]:
-        """A collection by the name that it has without the prefix.
+    def check(self) -> None:
+        """Refuse a call while the circuit is open.
 
-        :param durable: What is acknowledged has reached the disks of a majority.
-        :raises NamesTaken: It is the host's.
+        :raises DatabaseUnavailable: MongoDB is gone.
         """
-        collection = self._checked.get((name, durable))
-        if collection is None:
-            self.check([name])
-            database = self._durable if durable else self.database
-            collection = self._checked[name, durable] = database[self.prefix + name]
-        return collection
+        if self._open:
+            self._watch()
+            raise DatabaseUnavailable(MONGO, retry_after=max(1, round(self._interval)))
 
-    def get_bucket(self, bucket: str) -> tuple[Collection[Document], Collection[Document]]:
-        """Files and chunks of a bucket.
+    def doubt(self) -> None:
+        """Find out whether MongoDB is there, after a call that was not answered."""
+        self._know_process()
+        began = time.monotonic()
+        with self._lock:  # of many calls that end without an answer one asks, and the others know then
+            if self._open or self._last_answer > began:
+                return
+            # No connection may have come free for the question. Then it counts whether other calls are answered.
+            if not self._answers(_PROBE) and self._last_answer < began:
+                self._trip()
 
-        :raises NamesTaken: They are the host's.
-        """
-        names = f"{bucket}.files", f"{bucket}.chunks"
-        if (names[0], False) not in self._checked:
-            self.check_bucket(bucket)
-            for name in names:
-                self._checked[name, False] = self.database[name]
-        return self._checked[names[0], False], self._checked[names[1], False]
+    def note_answer(self) -> None:
+        """Note that a call was answered."""
+        self._last_answer = time.monotonic()
 
-    def check(self, names: Iterable[str], *, buckets: Iterable[str] = ()) -> None:
-        """Make sure that collections, where they are there, are ours.
-
-        :param names: Their names without the prefix.
-        :raises NamesTaken: Some are the host's. All of them are named.
-        """
-        shapes = {self.prefix + name: _shape(name) for name in names}
-        for bucket in buckets:
-            shapes |= {f"{bucket}.files": _is_file, f"{bucket}.chunks": _is_chunk}
-        shapes = {name: shape for name, shape in shapes.items() if name not in self._passed}
-        if not shapes:
-            return
-        foreign = [name for name, kind in sorted(self._existing(shapes)) if self._is_foreign(name, kind, shapes[name])]
-        if not foreign:
-            self._passed.update(shapes)
-            return
-        settings = []
-        files = {f"{bucket}.{part}" for bucket in buckets for part in ("files", "chunks")}
-        if not files.issuperset(foreign):
-            settings.append("DUALMEDIA_COLLECTION_PREFIX")
-        if not files.isdisjoint(foreign):
-            settings.append("DUALMEDIA_BUCKET")
-        error = NamesTaken("MongoDB", [f"the collection {name!r}" for name in foreign], " and ".join(settings))
-        logger.error("%s", error)
-        raise error
-
-    def check_bucket(self, bucket: str) -> None:
-        """The same for the collections of a bucket."""
-        self.check((), buckets=[bucket])
-
-    def _existing(self, names: Iterable[str]) -> Iterator[tuple[str, str]]:
-        """Those of these collections that there are, and the type of each."""
-        found = self.database.list_collections(
-            filter={"name": {"$in": [*names]}}, nameOnly=True, authorizedCollections=True
-        )
-        for one in found:
-            yield one["name"], one.get("type", "collection")
-
-    def _is_foreign(self, name: str, kind: str, shape: Shape | None) -> bool:
-        if kind != "collection":
-            return True  # a view, or a collection of time series
-        if shape is None:
+    def answers(self) -> bool:
+        """Whether MongoDB is there, as an answer to somebody who asks for that alone."""
+        if self._open:
+            self._watch()
             return False
-        samples = [*_samples(self.database[name], by="files_id" if shape is _is_chunk else "_id")]
-        if not samples:
-            return self._is_indexed_by_others(name)
-        strange = [document for document in samples if not shape(document)]
-        if not strange:
-            return False
-        if len(strange) == len(samples) and not self._has_ours(name, shape):
+        began = time.monotonic()
+        if self._answers(_HEALTH) or self._last_answer > began:
             return True
-        logger.warning("%s in MongoDB holds documents that are not ours, such as %r; they are left alone",
-                       name, strange[0].get("_id"))  # fmt: skip
+        self._trip()
         return False
 
-    def _has_ours(self, name: str, shape: Shape) -> bool:
-        """Whether anything in a collection is ours, although what was looked at is not."""
-        where = _SELECTIVE.get(shape, {})
-        if not where:
+    def stop(self) -> None:
+        """End the thread."""
+        self._stopped = True
+        self._wake.set()
+
+    def _answers(self, seconds: float) -> bool:
+        try:
+            self._ask(seconds)
+        except _ANSWER:
+            return True
+        except errors.ConnectionFailure:
             return False
-        return any(map(shape, self.database[name].find(where).limit(20)))
+        self.note_answer()
+        return True
 
-    def _is_indexed_by_others(self, name: str) -> bool:
-        """Whether a collection without documents has indexes, and none is ours."""
-        model = next((k for k in KINDS.values() if name == self.prefix + k.__tablename__), None)
-        if model is None:
-            return False
-        indexes = set(self.database[name].index_information()) - {"_id_"}
-        ours = {str(index.name) for index in model.__table__.indexes}  # type: ignore[attr-defined]
-        return bool(indexes) and indexes.isdisjoint(ours)
+    def _trip(self) -> None:
+        if not self._open:
+            self._open = True
+            logger.warning("MongoDB does not answer: calls to it are refused until it does")
+        self._watch()
 
+    def _watch(self) -> None:
+        self._know_process()
+        if not self._watched and not self._stopped:
+            self._watched = True
+            threading.Thread(target=self._keep_asking, name=WATCHER, daemon=True).start()
 
-def _samples(collection: Collection[Document], *, by: str) -> Iterator[Document]:
-    """A few documents: those of other types of ids sort before all of ours, or behind them."""
-    projection = {"parts": 0} if by == "_id" else {by: 1}  # those of an upload may be megabytes
-    for direction in (ASCENDING, DESCENDING):
-        order = [("_id", direction)] if by == "_id" else [("$natural", direction)]
-        yield from collection.find({}, projection).sort(order).limit(2)
+    def _know_process(self) -> None:
+        """Begin anew in a forked process: the thread is the parent's, and so may be the one that held the lock."""
+        if self._pid != os.getpid():
+            self._pid, self._watched = os.getpid(), False
+            self._lock, self._wake = threading.Lock(), threading.Event()
 
+    def _keep_asking(self) -> None:
+        while not self._wake.wait(self._interval):
+            try:
+                answered = self._answers(_HEALTH)
+            except errors.InvalidOperation:
+                answered = True  # the client was closed, which every call then says itself
+            except Exception:
+                logger.exception("asking whether MongoDB is back")
+                answered = False
+            if answered:
+                break
 
-def _is_lease(document: Document) -> bool:
-    return isinstance(document.get("_id"), str) and "holder" in document
-
-
-def _is_check(document: Document) -> bool:
-    return isinstance(document.get("_id"), str)
-
-
-def is_upload(document: Document) -> bool:
-    """Whether a document is a resumable upload of ours."""
-    return (
-        isinstance(document.get("_id"), uuid.UUID)
-        and isinstance(document.get("identity"), str)
-        and isinstance(document.get("expires_at"), datetime)
-        and "offset" in document
-        and "finished" in document
-    )
-
-
-UPLOADS_ONLY: Document = {
-    "_id": {"$gte": _FIRST_ID, "$lte": _LAST_ID},
-    "identity": {"$type": "string"},
-    "offset": {"$exists": True},
-    "finished": {"$exists": True},
-}
+        self._watched = self._open = False
+        if not self._stopped:
+            logger.info("MongoDB answers again")
 
 
-def _is_play(document: Document) -> bool:
-    return isinstance(document.get("_id"), bytes) and "batch" in document and "expires" in document
+class Documents(Database[Document]):
+    """The host's MongoDB database, read with our own options. What we ask of it is asked in :meth:`asked`.
+
+    :param timeout: Seconds that a call may take.
+    :param interval: Seconds between two looks whether MongoDB is back.
+    """
+
+    def __init__(
+        self, client: MongoClient[t.Any], name: str, *, timeout: float, interval: float, **options: t.Any
+    ) -> None:
+        super().__init__(client, name, **options)
+        self.timeout, self._interval = timeout, interval
+        self._told: dict[str, float] = {}
+        self.circuit = MongoCircuit(self._ping, interval=interval)
+
+    @contextmanager
+    def asked(self, times: float = 1) -> Iterator[None]:
+        """Give what is done in this block so long to be answered, and let no error of the driver's out.
+
+        Cursors are to be read to their end in it. Nothing may be yielded from it: the limit would hold for the caller.
+
+        :param times: How many times as long as usual: :data:`BULK` or :data:`INDEXING`.
+        :raises DatabaseUnavailable: MongoDB does not answer, or does not do it now.
+        :raises MediaConflict: Another document stands in the way.
+        :raises RecordRefused: MongoDB refuses the document.
+        """
+        self.circuit.check()
+        try:
+            with pymongo.timeout(self.timeout * times):
+                yield
+            self.circuit.note_answer()
+        except (errors.ConnectionFailure, errors.OperationFailure) as error:
+            if isinstance(error, _NO_ANSWER) and not isinstance(error, errors.NotPrimaryError):
+                self.circuit.doubt()
+            translated = _translated(error)
+            if isinstance(translated, DatabaseUnavailable):
+                self._tell(str(translated))
+            raise translated from error
+        except (errors.DocumentTooLarge, InvalidDocument, OverflowError, UnicodeEncodeError) as error:
+            raise RecordRefused(MONGO, f"{type(error).__name__}: {error}") from error
+
+    def by(self, client: MongoClient[t.Any]) -> Documents:
+        """The same database, asked through another client."""
+        return Documents(
+            client,
+            self.name,
+            timeout=self.timeout,
+            interval=self._interval,
+            codec_options=self.codec_options,
+            read_preference=self.read_preference,
+            write_concern=self.write_concern,
+        )
+
+    def time(self) -> datetime:
+        """The time by MongoDB's clock, aware, in UTC."""
+        with self.asked():
+            time: datetime = self.command("hello")["localTime"]
+        return time if time.tzinfo else time.replace(tzinfo=UTC)
+
+    def _tell(self, trouble: str) -> None:
+        """Log what MongoDB says, but not as often as it says it. What the circuit has told is not told again."""
+        time_of_last = self._told.get(trouble, -_TOLD_AGAIN)
+        if not self.circuit.is_open and time.monotonic() - time_of_last >= _TOLD_AGAIN:
+            self._told[trouble] = time.monotonic()
+            logger.error("%s", trouble)
+
+    def _ping(self, seconds: float) -> None:
+        def ping() -> None:
+            with pymongo.timeout(seconds):
+                self.client.admin.command("ping")
+
+        # Where the host has set a limit of its own, a call may end early by that. The probe does not.
+        Context().run(ping)
 
 
-def _is_file(document: Document) -> bool:
-    return owner_of_key(document.get("_id")) is not None
+def _translated(error: errors.PyMongoError) -> DualMediaError:
+    if isinstance(error, errors.DuplicateKeyError):
+        return _conflict(str(error))
+    if isinstance(error, errors.BulkWriteError):
+        return _of_many(error.details or {})
+    if isinstance(error, errors.WaitQueueTimeoutError):
+        return NoConnectionFree()
+    if isinstance(error, errors.NotPrimaryError):
+        return DatabaseUnavailable(MONGO, reason="has no primary at the moment")
+    if isinstance(error, errors.WriteConcernError):
+        return _unconfirmed()
+    if isinstance(error, errors.OperationFailure):
+        return _refusal(error.code, str((error.details or {}).get("errmsg", error)))
+    return DatabaseUnavailable(MONGO)
 
 
-def _is_chunk(document: Document) -> bool:
-    return owner_of_key(document.get("files_id")) is not None
+def _of_many(details: t.Mapping[str, t.Any]) -> DualMediaError:
+    failed = details.get("writeErrors", [])
+    if details.get("writeConcernErrors"):
+        return _unconfirmed()
+    others = [one for one in failed if one["code"] != DUPLICATE_KEY]
+    return _refusal(others[0]["code"], str(others[0].get("errmsg"))) if others else _conflict(str(failed))
 
 
-def _record_shape(kind: type[Media]) -> Shape:
-    return lambda document: is_record(kind, document)
+def _conflict(details: str) -> MediaConflict:
+    return SecondMainImage() if MAIN_INDEX in details else MediaConflict("the change contradicts another record")
 
 
-_RECORDS = {kind.__tablename__: _record_shape(kind) for kind in KINDS.values()}
-
-_SHAPES: dict[str, Shape] = {LEASES: _is_lease, CHECKS: _is_check, UPLOADS: is_upload, PLAYS: _is_play}
-
-_SELECTIVE: dict[Shape, Document] = {_RECORDS[kind.__tablename__]: records_only(kind) for kind in KINDS.values()} | {
-    is_upload: UPLOADS_ONLY,
-    _is_play: {"batch": {"$exists": True}},
-    _is_lease: {"holder": {"$exists": True}},
-    _is_file: {"_id": {"$regex": "^[0-9a-f]{32}-[0-9a-f]{16}$"}},
-    _is_chunk: {"files_id": {"$regex": "^[0-9a-f]{32}-[0-9a-f]{16}$"}},
-}
-"""Filters that find documents of a shape, and may find others."""
+def _unconfirmed() -> DatabaseUnavailable:
+    """A write that a majority has not confirmed may be undone, or may stay: nobody knows."""
+    return DatabaseUnavailable(MONGO, reason="did not confirm a write in time")
 
 
-def _shape(name: str) -> Shape | None:
-    return _SHAPES.get(name) or _RECORDS.get(name.removeprefix(JOURNAL))
+def _refusal(code: int | None, said: str) -> DualMediaError:
+    if code in _OF_ONE_DOCUMENT:
+        return RecordRefused(MONGO, said)
+    return DatabaseUnavailable(MONGO, reason=_REFUSALS.get(code or 0, f"refused an operation (code {code})"))

@@ -19,14 +19,27 @@ class MissingExtra(DualMediaError, ImportError):
         self.extra = extra
 
 
-class InvalidMedia(DualMediaError):
-    """A field of a media record does not hold what it should.
+class RecordRefused(DualMediaError):
+    """A database answers that it does not keep this record. It would say so again; other records are not concerned.
+
+    ``reason`` is the database's own word, for those who run the app.
+    """
+
+    def __init__(self, database: str, reason: str) -> None:
+        super().__init__(f"{database} refuses the record: {reason}")
+        self.database, self.reason = database, reason
+
+
+class InvalidMedia(RecordRefused):
+    """A field of a media record does not hold what it should. No database was asked.
 
     ``errors`` maps field names, as on the wire, to lists of messages.
     """
 
     def __init__(self, errors: dict[str, list[str]]) -> None:
-        super().__init__("; ".join(f"{field}: {' '.join(messages)}" for field, messages in errors.items()))
+        reason = "; ".join(f"{field}: {' '.join(messages)}" for field, messages in errors.items())
+        super().__init__("The schema", reason)
+        self.args = (reason,)
         self.errors = errors
 
 
@@ -142,23 +155,70 @@ class BytesNotFound(StorageError):
 
 
 class DatabaseUnavailable(Unavailable):
-    """A database does not answer."""
+    """A database does not answer, or lets nobody in. What was sent to it may have been done all the same.
 
-    def __init__(self, database: str, *, retry_after: int = 5) -> None:
-        super().__init__(f"{database} does not answer", retry_after=retry_after)
-        self.database = database
+    ``is_hanging`` says that the server itself was asked, and did not answer; ``was_sent`` is false where nothing can
+    have been done, since there was no connection.
+    """
+
+    def __init__(
+        self,
+        database: str,
+        reason: str = "does not answer",
+        *,
+        retry_after: int = 5,
+        is_hanging: bool = False,
+        was_sent: bool = True,
+    ) -> None:
+        super().__init__(f"{database} {reason}", retry_after=retry_after)
+        self.database, self.reason = database, reason
+        self.is_hanging, self.was_sent = is_hanging, was_sent
 
 
-class QuotaBusy(DatabaseUnavailable):
+class WritesRefused(Unavailable):
+    """A database answers, but changes nothing: it is read-only, its disk is full, or a right is missing."""
+
+    def __init__(self, database: str, reason: str) -> None:
+        super().__init__(f"{database} {reason}")
+        self.database, self.reason = database, reason
+
+
+class DatabaseBusy(Unavailable):
+    """A database answers, but had no time for this. Nothing was changed.
+
+    Not a :class:`DatabaseUnavailable`: what another database says instead would be wrong.
+    """
+
+    def __init__(self, message: str = "the database is busy") -> None:
+        super().__init__(message, retry_after=1)
+
+
+class NoConnectionFree(DatabaseBusy):
+    """Every connection of the pool was in use for as long as one may wait."""
+
+    def __init__(self) -> None:
+        super().__init__("every connection to the database is in use")
+
+
+class StatementCancelled(DatabaseBusy):
+    """A statement took too long, and was cancelled."""
+
+    def __init__(self) -> None:
+        super().__init__("the database took too long for this, and was told to leave it")
+
+
+class Contended(DatabaseBusy):
+    """Others changed the same at the same time, and the database had this one give way."""
+
+    def __init__(self) -> None:
+        super().__init__("others are changing the same at the moment")
+
+
+class QuotaBusy(Unavailable):
     """Other uploads under the same quota did not come to an end in time."""
 
     def __init__(self) -> None:
-        super().__init__("the quota", retry_after=1)
-        self.args = ("other uploads under the same quota are being finished",)
-
-
-class NoConnectionFree(DatabaseUnavailable):
-    """The database is up, but every connection of the pool was in use for as long as one may wait."""
+        super().__init__("other uploads under the same quota are being finished", retry_after=1)
 
 
 class NamesTaken(ConfigurationError, DatabaseUnavailable):
@@ -168,7 +228,7 @@ class NamesTaken(ConfigurationError, DatabaseUnavailable):
     """
 
     def __init__(self, database: str, names: list[str], setting: str) -> None:
-        super().__init__(database)
-        self.names = names
         listed = ", ".join(names)
-        self.args = (f"{database} has {listed}, which is not ours: set {setting} to give ours other names",)
+        reason = f"has {listed}, which is not ours: set {setting} to give ours other names"
+        super().__init__(database, reason, was_sent=False)
+        self.names = names

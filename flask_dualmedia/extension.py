@@ -14,20 +14,19 @@ from flask import Flask
 from flask_pymongo import PyMongo
 from flask_sqlalchemy import SQLAlchemy
 
-from . import cli, documents, homes, schema, views, wiring
+from . import cli, homes, schema, views, wiring
+from .collections import JOURNAL, OTHERS, Collections
 from .config import Settings
 from .counting import Counter, Plays
-from .documents import Collections
-from .errors import ConfigurationError, DatabaseUnavailable, NamesTaken
-from .journal import homes_of, look_after_journal
+from .errors import ConfigurationError, DatabaseUnavailable, NamesTaken, Unavailable
+from .journal import homes_of, look_after_journal, try_again
 from .models import KINDS
 from .outage import Circuit
 from .repositories.base import Repository
 from .repositories.failover import FailoverRepository
 from .repositories.mongo import MongoRepository
-from .repositories.mongo import translate_errors as translate_mongo_errors
-from .repositories.sql import translate_errors
 from .signals import sql_lost, sql_recovered
+from .sqlstates import translate_errors
 from .state import State
 from .storages.base import Storage
 from .storages.failover import FailoverStorage
@@ -148,6 +147,7 @@ def _dual_state(
         with app.app_context():
             if event == "recovered":
                 _synchronize(state, owns_schema=owns_schema)
+                try_again(state)
             (sql_lost if event == "lost" else sql_recovered).send(app)
 
     circuit = Circuit(
@@ -159,7 +159,7 @@ def _dual_state(
     storages = {"database": storage, **outside}
     homes_ = sql, journal
     state = State(
-        app, settings, collections.database, engine, repository, storages, homes_, collections, circuit, counter
+        app, settings, collections.documents, engine, repository, storages, homes_, collections, circuit, counter
     )
     return state
 
@@ -186,12 +186,12 @@ def _check_names(state: State) -> _Answering:
     :raises NamesTaken: Something is the host's.
     """
     mongo = sql = True
-    journal = documents.JOURNAL if state.mode == "dual" else ""
+    journal = JOURNAL if state.mode == "dual" else ""
     names = [journal + kind.__tablename__ for kind in KINDS.values()]
     bucket = state.collections.journal_bucket if state.mode == "dual" else state.collections.bucket
     try:
-        with translate_mongo_errors():
-            state.collections.check([*names, *documents.OTHERS], buckets=[bucket])
+        with wiring.passing_client(state.mongo) as database:
+            state.collections.by(database).check([*names, *OTHERS], buckets=[bucket])
     except NamesTaken:
         raise
     except DatabaseUnavailable:
@@ -201,28 +201,32 @@ def _check_names(state: State) -> _Answering:
             state.check_sql_names()
         except NamesTaken:
             raise
-        except DatabaseUnavailable:
+        except Unavailable:
             sql = False
     return _Answering(mongo, sql)
 
 
 def _probe(state: State) -> None:
     """Ask SQL something, and look at its names if it did not answer when the app was started."""
-    homes_of(state)[0].repository.version()
+    homes_of(state)[0].repository.probe()
     state.check_sql_names()
 
 
 def _start_up(state: State, answering: _Answering, *, owns_schema: bool) -> None:
     """Look at what answers, and log one line per fact."""
-    mongo = MongoRepository(state.collections)
+    waiting = False
     try:
         if not answering.mongo:
             raise DatabaseUnavailable("MongoDB")
-        logger.info("MongoDB connected (version %s)", mongo.version())
-        if state.circuit is None:
-            mongo.ensure_indexes()
-        else:
-            state.circuit.journal_expected = not homes_of(state)[1].repository.is_empty()
+        with wiring.passing_client(state.mongo) as database:
+            collections = state.collections.by(database)
+            mongo = MongoRepository(collections)
+            logger.info("MongoDB connected (version %s)", mongo.version())
+            if state.circuit is None:
+                mongo.ensure_indexes()
+            else:
+                journal = homes.journal_home(collections).repository
+                waiting = state.circuit.journal_expected = not journal.is_empty()
     except DatabaseUnavailable:
         logger.warning("MongoDB does not answer; going on without")
     if state.circuit is None or state.engine is None:
@@ -237,6 +241,9 @@ def _start_up(state: State, answering: _Answering, *, owns_schema: bool) -> None
             _synchronize(state, owns_schema=owns_schema)
     except DatabaseUnavailable:
         state.circuit.trip()
+    else:
+        if waiting:
+            try_again(state)
     logger.info("dual mode: documents in MongoDB, media in %s at %s", name, state.settings.url_prefix)
 
 
@@ -261,6 +268,7 @@ def _check_schema(engine: sa.Engine, tables: Tables) -> bool:
         complete = schema.is_complete(connection, tables)
         if complete:
             schema.keep_chunks_uncompressed(connection, tables)
+            schema.allow_trash(connection, tables)
             connection.commit()
         return complete
 

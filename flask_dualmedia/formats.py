@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import mimetypes
 
-from .sniffing import OCTET_STREAM
+from .mime_types import OCTET_STREAM, matches
 
 # One row per format: the types that people and sniffers call it by, each with its extensions, the usual one first.
 _FORMATS: tuple[dict[str, str], ...] = (
@@ -61,9 +61,10 @@ def extensions_of(mime_type: str) -> list[str]:
     return [extension[1:] for extension in mimetypes.guess_all_extensions(mime_type, strict=False)]
 
 
-def is_same_format(one: str, other: str) -> bool:
-    """Whether two types are names of one format."""
-    return one == other or (one in _ROWS and _ROWS[one] is _ROWS.get(other))
+def agrees(claim: str, mime_type: str) -> bool:
+    """Whether a claim, one type or a range such as ``image/*``, holds for a type, by any of the names of its format."""
+    names = _ROWS.get(mime_type, (mime_type,))
+    return any(matches(claim, name) for name in names)
 
 
 def fits(extension: str, mime_type: str) -> bool:

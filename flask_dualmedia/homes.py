@@ -6,10 +6,10 @@ import typing as t
 from dataclasses import dataclass
 
 import sqlalchemy as sa
-from pymongo.database import Database
 
+from .collections import Collections
 from .connections import speaks_psycopg
-from .documents import Collections
+from .documents import Documents
 from .repositories.base import Repository
 from .repositories.mongo import JournalRepository, MongoRepository
 from .repositories.psycopg import PsycopgRepository
@@ -19,8 +19,6 @@ from .storages.database import DatabaseStorage
 from .storages.gridfs import GridFSStorage
 from .storages.psycopg import PsycopgStorage
 from .tables import MODELS, Tables
-
-Documents = Database[dict[str, t.Any]]
 
 R = t.TypeVar("R", bound=Repository, covariant=True)
 
@@ -50,14 +48,14 @@ def sql_home(engine: sa.Engine, *, timeout: float | None = None, tables: Tables 
     )
 
 
-def mongo_home(database: Documents | Collections) -> Home[MongoRepository]:
+def mongo_home(documents: Documents | Collections) -> Home[MongoRepository]:
     """Mongo-only mode: collections and GridFS."""
-    collections = Collections.of(database)
+    collections = Collections.of(documents)
     return Home("MongoDB", MongoRepository(collections), GridFSStorage(collections, collections.bucket))
 
 
-def journal_home(database: Documents | Collections) -> Home[JournalRepository]:
+def journal_home(documents: Documents | Collections) -> Home[JournalRepository]:
     """What was accepted while SQL was down, until it is drained. Collections and a bucket of its own: those of
     Mongo-only mode may still hold what was transferred to SQL."""
-    collections = Collections.of(database)
+    collections = Collections.of(documents)
     return Home("journal", JournalRepository(collections), GridFSStorage(collections, collections.journal_bucket))

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import os
 import socket
-import typing as t
 from datetime import timedelta
 from secrets import token_hex
 
-from pymongo.database import Database
-
-from .documents import LEASES, Collections
+from .collections import LEASES, Collections
+from .documents import Documents
 from .errors import MediaConflict
 from .models import now
-from .repositories.mongo import translate_errors
 
 COLLECTION = LEASES
 
@@ -28,17 +25,17 @@ class Lease:
     :param name: Of the work.
     """
 
-    def __init__(self, database: Database[dict[str, t.Any]] | Collections, name: str) -> None:
-        self._collections, self._name = Collections.of(database), name
-        self._holder = f"{socket.gethostname()}-{os.getpid()}-{token_hex(4)}"
+    def __init__(self, documents: Documents | Collections, name: str) -> None:
+        self._collections, self._name = Collections.of(documents), name
+        self.holder = f"{socket.gethostname()}-{os.getpid()}-{token_hex(4)}"
 
     def take(self) -> bool:
         """Take or renew the lease; false if another process has it."""
         time = now()
-        free = {"_id": self._name, "$or": [{"holder": self._holder}, {"expires": {"$lt": time}}]}
-        mine = {"$set": {"holder": self._holder, "expires": time + timedelta(seconds=SECONDS)}}
+        free = {"_id": self._name, "$or": [{"holder": self.holder}, {"expires": {"$lt": time}}]}
+        mine = {"$set": {"holder": self.holder, "expires": time + timedelta(seconds=SECONDS)}}
         try:
-            with translate_errors():
+            with self._collections.documents.asked():
                 self._collections.get(COLLECTION).update_one(free, mine, upsert=True)
         except MediaConflict:  # it exists, and is another's
             return False
@@ -46,5 +43,5 @@ class Lease:
 
     def give_back(self) -> None:
         """Let the next one have it at once."""
-        with translate_errors():
-            self._collections.get(COLLECTION).delete_one({"_id": self._name, "holder": self._holder})
+        with self._collections.documents.asked():
+            self._collections.get(COLLECTION).delete_one({"_id": self._name, "holder": self.holder})

@@ -2,10 +2,13 @@
 
     create   record ``pending`` → bytes → record ``available``
     replace  new bytes under a new key → record names them → old bytes gone
-    delete   record ``deleting`` → bytes gone → record gone
+    delete   record ``deleting`` → bytes gone → record gone, after the grace time
 
 Readers see only ``available`` records. A process killed between any two steps leaves a complete record, or an
 unfinished one that nobody sees and :func:`sweep` takes away.
+
+A change names the version of the record that it is built on. A statement that was given up, and arrives when others
+have been acknowledged, changes nothing then.
 """
 
 from __future__ import annotations
@@ -18,32 +21,43 @@ from collections.abc import Iterator
 from contextlib import suppress
 from datetime import timedelta
 
-from . import at_once, quotas, schemas
+from . import at_once, quotas, schemas, storable
 from .authorization import Owner, find_owner, known_owners
 from .errors import (
+    DatabaseBusy,
     DualMediaError,
     InvalidMedia,
     MediaConflict,
     MediaNotFound,
     OwnerNotFound,
     QuotaBusy,
+    RecordRefused,
     SecondMainImage,
     StorageError,
     UnsupportedType,
     UploadRejected,
+    WritesRefused,
 )
 from .failpoints import reach
-from .models import AVAILABLE, DELETING, KINDS, PENDING, CourseResource, Media, MediaStorage, ProductImage, new_id, now
+from .mime_types import OCTET_STREAM, declared_type, one_type
+from .models import AVAILABLE, DELETING, KINDS, PENDING, CourseResource, Media, MediaStorage, ProductImage, now
 from .repositories.base import Listing, M
 from .signals import media_accessed, media_deleted, media_saved
-from .sniffing import OCTET_STREAM, media_type, resource_type
+from .sniffing import media_type, resource_type
 from .state import State
+from .storable import camelcase
 from .storages.base import Storage, new_key
 from .uploads import Upload, label
 
 logger = logging.getLogger("flask_dualmedia")
 
 EXTERNAL = "external"
+
+ATTEMPTS = 10
+"""How often a change is built anew on what others have made of the record meanwhile."""
+
+SWEPT_AT_ONCE = 100
+"""Unfinished records read at once."""
 
 _OF_THE_CONTENT = {"width", "height", "duration"}
 """Fields that other content makes wrong."""
@@ -64,31 +78,31 @@ def create(
     if upload is None:
         return create_external(state, kind, [fields], uploaded_by=uploaded_by)[0]
     storage_type = fields.pop("storage_type", None)
+    storable.check(kind, fields | {"uploaded_by": uploaded_by})
     record = kind.new(uploaded_by=uploaded_by, **fields)
     check_owner(state, record)
     storage_type = storage_type or state.settings.default_storages[kind.kind]
     storage = _storage(state, storage_type)
     _refuse_second_main(state, record)
     upload.open()
-    key = new_key(record.id)
-    describe(state, _with(record, storage_type=storage_type, storage_key=key), upload)
+    keeps_id = "id" in fields
+    describe(state, _with(record, storage_type=storage_type, storage_key=new_key(record.id)), upload)
+    storable.check(kind, record.values())
     quotas.check(state, record, upload.least_size)
     reach("create:begin")
     blocks = upload.blocks()
     if upload.is_read and at_once.is_possible(state, storage):
         content = list(blocks)
         whole = kind.from_values(record.values() | _published(upload))
-        if at_once.add(state, whole, content):
+        if at_once.add(state, whole, content, keeps_id=keeps_id):
             media_saved.send(state.app, record=whole)
             return whole
-        # Under the other id it may be all the same.
-        _with(record, id=new_id())
-        key, blocks = new_key(record.id), iter(content)
-        _with(record, storage_key=key)
-    state.repository.add(record)
+        _with(record, id=whole.id, storage_key=whole.storage_key)
+        blocks = iter(content)
+    state.repository.add(record, keeps_id=keeps_id)
     reach("create:pending")
     try:
-        storage.put(key, kept_alive(state, record, blocks))
+        storage.put(t.cast(str, record.storage_key), kept_alive(state, record, blocks))
         reach("create:bytes")
         with quotas.reserved(state, record, upload.size):
             published = _publish(state, record, upload)
@@ -109,14 +123,17 @@ def create_external(
     :raises OwnerNotFound: As :func:`create`, as are the others.
     """
     storage_types = [fields.pop("storage_type", None) for fields in wanted]
+    for fields in wanted:
+        storable.check(kind, fields | {"uploaded_by": uploaded_by})
     records = [kind.new(uploaded_by=uploaded_by, **fields) for fields in wanted]
     check_owner(state, records[0])
     for record, storage_type in zip(records, storage_types, strict=True):
-        _with(record, filename=label(record.filename), state=AVAILABLE, storage_type=EXTERNAL)
+        _with(record, filename=label(record.filename), mime_type=declared_type(record.mime_type))
+        _with(record, state=AVAILABLE, storage_type=EXTERNAL)
         if storage_type not in (None, EXTERNAL):
             raise InvalidMedia({"storageType": [f"Without a file it can only be {EXTERNAL!r}."]})
         if record.external_url is None:
-            raise InvalidMedia({schemas.camelcase(kind.url_field): ["Missing: send a file or a URL."]})
+            raise InvalidMedia({camelcase(kind.url_field): ["Missing: send a file or a URL."]})
         classify(record, record.mime_type or "")
     if len(records) == 1:
         state.repository.add(records[0])
@@ -156,12 +173,14 @@ def replace(state: State, record: M, upload: Upload) -> M:
     changes |= dict.fromkeys(_OF_THE_CONTENT.intersection(record.field_names()))
     expected = type(record).from_values(record.values() | changes)
     changes |= _measured(expected, upload)
+    storable.check(type(record), changes)
     _validate(state, _with(expected, **changes), upload)
     old_size = record.file_size or 0
     quotas.check(state, record, upload.least_size - old_size)
     old_key, key, tried = record.storage_key, new_key(record.id), None
     reach("replace:begin")
-    blocks, where = upload.blocks(), {"state": AVAILABLE, "storage_key": old_key}
+    blocks = upload.blocks()
+    where = {"state": AVAILABLE, "storage_key": old_key, "version": record.version}
     if upload.is_read and at_once.is_possible(state, storage):
         content = list(blocks)
         named = changes | _published(upload) | {"storage_key": key}
@@ -184,8 +203,8 @@ def replace(state: State, record: M, upload: Upload) -> M:
     try:
         with quotas.reserved(state, record, upload.size - old_size):
             # A database that does not answer may have made the change all the same: then neither bytes are deleted.
-            changed = state.repository.update(type(record), record.id, changes, where=where)
-    except (UploadRejected, QuotaBusy):
+            changed = change(state, record, changes, same_content=True)
+    except (UploadRejected, QuotaBusy, RecordRefused, DatabaseBusy, WritesRefused):
         clean_up(storage.delete, key)
         raise
     if changed is None:
@@ -209,45 +228,65 @@ def edit(state: State, record: M, changes: dict[str, t.Any]) -> M:
     :raises MediaNotFound: It was deleted meanwhile.
     """
     if record.url_field in changes and record.storage_type != EXTERNAL:
-        raise InvalidMedia({schemas.camelcase(record.url_field): ["Only external media can be given a URL."]})
+        raise InvalidMedia({camelcase(record.url_field): ["Only external media can be given a URL."]})
     if not changes:
         return record
     if "filename" in changes:
         changes = changes | {"filename": _checked_name(state, record, label(changes["filename"]))}
-    changed = state.repository.update(
-        type(record), record.id, changes | {"updated_at": now()}, where={"state": AVAILABLE}
-    )
+    changed = change(state, record, changes | {"updated_at": now()})
     if changed is None:
         raise MediaNotFound(record.kind, record.id)
     media_saved.send(state.app, record=changed)
     return changed
 
 
-def revoke_links(state: State, kind: type[Media], media_id: uuid.UUID) -> None:
+def change(
+    state: State, record: M, changes: dict[str, t.Any], *, same_content: bool = False, attempts: int = ATTEMPTS
+) -> M | None:
+    """Change an available record, built on what it is now.
+
+    :param record: As it was read. Where others have changed it since, it is read again.
+    :param same_content: Only as long as it has the same bytes.
+    :param attempts: How often it is built anew; 1 to change it only as it was read.
+    :return: The record after the change; ``None`` if there is none any more, or none with these bytes.
+    :raises MediaConflict: Others change it at the same time.
+    """
+    current: M | None = record
+    for _ in range(attempts):
+        where = {"state": AVAILABLE, "version": current.version}
+        changed = state.repository.update(type(record), record.id, changes, where=where)
+        if changed is not None:
+            return changed
+        current = state.repository.get(type(record), record.id)
+        if current is None or (same_content and current.storage_key != record.storage_key):
+            return None
+    raise MediaConflict("too many others are changing it at the moment")
+
+
+def revoke_links(state: State, record: Media) -> None:
     """Make the signed links of a record worthless that were made until now.
 
-    :raises MediaNotFound: There is no such record.
+    :raises MediaNotFound: There is no such record any more.
     """
     time = now()
-    changes = {"links_revoked_at": time, "updated_at": time}
-    if state.repository.update(kind, media_id, changes, where={"state": AVAILABLE}) is None:
-        raise MediaNotFound(kind.kind, media_id)
+    if change(state, record, {"links_revoked_at": time, "updated_at": time}) is None:
+        raise MediaNotFound(record.kind, record.id)
 
 
-def delete(state: State, kind: type[Media], media_id: uuid.UUID) -> None:
+def delete(state: State, record: Media, *, as_read: bool = False) -> None:
     """Delete a record and its bytes.
 
-    :raises MediaNotFound: There is no such record, or somebody else is deleting it.
+    :param as_read: Only if nobody has changed it since it was read.
+    :raises MediaNotFound: There is no such record any more, or somebody else is deleting it.
     """
-    changes = {"state": DELETING, "updated_at": now()}
     reach("delete:begin")
-    record = state.repository.update(kind, media_id, changes, where={"state": AVAILABLE})
-    if record is None:
-        raise MediaNotFound(kind.kind, media_id)
+    deleted = change(state, record, {"state": DELETING, "updated_at": now()}, attempts=1 if as_read else ATTEMPTS)
+    if deleted is None:
+        raise MediaNotFound(record.kind, record.id)
     # From here on it is gone for everybody; the sweep does what cannot be done now.
     reach("delete:marked")
-    clean_up(_finish, state, record)
-    media_deleted.send(state.app, record=record)
+    clean_up(_bury, state, deleted)
+    media_deleted.send(state.app, record=deleted)
 
 
 def delete_of_owner(state: State, reference_type: str, reference_id: str) -> int:
@@ -259,7 +298,7 @@ def delete_of_owner(state: State, reference_type: str, reference_id: str) -> int
     for kind, where in quotas.of_owner(reference_type, reference_id).items():
         for record in state.repository.list(Listing(kind, where)):
             with suppress(MediaNotFound):  # somebody else deletes it too
-                delete(state, kind, record.id)
+                delete(state, record)
                 deleted += 1
     return deleted
 
@@ -284,11 +323,17 @@ def sweep(state: State, *, grace: float | None = None) -> int:
     before = now() - timedelta(seconds=state.settings.grace if grace is None else grace)
     swept = 0
     for kind in KINDS.values():
-        while records := state.repository.unfinished(kind, before, 100):
-            done = sum(_swept(state, record) for record in records)
-            swept += done
-            if not done:
-                break  # others are at them, or they cannot be removed now
+        left: set[uuid.UUID] = set()  # others are at them, or they cannot be removed now; they stand before the rest
+        while True:
+            found = state.repository.unfinished(kind, before, SWEPT_AT_ONCE + len(left))
+            records = [record for record in found if record.id not in left]
+            if not records:
+                break
+            for record in records:
+                if _swept(state, record):
+                    swept += 1
+                else:
+                    left.add(record.id)
     return swept + state.staging.sweep()
 
 
@@ -297,7 +342,7 @@ def sweep_one(state: State, record: Media) -> bool:
     if state.repository.get(type(record), record.id) is not None:
         return False  # unfinished in SQL, while SQL was going; it was finished in the journal
     # Only whoever turns it to ``deleting`` may remove it: an upload that finishes now has won.
-    where = {"state": record.state, "updated_at": record.updated_at}
+    where = {"state": record.state, "version": record.version}
     changes = {"state": DELETING, "updated_at": now()}
     if state.repository.update(type(record), record.id, changes, where=where) is None:
         return False
@@ -309,7 +354,7 @@ def _swept(state: State, record: Media) -> bool:
     """The same, where one storage that fails is no reason to leave what is in the others."""
     try:
         return sweep_one(state, record)
-    except StorageError:
+    except (StorageError, RecordRefused, MediaConflict):
         logger.warning("left for the next sweep: %r", record, exc_info=True)
         return False
 
@@ -337,7 +382,7 @@ def _checked_name(state: State, record: Media, filename: str | None) -> str | No
     """A new name, if it fits the bytes that we keep."""
     if record.storage_key is not None:
         try:
-            state.settings.policies[record.kind].check_name(filename, record.mime_type or OCTET_STREAM)
+            state.settings.policies[record.kind].check_name(filename, one_type(record.mime_type) or OCTET_STREAM)
         except UnsupportedType as error:
             raise InvalidMedia({"filename": [str(error)]}) from error
     return filename
@@ -396,7 +441,8 @@ def _refuse_second_main(state: State, record: Media) -> None:
 
 
 def _publish(state: State, record: M, upload: Upload) -> M:
-    changed = state.repository.update(type(record), record.id, _published(upload), where=ours(record, PENDING))
+    changes = _published(upload) | {"version": 1}  # the first that readers see
+    changed = state.repository.update(type(record), record.id, changes, where=ours(record, PENDING))
     if changed is None:
         raise MediaConflict("the upload took so long that it was swept away as abandoned")
     return changed
@@ -412,13 +458,22 @@ def ours(record: Media, state: str) -> dict[str, t.Any]:
     return {"state": state, "storage_key": record.storage_key}
 
 
+def _bury(state: State, record: Media) -> None:
+    """Remove the bytes of a record that was deleted. The record itself goes with the sweep."""
+    if record.storage_key is not None:
+        state.storage_of(record).delete(record.storage_key)
+    reach("delete:bytes")
+    state.repository.bury(type(record), record.id)
+    reach("delete:done")
+
+
 def _finish(state: State, record: Media) -> None:
     """Remove a record that readers no longer see: the bytes first, so that no bytes are left without a record."""
     if record.storage_key is not None:
         state.storage_of(record).delete(record.storage_key)
-    reach("delete:bytes")
+    reach("sweep:bytes")
     state.repository.remove(type(record), record.id)
-    reach("delete:done")
+    reach("sweep:done")
 
 
 def kept_alive(state: State, record: Media, blocks: Iterator[bytes]) -> Iterator[bytes]:

@@ -242,7 +242,7 @@ def delete_media(kind: Kind[t.Any], media_id: uuid.UUID | str) -> None:
 
     :raises MediaNotFound: There is no such record.
     """
-    lifecycle.delete(get_state(), kind_of(kind), _parse_id(kind, media_id))
+    lifecycle.delete(get_state(), get_media(kind, media_id))
 
 
 def delete_media_of(reference_type: str, reference_id: Reference) -> int:
@@ -263,7 +263,7 @@ def revoke_links(kind: Kind[t.Any], media_id: uuid.UUID | str) -> None:
 
     :raises MediaNotFound: There is no such record.
     """
-    lifecycle.revoke_links(get_state(), kind_of(kind), _parse_id(kind, media_id))
+    lifecycle.revoke_links(get_state(), get_media(kind, media_id))
 
 
 def get_media(kind: Kind[M], media_id: uuid.UUID | str) -> M:
@@ -386,7 +386,7 @@ def _upload(state: State, kind: type[Media], source: t.Any, filename: str | None
         source,
         # An uploaded file of Flask knows these two; a file of the system has a path as its name.
         filename=filename or getattr(source, "filename", None) or _name(source),
-        mime_type=declared or getattr(source, "mimetype", None),
+        mime_type=declared or getattr(source, "content_type", None),
     )
 
 

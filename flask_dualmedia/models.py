@@ -16,7 +16,7 @@ from sqlalchemy.orm import DeclarativeBase, InstanceState, Mapped, mapped_column
 from sqlalchemy.orm.attributes import manager_of_class
 from uuid_utils.compat import uuid7
 
-PENDING, AVAILABLE, DELETING = "pending", "available", "deleting"
+PENDING, AVAILABLE, DELETING, TRASHED = "pending", "available", "deleting", "trashed"
 
 STORAGE_TYPES = ("database", "local", "s3", "google_drive", "cloud", "external")
 VIDEO_TYPES = ("intro", "lesson", "module")
@@ -40,13 +40,26 @@ def now() -> datetime:
     return time.replace(microsecond=time.microsecond // 1000 * 1000)
 
 
+class Check(t.NamedTuple):
+    """The rule of a CHECK constraint in Python, kept in the constraint's ``info`` for MongoDB, which knows none."""
+
+    field: str
+    is_met: t.Callable[[t.Any], bool]
+    message: str
+
+
+def _check(field: str, condition: str, is_met: t.Callable[[t.Any], bool], message: str) -> sa.CheckConstraint:
+    return sa.CheckConstraint(condition, name=field, info={"check": Check(field, is_met, message)})
+
+
 def _one_of(field: str, values: tuple[str, ...]) -> sa.CheckConstraint:
     listed = ", ".join(f"'{value}'" for value in values)
-    return sa.CheckConstraint(f"{field} IN ({listed})", name=field)
+    message = f"Must be one of: {', '.join(values)}."
+    return _check(field, f"{field} IN ({listed})", lambda value: value in values, message)
 
 
 def _not_negative(*fields: str) -> list[sa.CheckConstraint]:
-    return [sa.CheckConstraint(f"{field} >= 0", name=field) for field in fields]
+    return [_check(field, f"{field} >= 0", lambda value: value >= 0, "Must not be negative.") for field in fields]
 
 
 def _unfinished_index(table: str) -> sa.Index:
@@ -116,13 +129,16 @@ class Media(Base):
     created_at: Mapped[datetime] = mapped_column(sa.DateTime(timezone=True))
     updated_at: Mapped[datetime] = mapped_column(sa.DateTime(timezone=True))
     links_revoked_at: Mapped[datetime | None] = mapped_column(sa.DateTime(timezone=True))
+    version: Mapped[int] = mapped_column(sa.Integer, server_default="1")
+    """Number of the change that made the record what it is, from 1. A change names the version that it is built on, so
+    that one which arrives late changes nothing. Counting an access is no change."""
 
     @classmethod
     def new(cls, **fields: t.Any) -> t.Self:
         """A record with an id, ``pending`` until its bytes are safe; fields not given are empty."""
         time = now()
         values: dict[str, t.Any] = dict.fromkeys(cls.field_names())
-        values |= {"id": new_id(), "state": PENDING, "is_public": False, "access_count": 0}
+        values |= {"id": new_id(), "state": PENDING, "is_public": False, "access_count": 0, "version": 1}
         values |= {"created_at": time, "updated_at": time} | fields
         return cls.from_values(values)
 
@@ -146,10 +162,21 @@ class Media(Base):
     def field_names(cls) -> tuple[str, ...]:
         return tuple(cls.__table__.columns.keys())
 
+    @classmethod
+    @cache
+    def nullable_fields(cls) -> tuple[str, ...]:
+        return tuple(column.key for column in cls.__table__.columns if column.nullable)
+
+    @classmethod
+    @cache
+    def defaults(cls) -> dict[str, t.Any]:
+        """What a field holds of which an earlier version knew nothing."""
+        return dict.fromkeys(cls.field_names()) | {"version": 1}
+
     def values(self) -> dict[str, t.Any]:
         """Every field by its name."""
         held = vars(self)
-        return {name: held[name] for name in self.field_names()}
+        return {name: held.get(name) for name in self.field_names()}
 
     @property
     def owner_id(self) -> str:
@@ -210,7 +237,7 @@ class ProductImage(Media):
         sa.Index("ix_product_images_uploader", "uploaded_by", "id"),
         sa.Index("ix_product_images_accessed", "access_count", "id"),
         _unfinished_index("product_images"),
-        _one_of("state", (PENDING, AVAILABLE, DELETING)),
+        _one_of("state", (PENDING, AVAILABLE, DELETING, TRASHED)),
         _one_of("storage_type", STORAGE_TYPES),
         *_not_negative("file_size", "access_count", "position", "width", "height"),
     )
@@ -243,7 +270,7 @@ class CourseVideo(Media):
         sa.Index("ix_course_videos_lesson", "mongo_lesson_id", "position", "id"),
         sa.Index("ix_course_videos_uploader", "uploaded_by", "id"),
         _unfinished_index("course_videos"),
-        _one_of("state", (PENDING, AVAILABLE, DELETING)),
+        _one_of("state", (PENDING, AVAILABLE, DELETING, TRASHED)),
         _one_of("storage_type", STORAGE_TYPES),
         _one_of("video_type", VIDEO_TYPES),
         _one_of("processing_status", PROCESSING_STATUSES),
@@ -271,7 +298,7 @@ class CourseResource(Media):
         sa.Index("ix_course_resources_lesson", "mongo_lesson_id", "id"),
         sa.Index("ix_course_resources_uploader", "uploaded_by", "id"),
         _unfinished_index("course_resources"),
-        _one_of("state", (PENDING, AVAILABLE, DELETING)),
+        _one_of("state", (PENDING, AVAILABLE, DELETING, TRASHED)),
         _one_of("storage_type", STORAGE_TYPES),
         _one_of("resource_type", RESOURCE_TYPES),
         *_not_negative("file_size", "access_count"),
@@ -298,7 +325,7 @@ class MediaStorage(Media):
         sa.Index("ix_media_storage_uploader", "uploaded_by", "id"),
         sa.Index("ix_media_storage_accessed", "access_count", "id"),
         _unfinished_index("media_storage"),
-        _one_of("state", (PENDING, AVAILABLE, DELETING)),
+        _one_of("state", (PENDING, AVAILABLE, DELETING, TRASHED)),
         _one_of("storage_type", STORAGE_TYPES),
         _one_of("media_type", MEDIA_TYPES),
         *_not_negative("file_size", "access_count"),

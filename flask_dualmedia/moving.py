@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from . import lifecycle
-from .errors import MediaConflict, StorageError, StorageUnavailable
+from .errors import DatabaseBusy, MediaConflict, RecordRefused, StorageError, StorageUnavailable, WritesRefused
 from .failpoints import reach
 from .models import AVAILABLE, Media, now
 from .state import State
@@ -67,7 +67,7 @@ def move(
                 report.size += record.file_size or 0
         except StorageUnavailable:
             raise
-        except (StorageError, MediaConflict) as error:
+        except (StorageError, MediaConflict, RecordRefused) as error:
             report.failed.append(f"{record!r} stays in {source}: {error}")
     return report
 
@@ -93,12 +93,12 @@ def _move(state: State, record: Media, target: str) -> bool:
         lifecycle.clean_up(storage.delete, key)
         raise
     # A database that does not answer may have made the change all the same: then neither bytes are deleted.
-    changed = state.repository.update(
-        type(record),
-        record.id,
-        {"storage_type": target, "storage_key": key, "updated_at": now()},
-        where={"state": AVAILABLE, "storage_type": record.storage_type, "storage_key": old_key},
-    )
+    changes = {"storage_type": target, "storage_key": key, "updated_at": now()}
+    try:
+        changed = lifecycle.change(state, record, changes, same_content=True)
+    except (RecordRefused, DatabaseBusy, WritesRefused):
+        lifecycle.clean_up(storage.delete, key)
+        raise
     if changed is None:
         lifecycle.clean_up(storage.delete, key)
         return False

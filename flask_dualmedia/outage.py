@@ -1,7 +1,8 @@
 """Whether SQL answers, so that no request has to find out anew.
 
-The circuit is closed while SQL answers. The first request that finds it gone opens the circuit and pays the time-out;
-after that requests are refused at once, and a thread asks until SQL is back. Every process has its own.
+The circuit is closed while SQL answers. A request that loses its connection asks the server over another one: what
+answers is no outage. Where nothing answers, the first request opens the circuit and pays the time-out; after that
+requests are refused at once, and a thread asks until SQL is back. Every process has its own.
 
 It is not pybreaker's circuit: that one holds a lock for as long as a guarded call takes, and so lets through one
 statement at a time.
@@ -10,19 +11,30 @@ statement at a time.
 from __future__ import annotations
 
 import logging
-import os
 import threading
+import time
 import typing as t
 from collections.abc import Callable
+from contextlib import suppress
 
-from .errors import DatabaseUnavailable, DualMediaError, NoConnectionFree
+from .documents import MONGO
+from .errors import DatabaseBusy, DatabaseUnavailable, DualMediaError, Unavailable, WritesRefused
+from .forks import begin_in_children, notice_fork
 
 logger = logging.getLogger("flask_dualmedia")
 
 T = t.TypeVar("T")
 
+SQL = "PostgreSQL"
+
 WATCHER = "dualmedia-watch"
 """Name of the thread."""
+
+READS = 3
+"""How often something is read while each connection that it is read over is lost, and the server answers."""
+
+REFUSAL = 5.0
+"""Seconds after a refusal in which no new media is offered to SQL."""
 
 IDLE_INTERVAL = 5.0
 """Seconds between two looks at the journal while SQL answers: other processes may have written to it, or drain it."""
@@ -47,42 +59,118 @@ class Circuit:
     ) -> None:
         self._probe, self._look, self._interval, self._notify = probe, look, interval, notify
         self._open = False
-        self._lock = threading.Lock()
-        self._wake = threading.Event()
+        self._reason = ""
+        self._expectations = 0
+        self._answered_at = 0.0
+        self._refused_until = 0.0
+        self._refusal: WritesRefused | None = None
         self._stopped = False
-        self._pid: int | None = None
         self.journal_expected = True
         """Whether the journal may hold something, as far as this process knows."""
+        self.begin_process()
+        begin_in_children(self)
+
+    def begin_process(self) -> None:
+        """Forget the thread and the locks of another process. Each starts its own, when it has something to do."""
+        self._lock = threading.Lock()
+        self._probing = threading.Lock()
+        self._wake = threading.Event()
+        self._started = False
 
     @property
     def is_open(self) -> bool:
         """Whether SQL is taken to be gone."""
         return self._open
 
+    @property
+    def takes_writes(self) -> bool:
+        """Whether SQL may be offered new media: it answers, and has not refused any just now."""
+        return not self._open and time.monotonic() >= self._refused_until
+
     def guard(self, call: Callable[[], T]) -> T:
         """Do ``call``, or refuse at once while the circuit is open.
 
-        :raises DatabaseUnavailable: SQL is gone.
+        :raises DatabaseUnavailable: SQL is gone, or the connection was lost. In the second case what was sent over it
+            may have been done.
         """
-        if self._pid != os.getpid():
-            self._start()
-        if self._open:
-            raise DatabaseUnavailable("PostgreSQL", retry_after=max(1, round(self._interval)))
+        self._admit()
+        started = time.monotonic()
         try:
             return call()
-        except NoConnectionFree:  # we ask too much at once, and it answers
+        except DatabaseUnavailable as error:
+            self._examine(error, started)
             raise
-        except DatabaseUnavailable:
-            self.trip()
+        except WritesRefused as error:
+            self.refuse_writes(error)
             raise
 
-    def trip(self) -> None:
+    def read(self, call: Callable[[], T]) -> T:
+        """The same for what changes nothing, and may be done again over another connection."""
+        for _ in range(READS - 1):
+            try:
+                return self.guard(call)
+            except DatabaseUnavailable:
+                if self._open:
+                    raise
+        return self.guard(call)
+
+    def _admit(self) -> None:
+        notice_fork()
+        if not self._started:
+            self._start()
+        if self._open:
+            retry_after = max(1, round(self._interval))
+            raise DatabaseUnavailable(SQL, self._reason, retry_after=retry_after, was_sent=False)
+
+    def _examine(self, error: DatabaseUnavailable, started: float) -> None:
+        """Open the circuit, unless the server answers over another connection."""
+        if error.database == MONGO:
+            return  # as of the lock of a resumable upload, which is renewed while SQL takes bytes
+        if error.is_hanging:
+            self.trip(error.reason)
+            return
+        with self._probing:
+            if self._open or self._answered_at > started:
+                return  # another thread has asked meanwhile
+            try:
+                self._probe()
+            except DatabaseUnavailable as found:
+                self.trip(found.reason)
+            except DatabaseBusy:
+                pass
+            self._answered_at = time.monotonic()
+
+    def refuse_writes(self, error: WritesRefused) -> None:
+        """Note that SQL changes nothing for now."""
+        now = time.monotonic()
+        if self._refusal is None or self._refusal.reason != error.reason or now > self._refused_until + 60:
+            logger.warning("%s: new media goes to the journal in MongoDB", error)
+        self._refusal, self._refused_until = error, now + REFUSAL
+        self.journal_expected = True
+
+    def check_writes(self) -> None:
+        """
+        :raises WritesRefused: SQL has refused to change something just now.
+        """
+        if self._refusal is not None and time.monotonic() < self._refused_until:
+            raise self._refusal
+
+    def expect_journal(self) -> None:
+        """Have the journal looked at soon. To be called when something was written to it, and before, if readers are
+        to find it at once."""
+        with self._lock:
+            self._expectations += 1
+            self.journal_expected = True
+        self._wake.set()
+
+    def trip(self, reason: str = "does not answer") -> None:
         """Take SQL to be gone, until a probe shows that it is back."""
         with self._lock:
             if self._open:
                 return
+            self._reason = reason
             self._open = self.journal_expected = True
-        logger.warning("PostgreSQL does not answer: new media goes to the journal in MongoDB")
+        logger.warning("PostgreSQL %s: new media goes to the journal in MongoDB", reason)
         self._notify("lost")
         self._wake.set()
 
@@ -93,11 +181,10 @@ class Circuit:
 
     def _start(self) -> None:
         with self._lock:
-            if self._pid == os.getpid() or self._stopped:
+            if self._started or self._stopped:
                 return
-            # A thread does not live on in a forked worker: each process starts its own, when it has something to do.
-            self._pid = os.getpid()
-            self._wake = threading.Event()
+            self._started = True
+            self._wake = threading.Event()  # of gevent, where that came after the app was loaded
             threading.Thread(target=self._watch, name=WATCHER, daemon=True).start()
 
     def _watch(self) -> None:
@@ -106,8 +193,10 @@ class Circuit:
                 if self._open:
                     self._ask()
                 if not self._open:
-                    self.journal_expected = self._look()
-            except DatabaseUnavailable:
+                    self._look_at_journal()
+            except WritesRefused as error:
+                self.refuse_writes(error)
+            except Unavailable:
                 # Of SQL the circuit knows. What MongoDB holds, other processes may have written while it was away.
                 self.journal_expected = True
             except DualMediaError:
@@ -120,8 +209,18 @@ class Circuit:
             self._wake.wait(self._interval if self._open else IDLE_INTERVAL)
             self._wake.clear()
 
+    def _look_at_journal(self) -> None:
+        expectations = self._expectations
+        is_left = self._look()
+        with self._lock:
+            # What was written since was not seen.
+            if self._expectations == expectations:
+                self.journal_expected = is_left
+
     def _ask(self) -> None:
-        self._probe()
+        with suppress(DatabaseBusy):
+            self._probe()
+        self._answered_at = time.monotonic()
         self._open = False
         logger.info("PostgreSQL answers again")
         self._notify("recovered")

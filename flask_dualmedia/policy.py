@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 from .dimensions import Dimensions
 from .errors import ConfigurationError, TooManyPixels, UnsupportedType
-from .formats import extension_of, extensions_of, fits, is_same_format
+from .formats import agrees, extension_of, extensions_of, fits
+from .mime_types import OCTET_STREAM, claim_of, is_pattern, matches
 from .models import KINDS
-from .sniffing import OCTET_STREAM
 
 KEY = "DUALMEDIA_POLICY"
 
@@ -19,11 +19,7 @@ ANY_TYPE = ("*/*",)
 MAX_PIXELS = 100_000_000
 """A decoded image takes four bytes per pixel."""
 
-_PATTERN = re.compile(r"\*/\*|[\w.+-]+/(\*|[\w.+-]+)")
 _EXTENSION = re.compile(r"[^.\s/\\]+")
-
-# What clients declare that know nothing: the last is what curl says of any body.
-_NO_CLAIM = {"", OCTET_STREAM, "binary/octet-stream", "application/x-www-form-urlencoded"}
 
 
 @dataclass(frozen=True)
@@ -54,16 +50,17 @@ class Policy:
 
         :param mime_type: The type that will be recorded.
         :param sniffed: The type that the bytes show.
+        :param declared: As the uploader sent it.
         :raises UnsupportedType: It is not accepted, or they do not agree.
         """
-        if not any(_matches(pattern, mime_type) for pattern in self.types):
+        if not any(matches(pattern, mime_type) for pattern in self.types):
             shown = "of no known type" if mime_type == OCTET_STREAM else mime_type
             raise UnsupportedType(f"these bytes are {shown}; accepted are {', '.join(self.types)}")
-        claimed = (declared or "").split(";")[0].strip().lower()
-        if self.is_open or sniffed is None or claimed in _NO_CLAIM:
+        claim = claim_of(declared)
+        if self.is_open or sniffed is None or claim is None:
             return
-        if not is_same_format(claimed, mime_type) and not is_same_format(claimed, sniffed):
-            raise UnsupportedType(f"these bytes are {mime_type}, not {claimed} as declared")
+        if not agrees(claim, mime_type) and not agrees(claim, sniffed):
+            raise UnsupportedType(f"these bytes are {mime_type}, not {claim} as declared")
 
     def check_name(self, filename: str | None, mime_type: str) -> None:
         """Check a filename, as it will be kept, against the type of the bytes.
@@ -120,10 +117,10 @@ def _policy(kind: str, given: t.Any, types: tuple[str, ...], max_size: int | Non
     extensions, listed = given.get("extensions"), f"{key}['extensions']"
     if extensions is not None:
         bare = [one.removeprefix(".").lower() if isinstance(one, str) else one for one in _sequence(listed, extensions)]
-        extensions = _words(listed, bare, _EXTENSION, "an extension")
+        extensions = _words(listed, bare, _is_extension, "an extension")
     return Policy(
         types=_words(
-            f"{key}['types']", given.get("types", types), _PATTERN, "a MIME type or a pattern such as image/*"
+            f"{key}['types']", given.get("types", types), is_pattern, "a MIME type or a pattern such as image/*"
         ),
         extensions=extensions,
         max_size=_positive(f"{key}['max_size']", given.get("max_size", max_size)),
@@ -131,10 +128,10 @@ def _policy(kind: str, given: t.Any, types: tuple[str, ...], max_size: int | Non
     )
 
 
-def _words(key: str, value: t.Any, pattern: re.Pattern[str], what: str) -> tuple[str, ...]:
+def _words(key: str, value: t.Any, is_right: t.Callable[[str], bool], what: str) -> tuple[str, ...]:
     words = _sequence(key, value)
     for word in words:
-        if not isinstance(word, str) or not pattern.fullmatch(word):
+        if not isinstance(word, str) or not is_right(word):
             raise ConfigurationError(f"{key} has {word!r}, which is not {what}")
     return tuple(words)
 
@@ -151,9 +148,8 @@ def _positive(key: str, value: t.Any) -> int | None:
     return value
 
 
-def _matches(pattern: str, mime_type: str) -> bool:
-    main, _, sub = pattern.lower().partition("/")
-    return pattern == "*/*" or (mime_type.startswith(f"{main}/") if sub == "*" else mime_type == pattern.lower())
+def _is_extension(word: str) -> bool:
+    return _EXTENSION.fullmatch(word) is not None
 
 
 def _listed(extensions: t.Iterable[str]) -> str:

@@ -30,6 +30,7 @@ from .errors import (
     MediaConflict,
     MediaNotFound,
     OwnerNotFound,
+    RecordRefused,
     SecondMainImage,
     UploadLocked,
     UploadRejected,
@@ -54,7 +55,7 @@ READ_SIZE = 64 * 1024
 
 UNLIMITED = 2**63
 
-_HOPELESS = (UploadRejected, InvalidMedia, OwnerNotFound, SecondMainImage)
+_HOPELESS = (UploadRejected, RecordRefused, OwnerNotFound, SecondMainImage)
 """Errors that the same bytes and fields would meet again."""
 
 

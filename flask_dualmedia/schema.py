@@ -14,7 +14,9 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
 from .errors import NamesTaken
-from .repositories.sql import translate_errors
+from .models import KINDS, TRASHED
+from .repositories.sql import limited
+from .sqlstates import translate_errors
 from .tables import MODELS, Tables, check_names
 
 logger = logging.getLogger("flask_dualmedia")
@@ -71,8 +73,11 @@ def head_revision() -> str | None:
 class NameCheck:
     """Makes sure, once, that everything in a database that has a name of ours is ours."""
 
-    def __init__(self, engine: sa.Engine, tables: Tables) -> None:
-        self._engine, self._tables = engine, tables
+    def __init__(self, engine: sa.Engine, tables: Tables, *, timeout: float | None = None) -> None:
+        """
+        :param timeout: Seconds that it may take, ``None`` for any number.
+        """
+        self._engine, self._tables, self._timeout = engine, tables, timeout
         self._passed = False
 
     def __call__(self) -> None:
@@ -83,7 +88,11 @@ class NameCheck:
         if self._passed:
             return
         try:
-            with translate_errors(), self._engine.connect() as connection:
+            with (
+                translate_errors(),
+                self._engine.connect() as connection,
+                limited(connection, self._timeout),
+            ):
                 connection.detach()  # a pool must be empty when the server forks its workers
                 check_names(connection, self._tables)
         except NamesTaken as error:
@@ -113,6 +122,32 @@ def keep_chunks_uncompressed(connection: sa.Connection, tables: Tables = MODELS)
     storage = connection.execute(sa.text(query), {"name": name}).scalar_one()
     if storage != "e":
         connection.execute(sa.text(f"ALTER TABLE {name} ALTER COLUMN data SET STORAGE EXTERNAL"))
+
+
+def allow_trash(connection: sa.Connection, tables: Tables = MODELS) -> None:
+    """Let the state of a record be ``trashed`` on PostgreSQL, where a host's own revisions made the tables.
+
+    Alembic's autogenerate does not see check constraints.
+    """
+    if connection.dialect.name != "postgresql":
+        return
+    allowed = "state IN ('pending', 'available', 'deleting', 'trashed')"
+    for kind in KINDS.values():
+        name = tables.of(kind).name
+        constraint = f"{tables.prefix}ck_{kind.__tablename__}_state"
+        rule = connection.execute(
+            sa.text(
+                "SELECT pg_get_constraintdef(oid) FROM pg_constraint"
+                " WHERE conrelid = CAST(:table AS regclass) AND conname = :constraint"
+            ),
+            {"table": name, "constraint": constraint},
+        ).scalar_one_or_none()
+        if rule is not None and TRASHED not in rule:
+            connection.execute(
+                sa.text(
+                    f"ALTER TABLE {name} DROP CONSTRAINT {constraint}, ADD CONSTRAINT {constraint} CHECK ({allowed})"
+                )
+            )
 
 
 @contextmanager

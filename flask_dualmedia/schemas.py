@@ -14,6 +14,7 @@ from marshmallow import fields, validate
 from werkzeug.datastructures import FileStorage
 
 from .errors import InvalidMedia
+from .mime_types import claim_of
 from .models import (
     KINDS,
     MEDIA_TYPES,
@@ -28,19 +29,11 @@ from .models import (
     ProductImage,
 )
 from .state import get_state
+from .storable import camelcase, is_storable
 
 MAX_INTEGER = 2**31 - 1
 MAX_BIGINT = 2**63 - 1
 MAX_URL = 2048
-
-
-def is_storable(text: str) -> bool:
-    """Whether every database can keep a string: PostgreSQL refuses NUL, and no encoding has half surrogate pairs."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return "\0" not in text
 
 
 class Text(fields.String):
@@ -53,6 +46,15 @@ class Text(fields.String):
         if not is_storable(text):
             raise self.make_error("unstorable")
         return text
+
+
+class DeclaredType(fields.String):
+    """A MIME type, or a range such as ``image/*``. Text that is neither is no error, and counts as not declared."""
+
+    def _deserialize(self, value: t.Any, attr: str | None, data: t.Any, **kwargs: t.Any) -> t.Any:
+        if not isinstance(value, str | bytes):
+            raise self.make_error("invalid")
+        return claim_of(value)
 
 
 class WholeNumber(fields.Integer):
@@ -107,12 +109,6 @@ def _url() -> Text:
     )
 
 
-def camelcase(name: str) -> str:
-    """``mongo_product_id`` → ``mongoProductId``."""
-    first, *rest = name.split("_")
-    return first + "".join(part.title() for part in rest)
-
-
 class WireSchema(ma.Schema):
     """Names are snake_case in Python and camelCase on the wire; unknown names are errors."""
 
@@ -126,9 +122,8 @@ class MediaSchema(WireSchema):
     id = fields.UUID(dump_only=True)
     storage_type = fields.String(validate=validate.OneOf(STORAGE_TYPES))
     filename = _text(255)
-    mime_type = Text(
-        validate=[validate.Length(max=255), validate.Regexp(r"^[\w.+-]+/[\w.+-]+\Z", error="Not a MIME type.")],
-        allow_none=True,
+    mime_type = DeclaredType(
+        allow_none=True, metadata={"description": "MIME type. What is no such type counts as not declared."}
     )
     file_size = _count(MAX_BIGINT, allow_none=True, metadata={"description": "Size in bytes."})
     checksum = fields.String(
@@ -243,10 +238,11 @@ def multipart_schema_of(kind: type[Media]) -> MediaSchema:
 def direct_schema_of(kind: type[Media]) -> MediaSchema:
     """The schema of an upload that goes to a storage directly: what is to come is announced."""
     base = _SCHEMAS[kind]
-    declared = base._declared_fields
     announced: dict[str, t.Any] = {
         "filename": Text(required=True, validate=validate.Length(min=1, max=255)),
-        "mime_type": Text(required=True, validate=declared["mime_type"].validators),
+        "mime_type": DeclaredType(
+            required=True, metadata={"description": "MIME type, empty where the client knows none."}
+        ),
         "file_size": WholeNumber(
             required=True, validate=validate.Range(min=1, max=MAX_BIGINT), metadata={"description": "Size in bytes."}
         ),

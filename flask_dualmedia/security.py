@@ -8,14 +8,16 @@ from functools import wraps
 
 from flask import request
 from flask_jwt_extended import get_jwt, get_jwt_identity, verify_jwt_in_request
-from flask_jwt_extended.exceptions import JWTExtendedException
+from flask_jwt_extended.config import config as jwt_config
+from flask_jwt_extended.exceptions import JWTExtendedException, NoAuthorizationError
 from jwt import PyJWTError
 from werkzeug.exceptions import Unauthorized
 
+from . import bodies
 from .authorization import Action, Claims, Subject, has_admin_role, is_allowed
 from .repositories.base import EVERYTHING
-from .schemas import is_storable
 from .state import get_state
+from .storable import is_storable
 
 _CALLER = "dualmedia.caller"
 
@@ -51,12 +53,51 @@ def require_caller() -> Caller:
     known = known_caller(request.environ)
     if known is not None:
         return known
-    verify_jwt_in_request()
+    body = bodies.find_body()
+    if body is None:
+        verify_jwt_in_request()
+    else:
+        _verify_with(body)
     identity = str(get_jwt_identity())
     if len(identity) > 255 or not is_storable(identity):
         raise Unauthorized("The identity in the token is not one that can be kept with media.")
+    if body is not None:
+        body.admit()
     caller = request.environ[_CALLER] = Caller(identity, get_jwt())
     return caller
+
+
+def _verify_with(body: bodies.Body) -> None:
+    """Verify the token of a request with a body, of which flask-jwt-extended would read all to look for it.
+
+    The token in JSON, or the CSRF token in a form, is looked for at the beginning of the body alone. Views read the
+    body from its start, whatever was looked at.
+    """
+    locations = list(jwt_config.token_location)
+    if "json" in locations and not bodies.look_for_json(body):
+        locations.remove("json")
+        if not locations:
+            raise NoAuthorizationError(f"No JSON object of at most {bodies.LOOK_SIZE} bytes has a token.")
+    form = bodies.look_for_fields(body) if _is_csrf_in_form() else None
+    if form is not None:
+        vars(request)["form"] = form
+    try:
+        verify_jwt_in_request(locations=locations)
+    finally:
+        if form is not None:
+            del vars(request)["form"]
+        body.rewind()
+
+
+def _is_csrf_in_form() -> bool:
+    """Whether the CSRF token that belongs to a cookie may be a field of the form."""
+    return (
+        "cookies" in jwt_config.token_location
+        and jwt_config.csrf_check_form
+        and jwt_config.access_cookie_name in request.cookies
+        and jwt_config.access_csrf_header_name not in request.headers
+        and "form" not in vars(request)  # the host may have read it already
+    )
 
 
 def known_caller(environ: t.Mapping[str, t.Any]) -> Caller | None:

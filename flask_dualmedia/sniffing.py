@@ -6,10 +6,10 @@ import mimetypes
 
 import filetype
 
+from .mime_types import OCTET_STREAM, declared_type, one_type
+
 HEAD_SIZE = 8192
 """Bytes from the start of a file that :func:`sniff` wants to see."""
-
-OCTET_STREAM = "application/octet-stream"
 
 # Major brands of ISO base media files (ISO/IEC 14496-12) that filetype does not know: it misses most fragmented MP4.
 _ISO_BRANDS = {
@@ -93,18 +93,29 @@ def settle_type(sniffed: str | None, filename: str | None, declared: str | None)
     never for a type whose bytes would have shown it.
 
     :param sniffed: What :func:`sniff` said of the bytes.
+    :param declared: As the uploader sent it.
     """
-    guessed = mimetypes.guess_type(filename)[0] if filename else None
-    claimed = (guessed or (declared or "").split(";")[0].strip().lower()) or OCTET_STREAM
+    claimed = named_type(filename) or declared_type(declared) or OCTET_STREAM
     if sniffed in _CONTAINERS and (claimed.startswith("application/vnd.") or claimed.endswith(("+zip", "+xml"))):
         return claimed if claimed != "image/svg+xml" else sniffed
     if sniffed is not None:
         return sniffed
-    if claimed.partition("/")[0] in ("image", "video", "audio", "font", "multipart", "message") or "/" not in claimed:
+    if claimed.partition("/")[0] in ("image", "video", "audio", "font", "multipart", "message"):
         return OCTET_STREAM
     if claimed in _SHOWN:
         return OCTET_STREAM
     return claimed
+
+
+def named_type(filename: str | None, *, strict: bool = True) -> str | None:
+    """The MIME type that goes with the extension of a filename.
+
+    :param strict: Whether only registered types count.
+    """
+    if not filename:
+        return None
+    guessed, _ = mimetypes.guess_type(filename, strict=strict)
+    return one_type(guessed)
 
 
 def resource_type(mime_type: str) -> str:

@@ -17,13 +17,12 @@ from secrets import token_hex
 
 from pymongo import ASCENDING, IndexModel, ReturnDocument
 from pymongo.collection import Collection
-from pymongo.database import Database
 
-from .documents import UPLOADS, UPLOADS_ONLY, Collections
+from .collections import UPLOADS, UPLOADS_ONLY, Collections
+from .documents import Documents
 from .errors import DatabaseUnavailable, UploadLocked, UploadRejected
 from .failpoints import reach
 from .models import now
-from .repositories.mongo import translate_errors
 from .storages.base import Storage, owner_of_key
 
 COLLECTION = UPLOADS
@@ -34,6 +33,9 @@ of hosts may differ by less than this."""
 
 MAX_PARTS = 50_000
 """Parts of one upload: its document, which names them, must stay well below the 16 MB that MongoDB allows."""
+
+BATCH = 500
+"""Uploads read at once."""
 
 _LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -89,8 +91,9 @@ class Staging:
     :param seconds: How long an upload is kept after the last byte came.
     """
 
-    def __init__(self, database: Database[dict[str, t.Any]] | Collections, storage: Storage, seconds: float) -> None:
-        self._collections = Collections.of(database)
+    def __init__(self, documents: Documents | Collections, storage: Storage, seconds: float) -> None:
+        self._collections = Collections.of(documents)
+        self.documents = self._collections.documents
         self.storage, self._seconds = storage, seconds
         self._indexed = False
 
@@ -109,19 +112,19 @@ class Staging:
         writer = Writer(self, upload)
         document = asdict(upload) | {"lock": writer.lock()}
         document["_id"] = document.pop("id")
-        with translate_errors():
+        with self.documents.asked():
             self._collection.insert_one(document)
         return writer
 
     def get(self, upload_id: uuid.UUID) -> Staged | None:
         """The upload with this id, without its parts."""
-        with translate_errors():
+        with self.documents.asked():
             document = self._collection.find_one(UPLOADS_ONLY | {"_id": upload_id}, {"parts": 0})
         return None if document is None else _staged(document)
 
     def find_final(self, identity: str, joined: list[uuid.UUID]) -> uuid.UUID | None:
         """The upload that these were joined to."""
-        with translate_errors():
+        with self.documents.asked():
             found = self._collection.find_one({"joined": joined, "identity": identity}, {"_id": 1})
         return None if found is None else found["_id"]
 
@@ -133,7 +136,7 @@ class Staging:
         one = UPLOADS_ONLY | {"_id": upload_id} | where
         free = one | {"$or": [{"lock": None}, {"lock.until": {"$lt": now()}}]}
         writer = Writer(self, None)
-        with translate_errors():
+        with self.documents.asked():
             document = self._collection.find_one_and_update(
                 free, {"$set": {"lock": writer.lock()}}, return_document=ReturnDocument.AFTER
             )
@@ -146,17 +149,23 @@ class Staging:
 
     def named(self, keys: t.Sequence[str]) -> set[str]:
         """Those of these keys that an upload names as its parts."""
-        with translate_errors():
+        with self.documents.asked():
             found = self._collection.find(UPLOADS_ONLY | {"parts.key": {"$in": [*keys]}}, {"parts.key": 1})
             return {part["key"] for document in found for part in document["parts"]}.intersection(keys)
 
     def left(self) -> Iterator[Staged]:
         """Uploads that have expired, and finished ones whose parts were not removed; without their parts."""
-        where = UPLOADS_ONLY | {
+        where: dict[str, t.Any] = UPLOADS_ONLY | {
             "$or": [{"expires_at": {"$lt": now()}}, {"finished": True, "parts.key": {"$exists": True}}]
         }
-        with translate_errors():
-            yield from map(_staged, self._collection.find(where, {"parts": 0}))
+        while True:
+            with self.documents.asked():
+                found = self._collection.find(where, {"parts": 0}).sort("_id", ASCENDING).limit(BATCH)
+                batch = [_staged(document) for document in found]
+            yield from batch
+            if len(batch) < BATCH:
+                return
+            where = where | {"_id": UPLOADS_ONLY["_id"] | {"$gt": batch[-1].id}}
 
     def sweep_one(self, upload: Staged) -> bool:
         """Take away an upload that has expired, or the parts of one that is finished, unless somebody is at it."""
@@ -184,7 +193,7 @@ class Staging:
         if self._indexed:
             return
         indexes = [IndexModel([(name, ASCENDING)]) for name in ("expires_at", "parts.key", "joined")]
-        with translate_errors():
+        with self.documents.asked():
             self._collection.create_indexes(indexes)
         self._indexed = True
 
@@ -207,7 +216,7 @@ class Writer:
         return self
 
     def __exit__(self, *_: object) -> None:
-        with suppress(DatabaseUnavailable), translate_errors():  # otherwise it runs out
+        with suppress(DatabaseUnavailable), self._staging.documents.asked():  # otherwise it runs out
             self._staging._collection.update_one(self._mine(), {"$set": {"lock": None}})
 
     def lock(self) -> dict[str, t.Any]:
@@ -257,7 +266,7 @@ class Writer:
 
     def forget(self) -> None:
         """Remove the upload alone: its parts are another's."""
-        with translate_errors():
+        with self._staging.documents.asked():
             self._staging._collection.delete_one(self._mine())
 
     def _delete_parts(self) -> None:
@@ -270,7 +279,7 @@ class Writer:
         return {"_id": self.upload.id, "lock.holder": self._holder}
 
     def _change(self, changes: dict[str, t.Any], push: dict[str, t.Any] | None = None, **where: t.Any) -> None:
-        with translate_errors():
+        with self._staging.documents.asked():
             document = self._staging._collection.find_one_and_update(
                 self._mine() | where, {"$set": changes, **(push or {})}, return_document=ReturnDocument.AFTER
             )

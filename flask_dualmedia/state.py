@@ -16,11 +16,11 @@ from .tables import Tables, tables_for
 if t.TYPE_CHECKING:
     import sqlalchemy as sa
     from flask import Flask
-    from pymongo.database import Database
 
+    from .collections import Collections
     from .config import Settings
     from .counting import Counter
-    from .documents import Collections
+    from .documents import Documents
     from .homes import Home
     from .models import Media
     from .outage import Circuit
@@ -36,7 +36,7 @@ class State:
 
     app: Flask
     settings: Settings
-    mongo: Database[dict[str, t.Any]]
+    mongo: Documents
     """The host's MongoDB database, read with our own codec options."""
     engine: sa.Engine | None
     """The SQL engine; ``None`` in Mongo-only mode."""
@@ -56,7 +56,7 @@ class State:
     def check_sql_names(self) -> NameCheck:
         """Call it before anything in SQL is used that may have a name of ours and be the host's."""
         assert self.engine is not None
-        return NameCheck(self.engine, self.tables)
+        return NameCheck(self.engine, self.tables, timeout=self.settings.sql_timeout)
 
     @property
     def tables(self) -> Tables:

@@ -13,10 +13,11 @@ from pymongo import monitoring
 from sqlalchemy import event
 
 from .counting import COUNTER
+from .documents import WATCHER as MONGO_WATCHER
 from .outage import WATCHER
 from .state import get_state
 
-_BACKGROUND = (WATCHER, COUNTER)
+_BACKGROUND = (WATCHER, MONGO_WATCHER, COUNTER)
 
 
 @dataclass

@@ -7,22 +7,47 @@ called again.
 from __future__ import annotations
 
 import hashlib
+import logging
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 
-from .errors import MediaConflict, SecondMainImage, StorageError
+from .errors import DualMediaError, MediaConflict, RecordRefused, SecondMainImage, StorageError, Unavailable
 from .failpoints import reach
 from .homes import Home
 from .leases import Lease
+from .mime_types import one_type
 from .models import AVAILABLE, DELETING, KINDS, PENDING, Media, now
 from .repositories.base import Repository
 from .repositories.mongo import JournalRepository
+from .sniffing import settle_type
 from .storages.base import owner_of_key
 from .storages.chunked import ChunkedStorage
 
+logger = logging.getLogger("flask_dualmedia")
+
 BATCH = 200
 """Records read at once."""
+
+OF_ONE_RECORD = (
+    RecordRefused,
+    MediaConflict,
+    StorageError,
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    TypeError,
+    ValueError,
+)
+"""Errors that concern one record and stop no other: what a database refuses, damaged bytes, and what our own code says
+of a document that is malformed. Those of them that are :class:`~flask_dualmedia.errors.Unavailable` are an outage."""
+
+
+def reason_of(error: Exception) -> str:
+    """An error in words, for people."""
+    return str(error) if isinstance(error, DualMediaError) else f"{type(error).__name__}: {error}"
 
 
 @dataclass
@@ -36,7 +61,9 @@ class Report:
     conflicts: list[str] = field(default_factory=list)
     """Images that could not stay the main image, because the target has another one of the product."""
     failed: list[str] = field(default_factory=list)
-    """Records of a drain that stay in the journal, because their bytes are damaged."""
+    """Records that stay where they are, and why: the target refuses them, or their bytes are damaged."""
+    news: list[str] = field(default_factory=list)
+    """Those of them that a drain has set aside for a reason that it had not before."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +111,12 @@ def transfer(source: Home, target: Home, *, advance: Callable[[int], object] = l
     for kind in KINDS.values():
         for record in records_of(source.repository, kind):
             if record.state == AVAILABLE:
-                _copy(record, source, target, report)
+                try:
+                    _copy(record, source, target, report)
+                except Unavailable:
+                    raise
+                except OF_ONE_RECORD as error:
+                    report.failed.append(f"{record!r} stays in {source.name}: {reason_of(error)}")
             advance(1)
     return report
 
@@ -107,7 +139,7 @@ def clear(source: Home, target: Home, *, advance: Callable[[int], object] = lamb
 
 def _is_held(record: Media, target: Home) -> bool:
     held = target.repository.find(type(record), record.id)
-    if held is None or held.updated_at < record.updated_at:
+    if held is None or _is_newer(record, held):
         return False
     if held.state != AVAILABLE or held.storage_key is None or held.storage_type != "database":
         return True  # deleted there since, or a URL alone
@@ -128,28 +160,48 @@ def surplus(source: Home, target: Home) -> Iterator[Media]:
                 yield record
 
 
-def delete_surplus(source: Home, target: Home) -> int:
+def delete_surplus(source: Home, target: Home, *, limit: int) -> int:
     """Delete from the target what was deleted from the source after it had been transferred.
 
-    :return: How many records were deleted.
+    :param limit: How many records may be deleted at most.
+    :return: How many were.
     """
     deleted = 0
     for record in surplus(source, target):
-        changes = {"state": DELETING, "updated_at": now()}
-        if target.repository.update(type(record), record.id, changes, where={"state": AVAILABLE}) is None:
-            continue
-        if record.storage_key is not None:
-            target.storage.delete(record.storage_key)
-        reach("mirror:bytes")
-        target.repository.remove(type(record), record.id)
-        deleted += 1
+        if deleted == limit:
+            break  # the source has lost more of them since they were counted
+        held = source.repository.find(type(record), record.id)
+        if held is not None and held.state == AVAILABLE:
+            continue  # it came to the source meanwhile
+        try:
+            deleted += _delete_from(target, record)
+        except Unavailable:
+            raise
+        except OF_ONE_RECORD as error:
+            logger.warning("%r stays in %s: %s", record, target.name, reason_of(error))
     return deleted
 
 
-def drain(journal: Home[JournalRepository], target: Home, lease: Lease) -> Report | None:
+def _delete_from(home: Home, record: Media) -> bool:
+    changes = {"state": DELETING, "updated_at": now()}
+    where = {"state": AVAILABLE, "version": record.version}
+    if home.repository.update(type(record), record.id, changes, where=where) is None:
+        return False
+    if record.storage_key is not None:
+        home.storage.delete(record.storage_key)
+    reach("mirror:bytes")
+    home.repository.remove(type(record), record.id)
+    return True
+
+
+def drain(journal: Home[JournalRepository], target: Home, lease: Lease, *, retry: bool = True) -> Report | None:
     """Move the journal, oldest first. Uploads still in progress stay.
 
+    A record that the target refuses is set aside in the journal, and the rest goes on.
+
+    :param retry: Try again what was set aside not long ago.
     :return: What was done; ``None`` if another process is at it.
+    :raises DatabaseUnavailable: The target does not answer. What was moved until then is there; the rest stays.
     """
     if not lease.take():
         return None
@@ -157,20 +209,28 @@ def drain(journal: Home[JournalRepository], target: Home, lease: Lease) -> Repor
     try:
         for kind in KINDS.values():
             for record in records_of(journal.repository, kind):
-                if record.state != AVAILABLE:
+                if record.state != AVAILABLE or not (retry or journal.repository.is_due(record)):
                     continue
                 if not lease.take():
                     return report
-                try:
-                    _move(record, journal, target, lease, report)
-                except MediaConflict:
-                    continue  # another process has moved it, while this one slept through its lease
-                except StorageError as error:  # those behind it are not kept waiting
-                    report.failed.append(f"{record!r} stays in the journal: {error}")
-        _gather(journal, target, lease)
+                _move_or_set_aside(record, journal, target, lease, report)
+        _gather(journal, target, lease, report)
         return report
     except _LeaseLost:
         return report
+    finally:
+        lease.give_back()
+
+
+def release_claims(journal: Home[JournalRepository], target: Home, lease: Lease) -> None:
+    """Undo what a drain that was killed has claimed, unless the target has it: nobody may come and drain soon."""
+    claimed = journal.repository.claimed()
+    if not claimed or not lease.take():
+        return
+    try:
+        for record in claimed:
+            if not _has_settled(record, target):
+                journal.repository.release(type(record), record.id, vars(record)["claimed"])
     finally:
         lease.give_back()
 
@@ -179,13 +239,52 @@ class _LeaseLost(Exception):
     """Another process drains now."""
 
 
+def _move_or_set_aside(
+    record: Media, journal: Home[JournalRepository], target: Home, lease: Lease, report: Report
+) -> None:
+    try:
+        _move(record, journal, target, lease, report)
+        return
+    except Unavailable:
+        raise
+    except OF_ONE_RECORD as error:
+        refusal = error
+    if isinstance(refusal, MediaConflict) and _has_settled(record, target):
+        return  # another process has moved it, while this one slept through its lease
+    if not lease.take():
+        raise _LeaseLost  # it is another's to say
+    reason = reason_of(refusal)
+    description = f"{record!r} stays in the journal: {reason}"
+    report.failed.append(description)
+    if journal.repository.set_aside(record, reason):
+        report.news.append(description)
+
+
+def _has_settled(record: Media, target: Home) -> bool:
+    held = target.repository.find(type(record), record.id)
+    return held is not None and held.state != PENDING
+
+
 def _move(record: Media, journal: Home[JournalRepository], target: Home, lease: Lease, report: Report) -> None:
     reach("drain:claim")
-    claimed = journal.repository.claim(type(record), record.id)
+    claimed = journal.repository.claim(type(record), record.id, lease.holder)
     if claimed is None:
         return  # deleted meanwhile
     reach("drain:copy")
-    _copy(claimed, journal, target, report, keep_going=lease.take)
+    is_sent = False
+
+    def note_sending() -> None:
+        nonlocal is_sent
+        is_sent = True
+
+    try:
+        _copy(claimed, journal, target, report, keep_going=lease.take, before_record=note_sending)
+    except BaseException:
+        # Once it was sent, nobody knows whether the target has it: then it is not changed here until that is known.
+        if not is_sent:
+            with suppress(DualMediaError):
+                journal.repository.release(type(record), record.id, lease.holder)
+        raise
     reach("drain:copied")
     # The bytes first: the record names them, so that a drain that is killed here finds them again.
     if claimed.storage_key is not None:
@@ -195,22 +294,34 @@ def _move(record: Media, journal: Home[JournalRepository], target: Home, lease: 
     reach("drain:done")
 
 
-def _gather(journal: Home[JournalRepository], target: Home, lease: Lease) -> None:
+def _gather(journal: Home[JournalRepository], target: Home, lease: Lease, report: Report) -> None:
     """Move bytes of records that are in the target: SQL went away, and came back, while they were uploaded."""
     for key in journal.storage.keys():  # noqa: SIM118 - of a storage
         owner = owner_of_key(key)
         for kind in KINDS.values():
             record = None if owner is None else target.repository.find(kind, owner[0])
-            if record is not None and record.state == AVAILABLE and record.storage_key == key:
+            if record is None or record.state != AVAILABLE or record.storage_key != key:
+                continue
+            try:
                 _copy_bytes(record, journal.storage, target.storage, lease.take)
                 journal.storage.delete(key)
+            except Unavailable:
+                raise
+            except OF_ONE_RECORD as error:
+                report.failed.append(f"the bytes of {record!r} stay in the journal: {reason_of(error)}")
 
 
 def _copy(
-    record: Media, source: Home, target: Home, report: Report, *, keep_going: Callable[[], bool] = lambda: True
+    record: Media,
+    source: Home,
+    target: Home,
+    report: Report,
+    *,
+    keep_going: Callable[[], bool] = lambda: True,
+    before_record: Callable[[], None] = lambda: None,
 ) -> None:
     present = target.repository.find(type(record), record.id)
-    if present is not None and present.state != PENDING and present.updated_at >= record.updated_at:
+    if present is not None and present.state != PENDING and not _is_newer(record, present):
         report.present += 1  # copied before, and perhaps changed since
         _carry_accesses(record, present, target.repository)
         return
@@ -219,6 +330,7 @@ def _copy(
     reach("copy:bytes")
     if not keep_going():
         raise _LeaseLost
+    before_record()
     _put_record(record, target.repository, present, report)
     reach("copy:record")
     report.moved += 1
@@ -226,15 +338,25 @@ def _copy(
         target.storage.delete(present.storage_key)  # the content was replaced since it was copied
 
 
+def _is_newer(record: Media, present: Media) -> bool:
+    """Whether a record was changed since the other one was copied from it.
+
+    Workers of an earlier version did not number changes: between equal versions the time decides.
+    """
+    return (record.version, record.updated_at) > (present.version, present.updated_at)
+
+
 def _carry_accesses(record: Media, present: Media, target: Repository) -> None:
     """Bring accesses over that were counted since the record was copied: a count is no change of the record."""
     if record.access_count > present.access_count:
         counted = {"access_count": record.access_count, "last_accessed_at": record.last_accessed_at}
+        counted["version"] = present.version
         where = {"state": present.state, "access_count": present.access_count}
         target.update(type(record), record.id, counted, where=where)
 
 
 def _put_record(record: Media, target: Repository, present: Media | None, report: Report) -> None:
+    record = _with_valid_type(record)
     try:
         _write_record(record, target, present)
     except SecondMainImage:
@@ -244,6 +366,18 @@ def _put_record(record: Media, target: Repository, present: Media | None, report
         _write_record(demoted, target, present)
 
 
+def _with_valid_type(record: Media) -> Media:
+    """The record with one valid type. Older versions kept in MongoDB whatever was declared, which SQL may refuse."""
+    if record.mime_type is None:
+        return record
+    mime_type = one_type(record.mime_type)
+    if mime_type is None and record.storage_key is not None:
+        mime_type = settle_type(None, record.filename, None)
+    if mime_type == record.mime_type:
+        return record
+    return type(record).from_values(record.values() | {"mime_type": mime_type})
+
+
 def _write_record(record: Media, target: Repository, present: Media | None) -> None:
     if present is None:
         target.add(type(record).from_values(record.values()))
@@ -251,7 +385,7 @@ def _write_record(record: Media, target: Repository, present: Media | None) -> N
         values = record.values()
         values.pop("id")
         values["access_count"] = max(record.access_count, present.access_count)
-        where = {"state": present.state, "updated_at": present.updated_at}
+        where = {"state": present.state, "version": present.version}
         target.update(type(record), record.id, values, where=where)
 
 

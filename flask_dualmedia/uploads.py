@@ -8,6 +8,7 @@ import typing as t
 
 from .dimensions import Dimensions, read_dimensions
 from .errors import EmptyFile, FileTooLarge, IncompleteUpload
+from .mime_types import one_type
 from .policy import Policy
 from .sniffing import HEAD_SIZE, settle_type, sniff
 
@@ -28,7 +29,7 @@ class Upload:
 
     :param stream: Binary stream, read once from its current position to its end, never closed.
     :param filename: The uploader's name for it. A label: nothing is opened or named after it.
-    :param mime_type: The uploader's word for the type, believed only where the bytes show nothing.
+    :param mime_type: The type as the uploader declares it, whatever that is; believed only where the bytes show none.
     :param size: How many bytes were announced. Servers end a body that the client cut short like any other, so
         the count is compared at the end.
     :param checksum: SHA-256 hex that the bytes must have.
@@ -70,7 +71,7 @@ class Upload:
         self.head = self._read_block()
         if not self.head:
             raise EmptyFile
-        sniffed = self._sniffer(self.head[:HEAD_SIZE])
+        sniffed = one_type(self._sniffer(self.head[:HEAD_SIZE]))
         self.mime_type = settle_type(sniffed, self.filename, self._declared)
         self._policy.check_type(self.mime_type, sniffed, self._declared)
         if self._replaces:

@@ -2,37 +2,50 @@
 
 from __future__ import annotations
 
+import datetime
 import time
 import typing as t
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import sqlalchemy as sa
+from bson.binary import UuidRepresentation
+from bson.codec_options import CodecOptions
 from flask import Flask
 from flask_jwt_extended import JWTManager
 from flask_migrate import Migrate
 from flask_pymongo import PyMongo
 from flask_sqlalchemy import SQLAlchemy
-from pymongo.database import Database
 from pymongo.errors import ConfigurationError as PyMongoConfigurationError
 from pymongo.errors import InvalidURI
+from pymongo.read_preferences import ReadPreference
 from pymongo.uri_parser import parse_uri
+from pymongo.write_concern import WriteConcern
 from sqlalchemy import event, exc
 
 from . import schema
 from .config import Settings
+from .connections import LastUsedFirst
 from .deadlines import deadline
-from .documents import CODEC_OPTIONS
-from .errors import ConfigurationError, DatabaseUnavailable, MissingExtra
+from .documents import Documents
+from .errors import ConfigurationError, MissingExtra
+from .forks import separate
 from .tables import check_metadata, tables_for
 
-# A host changes any of them with SQLALCHEMY_ENGINE_OPTIONS. The connection used last is used next: a server process
-# that has just worked is faster, and one that was idle is asked first whether it lives.
-_POOL_OPTIONS = {"pool_size": 10, "max_overflow": 10, "pool_recycle": 1800, "pool_use_lifo": True}
+# How documents are read, whatever the host's client does: UUIDs in the standard form, times aware and in UTC.
+_CODEC_OPTIONS: CodecOptions[dict[str, t.Any]] = CodecOptions(
+    tz_aware=True, tzinfo=datetime.UTC, uuid_representation=UuidRepresentation.STANDARD
+)
+
+# A host changes any of them with SQLALCHEMY_ENGINE_OPTIONS.
+_POOL_OPTIONS = {"poolclass": LastUsedFirst, "pool_size": 10, "max_overflow": 10, "pool_recycle": 1800}
 
 _IDLE = 1.0  # seconds after which a connection may have died unnoticed
 _IDLE_SINCE = "dualmedia_idle_since"
 
 
-def find_mongo(app: Flask, given: PyMongo | None, settings: Settings) -> Database[dict[str, t.Any]]:
+def find_mongo(app: Flask, given: PyMongo | None, settings: Settings) -> Documents:
     """The host's MongoDB database. Flask-PyMongo leaves no trace on the app: pass the host's ``PyMongo`` to share its
     client, or we open one of our own on ``MONGO_URI``.
 
@@ -43,7 +56,38 @@ def find_mongo(app: Flask, given: PyMongo | None, settings: Settings) -> Databas
         raise ConfigurationError("the PyMongo passed to DualMedia is not set up: call its init_app(app) first")
     if mongo.db is None:
         raise ConfigurationError("MONGO_URI names no database: end it with /NAME")
-    return Database(mongo.cx, mongo.db.name, codec_options=CODEC_OPTIONS)
+    return Documents(
+        mongo.cx,
+        mongo.db.name,
+        timeout=settings.mongo_timeout,
+        interval=settings.probe_interval,
+        codec_options=_CODEC_OPTIONS,
+        # A secondary may not know yet what was just written, and a write that nobody acknowledges may never be.
+        read_preference=ReadPreference.PRIMARY,
+        write_concern=mongo.cx.write_concern if mongo.cx.write_concern.acknowledged else WriteConcern(1),
+    )
+
+
+_passed: deque[t.Any] = deque(maxlen=16)
+"""What PyMongo's threads refer to weakly: those of a closed client end half a second later. gevent stumbles over dead
+references where it patches a worker that was forked meanwhile."""
+
+
+@contextmanager
+def passing_client(documents: Documents) -> Iterator[Documents]:
+    """The same database for this block, by a client that is closed in the end.
+
+    A client that was used before the server forks its workers warns in each of them that it was.
+    """
+    duplicate = getattr(documents.client, "_duplicate", None)
+    if duplicate is None:  # a stand-in for PyMongo's, as hosts have in their tests
+        yield documents
+        return
+    with duplicate(connect=False) as client:
+        try:
+            yield documents.by(client)
+        finally:
+            _passed.append(getattr(client, "_topology", None))
 
 
 def _open_mongo(app: Flask, settings: Settings) -> PyMongo:
@@ -83,6 +127,8 @@ def find_sqlalchemy(app: Flask, given: SQLAlchemy | None, settings: Settings) ->
     for table in tables.metadata.tables.values():
         if table.name not in db.metadata.tables:
             table.to_metadata(db.metadata)
+    with app.app_context():
+        separate(db.engine)
     return db
 
 
@@ -136,9 +182,11 @@ def open_engine(settings: Settings) -> sa.Engine:
     if settings.sql_url is None:
         raise ConfigurationError("there is no SQL database: set SQLALCHEMY_DATABASE_URI or DB_NAME")
     try:
-        return sa.create_engine(settings.sql_url, **_engine_options(settings))
+        engine = sa.create_engine(settings.sql_url, **_engine_options(settings))
     except ModuleNotFoundError as error:
         raise _explained(error) from error
+    separate(engine)
+    return engine
 
 
 def _engine_options(settings: Settings) -> dict[str, t.Any]:
@@ -146,7 +194,11 @@ def _engine_options(settings: Settings) -> dict[str, t.Any]:
         return {}
     return _POOL_OPTIONS | {
         "pool_timeout": settings.sql_timeout,
-        "connect_args": {"connect_timeout": max(2, round(settings.connect_timeout))},
+        "connect_args": {
+            "connect_timeout": max(2, round(settings.connect_timeout)),
+            # A network that swallows packets is noticed even where nobody waits for an answer any more.
+            "tcp_user_timeout": int(5000 * settings.sql_timeout),
+        },
     }
 
 
@@ -176,8 +228,6 @@ def _check_idle_connections(engine: sa.Engine, seconds: float) -> None:
                 driver.execute("")
                 driver.autocommit = autocommit
         except driver.OperationalError as error:
-            if time.monotonic() - start >= seconds:
-                raise DatabaseUnavailable("PostgreSQL") from error
             raise exc.DisconnectionError from error  # the pool opens another one
 
     event.listen(engine, "checkin", remember)

@@ -1,8 +1,9 @@
-"""Kill everything at random, and see whether anything that was acknowledged is lost.
+"""Break everything at random, and see whether anything that was acknowledged is lost.
 
-``python -m tests.chaos --seconds 60 --seed N``. Clients upload, replace, delete, read and list through a proxy that
-cuts connections, and keep a ledger of what they were told. Meanwhile PostgreSQL, the MongoDB server and gunicorn's
-workers are killed with ``kill -9`` and started again. In the end everything is up, and the ledger must hold.
+``python -m tests.chaos --seconds 60 --seed N``. Clients upload, edit, replace, delete, read and list through proxies
+that cut connections, and keep ledgers of what they were told. Meanwhile servers and workers are killed with ``kill -9``
+or stopped, single statements arrive late, their answers are lost, and one of two hosts has a wrong clock. In the end
+everything is up, and :mod:`tests.tools.history` must find an order of operations that explains every answer.
 
 The seed decides what every client does and which fault comes when; which of the two comes first, the machine decides.
 """
@@ -14,6 +15,7 @@ import hashlib
 import http.client
 import json
 import random
+import re
 import shutil
 import signal
 import sys
@@ -37,6 +39,10 @@ from . import samples
 from .faults.host import CONFIG
 from .faults.servers import MongoServer, PostgresServer, Workers, bearer, running
 from .proxy import Proxy
+from .tools.fault_proxy import Fault as AimedFault
+from .tools.history import ABSENT, Event, Fields, Ledger, Seen, check, dump
+from .tools.mongo_proxy import MongoProxy
+from .tools.pg_proxy import PostgresProxy
 
 CLIENTS = 8
 SETTLE_TIMEOUT = 90.0  # seconds until the journal must be empty: a killed process holds its lease for 15
@@ -46,24 +52,45 @@ NOTICED = 8.0
 
 KINDS = ("files", "product-images", "course-videos")
 SIZES = (2_000, 60_000, 300_000, 1_500_000, 5_500_000)
-OPERATIONS = {"create": 30, "read": 35, "replace": 14, "delete": 8, "access": 15, "list": 8}
-FAULTS = {"kill postgres": 4, "hang postgres": 1, "kill mongo": 3, "kill worker": 5, "cut": 9}
+OPERATIONS = {"create": 30, "read": 35, "replace": 14, "edit": 14, "delete": 8, "access": 15, "list": 8}
+CRASHES = {"kill postgres": 4, "hang postgres": 1, "kill mongo": 3, "kill worker": 5, "cut": 9}
+FAULTS = CRASHES | {
+    "hang mongo": 1,
+    "read-only postgres": 1,
+    "unreplicated postgres": 1,
+    "late statement": 6,
+    "lost statement": 3,
+    "lost answer": 4,
+    "late command": 2,
+    "skewed clock": 0,  # for the whole run
+}
+SKEW = 3600  # seconds, in either direction
+RECORDS = "(product_images|course_videos|media_storage)"
+STATEMENTS = (
+    f"INSERT INTO {RECORDS}",
+    f"UPDATE {RECORDS} SET (title|alt_text)",
+    f"UPDATE {RECORDS} SET state",
+    f"DELETE FROM {RECORDS}",
+    "INSERT INTO media_chunks",
+    "^COMMIT",
+)
+COMMANDS = ("insert", "update", "delete", "findAndModify", "commitTransaction")
+PRINTED_PROBLEMS = 40
+INSISTENCE = 6
+"""So often a client goes on with a record of which it was told nothing: what comes late must meet something newer."""
 
 
 @dataclass
 class Item:
-    """What one client knows of one of its media."""
+    """What one client knows of one of its media, beside its ledger."""
 
     kind: str
     id: str
-    checksums: set[str]
-    """One, or several where an answer was lost and nobody knows which of them it has now."""
     created: float = field(default_factory=time.monotonic)
     counted: int = 0
     """Accesses that were acknowledged."""
     tried: int = 0
     """Accesses, and reads, which count too unless they are parts of one play."""
-    deleted: t.Literal["no", "perhaps", "yes"] = "no"
 
     @property
     def path(self) -> str:
@@ -91,10 +118,12 @@ class Totals:
 
     answers: Counter[tuple[str, int | str]] = field(default_factory=Counter)
     faults: Counter[str] = field(default_factory=Counter)
+    reached: Counter[str] = field(default_factory=Counter)
+    """Aimed faults that met a statement."""
     problems: list[str] = field(default_factory=list)
     """What must not happen: an empty list is the purpose of all this."""
     lost: int = 0
-    """Acknowledged operations that did not hold in the end."""
+    """Records with an answer that nothing explains."""
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def count(self, operation: str, outcome: int | str) -> None:
@@ -128,21 +157,20 @@ def request(
 
 
 class Client(threading.Thread):
-    """Works on media of its own, so that it knows what every answer must be."""
+    """Works on media of its own."""
 
-    def __init__(self, number: int, port: int, totals: Totals, seed: int, until: threading.Event) -> None:
+    def __init__(self, number: int, ports: list[int], totals: Totals, seed: int, until: threading.Event) -> None:
         super().__init__(name=f"client-{number}", daemon=True)
-        self._port, self._totals, self._random, self._until = port, totals, random.Random(f"{seed}-{number}"), until
+        self._ports, self._totals, self._random, self._until = ports, totals, random.Random(f"{seed}-{number}"), until
         self.headers = bearer(self.name)
         self.items: list[Item] = []
+        self.ledger = Ledger(self.name)
+        self._doubtful: tuple[Item, int] | None = None
+        """A record of which the client was told nothing, and how often it goes on with it."""
 
     def run(self) -> None:
-        names, weights = list(OPERATIONS), list(OPERATIONS.values())
         while not self._until.is_set():
-            operation = self._random.choices(names, weights)[0]
-            item = self._random.choice(self.items) if self.items else None
-            if item is None or (operation == "create" and len(self.items) < 60):
-                operation, item = "create", None
+            operation, item = self._choice()
             try:
                 status = getattr(self, f"_do_{operation}")(item)
             except Lost:
@@ -151,11 +179,25 @@ class Client(threading.Thread):
                 self._totals.complain(f"{self.name} {operation}: {error!r}")
                 status = "broken"
             self._totals.count(operation, status)
+            is_unknown = status in (503, "no answer")
+            is_change = operation in ("replace", "edit", "delete")
+            if is_unknown and is_change and item is not None and self._doubtful is None:
+                self._doubtful = item, INSISTENCE
             # An outage is no reason to ask a thousand times a second.
-            self._until.wait(0.2 if status in (503, "no answer") else 0.01)
+            self._until.wait(0.2 if is_unknown else 0.01)
+
+    def _choice(self) -> tuple[str, Item | None]:
+        operation = self._random.choices(list(OPERATIONS), list(OPERATIONS.values()))[0]
+        if self._doubtful is not None and self._random.random() < 0.7:
+            item, rest = self._doubtful
+            self._doubtful = (item, rest - 1) if rest > 1 else None
+            return self._random.choice(("read", "read", "replace", "edit")), item
+        if not self.items or (operation == "create" and len(self.items) < 60):
+            return "create", None
+        return operation if operation != "create" else "read", self._random.choice(self.items)
 
     def _ask(self, method: str, path: str, body: bytes | None = None, content_type: str = "") -> Answer:
-        answer = request(self._port, method, path, self.headers, body, content_type)
+        answer = request(self._random.choice(self._ports), method, path, self.headers, body, content_type)
         if answer.status >= 500 and answer.status != 503:
             self._totals.complain(f"{self.name}: {method} {path} answered {answer.status}: {answer.body[:200]!r}")
         if answer.status == 503 and "Retry-After" not in answer.headers:
@@ -178,95 +220,123 @@ class Client(threading.Thread):
         kind = self._random.choice(KINDS)
         content = self._content(kind)
         boundary, body = encode_multipart({"file": samples.part(content), **self._owner(kind)})
-        answer = self._ask("POST", f"/media/{kind}", body, f"multipart/form-data; boundary={boundary}")
-        if answer.status == 201:
-            self.items.append(Item(kind, answer.json["id"], {sha256(content)}))
-        # 400: the proxy cut it, and the end came sooner than the reset. 409: the driver sent an insert again that the
-        # killed server had done already; MongoDB remembers that over a restart, SecantusDB does not.
-        elif answer.status not in (400, 409, 503):
-            self._unexpected("create", None, answer)
+        new = {"content": sha256(content), "fields": {"title": None}}
+        with self.ledger.operation("create", group=self.group(kind), **new) as event:
+            answer = self._ask("POST", f"/media/{kind}", body, f"multipart/form-data; boundary={boundary}")
+            if answer.status == 201:
+                event.acknowledge(answer.json["id"], seen(answer.json))
+                self.items.append(Item(kind, answer.json["id"]))
+            elif answer.status == 400:  # the proxy cut it, and the end came sooner than the reset
+                event.refuse()
+            # 409: the driver sent an insert again that the killed server had done already; MongoDB remembers that over
+            # a restart, SecantusDB does not.
+            elif answer.status not in (409, 503):
+                self._unexpected("create", None, answer)
         return answer.status
 
     def _do_replace(self, item: Item) -> int:
         content = self._content(item.kind)
-        before = set(item.checksums)
-        item.checksums.add(sha256(content))
-        answer = self._ask("PUT", f"{item.path}/content", content, "application/octet-stream")
-        if answer.status == 200:
-            item.checksums = {sha256(content)}
-        elif answer.status in (400, 404, 409):  # refused for certain
-            item.checksums = before
-            if answer.status == 404:
-                self._gone(item)
-        elif answer.status != 503:
-            self._unexpected("replace", item, answer)
+        with self.ledger.operation("replace", item.id, content=sha256(content)) as event:
+            answer = self._ask("PUT", f"{item.path}/content", content, "application/octet-stream")
+            self._tell(event, item, answer, refusals=(400, 409))
+        return answer.status
+
+    def _do_edit(self, item: Item) -> int:
+        title = f"{self._random.randrange(10**9)}"
+        name = "altText" if item.kind == "product-images" else "title"
+        body = json.dumps({name: title}).encode()
+        fields: Fields = {"title": title}
+        with self.ledger.operation("edit", item.id, fields=fields) as event:
+            answer = self._ask("PATCH", item.path, body, "application/json")
+            self._tell(event, item, answer, refusals=(400, 409))
         return answer.status
 
     def _do_delete(self, item: Item) -> int:
-        if item.deleted == "no":
-            item.deleted = "perhaps"
+        with self.ledger.operation("delete", item.id) as event:
             answer = self._ask("DELETE", item.path)
-        else:
-            answer = self._ask("DELETE", item.path)
-            if answer.status == 404:
-                item.deleted = "yes"
-        if answer.status == 204:
-            item.deleted = "yes"
-        elif answer.status not in (404, 503):
-            self._unexpected("delete", item, answer)
-        elif answer.status == 404 and item.deleted == "perhaps":
-            self._totals.complain(f"{self.name}: nothing to delete at {item.path}, which nobody deleted")
+            if answer.status == 204:
+                event.acknowledge()
+            else:
+                self._tell(event, item, answer)
         return answer.status
 
     def _do_access(self, item: Item) -> int:
         item.tried += 1
-        answer = self._ask("POST", f"{item.path}/accesses")
-        if answer.status == 204:
-            item.counted += 1
-        elif answer.status == 404:
-            self._gone(item)
-        elif answer.status != 503:
-            self._unexpected("access", item, answer)
+        with self.ledger.operation("read", item.id) as event:
+            answer = self._ask("POST", f"{item.path}/accesses")
+            if answer.status == 204:
+                item.counted += 1
+                event.acknowledge(seen=Seen())
+            else:
+                self._tell(event, item, answer)
         return answer.status
 
     def _do_read(self, item: Item) -> int:
-        item.tried += 1
-        answer = self._ask("GET", f"{item.path}/content")
-        if answer.status == 200:
-            if sha256(answer.body) not in item.checksums:
-                self._totals.complain(f"{self.name}: other bytes than those acknowledged at {item.path}")
-            if item.deleted == "yes":
-                self._totals.complain(f"{self.name}: deleted media is readable at {item.path}")
-        elif answer.status == 404:
-            self._gone(item)
-        elif answer.status != 503:
-            self._unexpected("read", item, answer)
+        if self._random.random() < 0.3:
+            path = item.path
+        else:
+            path = f"{item.path}/content"
+            item.tried += 1
+        with self.ledger.operation("read", item.id) as event:
+            answer = self._ask("GET", path)
+            if answer.status == 200 and path != item.path:
+                event.acknowledge(seen=Seen(content=sha256(answer.body)))
+            else:
+                self._tell(event, item, answer)
         return answer.status
+
+    def _tell(self, event: Event, item: Item, answer: Answer, *, refusals: tuple[int, ...] = ()) -> None:
+        """Note what an answer says about a record."""
+        if answer.status == 200:
+            event.acknowledge(seen=seen(answer.json))
+        elif answer.status == 404:
+            event.refuse(ABSENT)
+        elif answer.status in refusals:
+            event.refuse()
+        elif answer.status != 503:
+            self._unexpected(event.operation, item, answer)
 
     def _do_list(self, item: Item) -> int:
         """A list that is not partial has everything that was acknowledged."""
-        name, value = list(self._owner(item.kind).items())[-1]
-        asked = time.monotonic()
-        answer = self._ask("GET", f"/media/{item.kind}?{name}={value}&limit=100")
+        answer, event = self.list(item.kind, self._ask)
         if answer.status == 200 and not answer.json["partial"]:
             listed = {found["id"] for found in answer.json["items"]}
             for own in self.items:
-                known = own.kind == item.kind and asked - own.created > NOTICED
-                if known and own.deleted == "no" and own.id not in listed:
-                    self._totals.complain(f"{self.name}: {own.path} is missing from a list that calls itself whole")
-                if own.deleted == "yes" and own.id in listed:
-                    self._totals.complain(f"{self.name}: {own.path} is deleted and listed")
+                is_noticed = own.kind == item.kind and event.invoked - own.created > NOTICED
+                if is_noticed and own.id not in listed:
+                    times = event.invoked, event.completed
+                    self.ledger.events.append(Event(self.name, "read", own.id, *times, "acknowledged", seen=ABSENT))
         elif answer.status not in (200, 503):
             self._unexpected("list", item, answer)
         return answer.status
 
-    def _gone(self, item: Item) -> None:
-        if item.deleted == "no":
-            self._totals.complain(f"{self.name}: not found: {item.path}, which nobody deleted")
+    def list(self, kind: str, ask: Callable[[str, str], Answer], *, is_whole: bool = False) -> tuple[Answer, Event]:
+        """Ask for all that this client has of a kind.
+
+        :param is_whole: Whether what is not listed is not there.
+        """
+        name, value = list(self._owner(kind).items())[-1]
+        with self.ledger.operation("list", group=self.group(kind)) as event:
+            answer = ask("GET", f"/media/{kind}?{name}={value}&limit=100")
+            if answer.status == 200:
+                event.acknowledge()
+                event.is_whole = is_whole
+                event.listed = [(found["id"], seen(found)) for found in answer.json["items"]]
+        return answer, event
+
+    def group(self, kind: str) -> str:
+        return f"{kind} of {self.name}"
 
     def _unexpected(self, operation: str, item: Item | None, answer: Answer) -> None:
+        if answer.status >= 500:
+            return  # every such answer is complained about where it comes
         where = item.path if item is not None else ""
         self._totals.complain(f"{self.name}: {operation} {where} answered {answer.status}: {answer.body[:200]!r}")
+
+
+def seen(record: dict[str, t.Any]) -> Seen:
+    """What the JSON of a record shows."""
+    return Seen(content=record["checksum"], fields={"title": record.get("title", record.get("altText"))})
 
 
 def sha256(content: bytes) -> str:
@@ -274,21 +344,33 @@ def sha256(content: bytes) -> str:
 
 
 class Deployment:
-    """Two databases and the workers of a host, all of which can be killed."""
+    """Two databases behind proxies, and the workers of one host or two, all of which can fail.
 
-    def __init__(self, directory: Path) -> None:
+    :param skew: Seconds that the clock of a second host is ahead; without it there is no second host.
+    """
+
+    def __init__(self, directory: Path, *, skew: float = 0) -> None:
         self.directory = directory
         self.postgres, self.mongo = PostgresServer(directory), MongoServer(directory)
+        self.statements, self.commands = PostgresProxy(self.postgres.url), MongoProxy(self.mongo.uri)
         self.config = {"SQLALCHEMY_DATABASE_URI": self.postgres.url, "MONGO_URI": self.mongo.uri}
-        self.workers = Workers(directory, self.config)
+        config = {"SQLALCHEMY_DATABASE_URI": self.statements.url, "MONGO_URI": self.commands.uri}
+        config["JWT_DECODE_LEEWAY"] = str(2 * SKEW)  # tokens are none of our matter
+        self.workers = Workers(directory, config)
+        self.hosts = [self.workers]
+        if skew:
+            self.hosts.append(Workers(directory, config, count=1, skew=skew))
         self._stack = ExitStack()
 
     def __enter__(self) -> Deployment:
         with ExitStack() as stack:
-            for server in (self.postgres, self.mongo, self.workers):
+            stack.callback(self.statements.close)
+            stack.callback(self.commands.close)
+            for server in (self.postgres, self.mongo, *self.hosts):
                 stack.enter_context(running(server))
-            self.proxy = Proxy(("127.0.0.1", self.workers.port))
-            stack.callback(self.proxy.close)
+            self.proxies = [Proxy(("127.0.0.1", host.port)) for host in self.hosts]
+            for proxy in self.proxies:
+                stack.callback(proxy.close)
             self.wait_until_settled()
             self._stack = stack.pop_all()
         return self
@@ -302,11 +384,12 @@ class Deployment:
         :return: Seconds that it took.
         """
         start, good, last = time.monotonic(), 0, ""
-        while good < 10:
+        while good < 10 * len(self.hosts):
             if time.monotonic() - start > SETTLE_TIMEOUT:
                 raise RuntimeError(f"not settled after {SETTLE_TIMEOUT:.0f} seconds: {last}")
             try:
-                answer = request(self.workers.port, "GET", "/media/health", {})
+                port = self.hosts[good % len(self.hosts)].port
+                answer = request(port, "GET", "/media/health", {})
                 last = answer.body.decode()
                 settled = answer.status == 200 and answer.json["journal"] == 0 and not answer.json["degraded"]
             except Lost as error:
@@ -314,6 +397,13 @@ class Deployment:
             good = good + 1 if settled else 0
             time.sleep(0.05 if settled else 0.3)
         return time.monotonic() - start
+
+    def repair(self) -> tuple[int, str]:
+        """Repair what is wrong, however much it is; exit status and output."""
+        command = ("check", "--repair", "--grace", "0")
+        code, output = self.flask(*command)
+        refused = re.search(r"--force --expect (\d+)", output)
+        return self.flask(*command, "--force", "--expect", refused[1]) if refused else (code, output)
 
     def flask(self, *args: str) -> tuple[int, str]:
         """Run ``flask dualmedia ...``; exit status and output."""
@@ -341,15 +431,19 @@ class Fault:
     amount: int
 
 
-def schedule(seconds: float, seed: int) -> list[Fault]:
+def schedule(seconds: float, seed: int, faults: dict[str, int]) -> list[Fault]:
     """The faults of a run, the last of them some seconds before its end."""
-    chance, faults, at = random.Random(seed), [], 1.5
-    while at < seconds - 2:
-        name = chance.choices(list(FAULTS), list(FAULTS.values()))[0]
-        lasts = chance.uniform(0.3, 6 if name == "kill postgres" else 3)
-        faults.append(Fault(at, name, lasts, int(10 ** chance.uniform(2, 6.5))))
+    chance, scheduled, at = random.Random(seed), [], 1.5
+    while at < seconds - 2 and any(faults.values()):
+        name = chance.choices(list(faults), list(faults.values()))[0]
+        is_aimed = name.split()[0] in ("late", "lost")
+        longest = 6 if name in ("kill postgres", "unreplicated postgres") else 3
+        lasts = chance.uniform(2, 15) if is_aimed else chance.uniform(0.3, longest)
+        if is_aimed:
+            lasts = min(lasts, seconds - at)
+        scheduled.append(Fault(at, name, lasts, int(10 ** chance.uniform(2, 6.5))))
         at += chance.expovariate(0.9)
-    return faults
+    return scheduled
 
 
 class Chaos(threading.Thread):
@@ -360,6 +454,7 @@ class Chaos(threading.Thread):
         self._deployment, self._totals, self._random = deployment, totals, random.Random(seed)
         self._pending = sorted(faults, key=lambda fault: -fault.at)
         self._mends: list[tuple[float, str, Callable[[], None]]] = []
+        self.aimed: list[tuple[str, AimedFault]] = []
 
     def run(self) -> None:
         start = time.monotonic()
@@ -377,67 +472,113 @@ class Chaos(threading.Thread):
     def _begin(self, fault: Fault, passed: float) -> None:
         self._totals.faults[fault.name] += 1
         deployment, end = self._deployment, passed + fault.lasts
-        if fault.name == "kill postgres":
-            deployment.postgres.kill()
-            self._mends.append((end, "postgres", deployment.postgres.start))
-        elif fault.name == "hang postgres":
-            deployment.postgres.pause()
-            self._mends.append((end, "postgres", deployment.postgres.resume))
-        elif fault.name == "kill mongo":
-            deployment.mongo.kill()
-            self._mends.append((end, "mongo", deployment.mongo.start))
-        elif fault.name == "kill worker":
-            deployment.workers.kill_one(self._random.choice)
-        else:
-            deployment.proxy.cut_next(fault.amount)
+        statements, pattern = deployment.statements, self._random.choice(STATEMENTS)
+        match fault.name:
+            case "kill postgres":
+                deployment.postgres.kill()
+                self._mends.append((end, "postgres", deployment.postgres.start))
+            case "hang postgres":
+                deployment.postgres.pause()
+                self._mends.append((end, "postgres", deployment.postgres.resume))
+            case "read-only postgres":
+                self._configure(end, "default_transaction_read_only", "on")
+            case "unreplicated postgres":
+                self._configure(end, "synchronous_standby_names", "nobody")  # commits wait for it
+            case "kill mongo":
+                deployment.mongo.kill()
+                self._mends.append((end, "mongo", deployment.mongo.start))
+            case "hang mongo":
+                deployment.mongo.pause()
+                self._mends.append((end, "mongo", deployment.mongo.resume))
+            case "kill worker":
+                self._random.choice(deployment.hosts).kill_one(self._random.choice)
+            case "cut":
+                self._random.choice(deployment.proxies).cut_next(fault.amount)
+            case "late statement":
+                self._aim(fault, end, statements.hold(pattern))
+            case "late command":
+                self._aim(fault, end, deployment.commands.hold(self._random.choice(COMMANDS)))
+            case "lost statement":
+                self._aim(fault, end, statements.cut_before(pattern))
+            case "lost answer":
+                self._aim(fault, end, statements.cut_after(pattern))
+
+    def _configure(self, end: float, name: str, value: str) -> None:
+        postgres = self._deployment.postgres
+        postgres.configure(name, value)
+        self._mends.append((end, "postgres", lambda: postgres.configure(name, None)))
+
+    def _aim(self, fault: Fault, end: float, aimed: AimedFault) -> None:
+        self.aimed.append((fault.name, aimed))
+        self._mends.append((end, f"{len(self.aimed)}", aimed.release))
 
 
-def settle(deployment: Deployment, clients: list[Client], totals: Totals) -> None:
-    """Compare the ledgers with what is there now that everything answers."""
+def settle(deployment: Deployment, clients: list[Client], totals: Totals) -> list[Event]:
+    """Look at everything now that it answers, and judge all that was ever answered.
+
+    :return: All events.
+    """
     for client in clients:
-        for item in client.items:
-            wrong = _judge(deployment.workers.port, client, item)
-            if wrong:
-                totals.lost += 1
-                totals.complain(f"LOST {client.name} {item.path}: {wrong}")
-    for args in (
-        ("check", "--repair", "--grace", "0"),
-        ("check", "--verify-bytes", "--grace", "0"),
+        _look(deployment.workers.port, client, totals)
+    events = [event for client in clients for event in client.ledger.events]
+    for anomaly in check(events):
+        totals.lost += 1
+        totals.complain(f"LOST {anomaly}")
+    verify = ("check", "--verify-bytes", "--grace", "0")
+    for command, (code, output) in (
+        ("check --repair", deployment.repair()),
+        ("check --verify-bytes", deployment.flask(*verify)),
     ):
-        code, output = deployment.flask(*args)
-        print(f"flask dualmedia {' '.join(args)}:", *output.splitlines()[-9:], sep="\n    ")
+        print(f"flask dualmedia {command}:", *output.splitlines()[-9:], sep="\n    ")
         if code:
-            totals.complain(f"flask dualmedia {' '.join(args)} ended with {code}:\n{output}")
+            totals.complain(f"flask dualmedia {command} ended with {code}:\n{output}")
     code, output = deployment.flask("drain")
     if code or not output.startswith("Moved 0 record(s); 0 had"):
         totals.complain(f"flask dualmedia drain, after the journal was empty: {output}")
+    return events
 
 
-def _judge(port: int, client: Client, item: Item) -> str | None:
-    item.tried += 1
-    content = request(port, "GET", f"{item.path}/content", client.headers)
-    if content.status == 404:
-        return None if item.deleted != "no" else "it is gone"
-    if content.status != 200:
-        return f"its content answers {content.status}"
-    if item.deleted == "yes":
-        return "it was deleted, and is there"
-    if sha256(content.body) not in item.checksums:
-        return f"its bytes are {sha256(content.body)}, not one of {item.checksums}"
-    record = request(port, "GET", item.path, client.headers).json
-    if not item.counted <= record["accessCount"] <= item.tried:
-        return f"{item.counted} accesses were acknowledged of {item.tried}, and {record['accessCount']} were counted"
-    return None
+def _look(port: int, client: Client, totals: Totals) -> None:
+    """List and read all that a client has, and all that it may have without having been told."""
+
+    def ask(method: str, path: str) -> Answer:
+        return request(port, method, path, client.headers)
+
+    items = {item.id: item for item in client.items}
+    for kind in KINDS:
+        answer, event = client.list(kind, ask, is_whole=True)
+        if answer.status != 200 or answer.json["partial"] or answer.json["next"]:
+            totals.complain(f"{client.name}: the list of {kind} is not whole: {answer.status} {answer.body[-80:]!r}")
+            event.is_whole = False
+        for record, _ in event.listed:
+            items.setdefault(record, Item(kind, record))
+    for item in items.values():
+        item.tried += 1
+        with client.ledger.operation("read", item.id) as event:
+            answer = ask("GET", f"{item.path}/content")
+            if answer.status == 200:
+                event.acknowledge(seen=Seen(content=sha256(answer.body)))
+            elif answer.status == 404:
+                event.refuse(ABSENT)
+            else:
+                totals.complain(f"{client.name}: {item.path}: its content answers {answer.status}")
+        if answer.status == 200:
+            counted = ask("GET", item.path).json["accessCount"]
+            if not item.counted <= counted <= item.tried:
+                told = f"{item.counted} accesses were acknowledged of {item.tried}"
+                totals.complain(f"LOST {client.name} {item.path}: {told}, and {counted} were counted")
 
 
-def run(seconds: float, seed: int) -> Totals:
+def run(seconds: float, seed: int, faults: dict[str, int] = FAULTS) -> Totals:
     """One run in a deployment of its own, which stays for a look at it where something was wrong."""
     # Not in a folder of pytest's: where root runs the tests, pytest shuts the PostgreSQL account out of those.
     directory = Path(tempfile.mkdtemp(prefix="dualmedia-chaos-"))
     totals, until = Totals(), threading.Event()
-    with Deployment(directory) as deployment:
-        clients = [Client(n, deployment.proxy.port, totals, seed, until) for n in range(CLIENTS)]
-        chaos = Chaos(deployment, schedule(seconds, seed), totals, seed)
+    skew = random.Random(seed).choice((-SKEW, SKEW)) if "skewed clock" in faults else 0
+    with Deployment(directory, skew=skew) as deployment:
+        ports = [proxy.port for proxy in deployment.proxies]
+        clients = [Client(n, ports, totals, seed, until) for n in range(CLIENTS)]
+        chaos = Chaos(deployment, schedule(seconds, seed, faults), totals, seed)
         start = time.monotonic()
         for thread in (*clients, chaos):
             thread.start()
@@ -448,11 +589,13 @@ def run(seconds: float, seed: int) -> Totals:
             client.join(REQUEST_TIMEOUT + 10)
         took = deployment.wait_until_settled()
         print(f"seed {seed}: {time.monotonic() - start:.0f} s, of them {took:.1f} until all was well again")
-        settle(deployment, clients, totals)
-        kept = sum(item.deleted != "yes" for client in clients for item in client.items)
+        events = settle(deployment, clients, totals)
+        kept = sum(len(event.listed) for event in events if event.operation == "list" and event.is_whole)
+    totals.reached.update(name for name, aimed in chaos.aimed if aimed.reached)
     report(totals, seed, kept)
     if totals.problems:
-        print(f"the databases and the log of the workers are left in {directory}")
+        dump(events, directory / "events")
+        print(f"the databases, the events and the logs of the workers are left in {directory}")
     else:
         shutil.rmtree(directory, ignore_errors=True)
     return totals
@@ -463,8 +606,12 @@ def report(totals: Totals, seed: int, kept: int) -> None:
         outcomes = sorted(((o, n) for (name, o), n in totals.answers.items() if name == operation), key=str)
         print(f"  {operation:8}", ", ".join(f"{outcome}: {n}" for outcome, n in outcomes))
     print("  faults  ", ", ".join(f"{name}: {n}" for name, n in sorted(totals.faults.items())))
-    for problem in totals.problems:
+    print("  reached ", ", ".join(f"{name}: {n}" for name, n in sorted(totals.reached.items())))
+    worst_first = sorted(totals.problems, key=lambda problem: "LOST" not in problem)
+    for problem in worst_first[:PRINTED_PROBLEMS]:
         print("  PROBLEM ", problem)
+    if len(totals.problems) > PRINTED_PROBLEMS:
+        print(f"  and {len(totals.problems) - PRINTED_PROBLEMS} more")
     operations, faults = sum(totals.answers.values()), sum(totals.faults.values())
     print(
         f"seed {seed}: {operations} operations, {totals.acknowledged()} acknowledged, {kept} media kept,"
@@ -477,8 +624,10 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))  # not without stopping the servers
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--seed", type=int, default=random.randrange(10**6))
+    parser.add_argument("--faults", nargs="+", choices=list(FAULTS), default=list(FAULTS), help="all by default")
     arguments = parser.parse_args()
-    sys.exit(1 if run(arguments.seconds, arguments.seed).problems else 0)
+    faults = {name: FAULTS[name] for name in arguments.faults}
+    sys.exit(1 if run(arguments.seconds, arguments.seed, faults).problems else 0)
 
 
 if __name__ == "__main__":

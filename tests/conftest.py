@@ -209,6 +209,7 @@ def close(app: Flask) -> None:
             state.circuit.stop()
         if state.counter is not None:
             state.counter.stop()
+        state.mongo.circuit.stop()
         state.mongo.client.close()
         if state.engine is not None:
             pool = state.engine.pool

@@ -35,6 +35,7 @@ from flask_dualmedia import (
     update_media_access_count,
 )
 from flask_dualmedia.counting import COLLECTION, COUNTER, Counter, Play, Plays
+from flask_dualmedia.leases import Lease
 from flask_dualmedia.models import now
 from flask_dualmedia.repositories.mongo import JournalRepository
 from flask_dualmedia.state import State, get_state
@@ -438,12 +439,15 @@ def test_a_count_waits_while_its_record_is_moved(make_proxied: Callable[..., Fla
     eventually(lambda: not app.test_client().get("/media/health").json["degraded"])  # type: ignore[index]
     journal = get_state(app).homes[1].repository
     assert isinstance(journal, JournalRepository)
-    journal.claim(MediaStorage, journaled.id)
+    lease = Lease(get_state(app).mongo, "drain")
+    assert lease.take()
+    journal.claim(MediaStorage, journaled.id, lease.holder)
     counter = counter_of(app)
     for record in (journaled, other):
         counter.note(MediaStorage, record.id, "reader")
     counter.flush()
     assert counter.waiting() == 1
+    lease.give_back()
     drained = app.test_cli_runner().invoke(args=["dualmedia", "drain"])
     assert drained.exit_code == 0, drained.output
     assert [counted(app, record) for record in (journaled, other)] == [1, 1]

@@ -44,6 +44,7 @@ from flask_dualmedia import (
     save_media_storage,
     staging,
 )
+from flask_dualmedia.documents import Documents
 from flask_dualmedia.homes import Home, journal_home, mongo_home, sql_home
 from flask_dualmedia.leases import COLLECTION as LEASES
 from flask_dualmedia.models import KINDS, Media
@@ -499,7 +500,7 @@ def test_postgres_is_killed_under_load():
             assert [client.read(*upload) for upload in client.saved] == [200] * len(client.saved)
         assert deployment.flask("drain") == (0, "Moved 0 record(s); 0 had been moved before.\n")
         assert ids_in_both(deployment) == set()
-        assert deployment.flask("check", "--repair", "--grace", "0")[0] == 0
+        assert deployment.repair()[0] == 0
         code, output = deployment.flask("check", "--verify-bytes", "--grace", "0")
         assert code == 0, output
     assert totals.problems == []
@@ -552,6 +553,7 @@ def ids_in_both(deployment: chaos.Deployment) -> set[uuid.UUID]:
     """Ids that SQL and the journal both hold."""
     engine = sa.create_engine(deployment.postgres.url, poolclass=sa.NullPool)
     with pymongo.MongoClient(deployment.mongo.uri) as client:
-        journal = journal_home(client.get_default_database())
+        documents = Documents(client, client.get_default_database().name, timeout=10, interval=1)
+        journal = journal_home(documents)
         in_sql, in_journal = ({record.id for record in all_records(home)} for home in (sql_home(engine), journal))
     return in_sql & in_journal

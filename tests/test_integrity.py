@@ -14,12 +14,20 @@ import sqlalchemy as sa
 from bson import ObjectId
 from flask import Flask
 
-from flask_dualmedia import ProductImage, delete_media, get_product_images, open_media, save_product_image
-from flask_dualmedia.integrity import Check, Checker
+from flask_dualmedia import (
+    ProductImage,
+    delete_media,
+    get_product_images,
+    lifecycle,
+    open_media,
+    save_product_image,
+)
+from flask_dualmedia.integrity import Check, Checker, Decision
 from flask_dualmedia.models import KINDS, MediaChunk, new_id, now
 from flask_dualmedia.state import State
 from flask_dualmedia.storages.base import new_key, owner_of_key
 from flask_dualmedia.storages.chunked import CHUNK_SIZE
+from flask_dualmedia.uploads import Upload
 
 from .conftest import MakeApp
 from .samples import Tokens, counting, png
@@ -162,44 +170,52 @@ def test_what_is_younger_than_the_grace_time_is_left_alone(state: State, image: 
     assert Checker(state, grace=60, repair=True).run().found == {}
 
 
-def test_an_owner_that_comes_between_scan_and_repair(
-    state: State, image: ProductImage, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """T6."""
+def test_an_owner_that_comes_between_scan_and_repair(state: State, image: ProductImage) -> None:
     lose_owner(state, image)
-    checker = Checker(state, grace=-1, repair=True)
-    scan = checker._delete_ownerless
+    save_product_image(state.mongo["products"].insert_one({}).inserted_id, io.BytesIO(png()))
 
-    def late(*args: t.Any) -> bool:
+    def approve(decision: Decision) -> bool:
+        assert (decision.deletions, decision.is_safe) == (1, True)
         state.mongo["products"].insert_one({"_id": ObjectId(image.mongo_product_id)})
-        return scan(*args)
+        return True
 
-    monkeypatch.setattr(checker, "_delete_ownerless", late)
-    report = checker.run()
-    assert report.repaired == {}
+    report = check(state, repair=True, approve=approve)
+    assert (report.found, report.repaired, report.findings) == ({}, {}, [])
     assert [found.id for found in get_product_images(image.mongo_product_id)] == [image.id]
 
 
 def test_bytes_that_are_named_between_scan_and_repair(state: State, image: ProductImage) -> None:
-    """T6: the check re-reads who names a key before it deletes it."""
+    """The check asks again who names a key before it deletes it."""
     key = new_key(image.id)
     state.storages["database"].put(key, iter([PICTURE]))
-    checker = Checker(state, grace=-1, repair=True)
-    delete = checker._delete_orphan
 
-    def late(home: t.Any, wanted: str) -> bool:
+    def approve(decision: Decision) -> bool:
+        assert (decision.deletions, decision.is_safe) == (1, True)
         state.storages["database"].delete(str(image.storage_key))
         change(state, image, storage_key=key)
-        return delete(home, wanted)
+        return True
 
-    checker._delete_orphan = late  # type: ignore[method-assign]
-    checker.run()
+    assert check(state, repair=True, approve=approve).clean
     assert b"".join(open_media(get_product_images(image.mongo_product_id)[0])) == PICTURE
+
+
+@pytest.mark.parametrize("fault", [lose_owner, lose_bytes])
+def test_content_that_is_replaced_between_scan_and_repair(state: State, image: ProductImage, fault: t.Any) -> None:
+    fault(state, image)
+    state.mongo["products"].insert_one({})
+
+    def approve(decision: Decision) -> bool:
+        state.mongo["products"].replace_one({"_id": ObjectId(image.mongo_product_id)}, {}, upsert=True)
+        lifecycle.replace(state, image, Upload(io.BytesIO(png())))
+        return True
+
+    assert check(state, repair=True, approve=approve).clean
+    assert b"".join(open_media(get_product_images(image.mongo_product_id)[0])) == png()
 
 
 def test_a_record_deleted_during_the_check_is_no_finding(state: State, image: ProductImage) -> None:
     checker = Checker(state, grace=-1)
-    stats = checker._stats
+    stats = checker._finder.stats
 
     def late(records: list[t.Any]) -> t.Any:
         found = get_product_images(image.mongo_product_id)
@@ -207,7 +223,7 @@ def test_a_record_deleted_during_the_check_is_no_finding(state: State, image: Pr
             delete_media(ProductImage, found[0].id)
         return stats(records)
 
-    checker._stats = late  # type: ignore[method-assign]
+    checker._finder.stats = late  # type: ignore[method-assign]
     assert checker.run().found == {}
 
 

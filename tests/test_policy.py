@@ -114,7 +114,10 @@ IMAGES: list[tuple[bytes, str, str | None, bool]] = [
     (png(), "a.png", "image/jpeg", False),
     (png(), "a.png", "image/svg+xml", False),
     (png(), "a", "application/x-httpd-php", False),
-    (png(), "a", "nonsense", False),
+    # what is no type declares nothing
+    (png(), "a", "nonsense", True),
+    (png(), "a", "image/*", True),
+    (png(), "a", "audio/*", False),
 ]  # fmt: skip
 
 

@@ -105,7 +105,7 @@ def test_update_changes_only_what_still_is_as_expected(repository: Repository) -
     where = {"state": AVAILABLE, "storage_key": "old"}
     changed = repository.update(ProductImage, record.id, {"storage_key": "new"}, where=where)
     assert changed is not None
-    assert changed.values() == record.values() | {"storage_key": "new"}
+    assert changed.values() == record.values() | {"storage_key": "new", "version": 2}
     assert repository.update(ProductImage, record.id, {"storage_key": "other"}, where=where) is None
     assert repository.get(ProductImage, record.id).storage_key == "new"  # type: ignore[union-attr]
 
@@ -115,7 +115,7 @@ def test_removing_a_missing_record_is_a_no_op(repository: Repository) -> None:
 
 
 def test_remove(repository: Repository) -> None:
-    record = added(repository, state=DELETING)
+    record = added(repository, state=DELETING, storage_key="key")
     assert repository.count(ProductImage) == 1
     repository.remove(ProductImage, record.id)
     assert repository.count(ProductImage) == 0

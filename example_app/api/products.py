@@ -25,6 +25,7 @@ from ..schemas import (
     page_body,
     read,
     read_query,
+    read_upload,
     uploaded_files,
 )
 from ..security import require_change, viewer
@@ -65,7 +66,7 @@ def list_products() -> ResponseReturnValue:
 @blueprint.post("")
 @jwt_required()
 def post_product() -> ResponseReturnValue:
-    values = read(NEW_PRODUCT)
+    values = read_upload(NEW_PRODUCT)
     sources = read_sources(values)
     product = create_product(values, sources, creator_id=t.cast(str, viewer().id))
     return dump_product(product), HTTPStatus.CREATED, {"Location": url_for(".get_product", product_id=product["_id"])}
@@ -100,7 +101,7 @@ def remove_product(product_id: ObjectId) -> ResponseReturnValue:
 @jwt_required()
 def post_images(product_id: ObjectId) -> ResponseReturnValue:
     require_change(find_product(product_id))
-    sources = read_sources(read(IMAGES))
+    sources = read_sources(read_upload(IMAGES))
     if not sources:
         raise ValidationError({"images": ["Missing: send files or URLs."]})
     save_product_images(product_id, sources, uploaded_by=viewer().id, is_public=True)

@@ -67,9 +67,11 @@ class Repository(t.Protocol):
         """Ask the server for its version, as proof that it answers."""
         ...
 
-    def add(self, record: Media) -> None:
+    def add(self, record: Media, *, keeps_id: bool = False) -> None:
         """Keep a new record.
 
+        :param keeps_id: Somebody knows its id already. Otherwise the record has another id afterwards, and another
+            storage key, where a database took it and did not answer, so that another one had to keep it.
         :raises MediaConflict: Its id is taken, or it would be a second main image.
         """
         ...
@@ -102,8 +104,17 @@ class Repository(t.Protocol):
     def update(self, kind: type[M], media_id: uuid.UUID, changes: Values, *, where: Values) -> M | None:
         """Change a record in one step, if it still has the values of ``where``, which names at least the state.
 
+        The record gets the next version, unless ``changes`` has one.
+
         :return: The record after the change; ``None`` if there is none with these values.
         :raises MediaConflict: It would be a second main image.
+        """
+        ...
+
+    def bury(self, kind: type[Media], media_id: uuid.UUID) -> None:
+        """Empty a ``deleting`` record whose bytes are gone.
+
+        What is left of it, an id that is taken, stays for the grace time: nothing that arrives late brings it back.
         """
         ...
 
@@ -140,7 +151,7 @@ class Repository(t.Protocol):
         ...
 
     def count(self, kind: type[Media]) -> int:
-        """How many records there are, in any state."""
+        """How many records there are, in any state, without those that are buried."""
         ...
 
     def stored_size(self, selection: Selection) -> int:

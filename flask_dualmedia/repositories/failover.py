@@ -8,11 +8,12 @@ from collections.abc import Callable, Iterator
 from datetime import datetime
 from itertools import islice
 
-from ..errors import DatabaseUnavailable, NoConnectionFree
-from ..models import AVAILABLE, DELETING, PENDING, Media, new_id, now
+from ..documents import MONGO
+from ..errors import DatabaseUnavailable, RecordRefused, WritesRefused
+from ..models import DELETING, PENDING, Media, new_id, now
 from ..outage import Circuit
+from ..storages.base import new_key
 from .base import Accesses, Listing, M, Records, Selection, Values
-from .mongo import NAME as MONGO
 from .mongo import JournalRepository
 from .sql import SQLRepository
 
@@ -33,15 +34,21 @@ class FailoverRepository:
         self._sql, self._journal, self._circuit, self._journals = sql, journal, circuit, journals
 
     def version(self) -> str:
-        return self._circuit.guard(self._sql.version)
+        return self._circuit.read(self._sql.version)
 
-    def add(self, record: Media) -> None:
-        self._add([record], lambda repository: repository.add(record))
+    def add(self, record: Media, *, keeps_id: bool = False) -> None:
+        self._add([record], lambda repository: repository.add(record), keeps_id=keeps_id)
 
     def add_all(self, records: t.Sequence[Media]) -> None:
         self._add(records, lambda repository: repository.add_all(records))
 
-    def _add(self, records: t.Sequence[Media], add: Callable[[SQLRepository | JournalRepository], None]) -> None:
+    def _add(
+        self,
+        records: t.Sequence[Media],
+        add: Callable[[SQLRepository | JournalRepository], None],
+        *,
+        keeps_id: bool = False,
+    ) -> None:
         sent = False
 
         def send() -> None:
@@ -50,28 +57,36 @@ class FailoverRepository:
             add(self._sql)
 
         try:
+            if self._journals:
+                self._circuit.check_writes()
             self._circuit.guard(send)
-        except NoConnectionFree:
-            raise
-        except DatabaseUnavailable:
-            if not self._journals:
+        except (DatabaseUnavailable, WritesRefused) as error:
+            # SQL may have it all the same, or get it yet, where its answer was lost.
+            is_doubtful = sent and isinstance(error, DatabaseUnavailable) and error.was_sent
+            if not self._journals or (is_doubtful and keeps_id):
                 raise
-            self._circuit.journal_expected = True
-            for record in records:
-                # SQL may have it all the same, where its answer was lost. Available in both it would be changed in one.
-                if sent and record.state == AVAILABLE:
+            self._circuit.expect_journal()
+            if is_doubtful:
+                for record in records:
                     self.forsake(record)
-                    vars(record)["id"] = new_id()
             add(self._journal)
+            self._circuit.expect_journal()
 
     def forsake(self, record: Media) -> None:
-        """Have a record taken away that SQL may have, and of which nobody was told.
+        """Have a record taken away that SQL may have, or may get yet, and of which nobody was told.
+
+        The record given gets another id, and another key for its bytes.
 
         :raises DatabaseUnavailable: There is no journal to note it in, so that nothing may be accepted in its place.
         """
         if not self._journals:
             raise DatabaseUnavailable("PostgreSQL")
         self._journal.add(type(record).from_values(record.values() | {"state": DELETING, "updated_at": now()}))
+        self._circuit.expect_journal()
+        values = vars(record)
+        values["id"] = new_id()
+        if record.storage_key is not None:
+            values["storage_key"] = new_key(values["id"])
 
     def get(self, kind: type[M], media_id: uuid.UUID) -> M | None:
         return self._look_up(lambda r: r.get(kind, media_id), kind, media_id)
@@ -83,7 +98,7 @@ class FailoverRepository:
         def key(record: M) -> t.Any:
             return getattr(record, listing.sort), record.id
 
-        found = self._both(lambda r: r.list(listing))
+        found = self._both(lambda r: r.list(listing), [listing.kind])
         if isinstance(found, Records):
             return found
         merged = sorted(found.values(), key=key, reverse=listing.descending)
@@ -92,7 +107,7 @@ class FailoverRepository:
     def of_owners(
         self, kinds: t.Sequence[type[Media]], reference_type: str | None, ids: t.Sequence[str]
     ) -> Records[Media]:
-        found = self._both(lambda r: r.of_owners(kinds, reference_type, ids))
+        found = self._both(lambda r: r.of_owners(kinds, reference_type, ids), kinds)
         if isinstance(found, Records):
             return found
         return Records(sorted(found.values(), key=lambda r: (kinds.index(type(r)), getattr(r, r.order), r.id)))
@@ -112,8 +127,6 @@ class FailoverRepository:
     def add_accesses(self, kind: type[Media], counts: t.Mapping[uuid.UUID, Accesses]) -> dict[uuid.UUID, bool]:
         try:
             found = self._circuit.guard(lambda: self._sql.add_accesses(kind, counts))
-        except NoConnectionFree:
-            raise
         except DatabaseUnavailable:
             found = {}
         done = {media_id: True for media_id in counts if found.get(media_id)}
@@ -125,7 +138,15 @@ class FailoverRepository:
                 except DatabaseUnavailable as error:
                     if error.database == MONGO:
                         break
+                except RecordRefused:
+                    done[media_id] = False
         return done
+
+    def bury(self, kind: type[Media], media_id: uuid.UUID) -> None:
+        if self._circuit.journal_expected and self._journal.find(kind, media_id) is not None:
+            self._circuit.expect_journal()  # the drain sees to it that SQL does not have it either
+            return
+        self._circuit.guard(lambda: self._sql.bury(kind, media_id))
 
     def remove(self, kind: type[Media], media_id: uuid.UUID) -> None:
         # The journal's copy first, or it would be drained into SQL again.
@@ -133,31 +154,29 @@ class FailoverRepository:
         self._circuit.guard(lambda: self._sql.remove(kind, media_id))
 
     def keys_of(self, kind: type[Media], ids: t.Sequence[uuid.UUID]) -> t.List[str | None]:  # noqa: UP006
-        return [*self._journal.keys_of(kind, ids), *self._circuit.guard(lambda: self._sql.keys_of(kind, ids))]
+        return [*self._journal.keys_of(kind, ids), *self._circuit.read(lambda: self._sql.keys_of(kind, ids))]
 
     def scan(self, kind: type[M], after: uuid.UUID | None, limit: int) -> t.List[M]:  # noqa: UP006 - `list` is a method
         found = {record.id: record for record in self._journal.scan(kind, after, limit)}
-        found |= {record.id: record for record in self._circuit.guard(lambda: self._sql.scan(kind, after, limit))}
+        found |= {record.id: record for record in self._circuit.read(lambda: self._sql.scan(kind, after, limit))}
         return sorted(found.values(), key=lambda record: record.id)[:limit]
 
     def unfinished(self, kind: type[M], before: datetime, limit: int) -> t.List[M]:  # noqa: UP006 - `list` is a method
         return [
             *self._journal.unfinished(kind, before, limit),
-            *self._circuit.guard(lambda: self._sql.unfinished(kind, before, limit)),
+            *self._circuit.read(lambda: self._sql.unfinished(kind, before, limit)),
         ]
 
     def count(self, kind: type[Media]) -> int:
-        return self._journal.count(kind) + self._circuit.guard(lambda: self._sql.count(kind))
+        return self._journal.count(kind) + self._circuit.read(lambda: self._sql.count(kind))
 
     def stored_size(self, selection: Selection) -> int:
         # The journal first: a record that is moved in between then counts twice, not never.
         waiting = 0
-        if self._circuit.journal_expected or self._circuit.is_open:
+        if self._is_journal_asked():
             waiting = self._journal.stored_size(selection)
         try:
-            return waiting + self._circuit.guard(lambda: self._sql.stored_size(selection))
-        except NoConnectionFree:
-            raise
+            return waiting + self._circuit.read(lambda: self._sql.stored_size(selection))
         except DatabaseUnavailable:
             return self._journal.stored_size(selection)
 
@@ -165,7 +184,7 @@ class FailoverRepository:
         self, read: Callable[[SQLRepository | JournalRepository], M | None], kind: type[M], media_id: uuid.UUID
     ) -> M | None:
         try:
-            found = self._circuit.guard(lambda: read(self._sql))
+            found = self._circuit.read(lambda: read(self._sql))
         except DatabaseUnavailable:
             found = read(self._journal)
             # One that is just being moved may be in SQL already, and changed since.
@@ -177,7 +196,7 @@ class FailoverRepository:
         found = read(self._journal)
         # A copy that the drain has not taken away yet says nothing once SQL has the record, in whatever state.
         if found is None or (self._journal.is_claimed(found) and self._is_in_sql(kind, media_id)):
-            return self._circuit.guard(lambda: read(self._sql))
+            return self._circuit.read(lambda: read(self._sql))
         return found
 
     def _is_in_sql(self, kind: type[Media], media_id: uuid.UUID) -> bool:
@@ -186,29 +205,40 @@ class FailoverRepository:
         One that is pending there does not count: its creation was begun in SQL, and when the answer to that was lost
         with the connection it went on in the journal.
         """
-        held = self._circuit.guard(lambda: self._sql.find(kind, media_id))
+        held = self._circuit.read(lambda: self._sql.find(kind, media_id))
         return held is not None and held.state != PENDING
 
-    def _both(self, read: Callable[[SQLRepository | JournalRepository], Records[M]]) -> Records[M] | dict[uuid.UUID, M]:
+    def _both(
+        self, read: Callable[[SQLRepository | JournalRepository], Records[M]], kinds: t.Sequence[type[Media]]
+    ) -> Records[M] | dict[uuid.UUID, M]:
         """What SQL has, where it has all; what both have by id; or what one of them has, where the other is down."""
         waiting: t.List[M] = []  # noqa: UP006 - `list` is a method
+        deleted: set[uuid.UUID] = set()
         journal_answers = True
         try:
-            if self._circuit.journal_expected or self._circuit.is_open:
+            if self._is_journal_asked():
                 try:
                     # The journal first, and SQL only after that: a record that is moved is then found twice, not never.
                     waiting = [*self._still_waiting(read(self._journal))]
+                    deleted = {media_id for kind in kinds for media_id in self._journal.deleted(kind)}
                 except DatabaseUnavailable as error:
                     if error.database != MONGO:
                         raise
                     journal_answers = False
-            held = self._circuit.guard(lambda: read(self._sql))
+            held = self._circuit.read(lambda: read(self._sql))
         except DatabaseUnavailable:
             unclaimed = (record for record in read(self._journal) if not self._journal.is_claimed(record))
             return Records.of(unclaimed, partial=True)
         if not journal_answers:
             return Records.of(held, partial=True)
+        if deleted:
+            held = Records.of((record for record in held if record.id not in deleted), partial=held.partial)
         return {record.id: record for record in [*waiting, *held]} if waiting else held
+
+    def _is_journal_asked(self) -> bool:
+        """Whether the journal may hold something. While MongoDB is away other processes cannot write to it either, but
+        until the moment that it went they could."""
+        return self._circuit.journal_expected or self._circuit.is_open or self._journal.is_away
 
     def _still_waiting(self, journaled: Records[M]) -> Iterator[M]:
         for record in journaled:
@@ -220,7 +250,7 @@ class FailoverRepository:
     ) -> T | None:
         try:
             done = self._circuit.guard(lambda: change(self._sql))
-        except DatabaseUnavailable:
+        except (DatabaseUnavailable, WritesRefused):
             done = change(self._journal)
             if done is None:
                 raise
@@ -229,7 +259,7 @@ class FailoverRepository:
             return done
         done = change(self._journal)
         if done is not None:
-            self._circuit.journal_expected = True  # as an upload that ends after the outage in which it began
+            self._circuit.expect_journal()  # as an upload that ends after the outage in which it began
             return done
         waiting = self._journal.find(kind, media_id)
         if waiting is not None and not self._journal.is_claimed(waiting):

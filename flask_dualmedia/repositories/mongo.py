@@ -5,45 +5,18 @@ from __future__ import annotations
 import typing as t
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from pymongo import ASCENDING, DESCENDING, IndexModel, ReturnDocument, UpdateOne, errors
 from pymongo.collection import Collection
-from pymongo.database import Database
 
-from ..documents import JOURNAL, Collections, is_record, records_only
-from ..errors import DatabaseUnavailable, MediaConflict, SecondMainImage
-from ..models import AVAILABLE, DELETING, KINDS, PENDING, Media
+from .. import storable
+from ..collections import JOURNAL, Collections, is_record, records_only
+from ..documents import BULK, INDEXING, MAIN_INDEX, Document, Documents
+from ..models import AVAILABLE, DELETING, KINDS, PENDING, Media, now
 from .base import EVERYTHING, Accesses, Listing, M, Records, Selection, Values
 
-Document = dict[str, t.Any]
-
-NAME = "MongoDB"
-"""What :class:`~flask_dualmedia.errors.DatabaseUnavailable` calls it."""
-
-_MAIN_INDEX = "uq_product_images_main"
-DUPLICATE_KEY = 11000
-
-
-@contextmanager
-def translate_errors() -> Iterator[None]:
-    """Let no driver's error out: an outage is :class:`DatabaseUnavailable`, a taken key a conflict."""
-    try:
-        yield
-    except errors.DuplicateKeyError as error:
-        if _MAIN_INDEX in str(error):
-            raise SecondMainImage from error
-        raise MediaConflict("the change contradicts another record") from error
-    except errors.BulkWriteError as error:
-        failed = error.details or {}
-        if failed.get("writeConcernErrors") or {one["code"] for one in failed["writeErrors"]} != {DUPLICATE_KEY}:
-            raise
-        if _MAIN_INDEX in str(failed):
-            raise SecondMainImage from error
-        raise MediaConflict("documents with these keys exist already") from error
-    except errors.ConnectionFailure as error:
-        raise DatabaseUnavailable(NAME) from error
+Sort = t.Sequence[tuple[str, int]]
 
 
 class MongoRepository:
@@ -56,42 +29,48 @@ class MongoRepository:
     """Stands before the names of the collections, behind the one that the host chose."""
     _unclaimed: t.ClassVar[Document] = {}
     """What must be true of a record besides, that it may be changed."""
+    _with_change: t.ClassVar[Document] = {}
+    """What happens to a record besides, when it is changed."""
 
-    def __init__(self, database: Database[Document] | Collections) -> None:
-        self._collections = Collections.of(database)
+    def __init__(self, documents: Documents | Collections) -> None:
+        self._collections = Collections.of(documents)
+        self._documents = self._collections.documents
         self._indexed = False
 
     def version(self) -> str:
-        with translate_errors():
-            return str(self._collections.database.command("buildInfo")["version"])
+        with self._documents.asked():
+            return str(self._documents.command("buildInfo")["version"])
 
     def check_names(self) -> None:
         """Make sure that the collections, where they are there, are ours.
 
         :raises NamesTaken: Some are the host's.
         """
-        with translate_errors():
-            self._collections.check(self.prefix + kind.__tablename__ for kind in KINDS.values())
+        self._collections.check(self.prefix + kind.__tablename__ for kind in KINDS.values())
 
     def ensure_indexes(self) -> None:
         """Create the indexes that are missing, with the names and columns of those in SQL."""
-        with translate_errors():
+        self.version()  # a server that hangs is found by a call that does not have that long
+        with self._documents.asked(INDEXING):
             for kind in KINDS.values():
                 self._collection(kind).create_indexes(list(_indexes(kind)))
         self._indexed = True
 
-    def add(self, record: Media) -> None:
+    def add(self, record: Media, *, keeps_id: bool = False) -> None:
         if not self._indexed:  # MongoDB was down at start-up; uniqueness must not depend on that
             self.ensure_indexes()
-        with translate_errors():
-            self._collection(type(record)).insert_one(_document(record.values()))
+        values = record.values()
+        storable.check(type(record), values)
+        with self._documents.asked():
+            self._collection(type(record)).insert_one(_document(values))
 
     def add_all(self, records: t.Sequence[Media]) -> None:
         if not self._indexed:
             self.ensure_indexes()
-        documents = [_document(one.values()) for one in records]
-        with translate_errors():
-            collection = self._collection(type(records[0]))
+        for record in records:
+            storable.check(type(record), record.values())
+        collection, documents = self._collection(type(records[0])), [_document(one.values()) for one in records]
+        with self._documents.asked():
             try:
                 collection.insert_many(documents)
             except errors.BulkWriteError as error:
@@ -101,23 +80,23 @@ class MongoRepository:
                 raise
 
     def get(self, kind: type[M], media_id: uuid.UUID) -> M | None:
-        with translate_errors():
+        with self._documents.asked():
             document = self._collection(kind).find_one({"_id": media_id, "state": AVAILABLE})
         return _record(kind, document)
 
     def find(self, kind: type[M], media_id: uuid.UUID) -> M | None:
-        with translate_errors():
+        with self._documents.asked():
             document = self._collection(kind).find_one({"_id": media_id})
         return _record(kind, document)
 
     def keys_of(self, kind: type[Media], ids: t.Sequence[uuid.UUID]) -> t.List[str | None]:  # noqa: UP006
-        with translate_errors():
+        with self._documents.asked():
             found = self._collection(kind).find(records_only(kind, {"_id": {"$in": [*ids]}}), {"storage_key": 1})
             return [document["storage_key"] for document in found]
 
     def scan(self, kind: type[M], after: uuid.UUID | None, limit: int) -> t.List[M]:  # noqa: UP006 - `list` is a method
         where = {} if after is None else {"_id": {"$gt": after}}
-        return [*self._find(kind, where, [("_id", ASCENDING)], limit)]
+        return self._find(kind, where, [("_id", ASCENDING)], limit)
 
     def list(self, listing: Listing[M]) -> Records[M]:
         where: list[Document] = [{"state": AVAILABLE, **listing.where}]
@@ -149,32 +128,43 @@ class MongoRepository:
             records += self._find(kind, where, sort)
         return records
 
-    def _find(self, kind: type[M], where: Document, sort: t.Any, limit: int = 0) -> Iterator[M]:
+    def _find(self, kind: type[M], where: Document, sort: Sort, limit: int = 0) -> t.List[M]:  # noqa: UP006
         """The records that match. Where others match too, MongoDB is asked once more, for records alone: it would take
         longer if it looked at every field each time."""
-        with translate_errors():
+        with self._documents.asked():
             found = list(self._collection(kind).find(where).sort(sort).limit(limit))
             if not all(is_record(kind, document) for document in found):
                 both = {"$and": [where, records_only(kind)]}
                 found = list(self._collection(kind).find(both).sort(sort).limit(limit))
-        for document in found:
-            yield _some_record(kind, document)
+        return [_some_record(kind, document) for document in found]
 
     def update(self, kind: type[M], media_id: uuid.UUID, changes: Values, *, where: Values) -> M | None:
-        with translate_errors():
+        storable.check(kind, changes)
+        matching = {"_id": media_id, **self._unclaimed, **where}
+        change: Document = {"$set": dict(changes), **self._with_change}
+        if where.get("version") == 1:
+            matching["version"] = {"$in": [1, None]}  # documents of an earlier version have none
+        if "version" in where:
+            change["$set"].setdefault("version", where["version"] + 1)
+        elif "version" not in changes:
+            change["$inc"] = {"version": 1}
+        with self._documents.asked():
             document = self._collection(kind).find_one_and_update(
-                records_only(kind, {"_id": media_id, **self._unclaimed, **where}),
-                {"$set": dict(changes)},
-                return_document=ReturnDocument.AFTER,
+                records_only(kind, matching), change, return_document=ReturnDocument.AFTER
             )
         return _record(kind, document)
 
+    def bury(self, kind: type[Media], media_id: uuid.UUID) -> None:
+        with self._documents.asked():
+            nothing = {"$set": dict.fromkeys(kind.nullable_fields())}
+            self._collection(kind).update_one(records_only(kind, {"_id": media_id, "state": DELETING}), nothing)
+
     def remove(self, kind: type[Media], media_id: uuid.UUID) -> None:
-        with translate_errors():
+        with self._documents.asked():
             self._collection(kind).delete_one(records_only(kind, {"_id": media_id}))
 
     def count_access(self, kind: type[Media], media_id: uuid.UUID, at: datetime, number: int = 1) -> bool:
-        with translate_errors():
+        with self._documents.asked():
             where, change = self._access(kind, media_id, at, number)
             return bool(self._collection(kind).update_one(where, change).matched_count)
 
@@ -182,12 +172,11 @@ class MongoRepository:
         changes = [
             UpdateOne(*self._access(kind, media_id, at, number)) for media_id, (number, at) in sorted(counts.items())
         ]
-        with translate_errors():
+        with self._documents.asked(BULK):
             if self._collection(kind).bulk_write(changes, ordered=False).matched_count == len(counts):
                 return dict.fromkeys(counts, True)
-            found = self._collection(kind).find(
-                records_only(kind, {"_id": {"$in": [*counts]}, "state": AVAILABLE}), {"_id": 1}
-            )
+            available = records_only(kind, {"_id": {"$in": [*counts]}, "state": AVAILABLE})
+            found = self._collection(kind).find(available, {"_id": 1})
             there = {document["_id"] for document in found}
         return {media_id: media_id in there for media_id in counts}
 
@@ -197,19 +186,19 @@ class MongoRepository:
 
     def unfinished(self, kind: type[M], before: datetime, limit: int) -> t.List[M]:  # noqa: UP006 - `list` is a method
         where = {"state": {"$in": [PENDING, DELETING]}, "updated_at": {"$lt": before}}
-        return [*self._find(kind, where, [("updated_at", ASCENDING)], limit)]
+        return self._find(kind, where, [("updated_at", ASCENDING)], limit)
 
     def count(self, kind: type[Media]) -> int:
-        with translate_errors():
-            return self._collection(kind).count_documents(records_only(kind))
+        held = records_only(kind, {"$nor": [{"state": DELETING, "storage_key": None}]})
+        with self._documents.asked(BULK):
+            return self._collection(kind).count_documents(held)
 
     def stored_size(self, selection: Selection) -> int:
         size = 0
         total = {"$group": {"_id": None, "size": {"$sum": "$file_size"}}}
         for kind, where in selection.items():
-            counted = records_only(kind, {**where, "state": AVAILABLE, "storage_key": {"$ne": None}})
-            kept = {"$match": counted}
-            with translate_errors():
+            kept = {"$match": records_only(kind, {"state": AVAILABLE, "storage_key": {"$ne": None}, **where})}
+            with self._documents.asked():
                 size += sum(group["size"] for group in self._collection(kind).aggregate([kept, total]))
         return size
 
@@ -217,25 +206,128 @@ class MongoRepository:
         return self._collections.get(self.prefix + kind.__tablename__, durable=True)
 
 
+REASON_LENGTH = 500
+"""Characters of a reason that are kept."""
+
+RETRY_AFTER = timedelta(hours=1)
+"""How long a record that SQL refused is left alone, unless it is edited or somebody asks for it. By clocks of hosts,
+which may differ: then it is tried a little earlier or later."""
+
+
+class Refusal(t.NamedTuple):
+    """Why SQL did not take a record, and when it was tried last."""
+
+    reason: str
+    at: datetime | None
+
+
 class JournalRepository(MongoRepository):
     """Records waiting to be moved into SQL.
 
     A record is claimed before it is moved: it stays readable, but is not changed any more, so that no change is made
     to a copy that is already left behind. Who finds it claimed tries again in a moment.
+
+    A record that SQL refuses is set aside: it stays here, readable and changeable, and those behind it are moved.
     """
 
     prefix = JOURNAL
     _unclaimed: t.ClassVar[Document] = {"claimed": {"$exists": False}}
+    _with_change: t.ClassVar[Document] = {"$unset": {"refused": ""}}
 
-    def claim(self, kind: type[M], media_id: uuid.UUID) -> M | None:
-        """Claim an available record; ``None`` if there is none any more."""
-        with translate_errors():
+    def claim(self, kind: type[M], media_id: uuid.UUID, claimant: str = "") -> M | None:
+        """Claim an available record; ``None`` if there is none any more.
+
+        :param claimant: The holder of the lease under which the record is moved. A claim of another, who was killed, is
+            taken over.
+        """
+        with self._documents.asked():
             document = self._collection(kind).find_one_and_update(
                 records_only(kind, {"_id": media_id, "state": AVAILABLE}),
-                {"$set": {"claimed": True}},
+                {"$set": {"claimed": claimant}},
                 return_document=ReturnDocument.AFTER,
             )
         return _record(kind, document)
+
+    def deleted(self, kind: type[Media]) -> set[uuid.UUID]:
+        """The ids of records that are deleted, and that SQL may have all the same."""
+        deleted = records_only(kind, {"state": DELETING})
+        with self._documents.asked():
+            return {found["_id"] for found in self._collection(kind).find(deleted, {"_id": 1})}
+
+    def release(self, kind: type[Media], media_id: uuid.UUID, claimant: str) -> None:
+        """Undo a claim, of a record that was not sent to SQL."""
+        claimed = records_only(kind, {"_id": media_id, "claimed": claimant})
+        with self._documents.asked():
+            self._collection(kind).update_one(claimed, {"$unset": {"claimed": ""}})
+
+    def claimed(self) -> t.List[Media]:  # noqa: UP006 - `list` is a method
+        """The records that are claimed."""
+        records: t.List[Media] = []  # noqa: UP006
+        for kind in KINDS.values():
+            records += self._find(kind, {"claimed": {"$exists": True}}, [("_id", ASCENDING)])
+        return records
+
+    def set_aside(self, record: Media, reason: str) -> bool:
+        """Note that SQL refuses a record. It may be changed again, which takes the note away.
+
+        :return: Whether the reason is a new one.
+        """
+        # No string of MongoDB's may hold a half surrogate pair, and nobody reads a page of reasons.
+        reason = reason.encode(errors="backslashreplace").decode()[:REASON_LENGTH]
+        refusal = {"$set": {"refused": {"reason": reason, "at": now()}}, "$unset": {"claimed": ""}}
+        with self._documents.asked():
+            before = self._collection(type(record)).find_one_and_update(
+                records_only(type(record), {"_id": record.id}), refusal
+            )
+        return before is not None and before.get("refused", {}).get("reason") != reason
+
+    def refusal_of(self, record: Media) -> Refusal | None:
+        """Why a record that was just read is set aside, and since when; ``None`` if it is not."""
+        noted = vars(record).get("refused")
+        return None if noted is None else Refusal(noted["reason"], noted.get("at"))
+
+    def refused(self, limit: int) -> t.List[Media]:  # noqa: UP006 - `list` is a method
+        """The first of the records that are set aside."""
+        records: t.List[Media] = []  # noqa: UP006
+        for kind in KINDS.values():
+            records += self._find(kind, {"refused": {"$exists": True}}, [("_id", ASCENDING)], limit)
+        return records[:limit]
+
+    def count_refused(self) -> int:
+        """How many records are set aside."""
+        where = {"refused": {"$exists": True}}
+        with self._documents.asked():
+            return sum(self._collection(kind).count_documents(records_only(kind, where)) for kind in KINDS.values())
+
+    def try_again(self) -> None:
+        """Have what is set aside tried again at the next drain. The reasons stay, so that nobody is told twice."""
+        for kind in KINDS.values():
+            tried = records_only(kind, {"refused.at": {"$exists": True}})
+            with self._documents.asked():
+                self._collection(kind).update_many(tried, {"$unset": {"refused.at": ""}})
+
+    def is_due(self, record: Media) -> bool:
+        """Whether a record that was just read is to be moved now, and not set aside for a while yet."""
+        refusal = self.refusal_of(record)
+        return refusal is None or refusal.at is None or abs(now() - refusal.at) > RETRY_AFTER
+
+    def has_work(self) -> bool:
+        """Whether there is anything in it that is not set aside for a while yet."""
+        time = now()
+        due = {
+            "$or": [
+                {"refused.at": {"$exists": False}},
+                {"refused.at": {"$lt": time - RETRY_AFTER}},
+                {"refused.at": {"$gt": time + RETRY_AFTER}},
+            ]
+        }
+        with self._documents.asked():
+            return any(self._has(kind, due) for kind in KINDS.values())
+
+    @property
+    def is_away(self) -> bool:
+        """Whether MongoDB is known not to answer, so that nobody can tell what is in it."""
+        return self._documents.circuit.is_open
 
     def is_claimed(self, record: Media) -> bool:
         """Whether a record that was just read was claimed."""
@@ -243,18 +335,19 @@ class JournalRepository(MongoRepository):
 
     def is_empty(self) -> bool:
         """Whether there is nothing in it, not even an upload in progress, which may become available at any moment."""
-        with translate_errors():
-            return all(
-                self._collection(kind).find_one(records_only(kind), {"_id": 1}) is None for kind in KINDS.values()
-            )
+        with self._documents.asked():
+            return not any(self._has(kind, {}) for kind in KINDS.values())
 
     def waiting(self) -> int:
         """How many records wait to be moved."""
-        with translate_errors():
+        with self._documents.asked():
             return sum(
                 self._collection(kind).count_documents(records_only(kind, {"state": AVAILABLE}))
                 for kind in KINDS.values()
             )
+
+    def _has(self, kind: type[Media], where: Document) -> bool:
+        return self._collection(kind).find_one(records_only(kind, where), {"_id": 1}) is not None
 
 
 def _key(field: str) -> str:
@@ -267,7 +360,8 @@ def _document(values: Values) -> Document:
 
 def _some_record(kind: type[M], document: Document) -> M:
     document["id"] = document.pop("_id")
-    return kind.from_values(document)
+    # A document of an earlier version lacks what is new since.
+    return kind.from_values(kind.defaults() | document)
 
 
 def _record(kind: type[M], document: Document | None) -> M | None:
@@ -279,7 +373,7 @@ def _indexes(kind: type[Media]) -> Iterator[IndexModel]:
     found through the state."""
     for index in sorted(kind.__table__.indexes, key=lambda index: str(index.name)):  # type: ignore[attr-defined]
         name, keys = str(index.name), [(_key(column.name), ASCENDING) for column in index.columns]
-        if name == _MAIN_INDEX:
+        if name == MAIN_INDEX:
             only_main = {"is_main_image": True, "state": AVAILABLE}
             yield IndexModel(keys, name=name, unique=True, partialFilterExpression=only_main)
         elif name.endswith("_unfinished"):

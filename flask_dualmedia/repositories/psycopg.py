@@ -7,11 +7,15 @@ from collections.abc import Sequence
 
 import sqlalchemy as sa
 
-from ..connections import borrow, is_heard
+from ..connections import borrow, is_heard, probe
 from ..models import Media
+from ..sqlstates import translate_errors
 from ..tables import MODELS, Tables
 from .base import Values
-from .sql import Query, SQLRepository, insert_record, translate_errors
+from .sql import Query, SQLRepository, insert_record, insisting
+
+PROBE_TIMEOUT = 2.0
+"""Seconds that a server may take to answer at all, where statements may take any number."""
 
 
 class PsycopgRepository(SQLRepository):
@@ -25,15 +29,22 @@ class PsycopgRepository(SQLRepository):
         super().__init__(engine, timeout=timeout, tables=tables)
         self._compiled: dict[Query, str] = {}
 
+    def probe(self) -> None:
+        probe(self._engine, self._timeout or PROBE_TIMEOUT)
+
     def _fetch(self, query: Query, given: Values) -> Sequence[Sequence[t.Any]]:
         if is_heard(self._engine):
             return super()._fetch(query, given)
-        with translate_errors(), borrow(self._engine, self._timeout) as driver:
-            return driver.execute(self.text(query, given), given).fetchall()
 
-    def add_all(self, records: Sequence[Media]) -> None:
+        def execute() -> Sequence[Sequence[t.Any]]:
+            with translate_errors(), borrow(self._engine, self._timeout) as driver:
+                return driver.execute(self.text(query, given), given).fetchall()
+
+        return insisting(execute)
+
+    def _insert(self, records: Sequence[Media]) -> None:
         if is_heard(self._engine):
-            super().add_all(records)
+            super()._insert(records)
             return
         query = insert_record(type(records[0]), self.tables)
         # What is in a pipeline is one transaction without BEGIN and COMMIT, and one round trip.

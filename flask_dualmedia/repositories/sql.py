@@ -4,68 +4,34 @@ from __future__ import annotations
 
 import typing as t
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import cache
 from operator import itemgetter
 
 import sqlalchemy as sa
-from sqlalchemy import exc
-from sqlalchemy.dialects import postgresql
+from sqlalchemy.dialects import postgresql, sqlite
 
+from .. import storable
 from ..deadlines import deadline
-from ..errors import DatabaseUnavailable, MediaConflict, NoConnectionFree, SecondMainImage
-from ..models import IS_AVAILABLE, IS_UNFINISHED, Media, row_reader
+from ..errors import Contended
+from ..models import DELETING, IS_AVAILABLE, IS_UNFINISHED, Media, row_reader
+from ..sqlstates import translate_errors
 from ..tables import MODELS, Tables
 from .base import EVERYTHING, Accesses, Listing, M, Records, Selection, Values
 
 _AVAILABLE, _UNFINISHED = sa.text(IS_AVAILABLE), sa.text(IS_UNFINISHED)
 
-# SQLSTATE classes and codes that mean "no server to talk to": connection exceptions, operator intervention, too many
-# connections. Anything else is an answer, if an unwelcome one.
-_OUTAGE = ("08", "57P", "53300")
+_HELD = sa.text("NOT (state = 'deleting' AND storage_key IS NULL)")
+"""Not buried: :meth:`SQLRepository.bury`."""
 
 Query = sa.Select[t.Any] | sa.Insert | sa.Update
 
-_CONFLICT = "23"
-"""SQLSTATE class of broken constraints."""
+T = t.TypeVar("T")
 
-
-def is_outage(error: BaseException) -> bool:
-    """Whether a database error of SQLAlchemy or its driver means that the server cannot be reached."""
-    if isinstance(error, exc.DBAPIError):
-        if error.connection_invalidated:
-            return True
-        return _is_driver_outage(error.orig)
-    return _is_driver_outage(error)
-
-
-def _is_driver_outage(error: BaseException | None) -> bool:
-    if error is None or not type(error).__module__.startswith("psycopg"):
-        return False
-    state = getattr(error, "sqlstate", None) or getattr(error, "pgcode", None)
-    if state is None:  # it comes from the client library, which could not connect or was cut off
-        return any(base.__name__ == "OperationalError" for base in type(error).__mro__)
-    return state.startswith(_OUTAGE)
-
-
-@contextmanager
-def translate_errors() -> Iterator[None]:
-    """Let no driver's error out: an outage is :class:`DatabaseUnavailable`, a broken constraint a conflict."""
-    try:
-        yield
-    except exc.TimeoutError as error:
-        raise NoConnectionFree("PostgreSQL", retry_after=1) from error
-    except Exception as error:
-        if is_outage(error):
-            raise DatabaseUnavailable("PostgreSQL") from error
-        if isinstance(error, exc.IntegrityError) or (getattr(error, "sqlstate", None) or "").startswith(_CONFLICT):
-            said = str(error.orig if isinstance(error, exc.IntegrityError) else error)
-            if "uq_product_images_main" in said or "product_images.mongo_product_id" in said:
-                raise SecondMainImage from error
-            raise MediaConflict("the change contradicts another record") from error
-        raise
+ATTEMPTS = 3
+"""How often a statement is sent that the database had give way to others."""
 
 
 @contextmanager
@@ -74,8 +40,20 @@ def limited(connection: sa.Connection, seconds: float | None) -> Iterator[None]:
     if seconds is None or (connection.dialect.name, connection.dialect.driver) != ("postgresql", "psycopg"):
         yield
         return
-    with deadline(t.cast("t.Any", connection.connection.driver_connection), seconds):
+    with deadline(t.cast("t.Any", connection.connection.driver_connection), seconds) as watch:
         yield
+    if watch.expired:
+        connection.invalidate()
+
+
+def insisting(call: Callable[[], T]) -> T:
+    """Do ``call``, and do it again where the database had it give way to others: nothing of it was done then."""
+    for _ in range(ATTEMPTS - 1):
+        try:
+            return call()
+        except Contended:
+            continue
+    return call()
 
 
 class SQLRepository:
@@ -101,10 +79,23 @@ class SQLRepository:
             query = "SHOW server_version" if name == "postgresql" else f"SELECT {name}_version()"
             return str(connection.exec_driver_sql(query).scalar_one())
 
-    def add(self, record: Media) -> None:
-        self._fetch(insert_record(type(record), self.tables), record.values())
+    def probe(self) -> None:
+        """
+        :raises DatabaseUnavailable: The server does not answer.
+        """
+        self.version()
+
+    def add(self, record: Media, *, keeps_id: bool = False) -> None:
+        values = record.values()
+        storable.check(type(record), values)
+        self._fetch(insert_record(type(record), self.tables), values)
 
     def add_all(self, records: Sequence[Media]) -> None:
+        for record in records:
+            storable.check(type(record), record.values())
+        self._insert(records)
+
+    def _insert(self, records: Sequence[Media]) -> None:
         with translate_errors(), self._engine.begin() as connection, limited(connection, self._timeout):
             connection.execute(insert_record(type(records[0]), self.tables), [record.values() for record in records])
 
@@ -144,7 +135,23 @@ class SQLRepository:
         return found
 
     def update(self, kind: type[M], media_id: uuid.UUID, changes: Values, *, where: Values) -> M | None:
+        storable.check(kind, changes)
         return self._one(kind, *update_record(kind, media_id, changes, where, self.tables))
+
+    def fence(self, record: Media) -> Media:
+        """Keep a record as deleted, whether there is one with its id or not.
+
+        An insertion of it that is still under way, or comes later, finds the id taken and does nothing.
+
+        :return: The record as it is now. It has the storage key of the one that was there.
+        """
+        kind = type(record)
+        values = record.values() | {"state": DELETING}
+        (row,) = self._fetch(_fence(kind, self.tables, self._engine.dialect.name), values)
+        return kind.from_row(row)
+
+    def bury(self, kind: type[Media], media_id: uuid.UUID) -> None:
+        self._fetch(_bury(kind, self.tables), {"id_": media_id})
 
     def remove(self, kind: type[Media], media_id: uuid.UUID) -> None:
         table = self.tables.of(kind)
@@ -180,7 +187,9 @@ class SQLRepository:
 
     def count(self, kind: type[Media]) -> int:
         with self._connect() as connection:
-            return connection.execute(sa.select(sa.func.count()).select_from(self.tables.of(kind))).scalar_one()
+            table = self.tables.of(kind)
+            query = sa.select(sa.func.count()).select_from(table).where(_HELD)
+            return connection.execute(query).scalar_one()
 
     def stored_size(self, selection: Selection) -> int:
         with self._connect() as connection:
@@ -193,8 +202,12 @@ class SQLRepository:
 
     def _fetch(self, query: Query, given: Values) -> Sequence[Sequence[t.Any]]:
         """The rows that a statement gives with these values of its parameters."""
-        with self._connect() as connection:
-            return self._aware(connection.execute(query, given).all())
+
+        def execute() -> Sequence[Sequence[t.Any]]:
+            with self._connect() as connection:
+                return self._aware(connection.execute(query, given).all())
+
+        return insisting(execute)
 
     def _aware(self, rows: Sequence[Sequence[t.Any]]) -> Sequence[Sequence[t.Any]]:
         """Rows whose times have a zone. SQLite keeps none; what we wrote was UTC."""
@@ -253,7 +266,31 @@ def _update(kind: type[Media], changed: tuple[str, ...], where: tuple[str, ...],
     their names and an underscore."""
     table = tables.of(kind)
     matches = [table.c[name] == sa.bindparam(f"{name}_") for name in ("id", *where)]
-    return sa.update(table).where(*matches).values({n: sa.bindparam(n) for n in changed}).returning(table)
+    values: dict[str, t.Any] = {name: sa.bindparam(name) for name in changed}
+    values.setdefault("version", table.c.version + sa.text("1"))
+    return sa.update(table).where(*matches).values(values).returning(table)
+
+
+@cache
+def _fence(kind: type[Media], tables: Tables, dialect: str) -> t.Any:
+    """The statement of :meth:`SQLRepository.fence`, with the fields of the record as parameters."""
+    table = tables.of(kind)
+    insert = {"postgresql": postgresql.insert, "sqlite": sqlite.insert}[dialect](table)
+    changes = {
+        "state": sa.text("'deleting'"),
+        "updated_at": insert.excluded.updated_at,
+        "version": table.c.version + sa.text("1"),
+    }
+    return insert.on_conflict_do_update(index_elements=[table.c.id], set_=changes).returning(table)
+
+
+@cache
+def _bury(kind: type[Media], tables: Tables) -> sa.Update:
+    """The statement of :meth:`SQLRepository.bury`, with the parameter ``id_``."""
+    table = tables.of(kind)
+    query = sa.update(table).where(table.c.id == sa.bindparam("id_"), sa.text("state = 'deleting'"))
+    nothing: dict[str, t.Any] = {column.key: sa.null() for column in table.c if column.nullable}
+    return query.values(nothing).returning(table.c.id)
 
 
 def select_listing(listing: Listing[M], tables: Tables = MODELS) -> tuple[sa.Select[t.Any], dict[str, t.Any]]:

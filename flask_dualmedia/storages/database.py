@@ -10,7 +10,8 @@ from functools import cache
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
-from ..repositories.sql import limited, translate_errors
+from ..repositories.sql import limited
+from ..sqlstates import translate_errors
 from ..tables import MODELS, Tables
 from .base import Stat
 from .chunked import CHUNK_SIZE, ChunkedStorage, ChunkRange

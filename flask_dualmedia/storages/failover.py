@@ -23,8 +23,9 @@ class FailoverStorage(BatchedStorage):
         self._sql, self._journal, self._circuit = sql, journal, circuit
 
     def put(self, key: str, blocks: Iterable[bytes]) -> None:
-        if self._circuit.is_open:
+        if not self._circuit.takes_writes:
             self._journal.put(key, blocks)
+            self._circuit.expect_journal()
         else:
             self._circuit.guard(lambda: self._sql.put(key, blocks))
 
@@ -36,7 +37,7 @@ class FailoverStorage(BatchedStorage):
             self._journal.delete(key)
 
     def stats(self, keys: t.Sequence[str]) -> dict[str, Stat]:
-        return self._journal.stats(keys) | self._circuit.guard(lambda: self._sql.stats(keys))
+        return self._journal.stats(keys) | self._circuit.read(lambda: self._sql.stats(keys))
 
     def keys(self, after: str = "") -> Iterator[str]:
         yield from (key for key, _ in groupby(merge(self._journal.keys(after), self._sql.keys(after))))
@@ -46,7 +47,7 @@ class FailoverStorage(BatchedStorage):
 
     def read_batch(self, key: str, wanted: ChunkRange) -> list[bytes]:
         try:
-            return self._circuit.guard(lambda: self._sql.read_batch(key, wanted))
+            return self._circuit.read(lambda: self._sql.read_batch(key, wanted))
         except BytesNotFound:
             pass
         except DatabaseUnavailable as error:
@@ -57,4 +58,4 @@ class FailoverStorage(BatchedStorage):
         try:
             return self._journal.read_batch(key, wanted)
         except BytesNotFound:
-            return self._circuit.guard(lambda: self._sql.read_batch(key, wanted))
+            return self._circuit.read(lambda: self._sql.read_batch(key, wanted))

@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import typing as t
 from collections.abc import Iterable, Iterator
-from heapq import merge
-from itertools import groupby
 
 from bson import Binary
-from gridfs import GridFSBucket, NoFile
-from pymongo import ASCENDING
+from pymongo import ASCENDING, DESCENDING
 from pymongo.collection import Collection
-from pymongo.database import Database
 
-from ..documents import BUCKET as BUCKET
-from ..documents import Collections
+from ..collections import BUCKET as BUCKET
+from ..collections import Collections
+from ..documents import BULK, Documents
 from ..errors import MediaConflict
 from ..models import now
-from ..repositories.mongo import translate_errors
 from .base import Stat
 from .chunked import CHUNK_SIZE, ChunkedStorage, ChunkRange
+
+DELETED_AT_ONCE = 1024
+"""Chunks of one file deleted by one command."""
+
+COUNTED_AT_ONCE = 100_000
+"""Chunks counted by one command."""
+
+KEYS_AT_ONCE = 500
+"""Keys listed by one command."""
 
 
 class GridFSStorage(ChunkedStorage):
@@ -29,9 +34,9 @@ class GridFSStorage(ChunkedStorage):
     before it sends anything.
     """
 
-    def __init__(self, database: Database[dict[str, t.Any]] | Collections, bucket: str = BUCKET) -> None:
-        self._collections, self._name = Collections.of(database), bucket
-        self._bucket = GridFSBucket(self._collections.database, bucket, chunk_size_bytes=CHUNK_SIZE)
+    def __init__(self, documents: Documents | Collections, bucket: str = BUCKET) -> None:
+        self._collections, self._name = Collections.of(documents), bucket
+        self._documents = self._collections.documents
         self._indexed = False
 
     @property
@@ -55,54 +60,77 @@ class GridFSStorage(ChunkedStorage):
         super().put(key, counted())
         # The document of the file comes last: other GridFS clients see the file only when it is whole.
         file = {"_id": key, "length": size, "chunkSize": CHUNK_SIZE, "uploadDate": now(), "filename": key}
-        with translate_errors():
+        with self._documents.asked():
             self._files.replace_one({"_id": key}, file, upsert=True)
 
     def _write(self, key: str, seq: int, batch: list[memoryview]) -> None:
         documents = [{"files_id": key, "n": seq + n, "data": Binary(bytes(c))} for n, c in enumerate(batch)]
         try:
-            with translate_errors():
+            with self._documents.asked(BULK):
                 self._chunks.insert_many(documents, ordered=False)
         except MediaConflict:
             pass  # written before: by a transfer that was killed, or by a statement of which the answer was lost
 
     def _read(self, key: str, wanted: ChunkRange) -> list[bytes]:
         where = {"files_id": key, "n": {"$gte": wanted.first, "$lte": wanted.last}}
-        with translate_errors():
+        with self._documents.asked(BULK):
             found = self._chunks.find(where, {"_id": 0, "n": 1, "data": 1}).sort("n", ASCENDING)
             return [_cut(document["data"], document["n"], wanted) for document in found]
 
     def discard(self, key: str) -> bool:
-        try:
-            with translate_errors():
-                self._collections.get_bucket(self._name)
-                self._bucket.delete(key)  # chunks go even where an upload that was cut short left no file document
-        except NoFile:
-            return False
-        return True
+        with self._documents.asked():
+            file = self._files.find_one_and_delete({"_id": key}, {"length": 1})
+        last = self._last_chunk(key) if file is None else _chunk_numbers(file["length"])[1]
+        # So many at once as can be deleted in the time that a call has. The first chunk goes last: it shows a check
+        # that there are others, where this is cut short.
+        for start in range(last - last % DELETED_AT_ONCE, -1, -DELETED_AT_ONCE):
+            numbers = {"$gte": start, "$lt": start + DELETED_AT_ONCE}
+            with self._documents.asked(BULK):
+                self._chunks.delete_many({"files_id": key, "n": numbers})
+        return file is not None
+
+    def _last_chunk(self, key: str) -> int:
+        """The number of the last chunk of an upload that was cut short and left no file document; -1 for none."""
+        with self._documents.asked():
+            last = self._chunks.find_one({"files_id": key}, {"n": 1}, sort=[("n", DESCENDING)])
+        return -1 if last is None else last["n"]
 
     def stats(self, keys: t.Sequence[str]) -> dict[str, Stat]:
+        with self._documents.asked():
+            files = self._files.find({"_id": {"$in": [*keys]}}, {"length": 1})
+            lengths = {file["_id"]: file["length"] for file in files}
+        return {
+            key: Stat(size, found == _chunk_numbers(size))
+            for batch in _by_size(lengths)
+            for key, size, found in self._counted(batch)
+        }
+
+    def _counted(self, lengths: dict[str, int]) -> Iterator[tuple[str, int, tuple[int, int] | None]]:
+        """For each file its size, and how many chunks it has with the number of the last one."""
         count = {"$group": {"_id": "$files_id", "count": {"$sum": 1}, "last": {"$max": "$n"}}}
-        with translate_errors():
-            lengths = {
-                file["_id"]: file["length"] for file in self._files.find({"_id": {"$in": [*keys]}}, {"length": 1})
-            }
-            found = list(self._chunks.aggregate([{"$match": {"files_id": {"$in": [*lengths]}}}, count]))
-        chunks = {group["_id"]: (group["count"], group["last"]) for group in found}
-        return {key: Stat(size, chunks.get(key) == _chunk_numbers(size)) for key, size in lengths.items()}
+        with self._documents.asked(BULK):
+            groups = list(self._chunks.aggregate([{"$match": {"files_id": {"$in": [*lengths]}}}, count]))
+        chunks = {group["_id"]: (group["count"], group["last"]) for group in groups}
+        return ((key, size, chunks.get(key)) for key, size in lengths.items())
 
     def keys(self, after: str = "") -> Iterator[str]:
-        # The file's document comes last: an upload that was cut short has chunks alone.
-        with translate_errors():
-            files = self._files.find({"_id": {"$gt": after}}, {"_id": 1}).sort("_id", ASCENDING)
-            first = self._chunks.find({"files_id": {"$gt": after}, "n": 0}, {"files_id": 1}).sort("files_id", ASCENDING)
-            both = merge((file["_id"] for file in files), (chunk["files_id"] for chunk in first))
-            yield from (key for key, _ in groupby(both))
+        while True:
+            # The file's document comes last: an upload that was cut short has chunks alone.
+            with self._documents.asked(BULK):
+                files = self._files.find({"_id": {"$gt": after}}, {"_id": 1})
+                first = self._chunks.find({"files_id": {"$gt": after}, "n": 0}, {"files_id": 1})
+                found = {file["_id"] for file in files.sort("_id", ASCENDING).limit(KEYS_AT_ONCE)}
+                found.update(chunk["files_id"] for chunk in first.sort("files_id", ASCENDING).limit(KEYS_AT_ONCE))
+            page = sorted(found)[:KEYS_AT_ONCE]
+            yield from page
+            if len(page) < KEYS_AT_ONCE:
+                return
+            after = page[-1]
 
     def _ensure_indexes(self) -> None:
         if self._indexed:
             return
-        with translate_errors():
+        with self._documents.asked():
             self._files.create_index([("filename", ASCENDING), ("uploadDate", ASCENDING)])
             self._chunks.create_index([("files_id", ASCENDING), ("n", ASCENDING)], unique=True)
         self._indexed = True
@@ -119,3 +147,17 @@ def _chunk_numbers(size: int) -> tuple[int, int]:
     """How many chunks a file of this size has, and the number of the last one."""
     count = -(-size // CHUNK_SIZE)
     return count, count - 1
+
+
+def _by_size(lengths: dict[str, int]) -> Iterator[dict[str, int]]:
+    """The same in batches whose files do not have too many chunks together."""
+    batch: dict[str, int] = {}
+    chunks = 0
+    for key, size in lengths.items():
+        if batch and chunks + size // CHUNK_SIZE > COUNTED_AT_ONCE:
+            yield batch
+            batch, chunks = {}, 0
+        batch[key] = size
+        chunks += size // CHUNK_SIZE
+    if batch:
+        yield batch

@@ -13,8 +13,9 @@ import sqlalchemy as sa
 
 from ..connections import borrow
 from ..deadlines import renew
-from ..errors import DatabaseUnavailable
-from ..repositories.sql import translate_errors
+from ..errors import DatabaseBusy, DatabaseUnavailable
+from ..forks import begin_in_children
+from ..sqlstates import translate_errors
 from ..tables import MODELS, Tables
 from .chunked import CHUNK_SIZE, WRITE_BATCH, ChunkRange, in_batches, split
 from .database import DELETED_AT_ONCE, DatabaseStorage
@@ -63,9 +64,14 @@ class PsycopgStorage(DatabaseStorage):
         super().__init__(engine, timeout=timeout, tables=tables)
         self._texts = _Texts.about(tables.chunks.name)
         # Half of the pool is never held for clients; a pool that is none gives what is asked for.
-        held = engine.pool.size() // 2 if isinstance(engine.pool, sa.QueuePool) else STREAMS
-        self._tokens = deque([None] * held)  # it has no lock: iterators are closed wherever memory is cleaned up
+        self._streams = engine.pool.size() // 2 if isinstance(engine.pool, sa.QueuePool) else STREAMS
         self._held = HELD if timeout is None else min(HELD, timeout)
+        self.begin_process()
+        begin_in_children(self)
+
+    def begin_process(self) -> None:
+        """Serve as many clients at once as if none were served: those of a forked process's parent are not ours."""
+        self._tokens = deque([None] * self._streams)  # no lock: iterators are closed wherever memory is cleaned up
 
     def _delete_some(self, key: str) -> int:
         with translate_errors(), borrow(self._engine, self._timeout) as driver:
@@ -83,15 +89,16 @@ class PsycopgStorage(DatabaseStorage):
     @contextmanager
     def _token(self) -> Iterator[bool]:
         """Whether a connection may be held for a client."""
+        tokens = self._tokens
         try:
-            self._tokens.pop()
+            tokens.pop()
         except IndexError:
             yield False
             return
         try:
             yield True
         finally:
-            self._tokens.append(None)
+            tokens.append(None)
 
     def _write_as_they_come(self, key: str, chunks: Iterator[memoryview]) -> tuple[int, list[memoryview]]:
         """Keep chunks while they come fast; the number of the next one, and what has come of the rest."""
@@ -99,6 +106,7 @@ class PsycopgStorage(DatabaseStorage):
         for first in chunks:
             batch, late = list[memoryview](), list[memoryview]()
             patience = time.monotonic() + self._held / 2
+            is_late = False
             try:
                 with self._writing(self._held) as (driver, cursor):
                     for chunk in chain([first], islice(chunks, WRITE_BATCH - 1)):
@@ -107,14 +115,15 @@ class PsycopgStorage(DatabaseStorage):
                             break
                         batch.append(chunk)
                         self._insert(cursor, key, seq + len(batch) - 1, [chunk])
+                    is_late = time.monotonic() > patience
                     if self._timeout is not None:
                         renew(driver, self._timeout)
-            except DatabaseUnavailable:
-                if not late:
+            except (DatabaseUnavailable, DatabaseBusy):
+                if not is_late:
                     raise
                 return seq, [*batch, *late]  # the client was so late that the connection was cut
             seq += len(batch)
-            if late:
+            if is_late:
                 return seq, late
         return seq, []
 
@@ -158,7 +167,7 @@ class PsycopgStorage(DatabaseStorage):
                     yield row[1]
                     if time.monotonic() > slow:
                         return False
-        except DatabaseUnavailable:
+        except (DatabaseUnavailable, DatabaseBusy):
             return False
         return True
 

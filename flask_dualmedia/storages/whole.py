@@ -109,10 +109,14 @@ class PerProcess(t.Generic[R]):
     def __init__(self, make: t.Callable[[], R]) -> None:
         self._make = make
         self._made: tuple[int, R] | None = None
+        self._inherited: list[R] = []
+        """Clients of parents of this process. They are never ended here: some end what the parent shares with us."""
 
     def get(self) -> R:
         # Without a lock, which could be held for ever in a forked process: at worst two are made, and one is used.
         made = self._made
         if made is None or made[0] != os.getpid():
+            if made is not None:
+                self._inherited.append(made[1])
             self._made = made = (os.getpid(), self._make())
         return made[1]

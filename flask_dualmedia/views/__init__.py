@@ -6,14 +6,15 @@ import typing as t
 from functools import cache
 
 from apispec.ext.marshmallow import MarshmallowPlugin
-from flask import Flask
+from flask import Flask, Response, request
 from flask_smorest import Api, Blueprint
 
+from .. import bodies
 from ..errors import ConfigurationError
 from ..models import KINDS
 from ..schemas import ErrorSchema
 from ..state import get_state
-from . import bodies, content, direct, docs, errors, health, links, records, stats, tus
+from . import content, direct, docs, errors, health, links, records, stats, tus
 
 NAME = "dualmedia"
 
@@ -68,6 +69,14 @@ def register(app: Flask, name: str, url_prefix: str) -> None:
     """Mount the blueprint on ``app``."""
     app.register_blueprint(_blueprint(), name=name, url_prefix=url_prefix)
 
+    @app.after_request
+    def answer_what_is_not_routed(response: Response) -> Response:
+        """The host's 404 and 405 under our prefix, which no hook of a blueprint sees, reach their clients too."""
+        if request.routing_exception is not None and request.path.startswith(f"{url_prefix}/"):
+            bodies.guard()
+            bodies.drop_after(response)
+        return response
+
 
 @cache
 def _blueprint() -> Blueprint:
@@ -75,6 +84,7 @@ def _blueprint() -> Blueprint:
     blueprint = _Blueprint(NAME, __name__, template_folder="../templates", description=DESCRIPTION)
     errors.register(blueprint)
     blueprint.before_request(bodies.guard)
+    blueprint.after_request(bodies.drop_after)
     health.add_views(blueprint)
     stats.add_views(blueprint)
     docs.add_views(blueprint, docs.Documents(lambda app: _describe(app, blueprint)))

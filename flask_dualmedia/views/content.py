@@ -20,16 +20,16 @@ from werkzeug.http import parse_range_header
 from werkzeug.wrappers.response import Response as BaseResponse
 
 from .. import at_once, lifecycle, links, schemas
+from ..bodies import open_body
 from ..counting import counted
 from ..errors import MediaNotFound
+from ..mime_types import served_type
 from ..models import Media
 from ..security import anybody_may_read, find_caller, require_caller
-from ..sniffing import OCTET_STREAM
 from ..state import get_state
 from ..storages.base import Delegation, Storage
 from ..uploads import upload_for
 from . import errors
-from .bodies import open_body
 from .records import MEDIA_ID, SECURITY, parse_id, permitted
 
 # Types that browsers show and never run. Everything else is a download.
@@ -38,10 +38,6 @@ INLINE = {
     "video/mp4", "video/webm", "video/ogg", "video/quicktime",
     "audio/mpeg", "audio/mp4", "audio/ogg", "audio/wav", "audio/flac", "audio/webm",
 }  # fmt: skip
-
-# Types that a page of the host's own would run if it were made to name them as its scripts: an attachment runs there
-# too, and a Content-Security-Policy with 'self' lets it. Of another type browsers run nothing, because of nosniff.
-_SCRIPT = re.compile(r"\w+/(x-)?(java|ecma|j|live)script")
 
 _PRECONDITIONS = frozenset(("HTTP_IF_MATCH", "HTTP_IF_UNMODIFIED_SINCE"))
 _VALIDATORS = ("HTTP_IF_NONE_MATCH", "HTTP_IF_MODIFIED_SINCE")
@@ -135,7 +131,7 @@ def add_views(blueprint: Blueprint, kind: type[Media]) -> None:
                 kind,
                 open_body(),
                 filename=record.filename,
-                mime_type=request.mimetype or None,
+                mime_type=request.content_type,
                 size=request.content_length,
                 checksum=_announced_checksum(request.headers.get("Content-Digest")),
                 replaces=True,
@@ -182,12 +178,10 @@ def _respond(record: Media, content: bytes | None, *, as_download: bool) -> Resp
     size, key = record.file_size, record.storage_key
     assert size is not None
     assert key is not None
-    mime_type = record.mime_type
-    if mime_type is None or _SCRIPT.match(mime_type):
-        mime_type = OCTET_STREAM
+    mime_type = served_type(record.mime_type)
     response = current_app.response_class(content_type=mime_type, headers=_headers(record))
     _check_preconditions(record)
-    disposition = "inline" if record.mime_type in INLINE and not as_download else "attachment"
+    disposition = "inline" if mime_type in INLINE and not as_download else "attachment"
     response.headers.set("Content-Disposition", disposition, **_names(record.filename or str(record.id)))
     response.set_etag(t.cast(str, record.checksum))
     response.last_modified = record.updated_at

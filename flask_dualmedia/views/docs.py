@@ -10,6 +10,7 @@ from weakref import WeakKeyDictionary
 from flask import Flask, Response, jsonify, render_template
 from flask_smorest import Blueprint
 
+from ..forks import begin_in_children
 from ..state import get_state
 
 _METHODS = ("get", "head", "post", "put", "patch", "delete")
@@ -21,6 +22,10 @@ class Documents:
     def __init__(self, make: Callable[[Flask], dict[str, t.Any]]) -> None:
         self._make = make
         self._made: WeakKeyDictionary[Flask, dict[str, t.Any]] = WeakKeyDictionary()
+        self.begin_process()
+        begin_in_children(self)
+
+    def begin_process(self) -> None:
         self._lock = threading.Lock()
 
     def get(self) -> dict[str, t.Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import typing as t
 from http import HTTPStatus
 
@@ -25,12 +26,15 @@ from ..errors import (
     MediaNotFound,
     OwnerNotFound,
     QuotaExceeded,
+    RecordRefused,
     SecondMainImage,
     Unavailable,
     UnsupportedType,
     UploadLocked,
     UploadRejected,
 )
+
+logger = logging.getLogger("flask_dualmedia")
 
 
 class Status(t.NamedTuple):
@@ -56,6 +60,7 @@ _STATUS: tuple[tuple[type[DualMediaError], HTTPStatus | Status], ...] = (
     (ChecksumMismatch, CHECKSUM_MISMATCH),
     (IncompleteUpload, HTTPStatus.BAD_REQUEST),
     (UploadRejected, HTTPStatus.UNPROCESSABLE_ENTITY),
+    (RecordRefused, HTTPStatus.UNPROCESSABLE_ENTITY),
     (Unavailable, HTTPStatus.SERVICE_UNAVAILABLE),
 )
 
@@ -110,6 +115,9 @@ def _handle_ours(error: DualMediaError) -> Response:
         raise error  # a bug or a broken storage: the host's handler for 500 and its log
     if isinstance(error, InvalidMedia):
         return _answer(status, "Some fields are not valid.", error.errors)
+    if isinstance(error, RecordRefused):
+        logger.warning("%s", error)  # it may name what only the host's people are to know
+        return _answer(status, "The database does not accept these values.")
     response = _answer(status, str(error), _fields(error))
     if isinstance(error, Unavailable):
         response.headers["Retry-After"] = str(error.retry_after)

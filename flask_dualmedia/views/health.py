@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import typing as t
+
 from flask import Response, jsonify
 from flask_smorest import Blueprint
 from marshmallow import Schema, fields
 
-from ..errors import DatabaseUnavailable
+from ..errors import DatabaseBusy, DatabaseUnavailable
 from ..integrity import last_check
 from ..repositories.base import Repository
 from ..repositories.mongo import JournalRepository
 from ..security import is_admin
-from ..state import get_state
+from ..state import State, get_state
 
 
 class DatabaseHealthSchema(Schema):
@@ -50,16 +52,26 @@ def add_views(blueprint: Blueprint) -> None:
         The status is 503 only when MongoDB is down: without SQL the app goes on.
         """
         state = get_state()
-        journal = JournalRepository(state.collections)
-        mongo_ok = _answers(journal)
         sql_ok = _answers(state.repository) if state.mode == "dual" else None
+        mongo_ok, held = _ask_mongo(state)
         answer = {"mode": state.mode, "degraded": sql_ok is False, "mongo": {"ok": mongo_ok}, "sql": {"ok": sql_ok}}
-        if mongo_ok and is_admin():
-            answer["lastCheck"] = last_check(state)
-        response = jsonify(answer | {"journal": journal.waiting() if mongo_ok else None})
+        response = jsonify(answer | held)
         response.status_code = 200 if mongo_ok else 503
         response.headers["Cache-Control"] = "no-store"
         return response
+
+
+def _ask_mongo(state: State) -> tuple[bool, dict[str, t.Any]]:
+    """Whether MongoDB answers, and what it tells that belongs into the answer."""
+    try:
+        if state.mongo.circuit.answers():
+            held: dict[str, t.Any] = {"journal": JournalRepository(state.collections).waiting()}
+            if is_admin():
+                held["lastCheck"] = last_check(state)
+            return True, held
+    except DatabaseUnavailable:  # it went between one question and the next
+        pass
+    return False, {"journal": None}
 
 
 def _answers(repository: Repository) -> bool:
@@ -67,4 +79,6 @@ def _answers(repository: Repository) -> bool:
         repository.version()
     except DatabaseUnavailable:
         return False
+    except DatabaseBusy:
+        pass  # it answers others
     return True

@@ -75,7 +75,7 @@ def add_views(blueprint: Blueprint, kind: type[Media]) -> None:
         def delete(self, media_id: str) -> None:
             """Revoke all links to the content that were made until now"""
             record = permitted("edit", kind, media_id, require_caller())
-            lifecycle.revoke_links(get_state(), kind, record.id)
+            lifecycle.revoke_links(get_state(), record)
 
 
 def _is_empty() -> bool:

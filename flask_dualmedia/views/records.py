@@ -19,6 +19,7 @@ from werkzeug.exceptions import BadRequest, Forbidden, UnsupportedMediaType
 
 from .. import lifecycle, schemas
 from ..authorization import Action, Owner
+from ..bodies import JSON_SIZE, open_body
 from ..errors import FileTooLarge, InvalidMedia, MediaNotFound
 from ..models import Media
 from ..repositories.base import Listing, M, Position, Records
@@ -26,10 +27,6 @@ from ..security import Caller, require_caller, token_first
 from ..state import State, get_state
 from ..uploads import upload_for
 from . import errors
-from .bodies import open_body
-
-JSON_SIZE = 1024 * 1024
-"""Largest accepted JSON body, and what a multipart body may hold beside the file, in bytes."""
 
 MAX_LIMIT = 100
 
@@ -133,7 +130,7 @@ def add_views(blueprint: Blueprint, kind: type[Media]) -> None:
             For its uploader and admins.
             """
             record = permitted("delete", kind, media_id, require_caller())
-            lifecycle.delete(get_state(), kind, record.id)
+            lifecycle.delete(get_state(), record)
 
     @blueprint.route(
         f"/{kind.kind}/<string:media_id>/accesses",
@@ -293,7 +290,7 @@ def _create(state: State, kind: type[Media], caller: Caller) -> Media:
         kind,
         file.stream,
         filename=values.pop("filename", None) or file.filename,
-        mime_type=file.mimetype,
+        mime_type=file.content_type,
         size=size,
     )
     return lifecycle.create(state, kind, values, upload, uploaded_by=caller.identity)
@@ -316,7 +313,6 @@ def permit_creation(state: State, kind: type[Media], caller: Caller, values: t.M
 
 
 def read_json(schema: schemas.WireSchema) -> dict[str, t.Any]:
-    request.max_content_length = JSON_SIZE
     if not request.is_json:
         raise UnsupportedMediaType("Send application/json, or multipart/form-data with a file where one is created.")
     try:

@@ -27,6 +27,7 @@ from werkzeug.http import http_date
 
 from .. import lifecycle, resumable, schemas
 from ..authorization import has_admin_role
+from ..bodies import open_body
 from ..errors import DualMediaError, FileTooLarge, InvalidMedia, MediaNotFound
 from ..models import KINDS, new_id
 from ..security import Caller, require_caller, token_first
@@ -34,7 +35,6 @@ from ..staging import Staged, Writer
 from ..state import State, get_state
 from ..uploads import label
 from . import errors
-from .bodies import open_body
 from .records import SECURITY, check_storage, parse_id, permit_creation
 
 VERSION = "1.0.0"
@@ -50,6 +50,9 @@ CONTENT_TYPE = "application/offset+octet-stream"
 
 OF_CLIENTS = {"name", "type", "relativePath"}
 """What Uppy adds of itself to the metadata; its ``filename`` and ``filetype`` say the same."""
+
+OF_TYPES = {"filetype", "type"}
+"""Names of declared types: one that is not even text is no error, and counts as not declared."""
 
 _EXPOSED = (
     "Location", "Content-Location", "Upload-Offset", "Upload-Length", "Upload-Defer-Length", "Upload-Metadata",
@@ -365,7 +368,8 @@ def _metadata(header: str | None) -> dict[str, str]:
         if not name and not (header or "").strip():
             continue
         try:
-            value = base64.b64decode(encoded.strip(), validate=True).decode()
+            decoded = base64.b64decode(encoded.strip(), validate=True)
+            value = decoded.decode(errors="replace" if name in OF_TYPES else "strict")
         except (binascii.Error, UnicodeDecodeError):
             raise BadRequest(f"Upload-Metadata: {name} is not UTF-8 text in base64.") from None
         if not name or name in values:

@@ -23,6 +23,7 @@ from flask_jwt_extended import JWTManager, create_access_token
 
 from example_app import embedded
 from tests.faults.host import CONFIG
+from tests.tools.clocks import skewed_environment
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -79,6 +80,17 @@ class PostgresServer:
         for process in self._family():
             _send(process, signal.SIGCONT)
 
+    def configure(self, name: str, value: str | None) -> None:
+        """Change a setting of the server, or with ``None`` take it back. Both work while it is read-only."""
+        options = "-c default_transaction_read_only=off -c synchronous_commit=local"
+        engine = sa.create_engine(
+            self.url, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool, connect_args={"options": options}
+        )
+        with engine.connect() as connection:
+            change = f"RESET {name}" if value is None else f"SET {name} = '{value}'"
+            connection.exec_driver_sql(f"ALTER SYSTEM {change}")
+            connection.exec_driver_sql("SELECT pg_reload_conf()")
+
     def stop(self) -> None:
         self.resume()
         family = self._family()
@@ -94,16 +106,20 @@ class PostgresServer:
 
 
 class MongoServer:
-    """SecantusDB at a port that stays the same."""
+    """SecantusDB at a port that stays the same.
 
-    def __init__(self, directory: Path) -> None:
+    :param test_commands: It can be told to fail (``configureFailPoint``).
+    """
+
+    def __init__(self, directory: Path, *, test_commands: bool = False) -> None:
         self._directory, self._port = directory, free_port()
+        self._options = ["--enable-test-commands"] if test_commands else []
         self._process: subprocess.Popen[bytes] | None = None
         self.uri = f"mongodb://127.0.0.1:{self._port}/{embedded.DATABASE}"
 
     def start(self) -> None:
         command = [sys.executable, "-m", "secantus", "--host", "127.0.0.1", "--port", str(self._port)]
-        command += ["--cache-size", "256M", "--storage-path", str(self._directory / "data")]
+        command += ["--cache-size", "256M", "--storage-path", str(self._directory / "data"), *self._options]
         with (self._directory / "mongo.log").open("ab") as log:
             self._process = subprocess.Popen(command, cwd=self._directory, stdout=log, stderr=log)
         with pymongo.MongoClient(self.uri, serverSelectionTimeoutMS=int(START_TIMEOUT * 1000)) as client:
@@ -114,23 +130,51 @@ class MongoServer:
         self._process.kill()
         self._process.wait()
 
+    def pause(self) -> None:
+        """Stop answering, without closing a connection."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+        process = psutil.Process(self._process.pid)
+        while process.status() != psutil.STATUS_STOPPED:
+            time.sleep(0.01)
+
+    def resume(self) -> None:
+        assert self._process is not None
+        os.kill(self._process.pid, signal.SIGCONT)  # by a forked child too, whose child it is not
+
     def stop(self) -> None:
         if self._process is not None:
+            if self._process.poll() is None:
+                self.resume()
             self._process.terminate()
             self._process.wait(20)
 
 
 class Workers:
-    """gunicorn: a master, which is left alone, and workers, which are not."""
+    """gunicorn: a master, which is left alone, and workers, which are not.
 
-    def __init__(self, directory: Path, config: Mapping[str, t.Any], *, count: int = 2, app: str = APP) -> None:
-        self.port, self._count, self._app = free_port(), count, app
-        self.log_path = directory / "gunicorn.log"
+    :param skew: Seconds that their wall clock is ahead.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        config: Mapping[str, t.Any],
+        *,
+        count: int = 2,
+        app: str = APP,
+        skew: float = 0,
+        options: t.Sequence[str] = ("--threads", "4"),
+    ) -> None:
+        self.port, self._count, self._app, self._options = free_port(), count, app, options
+        self.log_path = directory / (f"gunicorn{skew:+.0f}.log" if skew else "gunicorn.log")
         self._environment = os.environ | {f"FLASK_{name}": str(value) for name, value in config.items()}
+        if skew:
+            self._environment = skewed_environment(skew, self._environment)
 
     def start(self) -> None:
         command = [sys.executable, "-m", "gunicorn", self._app]
-        command += ["--bind", f"127.0.0.1:{self.port}", "--workers", str(self._count), "--threads", "4"]
+        command += ["--bind", f"127.0.0.1:{self.port}", "--workers", str(self._count), *self._options]
         command += ["--timeout", "120"]
         with self.log_path.open("ab") as log:
             self._master = subprocess.Popen(command, cwd=ROOT, env=self._environment, stdout=log, stderr=log)

@@ -1,0 +1,255 @@
+"""The body of a request: a little of it from a client that nobody knows, all of it from a known caller.
+
+guard    request comes → its body is wrapped, and limited
+look     token is looked for → at most the beginning of the body is read, and stays to be read
+admit    caller is known → the limit ends; each view has its own
+drop     answer is sent → what is left is read and forgotten, up to a bound, so that the client gets to the answer
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import time
+import typing as t
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+from flask import Response, request
+from werkzeug.datastructures import ImmutableMultiDict
+from werkzeug.exceptions import BadRequest, ClientDisconnected, HTTPException, RequestEntityTooLarge
+from werkzeug.formparser import FormDataParser
+from werkzeug.sansio.multipart import Data, Epilogue, Field, MultipartDecoder, NeedData
+from werkzeug.wsgi import get_content_length, get_input_stream
+
+if t.TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
+
+JSON_SIZE = 1024 * 1024
+"""Largest accepted JSON body, and what a multipart body may hold beside the file, in bytes."""
+
+FORM_SIZE = 500_000
+"""Bytes of a multipart body's text parts that are held in memory at most."""
+
+FORM_PARTS = 1000
+
+LOOK_SIZE = 64 * 1024
+"""Bytes of a body that are read to find a token or a CSRF field in it."""
+
+NOBODY_SIZE = 2 * 1024 * 1024
+"""Bytes of a body that are read at most while its sender is unknown, those that are dropped included."""
+
+NOBODY_SECONDS = 2.0
+
+KNOWN_SIZE = 64 * 1024 * 1024
+"""Bytes that are dropped at most of a known caller's body."""
+
+KNOWN_SECONDS = 5.0
+
+_PIECE_SIZE = 64 * 1024
+
+
+class Body(io.RawIOBase):
+    """``wsgi.input``, whose errors are the client's.
+
+    A server finds out while it is read that a body is no valid message, a chunked one for example. PEP 3333 has no
+    error for that: each server has its own.
+    """
+
+    def __init__(self, environ: WSGIEnvironment) -> None:
+        self._environ = environ
+        self._stream = environ["wsgi.input"]
+        self._length = get_content_length(environ)
+        if self._length is None and "wsgi.input_terminated" not in environ:
+            self._length = 0  # nobody would tell where it ends
+        self._received = 0
+        self._is_at_end = self._length == 0
+        self._is_admitted = False
+        self._beginning = b""
+        self._unread = b""
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1, /) -> bytes:
+        """The next bytes; of an unknown sender's body no more than its beginning.
+
+        :raises RequestEntityTooLarge: The sender is unknown, and there is more than the beginning.
+        """
+        if size < 0:
+            return self.readall()
+        if self._unread:
+            data, self._unread = self._unread[:size], self._unread[size:]
+            return data
+        if self._is_admitted:
+            return self._receive(size)
+        data = self._receive(min(size, LOOK_SIZE + 1 - self._received))
+        if self._received > LOOK_SIZE:
+            raise RequestEntityTooLarge
+        return data
+
+    def readinto(self, buffer: t.Any, /) -> int:
+        data = self.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+    def look(self) -> bytes:
+        """The first :data:`LOOK_SIZE` bytes, which stay to be read."""
+        while self._received < LOOK_SIZE and (piece := self._receive(LOOK_SIZE - self._received)):
+            self._beginning += piece
+        self._unread = self._beginning
+        return self._beginning
+
+    def look_at_all(self) -> bytes | None:
+        """The whole body, which stays to be read; nothing if it is larger than :data:`LOOK_SIZE`."""
+        if self._length is not None and self._length > LOOK_SIZE:
+            return None
+        beginning = self.look()
+        if not self._is_at_end:
+            self._beginning = self._unread = beginning + self._receive(1)
+        return beginning if self._is_at_end else None
+
+    def rewind(self) -> None:
+        """Give what was looked at once more to whoever reads next."""
+        self._unread = self._beginning
+
+    def admit(self) -> None:
+        """The sender is known: all of the body may be read."""
+        self._is_admitted = True
+
+    def drop(self) -> None:
+        """Read and forget what is left, up to a bound, after the answer was sent.
+
+        A server that closes a connection with unread bytes resets it. A client that has not finished sending then never
+        gets to the answer.
+        """
+        room = KNOWN_SIZE if self._is_admitted else NOBODY_SIZE - self._received
+        end = time.monotonic() + (KNOWN_SECONDS if self._is_admitted else NOBODY_SECONDS)
+        with suppress(HTTPException), _time_limit(self._environ.get("gunicorn.socket")) as limit_time:
+            while room > 0 and (seconds := end - time.monotonic()) > 0:
+                limit_time(seconds)
+                piece = self._receive(min(_PIECE_SIZE, room))
+                if not piece:
+                    break
+                room -= len(piece)
+
+    @property
+    def is_left(self) -> bool:
+        """Whether something may be left that the client is going to send, and the server does not drop by itself."""
+        environ = self._environ
+        if self._is_at_end or not environ["SERVER_PROTOCOL"].startswith("HTTP/1"):
+            return False  # HTTP/2 ends a request without its connection
+        if self._length is None and "HTTP_TRANSFER_ENCODING" not in environ:
+            return False
+        # A client that waits for "100 Continue" sends nothing after a final status (RFC 9110, section 10.1.1), and most
+        # servers would say "100" on the first read. gunicorn has said it before it called us.
+        if environ.get("HTTP_EXPECT", "").lower() == "100-continue" and "gunicorn.socket" not in environ:
+            return False
+        return "werkzeug.socket" not in environ  # Werkzeug's server drops all of it before it closes the answer
+
+    def _receive(self, size: int) -> bytes:
+        if self._length is not None:
+            size = min(size, self._length - self._received)
+        if size <= 0:
+            return b""
+        try:
+            data = self._stream.read(size)
+        except HTTPException:
+            raise
+        except (OSError, ValueError) as error:  # it was closed
+            raise ClientDisconnected from error
+        except Exception as error:
+            raise BadRequest("The body is not what its headers say.") from error
+        self._received += len(data)
+        self._is_at_end = not data or self._received == self._length
+        return data
+
+
+@contextmanager
+def _time_limit(connection: t.Any) -> Iterator[t.Callable[[float], None]]:
+    """A function that limits the time of the next read, where the server lends its socket; others have limits."""
+    if connection is None:
+        yield lambda seconds: None
+        return
+    before = connection.gettimeout()
+    try:
+        yield connection.settimeout
+    finally:
+        with suppress(OSError):  # it was closed
+            connection.settimeout(before)
+
+
+def guard() -> None:
+    """Limit the body of a request to the blueprint, before anybody looks for a token in it."""
+    environ = request.environ
+    if environ.get("CONTENT_LENGTH") == "0":
+        return
+    environ["wsgi.input"] = Body(environ)
+    request.max_content_length = JSON_SIZE
+    request.max_form_memory_size = FORM_SIZE
+    request.max_form_parts = FORM_PARTS
+
+
+def find_body() -> Body | None:
+    """The body of the request, if it has one and :func:`guard` has seen it."""
+    body = request.environ["wsgi.input"]
+    return body if isinstance(body, Body) else None
+
+
+def look_for_fields(body: Body) -> ImmutableMultiDict[str, str]:
+    """The text fields at the beginning of a form, which stay to be read; none of what is no form."""
+    if request.mimetype == "multipart/form-data":
+        boundary = request.mimetype_params.get("boundary", "")
+        return ImmutableMultiDict(_first_fields(boundary.encode("latin-1", "replace"), body.look()))
+    if request.mimetype == "application/x-www-form-urlencoded":
+        form = io.BytesIO(body.look_at_all() or b"")
+        return ImmutableMultiDict(FormDataParser().parse(form, request.mimetype, None)[1])
+    return ImmutableMultiDict()
+
+
+def _first_fields(boundary: bytes, beginning: bytes) -> list[tuple[str, str]]:
+    """The fields that a multipart body has before its beginning ends."""
+    decoder = MultipartDecoder(boundary, LOOK_SIZE, max_parts=FORM_PARTS)
+    fields: list[tuple[str, str]] = []
+    name: str | None = None
+    value = b""
+    try:
+        decoder.receive_data(beginning)
+        while not isinstance(event := decoder.next_event(), NeedData | Epilogue):
+            if isinstance(event, Field):
+                name, value = event.name, b""
+            elif not isinstance(event, Data):
+                name = None  # a file
+            elif name is not None:
+                value += event.data
+                if not event.more_data:
+                    fields.append((name, value.decode(errors="replace")))
+    except (ValueError, RequestEntityTooLarge):  # it is no multipart body, or its fields are too large
+        pass
+    return fields
+
+
+def look_for_json(body: Body) -> bool:
+    """Whether the body is a JSON object small enough to have a token, and stays to be read."""
+    if not request.is_json:
+        return False
+    try:
+        return isinstance(json.loads(body.look_at_all() or b""), dict)
+    except (ValueError, RecursionError):  # the second of a body nested thousands deep
+        return False
+
+
+def drop_after(response: Response) -> Response:
+    """Drop what is left of the body once the answer is sent."""
+    body = find_body()
+    if body is not None and body.is_left:
+        response.call_on_close(body.drop)
+    return response
+
+
+def open_body() -> t.BinaryIO:
+    """The body, of whatever size: whoever reads it has to count.
+
+    ``request.stream`` would hold it to the host's limit, and under any limit copies it three times.
+    """
+    return t.cast(t.BinaryIO, get_input_stream(request.environ))

@@ -1,0 +1,147 @@
+"""One check: everything is looked at, then it is decided, then it is repaired."""
+
+from __future__ import annotations
+
+import time
+import typing as t
+import uuid
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+from pymongo.collection import Collection
+
+from ..collections import CHECKS
+from ..documents import Document
+from ..models import Media, now
+from ..state import State
+from .decision import Decision, Tally, decide, is_safe
+from .finder import Finder
+from .findings import Check, Finding, FindingFile
+from .repair import Repairer
+
+COLLECTION = CHECKS
+
+
+class Checker:
+    """Checks the media of one app.
+
+    :param repair: Mend what can be mended.
+    :param approve: Called once, with ``repair``, when everything was looked at: whether what the decision names may be
+        deleted. Default: if it is safe.
+    :param discard_damaged: With ``repair``: delete media whose bytes are damaged. Without, it stays as it is, to be
+        restored from a backup.
+    :param verify_bytes: Read all bytes and compare checksums.
+    :param rate: Bytes read per second at most, ``None`` for no limit.
+    :param grace: Age in seconds below which something unfinished may be work in progress. Default
+        ``DUALMEDIA_GRACE``.
+    :param resume: Go on with the verification of bytes where the last check stopped.
+    :param advance: Called with the number of records done since the last call.
+    """
+
+    def __init__(
+        self,
+        state: State,
+        *,
+        repair: bool = False,
+        approve: Callable[[Decision], bool] = is_safe,
+        discard_damaged: bool = False,
+        verify_bytes: bool = False,
+        rate: float | None = None,
+        grace: float | None = None,
+        resume: bool = False,
+        advance: Callable[[int], object] = lambda count: None,
+    ) -> None:
+        self._state = state
+        self._repairs = repair
+        self._approve = approve
+        self._verifies = verify_bytes
+        self._resumes = resume
+        self._advance = advance
+        # By whichever clock is behind: one that is ahead makes uploads in progress look abandoned.
+        earliest = min(now(), state.mongo.time())
+        before = earliest - timedelta(seconds=state.settings.grace if grace is None else grace)
+        self._finder = Finder(state, before=before, verify_bytes=verify_bytes, rate=rate)
+        self._repairer = Repairer(state, self._finder, discard_damaged=discard_damaged)
+        self._report = Check()
+
+    @property
+    def _checks(self) -> Collection[Document]:
+        return self._state.collections.get(COLLECTION)
+
+    def run(self) -> Check:
+        """Look at everything, and repair it if that was asked for and is safe.
+
+        :raises Unavailable: A database or a storage is down: what it holds cannot be judged.
+        """
+        start = time.monotonic()
+        with FindingFile() as findings:
+            for finding in self._find():
+                self._report.add(finding)
+                if self._repairs and self._repairer.remedy(finding):
+                    findings.add(finding)
+            if self._repairs:
+                self._repair(findings)
+        self._report.verified = self._finder.verified
+        self._report.seconds = time.monotonic() - start
+        self._save()
+        return self._report
+
+    def _find(self) -> t.Iterator[Finding]:
+        verified = self._progress() if self._verifies and self._resumes else {}
+        for home, kind, batch in self._finder.batches():
+            yield from self._finder.look_at_records(home, batch, verified.get(kind.kind, ""))
+            self._report.records += len(batch)
+            self._advance(len(batch))
+            if self._verifies:
+                self._remember(kind, batch[-1].id)
+        yield from self._finder.look_at_uploads()
+        yield from self._finder.look_at_keys()
+
+    def _repair(self, findings: FindingFile) -> None:
+        decision = self._decide(findings)
+        is_approved = self._approve(decision)
+        if not is_approved and decision.deletions:
+            self._report.refused = decision
+        for finding in findings:
+            if not is_approved and self._repairer.remedy(finding) != "mend":
+                continue
+            outcome = self._repairer.repair(finding)
+            if outcome == "repaired":
+                self._report.mark_repaired(finding)
+            elif outcome == "gone":
+                self._report.withdraw(finding)
+        if is_approved:
+            self._repairer.sweep_finished_uploads()
+
+    def _decide(self, findings: FindingFile) -> Decision:
+        tally = Tally()
+        for finding in findings:
+            if self._repairer.remedy(finding) == "delete":
+                tally.add(finding.problem, finding.subject, finding.populations)
+        share = self._state.settings.repair_share
+        groundless = self._finder.groundless(tally.by_population)
+        return decide(tally, self._finder.sizes, share, groundless)
+
+    def _progress(self) -> dict[str, str]:
+        with self._state.mongo.asked():
+            return (self._checks.find_one({"_id": "progress"}) or {}).get("verified", {})
+
+    def _remember(self, kind: type[Media], last_id: uuid.UUID) -> None:
+        with self._state.mongo.asked():
+            self._checks.update_one({"_id": "progress"}, {"$set": {f"verified.{kind.kind}": str(last_id)}}, upsert=True)
+
+    def _save(self) -> None:
+        left = {problem: count - self._report.repaired[problem] for problem, count in self._report.found.items()}
+        summary = {"at": now(), "records": self._report.records, "findings": {p: n for p, n in left.items() if n}}
+        with self._state.mongo.asked():
+            self._checks.replace_one({"_id": "last"}, summary, upsert=True)
+            self._checks.delete_one({"_id": "progress"})
+
+
+def last_check(state: State) -> dict[str, t.Any] | None:
+    """When the last check was, and what it left unrepaired."""
+    with state.mongo.asked():
+        summary = state.collections.get(COLLECTION).find_one({"_id": "last"}, {"_id": 0})
+    if summary is None:
+        return None
+    return summary | {"at": t.cast(datetime, summary["at"]).isoformat()}

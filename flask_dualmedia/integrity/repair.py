@@ -1,0 +1,101 @@
+"""Mend what was found. Each finding is looked at again at the moment of its repair, and what somebody else has
+repaired, or works on, is left alone."""
+
+from __future__ import annotations
+
+import typing as t
+import uuid
+
+from .. import lifecycle
+from ..errors import MediaConflict, MediaNotFound
+from ..models import Media, now
+from ..state import State
+from .finder import Finder
+from .findings import Finding
+
+Remedy = t.Literal["delete", "expire", "mend"]
+"""``delete`` takes away a record or bytes, and counts; ``expire`` an upload after the time that its client was told;
+``mend`` loses nothing."""
+
+Outcome = t.Literal["repaired", "left", "gone"]
+"""``gone``: what was found is not so any more."""
+
+
+class Repairer:
+    """Repairs findings of one app.
+
+    :param finder: The one that found them.
+    :param discard_damaged: Delete media whose bytes are damaged. Without, it stays as it is, to be restored from a
+        backup.
+    """
+
+    def __init__(self, state: State, finder: Finder, *, discard_damaged: bool = False) -> None:
+        self._state = state
+        self._finder = finder
+        self._discards = discard_damaged
+
+    def remedy(self, finding: Finding) -> Remedy | None:
+        """What would be done about a finding, ``None`` for nothing."""
+        match finding.problem:
+            case "owner_missing":
+                return "delete" if self._state.settings.deletes_ownerless else None
+            case "size_wrong" if finding.is_mendable:
+                return "mend"
+            case "bytes_incomplete" | "size_wrong" | "checksum_wrong":
+                return "delete" if self._discards else None
+            case "bytes_missing" | "bytes_orphaned" | "stuck_pending" | "stuck_deleting":
+                return "delete"
+            case "upload_expired":
+                return "expire"
+            case _:
+                return None
+
+    def repair(self, finding: Finding) -> Outcome:
+        """Repair a finding that there is a remedy for."""
+        if finding.problem == "bytes_orphaned":
+            return self._delete_bytes(finding)
+        if finding.problem == "upload_expired":
+            return self._expire_upload(finding)
+        record = self._finder.look_again(finding)
+        if record is None:
+            return "gone"
+        if self.remedy(finding) == "mend":
+            done = self._mend_size(record)
+        elif finding.problem in ("stuck_pending", "stuck_deleting"):
+            done = lifecycle.sweep_one(self._state, record)
+        else:
+            done = self._delete_record(record)
+        return "repaired" if done else "left"
+
+    def sweep_finished_uploads(self) -> None:
+        """Take away what is left of resumable uploads that became media."""
+        for upload in list(self._state.staging.left()):
+            if upload.finished:
+                self._state.staging.sweep_one(upload)
+
+    def _expire_upload(self, finding: Finding) -> Outcome:
+        upload = self._state.staging.get(uuid.UUID(finding.subject))
+        if upload is None or upload.finished or not upload.is_expired:
+            return "gone"
+        return "repaired" if self._state.staging.sweep_one(upload) else "left"
+
+    def _delete_bytes(self, finding: Finding) -> Outcome:
+        if self._finder.is_named(finding.subject):
+            return "gone"
+        self._finder.storage_at(finding.where).delete(finding.subject)
+        return "repaired"
+
+    def _delete_record(self, record: Media) -> bool:
+        """Delete a record, unless it was changed since it was looked at."""
+        try:
+            lifecycle.delete(self._state, record, as_read=True)
+        except (MediaNotFound, MediaConflict):
+            return False
+        return True
+
+    def _mend_size(self, record: Media) -> bool:
+        stat = self._finder.stats([record]).get(t.cast(str, record.storage_key))
+        if stat is None:
+            return False
+        changes = {"file_size": stat.size, "updated_at": now()}
+        return lifecycle.change(self._state, record, changes, same_content=True) is not None

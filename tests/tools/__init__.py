@@ -1,0 +1,1 @@
+"""Tools that aim faults, and one that judges what came of them."""
