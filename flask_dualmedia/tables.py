@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import typing as t
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from functools import cache, cached_property
 
 import sqlalchemy as sa
@@ -101,10 +102,12 @@ def renamed(text: str, prefix: str) -> str:
     return _NAME.sub(rename, text) if prefix else text
 
 
-def rename_statements(connection: sa.Connection, tables: Tables) -> None:
+@contextmanager
+def renamed_statements(connection: sa.Connection, tables: Tables) -> Iterator[None]:
     """Have every statement on a connection name our tables as the app does: revisions know no prefix."""
     prefix = tables.prefix
     if not prefix:
+        yield
         return
     names = {*Base.metadata.tables, VERSION_TABLE}
 
@@ -121,7 +124,24 @@ def rename_statements(connection: sa.Connection, tables: Tables) -> None:
     def rename(_connection: t.Any, _cursor: t.Any, statement: str, parameters: t.Any, *_rest: t.Any) -> t.Any:
         return renamed(statement, prefix), rename_parameter(parameters)
 
-    event.listen(connection, "before_cursor_execute", rename, retval=True)
+    def name_as_models(part: sa.Constraint, table: t.Any) -> None:
+        """SQLite cannot change a constraint: Alembic reads the table that a revision names, and makes it anew. What the
+        revision names in it must be found."""
+        name = part.name
+        if table.name in names and isinstance(name, str) and name.startswith(prefix):
+            part.name = conv(name.removeprefix(prefix))
+
+    listeners: list[tuple[t.Any, str, t.Callable[..., t.Any]]] = [
+        (connection, "before_cursor_execute", rename),
+        (sa.Constraint, "before_parent_attach", name_as_models),
+    ]
+    event.listen(*listeners[0], retval=True)
+    event.listen(*listeners[1])
+    try:
+        yield
+    finally:
+        for listener in listeners:
+            event.remove(*listener)
 
 
 class RenamedOutput:

@@ -9,7 +9,7 @@ from logging.config import fileConfig
 from alembic import context
 from flask import current_app
 
-from flask_dualmedia.tables import RenamedOutput, rename_statements
+from flask_dualmedia.tables import RenamedOutput, renamed_statements
 
 config = context.config
 given = config.attributes.get("connection")
@@ -32,10 +32,10 @@ options = {
 
 # The revisions name tables as the models do; what is sent has the names that the app gives them.
 if given is not None:
-    rename_statements(given, tables)
-    context.configure(connection=given, **options)
-    with context.begin_transaction():
-        context.run_migrations()
+    with renamed_statements(given, tables):
+        context.configure(connection=given, **options)
+        with context.begin_transaction():
+            context.run_migrations()
 else:
     if config.config_file_name:
         fileConfig(config.config_file_name, disable_existing_loggers=False)
@@ -46,8 +46,7 @@ else:
         with context.begin_transaction():
             context.run_migrations()
     else:
-        with engine.connect() as connection:
-            rename_statements(connection, tables)
+        with engine.connect() as connection, renamed_statements(connection, tables):
             context.configure(connection=connection, **options)
             with context.begin_transaction():
                 context.run_migrations()

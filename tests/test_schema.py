@@ -18,6 +18,7 @@ import sqlalchemy.exc
 
 from flask_dualmedia import schema
 from flask_dualmedia.models import Base
+from flask_dualmedia.tables import tables_for
 
 ROOT = Path(__file__).parent.parent
 
@@ -202,27 +203,30 @@ def test_tables_dropped_past_the_revisions_are_made_again(migrated_url: str, mak
     assert {*INDEXES} <= tables(migrated_url)
 
 
-def states_allowed(url: str) -> dict[str, str]:
+def states_allowed(url: str, prefix: str = "") -> dict[str, str]:
     inspector = inspect(url)
-    checks = {table: inspector.get_check_constraints(table) for table in INDEXES}
+    checks = {table: inspector.get_check_constraints(f"{prefix}{table}") for table in INDEXES}
     return {
-        table: next(check["sqltext"] for check in found if check["name"] == f"ck_{table}_state")
+        table: next(check["sqltext"] for check in found if check["name"] == f"{prefix}ck_{table}_state")
         for table, found in checks.items()
     }
 
 
+@pytest.mark.parametrize("prefix", ["", "dm_"])
 def test_tables_of_an_earlier_revision_of_a_host_may_hold_trash_after_the_next_start(
-    migrated_url: str, make_app: t.Any
+    database_url: str, make_app: t.Any, prefix: str
 ) -> None:
     """Autogenerate adds the new column to a host's own revisions, but does not see that a check has changed."""
-    with sa.create_engine(migrated_url, poolclass=sa.NullPool).begin() as connection:
-        connection.exec_driver_sql("DROP TABLE dualmedia_version")
+    engine = sa.create_engine(database_url, poolclass=sa.NullPool)
+    tables_for(prefix).metadata.create_all(engine)
+    with engine.begin() as connection:
         for table in INDEXES:
-            connection.exec_driver_sql(f"ALTER TABLE {table} DROP CONSTRAINT ck_{table}_state")
+            name, rule = f"{prefix}{table}", f"{prefix}ck_{table}_state"
+            connection.exec_driver_sql(f"ALTER TABLE {name} DROP CONSTRAINT {rule}")
             states = "state IN ('pending', 'available', 'deleting')"
-            connection.exec_driver_sql(f"ALTER TABLE {table} ADD CONSTRAINT ck_{table}_state CHECK ({states})")
-    make_app(SQLALCHEMY_DATABASE_URI=migrated_url, DUALMEDIA_AUTO_UPGRADE=True)
-    assert all("trashed" in rule for rule in states_allowed(migrated_url).values())
+            connection.exec_driver_sql(f"ALTER TABLE {name} ADD CONSTRAINT {rule} CHECK ({states})")
+    make_app(SQLALCHEMY_DATABASE_URI=database_url, DUALMEDIA_AUTO_UPGRADE=True, DUALMEDIA_TABLE_PREFIX=prefix)
+    assert all("trashed" in rule for rule in states_allowed(database_url, prefix).values())
 
 
 REVISIONS = {
@@ -239,11 +243,13 @@ def test_revisions_are_never_edited() -> None:
     assert found == REVISIONS
 
 
-def test_the_revisions_run_up_and_down_with_media_in_the_tables(tmp_path: Path) -> None:
+@pytest.mark.parametrize("prefix", ["", "dm_"])
+def test_the_revisions_run_up_and_down_with_media_in_the_tables(tmp_path: Path, prefix: str) -> None:
     """On SQLite, which makes a table anew to change a check of it: rows, indexes and the other checks stay."""
     url = f"sqlite:///{tmp_path / 'media.db'}"
     engine = sa.create_engine(url, poolclass=sa.NullPool)
-    schema.upgrade(engine, "0001")
+    tables, media = tables_for(prefix), f"{prefix}media_storage"
+    schema.upgrade(engine, "0001", tables=tables)
     row = {
         "id": uuid.uuid4().hex, "state": "available", "storage_type": "external", "is_public": True, "access_count": 3,
         "created_at": "2026-01-01", "updated_at": "2026-01-01", "reference_type": "page", "reference_id": "1",
@@ -251,27 +257,30 @@ def test_the_revisions_run_up_and_down_with_media_in_the_tables(tmp_path: Path) 
     }  # fmt: skip
     with engine.begin() as connection:
         names = ", ".join(row)
-        connection.execute(sa.text(f"INSERT INTO media_storage ({names}) VALUES (:{', :'.join(row)})"), row)
-    before = checks_and_indexes(url)
-    schema.upgrade(engine)
-    assert all("trashed" in rule for rule in states_allowed(url).values())
+        connection.execute(sa.text(f"INSERT INTO {media} ({names}) VALUES (:{', :'.join(row)})"), row)
+    before = checks_and_indexes(url, prefix)
+    schema.upgrade(engine, tables=tables)
+    assert all("trashed" in rule for rule in states_allowed(url, prefix).values())
     with engine.begin() as connection:
-        assert connection.execute(sa.text("SELECT version, access_count FROM media_storage")).all() == [(1, 3)]
-        connection.execute(sa.text("UPDATE media_storage SET state = 'trashed'"))
+        assert connection.execute(sa.text(f"SELECT version, access_count FROM {media}")).all() == [(1, 3)]
+        connection.execute(sa.text(f"UPDATE {media} SET state = 'trashed'"))
         with pytest.raises(sqlalchemy.exc.IntegrityError):
-            connection.execute(sa.text("UPDATE media_storage SET media_type = 'smell'"))
-    schema.downgrade(engine, "0001")
-    assert checks_and_indexes(url) == before
+            connection.execute(sa.text(f"UPDATE {media} SET media_type = 'smell'"))
+    schema.downgrade(engine, "0001", tables=tables)
+    assert checks_and_indexes(url, prefix) == before
+    assert all(name.startswith(prefix) for names in before.values() for name in set().union(*names))
     with engine.begin() as connection:
-        assert connection.execute(sa.text("SELECT state FROM media_storage")).scalars().all() == ["deleting"]
+        assert connection.execute(sa.text(f"SELECT state FROM {media}")).scalars().all() == ["deleting"]
+    schema.downgrade(engine, tables=tables)
+    assert inspect(url).get_table_names() == [f"{prefix}dualmedia_version"]
 
 
-def checks_and_indexes(url: str) -> dict[str, tuple[set[str], set[str]]]:
+def checks_and_indexes(url: str, prefix: str) -> dict[str, tuple[set[str], set[str]]]:
     inspector = inspect(url)
     return {
         table: (
-            {check["name"] for check in inspector.get_check_constraints(table)},
-            {index["name"] for index in inspector.get_indexes(table)},
+            {str(check["name"]) for check in inspector.get_check_constraints(f"{prefix}{table}")},
+            {str(index["name"]) for index in inspector.get_indexes(f"{prefix}{table}")},
         )
         for table in INDEXES
     }
