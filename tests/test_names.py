@@ -448,7 +448,7 @@ def test_every_name_in_sql_has_the_prefix(database_url: str, mongo_uri: str, tmp
     assert "INSERT INTO dm_dualmedia_version" in written
     host.flask("db", "upgrade")
     assert tables(database_url) == expected
-    host.flask("dualmedia", "downgrade", "base")
+    host.flask("dualmedia", "downgrade", "base", "--yes")
     host.flask("dualmedia", "upgrade")
     assert tables(database_url) == expected
 
@@ -507,6 +507,22 @@ def test_other_names_on_sqlite(make_app: MakeApp, tmp_path: Path) -> None:
     app = make_app(SQLALCHEMY_DATABASE_URI=url, **OTHER_NAMES)
     use(app)
     assert {"media_storage", "dm_media_storage", "dm_dualmedia_version"} <= tables(url)
+
+
+@pytest.mark.parametrize("dialect", ["postgresql", "sqlite"])
+def test_a_deleted_record_is_fenced_and_buried_under_other_names(
+    with_other_names: Callable[..., Flask], database_url: str, tmp_path: Path, dialect: str
+) -> None:
+    url = database_url if dialect == "postgresql" else f"sqlite:///{tmp_path / 'host.db'}"
+    app = with_other_names(SQLALCHEMY_DATABASE_URI=url)
+    sql = get_state(app).homes[0].repository
+    record = use(app)
+    held = sql.count(ProductImage)
+    fenced = sql.fence(record)
+    assert (fenced.state, fenced.storage_key) == ("deleting", record.storage_key)
+    sql.bury(ProductImage, record.id)
+    assert sql.find(ProductImage, record.id).storage_key is None
+    assert sql.count(ProductImage) == held - 1
 
 
 @pytest.mark.parametrize("target", ["mongo", "sql"])
@@ -656,6 +672,7 @@ def test_names_are_looked_at_when_mongodb_is_back(
 def test_documents_between_ours_are_left_alone(make_app: MakeApp, host_database: Database) -> None:
     app = make_app("mongo")
     record = use(app)
+    repair_and_sweep(app)  # what is left of the record that was deleted goes
     with app.app_context():
         save_media_storage("page", "1", io.BytesIO(png()))
         product = record.mongo_product_id
@@ -723,13 +740,13 @@ def test_a_transfer_leaves_documents_between_ours_alone(
     record = use(app)
     host_database["product_images"].insert_many([dict(document) for document in FOREIGN])
     is_whole = fill_bucket(host_database, "media")
-    runner = app.test_cli_runner()
-    for arguments in (["--to", "sql"], ["--to", "sql", "--delete-source"]):
-        result = runner.invoke(args=["dualmedia", "transfer", *arguments])
-        assert result.exit_code == 0, result.output
+    result = app.test_cli_runner().invoke(args=["dualmedia", "transfer", "--to", "sql"])
+    assert result.exit_code == 0, result.output
+    dual = make_app(SQLALCHEMY_DATABASE_URI=database_url)
+    result = dual.test_cli_runner().invoke(args=["dualmedia", "transfer", "--to", "sql", "--delete-source"])
+    assert result.exit_code == 0, result.output
     assert host_database["product_images"].count_documents({}) == len(FOREIGN)
     assert is_whole()
-    dual = make_app(SQLALCHEMY_DATABASE_URI=database_url)
     with dual.app_context():
         assert content_of(record) == png(comment=b"kept")
 
