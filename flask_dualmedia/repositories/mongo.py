@@ -31,7 +31,8 @@ class MongoRepository:
         self._documents = documents
         # What we acknowledge has reached the disks of a majority, and with it all that was written before: the bytes.
         self._database = documents.with_options(write_concern=WriteConcern("majority", j=True))
-        self._indexed = False
+        self.is_indexed = False
+        """Whether the indexes are known to be there."""
 
     def version(self) -> str:
         with self._documents.asked():
@@ -43,10 +44,10 @@ class MongoRepository:
         with self._documents.asked(INDEXING):
             for kind in KINDS.values():
                 self._collection(kind).create_indexes(list(_indexes(kind)))
-        self._indexed = True
+        self.is_indexed = True
 
     def add(self, record: Media, *, keeps_id: bool = False) -> None:
-        if not self._indexed:  # MongoDB was down at start-up; uniqueness must not depend on that
+        if not self.is_indexed:  # MongoDB was down at start-up; uniqueness must not depend on that
             self.ensure_indexes()
         values = record.values()
         storable.check(type(record), values)
@@ -54,7 +55,7 @@ class MongoRepository:
             self._collection(type(record)).insert_one(_document(values))
 
     def add_all(self, records: t.Sequence[Media]) -> None:
-        if not self._indexed:
+        if not self.is_indexed:
             self.ensure_indexes()
         for record in records:
             storable.check(type(record), record.values())
