@@ -4,6 +4,7 @@ from .authorization import Owner, default_rule, get_owner, is_allowed, remember_
 from .errors import (
     BytesNotFound,
     ConfigurationError,
+    DatabaseBusy,
     DatabaseUnavailable,
     DualMediaError,
     EmptyFile,
@@ -23,6 +24,7 @@ from .errors import (
     Unavailable,
     UnsupportedType,
     UploadRejected,
+    WritesRefused,
 )
 from .extension import DualMedia
 from .links import signed_url
@@ -55,6 +57,7 @@ __all__ = [
     "ConfigurationError",
     "CourseResource",
     "CourseVideo",
+    "DatabaseBusy",
     "DatabaseUnavailable",
     "DualMedia",
     "DualMediaError",
@@ -79,6 +82,7 @@ __all__ = [
     "Unavailable",
     "UnsupportedType",
     "UploadRejected",
+    "WritesRefused",
     "attach_media",
     "content_url",
     "default_rule",

@@ -9,6 +9,7 @@ import typing as t
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import partial
 
 import click
 import sqlalchemy as sa
@@ -311,7 +312,8 @@ def check(
     repair = repair and not dry_run
     if repair and state.mode == "dual":
         _answering(lambda: journal.drain_journal(state))
-    checker = Checker(
+    checker = partial(
+        Checker,
         state,
         repair=repair,
         approve=approve,
@@ -321,7 +323,7 @@ def check(
         grace=grace,
         resume=resume,
     )
-    report = _answering(checker.run)
+    report = _answering(lambda: checker().run())
     if as_json:
         click.echo(json.dumps(report.as_json()))
     else:

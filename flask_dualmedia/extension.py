@@ -224,6 +224,7 @@ def _start_up(state: State, answering: _Answering, *, owns_schema: bool) -> None
             logger.info("MongoDB connected (version %s)", mongo.version())
             if state.circuit is None:
                 mongo.ensure_indexes()
+                state.homes[0].repository.is_indexed = True
             else:
                 journal = homes.journal_home(collections).repository
                 waiting = state.circuit.journal_expected = not journal.is_empty()

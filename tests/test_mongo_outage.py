@@ -430,7 +430,7 @@ def test_a_slow_call_is_no_outage(site: Site, server: MongoServer, caplog: pytes
         (18, "MongoDB does not accept our account"),
         (50, "MongoDB took too long"),
         (14031, "MongoDB has no space left on its disk"),
-        (96, "MongoDB refused an operation (code 96)"),
+        (125, "MongoDB refused an operation (code 125)"),
     ],
 )
 @pytest.mark.parametrize("command", ["find", "insert", "update"])
@@ -471,8 +471,8 @@ def test_a_write_that_no_majority_confirmed_is_no_success(
     error = {"code": 64, "errmsg": "waiting for replication timed out", "errInfo": {"wtimeout": True}}
     fail(server, "insert", writeConcernError=error)
     kind = KINDS["files"]
-    fields = {"reference_type": "user", "reference_id": site.user, "media_type": "image", "storage_type": "external"}
-    records = [kind.new(uploaded_by=None, **fields) for _ in range(number)]
+    values = {"reference_type": "user", "reference_id": site.user, "media_type": "image", "storage_type": "external"}
+    records = [kind.new(uploaded_by=None, **values) for _ in range(number)]
     with pytest.raises(DatabaseUnavailable, match="did not confirm"):
         site.state.repository.add_all(records) if number > 1 else site.state.repository.add(records[0])
     assert not site.state.mongo.circuit.is_open

@@ -35,7 +35,8 @@ class MongoRepository:
     def __init__(self, documents: Documents | Collections) -> None:
         self._collections = Collections.of(documents)
         self._documents = self._collections.documents
-        self._indexed = False
+        self.is_indexed = False
+        """Whether the indexes are known to be there."""
 
     def version(self) -> str:
         with self._documents.asked():
@@ -54,10 +55,10 @@ class MongoRepository:
         with self._documents.asked(INDEXING):
             for kind in KINDS.values():
                 self._collection(kind).create_indexes(list(_indexes(kind)))
-        self._indexed = True
+        self.is_indexed = True
 
     def add(self, record: Media, *, keeps_id: bool = False) -> None:
-        if not self._indexed:  # MongoDB was down at start-up; uniqueness must not depend on that
+        if not self.is_indexed:  # MongoDB was down at start-up; uniqueness must not depend on that
             self.ensure_indexes()
         values = record.values()
         storable.check(type(record), values)
@@ -65,7 +66,7 @@ class MongoRepository:
             self._collection(type(record)).insert_one(_document(values))
 
     def add_all(self, records: t.Sequence[Media]) -> None:
-        if not self._indexed:
+        if not self.is_indexed:
             self.ensure_indexes()
         for record in records:
             storable.check(type(record), record.values())
