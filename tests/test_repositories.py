@@ -214,7 +214,7 @@ def test_pages_of_what_a_reader_may_see_are_all_of_it_in_order(repository: Repos
         for sort in ("id", "position", "access_count"):
             for descending in (False, True):
                 matching = [r for r in seen if where.items() <= r.values().items()]
-                matching.sort(key=lambda r: (getattr(r, sort), r.id), reverse=descending)  # noqa: B023
+                matching.sort(key=lambda r: (getattr(r, sort), r.id), reverse=descending)
                 expected = [record.id for record in matching]
                 whole = Listing(ProductImage, where, "me", sort, descending)
                 assert [record.id for record in repository.list(whole)] == expected
