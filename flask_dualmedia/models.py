@@ -27,6 +27,8 @@ MEDIA_TYPES = ("image", "video", "document", "audio")
 # Written into queries as SQL text, not as a parameter: the planner must see it to use the partial indexes.
 IS_AVAILABLE = "state = 'available'"
 IS_UNFINISHED = "state <> 'available'"
+IS_PUBLIC = f"is_public AND {IS_AVAILABLE}"
+IS_PRIVATE = f"NOT is_public AND {IS_AVAILABLE}"
 
 
 def new_id() -> uuid.UUID:
@@ -66,6 +68,28 @@ def _unfinished_index(table: str) -> sa.Index:
     """Serves the sweep: few rows are ever in it."""
     where = sa.text(IS_UNFINISHED)
     return sa.Index(f"ix_{table}_unfinished", "updated_at", postgresql_where=where, sqlite_where=where)
+
+
+def _visible_indexes(table: str, **keys: tuple[str, ...]) -> list[sa.Index]:
+    """Serve lists that show what their reader may see: public records, and private ones by their uploader.
+
+    Nobody's list may take longer for records that it does not show. So every index that a list could go by has a twin
+    of public records alone, and one in which the private records of each uploader stand together.
+
+    :param keys: By the name of the index, the columns that lists are filtered or sorted by.
+    """
+    public, private = sa.text(IS_PUBLIC), sa.text(IS_PRIVATE)
+    in_public: t.Any = {"postgresql_where": public, "sqlite_where": public}
+    in_private: t.Any = {"postgresql_where": private, "sqlite_where": private}
+    indexes = [
+        sa.Index(f"ix_{table}_public", "id", **in_public),
+        sa.Index(f"ix_{table}_public_uploader", "uploaded_by", "id", **in_public),
+        sa.Index(f"ix_{table}_private", "uploaded_by", "id", **in_private),
+    ]
+    for name, columns in keys.items():
+        indexes.append(sa.Index(f"ix_{table}_public_{name}", *columns, "id", **in_public))
+        indexes.append(sa.Index(f"ix_{table}_private_{name}", "uploaded_by", *columns, "id", **in_private))
+    return indexes
 
 
 class Base(DeclarativeBase):
@@ -237,6 +261,11 @@ class ProductImage(Media):
         sa.Index("ix_product_images_uploader", "uploaded_by", "id"),
         sa.Index("ix_product_images_accessed", "access_count", "id"),
         _unfinished_index("product_images"),
+        *_visible_indexes(
+            "product_images",
+            owner=("mongo_product_id", "position"),
+            accessed=("access_count",),
+        ),
         _one_of("state", (PENDING, AVAILABLE, DELETING, TRASHED)),
         _one_of("storage_type", STORAGE_TYPES),
         *_not_negative("file_size", "access_count", "position", "width", "height"),
@@ -270,6 +299,11 @@ class CourseVideo(Media):
         sa.Index("ix_course_videos_lesson", "mongo_lesson_id", "position", "id"),
         sa.Index("ix_course_videos_uploader", "uploaded_by", "id"),
         _unfinished_index("course_videos"),
+        *_visible_indexes(
+            "course_videos",
+            owner=("mongo_course_id", "position"),
+            lesson=("mongo_lesson_id", "position"),
+        ),
         _one_of("state", (PENDING, AVAILABLE, DELETING, TRASHED)),
         _one_of("storage_type", STORAGE_TYPES),
         _one_of("video_type", VIDEO_TYPES),
@@ -298,6 +332,11 @@ class CourseResource(Media):
         sa.Index("ix_course_resources_lesson", "mongo_lesson_id", "id"),
         sa.Index("ix_course_resources_uploader", "uploaded_by", "id"),
         _unfinished_index("course_resources"),
+        *_visible_indexes(
+            "course_resources",
+            owner=("mongo_course_id",),
+            lesson=("mongo_lesson_id",),
+        ),
         _one_of("state", (PENDING, AVAILABLE, DELETING, TRASHED)),
         _one_of("storage_type", STORAGE_TYPES),
         _one_of("resource_type", RESOURCE_TYPES),
@@ -325,6 +364,12 @@ class MediaStorage(Media):
         sa.Index("ix_media_storage_uploader", "uploaded_by", "id"),
         sa.Index("ix_media_storage_accessed", "access_count", "id"),
         _unfinished_index("media_storage"),
+        *_visible_indexes(
+            "media_storage",
+            owner=("reference_type", "reference_id"),
+            type=("media_type",),
+            accessed=("access_count",),
+        ),
         _one_of("state", (PENDING, AVAILABLE, DELETING, TRASHED)),
         _one_of("storage_type", STORAGE_TYPES),
         _one_of("media_type", MEDIA_TYPES),

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from .models import KINDS, Media
-from .repositories.base import Records
+from .repositories.base import EVERYTHING, Listing, Records
 from .state import State
 
 Sort = t.Literal["access_count", "last_accessed_at"]
@@ -42,18 +42,23 @@ def stats_of(
     *,
     sort: Sort,
     limit: int | None,
+    visible_to: t.Any = EVERYTHING,
     may_read: Callable[[Media], bool] = lambda record: True,
 ) -> MediaStats:
     """The stats of one owner.
 
-    :param may_read: Whether a record is considered.
+    :param visible_to: Identity whose own and whose public records are considered. Others are not even read.
+    :param may_read: Whether a record that was read is considered.
     """
     kinds = [
         kind
         for kind in KINDS.values()
         if not isinstance(kind.reference_type, str) or kind.reference_type == reference_type
     ]
-    found = state.repository.of_owners(kinds, reference_type, [reference_id])
+    if visible_to is EVERYTHING:
+        found = state.repository.of_owners(kinds, reference_type, [reference_id])
+    else:
+        found = _visible(state, kinds, reference_type, reference_id, visible_to)
     seen = [record for record in found if may_read(record)]
     if sort == "access_count":
         seen.sort(key=lambda record: (record.access_count, record.id), reverse=True)
@@ -65,3 +70,18 @@ def stats_of(
         size=sum(record.file_size or 0 for record in seen),
         accesses=sum(record.access_count for record in seen),
     )
+
+
+def _visible(
+    state: State, kinds: t.Sequence[type[Media]], reference_type: str, reference_id: str, identity: str
+) -> Records[Media]:
+    """What one identity may see of the media of an owner."""
+    records: Records[Media] = Records()
+    for kind in kinds:
+        where = {kind.owner_field: reference_id}
+        if "reference_type" in kind.field_names():
+            where["reference_type"] = reference_type
+        found = state.repository.list(Listing(kind, where, visible_to=identity))
+        records += found
+        records.partial |= found.partial
+    return records

@@ -538,6 +538,15 @@ def test_stats_are_one_statement(make_app: MakeApp) -> None:
     assert (len(queries.sql), queries.mongo) == (1, [])
 
 
+def test_stats_over_http_ask_for_nothing_that_the_caller_may_not_see(make_app: MakeApp) -> None:
+    app = make_app("dual", **SLOW)
+    query = "/media/stats?referenceType=course&referenceId=7"
+    with app.app_context(), count_queries() as queries:
+        assert app.test_client().get(query, headers=Tokens.of(app).alice).status_code == 200
+    assert len(queries.sql) == 3  # kinds that a course has
+    assert all("is_public AND state = 'available'" in statement for statement in queries.sql), queries.sql
+
+
 def test_stats_are_partial_while_sql_is_down(make_proxied: Callable[..., Flask], proxy: Proxy) -> None:
     app = make_proxied(**SLOW)
     save(app)

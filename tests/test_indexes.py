@@ -1,10 +1,15 @@
-"""Each of the 18 indexes serves a query that we ship."""
+"""Each of the indexes serves a query that we ship, and no list reads what its reader may not see."""
 
 from __future__ import annotations
 
+import json
+import random
 import re
+import statistics
+import time
 import typing as t
-from collections.abc import Callable, Iterator
+import uuid
+from collections.abc import Callable, Iterable, Iterator
 from datetime import timedelta
 
 import pytest
@@ -20,7 +25,7 @@ from flask_dualmedia.repositories.sql import (
     select_unfinished,
 )
 
-from .conftest import Databases, unique
+from .conftest import Databases, MakeApp, unique
 from .test_repositories import REQUIRED
 from .test_schema import INDEXES
 
@@ -44,12 +49,12 @@ def connection(servers: t.Any, template_database: str) -> Iterator[sa.Connection
     databases.drop_all()
 
 
-def _copy_rows(connection: sa.Connection, kind: type[Media]) -> None:
+def _copy_rows(connection: sa.Connection, kind: type[Media], rows: Iterable[dict[str, t.Any]] | None = None) -> None:
     """By COPY: inserts take several times as long."""
     names = kind.field_names()
     cursor: t.Any = connection.connection.cursor()
     with cursor.copy(f"COPY {kind.__tablename__} ({', '.join(names)}) FROM STDIN") as copy:
-        for values in _rows(kind):
+        for values in _rows(kind) if rows is None else rows:
             copy.write_row([values[name] for name in names])
 
 
@@ -61,6 +66,7 @@ def _rows(kind: type[Media]) -> Iterator[dict[str, t.Any]]:
         values["state"] = "pending" if n % 1000 == 0 else AVAILABLE
         if "mongo_lesson_id" in values:
             values["mongo_lesson_id"] = f"lesson {n % 3000}"
+        values["is_public"] = n % 3 == 0
         if "is_main_image" in values:
             values["is_main_image"] = n < OWNERS
         if "media_type" in values:
@@ -105,6 +111,30 @@ QUERIES: dict[str, Query] = {
     **{f"ix_{kind.__tablename__}_uploader": _of_user(kind) for kind in KINDS.values()},
     **{f"ix_{kind.__tablename__}_unfinished": _unfinished(kind) for kind in KINDS.values()},
 }
+
+
+def _seen(kind: type[Media], where: dict[str, t.Any], sort: str = "id") -> Query:
+    return _page(kind, where, sort, visible_to="user 7")
+
+
+KEYS: dict[str, tuple[type[Media], dict[str, t.Any], str]] = {
+    "product_images_{}_owner": (ProductImage, {"mongo_product_id": "owner 7"}, "position"),
+    "product_images_{}_accessed": (ProductImage, {}, "access_count"),
+    "course_videos_{}_owner": (CourseVideo, {"mongo_course_id": "owner 7"}, "position"),
+    "course_videos_{}_lesson": (CourseVideo, {"mongo_lesson_id": "lesson 7"}, "position"),
+    "course_resources_{}_owner": (CourseResource, {"mongo_course_id": "owner 7"}, "id"),
+    "course_resources_{}_lesson": (CourseResource, {"mongo_lesson_id": "lesson 7"}, "id"),
+    "media_storage_{}_owner": (MediaStorage, {"reference_type": "user", "reference_id": "owner 7"}, "id"),
+    "media_storage_{}_type": (MediaStorage, {"media_type": "image"}, "id"),
+    "media_storage_{}_accessed": (MediaStorage, {}, "access_count"),
+    **{f"{kind.__tablename__}_{{}}": (kind, {}, "id") for kind in KINDS.values()},
+}
+"""By the name of an index of what readers may see, with a gap for whether it is public: the list that it serves."""
+
+for _name, _list in KEYS.items():
+    QUERIES |= {f"ix_{_name.format(scope)}": _seen(*_list) for scope in ("public", "private")}
+for _kind in KINDS.values():
+    QUERIES[f"ix_{_kind.__tablename__}_public_uploader"] = _seen(_kind, {"uploaded_by": "user 8"})
 
 
 def test_every_index_has_its_query() -> None:
@@ -156,3 +186,174 @@ def test_a_page_in_the_middle_of_a_list_starts_in_the_index(connection: sa.Conne
     plan = plan_of(connection, query)
     assert re.search(r"Index Cond: \(ROW\(access_count, id\) >", plan), plan
     assert "Sort" not in plan, plan
+
+
+# Lists, and many records that their reader may not see
+
+READER = "reader"
+CROWD = "crowd"
+"""Uploader of what the reader may not see."""
+
+HIDDEN = 20_000
+VISIBLE = 3_000
+PAGE = 20
+
+FILTERS: dict[type[Media], list[dict[str, t.Any]]] = {
+    ProductImage: [{}, {"mongo_product_id": "busy"}, {"is_main_image": False}, {"is_main_image": True}],
+    CourseVideo: [{}, {"mongo_course_id": "busy"}, {"mongo_lesson_id": "busy"}, {"video_type": "intro"}],
+    CourseResource: [{}, {"mongo_course_id": "busy"}, {"mongo_lesson_id": "busy"}, {"resource_type": "code"}],
+    MediaStorage: [
+        {},
+        {"reference_type": "user", "reference_id": "busy"},
+        {"reference_type": "user"},
+        {"media_type": "audio"},
+    ],
+}
+"""What routes filter by, with the values that most of the hidden records have. All of it is combined."""
+
+IN_ORDER = {
+    (ProductImage, ()): {"id", "access_count"},
+    (ProductImage, ("mongo_product_id",)): {"position"},
+    (CourseVideo, ()): {"id"},
+    (CourseVideo, ("mongo_course_id",)): {"position"},
+    (CourseVideo, ("mongo_lesson_id",)): {"position"},
+    (CourseResource, ()): {"id"},
+    (CourseResource, ("mongo_course_id",)): {"id"},
+    (CourseResource, ("mongo_lesson_id",)): {"id"},
+    (MediaStorage, ()): {"id", "access_count"},
+    (MediaStorage, ("reference_type", "reference_id")): {"id"},
+    (MediaStorage, ("media_type",)): {"id"},
+}
+"""The sort orders of lists that are read in order from indexes, so that a page costs the same however much is behind
+it. In other orders, which the whole table has no index for either, all that the reader may see is sorted."""
+
+
+def _crowded_rows(kind: type[Media], number: int, **fields: t.Any) -> Iterator[dict[str, t.Any]]:
+    """Records of which most have the values that lists are filtered by."""
+    chance = random.Random(number)
+    common = {name: value for where in FILTERS[kind] for name, value in where.items()}
+    common["is_main_image"] = False
+    for n in range(number):
+        record = kind.new(**REQUIRED[kind.kind] | {"storage_type": "external", "state": AVAILABLE} | fields)
+        values = record.values() | {"access_count": chance.randrange(50)}
+        if n % 10:
+            values |= {name: value for name, value in common.items() if name in values}
+        if "position" in values:
+            values["position"] = chance.randrange(50)
+        yield values
+
+
+@pytest.fixture(scope="module")
+def crowded(servers: t.Any, template_database: str) -> Iterator[dict[str, sa.Connection]]:
+    """Two databases in which nearly everything is hidden: in one the planner knows it, in the other it came since the
+    planner has looked."""
+    databases = Databases(servers.postgres)
+    names = unique("crowded"), unique("crowded")
+
+    def connect(url: sa.URL) -> sa.Connection:
+        return sa.create_engine(url, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool).connect()
+
+    with connect(databases.create(names[0], template=template_database)) as connection:
+        for kind in KINDS.values():
+            table = kind.__tablename__
+            connection.exec_driver_sql(f"ALTER TABLE {table} SET (autovacuum_enabled = off)")
+            _copy_rows(connection, kind, _crowded_rows(kind, VISIBLE // 3 * 2, is_public=True, uploaded_by="you"))
+            _copy_rows(connection, kind, _crowded_rows(kind, VISIBLE // 6, is_public=True, uploaded_by=READER))
+            _copy_rows(connection, kind, _crowded_rows(kind, VISIBLE // 6, uploaded_by=READER))
+            connection.exec_driver_sql(f"ANALYZE {table}")
+            _copy_rows(connection, kind, _crowded_rows(kind, HIDDEN, uploaded_by=CROWD))
+    known = connect(databases.create(names[1], template=names[0]))
+    for kind in KINDS.values():
+        known.exec_driver_sql(f"ANALYZE {kind.__tablename__}")
+    with known, connect(servers.postgres.set(database=names[0])) as surprised:
+        yield {"known": known, "surprised": surprised}
+    databases.drop_all()
+
+
+def _combinations(kind: type[Media]) -> Iterator[Listing[t.Any]]:
+    """Every list that the routes offer."""
+    wheres = [one | another for one in FILTERS[kind] for another in FILTERS[kind]]
+    wheres += [where | {"uploaded_by": name} for where in FILTERS[kind] for name in (READER, CROWD, "you")]
+    sorts = [sort for sort in ("id", "position", "access_count") if sort in kind.field_names()]
+    unique_wheres = {tuple(sorted(where.items())): where for where in wheres}
+    places = {"id": (None, kind.new().id), "position": (25, uuid.UUID(int=0)), "access_count": (25, uuid.UUID(int=0))}
+    for where in unique_wheres.values():
+        for sort in sorts:
+            for descending in (False, True):
+                for after in (None, places[sort]):
+                    yield Listing(kind, where, READER, sort, descending, after, PAGE)
+
+
+def _nodes(plan: dict[str, t.Any]) -> Iterator[dict[str, t.Any]]:
+    yield plan
+    for inner in plan.get("Plans", []):
+        yield from _nodes(inner)
+
+
+def _examined(node: dict[str, t.Any]) -> float:
+    """The rows that a node of a plan has read from the table."""
+    if "Relation Name" not in node:
+        return 0
+    dropped = node.get("Rows Removed by Filter", 0) + node.get("Rows Removed by Index Recheck", 0)
+    return (node["Actual Rows"] + dropped) * node["Actual Loops"]
+
+
+def _analyze(connection: sa.Connection, listing: Listing[t.Any]) -> dict[str, t.Any]:
+    compiled = _filled(*select_listing(listing)).compile(connection, compile_kwargs={"literal_binds": True})
+    query = f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {str(compiled).replace('%', '%%')}"
+    found = connection.exec_driver_sql(query).scalar_one()
+    return (json.loads(found) if isinstance(found, str) else found)[0]["Plan"]
+
+
+@pytest.mark.parametrize("planner", ["known", "surprised"])
+@pytest.mark.parametrize("kind", KINDS.values())
+def test_a_list_reads_nothing_that_its_reader_may_not_see(
+    crowded: dict[str, sa.Connection], kind: type[Media], planner: str
+) -> None:
+    for listing in _combinations(kind):
+        plan = _analyze(crowded[planner], listing)
+        about = f"{listing}\n{json.dumps(plan, indent=1)}"
+        nodes = [*_nodes(plan)]
+        assert all(node["Node Type"] != "Seq Scan" for node in nodes), about
+        assert sum(map(_examined, nodes)) <= VISIBLE, about
+        if listing.sort in IN_ORDER.get((kind, tuple(listing.where)), ()):
+            assert sum(map(_examined, nodes)) <= 3 * PAGE, about
+
+
+@pytest.mark.parametrize("kind", KINDS.values())
+def test_stats_read_nothing_that_their_reader_may_not_see(crowded: dict[str, sa.Connection], kind: type[Media]) -> None:
+    """They list all that the reader may see of one document."""
+    where = FILTERS[kind][1]
+    plan = _analyze(crowded["known"], Listing(kind, where, READER))
+    assert sum(map(_examined, _nodes(plan))) <= VISIBLE, json.dumps(plan, indent=1)
+
+
+CROWD_IN_MONGO = 3_000
+
+
+def test_a_list_in_mongodb_takes_no_longer_for_what_it_does_not_show(make_app: MakeApp) -> None:
+    """Compared with a look at everything, so that it holds on slow machines too."""
+    repository = make_app("mongo").extensions["dualmedia"].repository
+    collection = repository._collection(MediaStorage)
+    repository.ensure_indexes()
+    for fields in ({"is_public": True, "uploaded_by": "you"}, {"uploaded_by": READER}):
+        repository.add_all([_record(values) for values in _crowded_rows(MediaStorage, 20, **fields)])
+    for _ in range(CROWD_IN_MONGO // 500):
+        repository.add_all([_record(values) for values in _crowded_rows(MediaStorage, 500, uploaded_by=CROWD)])
+
+    def duration(call: Callable[[], t.Any]) -> float:
+        times = []
+        for _ in range(5):
+            start = time.perf_counter()
+            call()
+            times.append(time.perf_counter() - start)
+        return statistics.median(times)
+
+    everything = duration(lambda: collection.find_one({"title": "nothing has it"}))
+    for listing in _combinations(MediaStorage):
+        if listing.where.keys() <= {"reference_type", "reference_id", "media_type"}:
+            assert duration(lambda listing=listing: repository.list(listing)) < everything / 2, listing
+
+
+def _record(values: dict[str, t.Any]) -> Media:
+    return MediaStorage.from_values(values)

@@ -6,6 +6,7 @@ import random
 import typing as t
 import uuid
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -188,6 +189,46 @@ def test_a_listing_hides_what_is_private_to_others(repository: Repository) -> No
     seen = {record.id for record in repository.list(Listing(ProductImage, {}, visible_to="me"))}
     assert seen == {mine.id, public.id}
     assert hidden.id in {record.id for record in repository.list(Listing(ProductImage))}
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_pages_of_what_a_reader_may_see_are_all_of_it_in_order(repository: Repository, seed: int) -> None:
+    """Whatever is filtered and sorted by: each record once, though it may be the reader's own and public."""
+    chance = random.Random(seed)
+    records = [
+        make(
+            uploaded_by=chance.choice(["me", "you", None]),
+            is_public=chance.random() < 0.5,
+            mongo_product_id=chance.choice("ab"),
+            position=chance.randrange(3),
+            access_count=chance.randrange(3),
+            state=chance.choice([AVAILABLE, AVAILABLE, AVAILABLE, PENDING, DELETING]),
+        )
+        for _ in range(40)
+    ]
+    repository.add_all(records)
+    seen = [r for r in records if r.state == AVAILABLE and (r.is_public or r.uploaded_by == "me")]
+    wheres: list[dict[str, t.Any]] = [{}, {"mongo_product_id": "a"}, {"uploaded_by": "me"}, {"uploaded_by": "you"}]
+    wheres.append({"mongo_product_id": "b", "uploaded_by": "me"})
+    for where in wheres:
+        for sort in ("id", "position", "access_count"):
+            for descending in (False, True):
+                matching = [r for r in seen if where.items() <= r.values().items()]
+                matching.sort(key=lambda r: (getattr(r, sort), r.id), reverse=descending)
+                expected = [record.id for record in matching]
+                whole = Listing(ProductImage, where, "me", sort, descending)
+                assert [record.id for record in repository.list(whole)] == expected
+                assert _in_pages(repository, whole, limit=chance.randrange(1, 8)) == expected
+
+
+def _in_pages(repository: Repository, listing: Listing[t.Any], limit: int) -> list[uuid.UUID]:
+    found: list[uuid.UUID] = []
+    after = None
+    while page := repository.list(replace(listing, after=after, limit=limit)):
+        assert len(page) <= limit
+        found += [record.id for record in page]
+        after = (getattr(page[-1], listing.sort), page[-1].id)
+    return found
 
 
 def test_the_media_of_many_owners(repository: Repository) -> None:

@@ -55,6 +55,11 @@ class Listing(t.Generic[M]):
     """Start behind this place: a page costs the same however deep it is."""
     limit: int | None = None
 
+    @property
+    def shows_private(self) -> bool:
+        """Whether private records of :attr:`visible_to` can be among those listed, and not only public ones."""
+        return self.where.get("uploaded_by", self.visible_to) == self.visible_to
+
 
 class Repository(t.Protocol):
     """Keeps media records. Bytes are no business of it.

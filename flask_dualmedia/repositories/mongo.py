@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import heapq
 import typing as t
 import uuid
 from collections.abc import Iterator
 from datetime import datetime, timedelta
+from itertools import islice
 
 from pymongo import ASCENDING, DESCENDING, IndexModel, ReturnDocument, UpdateOne, errors
 from pymongo.collection import Collection
@@ -71,7 +73,7 @@ class MongoRepository:
         for record in records:
             storable.check(type(record), record.values())
         collection, documents = self._collection(type(records[0])), [_document(one.values()) for one in records]
-        with self._documents.asked():
+        with self._documents.asked(BULK):
             try:
                 collection.insert_many(documents)
             except errors.BulkWriteError as error:
@@ -100,22 +102,28 @@ class MongoRepository:
         return self._find(kind, where, [("_id", ASCENDING)], limit)
 
     def list(self, listing: Listing[M]) -> Records[M]:
-        where: list[Document] = [{"state": AVAILABLE, **listing.where}]
-        if listing.visible_to is not EVERYTHING:
-            where.append({"$or": [{"is_public": True}, {"uploaded_by": listing.visible_to}]})
+        def place(record: M) -> t.Any:
+            return getattr(record, listing.sort), record.id
+
+        scans = [self._scan(listing, scope) for scope in _scopes(listing)]
+        merged = heapq.merge(*scans, key=place, reverse=listing.descending)
+        # A record that is changed meanwhile may be found by both scans, and in another place by the second.
+        records = {record.id: record for record in merged}
+        return Records(islice(records.values(), listing.limit))
+
+    def _scan(self, listing: Listing[M], scope: Document) -> t.List[M]:  # noqa: UP006 - `list` is a method
+        """The first records of a list that are in a scope, in the order of the list."""
         direction = DESCENDING if listing.descending else ASCENDING
-        sort = [("_id", direction)]
-        beyond = "$lt" if listing.descending else "$gt"
-        if listing.sort != "id":
-            sort.insert(0, (listing.sort, direction))
-        if listing.after is not None:
-            value, last_id = listing.after
-            behind: Document = {"_id": {beyond: last_id}}
-            if listing.sort != "id":
-                behind = {"$or": [{listing.sort: {beyond: value}}, {listing.sort: value} | behind]}
-            where.append(behind)
-        matching = {"$and": where} if len(where) > 1 else where[0]
-        return Records(self._find(listing.kind, matching, sort, listing.limit or 0))
+        sort = [(_key(name), direction) for name in dict.fromkeys((listing.sort, "id"))]
+        records: t.List[M] = []  # noqa: UP006
+        for span in _spans(listing):
+            limit = 0 if listing.limit is None else listing.limit - len(records)
+            # In this order: a server may take the first of these conditions that it has an index for.
+            where = {**scope, **listing.where, **span, "state": AVAILABLE}
+            records += self._find(listing.kind, where, sort, limit)
+            if len(records) == listing.limit:
+                break
+        return records
 
     def of_owners(
         self, kinds: t.Sequence[type[Media]], reference_type: str | None, ids: t.Sequence[str]
@@ -351,6 +359,34 @@ class JournalRepository(MongoRepository):
         return self._collection(kind).find_one(records_only(kind, where), {"_id": 1}) is not None
 
 
+def _scopes(listing: Listing[t.Any]) -> list[Document]:
+    """The conditions of the scans that find all that a list may show.
+
+    With one condition for both, no index would have the order and the records together, and records that nobody is
+    shown would be read.
+    """
+    if listing.visible_to is EVERYTHING:
+        return [{}]
+    if not listing.shows_private:
+        return [{"is_public": True}]
+    # Public ones of the reader too: if one is made private between the two scans it is missing in neither.
+    return [{"is_public": True}, {"uploaded_by": listing.visible_to}]
+
+
+def _spans(listing: Listing[t.Any]) -> list[Document]:
+    """Where a list goes on: first among the records with the value of the last one, then behind it.
+
+    With both in one condition, an index would be read from its beginning.
+    """
+    if listing.after is None:
+        return [{}]
+    value, last_id = listing.after
+    beyond = "$lt" if listing.descending else "$gt"
+    if listing.sort == "id":
+        return [{"_id": {beyond: last_id}}]
+    return [{listing.sort: value, "_id": {beyond: last_id}}, {listing.sort: {beyond: value}}]
+
+
 def _key(field: str) -> str:
     return "_id" if field == "id" else field
 
@@ -370,8 +406,12 @@ def _record(kind: type[M], document: Document | None) -> M | None:
 
 
 def _indexes(kind: type[Media]) -> Iterator[IndexModel]:
-    """The indexes of the SQL table, as MongoDB has them: a partial filter knows no ``<>``, so unfinished records are
-    found through the state."""
+    """The indexes of the SQL table, as far as MongoDB needs them.
+
+    A partial filter knows no ``<>``, so unfinished records are found through the state. MongoDB tries the indexes that
+    a query could go by against each other, and so needs fewer: its private records an uploader has by
+    ``ix_..._uploader``.
+    """
     for index in sorted(kind.__table__.indexes, key=lambda index: str(index.name)):  # type: ignore[attr-defined]
         name, keys = str(index.name), [(_key(column.name), ASCENDING) for column in index.columns]
         if name == MAIN_INDEX:
@@ -379,5 +419,8 @@ def _indexes(kind: type[Media]) -> Iterator[IndexModel]:
             yield IndexModel(keys, name=name, unique=True, partialFilterExpression=only_main)
         elif name.endswith("_unfinished"):
             yield IndexModel([("state", ASCENDING), *keys], name=name)
-        else:
+        elif name.endswith(("_public", "_public_owner")):
+            only_public = {"is_public": True}
+            yield IndexModel([("is_public", ASCENDING), *keys], name=name, partialFilterExpression=only_public)
+        elif "_public" not in name and "_private" not in name:
             yield IndexModel(keys, name=name)

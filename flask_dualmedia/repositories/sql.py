@@ -16,7 +16,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from .. import storable
 from ..deadlines import deadline
 from ..errors import Contended
-from ..models import DELETING, IS_AVAILABLE, IS_UNFINISHED, Media, row_reader
+from ..models import DELETING, IS_AVAILABLE, IS_PRIVATE, IS_PUBLIC, IS_UNFINISHED, Media, row_reader
 from ..sqlstates import translate_errors
 from ..tables import MODELS, Tables
 from .base import EVERYTHING, Accesses, Listing, M, Records, Selection, Values
@@ -293,25 +293,59 @@ def _bury(kind: type[Media], tables: Tables) -> sa.Update:
     return query.values(nothing).returning(table.c.id)
 
 
+Scope = t.Literal["available", "public", "private"]
+"""Which records one scan of a list goes through: all, the public ones, or the private ones of one uploader."""
+
+_SCOPES: dict[Scope, str] = {"available": IS_AVAILABLE, "public": IS_PUBLIC, "private": IS_PRIVATE}
+
+
 def select_listing(listing: Listing[M], tables: Tables = MODELS) -> tuple[sa.Select[t.Any], dict[str, t.Any]]:
     """The statement for one page of a list, and the values of its parameters."""
     given = {f"{name}_": value for name, value in listing.where.items()}
     if listing.limit is not None:
         given["limit"] = listing.limit
-    sees_all = listing.visible_to is EVERYTHING
-    if not sees_all:
-        given["identity"] = listing.visible_to
     if listing.after is not None:
         given |= {"after_value": listing.after[0], "after_id": listing.after[1]}
+
+    scopes: tuple[Scope, ...] = ("available",)
+    if listing.visible_to is not EVERYTHING:
+        scopes = ("public",)
+        if listing.shows_private:
+            scopes = ("public", "private")
+            given["identity"] = listing.visible_to
+
     shape = (listing.sort, listing.descending, listing.after is not None, listing.limit is not None)
-    return _select_page(listing.kind, tuple(listing.where), sees_all, *shape, tables), given
+    return _select_page(listing.kind, tuple(listing.where), scopes, *shape, tables), given
 
 
 @cache
 def _select_page(
     kind: type[Media],
     where: tuple[str, ...],
-    sees_all: bool,
+    scopes: tuple[Scope, ...],
+    sort: str,
+    descending: bool,
+    behind: bool,
+    limited: bool,
+    tables: Tables,
+) -> sa.Select[t.Any]:
+    """One scan for each scope, in the order of the list and no longer than the page, and the first of both.
+
+    A record is in one of the scopes alone. With one condition for both instead, no index would have the order and the
+    records together, and records that nobody is shown would be read.
+    """
+    shape = (sort, descending, behind, limited)
+    scans = [_select_scope(kind, where, scope, *shape, tables) for scope in scopes]
+    if len(scans) == 1:
+        return scans[0]
+    union = sa.union_all(*(sa.select(scan.subquery()) for scan in scans)).subquery()
+    return _page_of(sa.select(union), _order(union, sort), descending, limited)
+
+
+def _select_scope(
+    kind: type[Media],
+    where: tuple[str, ...],
+    scope: Scope,
     sort: str,
     descending: bool,
     behind: bool,
@@ -319,15 +353,34 @@ def _select_page(
     tables: Tables,
 ) -> sa.Select[t.Any]:
     table = tables.of(kind)
-    query = sa.select(table).where(_AVAILABLE, *(table.c[name] == sa.bindparam(f"{name}_") for name in where))
-    if not sees_all:
-        query = query.where(sa.or_(table.c.is_public, table.c.uploaded_by == sa.bindparam("identity")))
-    columns = {"after_id": table.c.id} if sort == "id" else {"after_value": table.c[sort], "after_id": table.c.id}
+    query = sa.select(table).where(sa.text(_SCOPES[scope]))
+    first: list[sa.ColumnElement[t.Any]] = []
+    if scope == "private":
+        # PostgreSQL must not see that there is one uploader. If it did, any index with the order of the list would do:
+        # it may think one of all records cheaper, where it expects to soon meet enough of this uploader's.
+        identity = sa.bindparam("identity", type_=table.c.uploaded_by.type)
+        query = query.where(table.c.uploaded_by.in_([identity, identity]))
+        first.append(table.c.uploaded_by)
+        where = tuple(name for name in where if name != "uploaded_by")
+    query = query.where(*(table.c[name] == sa.bindparam(f"{name}_") for name in where))
+
     if behind:
+        columns = {"after_id": table.c.id} if sort == "id" else {"after_value": table.c[sort], "after_id": table.c.id}
         place = sa.tuple_(*columns.values())
         start = sa.tuple_(*(sa.bindparam(name, type_=column.type) for name, column in columns.items()))
         query = query.where(place < start if descending else place > start)
-    query = query.order_by(*(column.desc() if descending else column for column in columns.values()))
+    return _page_of(query, [*first, *_order(table, sort)], descending, limited)
+
+
+def _order(table: sa.FromClause, sort: str) -> list[sa.ColumnElement[t.Any]]:
+    return [table.c[name] for name in dict.fromkeys((sort, "id"))]
+
+
+def _page_of(
+    query: sa.Select[t.Any], order: Sequence[sa.ColumnElement[t.Any]], descending: bool, limited: bool
+) -> sa.Select[t.Any]:
+    """The first records of a query, in the order of the list."""
+    query = query.order_by(*(column.desc() if descending else column for column in order))
     return query.limit(sa.bindparam("limit", type_=sa.BigInteger)) if limited else query
 
 

@@ -74,6 +74,7 @@ def add_views(blueprint: Blueprint) -> None:
             query["reference_id"],
             sort=_SORTS[query["sort"]],
             limit=query["limit"],
+            visible_to=caller.sees,
             may_read=lambda record: caller.may("read", record),
         )
         return jsonify(
