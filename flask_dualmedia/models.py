@@ -74,7 +74,8 @@ def _visible_indexes(table: str, **keys: tuple[str, ...]) -> list[sa.Index]:
     """Serve lists that show what their reader may see: public records, and private ones by their uploader.
 
     Nobody's list may take longer for records that it does not show. So every index that a list could go by has a twin
-    of public records alone, and one in which the private records of each uploader stand together.
+    of public records alone. The private records of each uploader stand together in others; these are for the lists of
+    one owner, of whom there may be much by strangers. Other lists sort or filter what their reader has uploaded.
 
     :param keys: By the name of the index, the columns that lists are filtered or sorted by.
     """
@@ -88,7 +89,8 @@ def _visible_indexes(table: str, **keys: tuple[str, ...]) -> list[sa.Index]:
     ]
     for name, columns in keys.items():
         indexes.append(sa.Index(f"ix_{table}_public_{name}", *columns, "id", **in_public))
-        indexes.append(sa.Index(f"ix_{table}_private_{name}", "uploaded_by", *columns, "id", **in_private))
+        if name in ("owner", "lesson"):
+            indexes.append(sa.Index(f"ix_{table}_private_{name}", "uploaded_by", *columns, "id", **in_private))
     return indexes
 
 

@@ -38,6 +38,8 @@ KEYS = {
 }
 """By table and name of the index, the columns that lists are filtered or sorted by."""
 
+OF_OWNERS = ("owner", "lesson")
+
 
 def upgrade() -> None:
     for table, keys in KEYS.items():
@@ -46,16 +48,16 @@ def upgrade() -> None:
         create_index(table, "private", ["uploaded_by", "id"], PRIVATE)
         for name, columns in keys.items():
             create_index(table, f"public_{name}", [*columns, "id"], PUBLIC)
-            create_index(table, f"private_{name}", ["uploaded_by", *columns, "id"], PRIVATE)
+            if name in OF_OWNERS:
+                create_index(table, f"private_{name}", ["uploaded_by", *columns, "id"], PRIVATE)
 
 
 def downgrade() -> None:
     for table, keys in KEYS.items():
-        for name in ("public", "public_uploader", "private"):
+        names = ["public", "public_uploader", "private", *(f"public_{name}" for name in keys)]
+        names += [f"private_{name}" for name in keys if name in OF_OWNERS]
+        for name in names:
             op.drop_index(f"ix_{table}_{name}", table_name=table)
-        for name in keys:
-            op.drop_index(f"ix_{table}_public_{name}", table_name=table)
-            op.drop_index(f"ix_{table}_private_{name}", table_name=table)
 
 
 def create_index(table: str, name: str, columns: list[str], where: str) -> None:
