@@ -12,6 +12,7 @@ from flask_pymongo import PyMongo
 from flask_sqlalchemy import SQLAlchemy
 
 from . import cli, homes, schema, views, wiring
+from .clock import elapsed
 from .config import Settings
 from .counting import Counter, Plays
 from .documents import Documents
@@ -21,6 +22,7 @@ from .outage import Circuit
 from .repositories.base import Repository
 from .repositories.failover import FailoverRepository
 from .repositories.mongo import MongoRepository
+from .repositories.sql import SQLRepository
 from .signals import sql_lost, sql_recovered
 from .sqlstates import translate_errors
 from .state import State
@@ -101,9 +103,11 @@ def _dual_state(
                 try_again(state)
             (sql_lost if event == "lost" else sql_recovered).send(app)
 
-    circuit = Circuit(
-        sql.repository.probe, lambda: look_after_journal(state), interval=settings.probe_interval, notify=notify
-    )
+    def probe() -> None:
+        sql.repository.probe()
+        _ask_sql_for_time(database, sql.repository)
+
+    circuit = Circuit(probe, lambda: look_after_journal(state), interval=settings.probe_interval, notify=notify)
     repository = FailoverRepository(sql.repository, journal.repository, circuit, journals=settings.journals)
     storage = FailoverStorage(sql.storage, journal.storage, circuit)
     counter = _counter(app, settings, database, repository)
@@ -112,11 +116,22 @@ def _dual_state(
     return state
 
 
+def _ask_sql_for_time(database: Documents, sql: SQLRepository) -> None:
+    """Set the clock by PostgreSQL's, as long as MongoDB has not told the time."""
+    if database.clock.is_measured:
+        return
+    began = elapsed()
+    time = sql.time()
+    ended = elapsed()
+    if time is not None:
+        database.clock.note(time, began, ended, is_mongo=False)
+
+
 def _counter(app: Flask, settings: Settings, database: Documents, repository: Repository) -> Counter | None:
     if not settings.count_reads:
         return None
     plays = Plays(database, settings.count_window) if settings.count_window else None
-    return Counter(app, repository, plays, interval=settings.count_interval)
+    return Counter(app, repository, plays, interval=settings.count_interval, now=database.clock.now)
 
 
 def _start_up(state: State, *, owns_schema: bool) -> None:
@@ -126,6 +141,7 @@ def _start_up(state: State, *, owns_schema: bool) -> None:
         with wiring.passing_client(state.mongo) as database:
             mongo = MongoRepository(database)
             logger.info("MongoDB connected (version %s)", mongo.version())
+            database.time()  # what is stamped from now on is stamped by it
             if state.circuit is None:
                 mongo.ensure_indexes()
             else:
@@ -138,7 +154,9 @@ def _start_up(state: State, *, owns_schema: bool) -> None:
         return
     name = "PostgreSQL" if state.engine.dialect.name == "postgresql" else state.engine.dialect.name
     try:
-        logger.info("%s connected (version %s)", name, homes_of(state)[0].repository.version())
+        sql = homes_of(state)[0].repository
+        logger.info("%s connected (version %s)", name, sql.version())
+        _ask_sql_for_time(state.mongo, sql)
         with state.app.app_context():
             _synchronize(state, owns_schema=owns_schema)
     except DatabaseUnavailable:

@@ -15,6 +15,7 @@ if t.TYPE_CHECKING:
     import sqlalchemy as sa
     from flask import Flask
 
+    from .clock import Clock
     from .config import Settings
     from .counting import Counter
     from .documents import Documents
@@ -50,6 +51,11 @@ class State:
     @property
     def mode(self) -> Mode:
         return "mongo" if self.engine is None else "dual"
+
+    @property
+    def clock(self) -> Clock:
+        """The time that all hosts agree on."""
+        return self.mongo.clock
 
     @cached_property
     def staging(self) -> Staging:
