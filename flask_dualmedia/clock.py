@@ -19,6 +19,7 @@ import threading
 import time
 import typing as t
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 
 from flask import current_app, has_app_context
@@ -81,6 +82,8 @@ class Clock:
 
     def __init__(self, ask: Callable[[], object]) -> None:
         self._ask = ask
+        self.ask_other: Callable[[], object] | None = None
+        """The same for a database that is asked as long as nobody has told the time."""
         self._measured: Measurement | None = None
         self._offset = 0.0
         self._next = 0.0  # when to measure again
@@ -133,17 +136,26 @@ class Clock:
     def _measure_soon(self, count: float) -> float:
         """The time as far as it is known, while it is measured again."""
         if self._measured is None:
-            # Without the time nothing can be stamped rightly. A MongoDB that is away is waited for once: then its
-            # circuit is open.
-            self._try()
-        else:
-            self._next = count + (INTERVAL if self._measured.is_mongo else SHORT_INTERVAL)
-            threading.Thread(target=self._try, name=THREAD, daemon=True).start()
-        return time.time() if self._measured is None else elapsed() + self._offset
+            self._measure_first()
+            return time.time() if self._measured is None else elapsed() + self._offset
 
-    def _try(self) -> None:
+        self._next = count + (INTERVAL if self._measured.is_mongo else SHORT_INTERVAL)
+        with suppress(RuntimeError):  # at the end of a process no thread starts any more
+            threading.Thread(target=self._try, args=(self._ask,), name=THREAD, daemon=True).start()
+        return count + self._offset
+
+    def _measure_first(self) -> None:
+        """Wait for the time: without it nothing is stamped rightly.
+
+        MongoDB comes last, since at start-up it was away. It is waited for once, for then its circuit is open.
+        """
+        for ask in (self.ask_other, self._ask):
+            if ask is not None and self._measured is None:
+                self._try(ask)
+
+    def _try(self, ask: Callable[[], object]) -> None:
         try:
-            self._ask()
+            ask()
         except Exception as error:  # the circuit has told, or the next request will
             logger.debug("the time could not be measured: %s", error)
 

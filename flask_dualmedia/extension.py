@@ -12,7 +12,7 @@ from flask_pymongo import PyMongo
 from flask_sqlalchemy import SQLAlchemy
 
 from . import cli, homes, schema, views, wiring
-from .clock import elapsed
+from .clock import Clock, elapsed
 from .config import Settings
 from .counting import Counter, Plays
 from .documents import Documents
@@ -103,11 +103,10 @@ def _dual_state(
                 try_again(state)
             (sql_lost if event == "lost" else sql_recovered).send(app)
 
-    def probe() -> None:
-        sql.repository.probe()
-        _ask_sql_for_time(database, sql.repository)
-
-    circuit = Circuit(probe, lambda: look_after_journal(state), interval=settings.probe_interval, notify=notify)
+    circuit = Circuit(
+        sql.repository.probe, lambda: look_after_journal(state), interval=settings.probe_interval, notify=notify
+    )
+    database.clock.ask_other = lambda: _ask_for_time(database.clock, circuit, sql.repository)
     repository = FailoverRepository(sql.repository, journal.repository, circuit, journals=settings.journals)
     storage = FailoverStorage(sql.storage, journal.storage, circuit)
     counter = _counter(app, settings, database, repository)
@@ -116,15 +115,12 @@ def _dual_state(
     return state
 
 
-def _ask_sql_for_time(database: Documents, sql: SQLRepository) -> None:
-    """Set the clock by PostgreSQL's, as long as MongoDB has not told the time."""
-    if database.clock.is_measured:
-        return
+def _ask_for_time(clock: Clock, circuit: Circuit, sql: SQLRepository) -> None:
+    """Set the clock by that of SQL."""
     began = elapsed()
-    time = sql.time()
-    ended = elapsed()
-    if time is not None:
-        database.clock.note(time, began, ended, is_mongo=False)
+    told = circuit.read(sql.time)
+    if told is not None:
+        clock.note(told, began, elapsed(), is_mongo=False)
 
 
 def _counter(app: Flask, settings: Settings, database: Documents, repository: Repository) -> Counter | None:
@@ -154,9 +150,7 @@ def _start_up(state: State, *, owns_schema: bool) -> None:
         return
     name = "PostgreSQL" if state.engine.dialect.name == "postgresql" else state.engine.dialect.name
     try:
-        sql = homes_of(state)[0].repository
-        logger.info("%s connected (version %s)", name, sql.version())
-        _ask_sql_for_time(state.mongo, sql)
+        logger.info("%s connected (version %s)", name, homes_of(state)[0].repository.version())
         with state.app.app_context():
             _synchronize(state, owns_schema=owns_schema)
     except DatabaseUnavailable:
