@@ -111,6 +111,13 @@ class Clock:
         """
         self._ask()
 
+    def attempt(self, ask: Callable[[], object]) -> None:
+        """Ask for the time, and go on without where there is no answer."""
+        try:
+            ask()
+        except Exception as error:  # the circuit has told, or the next request will
+            logger.debug("the time could not be measured: %s", error)
+
     def note(self, told: datetime, began: float, ended: float, *, is_mongo: bool = True) -> None:
         """Take over the time that a database has told.
 
@@ -141,7 +148,7 @@ class Clock:
 
         self._next = count + (INTERVAL if self._measured.is_mongo else SHORT_INTERVAL)
         with suppress(RuntimeError):  # at the end of a process no thread starts any more
-            threading.Thread(target=self._try, args=(self._ask,), name=THREAD, daemon=True).start()
+            threading.Thread(target=self.attempt, args=(self._ask,), name=THREAD, daemon=True).start()
         return count + self._offset
 
     def _measure_first(self) -> None:
@@ -151,13 +158,7 @@ class Clock:
         """
         for ask in (self.ask_other, self._ask):
             if ask is not None and self._measured is None:
-                self._try(ask)
-
-    def _try(self, ask: Callable[[], object]) -> None:
-        try:
-            ask()
-        except Exception as error:  # the circuit has told, or the next request will
-            logger.debug("the time could not be measured: %s", error)
+                self.attempt(ask)
 
 
 def now() -> datetime:

@@ -137,7 +137,7 @@ def _start_up(state: State, *, owns_schema: bool) -> None:
         with wiring.passing_client(state.mongo) as database:
             mongo = MongoRepository(database)
             logger.info("MongoDB connected (version %s)", mongo.version())
-            database.time()  # what is stamped from now on is stamped by it
+            state.clock.attempt(database.time)  # what is stamped from now on is stamped by it
             if state.circuit is None:
                 mongo.ensure_indexes()
             else:
