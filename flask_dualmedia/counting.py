@@ -13,7 +13,7 @@ import threading
 import typing as t
 import uuid
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from itertools import islice
 from secrets import token_bytes, token_hex
@@ -120,10 +120,20 @@ class Counter:
 
     :param plays: Knows repeated starts of one play; ``None`` counts every start.
     :param interval: Seconds between two writes. A process that is killed loses what it noted in that time.
+    :param now: Tells the time.
     """
 
-    def __init__(self, app: Flask, repository: Repository, plays: Plays | None, *, interval: float) -> None:
+    def __init__(
+        self,
+        app: Flask,
+        repository: Repository,
+        plays: Plays | None,
+        *,
+        interval: float,
+        now: Callable[[], datetime] = now,
+    ) -> None:
         self._app, self._repository, self._plays, self._interval = app, repository, plays, interval
+        self._now = now
         self._stopped = False
         self._secret = b""
         self.begin_process()
@@ -155,7 +165,7 @@ class Counter:
         notice_fork()
         if not self._working:
             self._start()
-        play = Play(kind, media_id, now())
+        play = Play(kind, media_id, self._now())
         mark = self._mark(media_id, reader)
         with self._lock:
             counts = self._counts[kind]

@@ -22,6 +22,7 @@ from bson.errors import InvalidDocument
 from pymongo import MongoClient, errors
 from pymongo.database import Database
 
+from .clock import Clock, elapsed
 from .errors import DatabaseUnavailable, DualMediaError, MediaConflict, NoConnectionFree, RecordRefused, SecondMainImage
 
 logger = logging.getLogger("flask_dualmedia")
@@ -185,15 +186,24 @@ class Documents(Database[Document]):
 
     :param timeout: Seconds that a call may take.
     :param interval: Seconds between two looks whether MongoDB is back.
+    :param clock: The clock that tells its time. Default: a new one.
     """
 
     def __init__(
-        self, client: MongoClient[t.Any], name: str, *, timeout: float, interval: float, **options: t.Any
+        self,
+        client: MongoClient[t.Any],
+        name: str,
+        *,
+        timeout: float,
+        interval: float,
+        clock: Clock | None = None,
+        **options: t.Any,
     ) -> None:
         super().__init__(client, name, **options)
         self.timeout, self._interval = timeout, interval
         self._told: dict[str, float] = {}
         self.circuit = MongoCircuit(self._ping, interval=interval)
+        self.clock = clock or Clock(self.time)
 
     @contextmanager
     def asked(self, times: float = 1) -> Iterator[None]:
@@ -228,16 +238,24 @@ class Documents(Database[Document]):
             self.name,
             timeout=self.timeout,
             interval=self._interval,
+            clock=self.clock,
             codec_options=self.codec_options,
             read_preference=self.read_preference,
             write_concern=self.write_concern,
         )
 
     def time(self) -> datetime:
-        """The time by MongoDB's clock, aware, in UTC."""
+        """Ask MongoDB for its time, and set our clock by it.
+
+        :return: The time when MongoDB answered, aware, in UTC.
+        """
         with self.asked():
-            time: datetime = self.command("hello")["localTime"]
-        return time if time.tzinfo else time.replace(tzinfo=UTC)
+            began = elapsed()
+            told: datetime = self.command("hello")["localTime"]
+            ended = elapsed()
+        told = told if told.tzinfo else told.replace(tzinfo=UTC)
+        self.clock.note(told, began, ended)
+        return told
 
     def _tell(self, trouble: str) -> None:
         """Log what MongoDB says, but not as often as it says it. What the circuit has told is not told again."""

@@ -15,6 +15,7 @@ from flask_pymongo import PyMongo
 from flask_sqlalchemy import SQLAlchemy
 
 from . import cli, homes, schema, views, wiring
+from .clock import Clock, elapsed
 from .collections import JOURNAL, OTHERS, Collections
 from .config import Settings
 from .counting import Counter, Plays
@@ -25,6 +26,7 @@ from .outage import Circuit
 from .repositories.base import Repository
 from .repositories.failover import FailoverRepository
 from .repositories.mongo import MongoRepository
+from .repositories.sql import SQLRepository
 from .signals import sql_lost, sql_recovered
 from .sqlstates import translate_errors
 from .state import State
@@ -153,6 +155,8 @@ def _dual_state(
     circuit = Circuit(
         lambda: _probe(state), lambda: look_after_journal(state), interval=settings.probe_interval, notify=notify
     )
+    clock = collections.documents.clock
+    clock.ask_other = lambda: _ask_for_time(clock, circuit, sql.repository)
     repository = FailoverRepository(sql.repository, journal.repository, circuit, journals=settings.journals)
     storage = FailoverStorage(sql.storage, journal.storage, circuit)
     counter = _counter(app, settings, collections, repository)
@@ -164,11 +168,20 @@ def _dual_state(
     return state
 
 
+def _ask_for_time(clock: Clock, circuit: Circuit, sql: SQLRepository) -> None:
+    """Set the clock by that of SQL."""
+    began = elapsed()
+    told = circuit.read(sql.time)
+    if told is not None:
+        clock.note(told, began, elapsed(), is_mongo=False)
+
+
 def _counter(app: Flask, settings: Settings, collections: Collections, repository: Repository) -> Counter | None:
     if not settings.count_reads:
         return None
     plays = Plays(collections, settings.count_window) if settings.count_window else None
-    return Counter(app, repository, plays, interval=settings.count_interval)
+    now = collections.documents.clock.now
+    return Counter(app, repository, plays, interval=settings.count_interval, now=now)
 
 
 class _Answering(t.NamedTuple):
@@ -222,6 +235,7 @@ def _start_up(state: State, answering: _Answering, *, owns_schema: bool) -> None
             collections = state.collections.by(database)
             mongo = MongoRepository(collections)
             logger.info("MongoDB connected (version %s)", mongo.version())
+            state.clock.attempt(database.time)  # what is stamped from now on is stamped by it
             if state.circuit is None:
                 mongo.ensure_indexes()
                 state.homes[0].repository.is_indexed = True

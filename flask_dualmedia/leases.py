@@ -4,19 +4,28 @@ from __future__ import annotations
 
 import os
 import socket
-from datetime import timedelta
+from datetime import datetime, timedelta
 from secrets import token_hex
 
 from .collections import LEASES, Collections
-from .documents import Documents
+from .documents import Document, Documents
 from .errors import MediaConflict
-from .models import now
 
 COLLECTION = LEASES
 
 SECONDS = 15
-"""How long a lease lasts unless it is renewed: that long nobody goes on with the work of a killed process. The clocks
-of hosts may differ by less than this."""
+"""How long a lease lasts unless it is renewed: that long nobody goes on with the work of a killed process."""
+
+
+def run_out(field: str, time: datetime, seconds: float) -> list[Document]:
+    """Conditions of which one is true for a lease that has run out.
+
+    One that lasts longer than any can was given out by a clock that was set back since: it would be held for hours.
+
+    :param field: Holds when it runs out.
+    :param seconds: How long it lasts when it is taken.
+    """
+    return [{field: {"$lt": time}}, {field: {"$gt": time + timedelta(seconds=2 * seconds)}}]
 
 
 class Lease:
@@ -31,8 +40,8 @@ class Lease:
 
     def take(self) -> bool:
         """Take or renew the lease; false if another process has it."""
-        time = now()
-        free = {"_id": self._name, "$or": [{"holder": self.holder}, {"expires": {"$lt": time}}]}
+        time = self._collections.documents.clock.now()
+        free = {"_id": self._name, "$or": [{"holder": self.holder}, *run_out("expires", time, SECONDS)]}
         mine = {"$set": {"holder": self.holder, "expires": time + timedelta(seconds=SECONDS)}}
         try:
             with self._collections.documents.asked():

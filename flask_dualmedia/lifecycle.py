@@ -14,15 +14,15 @@ have been acknowledged, changes nothing then.
 from __future__ import annotations
 
 import logging
-import time
 import typing as t
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import timedelta
 
 from . import at_once, quotas, schemas, storable
 from .authorization import Owner, find_owner, known_owners
+from .clock import elapsed
 from .errors import (
     DatabaseBusy,
     DualMediaError,
@@ -241,11 +241,17 @@ def edit(state: State, record: M, changes: dict[str, t.Any]) -> M:
 
 
 def change(
-    state: State, record: M, changes: dict[str, t.Any], *, same_content: bool = False, attempts: int = ATTEMPTS
+    state: State,
+    record: M,
+    changes: dict[str, t.Any] | Callable[[M], dict[str, t.Any]],
+    *,
+    same_content: bool = False,
+    attempts: int = ATTEMPTS,
 ) -> M | None:
     """Change an available record, built on what it is now.
 
     :param record: As it was read. Where others have changed it since, it is read again.
+    :param changes: New values, or what gives them for the record as it is then.
     :param same_content: Only as long as it has the same bytes.
     :param attempts: How often it is built anew; 1 to change it only as it was read.
     :return: The record after the change; ``None`` if there is none any more, or none with these bytes.
@@ -254,7 +260,8 @@ def change(
     current: M | None = record
     for _ in range(attempts):
         where = {"state": AVAILABLE, "version": current.version}
-        changed = state.repository.update(type(record), record.id, changes, where=where)
+        values = changes(current) if callable(changes) else changes
+        changed = state.repository.update(type(record), record.id, values, where=where)
         if changed is not None:
             return changed
         current = state.repository.get(type(record), record.id)
@@ -266,10 +273,18 @@ def change(
 def revoke_links(state: State, record: Media) -> None:
     """Make the signed links of a record worthless that were made until now.
 
+    A link names the revocation that it came after. So each revocation must be another one than those before.
+
     :raises MediaNotFound: There is no such record any more.
     """
-    time = now()
-    if change(state, record, {"links_revoked_at": time, "updated_at": time}) is None:
+
+    def revoked(current: Media) -> dict[str, t.Any]:
+        time = now()
+        before = current.links_revoked_at
+        later = time if before is None else max(time, before + timedelta(milliseconds=1))
+        return {"links_revoked_at": later, "updated_at": time}
+
+    if change(state, record, revoked) is None:
         raise MediaNotFound(record.kind, record.id)
 
 
@@ -320,7 +335,8 @@ def sweep(state: State, *, grace: float | None = None) -> int:
         Default ``DUALMEDIA_GRACE``.
     :return: How many records were removed, and resumable uploads that have expired.
     """
-    before = now() - timedelta(seconds=state.settings.grace if grace is None else grace)
+    state.clock.measure()
+    before = state.clock.now() - timedelta(seconds=state.settings.grace if grace is None else grace)
     swept = 0
     for kind in KINDS.values():
         left: set[uuid.UUID] = set()  # others are at them, or they cannot be removed now; they stand before the rest
@@ -479,19 +495,19 @@ def _finish(state: State, record: Media) -> None:
 def kept_alive(state: State, record: Media, blocks: Iterator[bytes]) -> Iterator[bytes]:
     """Tell the sweep, now and then, that the upload still goes on."""
     interval = state.settings.grace / 4
-    told = time.monotonic()
+    told = elapsed()
     for block in blocks:
         yield block
-        if time.monotonic() - told > interval:
-            told = time.monotonic()
+        if elapsed() - told > interval:
+            told = elapsed()
             state.repository.update(type(record), record.id, {"updated_at": now()}, where=ours(record, PENDING))
 
 
 def in_time(state: State, blocks: Iterator[bytes]) -> Iterator[bytes]:
     """End a replacement, or a move, before a check may take its bytes, which no record names yet, for left behind."""
-    end = time.monotonic() + state.settings.grace / 2
+    end = elapsed() + state.settings.grace / 2
     for block in blocks:
-        if time.monotonic() > end:
+        if elapsed() > end:
             raise MediaConflict("writing the bytes took longer than half of DUALMEDIA_GRACE")
         yield block
 

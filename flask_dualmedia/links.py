@@ -7,7 +7,7 @@ import hashlib
 import typing as t
 import uuid
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 from itsdangerous import BadSignature, URLSafeSerializer
 
@@ -22,24 +22,36 @@ PARAMETER = "signature"
 _SALT = "dualmedia.link"
 
 _READ = "read"
-_ORIGINAL = None  # not a variant of it
+
+_FIELDS = {"action", "media", "issued", "expires", "identity", "revoked"}
+"""Names in what is signed."""
 
 
 @dataclass(frozen=True)
 class Link:
-    """What a signature vouches for."""
+    """What a signature vouches for. All times are milliseconds since 1970, by the database clock."""
 
     media_id: uuid.UUID
-    issued_at: datetime
-    expires_at: datetime
+    issued_at: int
+    expires_at: int
     identity: str | None
     """Whom it is for, together with a token of theirs; ``None`` for whoever has it."""
+    revoked_at: int | None = None
+    """When links of the record were revoked last, as it was when this one was made."""
+    compares_times: bool = False
+    """Whether it was made by an earlier version, and does not name the revocation that it came after."""
 
     def opens(self, record: Media, identity: str | None) -> bool:
         """Whether it is for this record and this caller, and still holds."""
-        revoked = record.links_revoked_at
-        holds = now() < self.expires_at and (revoked is None or self.issued_at > revoked)
-        return holds and self.media_id == record.id and self.identity in (None, identity)
+        if self.media_id != record.id or self.identity not in (None, identity):
+            return False
+        return _milliseconds(now()) < self.expires_at and not self._is_revoked(_revocation(record))
+
+    def _is_revoked(self, revoked_at: int | None) -> bool:
+        if self.compares_times:
+            return revoked_at is not None and self.issued_at <= revoked_at
+        # No order of times: whoever made the link and whoever revoked it need not agree what time it is.
+        return self.revoked_at != revoked_at
 
 
 def signed_url(record: Media, *, expires_in: float | None = None, identity: str | None = None) -> str:
@@ -56,19 +68,41 @@ def make_link(record: Media, *, expires_in: float | None = None, identity: str |
     """The same, and when it ends."""
     issued = now()
     expires = issued + timedelta(seconds=get_state().settings.link_seconds if expires_in is None else expires_in)
-    payload = [record.id.hex, _READ, _ORIGINAL, _milliseconds(issued), _milliseconds(expires), identity]
+    payload = {
+        "action": _READ,
+        "media": record.id.hex,
+        "issued": _milliseconds(issued),
+        "expires": _milliseconds(expires),
+        "identity": identity,
+        "revoked": _revocation(record),
+    }
     return f"{content_url(record)}?{PARAMETER}={_serializer().dumps(payload)}", expires
 
 
 def read_link(signature: str) -> Link | None:
     """What a signature vouches for; ``None`` if we did not make it."""
     try:
-        media_id, action, variant, issued, expires, identity = _serializer().loads(signature)
+        payload = _serializer().loads(signature)
     except BadSignature:
         return None
-    if (action, variant) != (_READ, _ORIGINAL):
+    return _earlier_link(payload) if isinstance(payload, list) else _link(payload)
+
+
+def _link(payload: dict[str, t.Any]) -> Link | None:
+    # More in it may mean less: a later version has restricted the link to something.
+    if payload.keys() != _FIELDS or payload["action"] != _READ:
         return None
-    return Link(uuid.UUID(media_id), _time(issued), _time(expires), identity)
+    return Link(
+        uuid.UUID(payload["media"]), payload["issued"], payload["expires"], payload["identity"], payload["revoked"]
+    )
+
+
+def _earlier_link(payload: list[t.Any]) -> Link | None:
+    """A link of the first format, which had a place for a variant of the content and none for the revocation."""
+    media_id, action, variant, issued, expires, identity = payload
+    if (action, variant) != (_READ, None):
+        return None
+    return Link(uuid.UUID(media_id), issued, expires, identity, compares_times=True)
 
 
 def _serializer() -> URLSafeSerializer:
@@ -83,5 +117,6 @@ def _milliseconds(time: datetime) -> int:
     return round(time.timestamp() * 1000)
 
 
-def _time(milliseconds: t.Any) -> datetime:
-    return datetime.fromtimestamp(milliseconds / 1000, UTC)
+def _revocation(record: Media) -> int | None:
+    """When links of a record were revoked last."""
+    return None if record.links_revoked_at is None else _milliseconds(record.links_revoked_at)

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 
+from .clock import elapsed
 from .errors import DatabaseUnavailable, QuotaBusy, QuotaExceeded
 from .leases import SECONDS, Lease
 from .models import KINDS, Media
@@ -54,10 +55,10 @@ def reserved(state: State, record: Media, size: int) -> Iterator[None]:
     with ExitStack() as taken:
         for quota in quotas:
             _take(Lease(state.collections, quota.lease), taken)
-        start = time.monotonic()
+        start = elapsed()
         _check(state, quotas, size)
         # Whoever waits for the leases gets them when they expire: by then, what follows must be over.
-        if quotas and time.monotonic() - start > SECONDS / 2:
+        if quotas and elapsed() - start > SECONDS / 2:
             raise QuotaBusy
         yield
 

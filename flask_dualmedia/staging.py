@@ -18,18 +18,19 @@ from secrets import token_hex
 from pymongo import ASCENDING, IndexModel, ReturnDocument
 from pymongo.collection import Collection
 
+from .clock import elapsed
 from .collections import UPLOADS, UPLOADS_ONLY, Collections
 from .documents import Documents
 from .errors import DatabaseUnavailable, UploadLocked, UploadRejected
 from .failpoints import reach
+from .leases import run_out
 from .models import now
 from .storages.base import Storage, owner_of_key
 
 COLLECTION = UPLOADS
 
 LOCK_SECONDS = 15
-"""How long a lock lasts unless it is renewed: that long nobody goes on with the upload of a killed worker. The clocks
-of hosts may differ by less than this."""
+"""How long a lock lasts unless it is renewed: that long nobody goes on with the upload of a killed worker."""
 
 MAX_PARTS = 50_000
 """Parts of one upload: its document, which names them, must stay well below the 16 MB that MongoDB allows."""
@@ -104,7 +105,7 @@ class Staging:
 
     def expiry(self) -> datetime:
         """When an upload expires of which bytes come now."""
-        return now() + timedelta(seconds=self._seconds)
+        return self.documents.clock.now() + timedelta(seconds=self._seconds)
 
     def add(self, upload: Staged) -> Writer:
         """Keep a new upload. It is locked for the caller."""
@@ -133,8 +134,9 @@ class Staging:
 
         :raises UploadLocked: Another request is at it.
         """
+        stale = run_out("lock.until", self.documents.clock.now(), LOCK_SECONDS)
         one = UPLOADS_ONLY | {"_id": upload_id} | where
-        free = one | {"$or": [{"lock": None}, {"lock.until": {"$lt": now()}}]}
+        free = one | {"$or": [{"lock": None}, *stale]}
         writer = Writer(self, None)
         with self.documents.asked():
             document = self._collection.find_one_and_update(
@@ -155,9 +157,8 @@ class Staging:
 
     def left(self) -> Iterator[Staged]:
         """Uploads that have expired, and finished ones whose parts were not removed; without their parts."""
-        where: dict[str, t.Any] = UPLOADS_ONLY | {
-            "$or": [{"expires_at": {"$lt": now()}}, {"finished": True, "parts.key": {"$exists": True}}]
-        }
+        expired = {"expires_at": {"$lt": self.documents.clock.now()}}
+        where: dict[str, t.Any] = UPLOADS_ONLY | {"$or": [expired, {"finished": True, "parts.key": {"$exists": True}}]}
         while True:
             with self.documents.asked():
                 found = self._collection.find(where, {"parts": 0}).sort("_id", ASCENDING).limit(BATCH)
@@ -221,15 +222,16 @@ class Writer:
 
     def lock(self) -> dict[str, t.Any]:
         """The lock, as from now."""
-        self._until = now() + timedelta(seconds=LOCK_SECONDS)
-        return {"holder": self._holder, "until": self._until}
+        self._until = elapsed() + LOCK_SECONDS
+        until = self._staging.documents.clock.now() + timedelta(seconds=LOCK_SECONDS)
+        return {"holder": self._holder, "until": until}
 
     def keep(self) -> None:
         """Renew the lock, when it is time. To be called while the work goes on.
 
         :raises UploadLocked: Another request has the upload now.
         """
-        if self._until - now() < timedelta(seconds=LOCK_SECONDS * 2 / 3):
+        if self._until - elapsed() < LOCK_SECONDS * 2 / 3:
             self._change({"lock": self.lock()})
 
     def commit(self, parts: list[Part], *, length: int | None, finished: bool = False) -> None:

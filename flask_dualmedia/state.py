@@ -17,6 +17,7 @@ if t.TYPE_CHECKING:
     import sqlalchemy as sa
     from flask import Flask
 
+    from .clock import Clock
     from .collections import Collections
     from .config import Settings
     from .counting import Counter
@@ -66,6 +67,11 @@ class State:
     @property
     def mode(self) -> Mode:
         return "mongo" if self.engine is None else "dual"
+
+    @property
+    def clock(self) -> Clock:
+        """The time that all hosts agree on."""
+        return self.mongo.clock
 
     @cached_property
     def staging(self) -> Staging:

@@ -12,7 +12,7 @@ from pymongo.collection import Collection
 
 from ..collections import CHECKS
 from ..documents import Document
-from ..models import Media, now
+from ..models import Media
 from ..state import State
 from .decision import Decision, Tally, decide, is_safe
 from .finder import Finder
@@ -57,9 +57,8 @@ class Checker:
         self._verifies = verify_bytes
         self._resumes = resume
         self._advance = advance
-        # By whichever clock is behind: one that is ahead makes uploads in progress look abandoned.
-        earliest = min(now(), state.mongo.time())
-        before = earliest - timedelta(seconds=state.settings.grace if grace is None else grace)
+        state.clock.measure()
+        before = state.clock.now() - timedelta(seconds=state.settings.grace if grace is None else grace)
         self._finder = Finder(state, before=before, verify_bytes=verify_bytes, rate=rate)
         self._repairer = Repairer(state, self._finder, discard_damaged=discard_damaged)
         self._report = Check()
@@ -132,7 +131,8 @@ class Checker:
 
     def _save(self) -> None:
         left = {problem: count - self._report.repaired[problem] for problem, count in self._report.found.items()}
-        summary = {"at": now(), "records": self._report.records, "findings": {p: n for p, n in left.items() if n}}
+        findings = {problem: count for problem, count in left.items() if count}
+        summary = {"at": self._state.clock.now(), "records": self._report.records, "findings": findings}
         with self._state.mongo.asked():
             self._checks.replace_one({"_id": "last"}, summary, upsert=True)
             self._checks.delete_one({"_id": "progress"})

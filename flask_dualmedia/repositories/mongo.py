@@ -15,7 +15,7 @@ from pymongo.collection import Collection
 from .. import storable
 from ..collections import JOURNAL, Collections, is_record, records_only
 from ..documents import BULK, INDEXING, MAIN_INDEX, Document, Documents
-from ..models import AVAILABLE, DELETING, KINDS, PENDING, Media, now
+from ..models import AVAILABLE, DELETING, KINDS, PENDING, Media
 from .base import EVERYTHING, Accesses, Listing, M, Records, Selection, Values
 
 Sort = t.Sequence[tuple[str, int]]
@@ -219,8 +219,7 @@ REASON_LENGTH = 500
 """Characters of a reason that are kept."""
 
 RETRY_AFTER = timedelta(hours=1)
-"""How long a record that SQL refused is left alone, unless it is edited or somebody asks for it. By clocks of hosts,
-which may differ: then it is tried a little earlier or later."""
+"""How long a record that SQL refused is left alone, unless it is edited or somebody asks for it."""
 
 
 class Refusal(t.NamedTuple):
@@ -283,7 +282,8 @@ class JournalRepository(MongoRepository):
         """
         # No string of MongoDB's may hold a half surrogate pair, and nobody reads a page of reasons.
         reason = reason.encode(errors="backslashreplace").decode()[:REASON_LENGTH]
-        refusal = {"$set": {"refused": {"reason": reason, "at": now()}}, "$unset": {"claimed": ""}}
+        refused = {"reason": reason, "at": self._documents.clock.now()}
+        refusal = {"$set": {"refused": refused}, "$unset": {"claimed": ""}}
         with self._documents.asked():
             before = self._collection(type(record)).find_one_and_update(
                 records_only(type(record), {"_id": record.id}), refusal
@@ -318,11 +318,13 @@ class JournalRepository(MongoRepository):
     def is_due(self, record: Media) -> bool:
         """Whether a record that was just read is to be moved now, and not set aside for a while yet."""
         refusal = self.refusal_of(record)
-        return refusal is None or refusal.at is None or abs(now() - refusal.at) > RETRY_AFTER
+        if refusal is None or refusal.at is None:
+            return True
+        return abs(self._documents.clock.now() - refusal.at) > RETRY_AFTER
 
     def has_work(self) -> bool:
         """Whether there is anything in it that is not set aside for a while yet."""
-        time = now()
+        time = self._documents.clock.now()
         due = {
             "$or": [
                 {"refused.at": {"$exists": False}},

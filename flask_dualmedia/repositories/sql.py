@@ -79,6 +79,13 @@ class SQLRepository:
             query = "SHOW server_version" if name == "postgresql" else f"SELECT {name}_version()"
             return str(connection.exec_driver_sql(query).scalar_one())
 
+    def time(self) -> datetime | None:
+        """The time by the server's clock; ``None`` where the server is no other than this host."""
+        if self._engine.dialect.name != "postgresql":
+            return None
+        with self._connect() as connection:
+            return connection.exec_driver_sql("SELECT clock_timestamp()").scalar_one()
+
     def probe(self) -> None:
         """
         :raises DatabaseUnavailable: The server does not answer.
