@@ -33,8 +33,9 @@ WATCHER = "dualmedia-watch"
 READS = 3
 """How often something is read while each connection that it is read over is lost, and the server answers."""
 
-REFUSAL = 5.0
-"""Seconds after a refusal in which no new media is offered to SQL."""
+REFUSAL = 15.0
+"""Seconds after a refusal in which no new media is offered to SQL. Longer than clients are asked to wait before they send
+again an upload that was refused in its middle: then it goes to the journal."""
 
 IDLE_INTERVAL = 5.0
 """Seconds between two looks at the journal while SQL answers: other processes may have written to it, or drain it."""
