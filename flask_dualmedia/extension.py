@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import logging
 import sys
+import time
+from contextlib import suppress
 
 import click
 import sqlalchemy as sa
+from alembic.util import CommandError
 from flask import Flask
 from flask_pymongo import PyMongo
 from flask_sqlalchemy import SQLAlchemy
+from sqlalchemy import exc
 
 from . import cli, homes, schema, views, wiring
 from .config import Settings
 from .counting import Counter, Plays
 from .documents import Documents
-from .errors import DatabaseUnavailable
+from .errors import DatabaseUnavailable, DualMediaError, Unavailable
 from .journal import homes_of, look_after_journal, try_again
-from .outage import Circuit
+from .outage import IDLE_INTERVAL, Circuit
 from .repositories.base import Repository
 from .repositories.failover import FailoverRepository
 from .repositories.mongo import MongoRepository
@@ -66,12 +70,12 @@ class DualMedia:
         outside = open_storages(settings.storages)
         wiring.find_jwt(app)
         database = wiring.find_mongo(app, mongo, settings)
-        owns_schema = False
+        synchronizer = None
         if settings.sql_enabled:
             db = wiring.find_sqlalchemy(app, db, settings)
             owns_schema = not wiring.find_migrate(app, db)
             with app.app_context():
-                state = _dual_state(app, settings, database, db.engine, outside, owns_schema=owns_schema)
+                state, synchronizer = _dual_state(app, settings, database, db.engine, outside, owns_schema=owns_schema)
         else:
             home = homes.mongo_home(database)
             counter = _counter(app, settings, database, home.repository)
@@ -80,7 +84,7 @@ class DualMedia:
         app.extensions["dualmedia"] = state
         views.register(app, settings.url_prefix)
         app.cli.add_command(cli.group)
-        _start_up(state, owns_schema=owns_schema)
+        _start_up(state, synchronizer)
 
 
 def _dual_state(
@@ -91,25 +95,38 @@ def _dual_state(
     outside: dict[str, Storage],
     *,
     owns_schema: bool,
-) -> State:
+) -> tuple[State, Synchronizer]:
     sql, journal = homes.sql_home(engine, timeout=settings.sql_timeout), homes.journal_home(database)
+
+    synchronizer = _synchronizer(settings, engine, owns_schema=owns_schema)
 
     def notify(event: str) -> None:
         with app.app_context():
             if event == "recovered":
-                _synchronize(state, owns_schema=owns_schema)
+                with suppress(DatabaseUnavailable):  # then it is tried again at the next look
+                    synchronizer.run()
                 try_again(state)
             (sql_lost if event == "lost" else sql_recovered).send(app)
 
-    circuit = Circuit(
-        sql.repository.probe, lambda: look_after_journal(state), interval=settings.probe_interval, notify=notify
-    )
+    def look() -> bool:
+        with app.app_context():
+            if synchronizer.run_again():
+                try_again(state)
+        return look_after_journal(state)
+
+    circuit = Circuit(sql.repository.probe, look, interval=settings.probe_interval, notify=notify)
     repository = FailoverRepository(sql.repository, journal.repository, circuit, journals=settings.journals)
     storage = FailoverStorage(sql.storage, journal.storage, circuit)
     counter = _counter(app, settings, database, repository)
     storages = {"database": storage, **outside}
     state = State(app, settings, database, engine, repository, storages, (sql, journal), circuit, counter)
-    return state
+    return state, synchronizer
+
+
+def _synchronizer(settings: Settings, engine: sa.Engine, *, owns_schema: bool) -> Synchronizer:
+    wanted = owns_schema if settings.auto_upgrade is None else settings.auto_upgrade
+    hint = "flask db upgrade" if owns_schema else "flask db migrate, then flask db upgrade"
+    return Synchronizer(engine, upgrades=wanted and not _is_schema_command(), hint=hint)
 
 
 def _counter(app: Flask, settings: Settings, database: Documents, repository: Repository) -> Counter | None:
@@ -119,7 +136,7 @@ def _counter(app: Flask, settings: Settings, database: Documents, repository: Re
     return Counter(app, repository, plays, interval=settings.count_interval)
 
 
-def _start_up(state: State, *, owns_schema: bool) -> None:
+def _start_up(state: State, synchronizer: Synchronizer | None) -> None:
     """Connect to what there is, and log one line per fact."""
     waiting = False
     try:
@@ -131,37 +148,75 @@ def _start_up(state: State, *, owns_schema: bool) -> None:
             else:
                 journal = homes.journal_home(database).repository
                 waiting = state.circuit.journal_expected = not journal.is_empty()
-    except DatabaseUnavailable:
-        logger.warning("MongoDB does not answer; going on without")
-    if state.circuit is None or state.engine is None:
+    except Unavailable as error:
+        logger.warning("%s; going on without", error)
+    if state.circuit is None or state.engine is None or synchronizer is None:
         logger.info("Mongo-only mode (DB_ENABLED is false)")
         return
     name = "PostgreSQL" if state.engine.dialect.name == "postgresql" else state.engine.dialect.name
     try:
         logger.info("%s connected (version %s)", name, homes_of(state)[0].repository.version())
         with state.app.app_context():
-            _synchronize(state, owns_schema=owns_schema)
-    except DatabaseUnavailable:
-        state.circuit.trip()
+            synchronizer.run()
+    except DatabaseUnavailable as error:
+        state.circuit.trip(error.reason)
+    except Unavailable as error:
+        logger.warning("%s", error)
     else:
         if waiting:
             try_again(state)
     logger.info("dual mode: documents in MongoDB, media in %s at %s", name, state.settings.url_prefix)
 
 
-def _synchronize(state: State, *, owns_schema: bool) -> None:
-    """Bring the schema up to date if we may, and say whether it is."""
-    assert state.engine is not None
-    wanted = state.settings.auto_upgrade
-    with translate_errors():
-        if (owns_schema if wanted is None else wanted) and not _is_schema_command():
-            schema.upgrade(state.engine)
-        synchronized = _check_schema(state.engine)
-    if synchronized:
-        logger.info("models synchronized")
-    else:
-        hint = "flask db upgrade" if owns_schema else "flask db migrate, then flask db upgrade"
-        logger.warning("models not synchronized: run %s", hint)
+class Synchronizer:
+    """Brings the schema up to date if it may, as soon as SQL lets it, and says whether it is.
+
+    :param upgrades: Whether it may.
+    :param hint: What people are to run otherwise.
+    """
+
+    def __init__(self, engine: sa.Engine, *, upgrades: bool, hint: str) -> None:
+        self._engine, self._upgrades, self._hint = engine, upgrades, hint
+        self._tried_at = 0.0
+        self._said = ""
+        self.is_due = True
+        """Whether the schema is not known to be up to date."""
+
+    def run(self) -> None:
+        """
+        :raises DatabaseUnavailable: SQL does not answer. It is due still.
+        """
+        self.is_due, self._tried_at = True, time.monotonic()
+        try:
+            with translate_errors():
+                if self._upgrades:
+                    schema.upgrade(self._engine)
+                self.is_due = not _check_schema(self._engine)
+        except DatabaseUnavailable:
+            raise
+        except (DualMediaError, exc.SQLAlchemyError, CommandError) as error:
+            # The app goes on with what there is: its tables may be there, and only a right to change them missing.
+            self._say(logging.WARNING, f"models not synchronized: {error}")
+            return
+        if self.is_due:
+            self._say(logging.WARNING, f"models not synchronized: run {self._hint}")
+        else:
+            self._say(logging.INFO, "models synchronized")
+
+    def run_again(self) -> bool:
+        """Try again what could not be done, now and then.
+
+        :return: Whether it is done now.
+        """
+        if not self.is_due or time.monotonic() < self._tried_at + IDLE_INTERVAL:
+            return False
+        self.run()
+        return not self.is_due
+
+    def _say(self, level: int, message: str) -> None:
+        if message != self._said:
+            logger.log(level, "%s", message)
+        self._said = message
 
 
 def _check_schema(engine: sa.Engine) -> bool:

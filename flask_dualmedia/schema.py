@@ -35,7 +35,7 @@ def upgrade(engine: sa.Engine, revision: str = "head") -> None:
             return  # made by the revisions of a host, who keeps them up to date
         if current is not None and present.isdisjoint(Base.metadata.tables):
             command.stamp(_config(connection), "base")  # dropped past the revisions, as by db.drop_all()
-        elif revision == "head" and current == head_revision():
+        elif revision == "head" and (current == head_revision() or not _is_known(current)):
             return
         command.upgrade(_config(connection), revision)
 
@@ -54,6 +54,12 @@ def current_revision(connection: sa.Connection) -> str | None:
 def head_revision() -> str | None:
     """The newest revision that there is."""
     return ScriptDirectory(str(migrations_directory())).get_current_head()
+
+
+def _is_known(revision: str | None) -> bool:
+    """Whether a revision is one of ours, and not of a later version, whose workers run already."""
+    scripts = ScriptDirectory(str(migrations_directory())).walk_revisions()
+    return revision is None or any(script.revision == revision for script in scripts)
 
 
 def is_complete(connection: sa.Connection) -> bool:
