@@ -12,7 +12,7 @@ from weakref import WeakKeyDictionary
 import sqlalchemy as sa
 
 from .deadlines import Watch, deadline
-from .errors import DatabaseUnavailable
+from .errors import DatabaseUnavailable, WritesRefused
 from .forks import notice_fork
 from .sqlstates import translate_errors
 
@@ -192,6 +192,7 @@ def probe(engine: sa.Engine, seconds: float) -> None:
     Connections of the pool may be lost while the server is up, or all in use.
 
     :raises DatabaseUnavailable: It does not answer.
+    :raises WritesRefused: It answers, but has no connection for us.
     """
     pool = engine.pool.recreate()
     try:
@@ -207,5 +208,6 @@ def probe(engine: sa.Engine, seconds: float) -> None:
     except DatabaseUnavailable as error:
         if not has_no_room(error.__cause__):
             raise
+        raise WritesRefused(error.database, error.reason) from error
     finally:
         pool.dispose()

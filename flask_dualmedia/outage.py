@@ -15,7 +15,6 @@ import threading
 import time
 import typing as t
 from collections.abc import Callable
-from contextlib import suppress
 
 from .documents import MONGO
 from .errors import DatabaseBusy, DatabaseUnavailable, DualMediaError, Unavailable, WritesRefused
@@ -149,7 +148,11 @@ class Circuit:
             except Unavailable:
                 pass  # it answers, with a "no" of another kind
             self._answered_at = time.monotonic()
-            self._tell(str(error))
+        if error.was_sent:
+            self._tell(f"a connection to {error.database} was lost")
+        else:
+            # It has no connection for us, or not for all of us.
+            self.refuse_writes(WritesRefused(error.database, error.reason))
 
     def _tell(self, message: str, *, traceback: bool = False) -> None:
         """Log once what many requests in a row, or every look at the journal, have to tell."""
@@ -187,7 +190,9 @@ class Circuit:
                 return
             self._reason = reason
             self._open = self.journal_expected = True
-        logger.warning("PostgreSQL %s: new media goes to the journal in MongoDB", reason)
+        message = f"{SQL} {reason}: new media goes to the journal in MongoDB"
+        self._told[message] = time.monotonic()
+        logger.warning("%s", message)
         self._notify("lost")
         self._wake.set()
 
@@ -235,8 +240,12 @@ class Circuit:
                 self.journal_expected = is_left
 
     def _ask(self) -> None:
-        with suppress(DatabaseBusy, WritesRefused):  # it answers
+        try:
             self._probe()
+        except WritesRefused as error:
+            self.refuse_writes(error)
+        except DatabaseBusy:
+            pass  # it answers
         self._answered_at = time.monotonic()
         self._open = False
         logger.info("PostgreSQL answers again")

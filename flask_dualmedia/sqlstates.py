@@ -183,7 +183,7 @@ def _unavailable(said: str) -> DatabaseUnavailable:
 _TURNED_AWAY = {
     "password authentication failed": "does not accept our password",
     "does not exist": "does not know our account or our database",
-    "no pg_hba.conf entry": "does not let this host in",
+    "pg_hba.conf": "does not let this host in",
     "not permitted to log in": "does not let our account in",
     "permission denied": "does not let our account in",
     "too many": "has no connection left for us",
