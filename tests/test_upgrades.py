@@ -52,7 +52,7 @@ def app(make_app: MakeApp) -> Flask:
 
 
 @pytest.fixture
-def worker(app: Flask, emptied_url: str) -> Iterator[OldWorker]:
+def worker(emptied_url: str) -> Iterator[OldWorker]:
     worker = OldWorker(emptied_url)
     yield worker
     worker.close()
@@ -190,10 +190,9 @@ def test_content_that_a_worker_of_an_earlier_version_replaces_meanwhile_is_not_u
 
 
 def test_a_move_does_not_undo_what_a_worker_of_an_earlier_version_replaces_meanwhile(
-    make_app: MakeApp, emptied_url: str, storage_options: StorageOptions, monkeypatch: pytest.MonkeyPatch
+    make_app: MakeApp, worker: OldWorker, storage_options: StorageOptions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     app = make_app(DUALMEDIA_STORAGES=storage_options("local"))
-    worker = OldWorker(emptied_url)
     fields = worker.insert()
 
     def replace(step: str) -> None:
@@ -204,7 +203,6 @@ def test_a_move_does_not_undo_what_a_worker_of_an_earlier_version_replaces_meanw
     with app.app_context():
         moving.move(get_state(app), "database", "local", [MediaStorage])
         assert content_of(fields["id"]) == b"by the old worker"
-    worker.close()
     assert_nothing_is_wrong(app)
 
 
@@ -235,19 +233,17 @@ def test_an_earlier_version_sweeps_what_is_left_of_a_deleted_record(app: Flask, 
     assert_nothing_is_wrong(app)
 
 
-def test_media_of_an_earlier_version_moves_between_the_modes_and_back(make_app: MakeApp, emptied_url: str) -> None:
+def test_media_of_an_earlier_version_moves_between_the_modes_and_back(
+    make_app: MakeApp, worker: OldWorker, emptied_url: str
+) -> None:
     options = {"SQLALCHEMY_DATABASE_URI": emptied_url, "DUALMEDIA_AUTO_UPGRADE": False}
     mongo, dual = make_app("mongo", **options), make_app("dual", **options)
     media_id = keep_document(mongo)
-    with mongo.app_context():
-        get_state(mongo).mongo.command("ping")
     assert transferred(mongo, "sql")
     with dual.app_context():
         assert content_of(media_id) == CONTENT
-    worker = OldWorker(emptied_url)
     assert worker.edit(media_id, "by the old worker")
     later = worker.insert(reference_id="2")["id"]
-    worker.close()
     assert transferred(dual, "mongo")
     with mongo.app_context():
         assert get_media(MediaStorage, media_id).title == "by the old worker"
