@@ -22,6 +22,7 @@ import sqlalchemy as sa
 from flask import Flask
 from flask_jwt_extended import create_access_token
 from flask_sqlalchemy import SQLAlchemy
+from sqlalchemy import event
 from werkzeug.datastructures import FileStorage
 from werkzeug.test import encode_multipart
 
@@ -260,10 +261,6 @@ CANNOT_WRITE = {
     "25006": "read-only",
     "42501": "right",
     "53100": "disk",
-    "53200": "memory",
-    "53400": "configuration",
-    "55000": "not set up",
-    "58030": "disk",
     "53999": "53999",
 }
 """What a server answers that cannot write now, and a word of what is said of it."""
@@ -609,7 +606,7 @@ def limit_pages(app: Flask) -> None:
     engine = get_state(app).engine
     assert engine is not None
 
-    @sa.event.listens_for(engine, "checkout")
+    @event.listens_for(engine, "checkout")
     def limit(connection: t.Any, *_: object) -> None:
         connection.execute("PRAGMA max_page_count = 1")  # as many as there are
 
@@ -618,7 +615,7 @@ def make_read_only(app: Flask) -> None:
     engine = get_state(app).engine
     assert engine is not None
 
-    @sa.event.listens_for(engine, "checkout")
+    @event.listens_for(engine, "checkout")
     def limit(connection: t.Any, *_: object) -> None:
         connection.execute("PRAGMA query_only = on")
 
