@@ -135,9 +135,11 @@ def _lives(lent: sa.PoolProxiedConnection, seconds: float | None) -> bool:
         lent.invalidate(error)
         lent.close()
         return False
-    except BaseException:
+    except BaseException as error:
         lent.invalidate()
         lent.close()
+        if isinstance(error, DatabaseUnavailable):
+            error.was_sent = False
         raise
     return True
 
