@@ -165,5 +165,5 @@ def _try_to_read(state: State, read: Callable[[], T]) -> T | None:
     assert state.circuit is not None
     try:
         return state.circuit.read(read)
-    except DatabaseUnavailable:
+    except (DatabaseUnavailable, WritesRefused):
         return None

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
+import time
 import typing as t
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from weakref import WeakKeyDictionary
 
 import sqlalchemy as sa
 
 from .deadlines import Watch, deadline
-from .errors import DatabaseUnavailable
+from .errors import DatabaseUnavailable, WritesRefused
 from .forks import notice_fork
 from .sqlstates import translate_errors
 
@@ -41,7 +43,8 @@ references, the pool would wait for the statement that the iterator has not ende
 def borrow(engine: sa.Engine, seconds: float | None) -> Iterator[Driver]:
     """A connection from the pool, in autocommit, for so many seconds."""
     notice_fork()
-    lent = lend(engine)
+    pool = engine.pool
+    lent = lend(engine, seconds)
     _borrowed.add(lent)
     driver = t.cast("Driver", lent.driver_connection)
     watch: Watch | None = None
@@ -56,6 +59,8 @@ def borrow(engine: sa.Engine, seconds: float | None) -> Iterator[Driver]:
     except BaseException as error:
         expired = watch is not None and watch.expired
         if expired or driver.closed or driver.info.transaction_status.name != "IDLE":
+            if driver.closed and not expired:
+                _lost[pool] = time.monotonic()
             # Nobody else gets it, and its server drops what was not committed.
             lent.invalidate(error if isinstance(error, Exception) else None)
         else:
@@ -63,14 +68,27 @@ def borrow(engine: sa.Engine, seconds: float | None) -> Iterator[Driver]:
         raise
     finally:
         _borrowed.discard(lent)
+        if lent.is_valid:
+            note_use(lent.info)
         lent.close()
 
 
-def lend(engine: sa.Engine) -> sa.PoolProxiedConnection:
-    """A connection from the pool.
+_IDLE = 1.0
+"""Seconds after which a connection may have died unnoticed."""
+
+_USED = "dualmedia_used"
+"""When a connection was used last, in what its pool keeps of it."""
+
+_lost: WeakKeyDictionary[sa.Pool, float] = WeakKeyDictionary()
+"""When a pool lost a connection. Others of it, which have not been used since, may be lost too."""
+
+
+def lend(engine: sa.Engine, seconds: float | None = None) -> sa.PoolProxiedConnection:
+    """A connection from the pool that lives, as far as can be known.
 
     Where the server has no room for a new one, in the place of one that was lost, another of the pool may do.
 
+    :param seconds: How long one may take to show that it lives, ``None`` for any time.
     :raises DatabaseUnavailable: There is none. Nothing was sent.
     """
     pool = engine.pool
@@ -78,12 +96,65 @@ def lend(engine: sa.Engine) -> sa.PoolProxiedConnection:
     while True:
         try:
             with translate_errors():
-                return engine.raw_connection()
+                lent = engine.raw_connection()
         except DatabaseUnavailable as error:
             others -= 1
             if others < 0 or not has_no_room(error.__cause__):
                 error.was_sent = False
                 raise
+            continue
+        if is_fresh(lent.info, pool) or _lives(lent, seconds):
+            return lent
+
+
+def note_use(info: dict[t.Any, t.Any]) -> None:
+    """Note that a connection lives.
+
+    :param info: What its pool keeps of it.
+    """
+    info[_USED] = time.monotonic()
+
+
+def is_fresh(info: dict[t.Any, t.Any], pool: sa.Pool) -> bool:
+    """Whether a connection was used so shortly ago that nobody needs to ask whether it lives."""
+    used = info.get(_USED)
+    return used is not None and used > _lost.get(pool, 0.0) and time.monotonic() - used < _IDLE
+
+
+def is_new(info: dict[t.Any, t.Any]) -> bool:
+    """Whether a connection was not used yet, as far as its engine notes that."""
+    return _USED not in info
+
+
+def _lives(lent: sa.PoolProxiedConnection, seconds: float | None) -> bool:
+    """Ask a connection whether it lives, and throw it away if it does not."""
+    driver = t.cast("Driver", lent.driver_connection)
+    try:
+        ping(driver, seconds)
+    except driver.OperationalError as error:
+        lent.invalidate(error)
+        lent.close()
+        return False
+    except BaseException as error:
+        lent.invalidate()
+        lent.close()
+        if isinstance(error, DatabaseUnavailable):
+            error.was_sent = False
+        raise
+    return True
+
+
+def ping(driver: Driver, seconds: float | None) -> None:
+    """Send an empty statement.
+
+    :raises OperationalError: As of psycopg. The connection was lost.
+    :raises DatabaseUnavailable: The server did not answer in time.
+    """
+    autocommit = driver.autocommit
+    with nullcontext() if seconds is None else deadline(driver, seconds):
+        driver.autocommit = True
+        driver.execute("")
+        driver.autocommit = autocommit
 
 
 def has_no_room(error: BaseException | None) -> bool:
@@ -123,6 +194,7 @@ def probe(engine: sa.Engine, seconds: float) -> None:
     Connections of the pool may be lost while the server is up, or all in use.
 
     :raises DatabaseUnavailable: It does not answer.
+    :raises WritesRefused: It answers, but has no connection for us.
     """
     pool = engine.pool.recreate()
     try:
@@ -138,5 +210,6 @@ def probe(engine: sa.Engine, seconds: float) -> None:
     except DatabaseUnavailable as error:
         if not has_no_room(error.__cause__):
             raise
+        raise WritesRefused(error.database, error.reason) from error
     finally:
         pool.dispose()

@@ -6,7 +6,7 @@ import logging
 import sys
 import typing as t
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 
 import click
 import sqlalchemy as sa
@@ -14,7 +14,7 @@ from flask import Flask
 from flask_pymongo import PyMongo
 from flask_sqlalchemy import SQLAlchemy
 
-from . import cli, homes, schema, views, wiring
+from . import cli, homes, views, wiring
 from .clock import Clock, elapsed
 from .collections import JOURNAL, OTHERS, Collections
 from .config import Settings
@@ -28,12 +28,12 @@ from .repositories.failover import FailoverRepository
 from .repositories.mongo import MongoRepository
 from .repositories.sql import SQLRepository
 from .signals import sql_lost, sql_recovered
-from .sqlstates import translate_errors
 from .state import State
 from .storages.base import Storage
 from .storages.failover import FailoverStorage
 from .storages.outside import open_storages
-from .tables import Tables, tables_for
+from .synchronizer import Synchronizer
+from .tables import tables_for
 
 logger = logging.getLogger("flask_dualmedia")
 
@@ -73,11 +73,11 @@ class DualMedia:
         views.check_names(app, settings.blueprint_name, settings.url_prefix)
         outside = open_storages(settings.storages)
         with _undone_on_error(app) as opened:
-            state, answering, owns_schema = self._set_up(app, settings, outside, mongo, db, opened)
+            state, answering, synchronizer = self._set_up(app, settings, outside, mongo, db, opened)
         app.extensions["dualmedia"] = state
         views.register(app, settings.blueprint_name, settings.url_prefix)
         app.cli.add_command(cli.group)
-        _start_up(state, answering, owns_schema=owns_schema)
+        _start_up(state, answering, synchronizer)
 
     def _set_up(
         self,
@@ -87,23 +87,24 @@ class DualMedia:
         mongo: PyMongo | None,
         db: SQLAlchemy | None,
         opened: ExitStack,
-    ) -> tuple[State, _Answering, bool]:
+    ) -> tuple[State, _Answering, Synchronizer | None]:
         """Bring the host's extensions and ours together.
 
         :param opened: Gets what closes that which is ours alone.
-        :return: The state, which databases answer, and whether our revisions keep the schema up to date.
+        :return: The state, which databases answer, and what keeps the schema up to date.
         """
         wiring.find_jwt(app)
         database = wiring.find_mongo(app, mongo, settings)
         if mongo is None:
             opened.callback(database.client.close)
         collections = Collections(database, prefix=settings.collection_prefix, bucket=settings.bucket)
-        owns_schema = False
+        synchronizer = None
         if settings.sql_enabled:
             db = wiring.find_sqlalchemy(app, db, settings)
             owns_schema = not wiring.find_migrate(app, db)
             with app.app_context():
-                state = _dual_state(app, settings, collections, db.engine, outside, owns_schema=owns_schema)
+                synchronizer = _synchronizer(settings, db.engine, owns_schema=owns_schema)
+                state = _dual_state(app, settings, collections, db.engine, outside, synchronizer)
         else:
             home = homes.mongo_home(collections)
             counter = _counter(app, settings, collections, home.repository)
@@ -111,7 +112,7 @@ class DualMedia:
             state = State(
                 app, settings, database, None, home.repository, storages, (home,), collections, counter=counter
             )
-        return state, _check_names(state), owns_schema
+        return state, _check_names(state), synchronizer
 
 
 @contextmanager
@@ -138,8 +139,7 @@ def _dual_state(
     collections: Collections,
     engine: sa.Engine,
     outside: dict[str, Storage],
-    *,
-    owns_schema: bool,
+    synchronizer: Synchronizer,
 ) -> State:
     tables = tables_for(settings.table_prefix)
     sql = homes.sql_home(engine, timeout=settings.sql_timeout, tables=tables)
@@ -148,13 +148,18 @@ def _dual_state(
     def notify(event: str) -> None:
         with app.app_context():
             if event == "recovered":
-                _synchronize(state, owns_schema=owns_schema)
+                with suppress(DatabaseUnavailable):  # then it is tried again at the next look
+                    synchronizer.run()
                 try_again(state)
             (sql_lost if event == "lost" else sql_recovered).send(app)
 
-    circuit = Circuit(
-        lambda: _probe(state), lambda: look_after_journal(state), interval=settings.probe_interval, notify=notify
-    )
+    def look() -> bool:
+        with app.app_context():
+            if synchronizer.run_again():
+                try_again(state)
+        return look_after_journal(state)
+
+    circuit = Circuit(lambda: _probe(state), look, interval=settings.probe_interval, notify=notify)
     clock = collections.documents.clock
     clock.ask_other = lambda: _ask_for_time(clock, circuit, sql.repository)
     repository = FailoverRepository(sql.repository, journal.repository, circuit, journals=settings.journals)
@@ -166,6 +171,13 @@ def _dual_state(
         app, settings, collections.documents, engine, repository, storages, homes_, collections, circuit, counter
     )
     return state
+
+
+def _synchronizer(settings: Settings, engine: sa.Engine, *, owns_schema: bool) -> Synchronizer:
+    wanted = owns_schema if settings.auto_upgrade is None else settings.auto_upgrade
+    hint = "flask db upgrade" if owns_schema else "flask db migrate, then flask db upgrade"
+    tables = tables_for(settings.table_prefix)
+    return Synchronizer(engine, tables, upgrades=wanted and not _is_schema_command(), hint=hint)
 
 
 def _ask_for_time(clock: Clock, circuit: Circuit, sql: SQLRepository) -> None:
@@ -225,7 +237,7 @@ def _probe(state: State) -> None:
     state.check_sql_names()
 
 
-def _start_up(state: State, answering: _Answering, *, owns_schema: bool) -> None:
+def _start_up(state: State, answering: _Answering, synchronizer: Synchronizer | None) -> None:
     """Look at what answers, and log one line per fact."""
     waiting = False
     try:
@@ -242,9 +254,9 @@ def _start_up(state: State, answering: _Answering, *, owns_schema: bool) -> None
             else:
                 journal = homes.journal_home(collections).repository
                 waiting = state.circuit.journal_expected = not journal.is_empty()
-    except DatabaseUnavailable:
-        logger.warning("MongoDB does not answer; going on without")
-    if state.circuit is None or state.engine is None:
+    except Unavailable as error:
+        logger.warning("%s; going on without", error)
+    if state.circuit is None or state.engine is None or synchronizer is None:
         logger.info("Mongo-only mode (DB_ENABLED is false)")
         return
     name = "PostgreSQL" if state.engine.dialect.name == "postgresql" else state.engine.dialect.name
@@ -253,39 +265,15 @@ def _start_up(state: State, answering: _Answering, *, owns_schema: bool) -> None
             raise DatabaseUnavailable("PostgreSQL")
         logger.info("%s connected (version %s)", name, homes_of(state)[0].repository.version())
         with state.app.app_context():
-            _synchronize(state, owns_schema=owns_schema)
-    except DatabaseUnavailable:
-        state.circuit.trip()
+            synchronizer.run()
+    except DatabaseUnavailable as error:
+        state.circuit.trip(error.reason)
+    except Unavailable as error:
+        logger.warning("%s", error)
     else:
         if waiting:
             try_again(state)
     logger.info("dual mode: documents in MongoDB, media in %s at %s", name, state.settings.url_prefix)
-
-
-def _synchronize(state: State, *, owns_schema: bool) -> None:
-    """Bring the schema up to date if we may, and say whether it is."""
-    assert state.engine is not None
-    wanted = state.settings.auto_upgrade
-    with translate_errors():
-        if (owns_schema if wanted is None else wanted) and not _is_schema_command():
-            schema.upgrade(state.engine, tables=state.tables)
-        synchronized = _check_schema(state.engine, state.tables)
-    if synchronized:
-        logger.info("models synchronized")
-    else:
-        hint = "flask db upgrade" if owns_schema else "flask db migrate, then flask db upgrade"
-        logger.warning("models not synchronized: run %s", hint)
-
-
-def _check_schema(engine: sa.Engine, tables: Tables) -> bool:
-    with engine.connect() as connection:
-        connection.detach()  # a pool must be empty when the server forks its workers
-        complete = schema.is_complete(connection, tables)
-        if complete:
-            schema.keep_chunks_uncompressed(connection, tables)
-            schema.allow_trash(connection, tables)
-            connection.commit()
-        return complete
 
 
 def _is_schema_command() -> bool:

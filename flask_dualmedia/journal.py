@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from contextlib import suppress
 
-from .errors import DatabaseUnavailable, RecordRefused, Unavailable
+from .errors import DatabaseUnavailable, RecordRefused, Unavailable, WritesRefused
 from .failpoints import reach
 from .homes import Home
 from .leases import Lease
@@ -31,9 +31,10 @@ def drain_journal(state: State, *, retry: bool = True) -> Report | None:
     :param retry: Try again what SQL has refused not long ago.
     :return: What was done; ``None`` if another process is at it.
     :raises DatabaseUnavailable: SQL is down. What was moved until then is there; the rest stays.
+    :raises WritesRefused: SQL changes nothing for now, or not what some kind of record needs. The others were moved.
     """
     sql, journal = homes_of(state)
-    _finish_deletions(state, retry=retry)  # first: they may stand in the way of what is moved
+    refusal = _finish_deletions(state, retry=retry)  # first: they may stand in the way of what is moved
     report = drain(journal, sql, Lease(state.collections, "drain"), retry=retry)
     if report is not None and (report.moved or report.present):
         logger.info("journal drained: %d record(s) moved into SQL", report.moved)
@@ -42,26 +43,41 @@ def drain_journal(state: State, *, retry: bool = True) -> Report | None:
         with state.app.app_context():
             journal_drained.send(state.app, report=report)
     if report is not None:
-        for refusal in report.news:
-            logger.error("%s", refusal)
+        for description in report.news:
+            logger.error("%s", description)
+        refusal = report.refusal or refusal
+    if refusal is not None:
+        raise refusal
     return report
 
 
-def _finish_deletions(state: State, *, retry: bool) -> None:
+def _finish_deletions(state: State, *, retry: bool) -> WritesRefused | None:
     """Finish what needs SQL: while it was down, nobody knew whether it holds something of a deleted record, or gets it
-    yet, as where an insertion was never answered."""
-    sql, journal = homes_of(state)
+    yet, as where an insertion was never answered.
+
+    :return: Why it could not be done of some kind of record.
+    """
+    refusal = None
     for kind in KINDS.values():
-        for record in records_of(journal.repository, kind):
-            if record.state != DELETING or not (retry or journal.repository.is_due(record)):
-                continue
-            try:
-                _forget(state, record, _fenced(sql, record))
-            except Unavailable:
-                raise
-            except OF_ONE_RECORD as error:
-                if journal.repository.set_aside(record, reason_of(error)):
-                    logger.warning("%r cannot be deleted now: %s", record, reason_of(error))
+        try:
+            _finish_deletions_of(state, kind, retry=retry)
+        except WritesRefused as error:
+            refusal = error  # another table may be changed
+    return refusal
+
+
+def _finish_deletions_of(state: State, kind: type[Media], *, retry: bool) -> None:
+    sql, journal = homes_of(state)
+    for record in records_of(journal.repository, kind):
+        if record.state != DELETING or not (retry or journal.repository.is_due(record)):
+            continue
+        try:
+            _forget(state, record, _fenced(sql, record))
+        except Unavailable:
+            raise
+        except OF_ONE_RECORD as error:
+            if journal.repository.set_aside(record, reason_of(error)):
+                logger.warning("%r cannot be deleted now: %s", record, reason_of(error))
 
 
 def _fenced(sql: Home[SQLRepository], record: Media) -> Media:

@@ -260,6 +260,8 @@ def change(
     current: M | None = record
     for _ in range(attempts):
         where = {"state": AVAILABLE, "version": current.version}
+        if same_content:
+            where["storage_key"] = record.storage_key  # workers of an earlier version replace bytes under one version
         values = changes(current) if callable(changes) else changes
         changed = state.repository.update(type(record), record.id, values, where=where)
         if changed is not None:

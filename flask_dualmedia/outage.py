@@ -15,7 +15,6 @@ import threading
 import time
 import typing as t
 from collections.abc import Callable
-from contextlib import suppress
 
 from .documents import MONGO
 from .errors import DatabaseBusy, DatabaseUnavailable, DualMediaError, Unavailable, WritesRefused
@@ -33,8 +32,12 @@ WATCHER = "dualmedia-watch"
 READS = 3
 """How often something is read while each connection that it is read over is lost, and the server answers."""
 
-REFUSAL = 5.0
-"""Seconds after a refusal in which no new media is offered to SQL."""
+REFUSAL = 15.0
+"""Seconds after a refusal in which no new media is offered to SQL. Longer than clients are asked to wait before they
+send an upload again that was refused in its middle: then it goes to the journal."""
+
+QUIET = 60.0
+"""Seconds without an answer of a kind after which it is told of again."""
 
 IDLE_INTERVAL = 5.0
 """Seconds between two looks at the journal while SQL answers: other processes may have written to it, or drain it."""
@@ -64,6 +67,7 @@ class Circuit:
         self._answered_at = 0.0
         self._refused_until = 0.0
         self._refusal: WritesRefused | None = None
+        self._told: dict[str, float] = {}
         self._stopped = False
         self.journal_expected = True
         """Whether the journal may hold something, as far as this process knows."""
@@ -103,6 +107,9 @@ class Circuit:
         except WritesRefused as error:
             self.refuse_writes(error)
             raise
+        except DatabaseBusy as error:
+            self._tell(str(error))
+            raise
 
     def read(self, call: Callable[[], T]) -> T:
         """The same for what changes nothing, and may be done again over another connection."""
@@ -136,16 +143,29 @@ class Circuit:
                 self._probe()
             except DatabaseUnavailable as found:
                 self.trip(found.reason)
-            except DatabaseBusy:
-                pass
+                self._answered_at = time.monotonic()
+                return
+            except Unavailable:
+                pass  # it answers, with a "no" of another kind
             self._answered_at = time.monotonic()
+        if error.was_sent:
+            self._tell(f"a connection to {error.database} was lost")
+        else:
+            # It has no connection for us, or not for all of us.
+            self.refuse_writes(WritesRefused(error.database, error.reason))
+
+    def _tell(self, message: str, *, traceback: bool = False) -> None:
+        """Log once what many requests in a row, or every look at the journal, have to tell."""
+        now = time.monotonic()
+        told_at = self._told.get(message)
+        self._told[message] = now
+        if told_at is None or now > told_at + QUIET:
+            logger.log(logging.ERROR if traceback else logging.WARNING, "%s", message, exc_info=traceback)
 
     def refuse_writes(self, error: WritesRefused) -> None:
         """Note that SQL changes nothing for now."""
-        now = time.monotonic()
-        if self._refusal is None or self._refusal.reason != error.reason or now > self._refused_until + 60:
-            logger.warning("%s: new media goes to the journal in MongoDB", error)
-        self._refusal, self._refused_until = error, now + REFUSAL
+        self._tell(f"{error}: new media goes to the journal in MongoDB")
+        self._refusal, self._refused_until = error, time.monotonic() + REFUSAL
         self.journal_expected = True
 
     def check_writes(self) -> None:
@@ -170,7 +190,9 @@ class Circuit:
                 return
             self._reason = reason
             self._open = self.journal_expected = True
-        logger.warning("PostgreSQL %s: new media goes to the journal in MongoDB", reason)
+        message = f"{SQL} {reason}: new media goes to the journal in MongoDB"
+        self._told[message] = time.monotonic()
+        logger.warning("%s", message)
         self._notify("lost")
         self._wake.set()
 
@@ -199,13 +221,13 @@ class Circuit:
             except Unavailable:
                 # Of SQL the circuit knows. What MongoDB holds, other processes may have written while it was away.
                 self.journal_expected = True
-            except DualMediaError:
-                logger.exception("the journal was not drained")
-            except Exception:
+            except DualMediaError as error:
+                self._tell(f"the journal was not drained: {error}", traceback=True)
+            except Exception as error:
                 # Whatever it was must not end the thread that brings the app back.
                 if self._stopped:
                     return
-                logger.exception("watching the databases")
+                self._tell(f"watching the databases: {type(error).__name__}", traceback=True)
             self._wake.wait(self._interval if self._open else IDLE_INTERVAL)
             self._wake.clear()
 
@@ -218,8 +240,12 @@ class Circuit:
                 self.journal_expected = is_left
 
     def _ask(self) -> None:
-        with suppress(DatabaseBusy):
+        try:
             self._probe()
+        except WritesRefused as error:
+            self.refuse_writes(error)
+        except DatabaseBusy:
+            pass  # it answers
         self._answered_at = time.monotonic()
         self._open = False
         logger.info("PostgreSQL answers again")

@@ -44,7 +44,7 @@ def upgrade(engine: sa.Engine, revision: str = "head", *, tables: Tables = MODEL
             return  # made by the revisions of a host, who keeps them up to date
         if current is not None and present.isdisjoint(tables.metadata.tables):
             command.stamp(_config(connection, tables), "base")  # dropped past the revisions, as by db.drop_all()
-        elif revision == "head" and current == head_revision():
+        elif revision == "head" and (current == head_revision() or not _is_known(current)):
             return
         command.upgrade(_config(connection, tables), revision)
 
@@ -68,6 +68,12 @@ def current_revision(connection: sa.Connection, tables: Tables = MODELS) -> str 
 def head_revision() -> str | None:
     """The newest revision that there is."""
     return ScriptDirectory(str(migrations_directory())).get_current_head()
+
+
+def _is_known(revision: str | None) -> bool:
+    """Whether a revision is one of ours, and not of a later version, whose workers run already."""
+    scripts = ScriptDirectory(str(migrations_directory())).walk_revisions()
+    return revision is None or any(script.revision == revision for script in scripts)
 
 
 class NameCheck:

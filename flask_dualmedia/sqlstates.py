@@ -22,9 +22,6 @@ from .errors import (
 
 NAME = "PostgreSQL"
 
-_OUTAGE = ("08", "57P")
-"""Connection exceptions and operator intervention: there is no server to talk to."""
-
 _CONTENDED = {"40001", "40P01"}
 """Serialization failure and deadlock."""
 
@@ -32,16 +29,26 @@ _LOCKED = "55P03"
 
 _CANCELLED = "57014"
 
+_OUTDATED = "lacks a table or a column of ours: run flask dualmedia upgrade, or your own migration"
+
 _REFUSED = {
     "25006": "is read-only",
+    "3F000": "has no schema that we may use",
+    "42703": _OUTDATED,
+    "42P01": _OUTDATED,
     "42501": "does not give us a right that we need",
     "53000": "lacks resources",
     "53100": "has no space left on its disk",
     "53200": "has no memory left",
     "53300": "has no connection left for us",
     "53400": "has reached a limit of its configuration",
+    "55000": "is not set up for changes",
     "58030": "cannot write to its disk",
+    "58P01": "misses a file of its own",
 }
+
+_ENDED = ("08", "57P", "25P03", "25P04", "40003")
+"""Connection exceptions, operator intervention, and time-outs that end a session: the connection is gone."""
 
 _SQLITE_LOCKED = ("SQLITE_BUSY", "SQLITE_LOCKED")
 
@@ -49,14 +56,23 @@ _SQLITE_REFUSED = {
     "SQLITE_READONLY": "is read-only",
     "SQLITE_FULL": "has no space left on its disk",
     "SQLITE_IOERR": "cannot write to its disk",
+    "SQLITE_NOMEM": "has no memory left",
+    "SQLITE_PERM": "does not give us a right that we need",
+    "SQLITE_AUTH": "does not give us a right that we need",
+    "SQLITE_CORRUPT": "has a damaged file",
+}
+
+_SQLITE_UNAVAILABLE = {
+    "SQLITE_CANTOPEN": "cannot open its file",
+    "SQLITE_NOTADB": "has a file that is no database",
 }
 
 _CONFLICTS = ("23505", "23P01")
 """SQLSTATE codes of keys, and of ranges, that another record has."""
 
-_SERVER = ("25", "28", "3D", "3F", "40", "42703", "42P01", "53", "55", "57", "58")
-"""SQLSTATE classes and codes that say something of the server, the account or the whole schema, such as a table that
-is not there. Another record would meet the same. All others are an answer about this record."""
+_SERVER = ("25", "28", "3D", "3F", "40", "53", "55", "57", "58")
+"""SQLSTATE classes that say something of the server or the account. Another record would meet the same. All others are
+an answer about this record."""
 
 
 @contextmanager
@@ -109,11 +125,13 @@ def _state_meaning(state: str, error: BaseException) -> DualMediaError | None:
         return Contended()
     if state in _REFUSED:
         return WritesRefused(NAME, _REFUSED[state])
-    if state.startswith(_OUTAGE):
+    if state.startswith(_ENDED):
         return _unavailable(str(error))
     if state in _CONFLICTS:
         return _conflict(str(error))
-    return None if state.startswith(_SERVER) else _refused(error)
+    if state.startswith(_SERVER):
+        return WritesRefused(NAME, f"refuses what we ask (SQLSTATE {state})")
+    return _refused(error)
 
 
 def _sqlite_meaning(error: BaseException) -> DualMediaError | None:
@@ -123,6 +141,11 @@ def _sqlite_meaning(error: BaseException) -> DualMediaError | None:
     for prefix, reason in _SQLITE_REFUSED.items():
         if name.startswith(prefix):
             return WritesRefused("SQLite", reason)
+    for prefix, reason in _SQLITE_UNAVAILABLE.items():
+        if name.startswith(prefix):
+            return DatabaseUnavailable("SQLite", reason, was_sent=False)
+    if str(error).startswith(("no such table", "no such column")) or "has no column named" in str(error):
+        return WritesRefused("SQLite", _OUTDATED)
     if "UNIQUE constraint failed" in str(error):
         return _conflict(str(error))
     return _refused(error) if _is_about_values(error) else None
@@ -160,7 +183,7 @@ def _unavailable(said: str) -> DatabaseUnavailable:
 _TURNED_AWAY = {
     "password authentication failed": "does not accept our password",
     "does not exist": "does not know our account or our database",
-    "no pg_hba.conf entry": "does not let this host in",
+    "pg_hba.conf": "does not let this host in",
     "not permitted to log in": "does not let our account in",
     "permission denied": "does not let our account in",
     "too many": "has no connection left for us",

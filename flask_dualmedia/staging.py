@@ -292,5 +292,6 @@ class Writer:
 
 def _staged(document: dict[str, t.Any]) -> Staged:
     document["id"] = document.pop("_id")
-    document["parts"] = [Part(**part) for part in document.get("parts", ())]
-    return Staged(**{name: document[name] for name in _FIELDS})
+    document["parts"] = [Part(part["key"], part["size"]) for part in document.get("parts", ())]
+    # What another version did not know has its default, and what only it knows is its own.
+    return Staged(**{name: document[name] for name in _FIELDS if name in document})

@@ -13,7 +13,16 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from .errors import DualMediaError, MediaConflict, RecordRefused, SecondMainImage, StorageError, Unavailable
+from .errors import (
+    DatabaseBusy,
+    DualMediaError,
+    MediaConflict,
+    RecordRefused,
+    SecondMainImage,
+    StorageError,
+    Unavailable,
+    WritesRefused,
+)
 from .failpoints import reach
 from .homes import Home
 from .leases import Lease
@@ -64,6 +73,8 @@ class Report:
     """Records that stay where they are, and why: the target refuses them, or their bytes are damaged."""
     news: list[str] = field(default_factory=list)
     """Those of them that a drain has set aside for a reason that it had not before."""
+    refusal: WritesRefused | None = None
+    """Why SQL does not take some kind of record, or none at all, for now."""
 
 
 @dataclass(frozen=True)
@@ -208,18 +219,34 @@ def drain(journal: Home[JournalRepository], target: Home, lease: Lease, *, retry
     report = Report()
     try:
         for kind in KINDS.values():
-            for record in records_of(journal.repository, kind):
-                if record.state != AVAILABLE or not (retry or journal.repository.is_due(record)):
-                    continue
-                if not lease.take():
-                    return report
-                _move_or_set_aside(record, journal, target, lease, report)
-        _gather(journal, target, lease, report)
+            try:
+                _drain_kind(kind, journal, target, lease, report, retry=retry)
+            except WritesRefused as error:
+                report.refusal = error  # another table may take what is for it
+        if report.refusal is None:
+            _gather(journal, target, lease, report)
         return report
     except _LeaseLost:
         return report
     finally:
         lease.give_back()
+
+
+def _drain_kind(
+    kind: type[Media],
+    journal: Home[JournalRepository],
+    target: Home,
+    lease: Lease,
+    report: Report,
+    *,
+    retry: bool,
+) -> None:
+    for record in records_of(journal.repository, kind):
+        if record.state != AVAILABLE or not (retry or journal.repository.is_due(record)):
+            continue
+        if not lease.take():
+            raise _LeaseLost
+        _move_or_set_aside(record, journal, target, lease, report)
 
 
 def release_claims(journal: Home[JournalRepository], target: Home, lease: Lease) -> None:
@@ -279,9 +306,9 @@ def _move(record: Media, journal: Home[JournalRepository], target: Home, lease: 
 
     try:
         _copy(claimed, journal, target, report, keep_going=lease.take, before_record=note_sending)
-    except BaseException:
+    except BaseException as error:
         # Once it was sent, nobody knows whether the target has it: then it is not changed here until that is known.
-        if not is_sent:
+        if not is_sent or isinstance(error, WritesRefused | DatabaseBusy):
             with suppress(DualMediaError):
                 journal.repository.release(type(record), record.id, lease.holder)
         raise

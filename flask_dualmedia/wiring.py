@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import time
 import typing as t
 from collections import deque
 from collections.abc import Iterator
@@ -26,8 +25,7 @@ from sqlalchemy import event, exc
 
 from . import schema
 from .config import Settings
-from .connections import LastUsedFirst
-from .deadlines import deadline
+from .connections import LastUsedFirst, is_fresh, is_new, note_use, ping
 from .documents import Documents
 from .errors import ConfigurationError, MissingExtra
 from .forks import separate
@@ -40,9 +38,6 @@ _CODEC_OPTIONS: CodecOptions[dict[str, t.Any]] = CodecOptions(
 
 # A host changes any of them with SQLALCHEMY_ENGINE_OPTIONS.
 _POOL_OPTIONS = {"poolclass": LastUsedFirst, "pool_size": 10, "max_overflow": 10, "pool_recycle": 1800}
-
-_IDLE = 1.0  # seconds after which a connection may have died unnoticed
-_IDLE_SINCE = "dualmedia_idle_since"
 
 
 def find_mongo(app: Flask, given: PyMongo | None, settings: Settings) -> Documents:
@@ -215,20 +210,15 @@ def _check_idle_connections(engine: sa.Engine, seconds: float) -> None:
         return
 
     def remember(_driver: t.Any, record: t.Any) -> None:
-        record.info[_IDLE_SINCE] = time.monotonic()
+        note_use(record.info)
 
     def ask(driver: t.Any, record: t.Any, _proxy: t.Any) -> None:
-        start = time.monotonic()
-        if start - record.info.get(_IDLE_SINCE, start) < _IDLE:
-            return
-        autocommit = driver.autocommit
-        try:
-            with deadline(driver, seconds):
-                driver.autocommit = True
-                driver.execute("")
-                driver.autocommit = autocommit
-        except driver.OperationalError as error:
-            raise exc.DisconnectionError from error  # the pool opens another one
+        if not is_new(record.info) and not is_fresh(record.info, engine.pool):
+            try:
+                ping(driver, seconds)
+            except driver.OperationalError as error:
+                raise exc.DisconnectionError from error  # the pool opens another one
+        note_use(record.info)
 
     event.listen(engine, "checkin", remember)
     event.listen(engine, "checkout", ask)

@@ -19,6 +19,9 @@ from .sql import SQLRepository
 
 T = t.TypeVar("T")
 
+_NO_ANSWER = (DatabaseUnavailable, WritesRefused)
+"""SQL is gone, or says nothing about the records that it has: a table, or a right to read it, may be missing."""
+
 
 class FailoverRepository:
     """Keeps records in SQL; those that come while SQL is down in a journal, from which they are drained.
@@ -129,6 +132,10 @@ class FailoverRepository:
             found = self._circuit.guard(lambda: self._sql.add_accesses(kind, counts))
         except DatabaseUnavailable:
             found = {}
+        except WritesRefused:
+            # It would refuse each of them. What the journal has is counted there, and the rest waits.
+            there = {key for key, (number, at) in counts.items() if self._journal.count_access(kind, key, at, number)}
+            return dict.fromkeys(there, True)
         done = {media_id: True for media_id in counts if found.get(media_id)}
         for media_id, (number, at) in counts.items():
             if media_id not in done:
@@ -177,7 +184,7 @@ class FailoverRepository:
             waiting = self._journal.stored_size(selection)
         try:
             return waiting + self._circuit.read(lambda: self._sql.stored_size(selection))
-        except DatabaseUnavailable:
+        except _NO_ANSWER:
             return self._journal.stored_size(selection)
 
     def _look_up(
@@ -185,7 +192,7 @@ class FailoverRepository:
     ) -> M | None:
         try:
             found = self._circuit.read(lambda: read(self._sql))
-        except DatabaseUnavailable:
+        except _NO_ANSWER:
             found = read(self._journal)
             # One that is just being moved may be in SQL already, and changed since.
             if found is None or self._journal.is_claimed(found):
@@ -226,7 +233,7 @@ class FailoverRepository:
                         raise
                     journal_answers = False
             held = self._circuit.read(lambda: read(self._sql))
-        except DatabaseUnavailable:
+        except _NO_ANSWER:
             unclaimed = (record for record in read(self._journal) if not self._journal.is_claimed(record))
             return Records.of(unclaimed, partial=True)
         if not journal_answers:
@@ -250,7 +257,7 @@ class FailoverRepository:
     ) -> T | None:
         try:
             done = self._circuit.guard(lambda: change(self._sql))
-        except (DatabaseUnavailable, WritesRefused):
+        except _NO_ANSWER:
             done = change(self._journal)
             if done is None:
                 raise

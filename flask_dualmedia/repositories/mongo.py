@@ -95,7 +95,7 @@ class MongoRepository:
     def keys_of(self, kind: type[Media], ids: t.Sequence[uuid.UUID]) -> t.List[str | None]:  # noqa: UP006
         with self._documents.asked():
             found = self._collection(kind).find(records_only(kind, {"_id": {"$in": [*ids]}}), {"storage_key": 1})
-            return [document["storage_key"] for document in found]
+            return [document.get("storage_key") for document in found]
 
     def scan(self, kind: type[M], after: uuid.UUID | None, limit: int) -> t.List[M]:  # noqa: UP006 - `list` is a method
         where = {} if after is None else {"_id": {"$gt": after}}

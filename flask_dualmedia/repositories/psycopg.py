@@ -47,11 +47,15 @@ class PsycopgRepository(SQLRepository):
             super()._insert(records)
             return
         query = insert_record(type(records[0]), self.tables)
-        # What is in a pipeline is one transaction without BEGIN and COMMIT, and one round trip.
-        with translate_errors(), borrow(self._engine, self._timeout) as driver, driver.pipeline():
-            for record in records:
-                values = record.values()
-                driver.execute(self.text(query, values), values)
+
+        def execute() -> None:
+            # What is in a pipeline is one transaction without BEGIN and COMMIT, and one round trip.
+            with translate_errors(), borrow(self._engine, self._timeout) as driver, driver.pipeline():
+                for record in records:
+                    values = record.values()
+                    driver.execute(self.text(query, values), values)
+
+        insisting(execute)
 
     def text(self, query: Query, given: Values) -> t.LiteralString:
         """A statement as psycopg takes it."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+import time
 import typing as t
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -30,8 +32,11 @@ Query = sa.Select[t.Any] | sa.Insert | sa.Update
 
 T = t.TypeVar("T")
 
-ATTEMPTS = 3
+ATTEMPTS = 5
 """How often a statement is sent that the database had give way to others."""
+
+PAUSE = 0.02
+"""Seconds that it waits for them at most, after the first attempt; after each other one as much more."""
 
 
 @contextmanager
@@ -48,11 +53,11 @@ def limited(connection: sa.Connection, seconds: float | None) -> Iterator[None]:
 
 def insisting(call: Callable[[], T]) -> T:
     """Do ``call``, and do it again where the database had it give way to others: nothing of it was done then."""
-    for _ in range(ATTEMPTS - 1):
+    for attempt in range(1, ATTEMPTS):
         try:
             return call()
         except Contended:
-            continue
+            time.sleep(random.uniform(0, attempt * PAUSE))  # noqa: S311 - so that they do not all come at once again
     return call()
 
 

@@ -7,7 +7,7 @@ from collections.abc import Generator, Iterable, Iterator
 from heapq import merge
 from itertools import groupby
 
-from ..errors import BytesNotFound, DatabaseUnavailable
+from ..errors import BytesNotFound, DatabaseUnavailable, WritesRefused
 from ..outage import Circuit
 from .base import Stat
 from .chunked import BatchedStorage, ChunkedStorage, ChunkRange
@@ -50,7 +50,7 @@ class FailoverStorage(BatchedStorage):
             return self._circuit.read(lambda: self._sql.read_batch(key, wanted))
         except BytesNotFound:
             pass
-        except DatabaseUnavailable as error:
+        except (DatabaseUnavailable, WritesRefused) as error:
             try:
                 return self._journal.read_batch(key, wanted)
             except BytesNotFound:

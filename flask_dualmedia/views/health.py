@@ -8,7 +8,7 @@ from flask import Response, jsonify
 from flask_smorest import Blueprint
 from marshmallow import Schema, fields
 
-from ..errors import DatabaseBusy, DatabaseUnavailable
+from ..errors import DatabaseUnavailable, Unavailable
 from ..integrity import last_check
 from ..repositories.base import Repository
 from ..repositories.mongo import JournalRepository
@@ -69,7 +69,7 @@ def _ask_mongo(state: State) -> tuple[bool, dict[str, t.Any]]:
             if is_admin():
                 held["lastCheck"] = last_check(state)
             return True, held
-    except DatabaseUnavailable:  # it went between one question and the next
+    except Unavailable:  # it went between one question and the next
         pass
     return False, {"journal": None}
 
@@ -79,6 +79,6 @@ def _answers(repository: Repository) -> bool:
         repository.version()
     except DatabaseUnavailable:
         return False
-    except DatabaseBusy:
+    except Unavailable:
         pass  # it answers others
     return True
