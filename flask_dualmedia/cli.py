@@ -255,7 +255,8 @@ def move(source: str, target: str, names: tuple[str, ...], dry_run: bool) -> Non
         return
     total = sum(map(state.repository.count, kinds))
     with click.progressbar(length=total, label="records") as bar:
-        report = _answering(lambda: moving.move(state, source, target, kinds, advance=bar.update))
+        with _alone(state, "move"):
+            report = _answering(lambda: moving.move(state, source, target, kinds, advance=bar.update))
     click.echo(f"Moved {report.moved} record(s), {report.size / 1024**2:.1f} MiB, from {source} to {target}.")
     if report.failed:
         raise click.ClickException("\n".join(report.failed))
@@ -306,6 +307,8 @@ def check(
         raise click.UsageError("--force and --expect go with --repair.")
     approve = _approval(force, expect)
     repair = repair and not dry_run
+    if repair:
+        context.with_resource(_alone(state, "repair"))
     if repair and state.mode == "dual":
         _answering(lambda: journal.drain_journal(state))
     checker = Checker(
@@ -395,6 +398,17 @@ def _any_engine(state: State) -> Iterator[sa.Engine]:
         yield engine
     finally:
         engine.dispose()
+
+
+@contextmanager
+def _alone(state: State, work: str) -> Iterator[None]:
+    """Do some work that one process at a time does, or say which one is at it."""
+    with ExitStack() as stack:
+        try:
+            _answering(lambda: stack.enter_context(Lease(state.mongo, work).held()))
+        except MediaConflict as error:
+            raise click.ClickException(f"{work}: {error}.") from error
+        yield
 
 
 T = t.TypeVar("T")

@@ -129,8 +129,7 @@ def _start_up(state: State, *, owns_schema: bool) -> None:
             if state.circuit is None:
                 mongo.ensure_indexes()
             else:
-                journal = homes.journal_home(database).repository
-                waiting = state.circuit.journal_expected = not journal.is_empty()
+                waiting = state.circuit.journal_expected = not homes.journal_home(database).is_empty()
     except DatabaseUnavailable:
         logger.warning("MongoDB does not answer; going on without")
     if state.circuit is None or state.engine is None:

@@ -15,10 +15,8 @@ from .repositories.psycopg import PsycopgRepository
 from .repositories.sql import SQLRepository
 from .storages.chunked import ChunkedStorage
 from .storages.database import DatabaseStorage
-from .storages.gridfs import GridFSStorage
+from .storages.gridfs import GridFSStorage, JournalStorage
 from .storages.psycopg import PsycopgStorage
-
-JOURNAL_BUCKET = "media_journal"
 
 R = t.TypeVar("R", bound=Repository, covariant=True)
 
@@ -30,6 +28,14 @@ class Home(t.Generic[R]):
     name: str
     repository: R
     storage: ChunkedStorage
+
+
+class JournalHome(Home[JournalRepository]):
+    """Records and bytes that wait for SQL."""
+
+    def is_empty(self) -> bool:
+        """Whether there are neither records nor bytes in it, not even of an upload in progress."""
+        return self.repository.is_empty() and self.storage.is_empty()
 
 
 def sql_home(engine: sa.Engine, *, timeout: float | None = None) -> Home[SQLRepository]:
@@ -48,7 +54,7 @@ def mongo_home(documents: Documents) -> Home[MongoRepository]:
     return Home("MongoDB", MongoRepository(documents), GridFSStorage(documents))
 
 
-def journal_home(documents: Documents) -> Home[JournalRepository]:
+def journal_home(documents: Documents) -> JournalHome:
     """What was accepted while SQL was down, until it is drained. Collections and a bucket of its own: those of
     Mongo-only mode may still hold what was transferred to SQL."""
-    return Home("journal", JournalRepository(documents), GridFSStorage(documents, JOURNAL_BUCKET))
+    return JournalHome("journal", JournalRepository(documents), JournalStorage(documents))

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from secrets import token_hex
 
 from .documents import Documents
-from .errors import MediaConflict
+from .errors import MediaConflict, Unavailable
 from .models import now
 
 COLLECTION = "dualmedia_leases"
@@ -22,10 +25,11 @@ class Lease:
     """The right to do some work, kept in MongoDB.
 
     :param name: Of the work.
+    :param seconds: How long it lasts unless it is renewed.
     """
 
-    def __init__(self, documents: Documents, name: str) -> None:
-        self._documents, self._name = documents, name
+    def __init__(self, documents: Documents, name: str, *, seconds: float = SECONDS) -> None:
+        self._documents, self._name, self._seconds = documents, name, seconds
         self._collection = documents[COLLECTION]
         self.holder = f"{socket.gethostname()}-{os.getpid()}-{token_hex(4)}"
 
@@ -33,13 +37,47 @@ class Lease:
         """Take or renew the lease; false if another process has it."""
         time = now()
         free = {"_id": self._name, "$or": [{"holder": self.holder}, {"expires": {"$lt": time}}]}
-        mine = {"$set": {"holder": self.holder, "expires": time + timedelta(seconds=SECONDS)}}
+        mine = {"$set": {"holder": self.holder, "expires": time + timedelta(seconds=self._seconds)}}
         try:
             with self._documents.asked():
                 self._collection.update_one(free, mine, upsert=True)
         except MediaConflict:  # it exists, and is another's
             return False
         return True
+
+    def is_held(self) -> bool:
+        """Whether anybody has it."""
+        return self.current_holder() is not None
+
+    def current_holder(self) -> str | None:
+        """Host and process of whoever has it."""
+        with self._documents.asked():
+            found = self._collection.find_one({"_id": self._name, "expires": {"$gte": now()}}, {"holder": 1})
+        return None if found is None else found["holder"]
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Have the lease for this block, however long it takes.
+
+        :raises MediaConflict: Another process has it; the message says which.
+        """
+        if not self.take():
+            raise MediaConflict(f"another process is at it: {self.current_holder() or 'it ended just now'}")
+        ended = threading.Event()
+        renewal = threading.Thread(target=self._renew, args=(ended,), name="dualmedia-lease", daemon=True)
+        renewal.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            renewal.join()
+            with suppress(Unavailable):  # it expires
+                self.give_back()
+
+    def _renew(self, ended: threading.Event) -> None:
+        while not ended.wait(self._seconds / 3):
+            with suppress(Unavailable):
+                self.take()
 
     def give_back(self) -> None:
         """Let the next one have it at once."""

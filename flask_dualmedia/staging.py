@@ -147,6 +147,13 @@ class Staging:
             found = self._collection.find({"parts.key": {"$in": [*keys]}}, {"parts.key": 1})
             return {part["key"] for document in found for part in document["parts"]}.intersection(keys)
 
+    def awaited(self, keys: t.Sequence[str]) -> set[str]:
+        """Those of these keys that are parts of an upload which somebody may go on with."""
+        where = {"parts.key": {"$in": [*keys]}, "finished": False, "expires_at": {"$gt": now()}}
+        with self.documents.asked():
+            found = self._collection.find(where, {"parts.key": 1})
+            return {part["key"] for document in found for part in document["parts"]}.intersection(keys)
+
     def left(self) -> Iterator[Staged]:
         """Uploads that have expired, and finished ones whose parts were not removed; without their parts."""
         where: dict[str, t.Any] = {

@@ -15,6 +15,7 @@ from .base import Stat
 from .chunked import CHUNK_SIZE, ChunkedStorage, ChunkRange
 
 BUCKET = "media"
+JOURNAL_BUCKET = "media_journal"
 
 DELETED_AT_ONCE = 1024
 """Chunks of one file deleted by one command."""
@@ -118,6 +119,10 @@ class GridFSStorage(ChunkedStorage):
                 return
             after = page[-1]
 
+    def is_empty(self) -> bool:
+        with self._documents.asked():
+            return all(collection.find_one({}, {"_id": 1}) is None for collection in (self._files, self._chunks))
+
     def _ensure_indexes(self) -> None:
         if self._indexed:
             return
@@ -125,6 +130,32 @@ class GridFSStorage(ChunkedStorage):
             self._files.create_index([("filename", ASCENDING), ("uploadDate", ASCENDING)])
             self._chunks.create_index([("files_id", ASCENDING), ("n", ASCENDING)], unique=True)
         self._indexed = True
+
+
+class JournalStorage(GridFSStorage):
+    """The bucket of the journal. It is small, and empty as a rule."""
+
+    def __init__(self, documents: Documents) -> None:
+        super().__init__(documents, JOURNAL_BUCKET)
+
+    def keys(self, after: str = "") -> Iterator[str]:
+        # Here every chunk counts, not the first one alone: the others of a file may be in SQL.
+        while True:
+            with self._documents.asked(BULK):
+                files = self._files.find({"_id": {"$gt": after}}, {"_id": 1}).sort("_id", ASCENDING)
+                found = {file["_id"] for file in files.limit(KEYS_AT_ONCE)}
+                chunks: list[dict[str, t.Any]] = [
+                    {"$match": {"files_id": {"$gt": after}}},
+                    {"$group": {"_id": "$files_id"}},
+                    {"$sort": {"_id": ASCENDING}},
+                    {"$limit": KEYS_AT_ONCE},
+                ]
+                found.update(group["_id"] for group in self._chunks.aggregate(chunks))
+            page = sorted(found)[:KEYS_AT_ONCE]
+            yield from page
+            if len(page) < KEYS_AT_ONCE:
+                return
+            after = page[-1]
 
 
 def _cut(data: bytes, seq: int, wanted: ChunkRange) -> bytes:
