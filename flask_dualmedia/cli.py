@@ -7,7 +7,7 @@ import sys
 import time
 import typing as t
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 
 import click
@@ -16,11 +16,13 @@ from flask.cli import AppGroup
 
 from . import homes, journal, lifecycle, moving, schema, wiring
 from . import transfer as transfers
-from .errors import ConfigurationError, DatabaseUnavailable, StorageError, Unavailable
+from .errors import ConfigurationError, DatabaseUnavailable, MediaConflict, StorageError, Unavailable
 from .integrity import EXPLAINED, Checker, Decision, decide, last_check
 from .integrity.decision import Tally
+from .leases import Lease
 from .models import KINDS, STORAGE_TYPES
 from .state import State, get_state
+from .upkeep import clear_leftovers, find_damage
 
 group = AppGroup("dualmedia", help="Media in PostgreSQL beside the documents in MongoDB.")
 
@@ -91,6 +93,7 @@ def status() -> None:
     except DatabaseUnavailable as error:
         click.echo(f"checked   {error}")
         return
+    _show_damage(state)
     findings = checked and (", ".join(f"{n} {problem}" for problem, n in checked["findings"].items()) or "clean")
     click.echo(f"checked   {checked['at']}: {findings}" if checked else "checked   never (flask dualmedia check)")
 
@@ -110,6 +113,16 @@ def _show_refused(state: State) -> None:
             click.echo(f"          {record!r}: {refusal.reason}")
     if number > len(records):
         click.echo(f"          and {number - len(records)} more (flask dualmedia check)")
+
+
+def _show_damage(state: State) -> None:
+    """Name the media whose bytes were found damaged while the app ran."""
+    try:
+        damage = find_damage(state)
+    except Unavailable:
+        return  # it was said above
+    for note in damage:
+        click.secho(f"damaged   {note['kind']} {note['id']}: {note['problem']}", fg="red")
 
 
 @group.command()
@@ -254,9 +267,8 @@ def move(source: str, target: str, names: tuple[str, ...], dry_run: bool) -> Non
         click.echo(f"{found.moved} record(s), {found.size / 1024**2:.1f} MiB, would be moved.")
         return
     total = sum(map(state.repository.count, kinds))
-    with click.progressbar(length=total, label="records") as bar:
-        with _alone(state, "move"):
-            report = _answering(lambda: moving.move(state, source, target, kinds, advance=bar.update))
+    with click.progressbar(length=total, label="records") as bar, _alone(state, "move"):
+        report = _answering(lambda: moving.move(state, source, target, kinds, advance=bar.update))
     click.echo(f"Moved {report.moved} record(s), {report.size / 1024**2:.1f} MiB, from {source} to {target}.")
     if report.failed:
         raise click.ClickException("\n".join(report.failed))
@@ -266,8 +278,12 @@ def move(source: str, target: str, names: tuple[str, ...], dry_run: bool) -> Non
 @_GRACE
 def sweep(grace: float | None) -> None:
     """Take away what killed uploads and deletions left behind."""
-    swept = _answering(lambda: lifecycle.sweep(get_state(), grace=grace))
+    state = get_state()
+    swept = _answering(lambda: lifecycle.sweep(state, grace=grace))
+    left = _answering(lambda: clear_leftovers(state, grace=grace))
     click.echo(f"Removed {swept} unfinished record(s) and upload(s).")
+    if left:
+        click.echo(f"Removed what {left} killed upload(s) left in the journal.")
 
 
 @group.command()

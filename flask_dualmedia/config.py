@@ -61,6 +61,9 @@ class Settings:
     five times as many to take or give a few MiB of bytes. Default 2."""
     probe_interval: float
     """``DUALMEDIA_PROBE_INTERVAL``: seconds between two looks whether SQL, or MongoDB, is back. Default 1."""
+    upkeep: bool
+    """``DUALMEDIA_UPKEEP``: sweep, clear leftovers of outages and verify checksums, a little at a time, by a thread of
+    one process of all. Default true; false leaves it to ``flask dualmedia sweep`` and ``check``, by cron."""
     journals: bool
     """``DUALMEDIA_ON_SQL_OUTAGE``: ``journal`` accepts new media into MongoDB while SQL is down, ``refuse`` answers
     503. Default ``journal``."""
@@ -152,6 +155,7 @@ class Settings:
             probe_interval=_seconds("DUALMEDIA_PROBE_INTERVAL", config.get("DUALMEDIA_PROBE_INTERVAL", 1)),
             journals=_choice(config, "DUALMEDIA_ON_SQL_OUTAGE", "journal", "refuse"),
             auto_drain=_boolean("DUALMEDIA_AUTO_DRAIN", config.get("DUALMEDIA_AUTO_DRAIN"), default=True),
+            upkeep=_boolean("DUALMEDIA_UPKEEP", config.get("DUALMEDIA_UPKEEP"), default=True),
             deletes_ownerless=_choice(config, "DUALMEDIA_ON_OWNER_DELETE", "delete", "keep"),
             repair_share=_fraction("DUALMEDIA_REPAIR_SHARE", config.get("DUALMEDIA_REPAIR_SHARE", 0.01)),
             grace=_seconds("DUALMEDIA_GRACE", config.get("DUALMEDIA_GRACE", 3600)),

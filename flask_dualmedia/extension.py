@@ -27,6 +27,7 @@ from .state import State
 from .storages.base import Storage
 from .storages.failover import FailoverStorage
 from .storages.outside import open_storages
+from .upkeep import Upkeep
 
 logger = logging.getLogger("flask_dualmedia")
 
@@ -76,7 +77,10 @@ class DualMedia:
             home = homes.mongo_home(database)
             counter = _counter(app, settings, database, home.repository)
             storages = {"database": home.storage, **outside}
-            state = State(app, settings, database, None, home.repository, storages, (home,), counter=counter)
+            upkeep = _upkeep(app, settings)
+            state = State(
+                app, settings, database, None, home.repository, storages, (home,), counter=counter, upkeep=upkeep
+            )
         app.extensions["dualmedia"] = state
         views.register(app, settings.url_prefix)
         app.cli.add_command(cli.group)
@@ -108,7 +112,8 @@ def _dual_state(
     storage = FailoverStorage(sql.storage, journal.storage, circuit)
     counter = _counter(app, settings, database, repository)
     storages = {"database": storage, **outside}
-    state = State(app, settings, database, engine, repository, storages, (sql, journal), circuit, counter)
+    upkeep = _upkeep(app, settings)
+    state = State(app, settings, database, engine, repository, storages, (sql, journal), circuit, counter, upkeep)
     return state
 
 
@@ -117,6 +122,10 @@ def _counter(app: Flask, settings: Settings, database: Documents, repository: Re
         return None
     plays = Plays(database, settings.count_window) if settings.count_window else None
     return Counter(app, repository, plays, interval=settings.count_interval)
+
+
+def _upkeep(app: Flask, settings: Settings) -> Upkeep | None:
+    return Upkeep(app) if settings.upkeep else None
 
 
 def _start_up(state: State, *, owns_schema: bool) -> None:

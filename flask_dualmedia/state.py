@@ -23,6 +23,7 @@ if t.TYPE_CHECKING:
     from .outage import Circuit
     from .repositories.base import Repository
     from .storages.base import Storage
+    from .upkeep import Upkeep
 
 Mode = t.Literal["dual", "mongo"]
 
@@ -46,6 +47,8 @@ class State:
     """Whether SQL answers; ``None`` in Mongo-only mode."""
     counter: Counter | None = None
     """Counts who reads content; ``None`` where nobody does."""
+    upkeep: Upkeep | None = None
+    """Keeps the databases clean; ``None`` where the host does that itself."""
 
     @property
     def mode(self) -> Mode:
