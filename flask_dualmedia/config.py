@@ -67,6 +67,9 @@ class Settings:
     journals: bool
     """``DUALMEDIA_ON_SQL_OUTAGE``: ``journal`` accepts new media into MongoDB while SQL is down, ``refuse`` answers
     503. Default ``journal``."""
+    journal_max_size: int | None
+    """``DUALMEDIA_JOURNAL_MAX_SIZE``: bytes that the journal may hold while SQL is down, and one uploader a quarter of
+    it. What comes beyond is answered with 503. Default 10 GiB; ``None`` for no limit."""
     auto_drain: bool
     """``DUALMEDIA_AUTO_DRAIN``: move the journal into SQL when SQL is back; otherwise ``flask dualmedia drain`` does.
     Default true."""
@@ -154,6 +157,9 @@ class Settings:
             mongo_timeout=_seconds("DUALMEDIA_MONGO_TIMEOUT", config.get("DUALMEDIA_MONGO_TIMEOUT", 2)),
             probe_interval=_seconds("DUALMEDIA_PROBE_INTERVAL", config.get("DUALMEDIA_PROBE_INTERVAL", 1)),
             journals=_choice(config, "DUALMEDIA_ON_SQL_OUTAGE", "journal", "refuse"),
+            journal_max_size=_bytes(
+                "DUALMEDIA_JOURNAL_MAX_SIZE", config.get("DUALMEDIA_JOURNAL_MAX_SIZE", 10 * 1024**3)
+            ),
             auto_drain=_boolean("DUALMEDIA_AUTO_DRAIN", config.get("DUALMEDIA_AUTO_DRAIN"), default=True),
             upkeep=_boolean("DUALMEDIA_UPKEEP", config.get("DUALMEDIA_UPKEEP"), default=True),
             deletes_ownerless=_choice(config, "DUALMEDIA_ON_OWNER_DELETE", "delete", "keep"),

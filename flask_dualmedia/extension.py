@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import typing as t
 
 import click
 import sqlalchemy as sa
@@ -26,6 +27,7 @@ from .sqlstates import translate_errors
 from .state import State
 from .storages.base import Storage
 from .storages.failover import FailoverStorage
+from .storages.gridfs import JournalStorage
 from .storages.outside import open_storages
 from .upkeep import Upkeep
 
@@ -96,7 +98,10 @@ def _dual_state(
     *,
     owns_schema: bool,
 ) -> State:
-    sql, journal = homes.sql_home(engine, timeout=settings.sql_timeout), homes.journal_home(database)
+    sql, journal = (
+        homes.sql_home(engine, timeout=settings.sql_timeout),
+        homes.journal_home(database, max_size=settings.journal_max_size),
+    )
 
     def notify(event: str) -> None:
         with app.app_context():
@@ -109,7 +114,7 @@ def _dual_state(
         sql.repository.probe, lambda: look_after_journal(state), interval=settings.probe_interval, notify=notify
     )
     repository = FailoverRepository(sql.repository, journal.repository, circuit, journals=settings.journals)
-    storage = FailoverStorage(sql.storage, journal.storage, circuit)
+    storage = FailoverStorage(sql.storage, t.cast(JournalStorage, journal.storage), circuit)
     counter = _counter(app, settings, database, repository)
     storages = {"database": storage, **outside}
     upkeep = _upkeep(app, settings)

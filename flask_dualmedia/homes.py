@@ -13,6 +13,8 @@ from .repositories.base import Repository
 from .repositories.mongo import JournalRepository, MongoRepository
 from .repositories.psycopg import PsycopgRepository
 from .repositories.sql import SQLRepository
+from .staging import find_uploader
+from .storages.base import owner_of_key
 from .storages.chunked import ChunkedStorage
 from .storages.database import DatabaseStorage
 from .storages.gridfs import GridFSStorage, JournalStorage
@@ -54,7 +56,19 @@ def mongo_home(documents: Documents) -> Home[MongoRepository]:
     return Home("MongoDB", MongoRepository(documents), GridFSStorage(documents))
 
 
-def journal_home(documents: Documents) -> JournalHome:
+def journal_home(documents: Documents, *, max_size: int | None = None) -> JournalHome:
     """What was accepted while SQL was down, until it is drained. Collections and a bucket of its own: those of
-    Mongo-only mode may still hold what was transferred to SQL."""
-    return JournalHome("journal", JournalRepository(documents), JournalStorage(documents))
+    Mongo-only mode may still hold what was transferred to SQL.
+
+    :param max_size: Bytes that it may hold, ``None`` for no limit.
+    """
+    repository = JournalRepository(documents)
+
+    def identify(key: str) -> str | None:
+        owner = owner_of_key(key)
+        if owner is None:
+            return None
+        return repository.uploader_of(owner[0]) or find_uploader(documents, owner[0])
+
+    storage = JournalStorage(documents, max_size=max_size, identify=identify, unfinished=repository.keys_of_unfinished)
+    return JournalHome("journal", repository, storage)

@@ -27,6 +27,7 @@ from .errors import (
     DatabaseBusy,
     DualMediaError,
     InvalidMedia,
+    JournalFull,
     MediaConflict,
     MediaNotFound,
     OwnerNotFound,
@@ -34,6 +35,7 @@ from .errors import (
     RecordRefused,
     SecondMainImage,
     StorageError,
+    Unavailable,
     UnsupportedType,
     UploadRejected,
     WritesRefused,
@@ -48,6 +50,7 @@ from .sniffing import media_type, resource_type
 from .state import State
 from .storable import camelcase
 from .storages.base import Storage, new_key
+from .storages.failover import FailoverStorage
 from .uploads import Upload, label
 
 logger = logging.getLogger("flask_dualmedia")
@@ -100,6 +103,8 @@ def create(
             return whole
         _with(record, id=whole.id, storage_key=whole.storage_key)
         blocks = iter(content)
+    if isinstance(storage, FailoverStorage):
+        storage.check_room(uploaded_by, upload.least_size)
     state.repository.add(record, keeps_id=keeps_id)
     reach("create:pending")
     try:
@@ -107,6 +112,13 @@ def create(
         reach("create:bytes")
         with quotas.reserved(state, record, upload.size):
             published = _publish(state, record, upload)
+    except JournalFull:
+        # It was never published: SQL, if it has it at all, has it as pending.
+        with suppress(Unavailable):
+            storage.delete(t.cast(str, record.storage_key))
+        with suppress(Unavailable):
+            state.repository.remove(type(record), record.id)
+        raise
     except BaseException:
         # A worker that is told to stop raises SystemExit here, and has the time to clean up.
         clean_up(_discard, state, record, storage)

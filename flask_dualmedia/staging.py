@@ -199,6 +199,13 @@ class Staging:
         self._indexed = True
 
 
+def find_uploader(documents: Documents, upload_id: uuid.UUID) -> str | None:
+    """Who began an upload; ``None`` if there is none with this id."""
+    with documents.asked():
+        found = documents[COLLECTION].find_one({"_id": upload_id}, {"identity": 1})
+    return None if found is None else found["identity"]
+
+
 class Writer:
     """The right to change an upload, which one request at a time has. Give it back by leaving the ``with`` block.
 

@@ -229,7 +229,7 @@ class Verifier:
         """Read for so long at most, and no more than the budget allows."""
         end = time.monotonic() + seconds
         self._due += (time.monotonic() - self._counted) * VERIFIED_PER_HOUR / 3600
-        self._due = min(self._due, VERIFIED_PER_HOUR / 10)
+        self._due = min(self._due, max(1.0, VERIFIED_PER_HOUR / 10))
         self._counted = time.monotonic()
 
         while time.monotonic() < end and keep_going():

@@ -11,6 +11,7 @@ from ..errors import BytesNotFound, DatabaseUnavailable
 from ..outage import Circuit
 from .base import Stat, merge_stats
 from .chunked import BatchedStorage, ChunkedStorage, ChunkRange, read_from
+from .gridfs import JournalStorage
 
 
 class FailoverStorage(BatchedStorage):
@@ -19,8 +20,16 @@ class FailoverStorage(BatchedStorage):
     Where the bytes under a key are is found by looking, for each batch anew: they may be moved while they are read.
     """
 
-    def __init__(self, sql: ChunkedStorage, journal: ChunkedStorage, circuit: Circuit) -> None:
+    def __init__(self, sql: ChunkedStorage, journal: JournalStorage, circuit: Circuit) -> None:
         self._sql, self._journal, self._circuit = sql, journal, circuit
+
+    def check_room(self, identity: str | None, size: int) -> None:
+        """Refuse bytes that have no place, before anything is written.
+
+        :raises JournalFull: They would go to the journal, and there is none for them.
+        """
+        if not self._circuit.takes_writes:
+            self._journal.check_room(identity, size)
 
     def put(self, key: str, blocks: Iterable[bytes]) -> None:
         if not self._circuit.takes_writes:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import time
 import typing as t
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from bson import Binary
 from pymongo import ASCENDING, DESCENDING
 
 from ..documents import BULK, Documents
-from ..errors import MediaConflict
+from ..errors import JournalFull, MediaConflict
 from ..models import now
 from .base import Stat
 from .chunked import CHUNK_SIZE, ChunkedStorage, ChunkRange
@@ -40,6 +41,9 @@ class GridFSStorage(ChunkedStorage):
         self._indexed = False
 
     def put(self, key: str, blocks: Iterable[bytes]) -> None:
+        self._put(key, blocks, {})
+
+    def _put(self, key: str, blocks: Iterable[bytes], metadata: dict[str, t.Any]) -> None:
         self._ensure_indexes()
         size = 0
 
@@ -52,6 +56,8 @@ class GridFSStorage(ChunkedStorage):
         super().put(key, counted())
         # The document of the file comes last: other GridFS clients see the file only when it is whole.
         file = {"_id": key, "length": size, "chunkSize": CHUNK_SIZE, "uploadDate": now(), "filename": key}
+        if metadata:
+            file["metadata"] = metadata
         with self._documents.asked():
             self._files.replace_one({"_id": key}, file, upsert=True)
 
@@ -132,11 +138,127 @@ class GridFSStorage(ChunkedStorage):
         self._indexed = True
 
 
-class JournalStorage(GridFSStorage):
-    """The bucket of the journal. It is small, and empty as a rule."""
+SHARE = 4
+"""One uploader may take this part of the journal, a quarter, and no more."""
 
-    def __init__(self, documents: Documents) -> None:
+LOOKED_AT = 1.0
+"""Seconds between two looks at how full the journal is, while bytes come."""
+
+Identify = Callable[[str], str | None]
+"""Tells the uploader of the bytes under a key."""
+
+
+class _Sizes(t.NamedTuple):
+    """What the files of a bucket take up."""
+
+    at: float
+    by_identity: dict[str | None, int]
+    chunks: int
+
+
+class _Room(t.NamedTuple):
+    """How many bytes more fit, by the limit for all and by that of their uploader."""
+
+    of_all: int
+    of_uploader: int
+
+    def covers(self, size: int) -> bool:
+        return size <= self.of_all and size <= self.of_uploader
+
+    def refusal(self, size: int) -> JournalFull:
+        return JournalFull(is_share=size <= self.of_all)
+
+
+class JournalStorage(GridFSStorage):
+    """The bucket of the journal. It is small, and empty as a rule.
+
+    Nobody can fill it without end: bytes beyond ``max_size`` are refused, and of one uploader those beyond a quarter of
+    it. What others send meanwhile is looked at every second; so ``max_size`` is passed at most by what comes within a
+    second, and by the 4 MiB that each running upload holds in memory.
+
+    :param max_size: Bytes that it may hold, ``None`` for no limit.
+    :param identify: Tells whose bytes are under a key.
+    :param unfinished: The keys of what an uploader is just sending, as far as a record names them.
+    """
+
+    def __init__(
+        self,
+        documents: Documents,
+        *,
+        max_size: int | None = None,
+        identify: Identify = lambda key: None,
+        unfinished: Callable[[str], list[str]] = lambda identity: [],
+    ) -> None:
         super().__init__(documents, JOURNAL_BUCKET)
+        self._max_size, self._identify, self._unfinished = max_size, identify, unfinished
+        self._sizes = _Sizes(float("-inf"), {}, 0)
+
+    def put(self, key: str, blocks: Iterable[bytes]) -> None:
+        if self._max_size is None:
+            super().put(key, blocks)
+            return
+        identity = self._identify(key)
+        metadata = {} if identity is None else {"identity": identity}
+        self._put(key, self._within_limits(key, identity, blocks), metadata)
+
+    def check_room(self, identity: str | None, size: int) -> None:
+        """Refuse bytes that have no place, before they are read.
+
+        :raises JournalFull: They have none.
+        """
+        if self._max_size is not None:
+            for room in (self._room(None, identity, LOOKED_AT), self._room(None, identity, 0)):
+                if room.covers(size):
+                    return
+                refusal = room.refusal(size)
+            raise refusal
+
+    def _within_limits(self, key: str, identity: str | None, blocks: Iterable[bytes]) -> Iterator[bytes]:
+        room, looked, came = _Room(0, 0), float("-inf"), 0
+        for block in blocks:
+            came += len(block)
+            if time.monotonic() - looked > LOOKED_AT:
+                room, looked = self._room(key if came > len(block) else None, identity, LOOKED_AT), time.monotonic()
+            if not room.covers(came):
+                # Files that came since are counted in whole chunks: now they are counted as they are.
+                room = self._room(key, identity, 0)
+            if not room.covers(came):
+                raise room.refusal(came)
+            yield block
+
+    def _room(self, key: str | None, identity: str | None, max_age: float) -> _Room:
+        """How many bytes may be in the bucket under a key.
+
+        :param key: One under which there may be some already; they are not counted.
+        :param max_age: Seconds since the sizes of files were asked for, at most.
+        """
+        assert self._max_size is not None
+        if time.monotonic() - self._sizes.at > max_age:
+            self._sizes = self._sum_sizes()
+        sizes = self._sizes
+        with self._documents.asked():
+            chunks = self._chunks.estimated_document_count()
+            mine = 0 if key is None else self._chunks.count_documents({"files_id": key})
+        unfinished = max(0, chunks - sizes.chunks - mine) * CHUNK_SIZE
+        room = self._max_size - sum(sizes.by_identity.values()) - unfinished
+        if identity is None:
+            return _Room(room, room)
+
+        share = self._max_size // SHARE - sizes.by_identity.get(identity, 0)
+        others = [other for other in self._unfinished(identity) if other != key] if key is not None else []
+        if others:
+            with self._documents.asked():
+                share -= self._chunks.count_documents({"files_id": {"$in": others}}) * CHUNK_SIZE
+        return _Room(room, share)
+
+    def _sum_sizes(self) -> _Sizes:
+        time_before = time.monotonic()
+        chunks = {"$ceil": {"$divide": ["$length", CHUNK_SIZE]}}
+        group = {"_id": "$metadata.identity", "size": {"$sum": "$length"}, "chunks": {"$sum": chunks}}
+        with self._documents.asked(BULK):
+            found = list(self._files.aggregate([{"$group": group}]))
+        by_identity = {one["_id"]: int(one["size"]) for one in found}
+        return _Sizes(time_before, by_identity, int(sum(one["chunks"] for one in found)))
 
     def keys(self, after: str = "") -> Iterator[str]:
         # Here every chunk counts, not the first one alone: the others of a file may be in SQL.
