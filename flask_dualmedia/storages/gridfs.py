@@ -43,7 +43,8 @@ class GridFSStorage(ChunkedStorage):
     def put(self, key: str, blocks: Iterable[bytes]) -> None:
         self._put(key, blocks, {})
 
-    def _put(self, key: str, blocks: Iterable[bytes], metadata: dict[str, t.Any]) -> None:
+    def _put(self, key: str, blocks: Iterable[bytes], metadata: dict[str, t.Any]) -> int:
+        """Keep bytes and their file document; how many there were."""
         self._ensure_indexes()
         size = 0
 
@@ -60,6 +61,7 @@ class GridFSStorage(ChunkedStorage):
             file["metadata"] = metadata
         with self._documents.asked():
             self._files.replace_one({"_id": key}, file, upsert=True)
+        return size
 
     def _write(self, key: str, seq: int, batch: list[memoryview]) -> None:
         documents = [{"files_id": key, "n": seq + n, "data": Binary(bytes(c))} for n, c in enumerate(batch)]
@@ -199,7 +201,11 @@ class JournalStorage(GridFSStorage):
             return
         identity = self._identify(key)
         metadata = {} if identity is None else {"identity": identity}
-        self._put(key, self._within_limits(key, identity, blocks), metadata)
+        size = self._put(key, self._within_limits(key, identity, blocks), metadata)
+        # Until the sizes are asked for again. They are before anything is refused.
+        at, by_identity, chunks = self._sizes
+        by_identity = {**by_identity, identity: by_identity.get(identity, 0) + size}
+        self._sizes = _Sizes(at, by_identity, chunks + _chunk_numbers(size)[0])
 
     def check_room(self, identity: str | None, size: int) -> None:
         """Refuse bytes that have no place, before they are read.
