@@ -23,7 +23,7 @@ from flask_dualmedia.state import State, get_state
 from flask_dualmedia.storages.base import new_key
 from flask_dualmedia.storages.chunked import CHUNK_SIZE
 
-from .conftest import MakeApp
+from .conftest import MakeApp, StorageOptions
 from .proxy import Proxy
 from .samples import bearer, counting, png
 
@@ -87,7 +87,8 @@ def check(state: State, **options: t.Any) -> Check:
 def is_at_home(state: State) -> bool:
     """Whether nothing is in the journal, and all bytes are in SQL."""
     _, journal = homes_of(state)
-    return journal.is_empty()
+    has_bytes = any(state.mongo[f"media_journal.{part}"].find_one({}) for part in ("files", "chunks"))
+    return journal.repository.is_empty() and not has_bytes
 
 
 def misplace(state: State, record: Media, first: int = 0) -> None:
@@ -325,3 +326,30 @@ def test_old_bytes_of_what_was_changed_a_moment_ago_are_not_reported(state: Stat
 def test_leftovers_alone_are_not_waiting(app: Flask, state: State) -> None:
     homes_of(state)[1].storage.put(new_key(new_id()), iter([b"bytes"]))
     assert health(app)["journal"] == 0
+
+
+@pytest.mark.parametrize(
+    ("work", "command"),
+    [("move", ["move", "--from", "database", "--to", "local"]), ("repair", ["check", "--repair"])],
+)
+def test_a_second_one_says_which_process_is_at_it(
+    make_app: MakeApp, storage_options: StorageOptions, work: str, command: list[str]
+) -> None:
+    app = make_app(DUALMEDIA_STORAGES=storage_options("local"), DUALMEDIA_REFERENCES={"product": None})
+    lease = Lease(get_state(app).mongo, work)
+    with lease.held():
+        refused = app.test_cli_runner().invoke(args=["dualmedia", *command])
+    assert refused.exit_code == 1
+    assert f"{work}: another process is at it: {lease.holder}." in refused.output
+    done = app.test_cli_runner().invoke(args=["dualmedia", *command])
+    assert done.exit_code == 0, done.output
+
+
+def test_a_lease_is_kept_as_long_as_the_work_takes(state: State) -> None:
+    lease, other = (Lease(state.mongo, "work", seconds=0.3) for _ in range(2))
+    with lease.held():
+        end = time.monotonic() + 1
+        while time.monotonic() < end:
+            assert not other.take()
+            time.sleep(0.05)
+    assert other.take()
