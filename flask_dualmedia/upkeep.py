@@ -24,7 +24,7 @@ from itertools import islice
 from flask import Flask, request_started
 
 from . import lifecycle
-from .errors import BytesNotFound, StorageError, Unavailable
+from .errors import BytesNotFound, Unavailable
 from .forks import begin_in_children, notice_fork
 from .journal import homes_of
 from .leases import SECONDS, Lease
@@ -283,8 +283,8 @@ class Verifier:
             self._reading = None
             self._report(record, "bytes_missing")
             return 0
-        except StorageError:
-            self._reading = None
+        except BaseException:
+            self._reading = None  # what follows it would be taken for the end
             raise
         if piece is not None:
             reading.digest.update(piece)

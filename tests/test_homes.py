@@ -28,7 +28,7 @@ from .proxy import Proxy
 from .samples import bearer, counting, png
 
 PICTURE = png() + counting(6 * CHUNK_SIZE)
-OTHER = png(comment=b"other") + counting(7 * CHUNK_SIZE)
+OTHER = png(comment=b"other") + counting(16 * CHUNK_SIZE)
 
 _chunks = t.cast(sa.Table, MediaChunk.__table__)
 

@@ -14,7 +14,15 @@ import pytest
 import sqlalchemy as sa
 from flask import Flask
 
-from flask_dualmedia import ProductImage, get_media, lifecycle, open_media, save_product_image, upkeep
+from flask_dualmedia import (
+    DatabaseUnavailable,
+    ProductImage,
+    get_media,
+    lifecycle,
+    open_media,
+    save_product_image,
+    upkeep,
+)
 from flask_dualmedia.integrity import last_check
 from flask_dualmedia.journal import homes_of
 from flask_dualmedia.models import PENDING, Media, MediaChunk, new_id, now
@@ -25,6 +33,7 @@ from flask_dualmedia.upkeep import WORKER, Upkeep, Verifier, clear_leftovers, fi
 
 from .conftest import MakeApp, close
 from .samples import counting, png
+from .test_forks import Child
 
 PICTURE = png() + counting(3 * CHUNK_SIZE)
 
@@ -245,3 +254,37 @@ def test_verification_goes_on_where_another_process_stopped_and_keeps_to_its_bud
     for _ in range(2):  # all kinds are through, and it is not time to begin anew
         Verifier(state, pause=lambda seconds: False).go_on(60, keep_going=lambda: True)
     assert len(read) == 3
+
+
+@pytest.mark.parametrize("mode", ["dual"])
+def test_a_forked_process_has_a_thread_and_a_lease_of_its_own(app: Flask, state: State) -> None:
+    visit(app)
+    eventually(workers)
+
+    def work() -> tuple[int, int]:
+        before = len(workers())
+        visit(app)
+        return before, len(workers())
+
+    assert Child(work).result() == (0, 1)
+    assert len(workers()) == 1
+
+
+@pytest.mark.parametrize("mode", ["dual"])
+def test_an_outage_in_the_middle_of_a_file_is_no_damage(
+    app: Flask, state: State, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with app.app_context():
+        save_product_image("p", io.BytesIO(PICTURE))
+
+    def open_half(key: str, start: int, stop: int) -> t.Iterator[bytes]:
+        yield PICTURE[:1000]
+        raise DatabaseUnavailable("PostgreSQL")
+
+    monkeypatch.setattr(state.storages["database"], "open", open_half)
+    verifier = Verifier(state, pause=lambda seconds: False)
+    with pytest.raises(DatabaseUnavailable):
+        verifier.go_on(60, keep_going=lambda: True)
+    verifier.go_on(60, keep_going=lambda: True)
+    assert not find_damage(state)
+    assert not [record for record in caplog.records if "damaged" in record.message]
