@@ -162,6 +162,31 @@ def test_sql_is_away_and_back_in_the_middle_of_a_replacement(make_proxied: Calla
     assert not check(state, verify_bytes=True).found
 
 
+def test_sql_is_away_and_back_in_the_middle_of_new_media(
+    make_proxied: Callable[..., Flask], proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its record is begun in SQL, and its bytes are taken by the journal."""
+    app = make_proxied()
+    state = get_state(app)
+
+    def lose_sql(step: str) -> None:
+        if step == "create:pending":
+            lose(app, proxy)
+
+    def bring_sql_back() -> None:
+        proxy.let_through()
+        eventually(lambda: not health(app)["degraded"])
+
+    monkeypatch.setattr(lifecycle, "reach", lose_sql)
+    with app.app_context():
+        body = io.BufferedReader(SlowBody(OTHER, lambda: None, bring_sql_back))
+        image = save_product_image("p", body)
+        eventually(lambda: is_at_home(state))
+        assert b"".join(open_media(image)) == OTHER
+    assert [*homes_of(state)[0].storage.keys()] == [image.storage_key]
+    assert not check(state, verify_bytes=True).found
+
+
 @pytest.mark.usefixtures("context")
 @pytest.mark.parametrize("first", [0, 1, 3, 6])
 def test_bytes_in_the_journal_of_a_record_in_sql_are_found_read_counted_and_moved(
