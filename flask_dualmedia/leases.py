@@ -61,7 +61,7 @@ class Lease:
 
         :raises MediaConflict: Another process has it; the message says which.
         """
-        if not self.take():
+        if not self.take() and not (self._end_of_dead() and self.take()):
             raise MediaConflict(f"another process is at it: {self.current_holder() or 'it ended just now'}")
         ended = threading.Event()
         renewal = threading.Thread(target=self._renew, args=(ended,), name="dualmedia-lease", daemon=True)
@@ -73,6 +73,26 @@ class Lease:
             renewal.join()
             with suppress(Unavailable):  # it expires
                 self.give_back()
+
+    def _end_of_dead(self) -> bool:
+        """Take the lease from a killed process of this host; whether it was one."""
+        holder = self.current_holder()
+        if holder is None:
+            return True
+        host, pid, _ = holder.rsplit("-", 2)
+        if host != socket.gethostname():
+            return False
+        try:
+            os.kill(int(pid), 0)
+        except ProcessLookupError:
+            pass
+        except PermissionError:
+            return False
+        else:
+            return False
+        with self._documents.asked():
+            self._collection.delete_one({"_id": self._name, "holder": holder})
+        return True
 
     def _renew(self, ended: threading.Event) -> None:
         while not ended.wait(self._seconds / 3):
