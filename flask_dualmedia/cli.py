@@ -7,7 +7,7 @@ import sys
 import time
 import typing as t
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from functools import partial
 
@@ -17,11 +17,13 @@ from flask.cli import AppGroup
 
 from . import homes, journal, lifecycle, moving, schema, wiring
 from . import transfer as transfers
-from .errors import ConfigurationError, DatabaseUnavailable, NamesTaken, StorageError, Unavailable
+from .errors import ConfigurationError, DatabaseUnavailable, MediaConflict, NamesTaken, StorageError, Unavailable
 from .integrity import EXPLAINED, Checker, Decision, decide, last_check
 from .integrity.decision import Tally
+from .leases import Lease
 from .models import KINDS, STORAGE_TYPES
 from .state import State, get_state
+from .upkeep import clear_leftovers, find_damage
 
 group = AppGroup("dualmedia", help="Media in PostgreSQL beside the documents in MongoDB.")
 
@@ -93,6 +95,7 @@ def status() -> None:
     except DatabaseUnavailable as error:
         click.echo(f"checked   {error}")
         return
+    _show_damage(state)
     findings = checked and (", ".join(f"{n} {problem}" for problem, n in checked["findings"].items()) or "clean")
     click.echo(f"checked   {checked['at']}: {findings}" if checked else "checked   never (flask dualmedia check)")
 
@@ -112,6 +115,16 @@ def _show_refused(state: State) -> None:
             click.echo(f"          {record!r}: {refusal.reason}")
     if number > len(records):
         click.echo(f"          and {number - len(records)} more (flask dualmedia check)")
+
+
+def _show_damage(state: State) -> None:
+    """Name the media whose bytes were found damaged while the app ran."""
+    try:
+        damage = find_damage(state)
+    except Unavailable:
+        return  # it was said above
+    for note in damage:
+        click.secho(f"damaged   {note['kind']} {note['id']}: {note['problem']}", fg="red")
 
 
 @group.command()
@@ -258,7 +271,7 @@ def move(source: str, target: str, names: tuple[str, ...], dry_run: bool) -> Non
         click.echo(f"{found.moved} record(s), {found.size / 1024**2:.1f} MiB, would be moved.")
         return
     total = sum(map(state.repository.count, kinds))
-    with click.progressbar(length=total, label="records") as bar:
+    with click.progressbar(length=total, label="records") as bar, _alone(state, "move"):
         report = _answering(lambda: moving.move(state, source, target, kinds, advance=bar.update))
     click.echo(f"Moved {report.moved} record(s), {report.size / 1024**2:.1f} MiB, from {source} to {target}.")
     if report.failed:
@@ -269,8 +282,12 @@ def move(source: str, target: str, names: tuple[str, ...], dry_run: bool) -> Non
 @_GRACE
 def sweep(grace: float | None) -> None:
     """Take away what killed uploads and deletions left behind."""
-    swept = _answering(lambda: lifecycle.sweep(get_state(), grace=grace))
+    state = get_state()
+    swept = _answering(lambda: lifecycle.sweep(state, grace=grace))
+    left = _answering(lambda: clear_leftovers(state, grace=grace))
     click.echo(f"Removed {swept} unfinished record(s) and upload(s).")
+    if left:
+        click.echo(f"Removed what {left} killed upload(s) left in the journal.")
 
 
 @group.command()
@@ -310,6 +327,8 @@ def check(
         raise click.UsageError("--force and --expect go with --repair.")
     approve = _approval(force, expect)
     repair = repair and not dry_run
+    if repair:
+        context.with_resource(_alone(state, "repair"))
     if repair and state.mode == "dual":
         _answering(lambda: journal.drain_journal(state))
     checker = partial(
@@ -400,6 +419,17 @@ def _any_engine(state: State) -> Iterator[sa.Engine]:
         yield engine
     finally:
         engine.dispose()
+
+
+@contextmanager
+def _alone(state: State, work: str) -> Iterator[None]:
+    """Do some work that one process at a time does, or say which one is at it."""
+    with ExitStack() as stack:
+        try:
+            _answering(lambda: stack.enter_context(Lease(state.collections, work).held()))
+        except MediaConflict as error:
+            raise click.ClickException(f"{work}: {error}.") from error
+        yield
 
 
 T = t.TypeVar("T")

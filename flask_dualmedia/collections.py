@@ -32,7 +32,8 @@ JOURNAL = "journal_"
 """Stands before the names of collections with records that wait for SQL, and behind the prefix."""
 
 LEASES, CHECKS, UPLOADS, PLAYS = "dualmedia_leases", "dualmedia_checks", "dualmedia_uploads", "dualmedia_plays"
-OTHERS = (LEASES, CHECKS, UPLOADS, PLAYS)
+UPKEEP = "dualmedia_upkeep"
+OTHERS = (LEASES, CHECKS, UPLOADS, PLAYS, UPKEEP)
 
 _STATES = (PENDING, AVAILABLE, DELETING, TRASHED)
 
@@ -263,7 +264,13 @@ def _record_shape(kind: type[Media]) -> Shape:
 
 _RECORDS = {kind.__tablename__: _record_shape(kind) for kind in KINDS.values()}
 
-_SHAPES: dict[str, Shape] = {LEASES: _is_lease, CHECKS: _is_check, UPLOADS: is_upload, PLAYS: _is_play}
+_SHAPES: dict[str, Shape] = {
+    LEASES: _is_lease,
+    CHECKS: _is_check,
+    UPLOADS: is_upload,
+    PLAYS: _is_play,
+    UPKEEP: _is_check,
+}
 
 _SELECTIVE: dict[Shape, Document] = {_RECORDS[kind.__tablename__]: records_only(kind) for kind in KINDS.values()} | {
     is_upload: UPLOADS_ONLY,

@@ -75,9 +75,15 @@ class Settings:
     five times as many to take or give a few MiB of bytes. Default 2."""
     probe_interval: float
     """``DUALMEDIA_PROBE_INTERVAL``: seconds between two looks whether SQL, or MongoDB, is back. Default 1."""
+    upkeep: bool
+    """``DUALMEDIA_UPKEEP``: sweep, clear leftovers of outages and verify checksums, a little at a time, by a thread of
+    one process of all. Default true; false leaves it to ``flask dualmedia sweep`` and ``check``, by cron."""
     journals: bool
     """``DUALMEDIA_ON_SQL_OUTAGE``: ``journal`` accepts new media into MongoDB while SQL is down, ``refuse`` answers
     503. Default ``journal``."""
+    journal_max_size: int | None
+    """``DUALMEDIA_JOURNAL_MAX_SIZE``: bytes that the journal may hold while SQL is down, and one uploader a quarter of
+    it. What comes beyond is answered with 503. Default 10 GiB; ``None`` for no limit."""
     auto_drain: bool
     """``DUALMEDIA_AUTO_DRAIN``: move the journal into SQL when SQL is back; otherwise ``flask dualmedia drain`` does.
     Default true."""
@@ -171,7 +177,11 @@ class Settings:
             mongo_timeout=_seconds("DUALMEDIA_MONGO_TIMEOUT", config.get("DUALMEDIA_MONGO_TIMEOUT", 2)),
             probe_interval=_seconds("DUALMEDIA_PROBE_INTERVAL", config.get("DUALMEDIA_PROBE_INTERVAL", 1)),
             journals=_choice(config, "DUALMEDIA_ON_SQL_OUTAGE", "journal", "refuse"),
+            journal_max_size=_bytes(
+                "DUALMEDIA_JOURNAL_MAX_SIZE", config.get("DUALMEDIA_JOURNAL_MAX_SIZE", 10 * 1024**3)
+            ),
             auto_drain=_boolean("DUALMEDIA_AUTO_DRAIN", config.get("DUALMEDIA_AUTO_DRAIN"), default=True),
+            upkeep=_boolean("DUALMEDIA_UPKEEP", config.get("DUALMEDIA_UPKEEP"), default=True),
             deletes_ownerless=_choice(config, "DUALMEDIA_ON_OWNER_DELETE", "delete", "keep"),
             repair_share=_fraction("DUALMEDIA_REPAIR_SHARE", config.get("DUALMEDIA_REPAIR_SHARE", 0.01)),
             grace=_seconds("DUALMEDIA_GRACE", config.get("DUALMEDIA_GRACE", 3600)),

@@ -214,6 +214,15 @@ class Contended(DatabaseBusy):
         super().__init__("others are changing the same at the moment")
 
 
+class JournalFull(Unavailable):
+    """The journal, which keeps new media while SQL is down, takes no more: of anybody, or of this uploader."""
+
+    def __init__(self, *, is_share: bool) -> None:
+        whose = "your share of it is" if is_share else "it is"
+        super().__init__(f"new media waits in a journal until PostgreSQL is back, and {whose} full", retry_after=60)
+        self.is_share = is_share
+
+
 class QuotaBusy(Unavailable):
     """Other uploads under the same quota did not come to an end in time."""
 

@@ -31,9 +31,11 @@ from .signals import sql_lost, sql_recovered
 from .state import State
 from .storages.base import Storage
 from .storages.failover import FailoverStorage
+from .storages.gridfs import JournalStorage
 from .storages.outside import open_storages
 from .synchronizer import Synchronizer
 from .tables import tables_for
+from .upkeep import Upkeep
 
 logger = logging.getLogger("flask_dualmedia")
 
@@ -110,7 +112,16 @@ class DualMedia:
             counter = _counter(app, settings, collections, home.repository)
             storages = {"database": home.storage, **outside}
             state = State(
-                app, settings, database, None, home.repository, storages, (home,), collections, counter=counter
+                app,
+                settings,
+                database,
+                None,
+                home.repository,
+                storages,
+                (home,),
+                collections,
+                counter=counter,
+                upkeep=_upkeep(app, settings),
             )
         return state, _check_names(state), synchronizer
 
@@ -143,7 +154,7 @@ def _dual_state(
 ) -> State:
     tables = tables_for(settings.table_prefix)
     sql = homes.sql_home(engine, timeout=settings.sql_timeout, tables=tables)
-    journal = homes.journal_home(collections)
+    journal = homes.journal_home(collections, max_size=settings.journal_max_size)
 
     def notify(event: str) -> None:
         with app.app_context():
@@ -163,12 +174,21 @@ def _dual_state(
     clock = collections.documents.clock
     clock.ask_other = lambda: _ask_for_time(clock, circuit, sql.repository)
     repository = FailoverRepository(sql.repository, journal.repository, circuit, journals=settings.journals)
-    storage = FailoverStorage(sql.storage, journal.storage, circuit)
+    storage = FailoverStorage(sql.storage, t.cast(JournalStorage, journal.storage), circuit)
     counter = _counter(app, settings, collections, repository)
     storages = {"database": storage, **outside}
-    homes_ = sql, journal
     state = State(
-        app, settings, collections.documents, engine, repository, storages, homes_, collections, circuit, counter
+        app,
+        settings,
+        collections.documents,
+        engine,
+        repository,
+        storages,
+        (sql, journal),
+        collections,
+        circuit,
+        counter,
+        _upkeep(app, settings),
     )
     return state
 
@@ -194,6 +214,10 @@ def _counter(app: Flask, settings: Settings, collections: Collections, repositor
     plays = Plays(collections, settings.count_window) if settings.count_window else None
     now = collections.documents.clock.now
     return Counter(app, repository, plays, interval=settings.count_interval, now=now)
+
+
+def _upkeep(app: Flask, settings: Settings) -> Upkeep | None:
+    return Upkeep(app) if settings.upkeep else None
 
 
 class _Answering(t.NamedTuple):
@@ -252,7 +276,7 @@ def _start_up(state: State, answering: _Answering, synchronizer: Synchronizer | 
                 mongo.ensure_indexes()
                 state.homes[0].repository.is_indexed = True
             else:
-                journal = homes.journal_home(collections).repository
+                journal = homes.journal_home(collections)
                 waiting = state.circuit.journal_expected = not journal.is_empty()
     except Unavailable as error:
         logger.warning("%s; going on without", error)

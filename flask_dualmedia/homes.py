@@ -14,9 +14,11 @@ from .repositories.base import Repository
 from .repositories.mongo import JournalRepository, MongoRepository
 from .repositories.psycopg import PsycopgRepository
 from .repositories.sql import SQLRepository
+from .staging import find_uploader
+from .storages.base import owner_of_key
 from .storages.chunked import ChunkedStorage
 from .storages.database import DatabaseStorage
-from .storages.gridfs import GridFSStorage
+from .storages.gridfs import GridFSStorage, JournalStorage
 from .storages.psycopg import PsycopgStorage
 from .tables import MODELS, Tables
 
@@ -30,6 +32,14 @@ class Home(t.Generic[R]):
     name: str
     repository: R
     storage: ChunkedStorage
+
+
+class JournalHome(Home[JournalRepository]):
+    """Records and bytes that wait for SQL."""
+
+    def is_empty(self) -> bool:
+        """Whether there are neither records nor bytes in it, not even of an upload in progress."""
+        return self.repository.is_empty() and self.storage.is_empty()
 
 
 def sql_home(engine: sa.Engine, *, timeout: float | None = None, tables: Tables = MODELS) -> Home[SQLRepository]:
@@ -54,8 +64,26 @@ def mongo_home(documents: Documents | Collections) -> Home[MongoRepository]:
     return Home("MongoDB", MongoRepository(collections), GridFSStorage(collections, collections.bucket))
 
 
-def journal_home(documents: Documents | Collections) -> Home[JournalRepository]:
+def journal_home(documents: Documents | Collections, *, max_size: int | None = None) -> JournalHome:
     """What was accepted while SQL was down, until it is drained. Collections and a bucket of its own: those of
-    Mongo-only mode may still hold what was transferred to SQL."""
+    Mongo-only mode may still hold what was transferred to SQL.
+
+    :param max_size: Bytes that it may hold, ``None`` for no limit.
+    """
     collections = Collections.of(documents)
-    return Home("journal", JournalRepository(collections), GridFSStorage(collections, collections.journal_bucket))
+    repository = JournalRepository(collections)
+
+    def identify(key: str) -> str | None:
+        owner = owner_of_key(key)
+        if owner is None:
+            return None
+        return repository.uploader_of(owner[0]) or find_uploader(collections, owner[0])
+
+    storage = JournalStorage(
+        collections,
+        collections.journal_bucket,
+        max_size=max_size,
+        identify=identify,
+        unfinished=repository.keys_of_unfinished,
+    )
+    return JournalHome("journal", repository, storage)

@@ -3,26 +3,41 @@
 from __future__ import annotations
 
 import logging
+import typing as t
 from contextlib import suppress
+from itertools import islice
 
 from .errors import DatabaseUnavailable, RecordRefused, Unavailable, WritesRefused
 from .failpoints import reach
-from .homes import Home
+from .homes import Home, JournalHome
 from .leases import Lease
-from .models import AVAILABLE, DELETING, KINDS, Media, now
-from .repositories.mongo import JournalRepository
+from .models import AVAILABLE, DELETING, KINDS, PENDING, Media, now
 from .repositories.sql import SQLRepository
 from .signals import journal_drained
 from .state import State
-from .transfer import OF_ONE_RECORD, Report, drain, reason_of, records_of, release_claims
+from .transfer import (
+    OF_ONE_RECORD,
+    Report,
+    drain,
+    keys_named_in,
+    reason_of,
+    records_of,
+    release_claims,
+    strangers,
+)
 
 logger = logging.getLogger("flask_dualmedia")
 
+GATHER_INTERVAL = 5.0
+"""Seconds between two looks for bytes in the journal's bucket that belong into SQL, of all processes together."""
 
-def homes_of(state: State) -> tuple[Home[SQLRepository], Home[JournalRepository]]:
+KEYS_COUNTED = 1000
+"""Keys of the journal's bucket that are looked at to count what waits."""
+
+
+def homes_of(state: State) -> tuple[Home[SQLRepository], JournalHome]:
     """SQL and the journal of an app in dual mode."""
-    sql, journal = state.homes
-    return sql, journal
+    return t.cast("tuple[Home[SQLRepository], JournalHome]", state.homes)
 
 
 def drain_journal(state: State, *, retry: bool = True) -> Report | None:
@@ -35,7 +50,8 @@ def drain_journal(state: State, *, retry: bool = True) -> Report | None:
     """
     sql, journal = homes_of(state)
     refusal = _finish_deletions(state, retry=retry)  # first: they may stand in the way of what is moved
-    report = drain(journal, sql, Lease(state.collections, "drain"), retry=retry)
+    _drop_twins(state)
+    report = drain(journal, sql, Lease(state.collections, "drain"), retry=retry, awaited=state.staging.awaited)
     if report is not None and (report.moved or report.present):
         logger.info("journal drained: %d record(s) moved into SQL", report.moved)
         for conflict in report.conflicts:
@@ -80,6 +96,24 @@ def _finish_deletions_of(state: State, kind: type[Media], *, retry: bool) -> Non
                 logger.warning("%r cannot be deleted now: %s", record, reason_of(error))
 
 
+def _drop_twins(state: State) -> None:
+    """Remove unfinished records from the journal that SQL has, and that became available there.
+
+    Workers of an earlier version made them, where the answer to an insertion was lost.
+    """
+    sql, journal = homes_of(state)
+    for kind in KINDS.values():
+        for record in records_of(journal.repository, kind):
+            if record.state != PENDING:
+                continue
+            held = sql.repository.get(kind, record.id)
+            if held is None:
+                continue
+            if record.storage_key not in (None, held.storage_key):
+                state.storage_of(record).delete(t.cast(str, record.storage_key))
+            journal.repository.remove(kind, record.id)
+
+
 def _fenced(sql: Home[SQLRepository], record: Media) -> Media:
     """A deleted record as SQL has it, where nothing can bring it back any more."""
     try:
@@ -118,12 +152,38 @@ def look_after_journal(state: State) -> bool:
     :return: Whether something is left in it.
     """
     sql, journal = homes_of(state)
-    if journal.repository.is_empty():
+    if journal.is_empty():
         return False
     if state.circuit is not None:
         state.circuit.journal_expected = True  # already while it is drained, which takes its time
     if not state.settings.auto_drain:
         release_claims(journal, sql, Lease(state.collections, "drain"))
-    elif journal.repository.has_work():
+    elif journal.repository.has_work() or _is_bucket_due(state):
         drain_journal(state, retry=False)
-    return not journal.repository.is_empty()
+    return not journal.is_empty()
+
+
+def _is_bucket_due(state: State) -> bool:
+    """Whether it is time to look for bytes in the journal's bucket that belong into SQL.
+
+    Others may be there for long: those of records that SQL refuses, and what a killed upload left. So all processes
+    together look once in a while. Nobody gives this lease back: it expires.
+    """
+    if homes_of(state)[1].storage.is_empty():
+        return False
+    return Lease(state.collections, "gather", seconds=GATHER_INTERVAL).take()
+
+
+def count_waiting(state: State) -> int:
+    """How much waits to be moved into SQL: records, and bytes of records that are there already.
+
+    Bytes are counted while SQL answers, and up to :data:`KEYS_COUNTED` of them.
+    """
+    sql, journal = homes_of(state)
+    waiting = journal.repository.waiting()
+    if state.circuit is None or state.circuit.is_open or journal.storage.is_empty():
+        return waiting
+    keys = list(islice(journal.storage.keys(), KEYS_COUNTED))
+    with suppress(Unavailable):
+        waiting += state.circuit.read(lambda: len(keys_named_in(sql, strangers(journal, keys))))
+    return waiting

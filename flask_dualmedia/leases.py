@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 from secrets import token_hex
 
 from .collections import LEASES, Collections
 from .documents import Document, Documents
-from .errors import MediaConflict
+from .errors import MediaConflict, Unavailable
 
 COLLECTION = LEASES
 
@@ -32,23 +35,79 @@ class Lease:
     """The right to do some work, kept in MongoDB.
 
     :param name: Of the work.
+    :param seconds: How long it lasts unless it is renewed.
     """
 
-    def __init__(self, documents: Documents | Collections, name: str) -> None:
-        self._collections, self._name = Collections.of(documents), name
+    def __init__(self, documents: Documents | Collections, name: str, *, seconds: float = SECONDS) -> None:
+        self._collections, self._name, self._seconds = Collections.of(documents), name, seconds
         self.holder = f"{socket.gethostname()}-{os.getpid()}-{token_hex(4)}"
 
     def take(self) -> bool:
         """Take or renew the lease; false if another process has it."""
         time = self._collections.documents.clock.now()
-        free = {"_id": self._name, "$or": [{"holder": self.holder}, *run_out("expires", time, SECONDS)]}
-        mine = {"$set": {"holder": self.holder, "expires": time + timedelta(seconds=SECONDS)}}
+        free = {"_id": self._name, "$or": [{"holder": self.holder}, *run_out("expires", time, self._seconds)]}
+        mine = {"$set": {"holder": self.holder, "expires": time + timedelta(seconds=self._seconds)}}
         try:
             with self._collections.documents.asked():
                 self._collections.get(COLLECTION).update_one(free, mine, upsert=True)
         except MediaConflict:  # it exists, and is another's
             return False
         return True
+
+    def is_held(self) -> bool:
+        """Whether anybody has it."""
+        return self.current_holder() is not None
+
+    def current_holder(self) -> str | None:
+        """Host and process of whoever has it."""
+        held = {"_id": self._name, "expires": {"$gte": self._collections.documents.clock.now()}}
+        with self._collections.documents.asked():
+            found = self._collections.get(COLLECTION).find_one(held, {"holder": 1})
+        return None if found is None else found["holder"]
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Have the lease for this block, however long it takes.
+
+        :raises MediaConflict: Another process has it; the message says which.
+        """
+        if not self.take() and not (self._end_of_dead() and self.take()):
+            raise MediaConflict(f"another process is at it: {self.current_holder() or 'it ended just now'}")
+        ended = threading.Event()
+        renewal = threading.Thread(target=self._renew, args=(ended,), name="dualmedia-lease", daemon=True)
+        renewal.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            renewal.join()
+            with suppress(Unavailable):  # it expires
+                self.give_back()
+
+    def _end_of_dead(self) -> bool:
+        """Take the lease from a killed process of this host; whether it was one."""
+        holder = self.current_holder()
+        if holder is None:
+            return True
+        host, pid, _ = holder.rsplit("-", 2)
+        if host != socket.gethostname():
+            return False
+        try:
+            os.kill(int(pid), 0)
+        except ProcessLookupError:
+            pass
+        except PermissionError:
+            return False
+        else:
+            return False
+        with self._collections.documents.asked():
+            self._collections.get(COLLECTION).delete_one({"_id": self._name, "holder": holder})
+        return True
+
+    def _renew(self, ended: threading.Event) -> None:
+        while not ended.wait(self._seconds / 3):
+            with suppress(Unavailable):
+                self.take()
 
     def give_back(self) -> None:
         """Let the next one have it at once."""

@@ -27,6 +27,7 @@ from .errors import (
     DatabaseBusy,
     DualMediaError,
     InvalidMedia,
+    JournalFull,
     MediaConflict,
     MediaNotFound,
     OwnerNotFound,
@@ -34,11 +35,13 @@ from .errors import (
     RecordRefused,
     SecondMainImage,
     StorageError,
+    Unavailable,
     UnsupportedType,
     UploadRejected,
     WritesRefused,
 )
 from .failpoints import reach
+from .homes import Home
 from .mime_types import OCTET_STREAM, declared_type, one_type
 from .models import AVAILABLE, DELETING, KINDS, PENDING, CourseResource, Media, MediaStorage, ProductImage, now
 from .repositories.base import Listing, M
@@ -47,6 +50,7 @@ from .sniffing import media_type, resource_type
 from .state import State
 from .storable import camelcase
 from .storages.base import Storage, new_key
+from .storages.failover import FailoverStorage
 from .uploads import Upload, label
 
 logger = logging.getLogger("flask_dualmedia")
@@ -99,6 +103,8 @@ def create(
             return whole
         _with(record, id=whole.id, storage_key=whole.storage_key)
         blocks = iter(content)
+    if isinstance(storage, FailoverStorage):
+        storage.check_room(uploaded_by, upload.least_size)
     state.repository.add(record, keeps_id=keeps_id)
     reach("create:pending")
     try:
@@ -106,6 +112,13 @@ def create(
         reach("create:bytes")
         with quotas.reserved(state, record, upload.size):
             published = _publish(state, record, upload)
+    except JournalFull:
+        # It was never published: SQL, if it has it at all, has it as pending.
+        with suppress(Unavailable):
+            storage.delete(t.cast(str, record.storage_key))
+        with suppress(Unavailable):
+            state.repository.remove(type(record), record.id)
+        raise
     except BaseException:
         # A worker that is told to stop raises SystemExit here, and has the time to clean up.
         clean_up(_discard, state, record, storage)
@@ -330,33 +343,39 @@ def count_access(state: State, kind: type[Media], media_id: uuid.UUID) -> None:
     media_accessed.send(state.app, kind=kind, media_id=media_id, count=1)
 
 
-def sweep(state: State, *, grace: float | None = None) -> int:
+def sweep(state: State, *, grace: float | None = None, keep_going: t.Callable[[], bool] = lambda: True) -> int:
     """Take away what killed processes left: records that never became available, or were being deleted.
 
     :param grace: Age in seconds below which an unfinished record may still be somebody's upload in progress.
         Default ``DUALMEDIA_GRACE``.
+    :param keep_going: Asked before each record; the sweep ends early where it says no.
     :return: How many records were removed, and resumable uploads that have expired.
     """
     state.clock.measure()
     before = state.clock.now() - timedelta(seconds=state.settings.grace if grace is None else grace)
     swept = 0
-    for kind in KINDS.values():
-        left: set[uuid.UUID] = set()  # others are at them, or they cannot be removed now; they stand before the rest
-        while True:
-            found = state.repository.unfinished(kind, before, SWEPT_AT_ONCE + len(left))
-            records = [record for record in found if record.id not in left]
-            if not records:
-                break
-            for record in records:
-                if _swept(state, record):
-                    swept += 1
-                else:
-                    left.add(record.id)
+    for home in state.homes:
+        for kind in KINDS.values():
+            left: set[uuid.UUID] = (
+                set()
+            )  # others are at them, or they cannot be removed now; they stand before the rest
+            while True:
+                found = home.repository.unfinished(kind, before, SWEPT_AT_ONCE + len(left))
+                records = [record for record in found if record.id not in left]
+                if not records:
+                    break
+                for record in records:
+                    if not keep_going():
+                        return swept
+                    if _swept(state, home, record):
+                        swept += 1
+                    else:
+                        left.add(record.id)
     return swept + state.staging.sweep()
 
 
 def sweep_one(state: State, record: Media) -> bool:
-    """Take away one unfinished record, unless something happened to it since it was read."""
+    """Take away one unfinished record, wherever it is, unless something happened to it since it was read."""
     if state.repository.get(type(record), record.id) is not None:
         return False  # unfinished in SQL, while SQL was going; it was finished in the journal
     # Only whoever turns it to ``deleting`` may remove it: an upload that finishes now has won.
@@ -368,10 +387,46 @@ def sweep_one(state: State, record: Media) -> bool:
     return True
 
 
-def _swept(state: State, record: Media) -> bool:
+def sweep_in(state: State, home: Home[t.Any], record: Media) -> bool:
+    """Take away one unfinished record from the home that it was read from."""
+    if is_finished_elsewhere(state, home, record):
+        return False
+    where = {"state": record.state, "version": record.version}
+    changes = {"state": DELETING, "updated_at": now()}
+    if home.repository.update(type(record), record.id, changes, where=where) is None:
+        return False
+    if record.storage_key is not None and record.storage_key not in _keys_elsewhere(state, home, record):
+        state.storage_of(record).delete(record.storage_key)
+    reach("sweep:bytes")
+    home.repository.remove(type(record), record.id)
+    reach("sweep:done")
+    return True
+
+
+def is_finished_elsewhere(state: State, home: Home[t.Any], record: Media) -> bool:
+    """Whether an unfinished record is to stay for the drain.
+
+    What is unfinished in SQL while it is available in the journal is brought up to date by the drain. What is deleted
+    in the journal may be in SQL, or come there yet: the drain sees to it that it is not.
+    """
+    if len(state.homes) == 1:
+        return home.repository.get(type(record), record.id) is not None
+    sql, journal = state.homes
+    if home is sql:
+        return journal.repository.get(type(record), record.id) is not None
+    return record.state == DELETING
+
+
+def _keys_elsewhere(state: State, home: Home[t.Any], record: Media) -> set[str | None]:
+    """The keys that records with the same id have in other homes."""
+    others = [other for other in state.homes if other is not home]
+    return {key for other in others for key in other.repository.keys_of(type(record), [record.id])}
+
+
+def _swept(state: State, home: Home[t.Any], record: Media) -> bool:
     """The same, where one storage that fails is no reason to leave what is in the others."""
     try:
-        return sweep_one(state, record)
+        return sweep_in(state, home, record)
     except (StorageError, RecordRefused, MediaConflict):
         logger.warning("left for the next sweep: %r", record, exc_info=True)
         return False

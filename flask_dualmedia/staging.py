@@ -155,6 +155,14 @@ class Staging:
             found = self._collection.find(UPLOADS_ONLY | {"parts.key": {"$in": [*keys]}}, {"parts.key": 1})
             return {part["key"] for document in found for part in document["parts"]}.intersection(keys)
 
+    def awaited(self, keys: t.Sequence[str]) -> set[str]:
+        """Those of these keys that are parts of an upload which somebody may go on with."""
+        where = {"parts.key": {"$in": [*keys]}, "finished": False}
+        where["expires_at"] = {"$gt": self.documents.clock.now()}
+        with self.documents.asked():
+            found = self._collection.find(where, {"parts.key": 1})
+            return {part["key"] for document in found for part in document["parts"]}.intersection(keys)
+
     def left(self) -> Iterator[Staged]:
         """Uploads that have expired, and finished ones whose parts were not removed; without their parts."""
         expired = {"expires_at": {"$lt": self.documents.clock.now()}}
@@ -197,6 +205,13 @@ class Staging:
         with self.documents.asked():
             self._collection.create_indexes(indexes)
         self._indexed = True
+
+
+def find_uploader(collections: Collections, upload_id: uuid.UUID) -> str | None:
+    """Who began an upload; ``None`` if there is none with this id."""
+    with collections.documents.asked():
+        found = collections.get(COLLECTION).find_one({"_id": upload_id}, {"identity": 1})
+    return None if found is None else found["identity"]
 
 
 class Writer:

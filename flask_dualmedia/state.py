@@ -27,6 +27,7 @@ if t.TYPE_CHECKING:
     from .outage import Circuit
     from .repositories.base import Repository
     from .storages.base import Storage
+    from .upkeep import Upkeep
 
 Mode = t.Literal["dual", "mongo"]
 
@@ -52,6 +53,8 @@ class State:
     """Whether SQL answers; ``None`` in Mongo-only mode."""
     counter: Counter | None = None
     """Counts who reads content; ``None`` where nobody does."""
+    upkeep: Upkeep | None = None
+    """Keeps the databases clean; ``None`` where the host does that itself."""
 
     @cached_property
     def check_sql_names(self) -> NameCheck:

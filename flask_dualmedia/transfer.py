@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import typing as t
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import islice
 
 from .errors import (
+    BytesNotFound,
     DatabaseBusy,
     DualMediaError,
     MediaConflict,
@@ -32,7 +35,7 @@ from .repositories.base import Repository
 from .repositories.mongo import JournalRepository
 from .sniffing import settle_type
 from .storages.base import owner_of_key
-from .storages.chunked import ChunkedStorage
+from .storages.chunked import BytesOf, ChunkedStorage
 
 logger = logging.getLogger("flask_dualmedia")
 
@@ -205,12 +208,20 @@ def _delete_from(home: Home, record: Media) -> bool:
     return True
 
 
-def drain(journal: Home[JournalRepository], target: Home, lease: Lease, *, retry: bool = True) -> Report | None:
+def drain(
+    journal: Home[JournalRepository],
+    target: Home,
+    lease: Lease,
+    *,
+    retry: bool = True,
+    awaited: Callable[[list[str]], set[str]] = lambda keys: set(),
+) -> Report | None:
     """Move the journal, oldest first. Uploads still in progress stay.
 
     A record that the target refuses is set aside in the journal, and the rest goes on.
 
     :param retry: Try again what was set aside not long ago.
+    :param awaited: Those of some keys that are parts of resumable uploads under way.
     :return: What was done; ``None`` if another process is at it.
     :raises DatabaseUnavailable: The target does not answer. What was moved until then is there; the rest stays.
     """
@@ -224,7 +235,7 @@ def drain(journal: Home[JournalRepository], target: Home, lease: Lease, *, retry
             except WritesRefused as error:
                 report.refusal = error  # another table may take what is for it
         if report.refusal is None:
-            _gather(journal, target, lease, report)
+            _gather(journal, target, lease, report, awaited)
         return report
     except _LeaseLost:
         return report
@@ -321,21 +332,93 @@ def _move(record: Media, journal: Home[JournalRepository], target: Home, lease: 
     reach("drain:done")
 
 
-def _gather(journal: Home[JournalRepository], target: Home, lease: Lease, report: Report) -> None:
-    """Move bytes of records that are in the target: SQL went away, and came back, while they were uploaded."""
-    for key in journal.storage.keys():  # noqa: SIM118 - of a storage
-        owner = owner_of_key(key)
+def keys_named_in(home: Home, keys: t.Sequence[str]) -> set[str]:
+    """Those of these keys that a record of a home names, in whatever state it is."""
+    ids = list({owner[0] for key in keys if (owner := owner_of_key(key)) is not None})
+    if not ids:
+        return set()
+    named = {key for kind in KINDS.values() for key in home.repository.keys_of(kind, ids) if key}
+    return named.intersection(keys)
+
+
+def strangers(journal: Home[JournalRepository], keys: t.Sequence[str]) -> list[str]:
+    """Those of these keys of the journal's bucket that no record of the journal names: they do not wait for one."""
+    named = keys_named_in(journal, keys)
+    return [key for key in keys if key not in named]
+
+
+def records_in(home: Home, keys: t.Sequence[str]) -> dict[str, Media]:
+    """The available records of a home that have bytes under these keys in the database, by key."""
+    records: dict[str, Media] = {}
+    for key in keys_named_in(home, keys):
+        media_id, _ = t.cast("tuple[uuid.UUID, object]", owner_of_key(key))
         for kind in KINDS.values():
-            record = None if owner is None else target.repository.find(kind, owner[0])
-            if record is None or record.state != AVAILABLE or record.storage_key != key:
-                continue
-            try:
-                _copy_bytes(record, journal.storage, target.storage, lease.take)
-                journal.storage.delete(key)
-            except Unavailable:
-                raise
-            except OF_ONE_RECORD as error:
-                report.failed.append(f"the bytes of {record!r} stay in the journal: {reason_of(error)}")
+            record = home.repository.get(kind, media_id)
+            if record is not None and record.storage_key == key and record.storage_type == "database":
+                records[key] = record
+    return records
+
+
+def _gather(
+    journal: Home[JournalRepository],
+    target: Home,
+    lease: Lease,
+    report: Report,
+    awaited: Callable[[list[str]], set[str]],
+) -> None:
+    """Move bytes whose record is in the target, or comes there: SQL went away, and came back, while they were sent.
+
+    :param awaited: Those of some keys that are parts of resumable uploads under way.
+    """
+    keys = journal.storage.keys()
+    while batch := list(islice(keys, BATCH)):
+        others = strangers(journal, batch)
+        for key, record in records_in(target, others).items():
+            _gather_one(key, record, journal, target, lease, report)
+        for key in awaited(others):
+            _gather_part(key, journal, target, lease, awaited)
+
+
+def _gather_one(
+    key: str, record: Media, journal: Home[JournalRepository], target: Home, lease: Lease, report: Report
+) -> None:
+    try:
+        _copy_bytes(record, BytesOf(target.storage, journal.storage), target.storage, lease.take, verifies=True)
+    except Unavailable:
+        raise
+    except OF_ONE_RECORD as error:
+        if target.repository.keys_of(type(record), [record.id]) == [key]:
+            report.failed.append(f"the bytes of {record!r} stay in the journal: {reason_of(error)}")
+            return
+    reach("gather:copied")
+    current = target.repository.get(type(record), record.id)
+    if current is None or current.storage_key != key:
+        target.storage.delete(key)  # it was deleted, or replaced, while they were copied
+    journal.storage.delete(key)
+
+
+def _gather_part(
+    key: str,
+    journal: Home[JournalRepository],
+    target: Home,
+    lease: Lease,
+    awaited: Callable[[list[str]], set[str]],
+) -> None:
+    stat = journal.storage.stat(key)
+    if stat is None or not stat.complete:
+        return
+    with suppress(BytesNotFound):  # the upload was finished, or given up, meanwhile
+        target.storage.put(key, _watched(journal.storage.open(key, 0, stat.size), lease.take))
+    if key not in awaited([key]):
+        target.storage.delete(key)
+    journal.storage.delete(key)
+
+
+def _watched(pieces: Iterator[bytes], keep_going: Callable[[], bool]) -> Iterator[bytes]:
+    for piece in pieces:
+        yield piece
+        if not keep_going():
+            raise _LeaseLost
 
 
 def _copy(
@@ -353,7 +436,8 @@ def _copy(
         _carry_accesses(record, present, target.repository)
         return
     if record.storage_key is not None and record.storage_type == "database":
-        _copy_bytes(record, source.storage, target.storage, keep_going)
+        # After an outage some of the bytes may be in the target already.
+        _copy_bytes(record, BytesOf(source.storage, target.storage), target.storage, keep_going)
     reach("copy:bytes")
     if not keep_going():
         raise _LeaseLost
@@ -416,12 +500,23 @@ def _write_record(record: Media, target: Repository, present: Media | None) -> N
         target.update(type(record), record.id, values, where=where)
 
 
-def _copy_bytes(record: Media, source: ChunkedStorage, target: ChunkedStorage, keep_going: Callable[[], bool]) -> None:
+def _copy_bytes(
+    record: Media,
+    source: BytesOf,
+    target: ChunkedStorage,
+    keep_going: Callable[[], bool],
+    *,
+    verifies: bool = False,
+) -> None:
+    """Copy what the target does not have of the bytes of a record.
+
+    :param verifies: Read them even if the target has them.
+    """
     key, size = record.storage_key, record.file_size
     assert key is not None
     assert size is not None
     found = target.stat(key)
-    if found is not None and found.complete and found.size == size:
+    if not verifies and found is not None and found.complete and found.size == size:
         return
     # What a killed transfer left of it is completed, not deleted: one that was only slow may be writing there still.
     digest = hashlib.sha256()
@@ -436,5 +531,6 @@ def _copy_bytes(record: Media, source: ChunkedStorage, target: ChunkedStorage, k
 
     target.put(key, blocks())
     if digest.hexdigest() != record.checksum:
-        target.delete(key)
+        if found is None:
+            target.delete(key)
         raise StorageError(f"the bytes under {key!r} are not those of the checksum; they stay where they are")

@@ -174,6 +174,8 @@ BASE_CONFIG: dict[str, t.Any] = {
     "TESTING": True,
     "JWT_SECRET_KEY": "a key for tests of at least thirty-two bytes",
     "JWT_ACCESS_TOKEN_EXPIRES": False,
+    # Tests of it turn it on: what others leave half done is their own affair.
+    "DUALMEDIA_UPKEEP": False,
 }
 
 
@@ -209,6 +211,8 @@ def close(app: Flask) -> None:
             state.circuit.stop()
         if state.counter is not None:
             state.counter.stop()
+        if state.upkeep is not None:
+            state.upkeep.stop()
         state.mongo.circuit.stop()
         state.mongo.client.close()
         if state.engine is not None:

@@ -67,6 +67,7 @@ STEPS = {
     "replace": ["replace:begin", IN_MID_BODY, "replace:bytes", "replace:committed", "replace:cleaned"],
     "delete": ["delete:begin", "delete:marked", "delete:bytes", "delete:done"],
     "drain": ["drain:claim", "drain:copy", *COPYING, "drain:copied", "drain:bytes-deleted", "drain:done"],
+    "gather": ["copy:piece*3", "gather:copied"],
     "transfer": COPYING,
     "transfer --delete-source": ["clear:bytes", "clear:bytes*2"],
     "transfer --mirror": ["mirror:bytes"],
@@ -240,6 +241,22 @@ def test_killed_drain(deployment: Deployment, step: str):
     assert contents(app) == saved
     again = app.test_cli_runner().invoke(args=["dualmedia", "drain"])
     assert again.output == "Moved 0 record(s); 0 had been moved before.\n"
+
+
+@pytest.mark.parametrize("step", STEPS["gather"])
+def test_killed_gathering(deployment: Deployment, step: str):
+    """Bytes that wait in the journal for their record in SQL are found, and once in the end."""
+    app = deployment.app("dual")
+    saved = {save(app, OLD_CONTENT): digest(OLD_CONTENT)}
+    sql, journal = get_state(app).homes
+    (key,) = sql.storage.keys()
+    journal.storage.put(key, sql.storage.open(key, 0, len(OLD_CONTENT)))
+    sql.storage.delete(key)
+    deployment.kill("dual", step, "drain")
+    assert contents(app) == saved
+    repair(app)
+    assert contents(app) == saved
+    assert [*journal.storage.keys()] == []
 
 
 @pytest.mark.parametrize("step", STEPS["drain"])

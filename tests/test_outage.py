@@ -541,7 +541,8 @@ def test_a_creation_begun_in_sql_and_finished_in_the_journal(
             assert get_media(ProductImage, begun.id).state == "available"
             assert [image.id for image in get_product_images(product)] == [begun.id]
             assert lifecycle.sweep(state, grace=-1) == 0
-            assert Checker(state, grace=-1).run().found == {"journal_left": 1}
+            found = Checker(state, grace=-1).run().found
+            assert found == ({} if claimed else {"journal_left": 1}), "what is being drained is no finding"
         if claimed:
             with pytest.raises(DatabaseUnavailable):
                 delete_media(ProductImage, begun.id)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import typing as t
 import uuid
+from collections import Counter
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
@@ -12,8 +13,10 @@ from pymongo.collection import Collection
 
 from ..collections import CHECKS
 from ..documents import Document
+from ..errors import Unavailable
 from ..models import Media
 from ..state import State
+from ..upkeep import find_damage, forget_damage
 from .decision import Decision, Tally, decide, is_safe
 from .finder import Finder
 from .findings import Check, Finding, FindingFile
@@ -133,15 +136,30 @@ class Checker:
         left = {problem: count - self._report.repaired[problem] for problem, count in self._report.found.items()}
         findings = {problem: count for problem, count in left.items() if count}
         summary = {"at": self._state.clock.now(), "records": self._report.records, "findings": findings}
+        if self._verifies and not self._resumes:
+            forget_damage(self._state)
         with self._state.mongo.asked():
             self._checks.replace_one({"_id": "last"}, summary, upsert=True)
             self._checks.delete_one({"_id": "progress"})
+
+
+def _known_damage(state: State) -> list[dict[str, t.Any]]:
+    try:
+        return find_damage(state)
+    except Unavailable:
+        return []  # SQL is away
 
 
 def last_check(state: State) -> dict[str, t.Any] | None:
     """When the last check was, and what it left unrepaired."""
     with state.mongo.asked():
         summary = state.collections.get(COLLECTION).find_one({"_id": "last"}, {"_id": 0})
-    if summary is None:
+    damage = Counter(note["problem"] for note in _known_damage(state))
+    if summary is None and not damage:
         return None
+    summary = summary or {"at": state.mongo.time(), "records": 0, "findings": {}}
+    # What the app has found by itself since, or before.
+    findings = summary["findings"]
+    for problem, number in damage.items():
+        findings[problem] = max(number, findings.get(problem, 0))
     return summary | {"at": t.cast(datetime, summary["at"]).isoformat()}

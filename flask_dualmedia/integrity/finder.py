@@ -12,14 +12,16 @@ from dataclasses import replace
 from datetime import datetime
 from itertools import islice
 
+from .. import lifecycle
 from ..authorization import possible_ids
 from ..errors import BytesNotFound
 from ..homes import Home
+from ..leases import Lease
 from ..models import AVAILABLE, DELETING, KINDS, PENDING, Media
 from ..repositories.mongo import JournalRepository
 from ..state import State
-from ..storages.base import Stat, Storage, owner_of_key
-from ..transfer import records_of
+from ..storages.base import Stat, Storage, merge_stats, owner_of_key
+from ..transfer import records_in, records_of, strangers
 from .findings import Finding, Problem
 
 BATCH = 500
@@ -92,16 +94,31 @@ class Finder:
         for place in self._places:
             for keys in _batches(place.storage.keys(), BATCH):
                 yield from self._judge_keys(place, keys)
+                if place.name == "journal":
+                    yield from self._judge_places(keys)
+
+    def misplaced(self, keys: list[str]) -> dict[str, Media]:
+        """Those of these keys of the journal's bucket whose record is in SQL, with the record."""
+        sql, journal = self._state.homes
+        return records_in(sql, strangers(journal, keys))
 
     def look_again(self, finding: Finding) -> Media | None:
         """The record of a finding as it is now; ``None`` if what was found is not so any more."""
-        home = self._homes[finding.where]
+        home = self.home_of(finding)
         kind = KINDS[t.cast(str, finding.kind)]
         record = home.repository.find(kind, uuid.UUID(finding.subject))
         if record is None:
             return None
         problems = {again.problem for again in self._judge(home, [record], "")}
         return record if finding.problem in problems else None
+
+    def home_of(self, finding: Finding) -> Home[t.Any]:
+        """The home that the record of a finding is in."""
+        return self._homes[finding.where]
+
+    def is_misplaced(self, key: str) -> bool:
+        """Whether there are bytes under a key in the journal's bucket, of a record that is in SQL."""
+        return self._journal_has(key) and key in self.misplaced([key])
 
     def is_named(self, key: str) -> bool:
         """Whether a record, or a resumable upload, names these bytes now."""
@@ -137,7 +154,8 @@ class Finder:
         for place in self._places:
             keys = [t.cast(str, r.storage_key) for r in records if r.storage_type == place.storage_type]
             if keys:
-                stats |= place.storage.stats(keys)
+                # While they are moved from one to the other, they are whole in one of them.
+                stats = merge_stats(stats, place.storage.stats(keys))
         return stats
 
     def _judge(self, home: Home[t.Any], batch: list[Media], verified_until: str) -> Iterator[Finding]:
@@ -150,7 +168,9 @@ class Finder:
                 yield from self._judge_unfinished(home, record)
             else:
                 available.append(record)
-                if home.name == "journal":
+        if home.name == "journal" and available and not self._is_draining():
+            for record in available:
+                if home.repository.find(type(record), record.id) is not None:
                     yield self._judge_journaled(home, record)
         ownerless = set(self._without_owner(available))
         stats = self.stats([record for record in available if record.storage_key])
@@ -169,11 +189,14 @@ class Finder:
         return _finding("journal_refused", record, journal, refusal.reason)
 
     def _judge_unfinished(self, home: Home[t.Any], record: Media) -> Iterator[Finding]:
-        if record.state == DELETING and record.storage_key is None:
+        is_journaled = home.name == "journal"
+        if record.state == DELETING and record.storage_key is None and not is_journaled:
             return  # its bytes are gone, and it stays for a while so that nothing brings it back
         if record.updated_at >= self._before:
             return
-        if self._state.repository.get(type(record), record.id) is not None:
+        if lifecycle.is_finished_elsewhere(self._state, home, record):
+            return
+        if home.repository.find(type(record), record.id) is None:
             return
         problem: Problem = "stuck_pending" if record.state == PENDING else "stuck_deleting"
         yield _finding(problem, record, home, f"since {record.updated_at:%Y-%m-%d %H:%M} UTC")
@@ -187,6 +210,9 @@ class Finder:
                 return
             stat = self.stats([current]).get(t.cast(str, current.storage_key))
         place = _media_in(record)
+        is_whole = stat is not None and stat.complete and stat.size == record.file_size
+        if not is_whole and self._is_split(record):
+            return
         if stat is None:
             # Other storages may show what they took only after a while.
             if record.storage_type == DATABASE or record.updated_at < self._before:
@@ -200,6 +226,14 @@ class Finder:
             yield replace(finding, is_mendable=self._checksum(record, stat.size) == record.checksum)
         elif self._verify and str(record.id) > verified_until and self._checksum(record, stat.size) != record.checksum:
             yield _finding("checksum_wrong", record, home, f"the checksum is not {record.checksum}", place)
+
+    def _is_split(self, record: Media) -> bool:
+        """Whether the bytes are there, some of them in SQL and some in the journal: they are misplaced, not missing."""
+        if record.storage_type != DATABASE or len(self._state.homes) == 1 or record.file_size is None:
+            return False
+        return self._journal_has(t.cast(str, record.storage_key)) and (
+            self._checksum(record, record.file_size) == record.checksum
+        )
 
     def _unchanged(self, record: Media) -> Media | None:
         """The record, unless it was replaced or deleted since the batch was read."""
@@ -222,9 +256,32 @@ class Finder:
             # A younger key may be the content of an upload in progress, whose record does not name it yet.
             if made >= self._before:
                 continue
-            if not self.is_named(key):
+            if not self.is_named(key) and not self._was_just_changed(key):
                 detail = f"in {place.name}"
                 yield Finding("bytes_orphaned", None, key, detail, where=place.name, populations=(population,))
+
+    def _judge_places(self, keys: list[str]) -> Iterator[Finding]:
+        """Bytes in the journal of records that are in SQL. While they are drained they are on their way."""
+        misplaced = self.misplaced(keys)
+        if not misplaced or self._is_draining():
+            return
+        for key, record in misplaced.items():
+            if self.is_misplaced(key):
+                yield _finding("bytes_misplaced", record, self._state.homes[0], f"{key} is in the journal")
+
+    def _journal_has(self, key: str) -> bool:
+        return next(self._state.homes[1].storage.keys(key[:-1]), None) == key
+
+    def _was_just_changed(self, key: str) -> bool:
+        """Whether the record that bytes were of was changed a moment ago: whoever changed it deletes them now."""
+        owner = owner_of_key(key)
+        if owner is None:
+            return False
+        records = (home.repository.find(kind, owner[0]) for home in self._state.homes for kind in KINDS.values())
+        return any(record is not None and record.updated_at >= self._before for record in records)
+
+    def _is_draining(self) -> bool:
+        return Lease(self._state.collections, "drain").is_held()
 
     def _named(self, ids: list[uuid.UUID]) -> set[str]:
         """The keys that records with these ids name, wherever the records are."""

@@ -8,7 +8,8 @@ import uuid
 
 from .. import lifecycle
 from ..errors import MediaConflict, MediaNotFound
-from ..models import Media, now
+from ..journal import drain_journal
+from ..models import KINDS, Media, now
 from ..state import State
 from .finder import Finder
 from .findings import Finding
@@ -45,6 +46,8 @@ class Repairer:
                 return "delete" if self._discards else None
             case "bytes_missing" | "bytes_orphaned" | "stuck_pending" | "stuck_deleting":
                 return "delete"
+            case "bytes_misplaced":
+                return "mend"
             case "upload_expired":
                 return "expire"
             case _:
@@ -56,13 +59,15 @@ class Repairer:
             return self._delete_bytes(finding)
         if finding.problem == "upload_expired":
             return self._expire_upload(finding)
+        if finding.problem == "bytes_misplaced":
+            return self._gather(finding)
         record = self._finder.look_again(finding)
         if record is None:
             return "gone"
         if self.remedy(finding) == "mend":
             done = self._mend_size(record)
         elif finding.problem in ("stuck_pending", "stuck_deleting"):
-            done = lifecycle.sweep_one(self._state, record)
+            done = lifecycle.sweep_in(self._state, self._finder.home_of(finding), record)
         else:
             done = self._delete_record(record)
         return "repaired" if done else "left"
@@ -78,6 +83,13 @@ class Repairer:
         if upload is None or upload.finished or not upload.is_expired:
             return "gone"
         return "repaired" if self._state.staging.sweep_one(upload) else "left"
+
+    def _gather(self, finding: Finding) -> Outcome:
+        """Move bytes into SQL, where their record is."""
+        drain_journal(self._state, retry=False)
+        record = self._finder.home_of(finding).repository.find(KINDS[str(finding.kind)], uuid.UUID(finding.subject))
+        key = None if record is None else record.storage_key
+        return "repaired" if key is None or not self._finder.is_misplaced(key) else "left"
 
     def _delete_bytes(self, finding: Finding) -> Outcome:
         if self._finder.is_named(finding.subject):

@@ -349,6 +349,25 @@ class JournalRepository(MongoRepository):
         with self._documents.asked():
             return not any(self._has(kind, {}) for kind in KINDS.values())
 
+    def uploader_of(self, media_id: uuid.UUID) -> str | None:
+        """Who sent a record that is here."""
+        with self._documents.asked():
+            for kind in KINDS.values():
+                found = self._collection(kind).find_one({"_id": media_id}, {"uploaded_by": 1})
+                if found is not None:
+                    return found["uploaded_by"]
+        return None
+
+    def keys_of_unfinished(self, identity: str) -> t.List[str]:  # noqa: UP006 - `list` is a method
+        """The storage keys of what somebody is just sending."""
+        where = {"state": PENDING, "uploaded_by": identity}
+        keys: t.List[str] = []  # noqa: UP006
+        for kind in KINDS.values():
+            with self._documents.asked():
+                found = self._collection(kind).find(where, {"storage_key": 1})
+                keys += [document["storage_key"] for document in found if document["storage_key"]]
+        return keys
+
     def waiting(self) -> int:
         """How many records wait to be moved."""
         with self._documents.asked():

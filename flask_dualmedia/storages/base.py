@@ -25,6 +25,12 @@ class Stat:
     """SHA-256 hex of the bytes, where the storage computed it itself when they came."""
 
 
+def merge_stats(first: dict[str, Stat], second: dict[str, Stat]) -> dict[str, Stat]:
+    """What two storages know, each key by the one that has all of its bytes; the second, if both or neither has."""
+    better = {key: stat for key, stat in first.items() if stat.complete and not second.get(key, stat).complete}
+    return first | second | better
+
+
 class Storage(t.Protocol):
     """Keeps bytes under generated keys. Whom they belong to is no business of it.
 

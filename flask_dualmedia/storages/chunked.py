@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 
@@ -95,6 +95,10 @@ class ChunkedStorage(BatchedStorage):
     def delete(self, key: str) -> None:
         self.discard(key)
 
+    def is_empty(self) -> bool:
+        """Whether there are no bytes under any key."""
+        return next(self.keys(), None) is None
+
     @abstractmethod
     def discard(self, key: str) -> bool:
         """Delete the bytes under a key; whether there were any."""
@@ -106,6 +110,38 @@ class ChunkedStorage(BatchedStorage):
     @abstractmethod
     def _read(self, key: str, wanted: ChunkRange) -> list[bytes]:
         """Those chunks of a range that are there, the first and the last one cut to it."""
+
+
+Read = Callable[[str, ChunkRange], list[bytes]]
+"""Reads a batch, as :meth:`BatchedStorage.read_batch`."""
+
+
+def read_from(places: Sequence[Read], key: str, wanted: ChunkRange) -> list[bytes]:
+    """A batch from the first place that has all of it; where none has, each chunk from the first that has it.
+
+    :raises BytesNotFound: Some of it is in none of them.
+    """
+    for read in places:
+        try:
+            return read(key, wanted)
+        except BytesNotFound:
+            continue
+
+    if wanted.first == wanted.last:
+        raise BytesNotFound(key)
+    return [piece for chunk in wanted.batches(1) for piece in read_from(places, key, chunk)]
+
+
+class BytesOf:
+    """The bytes in several storages, for reading: a key may be in one of them, or half in one and half in another."""
+
+    def __init__(self, *storages: ChunkedStorage) -> None:
+        self._places = [storage.read_batch for storage in storages]
+
+    def open(self, key: str, start: int, stop: int) -> Iterator[bytes]:
+        """As of any storage."""
+        for wanted in ChunkRange(start, stop).batches(READ_BATCH):
+            yield from read_from(self._places, key, wanted)
 
 
 def split(blocks: Iterable[bytes], size: int) -> Iterator[memoryview]:

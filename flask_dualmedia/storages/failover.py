@@ -9,8 +9,9 @@ from itertools import groupby
 
 from ..errors import BytesNotFound, DatabaseUnavailable, WritesRefused
 from ..outage import Circuit
-from .base import Stat
-from .chunked import BatchedStorage, ChunkedStorage, ChunkRange
+from .base import Stat, merge_stats
+from .chunked import BatchedStorage, ChunkedStorage, ChunkRange, read_from
+from .gridfs import JournalStorage
 
 
 class FailoverStorage(BatchedStorage):
@@ -19,8 +20,16 @@ class FailoverStorage(BatchedStorage):
     Where the bytes under a key are is found by looking, for each batch anew: they may be moved while they are read.
     """
 
-    def __init__(self, sql: ChunkedStorage, journal: ChunkedStorage, circuit: Circuit) -> None:
+    def __init__(self, sql: ChunkedStorage, journal: JournalStorage, circuit: Circuit) -> None:
         self._sql, self._journal, self._circuit = sql, journal, circuit
+
+    def check_room(self, identity: str | None, size: int) -> None:
+        """Refuse bytes that have no place, before anything is written.
+
+        :raises JournalFull: They would go to the journal, and there is none for them.
+        """
+        if not self._circuit.takes_writes:
+            self._journal.check_room(identity, size)
 
     def put(self, key: str, blocks: Iterable[bytes]) -> None:
         if not self._circuit.takes_writes:
@@ -37,7 +46,7 @@ class FailoverStorage(BatchedStorage):
             self._journal.delete(key)
 
     def stats(self, keys: t.Sequence[str]) -> dict[str, Stat]:
-        return self._journal.stats(keys) | self._circuit.read(lambda: self._sql.stats(keys))
+        return merge_stats(self._journal.stats(keys), self._circuit.read(lambda: self._sql.stats(keys)))
 
     def keys(self, after: str = "") -> Iterator[str]:
         yield from (key for key, _ in groupby(merge(self._journal.keys(after), self._sql.keys(after))))
@@ -47,15 +56,13 @@ class FailoverStorage(BatchedStorage):
 
     def read_batch(self, key: str, wanted: ChunkRange) -> list[bytes]:
         try:
-            return self._circuit.read(lambda: self._sql.read_batch(key, wanted))
-        except BytesNotFound:
-            pass
+            # SQL once more at the end: they may be moved at this moment.
+            return read_from([self._read_sql, self._journal.read_batch, self._read_sql], key, wanted)
         except (DatabaseUnavailable, WritesRefused) as error:
             try:
                 return self._journal.read_batch(key, wanted)
             except BytesNotFound:
                 raise error from None
-        try:
-            return self._journal.read_batch(key, wanted)
-        except BytesNotFound:
-            return self._circuit.read(lambda: self._sql.read_batch(key, wanted))
+
+    def _read_sql(self, key: str, wanted: ChunkRange) -> list[bytes]:
+        return self._circuit.read(lambda: self._sql.read_batch(key, wanted))

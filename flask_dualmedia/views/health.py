@@ -10,6 +10,7 @@ from marshmallow import Schema, fields
 
 from ..errors import DatabaseUnavailable, Unavailable
 from ..integrity import last_check
+from ..journal import count_waiting
 from ..repositories.base import Repository
 from ..repositories.mongo import JournalRepository
 from ..security import is_admin
@@ -32,7 +33,10 @@ class HealthSchema(Schema):
     mongo = fields.Nested(DatabaseHealthSchema)
     sql = fields.Nested(DatabaseHealthSchema)
     journal = fields.Integer(
-        allow_none=True, metadata={"description": "Records waiting in MongoDB for SQL; null when MongoDB is down."}
+        allow_none=True,
+        metadata={
+            "description": "Records, and bytes of records in SQL, that wait in MongoDB; null when MongoDB is down."
+        },
     )
     last_check = fields.Nested(
         LastCheckSchema,
@@ -65,7 +69,9 @@ def _ask_mongo(state: State) -> tuple[bool, dict[str, t.Any]]:
     """Whether MongoDB answers, and what it tells that belongs into the answer."""
     try:
         if state.mongo.circuit.answers():
-            held: dict[str, t.Any] = {"journal": JournalRepository(state.collections).waiting()}
+            is_dual = state.mode == "dual"
+            waiting = count_waiting(state) if is_dual else JournalRepository(state.collections).waiting()
+            held: dict[str, t.Any] = {"journal": waiting}
             if is_admin():
                 held["lastCheck"] = last_check(state)
             return True, held
