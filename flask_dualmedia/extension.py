@@ -16,7 +16,7 @@ from .config import Settings
 from .counting import Counter, Plays
 from .documents import Documents
 from .errors import DatabaseUnavailable
-from .journal import homes_of, look_after_journal, try_again
+from .journal import agree_on_drains, homes_of, look_after_journal, try_again
 from .outage import Circuit
 from .repositories.base import Repository
 from .repositories.failover import FailoverRepository
@@ -146,6 +146,8 @@ def _start_up(state: State, *, owns_schema: bool) -> None:
     else:
         if waiting:
             try_again(state)
+        else:
+            agree_on_drains(state)
     logger.info("dual mode: documents in MongoDB, media in %s at %s", name, state.settings.url_prefix)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from contextlib import suppress
 
-from .errors import DatabaseUnavailable, RecordRefused, Unavailable
+from .errors import DatabaseUnavailable, DualMediaError, RecordRefused, Unavailable
 from .failpoints import reach
 from .homes import Home
 from .leases import Lease
@@ -44,6 +44,8 @@ def drain_journal(state: State, *, retry: bool = True) -> Report | None:
     if report is not None:
         for refusal in report.news:
             logger.error("%s", refusal)
+        for stale in report.stale:
+            logger.error("%s: it was put into the trash (flask dualmedia check --restore)", stale)
     return report
 
 
@@ -111,3 +113,13 @@ def look_after_journal(state: State) -> bool:
     elif journal.repository.has_work():
         drain_journal(state, retry=False)
     return not journal.repository.is_empty()
+
+
+def agree_on_drains(state: State) -> None:
+    """Have a MongoDB that was restored from a backup, with an empty journal, know of the last drain again: what comes
+    into the journal from now on is new."""
+    sql, journal = homes_of(state)
+    with suppress(DualMediaError):  # then the next drain compares the times
+        number, _ = sql.repository.last_drain()
+        if journal.repository.is_empty() and journal.repository.last_drain() < number:
+            journal.repository.note_drain(number)

@@ -12,15 +12,25 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import datetime
 
-from .errors import DualMediaError, MediaConflict, RecordRefused, SecondMainImage, StorageError, Unavailable
+from .errors import (
+    BytesNotFound,
+    DualMediaError,
+    MediaConflict,
+    RecordRefused,
+    SecondMainImage,
+    StorageError,
+    Unavailable,
+)
 from .failpoints import reach
 from .homes import Home
 from .leases import Lease
 from .mime_types import one_type
-from .models import AVAILABLE, DELETING, KINDS, PENDING, Media, now
+from .models import AVAILABLE, DELETING, KEPT, KINDS, PENDING, TRASHED, Media, now
 from .repositories.base import Repository
 from .repositories.mongo import JournalRepository
+from .repositories.sql import SQLRepository
 from .sniffing import settle_type
 from .storages.base import owner_of_key
 from .storages.chunked import ChunkedStorage
@@ -64,6 +74,8 @@ class Report:
     """Records that stay where they are, and why: the target refuses them, or their bytes are damaged."""
     news: list[str] = field(default_factory=list)
     """Those of them that a drain has set aside for a reason that it had not before."""
+    stale: list[str] = field(default_factory=list)
+    """Records that SQL had once, and has no more: the journal is older. They were put into the trash."""
 
 
 @dataclass(frozen=True)
@@ -103,14 +115,14 @@ def manifest(repository: Repository) -> Manifest:
 
 
 def transfer(source: Home, target: Home, *, advance: Callable[[int], object] = lambda count: None) -> Report:
-    """Copy every available record with its bytes. The source stays as it is.
+    """Copy every record that is available or in the trash, with its bytes. The source stays as it is.
 
     :param advance: Called with the number of records done since the last call.
     """
     report = Report()
     for kind in KINDS.values():
         for record in records_of(source.repository, kind):
-            if record.state == AVAILABLE:
+            if record.state in KEPT:
                 try:
                     _copy(record, source, target, report)
                 except Unavailable:
@@ -128,7 +140,7 @@ def clear(source: Home, target: Home, *, advance: Callable[[int], object] = lamb
     """
     for kind in KINDS.values():
         for record in records_of(source.repository, kind):
-            if record.state == AVAILABLE and not _is_held(record, target):
+            if record.state in KEPT and not _is_held(record, target):
                 raise StorageError(f"{target.name} does not hold {record!r}; it was not deleted from {source.name}")
             if record.storage_key is not None:
                 source.storage.delete(record.storage_key)
@@ -142,7 +154,7 @@ def _is_held(record: Media, target: Home) -> bool:
     if held is None or _is_newer(record, held):
         return False
     if held.state != AVAILABLE or held.storage_key is None or held.storage_type != "database":
-        return True  # deleted there since, or a URL alone
+        return True  # deleted there since, or in the trash, or a URL alone
     stat = target.storage.stat(held.storage_key)
     return stat is not None and stat.complete and stat.size == held.file_size
 
@@ -155,7 +167,7 @@ def surplus(source: Home, target: Home) -> Iterator[Media]:
         for record in records_of(target.repository, kind):
             while other is not None and other.id < record.id:
                 other = next(others, None)
-            held = other is not None and other.id == record.id and other.state == AVAILABLE
+            held = other is not None and other.id == record.id and other.state in KEPT
             if record.state == AVAILABLE and not held:
                 yield record
 
@@ -171,7 +183,7 @@ def delete_surplus(source: Home, target: Home, *, limit: int) -> int:
         if deleted == limit:
             break  # the source has lost more of them since they were counted
         held = source.repository.find(type(record), record.id)
-        if held is not None and held.state == AVAILABLE:
+        if held is not None and held.state in KEPT:
             continue  # it came to the source meanwhile
         try:
             deleted += _delete_from(target, record)
@@ -194,10 +206,14 @@ def _delete_from(home: Home, record: Media) -> bool:
     return True
 
 
-def drain(journal: Home[JournalRepository], target: Home, lease: Lease, *, retry: bool = True) -> Report | None:
+def drain(
+    journal: Home[JournalRepository], target: Home[SQLRepository], lease: Lease, *, retry: bool = True
+) -> Report | None:
     """Move the journal, oldest first. Uploads still in progress stay.
 
-    A record that the target refuses is set aside in the journal, and the rest goes on.
+    A record that the target refuses is set aside in the journal, and the rest goes on. Drains are numbered in both
+    databases. Where the target knows of a later one, the journal comes from a backup, and a record that the target does
+    not hold may have been moved and deleted since: it is put into the trash.
 
     :param retry: Try again what was set aside not long ago.
     :return: What was done; ``None`` if another process is at it.
@@ -207,19 +223,51 @@ def drain(journal: Home[JournalRepository], target: Home, lease: Lease, *, retry
         return None
     report = Report()
     try:
+        number = journal.repository.last_drain()
+        last_of_target, time = target.repository.last_drain()
+        if time is not None and number < last_of_target:
+            _trash_stale(journal, target, lease, report, time)
+        number = max(number, last_of_target)
+        _number(journal, target, number + 1)
         for kind in KINDS.values():
             for record in records_of(journal.repository, kind):
-                if record.state != AVAILABLE or not (retry or journal.repository.is_due(record)):
+                if record.state not in KEPT or not (retry or journal.repository.is_due(record)):
+                    continue
+                if journal.repository.is_stale(record):
                     continue
                 if not lease.take():
                     return report
                 _move_or_set_aside(record, journal, target, lease, report)
         _gather(journal, target, lease, report)
+        _number(journal, target, number + 2)  # a backup that was made meanwhile is older, too
         return report
     except _LeaseLost:
         return report
     finally:
         lease.give_back()
+
+
+def _trash_stale(
+    journal: Home[JournalRepository], target: Home[SQLRepository], lease: Lease, report: Report, time: datetime
+) -> None:
+    """
+    :param time: When the last drain was that the target knows of: what came later was in none of them.
+    """
+    for kind in KINDS.values():
+        for record in records_of(journal.repository, kind):
+            if record.state != AVAILABLE or record.created_at > time or _has_settled(record, target):
+                continue
+            if not lease.take():
+                raise _LeaseLost
+            if journal.repository.trash_stale(record):
+                report.stale.append(f"{record!r} is in the journal, which is older than SQL, and not in SQL any more")
+
+
+def _number(journal: Home[JournalRepository], target: Home[SQLRepository], number: int) -> None:
+    """Number a drain. The journal knows of it first: a process that is killed in between leaves no journal that looks
+    older than it is."""
+    journal.repository.note_drain(number)
+    target.repository.note_drain(number)
 
 
 def release_claims(journal: Home[JournalRepository], target: Home, lease: Lease) -> None:
@@ -326,7 +374,12 @@ def _copy(
         _carry_accesses(record, present, target.repository)
         return
     if record.storage_key is not None and record.storage_type == "database":
-        _copy_bytes(record, source.storage, target.storage, keep_going)
+        try:
+            _copy_bytes(record, source.storage, target.storage, keep_going)
+        except BytesNotFound:
+            if record.state != TRASHED:
+                raise
+            # It is in the trash because they are gone, and it may be all that is left of it.
     reach("copy:bytes")
     if not keep_going():
         raise _LeaseLost

@@ -13,8 +13,8 @@ from pymongo.write_concern import WriteConcern
 
 from .. import storable
 from ..documents import BULK, INDEXING, MAIN_INDEX, Document, Documents
-from ..models import AVAILABLE, DELETING, KINDS, PENDING, Media, now
-from .base import EVERYTHING, Accesses, Listing, M, Records, Selection, Values
+from ..models import AVAILABLE, DELETING, KEPT, KINDS, PENDING, TRASHED, Media, now
+from .base import EVERYTHING, Accesses, Listing, M, Position, Records, Selection, Values
 
 
 class MongoRepository:
@@ -165,15 +165,33 @@ class MongoRepository:
         where = {"_id": media_id, "state": AVAILABLE, **self._unclaimed}
         return where, {"$inc": {"access_count": number}, "$max": {"last_accessed_at": at}}
 
-    def unfinished(self, kind: type[M], before: datetime, limit: int) -> t.List[M]:  # noqa: UP006 - `list` is a method
-        where = {"state": {"$in": [PENDING, DELETING]}, "updated_at": {"$lt": before}}
+    def unfinished(self, kind: type[M], before: datetime, limit: int, after: Position | None = None) -> t.List[M]:  # noqa: UP006 - `list` is a method
+        where: Document = {"state": {"$in": [PENDING, DELETING]}, "updated_at": {"$lt": before}}
+        if after is not None:
+            time, last_id = after
+            where["$or"] = [{"updated_at": {"$gt": time}}, {"updated_at": time, "_id": {"$gt": last_id}}]
+        sort = [("updated_at", ASCENDING), ("_id", ASCENDING)]
         with self._documents.asked():
-            found = self._collection(kind).find(where).sort("updated_at", ASCENDING).limit(limit)
+            found = self._collection(kind).find(where).sort(sort).limit(limit)
+            return [_some_record(kind, document) for document in found]
+
+    def trashed(self, kind: type[M], after: uuid.UUID | None, limit: int) -> t.List[M]:  # noqa: UP006
+        where: Document = {"state": TRASHED}
+        if after is not None:
+            where["_id"] = {"$gt": after}
+        with self._documents.asked():
+            found = self._collection(kind).find(where).sort("_id", ASCENDING).limit(limit)
             return [_some_record(kind, document) for document in found]
 
     def count(self, kind: type[Media]) -> int:
         with self._documents.asked(BULK):
-            return self._collection(kind).count_documents({"$nor": [{"state": DELETING, "storage_key": None}]})
+            return self._collection(kind).count_documents(
+                {"$nor": [{"state": DELETING, "storage_key": None}, {"state": TRASHED}]}
+            )
+
+    def count_trashed(self, kind: type[Media]) -> int:
+        with self._documents.asked(BULK):
+            return self._collection(kind).count_documents({"state": TRASHED})
 
     def stored_size(self, selection: Selection) -> int:
         size = 0
@@ -187,6 +205,8 @@ class MongoRepository:
     def _collection(self, kind: type[Media]) -> Collection[Document]:
         return self._database[self.prefix + kind.__tablename__]
 
+
+DRAINS = "dualmedia_drains"
 
 REASON_LENGTH = 500
 """Characters of a reason that are kept."""
@@ -217,14 +237,14 @@ class JournalRepository(MongoRepository):
     _with_change: t.ClassVar[Document] = {"$unset": {"refused": ""}}
 
     def claim(self, kind: type[M], media_id: uuid.UUID, claimant: str = "") -> M | None:
-        """Claim an available record; ``None`` if there is none any more.
+        """Claim a record that is available or in the trash; ``None`` if there is none any more.
 
         :param claimant: The holder of the lease under which the record is moved. A claim of another, who was killed, is
             taken over.
         """
         with self._documents.asked():
             document = self._collection(kind).find_one_and_update(
-                {"_id": media_id, "state": AVAILABLE},
+                {"_id": media_id, "state": {"$in": [*KEPT]}},
                 {"$set": {"claimed": claimant}},
                 return_document=ReturnDocument.AFTER,
             )
@@ -288,6 +308,27 @@ class JournalRepository(MongoRepository):
             with self._documents.asked():
                 self._collection(kind).update_many({"refused.at": {"$exists": True}}, {"$unset": {"refused.at": ""}})
 
+    def trash_stale(self, record: Media) -> bool:
+        """Put a record into the trash that SQL had once, and has no more; whoever brings it back has it moved again."""
+        stale = {"$set": {"state": TRASHED, "version": record.version + 1, "stale": True}, "$unset": {"claimed": ""}}
+        with self._documents.asked():
+            changed = self._collection(type(record)).update_one({"_id": record.id, "state": AVAILABLE}, stale)
+        return bool(changed.modified_count)
+
+    def is_stale(self, record: Media) -> bool:
+        """Whether a record that was just read is in the trash because the journal is older than SQL."""
+        return record.state == TRASHED and "stale" in vars(record)
+
+    def last_drain(self) -> int:
+        """The number of the last drain that MongoDB knows of."""
+        with self._documents.asked():
+            return (self._database[DRAINS].find_one({"_id": "last"}) or {"number": 0})["number"]
+
+    def note_drain(self, number: int) -> None:
+        """Note the number of a drain, unless a later one is known."""
+        with self._documents.asked():
+            self._database[DRAINS].update_one({"_id": "last"}, {"$max": {"number": number}}, upsert=True)
+
     def is_due(self, record: Media) -> bool:
         """Whether a record that was just read is to be moved now, and not set aside for a while yet."""
         refusal = self.refusal_of(record)
@@ -297,11 +338,12 @@ class JournalRepository(MongoRepository):
         """Whether there is anything in it that is not set aside for a while yet."""
         time = now()
         due = {
+            "$nor": [{"state": TRASHED, "stale": True}],
             "$or": [
                 {"refused.at": {"$exists": False}},
                 {"refused.at": {"$lt": time - RETRY_AFTER}},
                 {"refused.at": {"$gt": time + RETRY_AFTER}},
-            ]
+            ],
         }
         with self._documents.asked():
             return any(self._collection(kind).find_one(due, {"_id": 1}) is not None for kind in KINDS.values())
