@@ -140,18 +140,18 @@ def _start_up(state: State, *, owns_schema: bool) -> None:
     try:
         logger.info("%s connected (version %s)", name, homes_of(state)[0].repository.version())
         with state.app.app_context():
-            _synchronize(state, owns_schema=owns_schema)
+            synchronized = _synchronize(state, owns_schema=owns_schema)
     except DatabaseUnavailable:
         state.circuit.trip()
     else:
         if waiting:
             try_again(state)
-        else:
+        elif synchronized:
             agree_on_drains(state)
     logger.info("dual mode: documents in MongoDB, media in %s at %s", name, state.settings.url_prefix)
 
 
-def _synchronize(state: State, *, owns_schema: bool) -> None:
+def _synchronize(state: State, *, owns_schema: bool) -> bool:
     """Bring the schema up to date if we may, and say whether it is."""
     assert state.engine is not None
     wanted = state.settings.auto_upgrade
@@ -164,6 +164,7 @@ def _synchronize(state: State, *, owns_schema: bool) -> None:
     else:
         hint = "flask db upgrade" if owns_schema else "flask db migrate, then flask db upgrade"
         logger.warning("models not synchronized: run %s", hint)
+    return synchronized
 
 
 def _check_schema(engine: sa.Engine) -> bool:

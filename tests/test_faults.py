@@ -305,10 +305,10 @@ def test_killed_deletion_of_the_source(deployment: Deployment, to: str, step: st
     saved = {save(source, OLD_CONTENT): digest(OLD_CONTENT), save(source, NEW_CONTENT): digest(NEW_CONTENT)}
     runner = deployment.app(after).test_cli_runner()
     assert runner.invoke(args=["dualmedia", "transfer", "--to", to]).exit_code == 0
-    deployment.kill(after, step, f"transfer --to {to} --delete-source")
+    deployment.kill(after, step, f"transfer --to {to} --delete-source --yes")
     target = deployment.app(after)
     assert contents(target) == saved
-    result = target.test_cli_runner().invoke(args=["dualmedia", "transfer", "--to", to, "--delete-source"])
+    result = target.test_cli_runner().invoke(args=["dualmedia", "transfer", "--to", to, "--delete-source", "--yes"])
     assert result.exit_code == 0, result.output
     repair(target)
     assert contents(target) == saved
