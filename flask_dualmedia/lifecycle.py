@@ -336,7 +336,7 @@ def trash(state: State, record: Media) -> None:
     if trashed is None:
         raise MediaNotFound(record.kind, record.id)
     reach("trash:marked")
-    clean_up(Sightings(state, SWEEP).note, [name_of(trashed)])  # otherwise its time begins with the next sweep
+    clean_up(_note_trashed, state, trashed)  # otherwise its time begins with the next sweep
     media_deleted.send(state.app, record=trashed)
 
 
@@ -414,6 +414,10 @@ def _trashed_batches(state: State, kind: type[M]) -> Iterator[list[M]]:
         yield batch
 
 
+def _note_trashed(state: State, record: Media) -> None:
+    Sightings(state, SWEEP).note([name_of(record)])
+
+
 def _seen_before(sightings: Sightings, records: list[M], seconds: float) -> list[M]:
     """Those of these records that an earlier sweep saw, as they are, at least so many seconds ago."""
     since = sightings.note({name_of(record) for record in records})
@@ -440,6 +444,7 @@ def sweep_one(state: State, record: Media) -> bool:
     changes = {"state": DELETING, "updated_at": now()}
     if state.repository.update(type(record), record.id, changes, where=where) is None:
         return False
+    state.staging.forget_finished(record.id)  # a check would miss the media that it became
     _finish(state, record)
     return True
 
@@ -566,7 +571,6 @@ def _finish(state: State, record: Media) -> None:
     if record.storage_key is not None:
         state.storage_of(record).delete(record.storage_key)
     reach("sweep:bytes")
-    state.staging.forget_finished(record.id)  # of a finished upload somebody would miss the media
     state.repository.remove(type(record), record.id)
     reach("sweep:done")
 

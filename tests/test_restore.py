@@ -23,6 +23,7 @@ from flask_dualmedia import (
     save_media_storage,
     save_product_image,
 )
+from flask_dualmedia.journal import homes_of
 from flask_dualmedia.models import MediaStorage
 from flask_dualmedia.staging import COLLECTION as UPLOADS
 from flask_dualmedia.state import get_state
@@ -205,6 +206,26 @@ def test_an_older_journal_brings_nothing_back_that_was_deleted_since(outage: Out
     assert "Moved 1 record(s)" in run(outage.up, "drain")
     assert len(everything(outage.up)) == 2
     assert found(outage.up) == {}
+
+
+def test_what_nobody_wants_of_an_older_journal_goes_with_the_trash(outage: Outage, make_app: MakeApp) -> None:
+    with outage.down.app_context():
+        deleted = save_media_storage("page", "1", counting(100))
+    older = copy_of_mongo(outage.up)
+    run(outage.up, "drain")
+    with outage.up.app_context():
+        delete_media(MediaStorage, deleted.id)
+    run(outage.up, "sweep", "--grace", "0", "--yes")
+    restore_mongo(outage.up, older)
+    run(outage.up, "drain", code=1)
+    later = make_app(DUALMEDIA_AUTO_DRAIN=False, DUALMEDIA_TRASH_SECONDS=0)
+    for _ in range(2):
+        lifecycle.sweep(get_state(later))
+    run(later, "drain")
+    assert everything(later) == {}
+    assert found(later) == {}
+    assert homes_of(get_state(later))[1].repository.is_empty()
+    assert [*get_state(later).storages["database"].keys()] == []
 
 
 def test_an_outage_after_a_restore_is_drained_as_ever(outage: Outage, make_app: MakeApp) -> None:

