@@ -234,7 +234,7 @@ class JournalRepository(MongoRepository):
 
     prefix = "journal_"
     _unclaimed: t.ClassVar[Document] = {"claimed": {"$exists": False}}
-    _with_change: t.ClassVar[Document] = {"$unset": {"refused": ""}}
+    _with_change: t.ClassVar[Document] = {"$unset": {"refused": "", "stale": ""}}
 
     def claim(self, kind: type[M], media_id: uuid.UUID, claimant: str = "") -> M | None:
         """Claim a record that is available or in the trash; ``None`` if there is none any more.
