@@ -104,6 +104,7 @@ class Deployment:
     def _config(self, mode: str) -> dict[str, t.Any]:
         url = NOWHERE if mode == "degraded" else self.sql_url
         config = {"SQLALCHEMY_DATABASE_URI": url, "DUALMEDIA_AUTO_DRAIN": False, "DUALMEDIA_AUTO_UPGRADE": False}
+        config["DUALMEDIA_TRASH_SECONDS"] = 0
         return config | self.config
 
     def kill(self, mode: str, step: str, operation: str, *args: str) -> None:
@@ -151,6 +152,7 @@ def repair(app: Flask) -> None:
     state, runner = get_state(app), app.test_cli_runner()
     # The dead process may have held the lease of the drain: spare the test the seconds until that runs out.
     state.mongo[LEASES].update_many({}, {"$set": {"expires": datetime(2000, 1, 1, tzinfo=UTC)}})
+    runner.invoke(args=["dualmedia", "check", "--grace", "0"])  # nothing is taken away on one look
     repaired = runner.invoke(args=["dualmedia", "check", "--repair", "--grace", "0"])
     assert repaired.exit_code == 0, repaired.output
     checked = runner.invoke(args=["dualmedia", "check", "--verify-bytes", "--grace", "0"])
@@ -342,6 +344,7 @@ def test_killed_repair(deployment: Deployment, mode: str, step: str):
     app = deployment.app(mode)
     kept = save(app, OLD_CONTENT)
     deployment.kill(mode, "create:bytes", "save")
+    app.test_cli_runner().invoke(args=["dualmedia", "check", "--grace", "0"])
     deployment.kill(mode, step, "check --repair --grace 0")
     repair(app)
     assert contents(app) == {kept: digest(OLD_CONTENT)}
