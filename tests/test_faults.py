@@ -70,7 +70,7 @@ STEPS = {
     "transfer": COPYING,
     "transfer --delete-source": ["clear:bytes", "clear:bytes*2"],
     "transfer --mirror": ["mirror:bytes"],
-    "check --repair --grace 0": ["delete:bytes", "delete:done"],
+    "check --repair --grace 0": ["sweep:bytes", "sweep:done"],
     "direct": ["direct:pending", "direct:checked", "direct:available"],
     "tus": ["tus:part*2", "tus:committed", "tus:attempt", "tus:media", "tus:finished", "tus:cleaned"],
     "tus join": ["tus:joined"],
