@@ -372,8 +372,7 @@ def check(
     repair = repair and not dry_run
     if repair and state.mode == "dual":
         _answering(lambda: journal.drain_journal(state))
-    checker = Checker(
-        state,
+    options = dict[str, t.Any](
         repair=repair,
         approve=approve,
         at_once=force,
@@ -383,7 +382,7 @@ def check(
         grace=grace,
         resume=resume,
     )
-    report = _answering(checker.run)
+    report = _answering(lambda: Checker(state, **options).run())
     if as_json:
         click.echo(json.dumps(report.as_json()))
     else:
