@@ -6,10 +6,11 @@ import json
 import sys
 import time
 import typing as t
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
-from functools import partial
+from datetime import timedelta
 
 import click
 import sqlalchemy as sa
@@ -17,11 +18,19 @@ from flask.cli import AppGroup
 
 from . import homes, journal, lifecycle, moving, schema, wiring
 from . import transfer as transfers
-from .errors import ConfigurationError, DatabaseUnavailable, MediaConflict, NamesTaken, StorageError, Unavailable
-from .integrity import EXPLAINED, Checker, Decision, decide, last_check
+from .errors import (
+    ConfigurationError,
+    DatabaseUnavailable,
+    DualMediaError,
+    MediaConflict,
+    NamesTaken,
+    StorageError,
+    Unavailable,
+)
+from .integrity import EXPLAINED, Check, Checker, Decision, decide, last_check
 from .integrity.decision import Tally
 from .leases import Lease
-from .models import KINDS, STORAGE_TYPES
+from .models import KINDS, STORAGE_TYPES, TRASHED, Media
 from .state import State, get_state
 from .upkeep import clear_leftovers, find_damage
 
@@ -87,6 +96,7 @@ def status() -> None:
             continue
         listed = ", ".join(f"{count} {kind}" for kind, count in counts.items() if count) or "empty"
         click.echo(f"{home.name:9} version {version}, {latency:.1f} ms: {listed}")
+    _show_trash(state)
     if state.mode == "dual":
         _show_refused(state)
     click.echo(f"storages  {', '.join(state.storages)}, external")
@@ -98,6 +108,21 @@ def status() -> None:
     _show_damage(state)
     findings = checked and (", ".join(f"{n} {problem}" for problem, n in checked["findings"].items()) or "clean")
     click.echo(f"checked   {checked['at']}: {findings}" if checked else "checked   never (flask dualmedia check)")
+
+
+def _show_trash(state: State) -> None:
+    """Say how many records are in the trash, if there are any."""
+    try:
+        number = sum(map(state.repository.count_trashed, KINDS.values()))
+    except DatabaseUnavailable:
+        return  # it was said above
+    if number:
+        click.echo(f"trash     {number} record(s), kept for {_period(state)} (flask dualmedia check --restore)")
+
+
+def _period(state: State) -> str:
+    """How long something is in the trash, in words."""
+    return str(timedelta(seconds=state.settings.trash_seconds)).removesuffix(", 0:00:00")
 
 
 def _show_refused(state: State) -> None:
@@ -141,18 +166,25 @@ def drain() -> None:
     for conflict in report.conflicts:
         click.echo(conflict)
     click.echo(f"Moved {report.moved} record(s); {report.present} had been moved before.")
+    for stale in report.stale:
+        click.echo(f"{stale}: in the trash (flask dualmedia check --restore)")
     if report.failed:
         raise click.ClickException("\n".join(report.failed))
+    if report.stale:
+        raise click.ClickException(f"{len(report.stale)} record(s) were not moved.")
 
 
 @group.command()
 @click.option("--to", "where", type=click.Choice(["sql", "mongo"]), required=True, help="Where the media is to live.")
 @click.option("--dry-run", is_flag=True, help="Show what would be transferred.")
 @click.option("--mirror", is_flag=True, help="Delete from the target what was deleted from the source meanwhile.")
-@click.option("--delete-source", is_flag=True, help="Delete what was transferred from where it was.")
+@click.option("--delete-source", is_flag=True, help="Delete what was transferred from where it was. Asks.")
+@click.option("--yes", is_flag=True, help="With --delete-source: do not ask.")
 @_FORCE
 @_EXPECT
-def transfer(where: str, dry_run: bool, mirror: bool, delete_source: bool, force: bool, expect: int | None) -> None:
+def transfer(
+    where: str, dry_run: bool, mirror: bool, delete_source: bool, yes: bool, force: bool, expect: int | None
+) -> None:
     """Copy all media between SQL and MongoDB, to change the mode.
 
     The same ids and URLs. A transfer that was killed goes on when it is called again. The source stays until it is
@@ -170,7 +202,10 @@ def transfer(where: str, dry_run: bool, mirror: bool, delete_source: bool, force
         _answering(schema.NameCheck(engine, state.tables))
         _answering(mongo.repository.check_names)
         if delete_source and not dry_run:
-            _delete_source(*((mongo, sql) if where == "sql" else (sql, mongo)))
+            source, target = (mongo, sql) if where == "sql" else (sql, mongo)
+            if not yes:
+                _ask_about_source(source)
+            _delete_source(source, target)
             return
         if where == "sql" and not dry_run:
             schema.upgrade(engine, tables=state.tables)
@@ -234,6 +269,13 @@ def _transfer(source: homes.Home[t.Any], target: homes.Home[t.Any], *, dry_run: 
     click.echo("Both hold the same.")
 
 
+def _ask_about_source(source: homes.Home[t.Any]) -> None:
+    held = _answering(lambda: sum(map(source.repository.count, KINDS.values())))
+    click.echo(f"{source.name} holds {held} record(s). They will be deleted there.", err=True)
+    if held and _ask("Type the number that is to be deleted") != str(held):
+        raise click.ClickException("Nothing was deleted. --yes goes on without asking.")
+
+
 def _delete_source(source: homes.Home[t.Any], target: homes.Home[t.Any]) -> None:
     # Record by record, not whether both hold the same: of a deletion that was killed the source holds less, and the
     # target has been in use since.
@@ -280,9 +322,16 @@ def move(source: str, target: str, names: tuple[str, ...], dry_run: bool) -> Non
 
 @group.command()
 @_GRACE
-def sweep(grace: float | None) -> None:
-    """Take away what killed uploads and deletions left behind."""
+@click.option("--yes", is_flag=True, help="With a grace time below DUALMEDIA_GRACE: do not ask.")
+def sweep(grace: float | None, yes: bool) -> None:
+    """Take away what killed uploads and deletions left behind, and purge the trash.
+
+    Something unfinished is taken away if an earlier sweep saw it too, as long ago as the grace time; with --grace 0 at
+    once. A shorter grace time than DUALMEDIA_GRACE may end uploads in progress, and asks.
+    """
     state = get_state()
+    if grace is not None and grace < state.settings.grace and not yes:
+        _ask_about_unfinished(state, grace)
     swept = _answering(lambda: lifecycle.sweep(state, grace=grace))
     left = _answering(lambda: clear_leftovers(state, grace=grace))
     click.echo(f"Removed {swept} unfinished record(s) and upload(s).")
@@ -290,8 +339,20 @@ def sweep(grace: float | None) -> None:
         click.echo(f"Removed what {left} killed upload(s) left in the journal.")
 
 
+def _ask_about_unfinished(state: State, grace: float) -> None:
+    unfinished = _answering(lambda: lifecycle.count_unfinished(state))
+    if not unfinished:
+        return
+    click.echo(f"{unfinished} record(s) are unfinished, and may be uploads in progress.", err=True)
+    if _ask("Type their number to go on") != str(unfinished):
+        raise click.ClickException("Nothing was removed. --yes goes on without asking.")
+
+
 @group.command()
 @click.option("--repair", is_flag=True, help="Mend what can be mended.")
+@click.option(
+    "--restore", metavar="[ID]", is_flag=False, flag_value="all", help="Bring back what is in the trash, or one of it."
+)
 @click.option("--discard-damaged", is_flag=True, help="With --repair: delete media whose bytes are damaged.")
 @click.option("--dry-run", is_flag=True, help="With --repair: only say what is found.")
 @click.option("--verify-bytes", is_flag=True, help="Read all bytes and compare checksums.")
@@ -305,6 +366,7 @@ def sweep(grace: float | None) -> None:
 def check(
     context: click.Context,
     repair: bool,
+    restore: str | None,
     discard_damaged: bool,
     dry_run: bool,
     verify_bytes: bool,
@@ -317,6 +379,9 @@ def check(
 ) -> None:
     """Compare the databases and the bytes.
 
+    A repair takes away only what an earlier check has found too, as long ago as the grace time. Records go to the
+    trash for DUALMEDIA_TRASH_SECONDS, and --restore brings them back.
+
     Where a repair would delete much at once it deletes nothing: that is the sign of a backup that was restored in
     part, or of a wrong database, folder or bucket.
 
@@ -325,24 +390,28 @@ def check(
     state = get_state()
     if (force or expect is not None) and not repair:
         raise click.UsageError("--force and --expect go with --repair.")
+    if restore is not None:
+        if repair:
+            raise click.UsageError("--restore and --repair are two things.")
+        _restore(state, restore)
+        return
     approve = _approval(force, expect)
     repair = repair and not dry_run
     if repair:
         context.with_resource(_alone(state, "repair"))
     if repair and state.mode == "dual":
         _answering(lambda: journal.drain_journal(state))
-    checker = partial(
-        Checker,
-        state,
+    options = dict[str, t.Any](
         repair=repair,
         approve=approve,
+        at_once=force,
         discard_damaged=discard_damaged,
         verify_bytes=verify_bytes,
         rate=rate and rate * 1024**2,
         grace=grace,
         resume=resume,
     )
-    report = _answering(lambda: checker().run())
+    report = _answering(lambda: Checker(state, **options).run())
     if as_json:
         click.echo(json.dumps(report.as_json()))
     else:
@@ -352,11 +421,61 @@ def check(
         for problem, count in sorted(report.found.items()):
             mended = f", {report.repaired[problem]} repaired" if repair else ""
             click.echo(f"{count} {problem}: {EXPLAINED[t.cast(t.Any, problem)]}{mended}")
+        _show_waiting(state, report)
+        if report.trashed:
+            click.echo(f"{report.trashed} in the trash, each for {_period(state)} (--restore brings them back)")
         rate_seen = report.records / report.seconds if report.seconds else 0
         read = f", {report.verified / 1024**2:.1f} MiB read" if verify_bytes else ""
         click.echo(f"{report.records} record(s) in {report.seconds:.1f} s, {rate_seen:.0f} per second{read}")
         click.echo("clean" if report.clean else "not clean")
     context.exit(0 if report.clean else 1)
+
+
+def _show_waiting(state: State, report: Check) -> None:
+    """Say what a repair left for a later one."""
+    orphans = report.waiting["bytes_orphaned"]
+    others = sum(report.waiting.values()) - orphans
+    if others:
+        click.echo(f"{others} left: no check found them before, or not as long ago as the grace time")
+    if orphans:
+        click.echo(f"{orphans} bytes_orphaned left: found for {_period(state)} first, as their records may come back")
+    if report.forgone:
+        click.echo(f"{report.forgone} not remembered for the next check: too many at once")
+
+
+def _restore(state: State, wanted: str) -> None:
+    """Bring back what is in the trash.
+
+    :param wanted: An id, or ``all``.
+    """
+    restored, failures = 0, []
+    for record in _answering(lambda: _trash(state, wanted)):
+        try:
+            kept = _answering(lambda record=record: lifecycle.restore(state, record))
+        except DualMediaError as error:
+            failures.append(f"{record!r} stays in the trash: {error}")
+            continue
+        restored += 1
+        if getattr(record, "is_main_image", False) and not getattr(kept, "is_main_image", False):
+            click.echo(f"{record!r} is no longer the main image: the product has another")
+    click.echo(f"Restored {restored} record(s).")
+    if failures:
+        raise click.ClickException("\n".join(failures))
+
+
+def _trash(state: State, wanted: str) -> Iterator[Media]:
+    """What is in the trash and wanted."""
+    if wanted == "all":
+        return lifecycle.trashed_records(state)
+    try:
+        media_id = uuid.UUID(wanted)
+    except ValueError:
+        raise click.UsageError(f"{wanted!r} is not an id.") from None
+    found = [state.repository.find(kind, media_id) for kind in KINDS.values()]
+    trashed = [record for record in found if record is not None and record.state == TRASHED]
+    if not trashed:
+        raise click.ClickException(f"{wanted} is not in the trash.")
+    return iter(trashed)
 
 
 def _approval(force: bool, expect: int | None) -> Callable[[Decision], bool]:
@@ -365,7 +484,7 @@ def _approval(force: bool, expect: int | None) -> Callable[[Decision], bool]:
         raise click.UsageError("--expect goes with --force.")
 
     def approve(decision: Decision) -> bool:
-        if decision.deletions == 0 or (decision.is_safe and expect is None):
+        if decision.deletions == 0 or (decision.is_safe and not force):
             return True
         click.echo(f"{decision.deletions} would be deleted:", err=True)
         for line in decision.lines():

@@ -32,8 +32,8 @@ JOURNAL = "journal_"
 """Stands before the names of collections with records that wait for SQL, and behind the prefix."""
 
 LEASES, CHECKS, UPLOADS, PLAYS = "dualmedia_leases", "dualmedia_checks", "dualmedia_uploads", "dualmedia_plays"
-UPKEEP = "dualmedia_upkeep"
-OTHERS = (LEASES, CHECKS, UPLOADS, PLAYS, UPKEEP)
+UPKEEP, FINDINGS, DRAINS = "dualmedia_upkeep", "dualmedia_findings", "dualmedia_drains"
+OTHERS = (LEASES, CHECKS, UPLOADS, PLAYS, UPKEEP, FINDINGS, DRAINS)
 
 _STATES = (PENDING, AVAILABLE, DELETING, TRASHED)
 

@@ -95,6 +95,9 @@ class Settings:
     deletes by itself where that is more than ten, and never more than half. Default 0.01."""
     grace: float
     """``DUALMEDIA_GRACE``: age in seconds after which the sweep takes an unfinished upload for dead. Default 3600."""
+    trash_seconds: float
+    """``DUALMEDIA_TRASH_SECONDS``: how long what ``flask dualmedia check --repair`` took away is kept, to be brought
+    back by ``check --restore``. Default a week."""
     authorize: t.Callable[..., bool] | None
     """``DUALMEDIA_AUTHORIZE``: ``(action, record or owner, identity, claims) -> bool``, who may do what. ``None`` for
     :func:`~flask_dualmedia.authorization.default_rule`."""
@@ -185,6 +188,9 @@ class Settings:
             deletes_ownerless=_choice(config, "DUALMEDIA_ON_OWNER_DELETE", "delete", "keep"),
             repair_share=_fraction("DUALMEDIA_REPAIR_SHARE", config.get("DUALMEDIA_REPAIR_SHARE", 0.01)),
             grace=_seconds("DUALMEDIA_GRACE", config.get("DUALMEDIA_GRACE", 3600)),
+            trash_seconds=_seconds(
+                "DUALMEDIA_TRASH_SECONDS", config.get("DUALMEDIA_TRASH_SECONDS", 7 * 86400), none=True
+            ),
             authorize=None if rule is None else _callable("DUALMEDIA_AUTHORIZE", rule),
             link_keys=_link_keys(config),
             link_seconds=_seconds("DUALMEDIA_LINK_SECONDS", config.get("DUALMEDIA_LINK_SECONDS", 3600)),

@@ -20,7 +20,7 @@ from .collections import JOURNAL, OTHERS, Collections
 from .config import Settings
 from .counting import Counter, Plays
 from .errors import ConfigurationError, DatabaseUnavailable, NamesTaken, Unavailable
-from .journal import homes_of, look_after_journal, try_again
+from .journal import agree_on_drains, homes_of, look_after_journal, try_again
 from .models import KINDS
 from .outage import Circuit
 from .repositories.base import Repository
@@ -297,6 +297,8 @@ def _start_up(state: State, answering: _Answering, synchronizer: Synchronizer | 
     else:
         if waiting:
             try_again(state)
+        elif not synchronizer.is_due:
+            agree_on_drains(state)
     logger.info("dual mode: documents in MongoDB, media in %s at %s", name, state.settings.url_prefix)
 
 

@@ -7,7 +7,7 @@ import typing as t
 from contextlib import suppress
 from itertools import islice
 
-from .errors import DatabaseUnavailable, RecordRefused, Unavailable, WritesRefused
+from .errors import DatabaseUnavailable, DualMediaError, RecordRefused, Unavailable, WritesRefused
 from .failpoints import reach
 from .homes import Home, JournalHome
 from .leases import Lease
@@ -61,6 +61,8 @@ def drain_journal(state: State, *, retry: bool = True) -> Report | None:
     if report is not None:
         for description in report.news:
             logger.error("%s", description)
+        for stale in report.stale:
+            logger.error("%s: it was put into the trash (flask dualmedia check --restore)", stale)
         refusal = report.refusal or refusal
     if refusal is not None:
         raise refusal
@@ -161,6 +163,16 @@ def look_after_journal(state: State) -> bool:
     elif journal.repository.has_work() or _is_bucket_due(state):
         drain_journal(state, retry=False)
     return not journal.is_empty()
+
+
+def agree_on_drains(state: State) -> None:
+    """Have a MongoDB that was restored from a backup, with an empty journal, know of the last drain again: what comes
+    into the journal from now on is new."""
+    sql, journal = homes_of(state)
+    with suppress(DualMediaError):  # then the next drain compares the times
+        number, _ = sql.repository.last_drain()
+        if journal.repository.is_empty() and journal.repository.last_drain() < number:
+            journal.repository.note_drain(number)
 
 
 def _is_bucket_due(state: State) -> bool:

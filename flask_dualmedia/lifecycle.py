@@ -3,6 +3,7 @@
     create   record ``pending`` → bytes → record ``available``
     replace  new bytes under a new key → record names them → old bytes gone
     delete   record ``deleting`` → bytes gone → record gone, after the grace time
+    trash    record ``trashed``, bytes kept → record ``available`` again, or deleted after the trash time
 
 Readers see only ``available`` records. A process killed between any two steps leaves a complete record, or an
 unfinished one that nobody sees and :func:`sweep` takes away.
@@ -19,6 +20,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import timedelta
+from functools import partial
 
 from . import at_once, quotas, schemas, storable
 from .authorization import Owner, find_owner, known_owners
@@ -43,8 +45,9 @@ from .errors import (
 from .failpoints import reach
 from .homes import Home
 from .mime_types import OCTET_STREAM, declared_type, one_type
-from .models import AVAILABLE, DELETING, KINDS, PENDING, CourseResource, Media, MediaStorage, ProductImage, now
-from .repositories.base import Listing, M
+from .models import AVAILABLE, DELETING, KINDS, PENDING, TRASHED, CourseResource, Media, MediaStorage, ProductImage, now
+from .repositories.base import Listing, M, Position
+from .sightings import Sightings, name_of
 from .signals import media_accessed, media_deleted, media_saved
 from .sniffing import media_type, resource_type
 from .state import State
@@ -62,6 +65,9 @@ ATTEMPTS = 10
 
 SWEPT_AT_ONCE = 100
 """Unfinished records read at once."""
+
+SWEEP = "sweep"
+"""As which the sweep remembers what it saw."""
 
 _OF_THE_CONTENT = {"width", "height", "duration"}
 """Fields that other content makes wrong."""
@@ -260,27 +266,30 @@ def change(
     *,
     same_content: bool = False,
     attempts: int = ATTEMPTS,
+    in_state: str = AVAILABLE,
 ) -> M | None:
-    """Change an available record, built on what it is now.
+    """Change a record, built on what it is now.
 
     :param record: As it was read. Where others have changed it since, it is read again.
     :param changes: New values, or what gives them for the record as it is then.
     :param same_content: Only as long as it has the same bytes.
     :param attempts: How often it is built anew; 1 to change it only as it was read.
+    :param in_state: State that it must be in.
     :return: The record after the change; ``None`` if there is none any more, or none with these bytes.
     :raises MediaConflict: Others change it at the same time.
     """
     current: M | None = record
     for _ in range(attempts):
-        where = {"state": AVAILABLE, "version": current.version}
+        where = {"state": in_state, "version": current.version}
         if same_content:
             where["storage_key"] = record.storage_key  # workers of an earlier version replace bytes under one version
         values = changes(current) if callable(changes) else changes
         changed = state.repository.update(type(record), record.id, values, where=where)
         if changed is not None:
             return changed
-        current = state.repository.get(type(record), record.id)
-        if current is None or (same_content and current.storage_key != record.storage_key):
+        read = state.repository.get if in_state == AVAILABLE else state.repository.find
+        current = read(type(record), record.id)
+        if current is None or current.state != in_state or (same_content and current.storage_key != record.storage_key):
             return None
     raise MediaConflict("too many others are changing it at the moment")
 
@@ -303,14 +312,13 @@ def revoke_links(state: State, record: Media) -> None:
         raise MediaNotFound(record.kind, record.id)
 
 
-def delete(state: State, record: Media, *, as_read: bool = False) -> None:
+def delete(state: State, record: Media) -> None:
     """Delete a record and its bytes.
 
-    :param as_read: Only if nobody has changed it since it was read.
     :raises MediaNotFound: There is no such record any more, or somebody else is deleting it.
     """
     reach("delete:begin")
-    deleted = change(state, record, {"state": DELETING, "updated_at": now()}, attempts=1 if as_read else ATTEMPTS)
+    deleted = change(state, record, {"state": DELETING, "updated_at": now()})
     if deleted is None:
         raise MediaNotFound(record.kind, record.id)
     # From here on it is gone for everybody; the sweep does what cannot be done now.
@@ -343,35 +351,133 @@ def count_access(state: State, kind: type[Media], media_id: uuid.UUID) -> None:
     media_accessed.send(state.app, kind=kind, media_id=media_id, count=1)
 
 
-def sweep(state: State, *, grace: float | None = None, keep_going: t.Callable[[], bool] = lambda: True) -> int:
-    """Take away what killed processes left: records that never became available, or were being deleted.
+def trash(state: State, record: Media) -> None:
+    """Take a record away from its readers and keep it with its bytes, for :func:`restore`, until the sweep purges it.
 
-    :param grace: Age in seconds below which an unfinished record may still be somebody's upload in progress.
-        Default ``DUALMEDIA_GRACE``.
+    :param record: As it was read. If it was changed since, it stays.
+    :raises MediaNotFound: There is no such record any more.
+    :raises MediaConflict: It was changed since it was read.
+    """
+    trashed = change(state, record, {"state": TRASHED}, attempts=1)
+    if trashed is None:
+        raise MediaNotFound(record.kind, record.id)
+    reach("trash:marked")
+    clean_up(_note_trashed, state, trashed)  # otherwise its time begins with the next sweep
+    media_deleted.send(state.app, record=trashed)
+
+
+def restore(state: State, record: M) -> M:
+    """Bring a record back from the trash. It is as it was.
+
+    :return: The record as it is now. A second main image of its product is an ordinary image.
+    :raises MediaNotFound: It is not in the trash any more, or was changed since it was read.
+    """
+    changes: dict[str, t.Any] = {"state": AVAILABLE}
+    where = {"state": TRASHED, "version": record.version}
+    try:
+        restored = state.repository.update(type(record), record.id, changes, where=where)
+    except SecondMainImage:
+        changes["is_main_image"] = False
+        restored = state.repository.update(type(record), record.id, changes, where=where)
+    if restored is None:
+        raise MediaNotFound(record.kind, record.id)
+    media_saved.send(state.app, record=restored)
+    return restored
+
+
+def trashed_records(state: State) -> Iterator[Media]:
+    """Everything that is in the trash."""
+    for kind in KINDS.values():
+        for batch in _trashed_batches(state, kind):
+            yield from batch
+
+
+def sweep(state: State, *, grace: float | None = None, keep_going: t.Callable[[], bool] = lambda: True) -> int:
+    """Take away what killed processes left, records that never became available or were being deleted, and purge the
+    trash.
+
+    An unfinished record is taken away if an earlier sweep saw it as it is now, at least the grace time ago; a record in
+    the trash after ``DUALMEDIA_TRASH_SECONDS``. Both by the clock of MongoDB.
+
+    :param grace: Seconds for which something unfinished may be somebody's upload in progress. Default
+        ``DUALMEDIA_GRACE``. With 0 it is taken away now: nothing may be uploaded meanwhile.
     :param keep_going: Asked before each record; the sweep ends early where it says no.
     :return: How many records were removed, and resumable uploads that have expired.
     """
     state.clock.measure()
-    before = state.clock.now() - timedelta(seconds=state.settings.grace if grace is None else grace)
+    seconds = state.settings.grace if grace is None else grace
+    sightings = Sightings(state, SWEEP)
     swept = 0
-    for home in state.homes:
-        for kind in KINDS.values():
-            left: set[uuid.UUID] = (
-                set()
-            )  # others are at them, or they cannot be removed now; they stand before the rest
-            while True:
-                found = home.repository.unfinished(kind, before, SWEPT_AT_ONCE + len(left))
-                records = [record for record in found if record.id not in left]
-                if not records:
-                    break
-                for record in records:
-                    if not keep_going():
-                        return swept
-                    if _swept(state, home, record):
-                        swept += 1
-                    else:
-                        left.add(record.id)
+    for remove, record in _abandoned(state, sightings, seconds):
+        if not keep_going():
+            return swept
+        swept += _swept(remove, state, record)
+    if sightings.forgone:
+        logger.warning("%d unfinished record(s) wait for a later sweep: too many at once", sightings.forgone)
+    sightings.forget()
     return swept + state.staging.sweep()
+
+
+Remove = t.Callable[[State, t.Any], bool]
+
+
+def _abandoned(state: State, sightings: Sightings, seconds: float) -> Iterator[tuple[Remove, Media]]:
+    """What is to be swept, and how: the unfinished records of each home, and what was in the trash long enough."""
+    for kind in KINDS.values():
+        for home in state.homes:
+            remove = partial(_sweep_in, home)
+            for batch in _unfinished_batches(home, kind, grace=seconds):
+                due = batch if seconds <= 0 else _seen_before(sightings, batch, seconds)
+                yield from ((remove, record) for record in due)
+        for batch in _trashed_batches(state, kind):
+            yield from ((_purge, record) for record in _seen_before(sightings, batch, state.settings.trash_seconds))
+
+
+def _sweep_in(home: Home[t.Any], state: State, record: Media) -> bool:
+    return sweep_in(state, home, record)
+
+
+def count_unfinished(state: State) -> int:
+    """How many records a sweep without a grace time would remove."""
+    batches = (_unfinished_batches(home, kind, grace=0) for kind in KINDS.values() for home in state.homes)
+    return sum(len(batch) for each in batches for batch in each)
+
+
+def _unfinished_batches(home: Home[t.Any], kind: type[M], *, grace: float) -> Iterator[list[M]]:
+    # A direct upload has a time in the future until which its client may begin.
+    before = now() - timedelta(seconds=min(grace, 0))
+    after: Position | None = None
+    while batch := home.repository.unfinished(kind, before, SWEPT_AT_ONCE, after):
+        after = (batch[-1].updated_at, batch[-1].id)
+        yield batch
+
+
+def _trashed_batches(state: State, kind: type[M]) -> Iterator[list[M]]:
+    after: uuid.UUID | None = None
+    while batch := state.repository.trashed(kind, after, SWEPT_AT_ONCE):
+        after = batch[-1].id
+        yield batch
+
+
+def _note_trashed(state: State, record: Media) -> None:
+    Sightings(state, SWEEP).note([name_of(record)])
+
+
+def _seen_before(sightings: Sightings, records: list[M], seconds: float) -> list[M]:
+    """Those of these records that an earlier sweep saw, as they are, at least so many seconds ago."""
+    since = sightings.note({name_of(record) for record in records})
+    return [record for record in records if sightings.is_due(since.get(name_of(record)), seconds)]
+
+
+def _purge(state: State, record: Media) -> bool:
+    """Delete a record that is in the trash, unless somebody has brought it back."""
+    where = {"state": TRASHED, "version": record.version}
+    changes = {"state": DELETING, "updated_at": now()}
+    deleted = state.repository.update(type(record), record.id, changes, where=where)
+    if deleted is None:
+        return False
+    _bury(state, deleted)
+    return True
 
 
 def sweep_one(state: State, record: Media) -> bool:
@@ -383,6 +489,7 @@ def sweep_one(state: State, record: Media) -> bool:
     changes = {"state": DELETING, "updated_at": now()}
     if state.repository.update(type(record), record.id, changes, where=where) is None:
         return False
+    state.staging.forget_finished(record.id)  # a check would miss the media that it became
     _finish(state, record)
     return True
 
@@ -423,10 +530,10 @@ def _keys_elsewhere(state: State, home: Home[t.Any], record: Media) -> set[str |
     return {key for other in others for key in other.repository.keys_of(type(record), [record.id])}
 
 
-def _swept(state: State, home: Home[t.Any], record: Media) -> bool:
-    """The same, where one storage that fails is no reason to leave what is in the others."""
+def _swept(remove: Remove, state: State, record: Media) -> bool:
+    """Remove a record, where one storage that fails is no reason to leave what is in the others."""
     try:
-        return sweep_in(state, home, record)
+        return remove(state, record)
     except (StorageError, RecordRefused, MediaConflict):
         logger.warning("left for the next sweep: %r", record, exc_info=True)
         return False

@@ -27,6 +27,9 @@ PROCESSING_STATUSES = ("pending", "processing", "ready", "failed")
 RESOURCE_TYPES = ("pdf", "document", "image", "archive", "code")
 MEDIA_TYPES = ("image", "video", "document", "audio")
 
+KEPT = (AVAILABLE, TRASHED)
+"""States of records that are whole, and go wherever their database goes."""
+
 # Written into queries as SQL text, not as a parameter: the planner must see it to use the partial indexes.
 IS_AVAILABLE = "state = 'available'"
 IS_UNFINISHED = "state <> 'available'"

@@ -15,9 +15,17 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from . import lifecycle
-from .errors import DatabaseBusy, MediaConflict, RecordRefused, StorageError, StorageUnavailable, WritesRefused
+from .errors import (
+    BytesNotFound,
+    DatabaseBusy,
+    MediaConflict,
+    RecordRefused,
+    StorageError,
+    StorageUnavailable,
+    WritesRefused,
+)
 from .failpoints import reach
-from .models import AVAILABLE, Media, now
+from .models import KEPT, TRASHED, Media, now
 from .state import State
 from .storages.base import Storage, new_key
 from .transfer import records_of
@@ -77,7 +85,7 @@ def _held(
 ) -> Iterator[Media]:
     for kind in kinds:
         for record in records_of(state.repository, kind):
-            if record.state == AVAILABLE and record.storage_type == source and record.storage_key is not None:
+            if record.state in KEPT and record.storage_type == source and record.storage_key is not None:
                 yield record
             advance(1)
 
@@ -89,13 +97,15 @@ def _move(state: State, record: Media, target: str) -> bool:
     try:
         _copy(state, record, source, storage, key)
         reach("move:copied")
-    except BaseException:
+    except BaseException as error:
         lifecycle.clean_up(storage.delete, key)
+        if isinstance(error, BytesNotFound) and record.state == TRASHED:
+            return False  # it is in the trash because they are gone
         raise
     # A database that does not answer may have made the change all the same: then neither bytes are deleted.
     changes = {"storage_type": target, "storage_key": key, "updated_at": now()}
     try:
-        changed = lifecycle.change(state, record, changes, same_content=True)
+        changed = lifecycle.change(state, record, changes, same_content=True, in_state=record.state)
     except (RecordRefused, DatabaseBusy, WritesRefused):
         lifecycle.clean_up(storage.delete, key)
         raise

@@ -36,7 +36,7 @@ from .errors import (
     UploadRejected,
 )
 from .failpoints import reach
-from .models import AVAILABLE, DELETING, KINDS, Media, now
+from .models import AVAILABLE, DELETING, KINDS, TRASHED, Media, now
 from .staging import Part, Staged, Writer
 from .state import State
 from .storages.base import new_key
@@ -262,7 +262,7 @@ def _made_before(state: State, kind: type[Media], upload_id: uuid.UUID) -> Media
     """The record, if a worker that was killed behind it has made it. One that was killed before has left something
     unfinished, which is removed."""
     record = state.repository.find(kind, upload_id)
-    if record is None or record.state == AVAILABLE:
+    if record is None or record.state in (AVAILABLE, TRASHED):
         return record
     # Whoever removes it now would, if he were only slow, remove the next record of this id.
     is_removed = record.state == DELETING and record.updated_at > now() - timedelta(seconds=state.settings.grace)

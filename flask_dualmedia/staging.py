@@ -38,6 +38,9 @@ MAX_PARTS = 50_000
 BATCH = 500
 """Uploads read at once."""
 
+BATCH_WITH_PARTS = 20
+"""The same with their parts, of which each may have thousands."""
+
 _LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -175,6 +178,23 @@ class Staging:
             if len(batch) < BATCH:
                 return
             where = where | {"_id": UPLOADS_ONLY["_id"] | {"$gt": batch[-1].id}}
+
+    def kept(self) -> Iterator[Staged]:
+        """All uploads that have not expired, with their parts."""
+        where: dict[str, t.Any] = {"expires_at": {"$gte": now()}}
+        while True:
+            with self.documents.asked():
+                found = self._collection.find(where).sort("_id", ASCENDING).limit(BATCH_WITH_PARTS)
+                batch = [_staged(document) for document in found]
+            yield from batch
+            if len(batch) < BATCH_WITH_PARTS:
+                return
+            where["_id"] = {"$gt": batch[-1].id}
+
+    def forget_finished(self, upload_id: uuid.UUID) -> None:
+        """Forget a finished upload, whose media was deleted."""
+        with self.documents.asked():
+            self._collection.delete_one({"_id": upload_id, "finished": True})
 
     def sweep_one(self, upload: Staged) -> bool:
         """Take away an upload that has expired, or the parts of one that is finished, unless somebody is at it."""

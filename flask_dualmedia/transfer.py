@@ -13,6 +13,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import datetime
 from itertools import islice
 
 from .errors import (
@@ -30,9 +31,10 @@ from .failpoints import reach
 from .homes import Home
 from .leases import Lease
 from .mime_types import one_type
-from .models import AVAILABLE, DELETING, KINDS, PENDING, Media, now
+from .models import AVAILABLE, DELETING, KEPT, KINDS, PENDING, TRASHED, Media, now
 from .repositories.base import Repository
 from .repositories.mongo import JournalRepository
+from .repositories.sql import SQLRepository
 from .sniffing import settle_type
 from .storages.base import owner_of_key
 from .storages.chunked import BytesOf, ChunkedStorage
@@ -78,6 +80,8 @@ class Report:
     """Those of them that a drain has set aside for a reason that it had not before."""
     refusal: WritesRefused | None = None
     """Why SQL does not take some kind of record, or none at all, for now."""
+    stale: list[str] = field(default_factory=list)
+    """Records that SQL had once, and has no more: the journal is older. They were put into the trash."""
 
 
 @dataclass(frozen=True)
@@ -117,14 +121,14 @@ def manifest(repository: Repository) -> Manifest:
 
 
 def transfer(source: Home, target: Home, *, advance: Callable[[int], object] = lambda count: None) -> Report:
-    """Copy every available record with its bytes. The source stays as it is.
+    """Copy every record that is available or in the trash, with its bytes. The source stays as it is.
 
     :param advance: Called with the number of records done since the last call.
     """
     report = Report()
     for kind in KINDS.values():
         for record in records_of(source.repository, kind):
-            if record.state == AVAILABLE:
+            if record.state in KEPT:
                 try:
                     _copy(record, source, target, report)
                 except Unavailable:
@@ -142,7 +146,7 @@ def clear(source: Home, target: Home, *, advance: Callable[[int], object] = lamb
     """
     for kind in KINDS.values():
         for record in records_of(source.repository, kind):
-            if record.state == AVAILABLE and not _is_held(record, target):
+            if record.state in KEPT and not _is_held(record, target):
                 raise StorageError(f"{target.name} does not hold {record!r}; it was not deleted from {source.name}")
             if record.storage_key is not None:
                 source.storage.delete(record.storage_key)
@@ -156,7 +160,7 @@ def _is_held(record: Media, target: Home) -> bool:
     if held is None or _is_newer(record, held):
         return False
     if held.state != AVAILABLE or held.storage_key is None or held.storage_type != "database":
-        return True  # deleted there since, or a URL alone
+        return True  # deleted there since, or in the trash, or a URL alone
     stat = target.storage.stat(held.storage_key)
     return stat is not None and stat.complete and stat.size == held.file_size
 
@@ -169,7 +173,7 @@ def surplus(source: Home, target: Home) -> Iterator[Media]:
         for record in records_of(target.repository, kind):
             while other is not None and other.id < record.id:
                 other = next(others, None)
-            held = other is not None and other.id == record.id and other.state == AVAILABLE
+            held = other is not None and other.id == record.id and other.state in KEPT
             if record.state == AVAILABLE and not held:
                 yield record
 
@@ -185,7 +189,7 @@ def delete_surplus(source: Home, target: Home, *, limit: int) -> int:
         if deleted == limit:
             break  # the source has lost more of them since they were counted
         held = source.repository.find(type(record), record.id)
-        if held is not None and held.state == AVAILABLE:
+        if held is not None and held.state in KEPT:
             continue  # it came to the source meanwhile
         try:
             deleted += _delete_from(target, record)
@@ -210,7 +214,7 @@ def _delete_from(home: Home, record: Media) -> bool:
 
 def drain(
     journal: Home[JournalRepository],
-    target: Home,
+    target: Home[SQLRepository],
     lease: Lease,
     *,
     retry: bool = True,
@@ -218,7 +222,9 @@ def drain(
 ) -> Report | None:
     """Move the journal, oldest first. Uploads still in progress stay.
 
-    A record that the target refuses is set aside in the journal, and the rest goes on.
+    A record that the target refuses is set aside in the journal, and the rest goes on. Drains are numbered in both
+    databases. Where the target knows of a later one, the journal comes from a backup, and a record that the target does
+    not hold may have been moved and deleted since: it is put into the trash.
 
     :param retry: Try again what was set aside not long ago.
     :param awaited: Those of some keys that are parts of resumable uploads under way.
@@ -229,6 +235,12 @@ def drain(
         return None
     report = Report()
     try:
+        number = journal.repository.last_drain()
+        last_of_target, time = target.repository.last_drain()
+        if time is not None and number < last_of_target:
+            _trash_stale(journal, target, lease, report, time)
+        number = max(number, last_of_target)
+        _number(journal, target, number + 1)
         for kind in KINDS.values():
             try:
                 _drain_kind(kind, journal, target, lease, report, retry=retry)
@@ -236,6 +248,7 @@ def drain(
                 report.refusal = error  # another table may take what is for it
         if report.refusal is None:
             _gather(journal, target, lease, report, awaited)
+        _number(journal, target, number + 2)  # a backup that was made meanwhile is older, too
         return report
     except _LeaseLost:
         return report
@@ -253,11 +266,37 @@ def _drain_kind(
     retry: bool,
 ) -> None:
     for record in records_of(journal.repository, kind):
-        if record.state != AVAILABLE or not (retry or journal.repository.is_due(record)):
+        if record.state not in KEPT or not (retry or journal.repository.is_due(record)):
+            continue
+        if journal.repository.is_stale(record):
             continue
         if not lease.take():
             raise _LeaseLost
         _move_or_set_aside(record, journal, target, lease, report)
+
+
+def _trash_stale(
+    journal: Home[JournalRepository], target: Home[SQLRepository], lease: Lease, report: Report, time: datetime
+) -> None:
+    """
+    :param time: When the last drain was that the target knows of: what came later was in none of them.
+    """
+    for kind in KINDS.values():
+        for record in records_of(journal.repository, kind):
+            if record.state != AVAILABLE or record.created_at > time or _has_settled(record, target):
+                continue
+            if not lease.take():
+                raise _LeaseLost
+            if journal.repository.trash_stale(record):
+                report.stale.append(f"{record!r} is in the journal, which is older than SQL, and not in SQL any more")
+
+
+def _number(journal: Home[JournalRepository], target: Home[SQLRepository], number: int) -> None:
+    """Number a drain. The journal knows of it first: a process that is killed in between leaves no journal that looks
+    older than it is."""
+    journal.repository.note_drain(number)
+    with suppress(RecordRefused, MediaConflict):  # a rule of the host's refuses the note, and must not end the drain
+        target.repository.note_drain(number)
 
 
 def release_claims(journal: Home[JournalRepository], target: Home, lease: Lease) -> None:
@@ -436,8 +475,13 @@ def _copy(
         _carry_accesses(record, present, target.repository)
         return
     if record.storage_key is not None and record.storage_type == "database":
-        # After an outage some of the bytes may be in the target already.
-        _copy_bytes(record, BytesOf(source.storage, target.storage), target.storage, keep_going)
+        try:
+            # After an outage some of the bytes may be in the target already.
+            _copy_bytes(record, BytesOf(source.storage, target.storage), target.storage, keep_going)
+        except BytesNotFound:
+            if record.state != TRASHED:
+                raise
+            # It is in the trash because they are gone, and it may be all that is left of it.
     reach("copy:bytes")
     if not keep_going():
         raise _LeaseLost

@@ -401,6 +401,7 @@ class Deployment:
     def repair(self) -> tuple[int, str]:
         """Repair what is wrong, however much it is; exit status and output."""
         command = ("check", "--repair", "--grace", "0")
+        self.flask(*command)  # nothing is taken away on one look
         code, output = self.flask(*command)
         refused = re.search(r"--force --expect (\d+)", output)
         return self.flask(*command, "--force", "--expect", refused[1]) if refused else (code, output)
@@ -408,7 +409,7 @@ class Deployment:
     def flask(self, *args: str) -> tuple[int, str]:
         """Run ``flask dualmedia ...``; exit status and output."""
         app = Flask("operator")
-        app.config.update(CONFIG, **self.config, DUALMEDIA_AUTO_DRAIN=False)
+        app.config.update(CONFIG, **self.config, DUALMEDIA_AUTO_DRAIN=False, DUALMEDIA_TRASH_SECONDS=0)
         DualMedia(app)
         state = get_state(app)
         try:

@@ -71,7 +71,7 @@ STEPS = {
     "transfer": COPYING,
     "transfer --delete-source": ["clear:bytes", "clear:bytes*2"],
     "transfer --mirror": ["mirror:bytes"],
-    "check --repair --grace 0": ["delete:bytes", "delete:done"],
+    "check --repair --grace 0": ["sweep:bytes", "sweep:done"],
     "direct": ["direct:pending", "direct:checked", "direct:available"],
     "tus": ["tus:part*2", "tus:committed", "tus:attempt", "tus:media", "tus:finished", "tus:cleaned"],
     "tus join": ["tus:joined"],
@@ -105,6 +105,7 @@ class Deployment:
     def _config(self, mode: str) -> dict[str, t.Any]:
         url = NOWHERE if mode == "degraded" else self.sql_url
         config = {"SQLALCHEMY_DATABASE_URI": url, "DUALMEDIA_AUTO_DRAIN": False, "DUALMEDIA_AUTO_UPGRADE": False}
+        config["DUALMEDIA_TRASH_SECONDS"] = 0
         return config | self.config
 
     def kill(self, mode: str, step: str, operation: str, *args: str) -> None:
@@ -152,6 +153,7 @@ def repair(app: Flask) -> None:
     state, runner = get_state(app), app.test_cli_runner()
     # The dead process may have held the lease of the drain: spare the test the seconds until that runs out.
     state.mongo[LEASES].update_many({}, {"$set": {"expires": datetime(2000, 1, 1, tzinfo=UTC)}})
+    runner.invoke(args=["dualmedia", "check", "--grace", "0"])  # nothing is taken away on one look
     repaired = runner.invoke(args=["dualmedia", "check", "--repair", "--grace", "0"])
     assert repaired.exit_code == 0, repaired.output
     checked = runner.invoke(args=["dualmedia", "check", "--verify-bytes", "--grace", "0"])
@@ -322,10 +324,10 @@ def test_killed_deletion_of_the_source(deployment: Deployment, to: str, step: st
     saved = {save(source, OLD_CONTENT): digest(OLD_CONTENT), save(source, NEW_CONTENT): digest(NEW_CONTENT)}
     runner = deployment.app(after).test_cli_runner()
     assert runner.invoke(args=["dualmedia", "transfer", "--to", to]).exit_code == 0
-    deployment.kill(after, step, f"transfer --to {to} --delete-source")
+    deployment.kill(after, step, f"transfer --to {to} --delete-source --yes")
     target = deployment.app(after)
     assert contents(target) == saved
-    result = target.test_cli_runner().invoke(args=["dualmedia", "transfer", "--to", to, "--delete-source"])
+    result = target.test_cli_runner().invoke(args=["dualmedia", "transfer", "--to", to, "--delete-source", "--yes"])
     assert result.exit_code == 0, result.output
     repair(target)
     assert contents(target) == saved
@@ -359,6 +361,7 @@ def test_killed_repair(deployment: Deployment, mode: str, step: str):
     app = deployment.app(mode)
     kept = save(app, OLD_CONTENT)
     deployment.kill(mode, "create:bytes", "save")
+    app.test_cli_runner().invoke(args=["dualmedia", "check", "--grace", "0"])
     deployment.kill(mode, step, "check --repair --grace 0")
     repair(app)
     assert contents(app) == {kept: digest(OLD_CONTENT)}

@@ -38,6 +38,12 @@ PICTURE = png() + counting(3 * CHUNK_SIZE)
 
 
 @pytest.fixture
+def app(make_app: MakeApp, mode: str) -> Flask:
+    """What a repair takes away is kept for no time."""
+    return make_app(mode, DUALMEDIA_TRASH_SECONDS=0)
+
+
+@pytest.fixture
 def product(state: State) -> ObjectId:
     return state.mongo["products"].insert_one({}).inserted_id
 
@@ -143,6 +149,7 @@ def test_every_fault_is_found_and_mended(
     assert mended.clean
     again = check(state, verify_bytes=True)
     assert again.found == {}
+    lifecycle.sweep(state)  # purges the trash
     assert [found.id for found in get_product_images(product)] == ([image.id] if survives else [])
     assert [found.id for found in get_product_images(other)] == [untouched.id]
     if survives:
@@ -179,6 +186,7 @@ def test_an_owner_that_comes_between_scan_and_repair(state: State, image: Produc
         state.mongo["products"].insert_one({"_id": ObjectId(image.mongo_product_id)})
         return True
 
+    check(state)
     report = check(state, repair=True, approve=approve)
     assert (report.found, report.repaired, report.findings) == ({}, {}, [])
     assert [found.id for found in get_product_images(image.mongo_product_id)] == [image.id]
@@ -195,6 +203,7 @@ def test_bytes_that_are_named_between_scan_and_repair(state: State, image: Produ
         change(state, image, storage_key=key)
         return True
 
+    check(state)
     assert check(state, repair=True, approve=approve).clean
     assert b"".join(open_media(get_product_images(image.mongo_product_id)[0])) == PICTURE
 
@@ -209,6 +218,7 @@ def test_content_that_is_replaced_between_scan_and_repair(state: State, image: P
         lifecycle.replace(state, image, Upload(io.BytesIO(png())))
         return True
 
+    check(state)
     assert check(state, repair=True, approve=approve).clean
     assert b"".join(open_media(get_product_images(image.mongo_product_id)[0])) == png()
 
@@ -260,7 +270,8 @@ def test_the_command(app: Flask, state: State, image: ProductImage) -> None:
     machine = json.loads(runner.invoke(args=["dualmedia", "check", "--json"]).output)
     assert machine["found"] == {"bytes_missing": 1}
     assert machine["findings"][0]["subject"] == str(image.id)
-    assert runner.invoke(args=["dualmedia", "check", "--repair"]).exit_code == 0
+    assert runner.invoke(args=["dualmedia", "check", "--repair"]).exit_code == 1, "found less than an hour ago"
+    assert runner.invoke(args=["dualmedia", "check", "--repair", "--grace", "0"]).exit_code == 0
     assert runner.invoke(args=["dualmedia", "check", "--verify-bytes", "--rate", "100"]).exit_code == 0
 
 

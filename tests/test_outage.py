@@ -379,7 +379,7 @@ def test_sql_goes_away_in_the_middle_of_a_small_upload(
         contents = [b"".join(open_media(image)) for image in get_product_images(product)]
         assert contents == ([old, new] if method == "POST" else [old])
         # Whether the change was made nobody knew: the new bytes were left to a check.
-        assert Checker(get_state(app), grace=-1, repair=True).run().found.keys() <= {"bytes_orphaned"}
+        assert Checker(get_state(app), grace=-1, repair=True, at_once=True).run().found.keys() <= {"bytes_orphaned"}
         assert Checker(get_state(app), grace=-1, verify_bytes=True).run().found == {}
         assert [b"".join(open_media(image)) for image in get_product_images(product)] == contents
 

@@ -236,6 +236,7 @@ def test_a_missing_file_among_many_is_repaired_without_being_asked_about(app: Fl
     with app.app_context():
         lost, kept = (save_media_storage("page", "1", content) for content in (b"lost", b"kept"))
     state.storages["database"].delete(str(lost.storage_key))
+    assert "1 left: no check found them before" in repair(app, code=1)
     said = repair(app, code=0)
     assert "1 bytes_missing: the record's bytes are not in the storage, 1 repaired" in said
     assert "would be deleted" not in said

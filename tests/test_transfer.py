@@ -20,6 +20,7 @@ from flask_dualmedia import (
 from flask_dualmedia.journal import drain_journal, homes_of
 from flask_dualmedia.leases import Lease
 from flask_dualmedia.state import get_state
+from flask_dualmedia.storages.chunked import BytesOf
 from flask_dualmedia.transfer import _copy_bytes, drain, records_of
 from flask_dualmedia.uploads import Upload
 
@@ -124,7 +125,7 @@ def test_bytes_that_went_to_the_journal_while_their_record_is_in_sql(both: Both)
     with both.dual.app_context():
         saved = save_media_storage("page", "1", content)
     key = str(saved.storage_key)
-    _copy_bytes(saved, sql.storage, journal.storage, lambda: True)
+    _copy_bytes(saved, BytesOf(sql.storage), journal.storage, lambda: True)
     sql.storage.delete(key)
     assert [found for _, found in seen(both.dual).values()] == [content]
     drain_journal(state)

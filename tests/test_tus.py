@@ -436,7 +436,9 @@ def test_a_check_knows_the_parts_of_living_uploads(app: Flask, tus: Tus, begun: 
     """T6: what an upload names is in use, what nobody names is left behind."""
     orphan = new_key(uuid.UUID(begun.rpartition("/")[2]))
     state.storages["database"].put(orphan, [b"put there by a killed worker"])
-    repaired = app.test_cli_runner().invoke(args=["dualmedia", "check", "--repair", "--grace", "0"])
+    repaired = app.test_cli_runner().invoke(
+        args=["dualmedia", "check", "--repair", "--grace", "0", "--force", "--expect", "1"]
+    )
     assert (repaired.exit_code, "1 bytes_orphaned" in repaired.output) == (0, True)
     assert orphan not in kept(state)[1]
     assert tus.patch(begun, 4000, CONTENT[4000:]).headers["Content-Location"]

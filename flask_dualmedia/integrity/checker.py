@@ -6,8 +6,10 @@ import time
 import typing as t
 import uuid
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from datetime import datetime, timedelta
+from itertools import islice
 
 from pymongo.collection import Collection
 
@@ -15,12 +17,13 @@ from ..collections import CHECKS
 from ..documents import Document
 from ..errors import Unavailable
 from ..models import Media
+from ..sightings import Sightings
 from ..state import State
 from ..upkeep import find_damage, forget_damage
 from .decision import Decision, Tally, decide, is_safe
-from .finder import Finder
+from .finder import BATCH, Finder
 from .findings import Check, Finding, FindingFile
-from .repair import Repairer
+from .repair import TAKING_AWAY, Repairer
 
 COLLECTION = CHECKS
 
@@ -31,6 +34,7 @@ class Checker:
     :param repair: Mend what can be mended.
     :param approve: Called once, with ``repair``, when everything was looked at: whether what the decision names may be
         deleted. Default: if it is safe.
+    :param at_once: With ``repair``: take away what no earlier check has found, too. Somebody has said how much it is.
     :param discard_damaged: With ``repair``: delete media whose bytes are damaged. Without, it stays as it is, to be
         restored from a backup.
     :param verify_bytes: Read all bytes and compare checksums.
@@ -47,6 +51,7 @@ class Checker:
         *,
         repair: bool = False,
         approve: Callable[[Decision], bool] = is_safe,
+        at_once: bool = False,
         discard_damaged: bool = False,
         verify_bytes: bool = False,
         rate: float | None = None,
@@ -57,14 +62,19 @@ class Checker:
         self._state = state
         self._repairs = repair
         self._approve = approve
+        self._at_once = at_once
         self._verifies = verify_bytes
         self._resumes = resume
         self._advance = advance
         state.clock.measure()
-        before = state.clock.now() - timedelta(seconds=state.settings.grace if grace is None else grace)
+        self._grace = state.settings.grace if grace is None else grace
+        before = state.clock.now() - timedelta(seconds=self._grace)
         self._finder = Finder(state, before=before, verify_bytes=verify_bytes, rate=rate)
         self._repairer = Repairer(state, self._finder, discard_damaged=discard_damaged)
         self._report = Check()
+        self._sightings = Sightings(state, "check")
+        # A check that does not read all bytes does not forget what one that did has found.
+        self._sightings_of_bytes = Sightings(state, "bytes")
 
     @property
     def _checks(self) -> Collection[Document]:
@@ -77,13 +87,15 @@ class Checker:
         """
         start = time.monotonic()
         with FindingFile() as findings:
-            for finding in self._find():
+            for finding in self._compare(self._find()):
                 self._report.add(finding)
                 if self._repairs and self._repairer.remedy(finding):
                     findings.add(finding)
             if self._repairs:
                 self._repair(findings)
+        self._forget()
         self._report.verified = self._finder.verified
+        self._report.trashed = self._finder.trashed
         self._report.seconds = time.monotonic() - start
         self._save()
         return self._report
@@ -99,14 +111,36 @@ class Checker:
         yield from self._finder.look_at_uploads()
         yield from self._finder.look_at_keys()
 
+    def _compare(self, findings: Iterable[Finding]) -> t.Iterator[Finding]:
+        """The findings, and whether an earlier check found them too."""
+        iterator = iter(findings)
+        while batch := list(islice(iterator, BATCH)):
+            named = [finding for finding in batch if finding.problem in TAKING_AWAY and not finding.is_mendable]
+            of_bytes = {finding.name for finding in named if finding.problem == "checksum_wrong"}
+            since = self._sightings_of_bytes.note(of_bytes)
+            since |= self._sightings.note({finding.name for finding in named} - of_bytes)
+            for finding in batch:
+                seconds = self._repairer.seconds_before(finding, self._grace)
+                yield replace(finding, is_due=self._sightings.is_due(since.get(finding.name), seconds))
+
+    def _forget(self) -> None:
+        self._sightings.forget()
+        if self._verifies and not self._resumes:
+            self._sightings_of_bytes.forget()
+        self._report.forgone = self._sightings.forgone + self._sightings_of_bytes.forgone
+
     def _repair(self, findings: FindingFile) -> None:
         decision = self._decide(findings)
         is_approved = self._approve(decision)
         if not is_approved and decision.deletions:
             self._report.refused = decision
         for finding in findings:
-            if not is_approved and self._repairer.remedy(finding) != "mend":
-                continue
+            if self._repairer.remedy(finding) != "mend":
+                if not is_approved:
+                    continue
+                if not finding.is_due and not self._at_once:
+                    self._report.waiting[finding.problem] += 1
+                    continue
             outcome = self._repairer.repair(finding)
             if outcome == "repaired":
                 self._report.mark_repaired(finding)

@@ -17,8 +17,9 @@ from ..authorization import possible_ids
 from ..errors import BytesNotFound
 from ..homes import Home
 from ..leases import Lease
-from ..models import AVAILABLE, DELETING, KINDS, PENDING, Media
+from ..models import AVAILABLE, DELETING, KINDS, PENDING, TRASHED, Media
 from ..repositories.mongo import JournalRepository
+from ..staging import Staged
 from ..state import State
 from ..storages.base import Stat, Storage, merge_stats, owner_of_key
 from ..transfer import records_in, records_of, strangers
@@ -59,6 +60,8 @@ class Finder:
         self._places += [Place(name, name, storage) for name, storage in state.storages.items() if name != DATABASE]
         self.sizes: Counter[str] = Counter()
         """How many were looked at, by population."""
+        self.trashed = 0
+        """Records in the trash."""
         self.verified = 0
         """Bytes read to compare checksums."""
 
@@ -75,6 +78,9 @@ class Finder:
         :param verified_until: Up to this id the bytes were verified before.
         """
         for record in batch:
+            if record.state == TRASHED:
+                self.trashed += 1
+                continue
             self.sizes[record.kind] += 1
             if record.storage_key is not None:
                 self.sizes[_media_in(record)] += 1
@@ -83,11 +89,18 @@ class Finder:
         yield from self._judge(home, batch, verified_until)
 
     def look_at_uploads(self) -> Iterator[Finding]:
-        """Resumable uploads that have expired."""
+        """Resumable uploads that have expired, or lack what they say is there."""
         for upload in self._state.staging.left():
             if not upload.finished:
                 detail = f"{upload.offset} of {upload.length or 'unknown'} bytes came"
-                yield Finding("upload_expired", upload.kind, str(upload.id), detail)
+                version = str(upload.offset)
+                yield Finding("upload_expired", upload.kind, str(upload.id), detail, version=version)
+        for upload in self._state.staging.kept():
+            detail = self._lacking_result(upload) if upload.finished else self._lacking_parts(upload)
+            # While it was looked at its client may have gone on, or its media may have been deleted.
+            if detail is None or self._state.staging.get(upload.id) != replace(upload, parts=[]):
+                continue
+            yield Finding("result_missing" if upload.finished else "parts_missing", upload.kind, str(upload.id), detail)
 
     def look_at_keys(self) -> Iterator[Finding]:
         """Bytes that no record names."""
@@ -158,12 +171,32 @@ class Finder:
                 stats = merge_stats(stats, place.storage.stats(keys))
         return stats
 
+    def _lacking_result(self, upload: Staged) -> str | None:
+        """The media that a finished upload became, where there is none and nobody has deleted it."""
+        if upload.kind is None or self._state.repository.find(KINDS[upload.kind], upload.id) is not None:
+            return None
+        return f"there is no {upload.kind} {upload.id}"
+
+    def _lacking_parts(self, upload: Staged) -> str | None:
+        """How much is missing of the bytes of an upload that are acknowledged."""
+        stats: dict[str, Stat] = {}
+        for place in self._places:
+            if place.storage_type == DATABASE:
+                for keys in _batches((part.key for part in upload.parts), BATCH):
+                    stats |= place.storage.stats(keys)
+        kept = sum(part.size for part in upload.parts if _is_whole(stats.get(part.key), part.size))
+        came = sum(part.size for part in upload.parts)
+        return None if kept == came else f"{kept} of {came} bytes are there"
+
     def _judge(self, home: Home[t.Any], batch: list[Media], verified_until: str) -> Iterator[Finding]:
         available = []
         for record in batch:
             if record.storage_key is not None and record.storage_type not in self._state.storages:
                 detail = f"{record.storage_type} is not in DUALMEDIA_STORAGES"
                 yield _finding("storage_unknown", record, home, detail)
+            elif record.state == TRASHED:
+                if home.name == "journal" and home.repository.is_stale(record):
+                    yield _finding("journal_stale", record, home, "flask dualmedia check --restore keeps it")
             elif record.state != AVAILABLE:
                 yield from self._judge_unfinished(home, record)
             else:
@@ -327,13 +360,23 @@ class Finder:
         return digest.hexdigest()
 
 
+def _is_whole(stat: Stat | None, size: int) -> bool:
+    return stat is not None and stat.complete and stat.size == size
+
+
 def _media_in(record: Media) -> str:
     return f"media in {record.storage_type}"
 
 
 def _finding(problem: Problem, record: Media, home: Home[t.Any], detail: str, *populations: str) -> Finding:
     return Finding(
-        problem, record.kind, str(record.id), detail, where=home.name, populations=(record.kind, *populations)
+        problem,
+        record.kind,
+        str(record.id),
+        detail,
+        where=home.name,
+        populations=(record.kind, *populations),
+        version=str(record.version),
     )
 
 

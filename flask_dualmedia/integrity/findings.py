@@ -26,7 +26,10 @@ Problem = t.Literal[
     "stuck_deleting",
     "journal_left",
     "journal_refused",
+    "journal_stale",
     "upload_expired",
+    "parts_missing",
+    "result_missing",
     "storage_unknown",
 ]
 
@@ -42,7 +45,10 @@ EXPLAINED: dict[Problem, str] = {
     "stuck_deleting": "a deletion that was never finished",
     "journal_left": "accepted while SQL was down and not moved into SQL yet",
     "journal_refused": "accepted while SQL was down, and SQL refuses it: edit or delete it",
+    "journal_stale": "in a journal that is older than SQL, and not in SQL: deleted since, or lost there; in the trash",
     "upload_expired": "a resumable upload that nobody went on with",
+    "parts_missing": "bytes of a resumable upload, which its client was told are kept, are not in the storage",
+    "result_missing": "a resumable upload became media that does not exist",
     "storage_unknown": "the bytes are in a storage that is not set up here",
 }
 
@@ -64,6 +70,15 @@ class Finding:
     """Names of everything that this is one of, to judge how much of it is concerned."""
     is_mendable: bool = False
     """Whether the bytes are right, and the record is wrong about them."""
+    version: str = ""
+    """As what it was seen: a record's version, how far an upload has come."""
+    is_due: bool = False
+    """Whether an earlier check found it too, long enough ago."""
+
+    @property
+    def name(self) -> str:
+        """The same for every check that finds the same thing, as long as nothing happens to it."""
+        return f"{self.problem}/{self.where}/{self.kind or '-'}/{self.subject}/{self.version}"
 
 
 class FindingFile:
@@ -105,6 +120,12 @@ class Check:
     """The first :data:`LISTED` findings, by problem and subject."""
     refused: Decision | None = None
     """Why nothing was deleted, ``None`` if nothing was to be, or if it was."""
+    waiting: Counter[str] = field(default_factory=Counter)
+    """How often a problem was left for a later check, because none has found it before, or not long enough ago."""
+    forgone: int = 0
+    """Findings that could not be remembered for a later check."""
+    trashed: int = 0
+    """Records in the trash."""
 
     @property
     def findings(self) -> list[Finding]:
@@ -144,5 +165,7 @@ class Check:
             "repaired": dict(self.repaired),
             "findings": [{name: getattr(finding, name) for name in names} for finding in self.findings],
             "refused": None if self.refused is None else self.refused.as_json(),
+            "waiting": dict(self.waiting),
+            "trashed": self.trashed,
             "clean": self.clean,
         }

@@ -12,14 +12,29 @@ from ..journal import drain_journal
 from ..models import KINDS, Media, now
 from ..state import State
 from .finder import Finder
-from .findings import Finding
+from .findings import Finding, Problem
 
 Remedy = t.Literal["delete", "expire", "mend"]
-"""``delete`` takes away a record or bytes, and counts; ``expire`` an upload after the time that its client was told;
-``mend`` loses nothing."""
+"""``delete`` takes away bytes, or puts a record into the trash, and counts; ``expire`` takes away an upload after the
+time that its client was told; ``mend`` loses nothing."""
 
 Outcome = t.Literal["repaired", "left", "gone"]
 """``gone``: what was found is not so any more."""
+
+TAKING_AWAY: frozenset[Problem] = frozenset(
+    (
+        "owner_missing",
+        "bytes_missing",
+        "bytes_incomplete",
+        "size_wrong",
+        "checksum_wrong",
+        "bytes_orphaned",
+        "stuck_pending",
+        "stuck_deleting",
+        "upload_expired",
+    )
+)
+"""Problems whose remedy may take something away. No check does that which finds them for the first time."""
 
 
 class Repairer:
@@ -53,6 +68,13 @@ class Repairer:
             case _:
                 return None
 
+    def seconds_before(self, finding: Finding, grace: float) -> float:
+        """How long ago a finding must have been found before, to be repaired."""
+        if finding.problem == "bytes_orphaned":
+            # Their record may come back, with a backup of the records that is restored a little later.
+            return max(grace, self._state.settings.trash_seconds)
+        return grace
+
     def repair(self, finding: Finding) -> Outcome:
         """Repair a finding that there is a remedy for."""
         if finding.problem == "bytes_orphaned":
@@ -64,12 +86,14 @@ class Repairer:
         record = self._finder.look_again(finding)
         if record is None:
             return "gone"
+        if str(record.version) != finding.version:
+            return "left"  # something has happened to it since
         if self.remedy(finding) == "mend":
             done = self._mend_size(record)
         elif finding.problem in ("stuck_pending", "stuck_deleting"):
             done = lifecycle.sweep_in(self._state, self._finder.home_of(finding), record)
         else:
-            done = self._delete_record(record)
+            done = self._trash_record(record)
         return "repaired" if done else "left"
 
     def sweep_finished_uploads(self) -> None:
@@ -80,7 +104,7 @@ class Repairer:
 
     def _expire_upload(self, finding: Finding) -> Outcome:
         upload = self._state.staging.get(uuid.UUID(finding.subject))
-        if upload is None or upload.finished or not upload.is_expired:
+        if upload is None or upload.finished or not upload.is_expired or str(upload.offset) != finding.version:
             return "gone"
         return "repaired" if self._state.staging.sweep_one(upload) else "left"
 
@@ -97,10 +121,10 @@ class Repairer:
         self._finder.storage_at(finding.where).delete(finding.subject)
         return "repaired"
 
-    def _delete_record(self, record: Media) -> bool:
-        """Delete a record, unless it was changed since it was looked at."""
+    def _trash_record(self, record: Media) -> bool:
+        """Put a record into the trash, unless it was changed since it was looked at."""
         try:
-            lifecycle.delete(self._state, record, as_read=True)
+            lifecycle.trash(self._state, record)
         except (MediaNotFound, MediaConflict):
             return False
         return True

@@ -151,12 +151,23 @@ class Repository(t.Protocol):
         """Records in any state, sorted by id, from behind ``after``."""
         ...
 
-    def unfinished(self, kind: type[M], before: datetime, limit: int) -> t.List[M]:  # noqa: UP006 - `list` is a method
-        """Records not available and last changed before a time, oldest first."""
+    def unfinished(self, kind: type[M], before: datetime, limit: int, after: Position | None = None) -> t.List[M]:  # noqa: UP006 - `list` is a method
+        """Records pending or deleting, and last changed before a time, oldest first.
+
+        :param after: Start behind this time of the last change, and this id.
+        """
+        ...
+
+    def trashed(self, kind: type[M], after: uuid.UUID | None, limit: int) -> t.List[M]:  # noqa: UP006
+        """Records in the trash, sorted by id, from behind ``after``."""
         ...
 
     def count(self, kind: type[Media]) -> int:
-        """How many records there are, in any state, without those that are buried."""
+        """How many records there are, in any state, without those that are buried or in the trash."""
+        ...
+
+    def count_trashed(self, kind: type[Media]) -> int:
+        """How many records are in the trash."""
         ...
 
     def stored_size(self, selection: Selection) -> int:

@@ -13,7 +13,7 @@ from ..errors import DatabaseUnavailable, RecordRefused, WritesRefused
 from ..models import DELETING, PENDING, Media, new_id, now
 from ..outage import Circuit
 from ..storages.base import new_key
-from .base import Accesses, Listing, M, Records, Selection, Values
+from .base import Accesses, Listing, M, Position, Records, Selection, Values
 from .mongo import JournalRepository
 from .sql import SQLRepository
 
@@ -168,14 +168,23 @@ class FailoverRepository:
         found |= {record.id: record for record in self._circuit.read(lambda: self._sql.scan(kind, after, limit))}
         return sorted(found.values(), key=lambda record: record.id)[:limit]
 
-    def unfinished(self, kind: type[M], before: datetime, limit: int) -> t.List[M]:  # noqa: UP006 - `list` is a method
-        return [
-            *self._journal.unfinished(kind, before, limit),
-            *self._circuit.read(lambda: self._sql.unfinished(kind, before, limit)),
+    def unfinished(self, kind: type[M], before: datetime, limit: int, after: Position | None = None) -> t.List[M]:  # noqa: UP006 - `list` is a method
+        found = [
+            *self._journal.unfinished(kind, before, limit, after),
+            *self._circuit.read(lambda: self._sql.unfinished(kind, before, limit, after)),
         ]
+        return sorted(found, key=lambda record: (record.updated_at, record.id))[:limit]
+
+    def trashed(self, kind: type[M], after: uuid.UUID | None, limit: int) -> t.List[M]:  # noqa: UP006
+        found = {record.id: record for record in self._journal.trashed(kind, after, limit)}
+        found |= {record.id: record for record in self._circuit.read(lambda: self._sql.trashed(kind, after, limit))}
+        return sorted(found.values(), key=lambda record: record.id)[:limit]
 
     def count(self, kind: type[Media]) -> int:
         return self._journal.count(kind) + self._circuit.read(lambda: self._sql.count(kind))
+
+    def count_trashed(self, kind: type[Media]) -> int:
+        return self._journal.count_trashed(kind) + self._circuit.read(lambda: self._sql.count_trashed(kind))
 
     def stored_size(self, selection: Selection) -> int:
         # The journal first: a record that is moved in between then counts twice, not never.

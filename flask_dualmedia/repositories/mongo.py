@@ -13,10 +13,10 @@ from pymongo import ASCENDING, DESCENDING, IndexModel, ReturnDocument, UpdateOne
 from pymongo.collection import Collection
 
 from .. import storable
-from ..collections import JOURNAL, Collections, is_record, records_only
+from ..collections import DRAINS, JOURNAL, Collections, is_record, records_only
 from ..documents import BULK, INDEXING, MAIN_INDEX, Document, Documents
-from ..models import AVAILABLE, DELETING, KINDS, PENDING, Media
-from .base import EVERYTHING, Accesses, Listing, M, Records, Selection, Values
+from ..models import AVAILABLE, DELETING, KEPT, KINDS, PENDING, TRASHED, Media
+from .base import EVERYTHING, Accesses, Listing, M, Position, Records, Selection, Values
 
 Sort = t.Sequence[tuple[str, int]]
 
@@ -193,14 +193,27 @@ class MongoRepository:
         where = records_only(kind, {"_id": media_id, "state": AVAILABLE, **self._unclaimed})
         return where, {"$inc": {"access_count": number}, "$max": {"last_accessed_at": at}}
 
-    def unfinished(self, kind: type[M], before: datetime, limit: int) -> t.List[M]:  # noqa: UP006 - `list` is a method
-        where = {"state": {"$in": [PENDING, DELETING]}, "updated_at": {"$lt": before}}
-        return self._find(kind, where, [("updated_at", ASCENDING)], limit)
+    def unfinished(self, kind: type[M], before: datetime, limit: int, after: Position | None = None) -> t.List[M]:  # noqa: UP006 - `list` is a method
+        where: Document = {"state": {"$in": [PENDING, DELETING]}, "updated_at": {"$lt": before}}
+        if after is not None:
+            time, last_id = after
+            where["$or"] = [{"updated_at": {"$gt": time}}, {"updated_at": time, "_id": {"$gt": last_id}}]
+        return self._find(kind, where, [("updated_at", ASCENDING), ("_id", ASCENDING)], limit)
+
+    def trashed(self, kind: type[M], after: uuid.UUID | None, limit: int) -> t.List[M]:  # noqa: UP006
+        where: Document = {"state": TRASHED}
+        if after is not None:
+            where["_id"] = {"$gt": after}
+        return self._find(kind, where, [("_id", ASCENDING)], limit)
 
     def count(self, kind: type[Media]) -> int:
-        held = records_only(kind, {"$nor": [{"state": DELETING, "storage_key": None}]})
+        held = records_only(kind, {"$nor": [{"state": DELETING, "storage_key": None}, {"state": TRASHED}]})
         with self._documents.asked(BULK):
             return self._collection(kind).count_documents(held)
+
+    def count_trashed(self, kind: type[Media]) -> int:
+        with self._documents.asked(BULK):
+            return self._collection(kind).count_documents(records_only(kind, {"state": TRASHED}))
 
     def stored_size(self, selection: Selection) -> int:
         size = 0
@@ -240,17 +253,17 @@ class JournalRepository(MongoRepository):
 
     prefix = JOURNAL
     _unclaimed: t.ClassVar[Document] = {"claimed": {"$exists": False}}
-    _with_change: t.ClassVar[Document] = {"$unset": {"refused": ""}}
+    _with_change: t.ClassVar[Document] = {"$unset": {"refused": "", "stale": ""}}
 
     def claim(self, kind: type[M], media_id: uuid.UUID, claimant: str = "") -> M | None:
-        """Claim an available record; ``None`` if there is none any more.
+        """Claim a record that is available or in the trash; ``None`` if there is none any more.
 
         :param claimant: The holder of the lease under which the record is moved. A claim of another, who was killed, is
             taken over.
         """
         with self._documents.asked():
             document = self._collection(kind).find_one_and_update(
-                records_only(kind, {"_id": media_id, "state": AVAILABLE}),
+                records_only(kind, {"_id": media_id, "state": {"$in": [*KEPT]}}),
                 {"$set": {"claimed": claimant}},
                 return_document=ReturnDocument.AFTER,
             )
@@ -315,6 +328,29 @@ class JournalRepository(MongoRepository):
             with self._documents.asked():
                 self._collection(kind).update_many(tried, {"$unset": {"refused.at": ""}})
 
+    def trash_stale(self, record: Media) -> bool:
+        """Put a record into the trash that SQL had once, and has no more; whoever brings it back has it moved again."""
+        stale = {"$set": {"state": TRASHED, "version": record.version + 1, "stale": True}, "$unset": {"claimed": ""}}
+        with self._documents.asked():
+            changed = self._collection(type(record)).update_one({"_id": record.id, "state": AVAILABLE}, stale)
+        return bool(changed.modified_count)
+
+    def is_stale(self, record: Media) -> bool:
+        """Whether a record that was just read is in the trash because the journal is older than SQL."""
+        return record.state == TRASHED and "stale" in vars(record)
+
+    def last_drain(self) -> int:
+        """The number of the last drain that MongoDB knows of."""
+        with self._documents.asked():
+            return (self._collections.get(DRAINS, durable=True).find_one({"_id": "last"}) or {"number": 0})["number"]
+
+    def note_drain(self, number: int) -> None:
+        """Note the number of a drain, unless a later one is known."""
+        with self._documents.asked():
+            self._collections.get(DRAINS, durable=True).update_one(
+                {"_id": "last"}, {"$max": {"number": number}}, upsert=True
+            )
+
     def is_due(self, record: Media) -> bool:
         """Whether a record that was just read is to be moved now, and not set aside for a while yet."""
         refusal = self.refusal_of(record)
@@ -326,11 +362,12 @@ class JournalRepository(MongoRepository):
         """Whether there is anything in it that is not set aside for a while yet."""
         time = self._documents.clock.now()
         due = {
+            "$nor": [{"state": TRASHED, "stale": True}],
             "$or": [
                 {"refused.at": {"$exists": False}},
                 {"refused.at": {"$lt": time - RETRY_AFTER}},
                 {"refused.at": {"$gt": time + RETRY_AFTER}},
-            ]
+            ],
         }
         with self._documents.asked():
             return any(self._has(kind, due) for kind in KINDS.values())

@@ -18,15 +18,21 @@ from sqlalchemy.dialects import postgresql, sqlite
 from .. import storable
 from ..deadlines import deadline
 from ..errors import Contended
-from ..models import DELETING, IS_AVAILABLE, IS_PRIVATE, IS_PUBLIC, IS_UNFINISHED, Media, row_reader
+from ..models import DELETING, IS_AVAILABLE, IS_PRIVATE, IS_PUBLIC, IS_UNFINISHED, Media, MediaStorage, row_reader
 from ..sqlstates import translate_errors
 from ..tables import MODELS, Tables
-from .base import EVERYTHING, Accesses, Listing, M, Records, Selection, Values
+from .base import EVERYTHING, Accesses, Listing, M, Position, Records, Selection, Values
 
 _AVAILABLE, _UNFINISHED = sa.text(IS_AVAILABLE), sa.text(IS_UNFINISHED)
 
-_HELD = sa.text("NOT (state = 'deleting' AND storage_key IS NULL)")
-"""Not buried: :meth:`SQLRepository.bury`."""
+_TRASHED, _NOT_TRASHED = sa.text("state = 'trashed'"), sa.text("state <> 'trashed'")
+
+_HELD = sa.text("NOT (state = 'deleting' AND storage_key IS NULL) AND state <> 'trashed'")
+"""Neither buried, see :meth:`SQLRepository.bury`, nor in the trash."""
+
+DRAINS_ID = uuid.UUID("00000000-0000-7000-8000-000000000000")
+"""Id of a buried file that never was. Its version is the number of the last drain: by it a journal is recognized that
+was restored from a backup and is older than SQL."""
 
 Query = sa.Select[t.Any] | sa.Insert | sa.Update
 
@@ -124,7 +130,7 @@ class SQLRepository:
 
     def scan(self, kind: type[M], after: uuid.UUID | None, limit: int) -> t.List[M]:  # noqa: UP006 - `list` is a method
         table = self.tables.of(kind)
-        query = sa.select(table).order_by(table.c.id).limit(limit)
+        query = sa.select(table).where(table.c.id != DRAINS_ID).order_by(table.c.id).limit(limit)
         with self._connect() as connection:
             rows = connection.execute(query if after is None else query.where(table.c.id > after)).all()
         return [*map(row_reader(kind), self._aware(rows))]
@@ -162,6 +168,24 @@ class SQLRepository:
         (row,) = self._fetch(_fence(kind, self.tables, self._engine.dialect.name), values)
         return kind.from_row(row)
 
+    def last_drain(self) -> tuple[int, datetime | None]:
+        """The number of the last drain that SQL knows of, and when it was."""
+        note = self.find(MediaStorage, DRAINS_ID)
+        return (0, None) if note is None else (note.version, note.updated_at)
+
+    def note_drain(self, number: int) -> None:
+        """Note the number of a drain, unless a later one is known."""
+        note = MediaStorage.new(
+            id=DRAINS_ID,
+            state=DELETING,
+            version=number,
+            storage_type="database",
+            reference_type="dualmedia",
+            reference_id="drains",
+            media_type="document",
+        )
+        self._fetch(_note_drain(self.tables, self._engine.dialect.name), note.values())
+
     def bury(self, kind: type[Media], media_id: uuid.UUID) -> None:
         self._fetch(_bury(kind, self.tables), {"id_": media_id})
 
@@ -192,15 +216,27 @@ class SQLRepository:
                 for media_id, (number, at) in sorted(counts.items())
             }
 
-    def unfinished(self, kind: type[M], before: datetime, limit: int) -> t.List[M]:  # noqa: UP006 - `list` is a method
+    def unfinished(self, kind: type[M], before: datetime, limit: int, after: Position | None = None) -> t.List[M]:  # noqa: UP006 - `list` is a method
         with self._connect() as connection:
-            rows = connection.execute(select_unfinished(kind, before, limit, self.tables)).all()
+            rows = connection.execute(select_unfinished(kind, before, limit, after, self.tables)).all()
+        return [*map(row_reader(kind), self._aware(rows))]
+
+    def trashed(self, kind: type[M], after: uuid.UUID | None, limit: int) -> t.List[M]:  # noqa: UP006
+        table = self.tables.of(kind)
+        query = sa.select(table).where(_UNFINISHED, _TRASHED).order_by(table.c.id).limit(limit)
+        with self._connect() as connection:
+            rows = connection.execute(query if after is None else query.where(table.c.id > after)).all()
         return [*map(row_reader(kind), self._aware(rows))]
 
     def count(self, kind: type[Media]) -> int:
+        return self._count(kind, _HELD)
+
+    def count_trashed(self, kind: type[Media]) -> int:
+        return self._count(kind, _UNFINISHED, _TRASHED)
+
+    def _count(self, kind: type[Media], *where: sa.TextClause) -> int:
+        query = sa.select(sa.func.count()).select_from(self.tables.of(kind)).where(*where)
         with self._connect() as connection:
-            table = self.tables.of(kind)
-            query = sa.select(sa.func.count()).select_from(table).where(_HELD)
             return connection.execute(query).scalar_one()
 
     def stored_size(self, selection: Selection) -> int:
@@ -294,6 +330,19 @@ def _fence(kind: type[Media], tables: Tables, dialect: str) -> t.Any:
         "version": table.c.version + sa.text("1"),
     }
     return insert.on_conflict_do_update(index_elements=[table.c.id], set_=changes).returning(table)
+
+
+@cache
+def _note_drain(tables: Tables, dialect: str) -> t.Any:
+    """The statement of :meth:`SQLRepository.note_drain`, with the fields of the note as parameters."""
+    table = tables.of(MediaStorage)
+    insert = {"postgresql": postgresql.insert, "sqlite": sqlite.insert}[dialect](table)
+    number = insert.excluded.version
+    changes = {
+        "version": sa.case((table.c.version > number, table.c.version), else_=number),
+        "updated_at": insert.excluded.updated_at,
+    }
+    return insert.on_conflict_do_update(index_elements=[table.c.id], set_=changes).returning(table.c.id)
 
 
 @cache
@@ -485,8 +534,15 @@ def select_stored_size(selection: Selection, tables: Tables = MODELS) -> sa.Sele
     return sa.select(sa.func.sum(union.c.size))
 
 
-def select_unfinished(kind: type[Media], before: datetime, limit: int, tables: Tables = MODELS) -> sa.Select[t.Any]:
+def select_unfinished(
+    kind: type[Media], before: datetime, limit: int, after: Position | None = None, tables: Tables = MODELS
+) -> sa.Select[t.Any]:
     """The statement for the next records to sweep."""
     table = tables.of(kind)
-    query = sa.select(table).where(_UNFINISHED, table.c.updated_at < before)
-    return query.order_by(table.c.updated_at).limit(limit)
+    query = sa.select(table).where(_UNFINISHED, _NOT_TRASHED, table.c.updated_at < before)
+    query = query.where(table.c.id != DRAINS_ID)
+    if after is not None:
+        time, last_id = after
+        behind = sa.or_(table.c.updated_at > time, table.c.id > last_id)
+        query = query.where(table.c.updated_at >= time, behind)
+    return query.order_by(table.c.updated_at, table.c.id).limit(limit)

@@ -89,7 +89,7 @@ def kill_and_go_on(
             checked = app.test_cli_runner().invoke(args=["dualmedia", "check", "--verify-bytes", "--grace", "0"])
             assert checked.exit_code == 0, checked.output
             say(checked.output)
-        say(transfer(target, to, "--delete-source"))
+        say(transfer(target, to, "--delete-source", "--yes"))
     sql, in_mongo = homes(dual)
     assert sum(map(sql.repository.count, KINDS.values())) == 0
     assert sum(map(in_mongo.repository.count, KINDS.values())) == count + len(range(0, count, 4))
