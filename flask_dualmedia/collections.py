@@ -266,10 +266,9 @@ _RECORDS = {kind.__tablename__: _record_shape(kind) for kind in KINDS.values()}
 
 _SHAPES: dict[str, Shape] = {
     LEASES: _is_lease,
-    CHECKS: _is_check,
     UPLOADS: is_upload,
     PLAYS: _is_play,
-    UPKEEP: _is_check,
+    **dict.fromkeys((CHECKS, UPKEEP, FINDINGS, DRAINS), _is_check),
 }
 
 _SELECTIVE: dict[Shape, Document] = {_RECORDS[kind.__tablename__]: records_only(kind) for kind in KINDS.values()} | {
