@@ -233,16 +233,13 @@ def is_upload(document: Document) -> bool:
         isinstance(document.get("_id"), uuid.UUID)
         and isinstance(document.get("identity"), str)
         and isinstance(document.get("expires_at"), datetime)
-        and "offset" in document
-        and "finished" in document
     )
 
 
 UPLOADS_ONLY: Document = {
     "_id": {"$gte": _FIRST_ID, "$lte": _LAST_ID},
     "identity": {"$type": "string"},
-    "offset": {"$exists": True},
-    "finished": {"$exists": True},
+    "expires_at": {"$type": "date"},
 }
 
 

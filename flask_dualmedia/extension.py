@@ -221,10 +221,10 @@ def _upkeep(app: Flask, settings: Settings) -> Upkeep | None:
 
 
 class _Answering(t.NamedTuple):
-    """Which databases answered when they were looked at."""
+    """Why a database did not answer when it was looked at; ``None`` if it did."""
 
-    mongo: bool
-    sql: bool
+    mongo: Unavailable | None
+    sql: Unavailable | None
 
 
 def _check_names(state: State) -> _Answering:
@@ -234,7 +234,8 @@ def _check_names(state: State) -> _Answering:
 
     :raises NamesTaken: Something is the host's.
     """
-    mongo = sql = True
+    mongo: Unavailable | None = None
+    sql: Unavailable | None = None
     journal = JOURNAL if state.mode == "dual" else ""
     names = [journal + kind.__tablename__ for kind in KINDS.values()]
     bucket = state.collections.journal_bucket if state.mode == "dual" else state.collections.bucket
@@ -243,15 +244,15 @@ def _check_names(state: State) -> _Answering:
             state.collections.by(database).check([*names, *OTHERS], buckets=[bucket])
     except NamesTaken:
         raise
-    except DatabaseUnavailable:
-        mongo = False
+    except Unavailable as error:
+        mongo = error
     if state.engine is not None:
         try:
             state.check_sql_names()
         except NamesTaken:
             raise
-        except Unavailable:
-            sql = False
+        except Unavailable as error:
+            sql = error
     return _Answering(mongo, sql)
 
 
@@ -265,8 +266,8 @@ def _start_up(state: State, answering: _Answering, synchronizer: Synchronizer | 
     """Look at what answers, and log one line per fact."""
     waiting = False
     try:
-        if not answering.mongo:
-            raise DatabaseUnavailable("MongoDB")
+        if answering.mongo is not None:
+            raise answering.mongo
         with wiring.passing_client(state.mongo) as database:
             collections = state.collections.by(database)
             mongo = MongoRepository(collections)
@@ -285,8 +286,8 @@ def _start_up(state: State, answering: _Answering, synchronizer: Synchronizer | 
         return
     name = "PostgreSQL" if state.engine.dialect.name == "postgresql" else state.engine.dialect.name
     try:
-        if not answering.sql:
-            raise DatabaseUnavailable("PostgreSQL")
+        if answering.sql is not None:
+            raise answering.sql
         logger.info("%s connected (version %s)", name, homes_of(state)[0].repository.version())
         with state.app.app_context():
             synchronizer.run()

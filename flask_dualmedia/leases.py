@@ -35,11 +35,12 @@ class Lease:
     """The right to do some work, kept in MongoDB.
 
     :param name: Of the work.
-    :param seconds: How long it lasts unless it is renewed.
+    :param seconds: How long it lasts unless it is renewed. Default :data:`SECONDS`.
     """
 
-    def __init__(self, documents: Documents | Collections, name: str, *, seconds: float = SECONDS) -> None:
-        self._collections, self._name, self._seconds = Collections.of(documents), name, seconds
+    def __init__(self, documents: Documents | Collections, name: str, *, seconds: float | None = None) -> None:
+        self._collections, self._name = Collections.of(documents), name
+        self._seconds = SECONDS if seconds is None else seconds
         self.holder = f"{socket.gethostname()}-{os.getpid()}-{token_hex(4)}"
 
     def take(self) -> bool:

@@ -39,6 +39,9 @@ send an upload again that was refused in its middle: then it goes to the journal
 QUIET = 60.0
 """Seconds without an answer of a kind after which it is told of again."""
 
+STOP_TIMEOUT = 10.0
+"""Seconds to wait for the end of the thread."""
+
 IDLE_INTERVAL = 5.0
 """Seconds between two looks at the journal while SQL answers: other processes may have written to it, or drain it."""
 
@@ -79,6 +82,7 @@ class Circuit:
         self._lock = threading.Lock()
         self._probing = threading.Lock()
         self._wake = threading.Event()
+        self._thread: threading.Thread | None = None
         self._started = False
 
     @property
@@ -197,9 +201,12 @@ class Circuit:
         self._wake.set()
 
     def stop(self) -> None:
-        """End the thread."""
+        """End the thread, and wait for it: it may be using a connection."""
         self._stopped = True
         self._wake.set()
+        thread = self._thread
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(STOP_TIMEOUT)
 
     def _start(self) -> None:
         with self._lock:
@@ -207,7 +214,8 @@ class Circuit:
                 return
             self._started = True
             self._wake = threading.Event()  # of gevent, where that came after the app was loaded
-            threading.Thread(target=self._watch, name=WATCHER, daemon=True).start()
+            self._thread = threading.Thread(target=self._watch, name=WATCHER, daemon=True)
+            self._thread.start()
 
     def _watch(self) -> None:
         while not self._stopped:

@@ -30,6 +30,7 @@ from .forks import begin_in_children, notice_fork
 from .journal import homes_of
 from .leases import SECONDS, Lease
 from .models import AVAILABLE, KINDS, Media
+from .outage import STOP_TIMEOUT
 from .state import State, get_state
 from .storages.base import owner_of_key
 from .transfer import keys_named_in
@@ -80,6 +81,7 @@ class Upkeep:
         """Forget the thread, the lock and the lease of another process."""
         self._lock = threading.Lock()
         self._wake = threading.Event()
+        self._thread: threading.Thread | None = None
         self._started = False
         self._lease: Lease | None = None
         self._renewed = 0.0
@@ -91,6 +93,9 @@ class Upkeep:
         self._stopped = True
         self._wake.set()
         request_started.disconnect(self._start, self._app)
+        thread = self._thread
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(STOP_TIMEOUT)
 
     def _start(self, *_: object, **__: object) -> None:
         notice_fork()
@@ -101,7 +106,8 @@ class Upkeep:
                 return
             self._started = True
             self._wake = threading.Event()  # of gevent, where that came after the app was loaded
-            threading.Thread(target=self._run, name=WORKER, daemon=True).start()
+            self._thread = threading.Thread(target=self._run, name=WORKER, daemon=True)
+            self._thread.start()
 
     def _run(self) -> None:
         while not self._wake.wait(INTERVAL * random.uniform(0.5, 1.5)):  # noqa: S311 - so that not all ask at once
