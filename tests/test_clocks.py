@@ -286,6 +286,7 @@ def wait_until(is_so: Callable[[], bool]) -> None:
         time.sleep(0.05)
 
 
+@pytest.mark.faketime
 def test_a_running_replacement_survives_a_check_and_a_sweep_on_another_host(deployment: Deployment) -> None:
     state = get_state(deployment.app)
     for host, other in deployment.pairs:
@@ -299,6 +300,7 @@ def test_a_running_replacement_survives_a_check_and_a_sweep_on_another_host(depl
         assert [one.send("GET", path).body == NEW for one in (host, other)] == [True, True], output
 
 
+@pytest.mark.faketime
 def test_a_record_that_is_pending_survives_a_check_and_a_sweep_on_another_host(deployment: Deployment) -> None:
     repository = get_state(deployment.app).repository
     for host, other in deployment.pairs:
@@ -309,6 +311,7 @@ def test_a_record_that_is_pending_survives_a_check_and_a_sweep_on_another_host(d
         repository.remove(MediaStorage, media_id)
 
 
+@pytest.mark.faketime
 def test_what_is_left_is_taken_away_after_the_grace_time_and_not_an_hour_later(deployment: Deployment) -> None:
     state = get_state(deployment.app)
     old = now() - timedelta(seconds=state.settings.grace + 60)
@@ -321,6 +324,7 @@ def test_what_is_left_is_taken_away_after_the_grace_time_and_not_an_hour_later(d
         assert state.repository.find(MediaStorage, left.id) is None, output
 
 
+@pytest.mark.faketime
 def test_what_hosts_make_carries_the_same_time(deployment: Deployment) -> None:
     state = get_state(deployment.app)
     for host in (deployment.behind, deployment.ahead):
@@ -334,6 +338,7 @@ def test_what_hosts_make_carries_the_same_time(deployment: Deployment) -> None:
             assert abs(stamp - datetime.now(UTC)) < timedelta(minutes=1)
 
 
+@pytest.mark.faketime
 def test_a_lease_is_neither_stolen_nor_held_by_the_dead(deployment: Deployment) -> None:
     for host, other in deployment.pairs:
         name = unique("work")
@@ -347,6 +352,7 @@ def test_a_lease_is_neither_stolen_nor_held_by_the_dead(deployment: Deployment) 
             assert is_free
 
 
+@pytest.mark.faketime
 def test_a_resumable_upload_goes_on_at_another_host(deployment: Deployment) -> None:
     content = b"%PDF-1.7" + counting(1000)
     for host, other in deployment.pairs:
@@ -371,6 +377,7 @@ def test_a_resumable_upload_goes_on_at_another_host(deployment: Deployment) -> N
         assert other.send("GET", f"{made}/content").body == content
 
 
+@pytest.mark.faketime
 def test_a_resumable_upload_expires_on_every_host_at_the_same_time(deployment: Deployment) -> None:
     uploads = get_state(deployment.app).mongo[UPLOADS]
     for host, other in deployment.pairs:
@@ -382,6 +389,7 @@ def test_a_resumable_upload_expires_on_every_host_at_the_same_time(deployment: D
         assert [one.send("HEAD", path, Tus_Resumable="1.0.0").status for one in (host, other)] == [410, 410]
 
 
+@pytest.mark.faketime
 def test_a_link_holds_on_every_host_and_ends_on_all(deployment: Deployment) -> None:
     for host, other in deployment.pairs:
         path = f"/media/files/{host.upload(OLD)['id']}"
@@ -392,6 +400,7 @@ def test_a_link_holds_on_every_host_and_ends_on_all(deployment: Deployment) -> N
         assert [one.read(short).status for one in (host, other)] == [403, 403]
 
 
+@pytest.mark.faketime
 def test_a_revocation_on_one_host_ends_the_links_of_another(deployment: Deployment) -> None:
     for host, other in deployment.pairs:
         path = f"/media/files/{host.upload(OLD)['id']}"
@@ -408,6 +417,7 @@ def test_a_revocation_on_one_host_ends_the_links_of_another(deployment: Deployme
             assert [one.read(url).status for url in again] == [200, 200]
 
 
+@pytest.mark.faketime
 def test_a_reader_of_two_hosts_counts_once(deployment: Deployment) -> None:
     repository = get_state(deployment.app).repository
 
@@ -426,6 +436,7 @@ def test_a_reader_of_two_hosts_counts_once(deployment: Deployment) -> None:
             assert count(media) == 1
 
 
+@pytest.mark.faketime
 def test_a_host_that_starts_without_mongodb_takes_the_time_of_postgresql(
     servers: ServerUrls, mongo_uri: str, migrated_url: str, tmp_path: Path
 ) -> None:

@@ -233,13 +233,14 @@ def test_a_fork_in_the_middle_of_requests_of_other_threads(make_app: MakeApp) ->
 @pytest.mark.parametrize("holder", ["circuit", "counter", "documents", "deadlines"])
 def test_a_lock_that_another_thread_holds_is_free_in_the_child(make_app: MakeApp, holder: str) -> None:
     from flask_dualmedia import deadlines
+    from flask_dualmedia.views import docs
 
     app = make_app()
     state, files = get_state(app), save_files(app)
     locks: dict[str, Callable[[], list[t.Any]]] = {
         "circuit": lambda: [state.circuit._lock],  # type: ignore[union-attr]
         "counter": lambda: [state.counter._lock, state.counter._flushing],  # type: ignore[union-attr]
-        "documents": lambda: [found._lock for found in gc.get_objects() if type(found).__name__ == "Documents"],
+        "documents": lambda: [found._lock for found in gc.get_objects() if type(found) is docs.Documents],
         "deadlines": lambda: [deadlines._starting],
     }
     held, freed = threading.Event(), threading.Event()
@@ -413,6 +414,7 @@ def test_processes_of_multiprocessing(make_app: MakeApp, method: str, monkeypatc
         processes.join()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", ["sync", "gthread", "gevent"])
 def test_gunicorn_that_loads_and_uses_the_app_before_it_forks(
     make_app: MakeApp, mongo_uri: str, migrated_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str

@@ -38,6 +38,8 @@ from flask_dualmedia.state import get_state
 from .conftest import BASE_CONFIG, MakeApp, close
 from .samples import png
 
+pytestmark = pytest.mark.long
+
 SMALL = png()
 LARGE = SMALL + os.urandom(3 * 1024 * 1024)
 

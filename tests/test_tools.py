@@ -342,6 +342,7 @@ def test_large_documents_pass_whole(proxied: Collection, stored: Collection) -> 
 SKEWS = (3600, -3600)
 
 
+@pytest.mark.faketime
 def test_processes_with_skewed_clocks_wait_as_long_as_others(
     proxy: PostgresProxy, mongo_proxy: MongoProxy, run: Run
 ) -> None:
@@ -377,6 +378,7 @@ def app(environ, start_response):
 """
 
 
+@pytest.mark.faketime
 def test_gunicorn_tells_working_workers_from_hanging_ones_whatever_their_clock(tmp_path: Path) -> None:
     (tmp_path / "skewed_host.py").write_text(HOST)
     ports = [free_port() for _ in SKEWS]
