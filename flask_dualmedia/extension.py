@@ -137,7 +137,8 @@ def _undone_on_error(app: Flask) -> Iterator[ExitStack]:
             added = {name: app.extensions[name] for name in app.extensions if name not in before}
             if "sqlalchemy" in added:
                 with app.app_context():
-                    added["sqlalchemy"].engine.dispose()
+                    for engine in added["sqlalchemy"].engines.values():  # none where its URL was refused
+                        engine.dispose()
             for name in added:
                 del app.extensions[name]
             raise

@@ -38,6 +38,7 @@ from flask_dualmedia import (
     signed_url,
 )
 from flask_dualmedia.clock import Clock
+from flask_dualmedia.collections import FINDINGS
 from flask_dualmedia.errors import DatabaseUnavailable
 from flask_dualmedia.integrity.checker import Checker
 from flask_dualmedia.models import new_id, now
@@ -313,13 +314,17 @@ def test_a_record_that_is_pending_survives_a_check_and_a_sweep_on_another_host(d
 
 @pytest.mark.faketime
 def test_what_is_left_is_taken_away_after_the_grace_time_and_not_an_hour_later(deployment: Deployment) -> None:
+    """One host has seen it before."""
     state = get_state(deployment.app)
     old = now() - timedelta(seconds=state.settings.grace + 60)
-    for host in (deployment.behind, deployment.ahead):
+    for host, other in deployment.pairs:
         left = MediaStorage.new(
             reference_type="page", reference_id="3", media_type="image", storage_type="database", updated_at=old
         )
         state.repository.add(left)
+        other.tidy()
+        assert state.repository.find(MediaStorage, left.id) is not None
+        state.collections.get(FINDINGS).update_many({}, {"$set": {"since": old}})  # time passes
         output = host.tidy()
         assert state.repository.find(MediaStorage, left.id) is None, output
 
