@@ -299,8 +299,9 @@ def _start_up(state: State, answering: _Answering, synchronizer: Synchronizer | 
     else:
         if waiting:
             try_again(state)
-        elif not synchronizer.is_due:
-            agree_on_drains(state)
+        elif answering.mongo is None and not synchronizer.is_due:
+            with wiring.passing_client(state.mongo) as database:
+                agree_on_drains(state, homes.journal_home(state.collections.by(database)))
     logger.info("dual mode: documents in MongoDB, media in %s at %s", name, state.settings.url_prefix)
 
 

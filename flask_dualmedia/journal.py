@@ -165,10 +165,10 @@ def look_after_journal(state: State) -> bool:
     return not journal.is_empty()
 
 
-def agree_on_drains(state: State) -> None:
+def agree_on_drains(state: State, journal: JournalHome) -> None:
     """Have a MongoDB that was restored from a backup, with an empty journal, know of the last drain again: what comes
     into the journal from now on is new."""
-    sql, journal = homes_of(state)
+    sql, _ = homes_of(state)
     with suppress(DualMediaError):  # then the next drain compares the times
         number, _ = sql.repository.last_drain()
         if journal.repository.is_empty() and journal.repository.last_drain() < number:
