@@ -90,7 +90,7 @@ def fill_bucket(database: Database, name: str) -> Callable[[], bool]:
 
 
 def repair(state: State) -> t.Any:
-    return Checker(state, repair=True, discard_damaged=True, verify_bytes=True, grace=-1).run()
+    return Checker(state, repair=True, discard_damaged=True, verify_bytes=True, grace=-1, at_once=True).run()
 
 
 def repair_and_sweep(app: Flask) -> None:
@@ -748,7 +748,7 @@ def test_a_transfer_leaves_documents_between_ours_alone(
     result = app.test_cli_runner().invoke(args=["dualmedia", "transfer", "--to", "sql"])
     assert result.exit_code == 0, result.output
     dual = make_app(SQLALCHEMY_DATABASE_URI=database_url)
-    result = dual.test_cli_runner().invoke(args=["dualmedia", "transfer", "--to", "sql", "--delete-source"])
+    result = dual.test_cli_runner().invoke(args=["dualmedia", "transfer", "--to", "sql", "--delete-source", "--yes"])
     assert result.exit_code == 0, result.output
     assert host_database["product_images"].count_documents({}) == len(FOREIGN)
     assert is_whole()

@@ -468,7 +468,6 @@ PLANTED: dict[str, dict[str, t.Any]] = {
     "a title with NUL": {"title": "a\0b"},
     "an unknown media type": {"media_type": "hologram"},
     "a size below zero": {"access_count": -1},
-    "no owner": {"reference_id": None},
     "a number as title": {"title": 7},
     "a time too late": {"last_accessed_at": datetime(9999, 12, 31, 23, tzinfo=UTC)},
     "no size": {"file_size": None},
