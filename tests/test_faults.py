@@ -57,7 +57,7 @@ from .conftest import BASE_CONFIG, MakeApp, StorageOptions
 from .faults.child import IN_MID_BODY, NEW_CONTENT, OLD_CONTENT, OWNER, PAGE, SIZE, Nursery
 from .faults.servers import bearer
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.long
 
 COPYING = ["copy:piece", "copy:piece*20", "copy:bytes", "copy:record"]
 
