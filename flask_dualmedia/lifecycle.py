@@ -502,6 +502,7 @@ def sweep_in(state: State, home: Home[t.Any], record: Media) -> bool:
     changes = {"state": DELETING, "updated_at": now()}
     if home.repository.update(type(record), record.id, changes, where=where) is None:
         return False
+    state.staging.forget_finished(record.id)  # a check would miss the media that it became
     if record.storage_key is not None and record.storage_key not in _keys_elsewhere(state, home, record):
         state.storage_of(record).delete(record.storage_key)
     reach("sweep:bytes")
