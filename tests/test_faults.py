@@ -68,10 +68,13 @@ STEPS = {
     "delete": ["delete:begin", "delete:marked", "delete:bytes", "delete:done"],
     "drain": ["drain:claim", "drain:copy", *COPYING, "drain:copied", "drain:bytes-deleted", "drain:done"],
     "gather": ["copy:piece*3", "gather:copied"],
+    "drain of a deletion": ["forget:bytes"],
     "transfer": COPYING,
     "transfer --delete-source": ["clear:bytes", "clear:bytes*2"],
     "transfer --mirror": ["mirror:bytes"],
     "check --repair --grace 0": ["sweep:bytes", "sweep:done"],
+    "check --repair --grace 0, into the trash": ["trash:marked"],
+    "sweep --grace 0 --yes": ["sweep:bytes", "sweep:done"],
     "direct": ["direct:pending", "direct:checked", "direct:available"],
     "tus": ["tus:part*2", "tus:committed", "tus:attempt", "tus:media", "tus:finished", "tus:cleaned"],
     "tus join": ["tus:joined"],
@@ -149,7 +152,10 @@ def contents(app: Flask) -> dict[uuid.UUID, str]:
 
 
 def repair(app: Flask) -> None:
-    """One repair; after that nothing may be wrong, and nothing may be left that no record names."""
+    """One repair; after that nothing may be wrong, and nothing may be left that no record names.
+
+    What was deleted is still an empty row that keeps its id taken. One sweep takes that away.
+    """
     state, runner = get_state(app), app.test_cli_runner()
     # The dead process may have held the lease of the drain: spare the test the seconds until that runs out.
     state.mongo[LEASES].update_many({}, {"$set": {"expires": datetime(2000, 1, 1, tzinfo=UTC)}})
@@ -160,12 +166,16 @@ def repair(app: Flask) -> None:
     assert checked.exit_code == 0, repaired.output + checked.output
     for home in state.homes:
         records = all_records(home)
-        assert {record.state for record in records} <= {"available"}
-        named = {record.storage_key for record in records if record.storage_type == "database"}
+        there = [record for record in records if (record.state, record.storage_key) != ("deleting", None)]
+        assert {record.state for record in there} <= {"available"}
+        named = {record.storage_key for record in there if record.storage_type == "database"}
         assert set(home.storage.keys()) == named
         if home.name == "journal":
             assert records == []
             assert state.mongo["media_journal.chunks"].count_documents({}) == 0
+    swept = runner.invoke(args=["dualmedia", "sweep", "--grace", "0", "--yes"])
+    assert swept.exit_code == 0, swept.output
+    assert {record.state for home in state.homes for record in all_records(home)} <= {"available"}
 
 
 def all_records(home: Home) -> list[Media]:
@@ -259,6 +269,20 @@ def test_killed_gathering(deployment: Deployment, step: str):
     repair(app)
     assert contents(app) == saved
     assert [*journal.storage.keys()] == []
+
+
+@pytest.mark.parametrize("step", STEPS["drain of a deletion"])
+def test_killed_drain_of_a_deletion(deployment: Deployment, step: str):
+    """T5, T6: what was deleted while SQL was down stays away, wherever its deletion stops."""
+    degraded = deployment.app("degraded")
+    deleted, kept = save(degraded, OLD_CONTENT), save(degraded, NEW_CONTENT)
+    with degraded.app_context():
+        delete_media(MediaStorage, deleted)
+    deployment.kill("dual", step, "drain")
+    app = deployment.app("dual")
+    for _ in ("before the repair", "after it"):
+        assert contents(app) == {kept: digest(NEW_CONTENT)}
+        repair(app)
 
 
 @pytest.mark.parametrize("step", STEPS["drain"])
@@ -363,6 +387,38 @@ def test_killed_repair(deployment: Deployment, mode: str, step: str):
     deployment.kill(mode, "create:bytes", "save")
     app.test_cli_runner().invoke(args=["dualmedia", "check", "--grace", "0"])
     deployment.kill(mode, step, "check --repair --grace 0")
+    repair(app)
+    assert contents(app) == {kept: digest(OLD_CONTENT)}
+
+
+@pytest.mark.parametrize("mode", ["dual", "mongo"])
+@pytest.mark.parametrize("step", STEPS["check --repair --grace 0, into the trash"])
+def test_killed_repair_that_puts_media_into_the_trash(deployment: Deployment, mode: str, step: str):
+    """T6: what a repair took away before it died can be brought back."""
+    app = deployment.app(mode)
+    lost, kept = save(app, OLD_CONTENT), save(app, NEW_CONTENT)
+    storage, runner = get_state(app).storages["database"], app.test_cli_runner()
+    with app.app_context():
+        key = t.cast(str, get_media(MediaStorage, lost).storage_key)
+    storage.delete(key)
+    runner.invoke(args=["dualmedia", "check", "--grace", "0"])
+    deployment.kill(mode, step, "check --repair --grace 0")
+    assert contents(app) == {kept: digest(NEW_CONTENT)}
+    storage.put(key, iter([OLD_CONTENT]))
+    assert runner.invoke(args=["dualmedia", "check", "--restore", str(lost)]).exit_code == 0
+    for _ in ("before the repair", "after it"):
+        assert contents(app) == {lost: digest(OLD_CONTENT), kept: digest(NEW_CONTENT)}
+        repair(app)
+
+
+@pytest.mark.parametrize("mode", ["dual", "mongo"])
+@pytest.mark.parametrize("step", STEPS["sweep --grace 0 --yes"])
+def test_killed_sweep(deployment: Deployment, mode: str, step: str):
+    """T6: a sweep may die as well."""
+    app = deployment.app(mode)
+    kept = save(app, OLD_CONTENT)
+    deployment.kill(mode, "create:bytes", "save")
+    deployment.kill(mode, step, "sweep --grace 0 --yes")
     repair(app)
     assert contents(app) == {kept: digest(OLD_CONTENT)}
 
