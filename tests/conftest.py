@@ -33,6 +33,15 @@ from . import drive, samples
 MakeApp = Callable[..., Flask]
 
 
+def pytest_configure() -> None:
+    """Lets processes of tests be interrupted.
+
+    A shell without job control starts a command in the background with SIGINT ignored, and its children inherit that.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 class ServerUrls(t.NamedTuple):
     postgres: sa.URL
     """As an account that may create databases."""
