@@ -528,6 +528,7 @@ def settle(deployment: Deployment, clients: list[Client], totals: Totals) -> lis
     verify = ("check", "--verify-bytes", "--grace", "0")
     for command, (code, output) in (
         ("check --repair", deployment.repair()),
+        ("sweep", deployment.flask("sweep", "--grace", "0", "--yes")),  # the rows that deleted records leave
         ("check --verify-bytes", deployment.flask(*verify)),
     ):
         print(f"flask dualmedia {command}:", *output.splitlines()[-9:], sep="\n    ")
