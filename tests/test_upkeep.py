@@ -96,7 +96,10 @@ def damage(state: State, record: Media) -> None:
         connection.execute(query.values(data=bytes(CHUNK_SIZE)))
 
 
-def test_what_killed_uploads_left_goes_by_itself(app: Flask, state: State) -> None:
+def test_what_killed_uploads_left_goes_by_itself(make_kept: MakeApp, mode: str) -> None:
+    """Once a second round has seen it, after the grace time."""
+    app = make_kept(mode, DUALMEDIA_GRACE=1)
+    state = get_state(app)
     record = leave_unfinished(state)
     visit(app)
     eventually(lambda: state.homes[0].repository.find(ProductImage, record.id) is None)
