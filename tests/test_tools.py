@@ -162,7 +162,7 @@ def test_a_connection_is_cut_before_a_statement(proxy: PostgresProxy, direct: ps
         cut = proxy.cut_before("INSERT INTO tools")
         with pytest.raises(psycopg.OperationalError):
             insert(connection, "never")
-        assert cut.reached
+        cut.wait_until_reached()
     assert names(direct) == []
 
 
