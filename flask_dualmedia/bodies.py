@@ -158,7 +158,7 @@ class Body(io.RawIOBase):
             raise
         except (OSError, ValueError) as error:  # it was closed
             raise ClientDisconnected from error
-        except Exception as error:
+        except Exception as error:  # each server has errors of its own for a malformed body
             raise BadRequest("The body is not what its headers say.") from error
         self._received += len(data)
         self._is_at_end = not data or self._received == self._length
