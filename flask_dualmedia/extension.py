@@ -15,6 +15,7 @@ from flask_pymongo import PyMongo
 from flask_sqlalchemy import SQLAlchemy
 
 from . import cli, homes, views, wiring
+from .announcements import Announcements
 from .clock import Clock, elapsed
 from .collections import JOURNAL, OTHERS, Collections
 from .config import Settings
@@ -171,7 +172,13 @@ def _dual_state(
                 try_again(state)
         return look_after_journal(state)
 
-    circuit = Circuit(lambda: _probe(state), look, interval=settings.probe_interval, notify=notify)
+    circuit = Circuit(
+        lambda: _probe(state),
+        look,
+        interval=settings.probe_interval,
+        notify=notify,
+        announcements=Announcements(collections) if settings.journals else None,
+    )
     clock = collections.documents.clock
     clock.ask_other = lambda: _ask_for_time(clock, circuit, sql.repository)
     repository = FailoverRepository(sql.repository, journal.repository, circuit, journals=settings.journals)
@@ -279,7 +286,7 @@ def _start_up(state: State, answering: _Answering, synchronizer: Synchronizer | 
                 state.homes[0].repository.is_indexed = True
             else:
                 journal = homes.journal_home(collections)
-                waiting = state.circuit.journal_expected = not journal.is_empty()
+                waiting = not journal.is_empty()
     except Unavailable as error:
         logger.warning("%s; going on without", error)
     if state.circuit is None or state.engine is None or synchronizer is None:

@@ -156,8 +156,6 @@ def look_after_journal(state: State) -> bool:
     sql, journal = homes_of(state)
     if journal.is_empty():
         return False
-    if state.circuit is not None:
-        state.circuit.journal_expected = True  # already while it is drained, which takes its time
     if not state.settings.auto_drain:
         release_claims(journal, sql, Lease(state.collections, "drain"))
     elif journal.repository.has_work() or _is_bucket_due(state):

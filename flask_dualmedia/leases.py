@@ -36,12 +36,22 @@ class Lease:
 
     :param name: Of the work.
     :param seconds: How long it lasts unless it is renewed. Default :data:`SECONDS`.
+    :param holder: Who holds it. Default this object alone; objects with the same holder hold it together.
+    :param durable: Whether it is on the disks of a majority once it was taken.
     """
 
-    def __init__(self, documents: Documents | Collections, name: str, *, seconds: float | None = None) -> None:
-        self._collections, self._name = Collections.of(documents), name
+    def __init__(
+        self,
+        documents: Documents | Collections,
+        name: str,
+        *,
+        seconds: float | None = None,
+        holder: str | None = None,
+        durable: bool = False,
+    ) -> None:
+        self._collections, self._name, self._durable = Collections.of(documents), name, durable
         self._seconds = SECONDS if seconds is None else seconds
-        self.holder = f"{socket.gethostname()}-{os.getpid()}-{token_hex(4)}"
+        self.holder = holder or f"{socket.gethostname()}-{os.getpid()}-{token_hex(4)}"
 
     def take(self) -> bool:
         """Take or renew the lease; false if another process has it."""
@@ -50,7 +60,7 @@ class Lease:
         mine = {"$set": {"holder": self.holder, "expires": time + timedelta(seconds=self._seconds)}}
         try:
             with self._collections.documents.asked():
-                self._collections.get(COLLECTION).update_one(free, mine, upsert=True)
+                self._collections.get(COLLECTION, durable=self._durable).update_one(free, mine, upsert=True)
         except MediaConflict:  # it exists, and is another's
             return False
         return True

@@ -14,8 +14,11 @@ import logging
 import threading
 import time
 import typing as t
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
 
+from .announcements import LOOK_INTERVAL, VALIDITY, Announcements
+from .clock import elapsed
 from .documents import MONGO
 from .errors import DatabaseBusy, DatabaseUnavailable, DualMediaError, Unavailable, WritesRefused
 from .forks import begin_in_children, notice_fork
@@ -43,7 +46,8 @@ STOP_TIMEOUT = 10.0
 """Seconds to wait for the end of the thread."""
 
 IDLE_INTERVAL = 5.0
-"""Seconds between two looks at the journal while SQL answers: other processes may have written to it, or drain it."""
+"""Seconds between two looks at the journal while SQL answers: other processes may drain it, or have ended before they
+did."""
 
 
 class Circuit:
@@ -53,6 +57,7 @@ class Circuit:
     :param look: Looks at the journal, drains it if it may, and tells whether anything is left in it.
     :param interval: Seconds between two probes of an open circuit.
     :param notify: Called with ``"lost"`` and ``"recovered"``.
+    :param announcements: How other processes tell that they write to the journal; ``None`` where nobody does.
     """
 
     def __init__(
@@ -62,7 +67,9 @@ class Circuit:
         *,
         interval: float,
         notify: Callable[[str], object],
+        announcements: Announcements | None = None,
     ) -> None:
+        self._announcements = announcements
         self._probe, self._look, self._interval, self._notify = probe, look, interval, notify
         self._open = False
         self._reason = ""
@@ -72,8 +79,11 @@ class Circuit:
         self._refusal: WritesRefused | None = None
         self._told: dict[str, float] = {}
         self._stopped = False
-        self.journal_expected = True
-        """Whether the journal may hold something, as far as this process knows."""
+        self._journal_expected = True
+        self._looked_for = -1
+        """Number of expectations at the last look at the journal."""
+        self._known_until = 0.0
+        self._next_look = 0.0
         self.begin_process()
         begin_in_children(self)
 
@@ -89,6 +99,11 @@ class Circuit:
     def is_open(self) -> bool:
         """Whether SQL is taken to be gone."""
         return self._open
+
+    @property
+    def journal_expected(self) -> bool:
+        """Whether the journal may hold something, as far as this process knows."""
+        return self._journal_expected or elapsed() >= self._known_until
 
     @property
     def takes_writes(self) -> bool:
@@ -170,7 +185,7 @@ class Circuit:
         """Note that SQL changes nothing for now."""
         self._tell(f"{error}: new media goes to the journal in MongoDB")
         self._refusal, self._refused_until = error, time.monotonic() + REFUSAL
-        self.journal_expected = True
+        self._journal_expected = True
 
     def check_writes(self) -> None:
         """
@@ -184,8 +199,19 @@ class Circuit:
         to find it at once."""
         with self._lock:
             self._expectations += 1
-            self.journal_expected = True
+            self._journal_expected = True
         self._wake.set()
+
+    @contextmanager
+    def journaling(self) -> Iterator[None]:
+        """Write to the journal in this block: when it is left, every process looks there too.
+
+        :raises DatabaseUnavailable: MongoDB does not answer.
+        """
+        self.expect_journal()
+        with nullcontext() if self._announcements is None else self._announcements.announced():
+            yield
+        self.expect_journal()
 
     def trip(self, reason: str = "does not answer") -> None:
         """Take SQL to be gone, until a probe shows that it is back."""
@@ -193,7 +219,7 @@ class Circuit:
             if self._open:
                 return
             self._reason = reason
-            self._open = self.journal_expected = True
+            self._open = self._journal_expected = True
         message = f"{SQL} {reason}: new media goes to the journal in MongoDB"
         self._told[message] = time.monotonic()
         logger.warning("%s", message)
@@ -221,14 +247,14 @@ class Circuit:
         while not self._stopped:
             try:
                 if self._open:
+                    self._announce()
                     self._ask()
                 if not self._open:
                     self._look_at_journal()
             except WritesRefused as error:
                 self.refuse_writes(error)
             except Unavailable:
-                # Of SQL the circuit knows. What MongoDB holds, other processes may have written while it was away.
-                self.journal_expected = True
+                pass  # What is known of the journal is soon too old, and the circuit knows of SQL.
             except DualMediaError as error:
                 self._tell(f"the journal was not drained: {error}", traceback=True)
             except Exception as error:
@@ -236,16 +262,36 @@ class Circuit:
                 if self._stopped:
                     return
                 self._tell(f"watching the databases: {type(error).__name__}", traceback=True)
-            self._wake.wait(self._interval if self._open else IDLE_INTERVAL)
+            self._wake.wait(self._interval if self._open else LOOK_INTERVAL)
             self._wake.clear()
 
     def _look_at_journal(self) -> None:
+        """Find out whether the journal holds something, if there is a reason to suppose so or it is time."""
+        began = elapsed()
         expectations = self._expectations
-        is_left = self._look()
+        # Announcements first: what is written while the journal is looked at was announced before.
+        is_announced = self._announcements is not None and self._announcements.is_current()
+        is_late = not self._journal_expected and began >= self._known_until
+        is_due = is_late or self._looked_for != expectations or began >= self._next_look
+
+        is_left = True
+        if is_due:
+            self._looked_for, self._next_look = expectations, began + IDLE_INTERVAL
+            self._journal_expected = True  # while it is drained, which takes its time, and if that fails
+            is_left = self._look()
+
         with self._lock:
-            # What was written since was not seen.
-            if self._expectations == expectations:
-                self.journal_expected = is_left
+            self._known_until = began + VALIDITY
+            if is_announced:
+                self._journal_expected = True
+            elif is_due and self._expectations == expectations:  # else more was written, which was not seen
+                self._journal_expected = is_left
+
+    def _announce(self) -> None:
+        """Announce already now that this process writes to the journal: the first upload waits less."""
+        if self._announcements is not None:
+            with suppress(Unavailable):
+                self._announcements.announce()
 
     def _ask(self) -> None:
         try:
@@ -255,6 +301,7 @@ class Circuit:
         except DatabaseBusy:
             pass  # it answers
         self._answered_at = time.monotonic()
+        self._next_look = 0.0
         self._open = False
         logger.info("PostgreSQL answers again")
         self._notify("recovered")

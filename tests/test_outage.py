@@ -34,9 +34,10 @@ from flask_dualmedia import (
     update_media,
     update_media_access_count,
 )
+from flask_dualmedia.announcements import VALIDITY
 from flask_dualmedia.errors import NoConnectionFree
 from flask_dualmedia.integrity import Checker
-from flask_dualmedia.journal import drain_journal, homes_of, look_after_journal
+from flask_dualmedia.journal import drain_journal, homes_of
 from flask_dualmedia.leases import Lease
 from flask_dualmedia.models import KINDS, new_id
 from flask_dualmedia.repositories import psycopg as psycopg_repository
@@ -202,9 +203,10 @@ def test_requests_keep_within_the_budget(app: Flask, proxy: Proxy, product: Obje
     assert first < BUDGET + CANCELLING + SLACK
     later = sorted(timed(lambda: client.get(path, headers=headers))[0] for _ in range(40))
     assert later[20] < 0.1
-    spent, answer = timed(lambda: client.post("/media/product-images", json=url, headers=headers))
-    assert answer.status_code == 201
-    assert spent < 0.5
+    for limit in (VALIDITY + 0.5, 0.5):  # the first one waits until other processes know of the journal
+        spent, answer = timed(lambda: client.post("/media/product-images", json=url, headers=headers))
+        assert answer.status_code == 201
+        assert spent < limit
     proxy.let_through()
     eventually(lambda: is_back(app))
     assert client.get(path, headers=headers).status_code == 200
@@ -489,7 +491,7 @@ def test_bytes_that_are_in_sql_and_in_the_journal_go_from_both(make_proxied: Cal
     for home in homes:
         home.storage.put(key, iter([b"bytes"]))
     assert state.circuit is not None
-    state.circuit.journal_expected = True
+    state.circuit.expect_journal()
     state.storages["database"].delete(key)
     assert [home.storage.stat(key) for home in homes] == [None, None]
 
@@ -505,10 +507,10 @@ def test_an_upload_that_ends_after_the_outage_in_which_it_began(
     journal.repository.add(begun)
     assert state.circuit is not None
     if by == "another process":
-        state.circuit.journal_expected = look_after_journal(state)
+        state.circuit.expect_journal()
+        time.sleep(2 * VALIDITY)  # so that the journal was looked at, and nothing was announced
         publishing = journal.repository
     else:
-        state.circuit.journal_expected = False
         publishing = state.repository
     publishing.update(ProductImage, begun.id, {"state": "available"}, where={"state": "pending"})
     assert [record.id for record in state.repository.list(Listing(ProductImage))] == [begun.id]
@@ -606,7 +608,7 @@ def test_lists_are_partial_without_mongodb(
         saved = save_product_image(product, "https://cdn.example/a")
         assert not get_product_images(product).partial
         proxy.refuse()
-        state.circuit.journal_expected = True
+        state.circuit.expect_journal()
         images = get_product_images(product)
         assert ([image.id for image in images], images.partial) == ([saved.id], True)
     proxy.close()

@@ -461,7 +461,7 @@ def journaled(make_app: MakeApp, migrated_url: str) -> Iterator[Journaled]:
     circuit = get_state(app).circuit
     assert circuit is not None
     circuit.stop()  # a test looks at the journal when it wants to
-    circuit.journal_expected = True
+    circuit.expect_journal()
     engine = sa.create_engine(migrated_url, poolclass=sa.NullPool)
     with app.app_context():
         yield Journaled(app, engine)

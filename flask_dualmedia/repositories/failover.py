@@ -68,12 +68,11 @@ class FailoverRepository:
             is_doubtful = sent and isinstance(error, DatabaseUnavailable) and error.was_sent
             if not self._journals or (is_doubtful and keeps_id):
                 raise
-            self._circuit.expect_journal()
-            if is_doubtful:
-                for record in records:
-                    self.forsake(record)
-            add(self._journal)
-            self._circuit.expect_journal()
+            with self._circuit.journaling():
+                if is_doubtful:
+                    for record in records:
+                        self.forsake(record)
+                add(self._journal)
 
     def forsake(self, record: Media) -> None:
         """Have a record taken away that SQL may have, or may get yet, and of which nobody was told.
@@ -84,8 +83,8 @@ class FailoverRepository:
         """
         if not self._journals:
             raise DatabaseUnavailable("PostgreSQL")
-        self._journal.add(type(record).from_values(record.values() | {"state": DELETING, "updated_at": now()}))
-        self._circuit.expect_journal()
+        with self._circuit.journaling():
+            self._journal.add(type(record).from_values(record.values() | {"state": DELETING, "updated_at": now()}))
         values = vars(record)
         values["id"] = new_id()
         if record.storage_key is not None:

@@ -33,8 +33,8 @@ class FailoverStorage(BatchedStorage):
 
     def put(self, key: str, blocks: Iterable[bytes]) -> None:
         if not self._circuit.takes_writes:
-            self._journal.put(key, blocks)
-            self._circuit.expect_journal()
+            with self._circuit.journaling():
+                self._journal.put(key, blocks)
         else:
             self._circuit.guard(lambda: self._sql.put(key, blocks))
 
