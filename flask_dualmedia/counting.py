@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import hashlib
 import logging
+import os
 import threading
 import typing as t
 import uuid
@@ -136,6 +137,7 @@ class Counter:
         self._now = now
         self._stopped = False
         self._secret = b""
+        self._process = 0
         self.begin_process()
         begin_in_children(self)
 
@@ -145,6 +147,9 @@ class Counter:
         self._flushing = threading.Lock()
         self._wake = threading.Event()
         self._working = False
+        if self._process == os.getpid():
+            return
+        self._process = os.getpid()
         self._started: Started = {}
         self._claiming: tuple[str, Started] | None = None
         self._counts: defaultdict[type[Media], dict[uuid.UUID, Accesses]] = defaultdict(dict)
@@ -218,8 +223,6 @@ class Counter:
         with self._lock:
             if self._working or self._stopped:
                 return
-            # Of gevent, where that came after the app was loaded.
-            self._flushing, self._wake = threading.Lock(), threading.Event()
             self._secret = _secret(self._app)
             atexit.unregister(self.close)
             atexit.register(self.close)

@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from .errors import DatabaseUnavailable, StatementCancelled
+from .forks import begin_in_children, notice_fork
 
 if t.TYPE_CHECKING:
     import psycopg
@@ -88,8 +89,33 @@ class Watch:
 
 
 _waiting: dict[int, Watch] = {}
-_started_in: int | None = None
-_starting = threading.Lock()
+
+
+class _Watcher:
+    """The thread that looks at what this process waits for."""
+
+    def __init__(self) -> None:
+        self._process = os.getpid()
+        self.begin_process()
+        begin_in_children(self)
+
+    def begin_process(self) -> None:
+        """Forget the thread of another process, and what that one waits for: its own thread cuts that."""
+        self._lock = threading.Lock()
+        self.is_started = False
+        if self._process != os.getpid():
+            self._process = os.getpid()
+            _waiting.clear()
+
+    def start(self) -> None:
+        with self._lock:
+            if self.is_started:
+                return
+            self.is_started = True
+            threading.Thread(target=_watch, name="dualmedia-deadlines", daemon=True).start()
+
+
+_watcher = _Watcher()
 
 
 @contextmanager
@@ -99,8 +125,9 @@ def deadline(connection: psycopg.Connection[t.Any], seconds: float) -> Iterator[
     :raises StatementCancelled: They were too few for the statement. It changed nothing.
     :raises DatabaseUnavailable: The server did not answer. What was sent to it may be done all the same.
     """
-    if _started_in != os.getpid():
-        _start()
+    notice_fork()
+    if not _watcher.is_started:
+        _watcher.start()
     watch = Watch(connection, time.monotonic() + seconds)
     _waiting[id(connection)] = watch
     try:
@@ -125,15 +152,6 @@ def renew(connection: psycopg.Connection[t.Any], seconds: float) -> None:
         watch.end = time.monotonic() + seconds
 
 
-def _start() -> None:
-    global _started_in
-    with _starting:
-        if _started_in != os.getpid():
-            _waiting.clear()  # in a forked process of which Python was not told
-            _started_in = os.getpid()
-            threading.Thread(target=_watch, name="dualmedia-deadlines", daemon=True).start()
-
-
 def _watch() -> None:
     while True:
         time.sleep(_TICK)
@@ -150,14 +168,3 @@ def _cut(connection: psycopg.Connection[t.Any]) -> None:
     # A duplicate of the descriptor: that of libpq stays libpq's to close.
     with suppress(Exception), socket.socket(fileno=os.dup(connection.pgconn.socket)) as duplicate:
         duplicate.shutdown(socket.SHUT_RDWR)
-
-
-def _begin_process() -> None:
-    """Forget what the parent of a forked process waits for: its thread cuts that."""
-    global _starting
-    _starting = threading.Lock()  # that of the parent may be held by a thread that is not here
-    _waiting.clear()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_begin_process)

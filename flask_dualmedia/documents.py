@@ -8,7 +8,6 @@ of.
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
 import typing as t
@@ -16,6 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import Context
 from datetime import UTC, datetime
+from weakref import ref
 
 import pymongo
 from bson.errors import InvalidDocument
@@ -24,6 +24,7 @@ from pymongo.database import Database
 
 from .clock import Clock, elapsed
 from .errors import DatabaseUnavailable, DualMediaError, MediaConflict, NoConnectionFree, RecordRefused, SecondMainImage
+from .forks import begin_in_children, notice_fork
 
 logger = logging.getLogger("flask_dualmedia")
 
@@ -85,11 +86,15 @@ class MongoCircuit:
         self._ask, self._interval = ask, interval
         self._open = False
         self._stopped = False
-        self._pid: int | None = None
-        self._watched = False
         self._last_answer = 0.0
+        self.begin_process()
+        begin_in_children(self)
+
+    def begin_process(self) -> None:
+        """Forget the thread and the lock of another process."""
         self._lock = threading.Lock()
         self._wake = threading.Event()
+        self._watched = False
 
     @property
     def is_open(self) -> bool:
@@ -101,13 +106,13 @@ class MongoCircuit:
 
         :raises DatabaseUnavailable: MongoDB is gone.
         """
+        notice_fork()
         if self._open:
             self._watch()
             raise DatabaseUnavailable(MONGO, retry_after=max(1, round(self._interval)))
 
     def doubt(self) -> None:
         """Find out whether MongoDB is there, after a call that was not answered."""
-        self._know_process()
         began = time.monotonic()
         with self._lock:  # of many calls that end without an answer one asks, and the others know then
             if self._open or self._last_answer > began:
@@ -122,6 +127,7 @@ class MongoCircuit:
 
     def answers(self) -> bool:
         """Whether MongoDB is there, as an answer to somebody who asks for that alone."""
+        notice_fork()
         if self._open:
             self._watch()
             return False
@@ -153,16 +159,9 @@ class MongoCircuit:
         self._watch()
 
     def _watch(self) -> None:
-        self._know_process()
         if not self._watched and not self._stopped:
             self._watched = True
             threading.Thread(target=self._keep_asking, name=WATCHER, daemon=True).start()
-
-    def _know_process(self) -> None:
-        """Begin anew in a forked process: the thread is the parent's, and so may be the one that held the lock."""
-        if self._pid != os.getpid():
-            self._pid, self._watched = os.getpid(), False
-            self._lock, self._wake = threading.Lock(), threading.Event()
 
     def _keep_asking(self) -> None:
         while not self._wake.wait(self._interval):
@@ -179,6 +178,27 @@ class MongoCircuit:
         self._watched = self._open = False
         if not self._stopped:
             logger.info("MongoDB answers again")
+
+
+class _Client:
+    """The client of a database, whose locks and threads PyMongo renews in a forked process.
+
+    It does so when Python tells it of the fork. uWSGI's forks it is not told of, and neither that gevent has patched
+    the process: it holds a lock while it starts a thread, and a greenlet that waits for one from before stops them all.
+    """
+
+    def __init__(self, client: MongoClient[t.Any]) -> None:
+        self._client = ref(client)
+        begin_in_children(self)
+
+    def begin_process(self) -> None:
+        client = self._client()
+        renew = getattr(client, "_after_fork", None)
+        if renew is None:  # no client any more, or a stand-in for PyMongo's
+            return
+        if "_lock" in vars(client):
+            vars(client)["_lock"] = threading.Lock()
+        renew()
 
 
 class Documents(Database[Document]):
@@ -200,6 +220,7 @@ class Documents(Database[Document]):
         **options: t.Any,
     ) -> None:
         super().__init__(client, name, **options)
+        self._renewed = _Client(client)
         self.timeout, self._interval = timeout, interval
         self._told: dict[str, float] = {}
         self.circuit = MongoCircuit(self._ping, interval=interval)

@@ -6,13 +6,19 @@ writes down. ``gunicorn --preload``, uWSGI, Celery and ``multiprocessing`` fork 
 used.
 
 Python tells us of most forks. uWSGI forks without a word, so what goes on a connection asks :func:`notice_fork` before.
+
+gevent makes another process of it as well, where it patches a worker after the app was loaded: from then on all threads
+are greenlets of one. A lock from before stops every one of them when two want it, and so the one that would release it.
 """
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import socket
+import sys
+import threading
 import typing as t
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -30,11 +36,17 @@ class Forked(t.Protocol):
     """Something that holds locks, threads or notes of its process."""
 
     def begin_process(self) -> None:
-        """Start afresh in a forked process, which has no thread but this one."""
+        """Start afresh in a forked process, which has no thread but this one, or in one that gevent has patched."""
         ...
 
 
 _process = os.getpid()
+_lock_type: t.Any = threading.Lock
+"""What locks are made by. It is another one after gevent has patched the process."""
+
+_beginning = threading.RLock()
+"""Held by the thread that starts afresh. Greenlets of one thread pass it: they would wait for each other for ever."""
+
 _engines: WeakSet[sa.Engine] = WeakSet()
 _records: WeakSet[sa.pool.ConnectionPoolEntry] = WeakSet()
 _forked: WeakSet[Forked] = WeakSet()
@@ -75,14 +87,49 @@ def separate(engine: sa.Engine) -> None:
 
 
 def notice_fork() -> None:
-    """Start afresh if this is another process than it was."""
-    if _process != os.getpid():
-        _begin_process()
+    """Start afresh if this is another process than it was, or one that gevent has patched since."""
+    if _is_known():
+        return
+    with _beginning:
+        if not _is_known():
+            _begin_process()
+
+
+def _is_known() -> bool:
+    return _process == os.getpid() and _lock_type is threading.Lock
 
 
 def _begin_process() -> None:
-    global _process
+    global _process, _lock_type
+    if _process != os.getpid():
+        _leave_connections()
+    for thing in list(_forked):
+        thing.begin_process()
     _process = os.getpid()
+    _lock_type = threading.Lock
+
+
+def _begin_child() -> None:
+    """What Python does in a forked process before anything else."""
+    global _beginning
+    _beginning = threading.RLock()  # that of the parent may be held by a thread that is not here
+    _begin_process()
+    _prepare_for_gevent()
+
+
+def _prepare_for_gevent() -> None:
+    """Let gevent patch this process, if it is loaded and has not yet.
+
+    It looks at every object that the garbage collector knows, and fails at a weak reference to one that is gone.
+    PyMongo leaves such references behind where a client was used and closed, or its threads ended by the fork.
+    """
+    monkey = sys.modules.get("gevent.monkey")
+    if monkey is not None and not monkey.is_module_patched("threading"):
+        gc.freeze()  # the collector does not know them any more
+
+
+def _leave_connections() -> None:
+    """Leave what the parent has opened to the parent."""
     with _dead_socket() as dead:
         for record in list(_records):
             if record.driver_connection is not None:
@@ -92,8 +139,6 @@ def _begin_process() -> None:
             engine.dispose(close=False)  # the pool's locks may be held by threads that are not here
         except Exception:
             logger.exception("emptying the pool of a forked process")  # what is in it is refused at checkout
-    for thing in list(_forked):
-        thing.begin_process()
 
 
 @contextmanager
@@ -127,4 +172,4 @@ def _is_in_memory(engine: sa.Engine) -> bool:
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_begin_process)
+    os.register_at_fork(after_in_child=_begin_child)

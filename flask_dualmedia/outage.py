@@ -239,7 +239,6 @@ class Circuit:
             if self._started or self._stopped:
                 return
             self._started = True
-            self._wake = threading.Event()  # of gevent, where that came after the app was loaded
             self._thread = threading.Thread(target=self._watch, name=WATCHER, daemon=True)
             self._thread.start()
 

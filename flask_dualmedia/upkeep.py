@@ -105,7 +105,6 @@ class Upkeep:
             if self._started:
                 return
             self._started = True
-            self._wake = threading.Event()  # of gevent, where that came after the app was loaded
             self._thread = threading.Thread(target=self._run, name=WORKER, daemon=True)
             self._thread.start()
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import typing as t
-from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -63,11 +62,6 @@ def find_mongo(app: Flask, given: PyMongo | None, settings: Settings) -> Documen
     )
 
 
-_passed: deque[t.Any] = deque(maxlen=16)
-"""What PyMongo's threads refer to weakly: those of a closed client end half a second later. gevent stumbles over dead
-references where it patches a worker that was forked meanwhile."""
-
-
 @contextmanager
 def passing_client(documents: Documents) -> Iterator[Documents]:
     """The same database for this block, by a client that is closed in the end.
@@ -79,10 +73,7 @@ def passing_client(documents: Documents) -> Iterator[Documents]:
         yield documents
         return
     with duplicate(connect=False) as client:
-        try:
-            yield documents.by(client)
-        finally:
-            _passed.append(getattr(client, "_topology", None))
+        yield documents.by(client)
 
 
 def _open_mongo(app: Flask, settings: Settings) -> PyMongo:
