@@ -198,7 +198,8 @@ def _synchronizer(settings: Settings, engine: sa.Engine, *, owns_schema: bool) -
     wanted = owns_schema if settings.auto_upgrade is None else settings.auto_upgrade
     hint = "flask db upgrade" if owns_schema else "flask db migrate, then flask db upgrade"
     tables = tables_for(settings.table_prefix)
-    return Synchronizer(engine, tables, upgrades=wanted and not _is_schema_command(), hint=hint)
+    upgrades = wanted and not _is_schema_command()
+    return Synchronizer(engine, tables, upgrades=upgrades, hint=hint, timeout=settings.sql_timeout)
 
 
 def _ask_for_time(clock: Clock, circuit: Circuit, sql: SQLRepository) -> None:
