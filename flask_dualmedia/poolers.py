@@ -61,7 +61,8 @@ def expect_pooler(engine: sa.Engine, seconds: float | None) -> None:
                 with nullcontext() if seconds is None else deadline(driver, seconds):
                     _look(route, driver)
             except (Unavailable, driver.Error) as error:
-                record.invalidate(error)
+                driver.close()
+                t.cast("t.Any", record).dbapi_connection = None  # its place in the pool is empty
                 if isinstance(error, driver.Error):
                     raise
                 raise driver.OperationalError(str(error)) from error  # as of a connection that failed

@@ -15,7 +15,7 @@ PATIENCE = 10.0
 """Seconds to wait for another upgrade, or for those who use a table. Then it is tried again later."""
 
 # Names our advisory lock among all that the database may know: "dualmedi" in ASCII.
-_LOCK = 0x6475616C6D656469
+LOCK = 0x6475616C6D656469
 
 
 class _Turn:
@@ -70,6 +70,6 @@ def alone_on_database(engine: sa.Engine) -> Iterator[sa.Connection]:
         connection.detach()
         if is_postgresql:
             connection.exec_driver_sql(f"SET LOCAL lock_timeout = {int(PATIENCE * 1000)}")
-            connection.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
+            connection.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": LOCK})
         yield connection
         connection.commit()

@@ -5,6 +5,7 @@ What is done here is done with PgBouncer and without it. What goes wrong with it
 
 from __future__ import annotations
 
+import logging
 import random
 import re
 import shutil
@@ -16,13 +17,28 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import pymongo
 import pytest
 import requests
 import sqlalchemy as sa
+from flask import Flask
+from flask_sqlalchemy import SQLAlchemy
 
-from flask_dualmedia import schema
+from flask_dualmedia import (
+    DualMedia,
+    MediaStorage,
+    content_url,
+    get_media,
+    open_media,
+    save_media_storage,
+    schema,
+    turns,
+)
+from flask_dualmedia.connections import borrow
+from flask_dualmedia.errors import StatementCancelled
+from flask_dualmedia.state import get_state
 
-from .conftest import unique
+from .conftest import BASE_CONFIG, MakeApp, ServerUrls, close, mongo_uri_for, unique
 from .faults.pooler import Pooler
 from .faults.servers import PostgresServer, Workers, bearer, running
 
@@ -36,6 +52,9 @@ SIZES = (2_000, 200_000, 300_000, 1_500_000, 5_500_000)
 UP_TIMEOUT = 60.0
 """Seconds until workers, or SQL, must be back."""
 
+BUDGET = 10.0
+"""Seconds that a request may take that finds the server down: those of a statement, and of asking anew."""
+
 
 @pytest.fixture(scope="module")
 def postgres() -> Iterator[PostgresServer]:
@@ -47,8 +66,7 @@ def postgres() -> Iterator[PostgresServer]:
     shutil.rmtree(directory, ignore_errors=True)
 
 
-@pytest.fixture
-def direct_url(postgres: PostgresServer) -> str:
+def make_database(postgres: PostgresServer) -> str:
     """URL of an empty database, past PgBouncer."""
     name = unique("pooled")
     admin = sa.create_engine(postgres.url, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
@@ -58,10 +76,25 @@ def direct_url(postgres: PostgresServer) -> str:
 
 
 @pytest.fixture
+def direct_url(postgres: PostgresServer) -> str:
+    return make_database(postgres)
+
+
+@pytest.fixture
 def pooler(postgres: PostgresServer, direct_url: str) -> Iterator[Pooler]:
+    yield from run_pooler(direct_url)
+
+
+@pytest.fixture
+def narrow_pooler(postgres: PostgresServer, direct_url: str) -> Iterator[Pooler]:
+    """One session on the server for all clients."""
+    yield from run_pooler(direct_url, pool_size=1)
+
+
+def run_pooler(url: str, *, pool_size: int = 20) -> Iterator[Pooler]:
     directory = Path(tempfile.mkdtemp(prefix="dualmedia-pgbouncer-"))
-    with running(server := Pooler(directory, direct_url)):
-        yield server
+    with running(pooler := Pooler(directory, url, pool_size=pool_size)):
+        yield pooler
     shutil.rmtree(directory, ignore_errors=True)
 
 
@@ -215,8 +248,155 @@ def boot_use_lose_and_upgrade(run: Run, postgres: PostgresServer, direct_url: st
     return run.errors()
 
 
-def test_boot_use_outage_and_upgrade_are_the_same_with_transaction_pooling(
-    postgres: PostgresServer, direct_url: str, pooler: Pooler, mongo_uri: str, tmp_path: Path
+@pytest.fixture
+def make_mongo_uri(servers: ServerUrls) -> Iterator[t.Callable[[], str]]:
+    names: list[str] = []
+
+    def make() -> str:
+        names.append(unique("pooled"))
+        return mongo_uri_for(servers, names[-1])
+
+    yield make
+    with pymongo.MongoClient(servers.mongo) as client:
+        for name in names:
+            client.drop_database(name)
+
+
+def test_boot_use_outage_and_upgrade_go_as_without_a_pooler(
+    postgres: PostgresServer,
+    direct_url: str,
+    pooler: Pooler,
+    make_mongo_uri: t.Callable[[], str],
+    tmp_path: Path,
 ) -> None:
-    pooled = Run(tmp_path, pooler.url, mongo_uri)
-    print(boot_use_lose_and_upgrade(pooled, postgres, direct_url))
+    plain_url = make_database(postgres)
+    routes = {"direct": (plain_url, plain_url), "pooled": (pooler.url, direct_url)}
+    errors: dict[str, set[str]] = {}
+    for name, (url, past_pooler) in routes.items():
+        directory = tmp_path / name
+        directory.mkdir()
+        run = Run(directory, url, make_mongo_uri())
+        errors[name] = boot_use_lose_and_upgrade(run, postgres, past_pooler)
+    assert errors["pooled"] - errors["direct"] == set()
+
+
+@pytest.fixture
+def pooled_app(make_app: MakeApp, pooler: Pooler) -> Flask:
+    return make_app(SQLALCHEMY_DATABASE_URI=pooler.url, DUALMEDIA_AUTO_UPGRADE=True)
+
+
+def test_many_sessions_take_what_is_sent_over_one_connection(pooled_app: Flask) -> None:
+    """Each thread sends the same statements often enough for psycopg to prepare them."""
+
+    def work(number: int) -> None:
+        chance = random.Random(number)
+        with pooled_app.app_context():
+            for size in (10, 300_000, 3_000_000):
+                content = chance.randbytes(size)
+                record = save_media_storage("page", str(number), content)
+                for _ in range(8):
+                    found = get_media(MediaStorage, record.id)
+                    start = chance.randrange(size)
+                    assert b"".join(open_media(found, start)) == content[start:]
+
+    with ThreadPoolExecutor(6) as threads:
+        for done in [threads.submit(work, number) for number in range(6)]:
+            done.result()
+
+
+def test_a_host_may_have_its_statements_prepared(make_app: MakeApp, pooler: Pooler) -> None:
+    """PgBouncer 1.21 and later can keep them for each client, if it is told to."""
+    options = {"connect_args": {"prepare_threshold": 8}}
+    app = make_app(SQLALCHEMY_DATABASE_URI=pooler.url, DUALMEDIA_AUTO_UPGRADE=True, SQLALCHEMY_ENGINE_OPTIONS=options)
+    engine = get_state(app).engine
+    assert engine is not None
+    with engine.connect() as connection:
+        assert t.cast("t.Any", connection.connection.driver_connection).prepare_threshold == 8
+
+
+def test_statements_are_prepared_where_there_is_no_pooler(make_app: MakeApp) -> None:
+    engine = get_state(make_app()).engine
+    assert engine is not None
+    with engine.connect() as connection:
+        assert t.cast("t.Any", connection.connection.driver_connection).prepare_threshold == 5
+
+
+def test_a_host_that_was_there_before_has_nothing_prepared_either(
+    pooler: Pooler, mongo_uri: str, direct_url: str
+) -> None:
+    """Its engine has connections that were opened before anybody looked for a pooler."""
+    schema.upgrade(sa.create_engine(direct_url, poolclass=sa.NullPool))
+    app, db = Flask("host"), SQLAlchemy()
+    app.config.update(BASE_CONFIG, MONGO_URI=mongo_uri, SQLALCHEMY_DATABASE_URI=pooler.url)
+    db.init_app(app)
+    with app.app_context():
+        db.session.execute(sa.text("SELECT 1"))
+        db.session.rollback()
+        DualMedia(app)
+        with db.engine.connect() as connection:
+            assert t.cast("t.Any", connection.connection.driver_connection).prepare_threshold is None
+    close(app)
+
+
+def test_a_lock_that_somebody_left_on_a_session_holds_no_start_up_for_long(
+    make_app: MakeApp, narrow_pooler: Pooler, direct_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As the version before did: its lock was the session's, and the pooler kept the session."""
+    caplog.set_level(logging.INFO)
+    with sa.create_engine(direct_url, poolclass=sa.NullPool).connect() as other:
+        other.exec_driver_sql(f"SELECT pg_advisory_lock({turns.LOCK})")
+        began = time.monotonic()
+        app = make_app(SQLALCHEMY_DATABASE_URI=narrow_pooler.url, DUALMEDIA_AUTO_UPGRADE=True)
+        assert time.monotonic() - began < 2 * turns.PATIENCE
+        assert "models not synchronized: others have locked what this needs" in caplog.text
+    with app.app_context():
+        save_media_storage("page", "1", b"few bytes")
+        end = time.monotonic() + UP_TIMEOUT
+        while get_state(app).homes[1].repository.waiting() or "models synchronized" not in caplog.text:
+            assert time.monotonic() < end, caplog.text
+            time.sleep(0.1)
+
+
+def test_no_lock_is_left_on_a_session_of_the_pooler(pooled_app: Flask, direct_url: str) -> None:
+    engine = sa.create_engine(direct_url, poolclass=sa.NullPool)
+    with engine.connect() as connection:
+        query = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"
+        assert connection.exec_driver_sql(query).scalar_one() == 0
+
+
+@pytest.mark.parametrize("failure", ["killed", "hanging"])
+def test_booting_and_asking_while_the_server_behind_the_pooler_is_down(
+    make_app: MakeApp, pooled_app: Flask, pooler: Pooler, postgres: PostgresServer, failure: str
+) -> None:
+    """The pooler lets clients in all the same, and has their statements wait."""
+    with pooled_app.app_context():
+        path = content_url(save_media_storage("page", "1", bytes(300_000), is_public=True))
+    postgres.kill() if failure == "killed" else postgres.pause()
+    try:
+        began = time.monotonic()
+        assert pooled_app.test_client().get(path).status_code == 503
+        assert time.monotonic() - began < BUDGET
+        began = time.monotonic()
+        app = make_app(SQLALCHEMY_DATABASE_URI=pooler.url, DUALMEDIA_AUTO_UPGRADE=True)
+        assert time.monotonic() - began < 2 * BUDGET
+        with app.app_context():
+            record = save_media_storage("page", "1", b"few bytes")
+            assert get_media(MediaStorage, record.id).file_size == 9
+    finally:
+        postgres.start() if failure == "killed" else postgres.resume()
+    end = time.monotonic() + UP_TIMEOUT
+    while pooled_app.test_client().get(path).status_code != 200:
+        assert time.monotonic() < end
+        time.sleep(0.1)
+
+
+def test_a_statement_that_takes_too_long_is_cancelled_through_the_pooler(pooled_app: Flask, direct_url: str) -> None:
+    state = get_state(pooled_app)
+    assert state.engine is not None
+    began = time.monotonic()
+    with pytest.raises(StatementCancelled), borrow(state.engine, 0.5) as driver:
+        driver.execute("SELECT pg_sleep(30)")
+    assert time.monotonic() - began < 5
+    with sa.create_engine(direct_url, poolclass=sa.NullPool).connect() as connection:
+        query = "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query = 'SELECT pg_sleep(30)'"
+        assert connection.exec_driver_sql(query).scalar_one() == 0
