@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 import typing as t
 from collections.abc import Iterator
 
@@ -10,7 +11,7 @@ import pytest
 import sqlalchemy as sa
 from flask import Flask
 
-from flask_dualmedia import get_media_by_reference, save_media_storage, schema
+from flask_dualmedia import get_media_by_reference, outage, save_media_storage, schema, synchronizer
 from flask_dualmedia.models import Base
 from flask_dualmedia.state import get_state
 from flask_dualmedia.tables import VERSION_TABLE
@@ -125,15 +126,19 @@ def test_the_app_does_itself_what_it_has_got_the_right_for_meanwhile(
     account: Account, start: t.Callable[..., Flask], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With the statements that its log names."""
+    monkeypatch.setattr(outage, "IDLE_INTERVAL", 0.2)
+    monkeypatch.setattr(synchronizer, "IDLE_INTERVAL", 0.2)
     app = start()
     said = " ".join(warnings_of(caplog))
     statement = f"GRANT USAGE, CREATE ON SCHEMA public TO {account.name}"
     assert statement in said
     account.execute(statement)
     with app.app_context():
-        assert app.extensions["dualmedia"].circuit is not None
-    start()
-    assert account.revision() == schema.head_revision()
+        save_media_storage("page", "1", b"waits in the journal")
+    end = time.monotonic() + 30
+    while account.revision() != schema.head_revision():
+        assert time.monotonic() < end, caplog.text
+        time.sleep(0.05)
 
 
 @pytest.mark.parametrize("revision", ["0001", "0002"])
