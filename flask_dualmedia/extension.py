@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import threading
 import typing as t
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -38,6 +39,10 @@ from .tables import tables_for
 from .upkeep import Upkeep
 
 logger = logging.getLogger("flask_dualmedia")
+
+_registering = threading.Lock()
+"""Werkzeug parses Python for rules with converters, which early releases of Python 3.11 and 3.12 cannot do in two threads
+at once: ``SystemError: AST constructor recursion depth mismatch``."""
 
 
 class DualMedia:
@@ -77,7 +82,8 @@ class DualMedia:
         with _undone_on_error(app) as opened:
             state, answering, synchronizer = self._set_up(app, settings, outside, mongo, db, opened)
         app.extensions["dualmedia"] = state
-        views.register(app, settings.blueprint_name, settings.url_prefix)
+        with _registering:
+            views.register(app, settings.blueprint_name, settings.url_prefix)
         app.cli.add_command(cli.group)
         _start_up(state, answering, synchronizer)
 

@@ -31,9 +31,11 @@ Make = t.Callable[..., Flask]
 @pytest.fixture
 def make(mongo_uri: str) -> Iterator[Make]:
     made: list[Flask] = []
+    creating = threading.Lock()  # Flask's own rules are Flask's affair
 
     def make(url: str, prefix: str = "", **config: t.Any) -> Flask:
-        app = Flask(f"host_{len(made)}")
+        with creating:
+            app = Flask(f"host_{len(made)}")
         app.config.update(BASE_CONFIG, MONGO_URI=mongo_uri, SQLALCHEMY_DATABASE_URI=url)
         app.config.update(DUALMEDIA_TABLE_PREFIX=prefix, DUALMEDIA_COLLECTION_PREFIX=prefix, **config)
         made.append(app)
