@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import time
 import typing as t
 from collections.abc import Iterator
@@ -10,13 +11,24 @@ from collections.abc import Iterator
 import pytest
 import sqlalchemy as sa
 from flask import Flask
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from flask_dualmedia import get_media_by_reference, outage, save_media_storage, schema, synchronizer
-from flask_dualmedia.models import Base
+from flask_dualmedia import (
+    MediaStorage,
+    get_media,
+    get_media_by_reference,
+    outage,
+    save_media_storage,
+    schema,
+    synchronizer,
+)
+from flask_dualmedia.errors import WritesRefused
+from flask_dualmedia.models import KINDS, Base
 from flask_dualmedia.state import get_state
 from flask_dualmedia.tables import VERSION_TABLE
 
-from .conftest import Databases, MakeApp, unique
+from .conftest import Databases, MakeApp, ServerUrls, close, unique
 
 TABLES = (*Base.metadata.tables, VERSION_TABLE)
 
@@ -52,6 +64,12 @@ class Account:
     def revision(self) -> str | None:
         with self._admin.connect() as connection:
             return schema.current_revision(connection)
+
+    def forget(self, server: sa.URL) -> None:
+        """After its database was dropped."""
+        engine = sa.create_engine(server, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
+        with engine.connect() as connection:
+            connection.exec_driver_sql(f"DROP ROLE {self.name}")
 
     def drop(self) -> None:
         self.execute(f"DROP OWNED BY {self.name} CASCADE", f"DROP ROLE {self.name}")
@@ -180,3 +198,130 @@ def test_the_command_says_which_right_is_missing(
     result = app.test_cli_runner().invoke(args=["dualmedia", "upgrade"])
     assert result.exit_code == 1
     assert f"GRANT CREATE ON SCHEMA public TO {account.name}" in result.output
+
+
+STATES = ("absent", "0001", "0002", "head")
+
+
+@pytest.fixture(scope="module")
+def templates(servers: ServerUrls) -> Iterator[dict[str, str]]:
+    """A database in each state of the schema, to copy."""
+    databases = Databases(servers.postgres)
+    names = {state: unique("template") for state in STATES}
+    for state, name in names.items():
+        engine = sa.create_engine(databases.create(name), poolclass=sa.NullPool)
+        if state != "absent":
+            schema.upgrade(engine, state)
+    yield names
+    databases.drop_all()
+
+
+class Granted(t.NamedTuple):
+    """What an account has got."""
+
+    usage: bool
+    create: bool
+    is_read_only: bool
+    owned: set[str]
+    rights: dict[str, set[str]]
+
+    def may(self, right: str, table: str) -> bool:
+        return self.usage and (table in self.owned or right in self.rights[table])
+
+
+SETS_OF_RIGHTS = st.sampled_from([set(RIGHTS), {"SELECT"}, {"SELECT", "INSERT", "DELETE"}, set[str]()]) | st.sets(
+    st.sampled_from(RIGHTS)
+)
+
+GRANTED = st.builds(
+    Granted,
+    usage=st.sampled_from([True, True, True, False]),
+    create=st.booleans(),
+    is_read_only=st.sampled_from([False, False, False, True]),
+    owned=st.sampled_from([set[str](), set(TABLES), {*TABLES} - {CHUNKS}]) | st.sets(st.sampled_from(TABLES)),
+    rights=st.fixed_dictionaries(dict.fromkeys(TABLES, SETS_OF_RIGHTS)),
+)
+
+
+def give(account: Account, granted: Granted, tables: set[str]) -> None:
+    name = account.name
+    for right in (("USAGE", granted.usage), ("CREATE", granted.create)):
+        if right[1]:
+            account.execute(f"GRANT {right[0]} ON SCHEMA public TO {name}")
+    for table in sorted(tables):
+        if granted.rights[table]:
+            account.grant(", ".join(granted.rights[table]), table)
+        if table in granted.owned:
+            account.own(table)
+    if granted.is_read_only:
+        account.execute(f"ALTER ROLE {name} SET default_transaction_read_only = on")
+
+
+def check(app: Flask, granted: Granted, tables: set[str], said: list[str], *, is_complete: bool) -> None:
+    """Nothing that is missing was kept silent about, and what can work works."""
+    if not granted.usage:
+        assert any("may use no schema" in message for message in said), said
+    for table in tables if granted.usage else ():
+        used = {VERSION_TABLE: {"SELECT"}, CHUNKS: {"SELECT", "INSERT", "DELETE"}}.get(table, set(RIGHTS))
+        for right in used:
+            named = any(re.search(rf"GRANT [A-Z, ]*{right}[A-Z, ]* ON {table} TO", message) for message in said)
+            assert named != granted.may(right, table), (right, table, said)
+    state = get_state(app)
+    for kind in KINDS.values():
+        table = kind.__tablename__
+        try:
+            assert state.homes[0].repository.count(kind) >= 0
+        except WritesRefused:
+            assert table not in tables or not granted.may("SELECT", table)
+    with app.app_context():
+        record = save_media_storage("page", "1", b"few bytes")
+        is_kept = is_complete and not granted.is_read_only
+        needed = [("media_storage", "SELECT"), ("media_storage", "INSERT"), (CHUNKS, "INSERT")]
+        if is_kept and all(granted.may(right, table) for table, right in needed):
+            assert get_media(MediaStorage, record.id).id == record.id
+            assert state.homes[1].repository.find(MediaStorage, record.id) is None, "it is in SQL"
+        else:
+            assert state.homes[1].repository.find(MediaStorage, record.id) is not None, "it is in the journal"
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("state", STATES)
+@settings(max_examples=25, deadline=None, suppress_health_check=[*HealthCheck])
+@given(granted=GRANTED)
+def test_whatever_rights_are_missing_the_app_starts_and_says_so(
+    servers: ServerUrls,
+    templates: dict[str, str],
+    make_app: MakeApp,
+    caplog: pytest.LogCaptureFixture,
+    state: str,
+    granted: Granted,
+) -> None:
+    caplog.clear()
+    databases = Databases(servers.postgres)
+    account = Account(databases.create(unique("test"), template=templates[state]))
+    tables = set() if state == "absent" else {*TABLES}
+    try:
+        give(account, granted, tables)
+        app = make_app(SQLALCHEMY_DATABASE_URI=account.url, DUALMEDIA_AUTO_UPGRADE=True)
+        said = warnings_of(caplog)
+        revision = account.revision()
+        is_current = revision == schema.head_revision()
+        assert revision == (None if state == "absent" else state) or is_current
+
+        may_change = granted.usage and granted.create and not granted.is_read_only
+        owns_all = all(table in granted.owned for table in tables)
+        assert is_current or not (may_change and owns_all)
+        reads_version = not tables or granted.may("SELECT", VERSION_TABLE)
+        if not is_current and (state != "0002" or reads_version):
+            assert any("models not synchronized" in message for message in said), said
+        if state == "absent" and is_current:
+            granted = granted._replace(owned={*TABLES})
+        present = {*TABLES} if is_current else tables
+        check(app, granted, present, said, is_complete=is_current or state in ("0002", "head"))
+        if is_current and all(granted.may(right, table) for table in TABLES for right in RIGHTS):
+            assert granted.is_read_only or said == []
+        assert not [record for record in caplog.records if record.exc_info], "a traceback"
+        close(app)
+    finally:
+        databases.drop_all()
+        account.forget(servers.postgres)
