@@ -41,8 +41,8 @@ from .upkeep import Upkeep
 logger = logging.getLogger("flask_dualmedia")
 
 _registering = threading.Lock()
-"""Werkzeug parses Python for rules with converters, which early releases of Python 3.11 and 3.12 cannot do in two threads
-at once: ``SystemError: AST constructor recursion depth mismatch``."""
+"""Werkzeug parses Python for rules with converters, which some releases of Python 3.11 cannot do in two threads at once:
+``SystemError: AST constructor recursion depth mismatch``."""
 
 
 class DualMedia:

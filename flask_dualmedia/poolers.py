@@ -14,7 +14,7 @@ from weakref import WeakKeyDictionary
 import sqlalchemy as sa
 from sqlalchemy import event
 
-from .deadlines import deadline
+from .deadlines import deadline, pooled
 from .errors import Unavailable
 
 if t.TYPE_CHECKING:
@@ -33,9 +33,12 @@ class _Route:
         self.is_known = False
         self.is_pooled = False
 
-    def leave_unprepared(self, driver: Driver) -> None:
+    def follow(self, driver: Driver) -> None:
         """Have nothing prepared on a connection, if there is a pooler."""
-        if self.is_pooled and driver.prepare_threshold == _DEFAULT_THRESHOLD:
+        if not self.is_pooled:
+            return
+        pooled.add(driver)
+        if driver.prepare_threshold == _DEFAULT_THRESHOLD:
             driver.prepare_threshold = None
 
 
@@ -57,6 +60,7 @@ def expect_pooler(engine: sa.Engine, seconds: float | None) -> None:
 
     def look(driver: Driver, record: sa.pool.ConnectionPoolEntry) -> None:
         if not route.is_known:
+            pooled.add(driver)  # it may be
             try:
                 with nullcontext() if seconds is None else deadline(driver, seconds):
                     _look(route, driver)
@@ -66,10 +70,12 @@ def expect_pooler(engine: sa.Engine, seconds: float | None) -> None:
                 if isinstance(error, driver.Error):
                     raise
                 raise driver.OperationalError(str(error)) from error  # as of a connection that failed
-        route.leave_unprepared(driver)
+            if not route.is_pooled:
+                pooled.discard(driver)
+        route.follow(driver)
 
     def check(driver: Driver, _record: t.Any, _proxy: t.Any) -> None:
-        route.leave_unprepared(driver)  # it may have been opened before the pooler was found
+        route.follow(driver)  # it may have been opened before the pooler was found
 
     event.listen(engine, "connect", look, insert=True)
     event.listen(engine, "checkout", check)

@@ -286,7 +286,9 @@ def check(app: Flask, granted: Granted, tables: set[str], said: list[str], *, is
 
 @pytest.mark.long
 @pytest.mark.parametrize("state", STATES)
-@settings(max_examples=25, deadline=None, suppress_health_check=[*HealthCheck])
+@settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(granted=GRANTED)
 def test_whatever_rights_are_missing_the_app_starts_and_says_so(
     servers: ServerUrls,
