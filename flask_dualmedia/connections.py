@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from .deadlines import Watch, deadline
 from .errors import DatabaseUnavailable, WritesRefused
 from .forks import notice_fork
+from .poolers import look_for_pooler
 from .sqlstates import translate_errors
 
 if t.TYPE_CHECKING:
@@ -203,7 +204,7 @@ def probe(engine: sa.Engine, seconds: float) -> None:
             driver = t.cast("Driver", lent.driver_connection)
             try:
                 with deadline(driver, seconds):
-                    driver.execute("SELECT 1")
+                    look_for_pooler(engine, driver)
             finally:
                 lent.invalidate()
                 lent.close()

@@ -15,6 +15,7 @@ import time
 import typing as t
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from weakref import WeakSet
 
 from .errors import DatabaseUnavailable, StatementCancelled
 from .forks import begin_in_children, notice_fork
@@ -30,7 +31,14 @@ _CANCEL = 0.5
 _END = 0.5
 """Seconds that a statement may take to end after it was cancelled."""
 
+_CANCEL_POOLED = 30.0
+"""Seconds after which a request to cancel is given up that goes through a pooler. It waits there for the server, and
+PgBouncer 1.18 ends with "bad client state" where the client has not."""
+
 _QUERY_CANCELED = "57014"
+
+pooled: WeakSet[psycopg.Connection[t.Any]] = WeakSet()
+"""Connections that go, or may go, through a pooler."""
 
 
 class Watch:
@@ -66,15 +74,26 @@ class Watch:
     def abandon(self) -> None:
         """Cancel the statement, or cut the connection."""
         self.connection.add_notice_handler(self._note)
-        try:
-            self.connection.cancel_safe(timeout=_CANCEL)
-        except Exception:  # of whatever kind: the server did not take it
-            self.answers = False
+        if self.connection in pooled:
+            request = threading.Thread(
+                target=self._cancel, args=(_CANCEL_POOLED,), name="dualmedia-cancel", daemon=True
+            )
+            request.start()
+            request.join(_CANCEL)
+            self.answers = self.answers and not request.is_alive()
+        else:
+            self._cancel(_CANCEL)
         end = time.monotonic() + _END
         while self.answers and not self.ended and time.monotonic() < end:
             time.sleep(0.01)
         if not self.ended:
             _cut(self.connection)
+
+    def _cancel(self, seconds: float) -> None:
+        try:
+            self.connection.cancel_safe(timeout=seconds)
+        except Exception:  # of whatever kind: the server did not take it
+            self.answers = False
 
     def _note(self, diagnostic: psycopg.errors.Diagnostic) -> None:
         self.warned = self.warned or diagnostic.severity_nonlocalized == "WARNING"

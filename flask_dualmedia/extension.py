@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import threading
 import typing as t
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -39,6 +40,10 @@ from .tables import tables_for
 from .upkeep import Upkeep
 
 logger = logging.getLogger("flask_dualmedia")
+
+_registering = threading.Lock()
+"""Werkzeug parses Python for rules with converters, which some releases of Python 3.11 cannot do in two threads at once:
+``SystemError: AST constructor recursion depth mismatch``."""
 
 
 class DualMedia:
@@ -78,7 +83,8 @@ class DualMedia:
         with _undone_on_error(app) as opened:
             state, answering, synchronizer = self._set_up(app, settings, outside, mongo, db, opened)
         app.extensions["dualmedia"] = state
-        views.register(app, settings.blueprint_name, settings.url_prefix)
+        with _registering:
+            views.register(app, settings.blueprint_name, settings.url_prefix)
         app.cli.add_command(cli.group)
         _start_up(state, answering, synchronizer)
 
@@ -205,7 +211,8 @@ def _synchronizer(settings: Settings, engine: sa.Engine, *, owns_schema: bool) -
     wanted = owns_schema if settings.auto_upgrade is None else settings.auto_upgrade
     hint = "flask db upgrade" if owns_schema else "flask db migrate, then flask db upgrade"
     tables = tables_for(settings.table_prefix)
-    return Synchronizer(engine, tables, upgrades=wanted and not _is_schema_command(), hint=hint)
+    upgrades = wanted and not _is_schema_command()
+    return Synchronizer(engine, tables, upgrades=upgrades, hint=hint, timeout=settings.sql_timeout)
 
 
 def _ask_for_time(clock: Clock, circuit: Circuit, sql: SQLRepository) -> None:

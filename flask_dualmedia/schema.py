@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import typing as t
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -13,16 +15,17 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
-from .errors import NamesTaken
+from .connections import speaks_psycopg
+from .errors import NamesTaken, WritesRefused
 from .models import KINDS, TRASHED
+from .poolers import look_for_pooler
 from .repositories.sql import limited
+from .rights import Rights, is_about_rights, rights_of, said_by_server
 from .sqlstates import translate_errors
 from .tables import MODELS, Tables, check_names
+from .turns import alone_in_process, alone_on_database
 
 logger = logging.getLogger("flask_dualmedia")
-
-# Names our advisory lock among all that the database may know: "dualmedi" in ASCII.
-_LOCK = 0x6475616C6D656469
 
 
 def migrations_directory() -> Path:
@@ -33,30 +36,99 @@ def migrations_directory() -> Path:
 
 
 def upgrade(engine: sa.Engine, revision: str = "head", *, tables: Tables = MODELS) -> None:
-    """Run our revisions up to ``revision``. Processes that do so at once wait for each other.
+    """Run our revisions up to ``revision``. Processes and threads that do so at once wait for each other.
 
     :raises NamesTaken: Something of the host's has a name of ours. It is left as it is.
+    :raises DatabaseBusy: Another upgrade, or those who use the tables, took too long. Nothing was changed.
+    :raises WritesRefused: The account lacks a right; the message has the statements that give it. Nothing was changed.
     """
-    with _locked_connection(engine) as connection:
+    with _explained_refusals(engine, tables), alone_on_database(engine) as connection:
         check_names(connection, tables)
         current, present = current_revision(connection, tables), set(sa.inspect(connection).get_table_names())
         if current is None and is_complete(connection, tables):
-            return  # made by the revisions of a host, who keeps them up to date
-        if current is not None and present.isdisjoint(tables.metadata.tables):
-            command.stamp(_config(connection, tables), "base")  # dropped past the revisions, as by db.drop_all()
-        elif revision == "head" and (current == head_revision() or not _is_known(current)):
+            amend(connection, tables)  # made by the revisions of a host, who keeps them up to date
             return
-        command.upgrade(_config(connection, tables), revision)
+        is_dropped = current is not None and present.isdisjoint(tables.metadata.tables)
+        if not is_dropped and revision == "head" and (current == head_revision() or not _is_known(current)):
+            return
+        with alone_in_process():
+            if is_dropped:
+                command.stamp(_config(connection, tables), "base")  # past the revisions, as by db.drop_all()
+            command.upgrade(_config(connection, tables), revision)
 
 
 def downgrade(engine: sa.Engine, revision: str = "base", *, tables: Tables = MODELS) -> None:
     """Undo our revisions down to ``revision``; ``base`` leaves nothing of ours.
 
     :raises NamesTaken: Something of the host's has a name of ours. It is left as it is.
+    :raises DatabaseBusy: As of :func:`upgrade`.
+    :raises WritesRefused: As of :func:`upgrade`.
     """
-    with _locked_connection(engine) as connection:
+    with _explained_refusals(engine, tables), alone_on_database(engine) as connection:
         check_names(connection, tables)
-        command.downgrade(_config(connection, tables), revision)
+        with alone_in_process():
+            command.downgrade(_config(connection, tables), revision)
+
+
+@contextmanager
+def _explained_refusals(engine: sa.Engine, tables: Tables) -> Iterator[None]:
+    """Have a refusal for want of a right say which, and how it is given."""
+    try:
+        with translate_errors():
+            yield
+    except WritesRefused as error:
+        if not is_about_rights(error):
+            raise
+        with translate_errors(), engine.connect() as connection:
+            connection.detach()
+            rights = rights_of(connection, tables)
+        lacks = [] if rights is None else rights.missing_for_upgrade()
+        reason = f"{error.reason} ({said_by_server(error)})" if said_by_server(error) else error.reason
+        advice = 'have an account that may run "flask dualmedia upgrade", or give the rights to this one'
+        raise WritesRefused(error.database, f"{reason}; {'. '.join([advice, *lacks])}") from error.__cause__
+
+
+@dataclass(frozen=True)
+class Condition:
+    """How our tables are, and what may be done with them."""
+
+    is_complete: bool
+    """Whether all tables and columns are there, whoever's revisions made them."""
+    is_behind: bool
+    """Whether our revisions have something to do."""
+    amendments: tuple[str, ...]
+    """Statements that make good what a host's own revisions do not see."""
+    rights: Rights | None
+    """Of the account, where the database knows of rights."""
+
+
+def examine(connection: sa.Connection, tables: Tables = MODELS) -> Condition:
+    """How our tables are. Nothing is changed, and nothing read for which a right may be missing."""
+    rights = rights_of(connection, tables)
+    has_tables = not set(sa.inspect(connection).get_table_names()).isdisjoint(tables.metadata.tables)
+    is_whole = is_complete(connection, tables)
+    is_behind = not is_whole
+    if rights is None or rights.may_read(tables.version_table):
+        current = current_revision(connection, tables)
+        if current is not None:
+            is_behind = not has_tables or (current != head_revision() and _is_known(current))
+    return Condition(is_whole, is_behind, tuple(_amendments(connection, tables)) if is_whole else (), rights)
+
+
+def amend(connection: sa.Connection, tables: Tables = MODELS) -> None:
+    """Make good what autogenerate does not see, where a host's own revisions made the tables."""
+    for statement in _amendments(connection, tables):
+        connection.execute(sa.text(statement))
+
+
+def amend_alone(engine: sa.Engine, tables: Tables = MODELS) -> None:
+    """:func:`amend`, while nobody else does.
+
+    :raises DatabaseBusy: As of :func:`upgrade`.
+    :raises WritesRefused: As of :func:`upgrade`.
+    """
+    with translate_errors(), alone_on_database(engine) as connection:
+        amend(connection, tables)
 
 
 def current_revision(connection: sa.Connection, tables: Tables = MODELS) -> str | None:
@@ -99,6 +171,8 @@ class NameCheck:
                 self._engine.connect() as connection,
                 limited(connection, self._timeout),
             ):
+                if speaks_psycopg(self._engine):
+                    look_for_pooler(self._engine, t.cast("t.Any", connection.connection.driver_connection))
                 connection.detach()  # a pool must be empty when the server forks its workers
                 check_names(connection, self._tables)
         except NamesTaken as error:
@@ -115,28 +189,30 @@ def is_complete(connection: sa.Connection, tables: Tables = MODELS) -> bool:
     return all(present.get(name, set()) >= {*table.columns.keys()} for name, table in expected.items())
 
 
-def keep_chunks_uncompressed(connection: sa.Connection, tables: Tables = MODELS) -> None:
-    """Set the storage of chunks to EXTERNAL on PostgreSQL, where a host's own revisions made the table.
+def _amendments(connection: sa.Connection, tables: Tables) -> Iterator[str]:
+    if connection.dialect.name == "postgresql":
+        yield from _uncompressed_chunks(connection, tables)
+        yield from _allowed_trash(connection, tables)
+
+
+def _uncompressed_chunks(connection: sa.Connection, tables: Tables) -> Iterator[str]:
+    """The storage of chunks is to be EXTERNAL.
 
     Alembic's autogenerate does not see column storage. Media are compressed already, and a range of a compressed
     value costs decompressing all that stands before it.
     """
-    if connection.dialect.name != "postgresql":
-        return
     name = tables.chunks.name
     query = "SELECT attstorage::text FROM pg_attribute WHERE attrelid = CAST(:name AS regclass) AND attname = 'data'"
     storage = connection.execute(sa.text(query), {"name": name}).scalar_one()
     if storage != "e":
-        connection.execute(sa.text(f"ALTER TABLE {name} ALTER COLUMN data SET STORAGE EXTERNAL"))
+        yield f"ALTER TABLE {name} ALTER COLUMN data SET STORAGE EXTERNAL"
 
 
-def allow_trash(connection: sa.Connection, tables: Tables = MODELS) -> None:
-    """Let the state of a record be ``trashed`` on PostgreSQL, where a host's own revisions made the tables.
+def _allowed_trash(connection: sa.Connection, tables: Tables) -> Iterator[str]:
+    """The state of a record may be ``trashed``.
 
     Alembic's autogenerate does not see check constraints.
     """
-    if connection.dialect.name != "postgresql":
-        return
     allowed = "state IN ('pending', 'available', 'deleting', 'trashed')"
     for kind in KINDS.values():
         name = tables.of(kind).name
@@ -149,23 +225,7 @@ def allow_trash(connection: sa.Connection, tables: Tables = MODELS) -> None:
             {"table": name, "constraint": constraint},
         ).scalar_one_or_none()
         if rule is not None and TRASHED not in rule:
-            connection.execute(
-                sa.text(
-                    f"ALTER TABLE {name} DROP CONSTRAINT {constraint}, ADD CONSTRAINT {constraint} CHECK ({allowed})"
-                )
-            )
-
-
-@contextmanager
-def _locked_connection(engine: sa.Engine) -> Iterator[sa.Connection]:
-    """A connection that is no longer the pool's: nothing of a start-up may be inherited by forked workers."""
-    with engine.connect() as connection:
-        connection.detach()
-        if engine.dialect.name == "postgresql":
-            connection.execute(sa.text("SELECT pg_advisory_lock(:key)"), {"key": _LOCK})
-            connection.commit()  # the lock is the session's and goes when the connection is closed
-        yield connection
-        connection.commit()
+            yield f"ALTER TABLE {name} DROP CONSTRAINT {constraint}, ADD CONSTRAINT {constraint} CHECK ({allowed})"
 
 
 def _config(connection: sa.Connection, tables: Tables) -> Config:

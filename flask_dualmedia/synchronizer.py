@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Iterator
 
 import sqlalchemy as sa
 from alembic.util import CommandError
 from sqlalchemy import exc
 
 from . import schema
-from .errors import DatabaseUnavailable, DualMediaError, NamesTaken
-from .outage import IDLE_INTERVAL
+from .errors import DatabaseUnavailable, DualMediaError, NamesTaken, WritesRefused
+from .outage import IDLE_INTERVAL, QUIET
+from .repositories.sql import limited
+from .rights import is_about_rights
 from .sqlstates import translate_errors
 from .tables import Tables
 
@@ -19,63 +22,96 @@ logger = logging.getLogger("flask_dualmedia")
 
 
 class Synchronizer:
-    """Brings the schema up to date if it may, as soon as SQL lets it, and says whether it is.
+    """Brings the schema up to date if it may, as soon as SQL lets it, and says whether it is and what is missing.
 
     :param upgrades: Whether it may.
     :param hint: What people are to run otherwise.
+    :param timeout: Seconds that a look at the schema may take.
     """
 
-    def __init__(self, engine: sa.Engine, tables: Tables, *, upgrades: bool, hint: str) -> None:
+    def __init__(self, engine: sa.Engine, tables: Tables, *, upgrades: bool, hint: str, timeout: float) -> None:
         self._engine, self._tables = engine, tables
-        self._upgrades, self._hint = upgrades, hint
+        self._upgrades, self._hint, self._timeout = upgrades, hint, timeout
         self._tried_at = 0.0
-        self._said = ""
+        self._said: list[str] = []
+        self._refused_in: schema.Condition | None = None
+        """How the schema was when the account had no right to change it. While it is the same, so is the answer."""
+        self._refusal = ""
+        self._lacks_something = True
         self.is_due = True
-        """Whether the schema is not known to be up to date."""
+        """Whether the schema is not known to have all that we need."""
 
     def run(self) -> None:
         """
         :raises DatabaseUnavailable: SQL does not answer. It is due still.
         """
         self.is_due, self._tried_at = True, time.monotonic()
+        self._lacks_something = True
         try:
             with translate_errors():
-                if self._upgrades:
-                    schema.upgrade(self._engine, tables=self._tables)
-                self.is_due = not _check_schema(self._engine, self._tables)
+                condition = self._bring_up_to_date()
         except (DatabaseUnavailable, NamesTaken):
             raise
         except (DualMediaError, exc.SQLAlchemyError, CommandError) as error:
-            # The app goes on with what there is: its tables may be there, and only a right to change them missing.
-            self._say(logging.WARNING, f"models not synchronized: {error}")
+            # The app goes on with what there is.
+            self._say([f"models not synchronized: {error}"])
             return
-        if self.is_due:
-            self._say(logging.WARNING, f"models not synchronized: run {self._hint}")
-        else:
-            self._say(logging.INFO, "models synchronized")
+        self.is_due = not condition.is_complete
+        problems = [*self._problems(condition)]
+        self._lacks_something = bool(problems)
+        self._say(problems)
 
     def run_again(self) -> bool:
         """Try again what could not be done, now and then.
 
         :return: Whether it is done now.
         """
-        if not self.is_due or time.monotonic() < self._tried_at + IDLE_INTERVAL:
+        interval = IDLE_INTERVAL if self.is_due else QUIET
+        if not self._lacks_something or time.monotonic() < self._tried_at + interval:
             return False
         self.run()
         return not self.is_due
 
-    def _say(self, level: int, message: str) -> None:
-        if message != self._said:
-            logger.log(level, "%s", message)
-        self._said = message
+    def _bring_up_to_date(self) -> schema.Condition:
+        condition = self._examine()
+        if condition == self._refused_in:
+            return condition
+        self._refused_in = None
+        try:
+            if condition.is_behind and self._upgrades:
+                schema.upgrade(self._engine, tables=self._tables)
+            elif condition.amendments:
+                schema.amend_alone(self._engine, self._tables)
+            else:
+                return condition
+        except WritesRefused as error:
+            if condition.rights is None or not is_about_rights(error):
+                raise
+            self._refused_in, self._refusal = condition, str(error)
+            return condition
+        return self._examine()
 
+    def _examine(self) -> schema.Condition:
+        with self._engine.connect() as connection, limited(connection, self._timeout):
+            connection.detach()  # a pool must be empty when the server forks its workers
+            return schema.examine(connection, self._tables)
 
-def _check_schema(engine: sa.Engine, tables: Tables) -> bool:
-    with engine.connect() as connection:
-        connection.detach()  # a pool must be empty when the server forks its workers
-        complete = schema.is_complete(connection, tables)
-        if complete:
-            schema.keep_chunks_uncompressed(connection, tables)
-            schema.allow_trash(connection, tables)
-            connection.commit()
-        return complete
+    def _problems(self, condition: schema.Condition) -> Iterator[str]:
+        if condition.is_behind and self._upgrades:
+            yield f"models not synchronized: {self._refusal}"
+        elif not condition.is_complete:
+            yield f"models not synchronized: run {self._hint}"
+        for statement in condition.amendments:
+            yield f"the tables lack what their owner has to give them: {statement}"
+        for lack in condition.rights.missing_for_use() if condition.rights is not None else ():
+            yield f"PostgreSQL: {lack}"
+
+    def _say(self, problems: list[str]) -> None:
+        """Log what was not logged at the last look."""
+        for problem in problems:
+            if problem not in self._said:
+                logger.warning("%s", problem)
+        said = problems or ["models synchronized"]
+        if not problems and said != self._said:
+            logger.info("models synchronized")
+        self._said = said

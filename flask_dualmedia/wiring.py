@@ -24,10 +24,11 @@ from sqlalchemy import event, exc
 
 from . import schema
 from .config import Settings
-from .connections import LastUsedFirst, is_fresh, is_new, note_use, ping
+from .connections import LastUsedFirst, is_fresh, is_new, note_use, ping, speaks_psycopg
 from .documents import Documents
 from .errors import ConfigurationError, MissingExtra
 from .forks import separate
+from .poolers import expect_pooler
 from .tables import check_metadata, tables_for
 
 # How documents are read, whatever the host's client does: UUIDs in the standard form, times aware and in UTC.
@@ -114,8 +115,15 @@ def find_sqlalchemy(app: Flask, given: SQLAlchemy | None, settings: Settings) ->
         if table.name not in db.metadata.tables:
             table.to_metadata(db.metadata)
     with app.app_context():
-        separate(db.engine)
+        _share(db.engine, settings)
     return db
+
+
+def _share(engine: sa.Engine, settings: Settings) -> None:
+    """Make an engine fit to be used by forked processes and through a pooler."""
+    separate(engine)
+    if speaks_psycopg(engine):
+        expect_pooler(engine, settings.sql_timeout)
 
 
 def _open_sqlalchemy(app: Flask, settings: Settings) -> SQLAlchemy:
@@ -171,7 +179,7 @@ def open_engine(settings: Settings) -> sa.Engine:
         engine = sa.create_engine(settings.sql_url, **_engine_options(settings))
     except ModuleNotFoundError as error:
         raise _explained(error) from error
-    separate(engine)
+    _share(engine, settings)
     return engine
 
 
@@ -197,7 +205,7 @@ def _check_idle_connections(engine: sa.Engine, seconds: float) -> None:
 
     SQLAlchemy's ``pool_pre_ping`` asks every time, and waits for ever for a server that hangs.
     """
-    if (engine.dialect.name, engine.dialect.driver) != ("postgresql", "psycopg"):
+    if not speaks_psycopg(engine):
         return
 
     def remember(_driver: t.Any, record: t.Any) -> None:

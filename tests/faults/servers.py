@@ -205,8 +205,14 @@ class Workers:
         self._master.wait(40)
 
 
+class Server(t.Protocol):
+    def start(self) -> None: ...
+
+    def stop(self) -> None: ...
+
+
 @contextmanager
-def running(server: PostgresServer | MongoServer | Workers) -> Iterator[None]:
+def running(server: Server) -> Iterator[None]:
     """Start a server, and stop it in the end."""
     server.start()
     try:
