@@ -104,9 +104,11 @@ class DualMedia:
         if settings.sql_enabled:
             db = wiring.find_sqlalchemy(app, db, settings)
             owns_schema = not wiring.find_migrate(app, db)
-            with app.app_context():
-                synchronizer = _synchronizer(settings, db.engine, owns_schema=owns_schema)
-                state = _dual_state(app, settings, collections, db.engine, outside, synchronizer)
+            engine, is_own = wiring.find_engine(app, db, settings)
+            if is_own:
+                opened.callback(engine.dispose)
+            synchronizer = _synchronizer(settings, engine, owns_schema=owns_schema)
+            state = _dual_state(app, settings, collections, engine, outside, synchronizer)
         else:
             home = homes.mongo_home(collections)
             counter = _counter(app, settings, collections, home.repository)

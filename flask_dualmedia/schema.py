@@ -15,6 +15,7 @@ from alembic.script import ScriptDirectory
 
 from .errors import NamesTaken
 from .models import KINDS, TRASHED
+from .pools import set_aside
 from .repositories.sql import limited
 from .sqlstates import translate_errors
 from .tables import MODELS, Tables, check_names
@@ -99,7 +100,7 @@ class NameCheck:
                 self._engine.connect() as connection,
                 limited(connection, self._timeout),
             ):
-                connection.detach()  # a pool must be empty when the server forks its workers
+                set_aside(connection)
                 check_names(connection, self._tables)
         except NamesTaken as error:
             logger.error("%s", error)
@@ -160,7 +161,7 @@ def allow_trash(connection: sa.Connection, tables: Tables = MODELS) -> None:
 def _locked_connection(engine: sa.Engine) -> Iterator[sa.Connection]:
     """A connection that is no longer the pool's: nothing of a start-up may be inherited by forked workers."""
     with engine.connect() as connection:
-        connection.detach()
+        set_aside(connection)
         if engine.dialect.name == "postgresql":
             connection.execute(sa.text("SELECT pg_advisory_lock(:key)"), {"key": _LOCK})
             connection.commit()  # the lock is the session's and goes when the connection is closed

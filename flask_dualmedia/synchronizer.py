@@ -12,6 +12,7 @@ from sqlalchemy import exc
 from . import schema
 from .errors import DatabaseUnavailable, DualMediaError, NamesTaken
 from .outage import IDLE_INTERVAL
+from .pools import set_aside
 from .sqlstates import translate_errors
 from .tables import Tables
 
@@ -72,7 +73,7 @@ class Synchronizer:
 
 def _check_schema(engine: sa.Engine, tables: Tables) -> bool:
     with engine.connect() as connection:
-        connection.detach()  # a pool must be empty when the server forks its workers
+        set_aside(connection)
         complete = schema.is_complete(connection, tables)
         if complete:
             schema.keep_chunks_uncompressed(connection, tables)

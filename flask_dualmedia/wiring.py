@@ -29,6 +29,7 @@ from .connections import LastUsedFirst, is_fresh, is_new, note_use, ping
 from .documents import Documents
 from .errors import ConfigurationError, MissingExtra
 from .forks import separate
+from .pools import OnlyConnection, own_engine
 from .tables import check_metadata, tables_for
 
 # How documents are read, whatever the host's client does: UUIDs in the standard form, times aware and in UTC.
@@ -125,6 +126,22 @@ def find_sqlalchemy(app: Flask, given: SQLAlchemy | None, settings: Settings) ->
     with app.app_context():
         separate(db.engine)
     return db
+
+
+def find_engine(app: Flask, db: SQLAlchemy, settings: Settings) -> tuple[sa.Engine, bool]:
+    """The engine of the app, or one of our own beside it where its connections are shared.
+
+    :return: The engine, and whether it is our own.
+    """
+    with app.app_context():
+        engine = db.engine
+    own = own_engine(engine, tables_for(settings.table_prefix), timeout=settings.sql_timeout)
+    if own is None:
+        return engine, False
+    if not isinstance(own.pool, OnlyConnection):
+        separate(own)
+    _check_idle_connections(own, settings.sql_timeout)
+    return own, True
 
 
 def _open_sqlalchemy(app: Flask, settings: Settings) -> SQLAlchemy:
