@@ -19,7 +19,7 @@ from .clock import Clock, elapsed
 from .collections import JOURNAL, OTHERS, Collections
 from .config import Settings
 from .counting import Counter, Plays
-from .errors import ConfigurationError, DatabaseUnavailable, NamesTaken, Unavailable
+from .errors import ConfigurationError, DatabaseUnavailable, MissingExtra, NamesTaken, Unavailable
 from .journal import agree_on_drains, homes_of, look_after_journal, try_again
 from .models import KINDS
 from .outage import Circuit
@@ -103,7 +103,7 @@ class DualMedia:
         synchronizer = None
         if settings.sql_enabled:
             db = wiring.find_sqlalchemy(app, db, settings)
-            owns_schema = not wiring.find_migrate(app, db)
+            owns_schema = not wiring.find_migrate(app, db, settings)
             engine, is_own = wiring.find_engine(app, db, settings)
             if is_own:
                 opened.callback(engine.dispose)
@@ -135,7 +135,7 @@ def _undone_on_error(app: Flask) -> Iterator[ExitStack]:
     with ExitStack() as opened:
         try:
             yield opened
-        except ConfigurationError:
+        except (ConfigurationError, MissingExtra):
             added = {name: app.extensions[name] for name in app.extensions if name not in before}
             if "sqlalchemy" in added:
                 with app.app_context():

@@ -203,15 +203,31 @@ def _config_as_it_was(app: Flask) -> Iterator[None]:
         app.config.update(before)
 
 
-def find_migrate(app: Flask, db: SQLAlchemy) -> bool:
+def find_migrate(app: Flask, db: SQLAlchemy, settings: Settings) -> bool:
     """Give the app a Flask-Migrate on our revisions, unless it has one.
 
     :return: Whether the host has its own, and with it the say over our tables.
     """
     if "migrate" in app.extensions:
+        _hide(tables_for(settings.table_prefix).version_table, app.extensions["migrate"])
         return True
     Migrate(app, db, directory=str(schema.migrations_directory()))
     return False
+
+
+def _hide(table: str, migrate: t.Any) -> None:
+    """Have the host's own revisions pass a table by, which they would drop otherwise: it is in no metadata."""
+    options: dict[str, t.Any] | None = getattr(migrate, "configure_args", None)
+    if options is None:
+        return  # another extension of this name
+    is_included_by_host = options.get("include_name")
+
+    def include_name(name: str | None, type_: str, parents: t.Any) -> bool:
+        if type_ == "table" and name == table:
+            return False
+        return is_included_by_host is None or is_included_by_host(name, type_, parents)
+
+    migrate.configure_args = {**options, "include_name": include_name}
 
 
 def find_jwt(app: Flask) -> None:
