@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from bson import ObjectId
+from bson.binary import ALL_UUID_SUBTYPES, Binary, UuidRepresentation
 from flask import has_request_context, request
 
 from .models import Media
@@ -87,7 +88,7 @@ def remember_owner(reference_type: str, document: t.Mapping[str, t.Any]) -> None
     :param reference_type: What it is, as in ``DUALMEDIA_REFERENCES``.
     :param document: Whole, with its ``_id``.
     """
-    known_owners()[reference_type, str(document["_id"])] = dict(document)
+    known_owners()[reference_type, reference_to(document["_id"])] = dict(document)
 
 
 def known_owners() -> dict[tuple[str, str], dict[str, t.Any] | None]:
@@ -106,6 +107,26 @@ def find_owner(
         return state.mongo[collection].find_one({"_id": {"$in": possible_ids(reference_id)}}, projection)
 
 
+def reference_to(value: t.Any) -> str:
+    """The string by which media names a document.
+
+    :param value: Its ``_id``: a string, an ``ObjectId``, an integer or a UUID, as ``UUID`` or as ``Binary``.
+    :raises TypeError: It is of another type. By its string the document could not be found again.
+    """
+    if isinstance(value, str):
+        return str.__str__(value)  # the value of an enumeration, not its name
+    if isinstance(value, int) and not isinstance(value, bool):
+        return int.__repr__(value)
+    if isinstance(value, ObjectId | uuid.UUID):
+        return str(value)
+    if isinstance(value, Binary) and value.subtype in ALL_UUID_SUBTYPES and len(value) == 16:
+        return str(uuid.UUID(bytes=bytes(value)))
+    raise TypeError(
+        f"media belongs to a document whose _id is a string, an ObjectId, an integer or a UUID, "
+        f"not {type(value).__name__}"
+    )
+
+
 def possible_ids(reference_id: str) -> list[t.Any]:
     """The ``_id`` values that a reference id may stand for: we keep strings, hosts use what they like."""
     ids: list[t.Any] = [reference_id]
@@ -114,5 +135,11 @@ def possible_ids(reference_id: str) -> list[t.Any]:
     if reference_id.removeprefix("-").isdecimal() and str(number := int(reference_id[:20])) == reference_id:
         ids += [number] if -(2**63) <= number < 2**63 else []
     with suppress(ValueError):
-        ids.append(uuid.UUID(reference_id))
+        identifier = uuid.UUID(reference_id)
+        ids.append(identifier)
+        ids += [Binary.from_uuid(identifier, representation) for representation in _LEGACY]
     return ids
+
+
+_LEGACY = (UuidRepresentation.PYTHON_LEGACY, UuidRepresentation.JAVA_LEGACY, UuidRepresentation.CSHARP_LEGACY)
+"""Forms in which the host's client, which need not be ours, may keep UUIDs."""

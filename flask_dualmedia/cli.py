@@ -20,7 +20,6 @@ from . import homes, journal, lifecycle, moving, schema, wiring
 from . import transfer as transfers
 from .errors import (
     ConfigurationError,
-    DatabaseUnavailable,
     DualMediaError,
     MediaConflict,
     NamesTaken,
@@ -31,6 +30,7 @@ from .integrity import EXPLAINED, Check, Checker, Decision, decide, last_check
 from .integrity.decision import Tally
 from .leases import Lease
 from .models import KINDS, STORAGE_TYPES, TRASHED, Media
+from .sqlstates import translate_errors
 from .state import State, get_state
 from .upkeep import clear_leftovers, find_damage
 
@@ -70,9 +70,10 @@ def downgrade(revision: str, yes: bool) -> None:
     engine, tables = _engine(), get_state().tables
     _answering(schema.NameCheck(engine, tables))
     if not yes:
-        existing = sa.inspect(engine).get_table_names()
+        existing = _answering(lambda: sa.inspect(engine).get_table_names())
         kinds = [kind for kind in KINDS.values() if tables.of(kind).name in existing]
-        held = sum(map(homes.sql_home(engine, tables=tables).repository.count, kinds))
+        count = homes.sql_home(engine, tables=tables).repository.count
+        held = _answering(lambda: sum(map(count, kinds)))
         click.echo(f"SQL holds {held} record(s). What is dropped with their tables cannot be brought back.")
         if _ask(f"Type {revision!r} to go on") != revision:
             raise click.ClickException("Nothing was changed. --yes goes on without asking.")
@@ -91,7 +92,7 @@ def status() -> None:
             version = home.repository.version()
             latency = (time.perf_counter() - start) * 1000
             counts = {kind.kind: home.repository.count(kind) for kind in KINDS.values()}
-        except DatabaseUnavailable as error:
+        except Unavailable as error:
             click.secho(f"{home.name:9} {error}", fg="red")
             continue
         listed = ", ".join(f"{count} {kind}" for kind, count in counts.items() if count) or "empty"
@@ -102,7 +103,7 @@ def status() -> None:
     click.echo(f"storages  {', '.join(state.storages)}, external")
     try:
         checked = last_check(state)
-    except DatabaseUnavailable as error:
+    except Unavailable as error:
         click.echo(f"checked   {error}")
         return
     _show_damage(state)
@@ -114,7 +115,7 @@ def _show_trash(state: State) -> None:
     """Say how many records are in the trash, if there are any."""
     try:
         number = sum(map(state.repository.count_trashed, KINDS.values()))
-    except DatabaseUnavailable:
+    except Unavailable:
         return  # it was said above
     if number:
         click.echo(f"trash     {number} record(s), kept for {_period(state)} (flask dualmedia check --restore)")
@@ -130,7 +131,7 @@ def _show_refused(state: State) -> None:
     repository = journal.homes_of(state)[1].repository
     try:
         number, records = repository.count_refused(), repository.refused(REFUSED_SHOWN)
-    except DatabaseUnavailable:
+    except Unavailable:
         return  # it was said above
     if number:
         click.secho(f"refused   {number} record(s) of the journal by SQL: edit or delete them", fg="red")
@@ -556,7 +557,8 @@ T = t.TypeVar("T")
 
 def _answering(call: Callable[[], T]) -> T:
     try:
-        return call()
+        with translate_errors():
+            return call()
     except NamesTaken as error:
         raise click.ClickException(str(error)) from error
     except Unavailable as error:

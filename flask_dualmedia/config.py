@@ -157,6 +157,8 @@ class Settings:
         url = None
         if configured and not host_has_sql:
             url = _parse_url(uri) if uri is not None else _build_url(part)
+        if enabled and url is not None:
+            check_driver(url.drivername)
         auto_upgrade, rule = config.get("DUALMEDIA_AUTO_UPGRADE"), config.get("DUALMEDIA_AUTHORIZE")
         max_size = _bytes("DUALMEDIA_MAX_SIZE", config.get("DUALMEDIA_MAX_SIZE", 5 * 1024**3))
         validator = config.get("DUALMEDIA_VALIDATOR")
@@ -208,6 +210,23 @@ class Settings:
             storages=(storages := check_options(config.get("DUALMEDIA_STORAGES", {}))),
             default_storages=_default_storages(config.get("DUALMEDIA_DEFAULT_STORAGE", "database"), storages),
             allowed_storages=_allowed_storages(config.get("DUALMEDIA_ALLOWED_STORAGES", ()), storages),
+        )
+
+
+_DRIVERS = {"postgresql+psycopg", "postgresql+psycopg2", "sqlite", "sqlite+pysqlite"}
+
+
+def check_driver(name: str) -> None:
+    """Make sure that media can be kept in a database, whether its server is up or not.
+
+    :param name: Of the dialect and the driver, as in URLs: ``postgresql+psycopg``.
+    :raises ConfigurationError: It cannot.
+    """
+    if name not in _DRIVERS:
+        raise ConfigurationError(
+            f"SQLALCHEMY_DATABASE_URI is of {name}, where media cannot be kept: it needs PostgreSQL by psycopg "
+            "(postgresql+psycopg://) or psycopg2, or SQLite for trying out; "
+            "DB_ENABLED=false keeps media in MongoDB"
         )
 
 

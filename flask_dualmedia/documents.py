@@ -147,7 +147,7 @@ class MongoCircuit:
             self._ask(seconds)
         except _ANSWER:
             return True
-        except errors.ConnectionFailure:
+        except (errors.ConnectionFailure, errors.ConfigurationError):
             return False
         self.note_answer()
         return True
@@ -249,6 +249,11 @@ class Documents(Database[Document]):
             if isinstance(translated, DatabaseUnavailable):
                 self._tell(str(translated))
             raise translated from error
+        except errors.ConfigurationError as error:
+            if not is_of_dns(error):
+                raise
+            self.circuit.doubt()
+            raise DatabaseUnavailable(MONGO, reason="cannot be found: the DNS does not tell where it is") from error
         except (errors.DocumentTooLarge, InvalidDocument, OverflowError, UnicodeEncodeError) as error:
             raise RecordRefused(MONGO, f"{type(error).__name__}: {error}") from error
 
@@ -262,6 +267,7 @@ class Documents(Database[Document]):
             clock=self.clock,
             codec_options=self.codec_options,
             read_preference=self.read_preference,
+            read_concern=self.read_concern,
             write_concern=self.write_concern,
         )
 
@@ -292,6 +298,11 @@ class Documents(Database[Document]):
 
         # Where the host has set a limit of its own, a call may end early by that. The probe does not.
         Context().run(ping)
+
+
+def is_of_dns(error: BaseException) -> bool:
+    """Whether it is the DNS that fails, which is asked for the servers of ``mongodb+srv://``."""
+    return type(error.__cause__).__module__.partition(".")[0] == "dns"
 
 
 def _translated(error: errors.PyMongoError) -> DualMediaError:

@@ -21,7 +21,7 @@ from .clock import Clock, elapsed
 from .collections import JOURNAL, OTHERS, Collections
 from .config import Settings
 from .counting import Counter, Plays
-from .errors import ConfigurationError, DatabaseUnavailable, NamesTaken, Unavailable
+from .errors import ConfigurationError, DatabaseUnavailable, MissingExtra, NamesTaken, Unavailable
 from .journal import agree_on_drains, homes_of, look_after_journal, try_again
 from .models import KINDS
 from .outage import Circuit
@@ -42,8 +42,8 @@ from .upkeep import Upkeep
 logger = logging.getLogger("flask_dualmedia")
 
 _registering = threading.Lock()
-"""Werkzeug parses Python for rules with converters, which some releases of Python 3.11 cannot do in two threads at once:
-``SystemError: AST constructor recursion depth mismatch``."""
+"""Werkzeug parses Python for rules with converters, which some releases of Python 3.11 cannot do in two threads at
+once: ``SystemError: AST constructor recursion depth mismatch``."""
 
 
 class DualMedia:
@@ -110,10 +110,12 @@ class DualMedia:
         synchronizer = None
         if settings.sql_enabled:
             db = wiring.find_sqlalchemy(app, db, settings)
-            owns_schema = not wiring.find_migrate(app, db)
-            with app.app_context():
-                synchronizer = _synchronizer(settings, db.engine, owns_schema=owns_schema)
-                state = _dual_state(app, settings, collections, db.engine, outside, synchronizer)
+            owns_schema = not wiring.find_migrate(app, db, settings)
+            engine, is_own = wiring.find_engine(app, db, settings)
+            if is_own:
+                opened.callback(engine.dispose)
+            synchronizer = _synchronizer(settings, engine, owns_schema=owns_schema)
+            state = _dual_state(app, settings, collections, engine, outside, synchronizer)
         else:
             home = homes.mongo_home(collections)
             counter = _counter(app, settings, collections, home.repository)
@@ -140,7 +142,7 @@ def _undone_on_error(app: Flask) -> Iterator[ExitStack]:
     with ExitStack() as opened:
         try:
             yield opened
-        except ConfigurationError:
+        except (ConfigurationError, MissingExtra):
             added = {name: app.extensions[name] for name in app.extensions if name not in before}
             if "sqlalchemy" in added:
                 with app.app_context():

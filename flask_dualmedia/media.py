@@ -8,6 +8,7 @@ import uuid
 from contextlib import ExitStack
 
 from . import lifecycle, schemas
+from .authorization import reference_to
 from .errors import MediaNotFound
 from .models import KINDS, CourseResource, CourseVideo, Media, MediaStorage, ProductImage
 from .repositories.base import Listing, M, Records
@@ -16,7 +17,8 @@ from .stats import MediaStats, Sort, stats_of
 from .uploads import Upload, upload_for
 
 Reference = t.Any
-"""Id of an owner: an ``ObjectId``, a string, or any other ``_id`` that ``str()`` makes a unique string of."""
+"""``_id`` of an owner: a string, an ``ObjectId``, an integer, or a UUID in any of the forms that MongoDB's clients keep
+them in. With others, such as dates or documents, ``TypeError`` is raised."""
 
 Source = t.BinaryIO | str | bytes | t.Any
 """The media itself: a binary stream (an uploaded file of Flask too), ``bytes``, or the URL of external media."""
@@ -112,7 +114,7 @@ def save_product_images(
 
 def get_product_images(product_id: Reference) -> Records[ProductImage]:
     """The images of a product, sorted by position and age."""
-    return _of(ProductImage, mongo_product_id=product_id)
+    return _of(ProductImage, product_id)
 
 
 def save_course_video(
@@ -139,7 +141,11 @@ def save_course_video(
     :raises UploadRejected: The bytes are none, too many, or not a video.
     :raises InvalidMedia: An argument is out of range.
     """
-    fields = {"mongo_lesson_id": _optional_id(lesson_id), "video_type": video_type, "title": title}
+    fields = {
+        "mongo_lesson_id": None if lesson_id is None else reference_to(lesson_id),
+        "video_type": video_type,
+        "title": title,
+    }
     fields |= {"position": position, "duration": duration, "width": width, "height": height}
     return _save(CourseVideo, course_id, source, fields, common)
 
@@ -148,7 +154,7 @@ def get_course_videos(
     course_id: Reference, *, lesson_id: Reference | None = None, video_type: str | None = None
 ) -> Records[CourseVideo]:
     """The videos of a course, or of one lesson or type in it, sorted by position and age."""
-    return _of(CourseVideo, mongo_course_id=course_id, mongo_lesson_id=lesson_id, video_type=video_type)
+    return _of(CourseVideo, course_id, mongo_lesson_id=lesson_id, video_type=video_type)
 
 
 def save_course_resource(
@@ -172,7 +178,7 @@ def save_course_resource(
     :raises UploadRejected: The bytes are none or too many.
     :raises InvalidMedia: An argument is out of range.
     """
-    fields = {"mongo_lesson_id": _optional_id(lesson_id), "resource_name": resource_name}
+    fields = {"mongo_lesson_id": None if lesson_id is None else reference_to(lesson_id), "resource_name": resource_name}
     if resource_type is not None:
         fields["resource_type"] = resource_type
     return _save(CourseResource, course_id, source, fields, common)
@@ -180,7 +186,7 @@ def save_course_resource(
 
 def get_course_resources(course_id: Reference, *, lesson_id: Reference | None = None) -> Records[CourseResource]:
     """The resources of a course, or of one lesson in it, oldest first."""
-    return _of(CourseResource, mongo_course_id=course_id, mongo_lesson_id=lesson_id)
+    return _of(CourseResource, course_id, mongo_lesson_id=lesson_id)
 
 
 def save_media_storage(
@@ -213,7 +219,7 @@ def get_media_by_reference(
     reference_type: str, reference_id: Reference, *, media_type: str | None = None
 ) -> Records[MediaStorage]:
     """The files of a document, all or of one media type, oldest first."""
-    return _of(MediaStorage, reference_type=reference_type, reference_id=reference_id, media_type=media_type)
+    return _of(MediaStorage, reference_id, reference_type=reference_type, media_type=media_type)
 
 
 def update_media_access_count(kind: Kind[t.Any], media_id: uuid.UUID | str) -> None:
@@ -234,7 +240,7 @@ def get_media_stats(
     :param sort: ``access_count``: the most accessed first, or ``last_accessed_at``: the last accessed.
     :param limit: How many records to list, ``None`` for all. The totals are always those of all.
     """
-    return stats_of(get_state(), reference_type, str(reference_id), sort=sort, limit=limit)
+    return stats_of(get_state(), reference_type, reference_to(reference_id), sort=sort, limit=limit)
 
 
 def delete_media(kind: Kind[t.Any], media_id: uuid.UUID | str) -> None:
@@ -255,7 +261,7 @@ def delete_media_of(reference_type: str, reference_id: Reference) -> int:
 
     :return: How many records were deleted.
     """
-    return lifecycle.delete_of_owner(get_state(), reference_type, str(reference_id))
+    return lifecycle.delete_of_owner(get_state(), reference_type, reference_to(reference_id))
 
 
 def revoke_links(kind: Kind[t.Any], media_id: uuid.UUID | str) -> None:
@@ -328,7 +334,7 @@ def attach_media(
     lists: dict[type[Media], dict[str, Records[Media]]] = {kind: {} for kind in fields.values()}
     for document in documents:
         for name, kind in fields.items():
-            document[name] = lists[kind].setdefault(str(document["_id"]), Records())
+            document[name] = lists[kind].setdefault(reference_to(document["_id"]), Records())
     if documents and lists:
         ids = [*next(iter(lists.values()))]
         found = get_state().repository.of_owners([*lists], reference_type, ids)
@@ -359,7 +365,7 @@ def _save(
     if isinstance(source, str):
         checked, upload = _checked(kind, owner_id, source, fields | dict(common)), None
     else:
-        values = {kind.owner_field: str(owner_id)} | fields | dict(common)
+        values = {kind.owner_field: reference_to(owner_id)} | fields | dict(common)
         values.pop("uploaded_by", None)
         declared = values.pop("mime_type", None)
         values.pop("file_size", None)
@@ -370,7 +376,7 @@ def _save(
 
 def _checked(kind: type[M], owner_id: Reference, url: str, fields: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
     """The fields of external media."""
-    values = {kind.owner_field: str(owner_id), kind.url_field: url} | dict(fields)
+    values = {kind.owner_field: reference_to(owner_id), kind.url_field: url} | dict(fields)
     values.pop("uploaded_by", None)
     return schemas.check_fields(schemas.schema_of(kind), values)
 
@@ -395,13 +401,14 @@ def _name(source: t.Any) -> str | None:
     return name if isinstance(name, str) else None
 
 
-def _of(kind: type[M], **where: t.Any) -> Records[M]:
-    filters = {name: str(value) for name, value in where.items() if value is not None}
+def _of(kind: type[M], owner_id: Reference, **where: t.Any) -> Records[M]:
+    filters = {kind.owner_field: reference_to(owner_id)}
+    filters |= {name: reference_to(value) for name, value in where.items() if value is not None}
     return get_state().repository.list(Listing(kind, filters, sort=kind.order))
 
 
-def _optional_id(reference_id: Reference | None) -> str | None:
-    return None if reference_id is None else str(reference_id)
+def _optional_id(identity: t.Any) -> str | None:
+    return None if identity is None else str(identity)
 
 
 def _parse_id(kind: Kind[t.Any], media_id: uuid.UUID | str) -> uuid.UUID:

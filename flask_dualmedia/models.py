@@ -12,7 +12,7 @@ from datetime import datetime
 from functools import cache
 
 import sqlalchemy as sa
-from sqlalchemy.orm import DeclarativeBase, InstanceState, Mapped, mapped_column
+from sqlalchemy.orm import DeclarativeBase, InstanceState, Mapped, Mapper, mapped_column
 from sqlalchemy.orm.attributes import manager_of_class
 from uuid_utils import uuid4
 
@@ -117,8 +117,16 @@ def _visible_indexes(table: str, **keys: tuple[str, ...]) -> list[sa.Index]:
     return indexes
 
 
+class _QuietMapper(Mapper[t.Any]):
+    """A mapper that listeners to all mappers of the process, such as a host's, do not hear of."""
+
+    _sa_propagate_class_events = False
+
+
 class Base(DeclarativeBase):
     """Base of our models alone, so that they can be read without, and copied into, the host's metadata."""
+
+    __mapper_cls__ = _QuietMapper
 
     metadata = sa.MetaData(
         naming_convention={
@@ -417,6 +425,17 @@ KINDS: dict[str, type[Media]] = {
 }
 """The four record classes by their name in URLs."""
 
-# Records are made past the constructor, which would do this at its first call. Ours alone: the host may not have
-# defined all of its models yet.
-Base.registry.configure()
+
+def _configure() -> None:
+    """Make our attributes ready, which SQLAlchemy does when a mapper is used first. Records are made past that.
+
+    To have the registry do it would tell every listener in the process that all mappers are configured, when the host
+    may not have defined its models yet.
+    """
+    Base.registry._new_mappers = False
+    for mapper in Base.registry.mappers:
+        mapper._post_configure_properties()
+        mapper._expire_memoizations()
+
+
+_configure()

@@ -19,6 +19,7 @@ from .connections import speaks_psycopg
 from .errors import NamesTaken, WritesRefused
 from .models import KINDS, TRASHED
 from .poolers import look_for_pooler
+from .pools import set_aside
 from .repositories.sql import limited
 from .rights import Rights, is_about_rights, rights_of, said_by_server
 from .sqlstates import translate_errors
@@ -173,7 +174,7 @@ class NameCheck:
             ):
                 if speaks_psycopg(self._engine):
                     look_for_pooler(self._engine, t.cast("t.Any", connection.connection.driver_connection))
-                connection.detach()  # a pool must be empty when the server forks its workers
+                set_aside(connection)
                 check_names(connection, self._tables)
         except NamesTaken as error:
             logger.error("%s", error)

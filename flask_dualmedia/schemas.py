@@ -109,7 +109,14 @@ def _url() -> Text:
     )
 
 
-class WireSchema(ma.Schema):
+class UnlistedSchema(ma.Schema):
+    """A schema that marshmallow does not find by its name: one of the host's may be called the same."""
+
+    class Meta:
+        register = False
+
+
+class WireSchema(UnlistedSchema):
     """Names are snake_case in Python and camelCase on the wire; unknown names are errors."""
 
     def on_bind_field(self, field_name: str, field_obj: fields.Field) -> None:
@@ -354,7 +361,7 @@ def _dump(record: Media, root: str) -> dict[str, t.Any]:
     return dumped
 
 
-class ErrorSchema(ma.Schema):
+class ErrorSchema(UnlistedSchema):
     """The one shape of every error."""
 
     code = fields.Integer(metadata={"description": "HTTP status."})

@@ -13,6 +13,7 @@ from sqlalchemy import exc
 from . import schema
 from .errors import DatabaseUnavailable, DualMediaError, NamesTaken, WritesRefused
 from .outage import IDLE_INTERVAL, QUIET
+from .pools import set_aside
 from .repositories.sql import limited
 from .rights import is_about_rights
 from .sqlstates import translate_errors
@@ -93,7 +94,7 @@ class Synchronizer:
 
     def _examine(self) -> schema.Condition:
         with self._engine.connect() as connection, limited(connection, self._timeout):
-            connection.detach()  # a pool must be empty when the server forks its workers
+            set_aside(connection)
             return schema.examine(connection, self._tables)
 
     def _problems(self, condition: schema.Condition) -> Iterator[str]:

@@ -177,10 +177,24 @@ def check_metadata(metadata: sa.MetaData, tables: Tables) -> None:
     foreign = [
         f"the table {table.name!r} in its metadata"
         for table in metadata.tables.values()
-        if (name := tables.plain_name(table.name)) is not None and not is_table_of_ours(name, table.columns.keys())
+        if (name := tables.plain_name(table.key)) is not None and not is_table_of_ours(name, table.columns.keys())
     ]
     if foreign:
         raise NamesTaken("the app", foreign, _SETTING)
+
+
+def copy_tables(tables: Tables, metadata: sa.MetaData) -> None:
+    """Add our tables to those that the host has defined.
+
+    They stay where connections look first: a schema that the host's metadata has by default is not theirs.
+    """
+    schema, metadata.schema = metadata.schema, None
+    try:
+        for table in tables.metadata.tables.values():
+            if table.name not in metadata.tables:
+                table.to_metadata(metadata)
+    finally:
+        metadata.schema = schema
 
 
 def check_names(connection: sa.Connection, tables: Tables) -> None:

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 
 from .errors import DatabaseBusy
 from .forks import begin_in_children, notice_fork
+from .pools import set_aside
 
 PATIENCE = 10.0
 """Seconds to wait for another upgrade, or for those who use a table. Then it is tried again later."""
@@ -67,7 +68,7 @@ def alone_on_database(engine: sa.Engine) -> Iterator[sa.Connection]:
         if is_postgresql:
             # Whatever the host's engine does: in one transaction, which sees what others have done before it.
             connection.execution_options(isolation_level="READ COMMITTED")
-        connection.detach()
+        set_aside(connection)
         if is_postgresql:
             connection.exec_driver_sql(f"SET LOCAL lock_timeout = {int(PATIENCE * 1000)}")
             connection.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": LOCK})

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import sqlalchemy as sa
 from bson.binary import UuidRepresentation
-from bson.codec_options import CodecOptions
+from bson.codec_options import CodecOptions, DatetimeConversion
 from flask import Flask
 from flask_jwt_extended import JWTManager
 from flask_migrate import Migrate
@@ -17,23 +17,30 @@ from flask_pymongo import PyMongo
 from flask_sqlalchemy import SQLAlchemy
 from pymongo.errors import ConfigurationError as PyMongoConfigurationError
 from pymongo.errors import InvalidURI
+from pymongo.read_concern import ReadConcern
 from pymongo.read_preferences import ReadPreference
 from pymongo.uri_parser import parse_uri
 from pymongo.write_concern import WriteConcern
 from sqlalchemy import event, exc
 
 from . import schema
-from .config import Settings
+from .config import Settings, check_driver
 from .connections import LastUsedFirst, is_fresh, is_new, note_use, ping, speaks_psycopg
-from .documents import Documents
-from .errors import ConfigurationError, MissingExtra
+from .documents import Documents, is_of_dns
+from .errors import ConfigurationError, DualMediaError, MissingExtra
 from .forks import separate
 from .poolers import expect_pooler
-from .tables import check_metadata, tables_for
+from .pools import OnlyConnection, own_engine
+from .tables import check_metadata, copy_tables, tables_for
 
-# How documents are read, whatever the host's client does: UUIDs in the standard form, times aware and in UTC.
+# How documents are read, whatever the host's client does: UUIDs in the standard form, times aware and in UTC. What the
+# host keeps and Python cannot, as text that is not UTF-8 or a time after the year 9999, is no reason to fail.
 _CODEC_OPTIONS: CodecOptions[dict[str, t.Any]] = CodecOptions(
-    tz_aware=True, tzinfo=datetime.UTC, uuid_representation=UuidRepresentation.STANDARD
+    tz_aware=True,
+    tzinfo=datetime.UTC,
+    uuid_representation=UuidRepresentation.STANDARD,
+    unicode_decode_error_handler="replace",
+    datetime_conversion=DatetimeConversion.DATETIME_AUTO,
 )
 
 # A host changes any of them with SQLALCHEMY_ENGINE_OPTIONS.
@@ -57,10 +64,20 @@ def find_mongo(app: Flask, given: PyMongo | None, settings: Settings) -> Documen
         timeout=settings.mongo_timeout,
         interval=settings.probe_interval,
         codec_options=_CODEC_OPTIONS,
-        # A secondary may not know yet what was just written, and a write that nobody acknowledges may never be.
+        # A secondary may not know yet what was just written.
         read_preference=ReadPreference.PRIMARY,
-        write_concern=mongo.cx.write_concern if mongo.cx.write_concern.acknowledged else WriteConcern(1),
+        read_concern=ReadConcern(),
+        write_concern=_safe(mongo.cx.write_concern),
     )
+
+
+def _safe(hosts: WriteConcern) -> WriteConcern:
+    """The host's write concern, but none by which an acknowledged write, such as the one of a lease, may be lost."""
+    chosen = hosts.document
+    confirmations = chosen.get("w")
+    if isinstance(confirmations, int) and confirmations < 2:
+        confirmations = "majority"
+    return WriteConcern(confirmations, chosen.get("wtimeout"), chosen.get("j") or None)
 
 
 @contextmanager
@@ -85,9 +102,11 @@ def _open_mongo(app: Flask, settings: Settings) -> PyMongo:
     timeouts = {"serverSelectionTimeoutMS": milliseconds, "connectTimeoutMS": milliseconds}
     mongo, provider = PyMongo(), app.json
     try:
-        chosen = {name.lower() for name in parse_uri(uri)["options"]}
+        chosen = {name.lower() for name in parse_uri(uri, connect_timeout=settings.connect_timeout)["options"]}
         mongo.init_app(app, uri, **{name: value for name, value in timeouts.items() if name.lower() not in chosen})
-    except (InvalidURI, PyMongoConfigurationError, ValueError, TypeError):
+    except (InvalidURI, PyMongoConfigurationError, ValueError, TypeError) as error:
+        if is_of_dns(error):
+            raise ConfigurationError(f"MONGO_URI: the DNS does not tell where its servers are: {error}") from None
         # The value may hold a password: it is neither quoted nor chained.
         raise ConfigurationError("MONGO_URI is not a MongoDB URI") from None
     finally:
@@ -110,12 +129,21 @@ def find_sqlalchemy(app: Flask, given: SQLAlchemy | None, settings: Settings) ->
     tables = tables_for(settings.table_prefix)
     if db is None:
         db = _open_sqlalchemy(app, settings)
-    check_metadata(db.metadata, tables)
-    for table in tables.metadata.tables.values():
-        if table.name not in db.metadata.tables:
-            table.to_metadata(db.metadata)
+    if not isinstance(db, SQLAlchemy):
+        raise ConfigurationError(
+            f"the app's SQL extension is {type(db).__module__}, and media needs Flask-SQLAlchemy: set DB_ENABLED=false"
+        )
     with app.app_context():
+        if None not in db.engines:
+            raise ConfigurationError(
+                "SQLALCHEMY_DATABASE_URI is not set, only SQLALCHEMY_BINDS: name the database there that media is to "
+                "be kept in, or set DB_ENABLED=false"
+            )
+        dialect = db.engine.dialect
+        check_driver(f"{dialect.name}+{dialect.driver}" + "_async" * dialect.is_async)
         _share(db.engine, settings)
+    check_metadata(db.metadata, tables)
+    copy_tables(tables, db.metadata)
     return db
 
 
@@ -126,6 +154,22 @@ def _share(engine: sa.Engine, settings: Settings) -> None:
         expect_pooler(engine, settings.sql_timeout)
 
 
+def find_engine(app: Flask, db: SQLAlchemy, settings: Settings) -> tuple[sa.Engine, bool]:
+    """The engine of the app, or one of our own beside it where its connections are shared.
+
+    :return: The engine, and whether it is our own.
+    """
+    with app.app_context():
+        engine = db.engine
+    own = own_engine(engine, tables_for(settings.table_prefix), timeout=settings.sql_timeout)
+    if own is None:
+        return engine, False
+    if not isinstance(own.pool, OnlyConnection):
+        _share(own, settings)
+    _check_idle_connections(own, settings.sql_timeout)
+    return own, True
+
+
 def _open_sqlalchemy(app: Flask, settings: Settings) -> SQLAlchemy:
     assert settings.sql_url is not None
     options = _engine_options(settings)
@@ -133,9 +177,10 @@ def _open_sqlalchemy(app: Flask, settings: Settings) -> SQLAlchemy:
         # The others are of a pool that is not there.
         options = {name: value for name, value in options.items() if name == "connect_args"}
     db = SQLAlchemy(engine_options=options)
-    app.config["SQLALCHEMY_DATABASE_URI"] = settings.sql_url
     try:
-        db.init_app(app)
+        with _config_as_it_was(app):
+            app.config["SQLALCHEMY_DATABASE_URI"] = settings.sql_url
+            db.init_app(app)
     except ModuleNotFoundError as error:
         raise _explained(error) from error
     except exc.ArgumentError as error:
@@ -145,15 +190,43 @@ def _open_sqlalchemy(app: Flask, settings: Settings) -> SQLAlchemy:
     return db
 
 
-def find_migrate(app: Flask, db: SQLAlchemy) -> bool:
+@contextmanager
+def _config_as_it_was(app: Flask) -> Iterator[None]:
+    """Set the config back after the block: what an extension reads while it is set up alone need not stay there."""
+    before = dict(app.config)
+    try:
+        yield
+    finally:
+        for key in app.config.keys() - before.keys():
+            del app.config[key]
+        app.config.update(before)
+
+
+def find_migrate(app: Flask, db: SQLAlchemy, settings: Settings) -> bool:
     """Give the app a Flask-Migrate on our revisions, unless it has one.
 
     :return: Whether the host has its own, and with it the say over our tables.
     """
     if "migrate" in app.extensions:
+        _hide(tables_for(settings.table_prefix).version_table, app.extensions["migrate"])
         return True
     Migrate(app, db, directory=str(schema.migrations_directory()))
     return False
+
+
+def _hide(table: str, migrate: t.Any) -> None:
+    """Have the host's own revisions pass a table by, which they would drop otherwise: it is in no metadata."""
+    options: dict[str, t.Any] | None = getattr(migrate, "configure_args", None)
+    if options is None:
+        return  # another extension of this name
+    is_included_by_host = options.get("include_name")
+
+    def include_name(name: str | None, type_: str, parents: t.Any) -> bool:
+        if type_ == "table" and name == table:
+            return False
+        return is_included_by_host is None or is_included_by_host(name, type_, parents)
+
+    migrate.configure_args = {**options, "include_name": include_name}
 
 
 def find_jwt(app: Flask) -> None:
@@ -171,10 +244,11 @@ def find_jwt(app: Flask) -> None:
 def open_engine(settings: Settings) -> sa.Engine:
     """An engine of its own on the configured URL, where the app runs without SQL.
 
-    :raises ConfigurationError: No URL is configured.
+    :raises ConfigurationError: No URL is configured, or media cannot be kept there.
     """
     if settings.sql_url is None:
         raise ConfigurationError("there is no SQL database: set SQLALCHEMY_DATABASE_URI or DB_NAME")
+    check_driver(settings.sql_url.drivername)
     try:
         engine = sa.create_engine(settings.sql_url, **_engine_options(settings))
     except ModuleNotFoundError as error:
@@ -196,8 +270,10 @@ def _engine_options(settings: Settings) -> dict[str, t.Any]:
     }
 
 
-def _explained(error: ModuleNotFoundError) -> ImportError:
-    return MissingExtra("PostgreSQL", "postgres") if (error.name or "").startswith("psycopg") else error
+def _explained(error: ModuleNotFoundError) -> DualMediaError:
+    if error.name == "psycopg":
+        return MissingExtra("PostgreSQL", "postgres")
+    return ConfigurationError(f"SQLALCHEMY_DATABASE_URI needs the driver {error.name}, which is not installed")
 
 
 def _check_idle_connections(engine: sa.Engine, seconds: float) -> None:

@@ -52,7 +52,7 @@ _SHA256 = re.compile(r"(?:^|,)\s*sha-256=:([A-Za-z0-9+/]*={0,2}):")
 
 
 class DownloadQuerySchema(schemas.WireSchema):
-    class Meta:
+    class Meta(schemas.UnlistedSchema.Meta):
         unknown = EXCLUDE  # pages add what they like to the URL of a picture, to get past caches or to count visits
 
     download = fields.Boolean(

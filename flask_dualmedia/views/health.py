@@ -6,28 +6,29 @@ import typing as t
 
 from flask import Response, jsonify
 from flask_smorest import Blueprint
-from marshmallow import Schema, fields
+from marshmallow import fields
 
 from ..errors import DatabaseUnavailable, Unavailable
 from ..integrity import last_check
 from ..journal import count_waiting
 from ..repositories.base import Repository
 from ..repositories.mongo import JournalRepository
+from ..schemas import UnlistedSchema
 from ..security import is_admin
 from ..state import State, get_state
 
 
-class DatabaseHealthSchema(Schema):
+class DatabaseHealthSchema(UnlistedSchema):
     ok = fields.Boolean(allow_none=True, metadata={"description": "Whether it answers; null when it is not used."})
 
 
-class LastCheckSchema(Schema):
+class LastCheckSchema(UnlistedSchema):
     at = fields.AwareDateTime()
     records = fields.Integer()
     findings = fields.Dict(keys=fields.String(), values=fields.Integer())
 
 
-class HealthSchema(Schema):
+class HealthSchema(UnlistedSchema):
     mode = fields.String(metadata={"enum": ["dual", "mongo"]})
     degraded = fields.Boolean(metadata={"description": "The mode is dual and SQL does not answer."})
     mongo = fields.Nested(DatabaseHealthSchema)
