@@ -84,6 +84,7 @@ class Circuit:
         """Number of expectations at the last look at the journal."""
         self._known_until = 0.0
         self._next_look = 0.0
+        self._asked_at = 0.0
         self.begin_process()
         begin_in_children(self)
 
@@ -94,6 +95,7 @@ class Circuit:
         self._wake = threading.Event()
         self._thread: threading.Thread | None = None
         self._started = False
+        self._is_resting = False
 
     @property
     def is_open(self) -> bool:
@@ -103,7 +105,15 @@ class Circuit:
     @property
     def journal_expected(self) -> bool:
         """Whether the journal may hold something, as far as this process knows."""
-        return self._journal_expected or elapsed() >= self._known_until
+        self._asked_at = elapsed()
+        if self._journal_expected:
+            return True
+        if self._asked_at < self._known_until:
+            return False
+        if self._is_resting:
+            self._is_resting = False
+            self._wake.set()
+        return True
 
     @property
     def takes_writes(self) -> bool:
@@ -261,8 +271,15 @@ class Circuit:
                 if self._stopped:
                     return
                 self._tell(f"watching the databases: {type(error).__name__}", traceback=True)
-            self._wake.wait(self._interval if self._open else LOOK_INTERVAL)
+            self._wake.wait(self._pause())
             self._wake.clear()
+
+    def _pause(self) -> float:
+        """Seconds until the next look. While nobody asks for the journal, nobody has to know about it at once."""
+        if self._open:
+            return self._interval
+        self._is_resting = elapsed() >= self._asked_at + IDLE_INTERVAL
+        return IDLE_INTERVAL if self._is_resting else LOOK_INTERVAL
 
     def _look_at_journal(self) -> None:
         """Find out whether the journal holds something, if there is a reason to suppose so or it is time."""

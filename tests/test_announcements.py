@@ -10,7 +10,7 @@ import pytest
 from bson import ObjectId
 from flask import Flask
 
-from flask_dualmedia import announcements, get_product_images, save_product_image
+from flask_dualmedia import announcements, get_product_images, outage, save_product_image
 from flask_dualmedia.announcements import LEASE_SECONDS, VALIDITY, Announcements
 from flask_dualmedia.errors import WritesRefused
 from flask_dualmedia.repositories.mongo import MongoRepository
@@ -166,3 +166,22 @@ def test_processes_announce_together(make_process: Callable[[], Flask]) -> None:
     for _ in range(2):
         Announcements(state.collections).announce()
     assert state.mongo["dualmedia_leases"].count_documents({"_id": "journaling"}) == 1
+
+
+def test_a_process_that_lists_nothing_looks_seldom(
+    make_process: Callable[[], Flask], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its next list asks the journal, and those after that do not."""
+    monkeypatch.setattr(outage, "IDLE_INTERVAL", 1.0)
+    looks = []
+    look = Announcements.is_current
+    monkeypatch.setattr(Announcements, "is_current", lambda self: looks.append(self) or look(self))
+    app = make_process()
+    with app.app_context():
+        get_product_images(ObjectId())
+    time.sleep(2)
+    looks.clear()
+    time.sleep(3)
+    assert len(looks) <= 4
+    assert asks_journal(get_state(app), ObjectId(), monkeypatch)
+    rest(app)
