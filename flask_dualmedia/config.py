@@ -64,7 +64,7 @@ class Settings:
     """``DUALMEDIA_ADMIN_ROLE``: value of the JWT claim ``role``, or one of the claim ``roles``, that makes an
     admin. Default ``admin``."""
     sniffer: Sniffer
-    """``DUALMEDIA_SNIFFER``: ``(head: bytes) -> str | None``, tells the MIME type from the first 8 KiB."""
+    """``DUALMEDIA_SNIFFER``: ``(head: bytes) -> str | None``, tells the MIME type from the first bytes, up to 1 MiB."""
     connect_timeout: float
     """``DUALMEDIA_CONNECT_TIMEOUT``: seconds to wait for a database that we connect to. Default 2."""
     sql_timeout: float

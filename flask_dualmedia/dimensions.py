@@ -18,7 +18,7 @@ def read_dimensions(head: bytes) -> Dimensions | None:
     """Width and height of a PNG, JPEG, GIF, WebP, AVIF, HEIC, BMP or TIFF image.
 
     Where an image holds pictures of several sizes, they are those of the largest. Where it says that it lies on its
-    side (EXIF orientation 5 to 8), they are swapped, but for formats that say so at their end.
+    side (EXIF orientation 5 to 8, and ``irot`` of AVIF and HEIC), they are swapped, as far as it says so in ``head``.
 
     :param head: The first bytes of the file, the more the better: JPEG and TIFF may have a lot before their size.
     :return: ``None`` where they do not say.
@@ -34,7 +34,10 @@ def read_dimensions(head: bytes) -> Dimensions | None:
 
 
 def _png(head: bytes) -> Dimensions | None:
-    return Dimensions(*struct.unpack_from(">II", head, 16)) if head[12:16] == b"IHDR" else None
+    if head[12:16] != b"IHDR":
+        return None
+    found = Dimensions(*struct.unpack_from(">II", head, 16))
+    return _as_shown(found, _chunk(head, 8, b"eXIf", order=">"))
 
 
 def _gif(head: bytes) -> Dimensions:
@@ -84,7 +87,8 @@ def _jpeg(head: bytes) -> Dimensions | None:
 def _webp(head: bytes) -> Dimensions | None:
     form = head[12:16]
     if form == b"VP8X":
-        return Dimensions(int.from_bytes(head[24:27], "little") + 1, int.from_bytes(head[27:30], "little") + 1)
+        found = Dimensions(int.from_bytes(head[24:27], "little") + 1, int.from_bytes(head[27:30], "little") + 1)
+        return _as_shown(found, _chunk(head, 12, b"EXIF", order="<"))
     if form == b"VP8L":
         (bits,) = struct.unpack_from("<I", head, 21)
         return Dimensions((bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1)
@@ -92,6 +96,31 @@ def _webp(head: bytes) -> Dimensions | None:
         width, height = struct.unpack_from("<HH", head, 26)
         return Dimensions(width & 0x3FFF, height & 0x3FFF)
     return None
+
+
+def _chunk(head: bytes, place: int, name: bytes, *, order: str) -> bytes:
+    """The first chunk of this name of a PNG (``>``) or a WebP (``<``), as far as it is among these bytes."""
+    while place + 8 <= len(head):
+        if order == ">":
+            size, found = struct.unpack_from(">I4s", head, place)
+            behind = 4  # a checksum
+        else:
+            found, size = struct.unpack_from("<4sI", head, place)
+            behind = size % 2  # to an even length
+        if found == name:
+            return head[place + 8 : place + 8 + size]
+        place += 8 + size + behind
+    return b""
+
+
+def _as_shown(size: Dimensions, exif: bytes) -> Dimensions:
+    """The size of an image whose EXIF data may say that it lies on its side."""
+    exif = exif.removeprefix(b"Exif\0\0")
+    try:
+        sideways = bool(exif) and _is_sideways(_tags(exif))
+    except struct.error:  # it says nothing, or was cut off
+        return size
+    return Dimensions(size.height, size.width) if sideways else size
 
 
 def _bmp(head: bytes) -> Dimensions:

@@ -20,11 +20,9 @@ from .errors import (
     InvalidMedia,
     MediaConflict,
     RecordRefused,
-    UnsupportedType,
     UploadRejected,
 )
 from .failpoints import reach
-from .formats import agrees
 from .mime_types import OCTET_STREAM, claim_of, declared_type, served_type
 from .models import AVAILABLE, PENDING, Media, new_id, now
 from .repositories.base import M
@@ -33,7 +31,7 @@ from .sniffing import media_type, named_type, resource_type
 from .state import State
 from .storages.base import DirectStorage, Stat, Ticket, new_key
 from .storages.whole import BlockReader
-from .uploads import BLOCK_SIZE, Upload, label, upload_for
+from .uploads import BLOCK_SIZE, Upload, upload_for
 
 SECONDS = 900
 """How long a client may wait before it begins to send the bytes."""
@@ -60,27 +58,23 @@ def begin(state: State, kind: type[Media], fields: dict[str, t.Any], *, uploaded
     storage = state.storages[storage_type]
     if not isinstance(storage, DirectStorage):
         raise InvalidMedia({"storageType": [f"{storage_type!r} takes no bytes from clients: upload them here."]})
-    filename, size = label(fields["filename"]), fields["file_size"]
+    filename, size = fields["filename"], fields["file_size"]
     claim = claim_of(fields["mime_type"])
     policy = state.settings.policies[kind.kind]
     limit = min(policy.max_size or storage.max_direct_size, storage.max_direct_size)
     if size > limit:
         raise FileTooLarge(limit)
-    mime_type = declared_type(claim)
-    if mime_type is not None:
-        policy.check_type(mime_type, None, None)
-    expected = _expected_type(claim, filename)
-    policy.check_name(filename, expected)
+    policy.check_announcement(filename, claim)
     media_id = new_id()
     key = new_key(media_id)
     known = {"id": media_id, "filename": filename, "mime_type": claim, "uploaded_by": uploaded_by}
     record = kind.new(**fields | known | {"storage_type": storage_type, "storage_key": key})
-    lifecycle.classify(record, expected)
+    lifecycle.classify(record, _expected_type(record))
     storable.check(kind, record.values())
     quotas.check(state, record, size)
     # The sweep must not come while the request may still be begun.
     seconds = min(SECONDS, state.settings.grace / 2)
-    kept_type = served_type(mime_type)  # the bucket may have other readers than those that we send there
+    kept_type = served_type(declared_type(claim))  # the bucket may have other readers than those that we send there
     ticket = storage.ticket(key, size=size, mime_type=kept_type, checksum=fields["checksum"], seconds=seconds)
     state.repository.add(record, keeps_id=True)
     reach("direct:pending")
@@ -136,11 +130,7 @@ def _publish(state: State, record: M, stat: Stat) -> M | None:
     described = type(record).from_values(record.values())
     upload = _upload(state, record, stat)
     upload.open()
-    announced = declared_type(record.mime_type)
-    if announced is None:
-        _forget_guesses(described)
-    elif not agrees(announced, upload.mime_type):
-        raise UnsupportedType(f"these bytes are {upload.mime_type}, not {announced} as announced")
+    _forget_guesses(described)
     lifecycle.describe(state, described, upload)
     if stat.checksum is None:
         for _ in lifecycle.kept_alive(state, record, upload.blocks()):
@@ -155,16 +145,16 @@ def _publish(state: State, record: M, stat: Stat) -> M | None:
         return state.repository.update(type(record), record.id, changes, where=lifecycle.ours(record, PENDING))
 
 
-def _expected_type(claim: str | None, filename: str | None) -> str:
+def _expected_type(record: Media) -> str:
     """The type, or the range of types, that bytes are taken for before they have come."""
-    return claim or named_type(filename, strict=False) or OCTET_STREAM
+    return named_type(record.filename) or record.mime_type or OCTET_STREAM
 
 
 def _forget_guesses(record: Media) -> None:
-    """Leave to the bytes what an announcement without a type made a guess at."""
-    guess = _expected_type(claim_of(record.mime_type), record.filename)
+    """Leave to the bytes what a guess was made at when they were announced."""
+    expected = _expected_type(record)
     for name, classify in (("resource_type", resource_type), ("media_type", media_type)):
-        if vars(record).get(name) == classify(guess):
+        if vars(record).get(name) == classify(expected):
             vars(record)[name] = None
 
 

@@ -2,48 +2,10 @@
 
 from __future__ import annotations
 
-import mimetypes
-
+from .content.file_types import claims_of, extensions_of, named_type, names_of
 from .mime_types import OCTET_STREAM, matches
 
-# One row per format: the types that people and sniffers call it by, each with its extensions, the usual one first.
-_FORMATS: tuple[dict[str, str], ...] = (
-    {"image/png": "png apng", "image/x-png": "png", "image/apng": "apng"},
-    {"image/jpeg": "jpg jpeg jpe jfif", "image/jpg": "jpg", "image/pjpeg": "jpg"},
-    {"image/gif": "gif"},
-    {"image/webp": "webp"},
-    {"image/avif": "avif avifs"},
-    {"image/heic": "heic", "image/heif": "heif hif", "image/heic-sequence": "heics", "image/heif-sequence": "heifs"},
-    {"image/bmp": "bmp dib", "image/x-bmp": "bmp", "image/x-ms-bmp": "bmp"},
-    {"image/tiff": "tif tiff"},
-    {"image/vnd.microsoft.icon": "ico", "image/x-icon": "ico"},
-    {"image/svg+xml": "svg"},
-    # One container, whose brand says little about what the file is called.
-    {
-        "video/mp4": "mp4", "video/x-m4v": "m4v", "video/quicktime": "mov qt", "video/3gpp": "3gp",
-        "video/3gpp2": "3g2", "audio/mp4": "m4a m4b", "audio/x-m4a": "m4a",
-    },
-    {"video/webm": "webm", "video/x-matroska": "mkv", "video/matroska": "mkv", "audio/webm": "weba"},
-    {"video/x-msvideo": "avi", "video/avi": "avi", "video/msvideo": "avi", "video/vnd.avi": "avi"},
-    {"video/mpeg": "mpg mpeg mpe"},
-    {"video/x-flv": "flv"},
-    {"video/x-ms-wmv": "wmv asf", "video/x-ms-asf": "asf"},
-    {"audio/ogg": "ogg oga opus", "video/ogg": "ogv ogg", "application/ogg": "ogx"},
-    {"audio/mpeg": "mp3", "audio/mp3": "mp3"},
-    {"audio/wav": "wav", "audio/x-wav": "wav", "audio/wave": "wav"},
-    {"audio/flac": "flac", "audio/x-flac": "flac"},
-    {"audio/aac": "aac", "audio/x-aac": "aac"},
-    {"application/pdf": "pdf", "application/x-pdf": "pdf"},
-    {"application/zip": "zip", "application/x-zip-compressed": "zip"},
-    {"application/gzip": "gz tgz", "application/x-gzip": "gz"},
-    {"application/x-rar-compressed": "rar", "application/vnd.rar": "rar"},
-    {"application/x-7z-compressed": "7z"},
-    {"application/x-bzip2": "bz2 tbz2"},
-    {"application/x-xz": "xz txz"},
-    {"text/xml": "xml", "application/xml": "xml"},
-)  # fmt: skip
-
-_ROWS = {mime_type: row for row in _FORMATS for mime_type in row}
+__all__ = ["agrees", "extension_of", "extensions_of", "fits", "is_called"]
 
 
 def extension_of(filename: str | None) -> str:
@@ -53,24 +15,23 @@ def extension_of(filename: str | None) -> str:
     return extension.lower() if dot else ""
 
 
-def extensions_of(mime_type: str) -> list[str]:
-    """The extensions that files of a type have, the usual one first; none of a type that nobody knows."""
-    if mime_type in _ROWS:
-        row = _ROWS[mime_type]
-        return list(dict.fromkeys(" ".join([row[mime_type], *row.values()]).split()))
-    return [extension[1:] for extension in mimetypes.guess_all_extensions(mime_type, strict=False)]
-
-
 def agrees(claim: str, mime_type: str) -> bool:
     """Whether a claim, one type or a range such as ``image/*``, holds for a type, by any of the names of its format."""
-    names = _ROWS.get(mime_type, (mime_type,))
-    return any(matches(claim, name) for name in names)
+    names = claims_of(mime_type)
+    return claim in names or any(matches(claim, name) for name in names)
+
+
+def is_called(mime_type: str, pattern: str) -> bool:
+    """Whether a type is the one that a pattern names by any of its names, or in the range."""
+    if pattern.endswith("/*"):
+        return matches(pattern, mime_type)
+    return pattern.lower() in names_of(mime_type)
 
 
 def fits(extension: str, mime_type: str) -> bool:
     """Whether a file of this type may have this extension."""
     if mime_type == OCTET_STREAM:
         # Bytes that show nothing fit an extension that says nothing, but not one of a type that would have shown.
-        return mimetypes.guess_type(f"x.{extension}", strict=False)[0] in (None, OCTET_STREAM)
+        return named_type(f"x.{extension}") is None
     known = extensions_of(mime_type)
     return not known or extension in known

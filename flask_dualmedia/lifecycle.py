@@ -54,7 +54,7 @@ from .state import State
 from .storable import camelcase
 from .storages.base import Storage, new_key
 from .storages.failover import FailoverStorage
-from .uploads import Upload, label
+from .uploads import Upload
 
 logger = logging.getLogger("flask_dualmedia")
 
@@ -147,7 +147,7 @@ def create_external(
     records = [kind.new(uploaded_by=uploaded_by, **fields) for fields in wanted]
     check_owner(state, records[0])
     for record, storage_type in zip(records, storage_types, strict=True):
-        _with(record, filename=label(record.filename), mime_type=declared_type(record.mime_type))
+        _with(record, mime_type=declared_type(record.mime_type))
         _with(record, state=AVAILABLE, storage_type=EXTERNAL)
         if storage_type not in (None, EXTERNAL):
             raise InvalidMedia({"storageType": [f"Without a file it can only be {EXTERNAL!r}."]})
@@ -251,7 +251,7 @@ def edit(state: State, record: M, changes: dict[str, t.Any]) -> M:
     if not changes:
         return record
     if "filename" in changes:
-        changes = changes | {"filename": _checked_name(state, record, label(changes["filename"]))}
+        changes = changes | {"filename": _checked_name(state, record, changes["filename"])}
     changed = change(state, record, changes | {"updated_at": now()})
     if changed is None:
         raise MediaNotFound(record.kind, record.id)

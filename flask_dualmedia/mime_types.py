@@ -23,9 +23,9 @@ _NO_CLAIM = {OCTET_STREAM, "binary/octet-stream", "application/x-www-form-urlenc
 
 # Types that a page of the host's own would run, or be styled by, if it were made to name the content: an attachment
 # runs there too, and a Content-Security-Policy with 'self' lets it. Because of nosniff, content of another type is
-# neither script nor stylesheet. Of a multipart answer browsers show each part as what it says that it is.
+# neither script nor stylesheet. Of a multipart answer, or a mail, browsers show each part as what it says that it is.
 _ACTIVE = re.compile(
-    r".*(java|ecma|live|j|vb)script|text/(x-)?(css|xsl)|application/(xslt|wasm)|multipart/",
+    r".*(java|ecma|live|j|vb)script|text/(x-)?(css|xsl)|application/(xslt|wasm)|multipart/|message/",
 )
 
 

@@ -314,7 +314,7 @@ class CourseVideo(Media):
     owner_field = "mongo_course_id"
     url_field = "video_url"
     order = "position"
-    accepts = ("video/*",)
+    accepts = ("video/*", "application/mxf")
 
     mongo_course_id: Mapped[str] = mapped_column(sa.String(255))
     mongo_lesson_id: Mapped[str | None] = mapped_column(sa.String(255))

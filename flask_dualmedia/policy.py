@@ -6,11 +6,13 @@ import re
 import typing as t
 from dataclasses import dataclass
 
+from .content.file_types import FILE_TYPES, named_type
 from .dimensions import Dimensions
 from .errors import ConfigurationError, TooManyPixels, UnsupportedType
-from .formats import agrees, extension_of, extensions_of, fits
-from .mime_types import OCTET_STREAM, claim_of, is_pattern, matches
+from .formats import agrees, extension_of, extensions_of, fits, is_called
+from .mime_types import OCTET_STREAM, claim_of, declared_type, is_pattern
 from .models import KINDS
+from .sniffing import settle_type
 
 KEY = "DUALMEDIA_POLICY"
 
@@ -53,7 +55,7 @@ class Policy:
         :param declared: As the uploader sent it.
         :raises UnsupportedType: It is not accepted, or they do not agree.
         """
-        if not any(matches(pattern, mime_type) for pattern in self.types):
+        if not any(is_called(mime_type, pattern) for pattern in self.types):
             shown = "of no known type" if mime_type == OCTET_STREAM else mime_type
             raise UnsupportedType(f"these bytes are {shown}; accepted are {', '.join(self.types)}")
         claim = claim_of(declared)
@@ -61,6 +63,40 @@ class Policy:
             return
         if not agrees(claim, mime_type) and not agrees(claim, sniffed):
             raise UnsupportedType(f"these bytes are {mime_type}, not {claim} as declared")
+
+    def check_announcement(self, filename: str | None, declared: str | None) -> None:
+        """Refuse what no bytes could put right: a name or a claim that goes with no accepted type.
+
+        :param declared: As the uploader sent it.
+        :raises UnsupportedType: Whatever the bytes are, they will not be accepted.
+        """
+        if self.is_open:
+            return
+        without_signature = settle_type(None, filename, declared)
+        if self._would_accept(without_signature, None, filename, declared):
+            return
+        if any(self._would_accept(shown, shown, filename, declared) for shown in self._accepted_types()):
+            return
+        expected = named_type(filename) or declared_type(declared) or OCTET_STREAM
+        self.check_name(filename, expected)
+        raise UnsupportedType(f"announced is {claim_of(declared) or expected}; accepted are {', '.join(self.types)}")
+
+    def _accepted_types(self) -> t.Iterator[str]:
+        """Every type that bytes may show, as far as anybody knows one."""
+        for pattern in self.types:
+            if "*" not in pattern:
+                yield pattern
+        for known in FILE_TYPES:
+            if any(is_called(known.mime_type, pattern) for pattern in self.types):
+                yield known.mime_type
+
+    def _would_accept(self, mime_type: str, sniffed: str | None, filename: str | None, declared: str | None) -> bool:
+        try:
+            self.check_type(mime_type, sniffed, declared)
+            self.check_name(filename, mime_type)
+        except UnsupportedType:
+            return False
+        return True
 
     def check_name(self, filename: str | None, mime_type: str) -> None:
         """Check a filename, as it will be kept, against the type of the bytes.

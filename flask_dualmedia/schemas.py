@@ -13,6 +13,7 @@ from flask_smorest.fields import Upload
 from marshmallow import fields, validate
 from werkzeug.datastructures import FileStorage
 
+from .content.names import label
 from .errors import InvalidMedia
 from .mime_types import claim_of
 from .models import (
@@ -46,6 +47,13 @@ class Text(fields.String):
         if not is_storable(text):
             raise self.make_error("unstorable")
         return text
+
+
+class Filename(fields.String):
+    """A filename, made fit to keep as in every other way to upload: none is an error."""
+
+    def _deserialize(self, value: t.Any, attr: str | None, data: t.Any, **kwargs: t.Any) -> t.Any:
+        return label(super()._deserialize(value, attr, data, **kwargs))
 
 
 class DeclaredType(fields.String):
@@ -128,7 +136,7 @@ class MediaSchema(WireSchema):
 
     id = fields.UUID(dump_only=True)
     storage_type = fields.String(validate=validate.OneOf(STORAGE_TYPES))
-    filename = _text(255)
+    filename = Filename(allow_none=True)
     mime_type = DeclaredType(
         allow_none=True, metadata={"description": "MIME type. What is no such type counts as not declared."}
     )
@@ -246,7 +254,9 @@ def direct_schema_of(kind: type[Media]) -> MediaSchema:
     """The schema of an upload that goes to a storage directly: what is to come is announced."""
     base = _SCHEMAS[kind]
     announced: dict[str, t.Any] = {
-        "filename": Text(required=True, validate=validate.Length(min=1, max=255)),
+        "filename": Filename(
+            required=True, allow_none=True, metadata={"description": "Empty where the client knows none."}
+        ),
         "mime_type": DeclaredType(
             required=True, metadata={"description": "MIME type, empty where the client knows none."}
         ),

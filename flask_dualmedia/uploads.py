@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import typing as t
 
+from .content.names import label
 from .dimensions import Dimensions, read_dimensions
 from .errors import EmptyFile, FileTooLarge, IncompleteUpload
 from .mime_types import one_type
@@ -16,10 +16,8 @@ if t.TYPE_CHECKING:
     from .models import Media
     from .state import State
 
-BLOCK_SIZE = 1024 * 1024
+BLOCK_SIZE = HEAD_SIZE
 """Bytes asked of a stream at once. Smaller pieces cost servers more than they save memory."""
-
-FILENAME_LENGTH = 255
 
 Sniffer = t.Callable[[bytes], str | None]
 
@@ -71,7 +69,7 @@ class Upload:
         self.head = self._read_block()
         if not self.head:
             raise EmptyFile
-        sniffed = one_type(self._sniffer(self.head[:HEAD_SIZE]))
+        sniffed = one_type(self._sniffer(self.head))
         self.mime_type = settle_type(sniffed, self.filename, self._declared)
         self._policy.check_type(self.mime_type, sniffed, self._declared)
         if self._replaces:
@@ -154,15 +152,3 @@ def upload_for(
         sniffer=state.settings.sniffer,
         replaces=replaces,
     )
-
-
-def label(filename: str | None) -> str | None:
-    """A filename fit to keep and to show: no folders, no control characters, at most 255 characters."""
-    if not filename:
-        return None
-    name = filename.replace("\\", "/").rpartition("/")[2]
-    name = "".join(c for c in name if c.isprintable()).strip()
-    if len(name) > FILENAME_LENGTH:
-        stem, extension = os.path.splitext(name)
-        name = stem[: FILENAME_LENGTH - len(extension[:32])] + extension[:32]
-    return name if name.strip(".") else None

@@ -64,12 +64,34 @@ def test_a_bmp_from_top_to_bottom() -> None:
     assert read_dimensions(b"BM" + bytes(12) + struct.pack("<Iii", 40, 23, -41)) == (23, 41)
 
 
-@pytest.mark.parametrize("form", ["JPEG", "TIFF"])
+@pytest.mark.parametrize("form", ["JPEG", "TIFF", "PNG", "WEBP", "AVIF"])
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_an_image_on_its_side(form: str, orientation: int) -> None:
     """The size as it is shown, by EXIF orientation."""
     content = oriented(form, orientation)
     assert read_dimensions(content) == ((41, 23) if orientation in SIDEWAYS else (23, 41))
+
+
+@pytest.mark.parametrize("lossless", [True, False])
+def test_a_png_and_a_webp_say_it_behind_their_pixels_too(lossless: bool) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    webp = picture("WEBP", exif=exif, lossless=lossless)
+    assert webp.index(b"EXIF") > webp.index(b"VP8 " if not lossless else b"VP8L")
+    content = picture("PNG")
+    chunk = len(exif.tobytes()[6:]).to_bytes(4) + b"eXIf" + exif.tobytes()[6:] + bytes(4)
+    behind = content.index(b"IEND") - 4
+    png_with_exif = content[:behind] + chunk + content[behind:]
+    assert read_dimensions(webp) == read_dimensions(png_with_exif) == (41, 23)
+
+
+@pytest.mark.parametrize(
+    "exif", [b"", b"MM", b"MM\0*\0\0\xff\xff", b"nonsense", b"Exif\0\0", b"II*\0\x08\0\0\0\xff\xff"]
+)
+def test_exif_data_that_is_damaged_changes_nothing(exif: bytes) -> None:
+    content = picture("PNG")
+    chunk = len(exif).to_bytes(4) + b"eXIf" + exif + bytes(4)
+    assert read_dimensions(content[:33] + chunk + content[33:]) == (23, 41)
 
 
 def test_photos_of_the_example(media_directory: Path) -> None:

@@ -24,7 +24,7 @@ from flask_dualmedia.storages.base import new_key
 from flask_dualmedia.storages.s3 import S3Storage
 
 from .conftest import MakeApp, StorageOptions
-from .samples import PDF, Headers, Tokens, mp4, png
+from .samples import Headers, Tokens, mp4, png
 
 ROUTE = "/media/files/direct-uploads"
 
@@ -133,11 +133,9 @@ def test_size_type_and_checksum_are_signed(host: Host) -> None:
     [
         ("a.bin", "application/octet-stream", b"\1" * 1000, bytes(10_000_000), 400),
         ("a.bin", "application/octet-stream", b"\1" * 1000, b"\2" * 1000, 400),
-        ("a.mp4", "video/mp4", PDF, PDF, 415),
-        ("a.png", "image/png", b"<html>" * 9, b"<html>" * 9, 415),
         ("a.png", "image/png", BOMB, BOMB, 422),
     ],
-    ids=["other size", "other bytes", "other type", "a page named .png", "decompression bomb"],
+    ids=["other size", "other bytes", "decompression bomb"],
 )
 def test_what_was_not_announced_is_removed(
     host: Host, filename: str, mime_type: str, claimed: bytes, sent: bytes, status: int

@@ -124,7 +124,7 @@ NAMES: list[tuple[str, str]] = [
     ("n" * 300 + ".png", "n" * 251 + ".png"),
     ("ß" * 300, "ß" * 255),
     ("x." + "e" * 300, "x" + "." + "e" * 31),
-    ("  padded.png  ", "padded.png"),
+    ("  padded.png  ", "  padded.png  "),
 ]  # fmt: skip
 
 

@@ -43,6 +43,10 @@ _PRECONDITIONS = frozenset(("HTTP_IF_MATCH", "HTTP_IF_UNMODIFIED_SINCE"))
 _VALIDATORS = ("HTTP_IF_NONE_MATCH", "HTTP_IF_MODIFIED_SINCE")
 _CONDITIONS = _PRECONDITIONS.union(_VALIDATORS, ["HTTP_RANGE"])
 
+# Slashes, quotes and what has a meaning to some client; a dot stands alone, so that no ".." is a folder.
+_NOT_PLAIN = re.compile(r"[^A-Za-z0-9 .()+,;@&'!$#^~\[\]{}_-]")
+_DOTS = re.compile(r"\.[. ]*\.")
+
 PUBLIC_SECONDS = 300
 """How long caches may keep public content before they ask again."""
 
@@ -222,10 +226,18 @@ def _delegate(storage: Storage, key: str, response: Response) -> bool:
 
 def _names(filename: str) -> dict[str, str]:
     """The parameters that name a download: headers are ASCII, and ``filename*`` (RFC 6266) holds all the rest."""
-    simple = unicodedata.normalize("NFKD", filename).encode("ascii", "ignore").decode()
-    if simple == filename:
+    # Browsers decode %41 in ``filename``, and some take =?...?= for an encoded word (RFC 2047).
+    if filename.isascii() and "%" not in filename and "=?" not in filename:
         return {"filename": filename}
-    return {"filename": simple or "file", "filename*": f"UTF-8''{quote(filename, safe='')}"}
+    return {"filename": _ascii_name(filename), "filename*": f"UTF-8''{quote(filename, safe='')}"}
+
+
+def _ascii_name(filename: str) -> str:
+    """What a client saves a download as that does not read ``filename*``."""
+    plain = unicodedata.normalize("NFKD", filename).encode("ascii", "ignore").decode()
+    plain = _DOTS.sub(".", _NOT_PLAIN.sub("_", plain)).lstrip(" _").rstrip(" ._")
+    # Of a name beyond ASCII only the extension may be left, and a dot in front hides a file.
+    return f"file{plain}" if plain.startswith(".") or not plain else plain
 
 
 def _check_preconditions(record: Media) -> None:

@@ -355,9 +355,11 @@ def _described(state: State, caller: Caller, upload: Staged) -> Staged:
     permit_creation(state, kind, caller, checked)
     check_storage(state, kind, checked.get("storage_type"))
     lifecycle.foresee(state, kind, checked)
-    limit = state.settings.policies[kind.kind].max_size
+    policy = state.settings.policies[kind.kind]
+    limit = policy.max_size
     if limit is not None and (upload.length or 0) > limit:
         raise FileTooLarge(limit)
+    policy.check_announcement(filename, mime_type)
     return replace(upload, kind=kind.kind, values=checked, filename=filename, mime_type=mime_type)
 
 
