@@ -18,6 +18,7 @@ import pytest
 import sqlalchemy as sa
 from flask import Flask
 from flask.testing import FlaskClient
+from pymongo.uri_parser import parse_uri
 
 from example_app import embedded
 from flask_dualmedia import (
@@ -29,6 +30,7 @@ from flask_dualmedia.state import State, get_state
 from flask_dualmedia.storages.s3 import S3Storage
 
 from . import drive, samples
+from .proxy import Proxy, through
 
 MakeApp = Callable[..., Flask]
 
@@ -229,6 +231,36 @@ def close(app: Flask) -> None:
             if isinstance(pool, sa.QueuePool) and pool.checkedout():
                 gc.collect()  # an answer that the test has not read to its end holds a connection until it is forgotten
             state.engine.dispose()
+
+
+@pytest.fixture
+def proxy(servers: ServerUrls) -> Iterator[Proxy]:
+    """A way to PostgreSQL that can be lost."""
+    url = servers.postgres
+    host = url.host or str(url.query.get("host", "localhost"))
+    port = url.port or 5432
+    proxy = Proxy(f"{host}/.s.PGSQL.{port}" if host.startswith("/") else (host, port))
+    yield proxy
+    proxy.close()
+
+
+@pytest.fixture
+def mongo_proxy(servers: ServerUrls) -> Iterator[Proxy]:
+    """A way to MongoDB that can be lost."""
+    proxy = Proxy(parse_uri(servers.mongo)["nodelist"][0])
+    yield proxy
+    proxy.close()
+
+
+@pytest.fixture
+def make_proxied(make_app: MakeApp, migrated_url: str, proxy: Proxy) -> MakeApp:
+    """Makes apps whose way to PostgreSQL is through the proxy."""
+
+    def make(**config: t.Any) -> Flask:
+        settings = {"DUALMEDIA_PROBE_INTERVAL": 0.2, "DUALMEDIA_AUTO_UPGRADE": False}
+        return make_app(SQLALCHEMY_DATABASE_URI=through(migrated_url, proxy), **settings | config)
+
+    return make
 
 
 @pytest.fixture(params=["dual", "mongo"])

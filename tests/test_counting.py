@@ -46,9 +46,9 @@ from .faults.servers import Workers
 from .proxy import Proxy
 from .samples import PDF, Headers, Tokens, bearer, mp4
 from .test_outage import app as proxied_app
-from .test_outage import eventually, is_back, make_proxied, proxy
+from .test_outage import eventually, is_back
 
-__all__ = ["make_proxied", "proxied_app", "proxy"]
+__all__ = ["proxied_app"]
 
 CONTENT = mp4(100_000)
 

@@ -61,28 +61,6 @@ SLACK = 0.7
 
 
 @pytest.fixture
-def proxy(servers: t.Any) -> Iterator[Proxy]:
-    url = servers.postgres
-    host, port = url.host or str(url.query.get("host", "localhost")), url.port or 5432
-    proxy = Proxy(f"{host}/.s.PGSQL.{port}" if host.startswith("/") else (host, port))
-    yield proxy
-    proxy.close()
-
-
-@pytest.fixture
-def make_proxied(make_app: MakeApp, migrated_url: str, proxy: Proxy) -> Callable[..., Flask]:
-    """Makes apps whose way to PostgreSQL is through the proxy."""
-
-    def make(**config: t.Any) -> Flask:
-        url = sa.make_url(migrated_url)
-        url = url.set(host="127.0.0.1", port=proxy.port, query={}).render_as_string(hide_password=False)
-        settings = {"DUALMEDIA_PROBE_INTERVAL": 0.2, "DUALMEDIA_AUTO_UPGRADE": False}
-        return make_app(SQLALCHEMY_DATABASE_URI=url, **settings | config)
-
-    return make
-
-
-@pytest.fixture
 def app(make_proxied: Callable[..., Flask]) -> Flask:
     return make_proxied()
 
@@ -489,7 +467,7 @@ def test_bytes_that_are_in_sql_and_in_the_journal_go_from_both(make_proxied: Cal
     for home in homes:
         home.storage.put(key, iter([b"bytes"]))
     assert state.circuit is not None
-    state.circuit.journal_expected = True
+    state.circuit.expect_journal()
     state.storages["database"].delete(key)
     assert [home.storage.stat(key) for home in homes] == [None, None]
 
@@ -606,7 +584,7 @@ def test_lists_are_partial_without_mongodb(
         saved = save_product_image(product, "https://cdn.example/a")
         assert not get_product_images(product).partial
         proxy.refuse()
-        state.circuit.journal_expected = True
+        state.circuit.expect_journal()
         images = get_product_images(product)
         assert ([image.id for image in images], images.partial) == ([saved.id], True)
     proxy.close()

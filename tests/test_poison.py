@@ -47,9 +47,7 @@ from flask_dualmedia.uploads import Upload
 from .conftest import MakeApp, StorageOptions
 from .proxy import Proxy
 from .samples import PDF, bearer, mp4, part, png, post_form
-from .test_outage import eventually, make_proxied, proxy
-
-__all__ = ["make_proxied", "proxy"]
+from .test_outage import eventually
 
 # Threads of the apps, MongoDB's driver among them, use the module random while values are drawn.
 pytestmark = pytest.mark.filterwarnings("ignore::hypothesis.errors.HypothesisDeprecationWarning")
@@ -461,7 +459,7 @@ def journaled(make_app: MakeApp, migrated_url: str) -> Iterator[Journaled]:
     circuit = get_state(app).circuit
     assert circuit is not None
     circuit.stop()  # a test looks at the journal when it wants to
-    circuit.journal_expected = True
+    circuit.expect_journal()
     engine = sa.create_engine(migrated_url, poolclass=sa.NullPool)
     with app.app_context():
         yield Journaled(app, engine)
