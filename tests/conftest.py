@@ -193,13 +193,25 @@ BASE_CONFIG: dict[str, t.Any] = {
 @pytest.fixture
 def make_app(request: pytest.FixtureRequest, mongo_uri: str) -> Iterator[MakeApp]:
     """Makes apps that are closed after the test. Keywords go into the config; ``mode`` chooses the databases."""
+    yield from making_apps(mongo_uri, lambda: request.getfixturevalue("emptied_url"))
+
+
+@pytest.fixture(scope="module")
+def make_lasting_app(
+    worker_mongo: tuple[str, pymongo.MongoClient[t.Any]], worker_postgres: tuple[str, sa.Engine]
+) -> Iterator[MakeApp]:
+    """Makes apps for all tests of a module. Those that want empty databases take the fixtures that empty them."""
+    yield from making_apps(worker_mongo[0], lambda: worker_postgres[0])
+
+
+def making_apps(mongo_uri: str, sql_url: Callable[[], str]) -> Iterator[MakeApp]:
     made: list[Flask] = []
 
     def make(mode: str = "dual", *, name: str = "host", **config: t.Any) -> Flask:
         app = Flask(name)
         app.config.update(BASE_CONFIG, MONGO_URI=mongo_uri)
         if mode == "dual" and "SQLALCHEMY_DATABASE_URI" not in config:
-            app.config["SQLALCHEMY_DATABASE_URI"] = request.getfixturevalue("emptied_url")
+            app.config["SQLALCHEMY_DATABASE_URI"] = sql_url()
             # The template is at the newest revision: looking again would cost every test a while.
             app.config["DUALMEDIA_AUTO_UPGRADE"] = False
         elif mode == "mongo":
@@ -345,6 +357,15 @@ def storage_options(request: pytest.FixtureRequest, tmp_path: Path) -> StorageOp
     return options
 
 
+def s3_options(url: str) -> dict[str, t.Any]:
+    """Options of an empty bucket."""
+    keys = {"aws_access_key_id": "key", "aws_secret_access_key": "secret", "region_name": "us-east-1"}
+    connection: dict[str, t.Any] = {"endpoint_url": url, **keys}
+    bucket = unique("bucket").replace("_", "-")
+    S3Storage(bucket, **connection)._client.get().create_bucket(Bucket=bucket)
+    return {"bucket": bucket, "prefix": "media/", **connection}
+
+
 class _Options:
     @staticmethod
     def local(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, t.Any]:
@@ -352,11 +373,7 @@ class _Options:
 
     @staticmethod
     def s3(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, t.Any]:
-        keys = {"aws_access_key_id": "key", "aws_secret_access_key": "secret", "region_name": "us-east-1"}
-        connection = {"endpoint_url": request.getfixturevalue("s3_url"), **keys}
-        bucket = unique("bucket").replace("_", "-")
-        S3Storage(bucket, **connection)._client.get().create_bucket(Bucket=bucket)
-        return {"bucket": bucket, "prefix": "media/", **connection}
+        return s3_options(request.getfixturevalue("s3_url"))
 
     @staticmethod
     def google_drive(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, t.Any]:
