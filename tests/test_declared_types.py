@@ -31,6 +31,9 @@ from .conftest import MakeApp, StorageOptions, s3_options
 from .faults.transfer import transfer
 from .samples import PDF, Headers, Tokens, Tus, mp4, part, png, post_form
 
+# Threads of the apps, MongoDB's driver among them, use the module random while values are drawn.
+pytestmark = pytest.mark.filterwarnings("ignore::hypothesis.errors.HypothesisDeprecationWarning")
+
 PROSE = b"prose, which has no signature"
 URL = "https://cdn.example/a"
 OWNER = {"referenceType": "page", "referenceId": "1"}

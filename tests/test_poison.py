@@ -644,6 +644,7 @@ def test_the_watch_sets_aside_what_came_in_an_outage(
         sql, journal = homes_of(get_state(app))
         eventually(lambda: sql.repository.get(MediaStorage, other.id))
         eventually(journal.repository.count_refused)
+        eventually(lambda: str(poison.id) in caplog.text)
         assert look_after_journal(get_state(app)), "something is left"
         assert caplog.text.count(str(poison.id)) == 1
         assert get_media(MediaStorage, poison.id).title == "secret"
