@@ -378,6 +378,7 @@ def test_a_forked_process_counts_for_itself(app: Flask) -> None:
     assert counted(app, record) == 1
 
 
+@pytest.mark.long
 def test_nothing_is_lost_when_gunicorn_ends_its_workers(
     make_app: MakeApp, tmp_path: Path, mongo_uri: str, migrated_url: str, mode: str
 ) -> None:

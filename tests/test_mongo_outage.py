@@ -31,6 +31,8 @@ from .faults.servers import MongoServer
 from .samples import PDF, Tus, bearer, encoded, part, png, post_form
 from .test_outage import eventually, timed
 
+pytestmark = pytest.mark.long
+
 LIMIT = 0.4
 """Seconds that the apps of these tests wait for MongoDB."""
 

@@ -422,6 +422,7 @@ def test_every_name_in_mongodb_has_the_prefix(with_other_names: Callable[..., Fl
     assert all(name.startswith("dm_") for name in names), names
 
 
+@pytest.mark.long
 def test_every_name_in_sql_has_the_prefix(database_url: str, mongo_uri: str, tmp_path: Path) -> None:
     """The revisions, up and down, as they are run at start-up, by our commands, and by ``flask db``."""
     host = Directory(tmp_path, BARE_HOST + "    app.config['X'] = 1\n", database_url, mongo_uri)
@@ -473,6 +474,7 @@ PREFIXED_HOST = """
 """
 
 
+@pytest.mark.long
 def test_the_revisions_of_a_host_have_the_prefix(database_url: str, mongo_uri: str, tmp_path: Path) -> None:
     host = Directory(tmp_path, PREFIXED_HOST, database_url, mongo_uri)
     host.flask("db", "init")
