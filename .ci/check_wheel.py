@@ -1,7 +1,9 @@
-"""Check an installation of the wheel with core dependencies alone: ``check_wheel.py PYTHON``.
+"""Check the wheel in an empty environment: ``check_wheel.py PYTHON WHEEL [--lowest]``.
 
-Run by another Python that has the embedded servers. The installation runs Mongo-only, and says which extra is missing
-where PostgreSQL is asked for; with that extra it makes, checks and drops the schema.
+Run by another Python that has the embedded servers and uv. With core dependencies alone the wheel runs Mongo-only, and
+says which extra is missing where PostgreSQL is asked for; with that extra it makes, checks and drops the schema.
+
+``--lowest`` installs the lowest versions that the wheel allows of whatever it names.
 """
 
 from __future__ import annotations
@@ -20,6 +22,13 @@ from flask_dualmedia import DualMedia
 app = Flask(__name__)
 app.config.from_prefixed_env()
 DualMedia(app)
+"""
+
+VERSIONS = """
+import platform
+from importlib.metadata import version
+names = ("flask", "werkzeug", "sqlalchemy", "pymongo", "flask-pymongo", "pyjwt")
+print("Python", platform.python_version(), *(f"{name} {version(name)}" for name in names), sep=", ")
 """
 
 MONGO_ONLY = """
@@ -43,7 +52,18 @@ def run(*command: str, fails: bool = False, **environment: str) -> str:
     return output
 
 
-def main(python: str) -> None:
+def install(python: str, requirement: str, lowest: bool) -> None:
+    if lowest:
+        uv = (sys.executable, "-m", "uv", "pip", "install", "--quiet", "--python", python)
+        run(*uv, "--resolution", "lowest-direct", requirement)
+    else:
+        run(python, "-m", "pip", "install", "--quiet", requirement)
+
+
+def main(python: str, wheel: str, *options: str) -> None:
+    lowest = "--lowest" in options
+    install(python, wheel, lowest)
+    print(run(python, "-c", VERSIONS), end="")
     Path("app.py").write_text(HOST)
     with tempfile.TemporaryDirectory() as directory:
         servers = embedded.start(directory)
@@ -56,7 +76,7 @@ def main(python: str) -> None:
         assert "pip install 'flask-dualmedia[postgres]'" in message, message
         print(message)
 
-        run(python, "-m", "pip", "install", "--quiet", "psycopg[binary]")
+        install(python, f"{wheel}[postgres]", lowest)
         run(python, "-m", "flask", "db", "upgrade", **dual)
         assert "No new upgrade operations" in run(python, "-m", "flask", "db", "check", **dual)
         count(url, indexes=18, tables=6)
@@ -77,4 +97,4 @@ def count(url: str, *, indexes: int, tables: int) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])

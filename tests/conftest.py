@@ -18,6 +18,7 @@ import pytest
 import sqlalchemy as sa
 from flask import Flask
 from flask.testing import FlaskClient
+from pymongo.uri_parser import parse_uri
 
 from example_app import embedded
 from flask_dualmedia import (
@@ -29,6 +30,7 @@ from flask_dualmedia.state import State, get_state
 from flask_dualmedia.storages.s3 import S3Storage
 
 from . import drive, samples
+from .proxy import Proxy, through
 
 MakeApp = Callable[..., Flask]
 
@@ -191,13 +193,25 @@ BASE_CONFIG: dict[str, t.Any] = {
 @pytest.fixture
 def make_app(request: pytest.FixtureRequest, mongo_uri: str) -> Iterator[MakeApp]:
     """Makes apps that are closed after the test. Keywords go into the config; ``mode`` chooses the databases."""
+    yield from making_apps(mongo_uri, lambda: request.getfixturevalue("emptied_url"))
+
+
+@pytest.fixture(scope="module")
+def make_lasting_app(
+    worker_mongo: tuple[str, pymongo.MongoClient[t.Any]], worker_postgres: tuple[str, sa.Engine]
+) -> Iterator[MakeApp]:
+    """Makes apps for all tests of a module. Those that want empty databases take the fixtures that empty them."""
+    yield from making_apps(worker_mongo[0], lambda: worker_postgres[0])
+
+
+def making_apps(mongo_uri: str, sql_url: Callable[[], str]) -> Iterator[MakeApp]:
     made: list[Flask] = []
 
     def make(mode: str = "dual", *, name: str = "host", **config: t.Any) -> Flask:
         app = Flask(name)
         app.config.update(BASE_CONFIG, MONGO_URI=mongo_uri)
         if mode == "dual" and "SQLALCHEMY_DATABASE_URI" not in config:
-            app.config["SQLALCHEMY_DATABASE_URI"] = request.getfixturevalue("emptied_url")
+            app.config["SQLALCHEMY_DATABASE_URI"] = sql_url()
             # The template is at the newest revision: looking again would cost every test a while.
             app.config["DUALMEDIA_AUTO_UPGRADE"] = False
         elif mode == "mongo":
@@ -229,6 +243,36 @@ def close(app: Flask) -> None:
             if isinstance(pool, sa.QueuePool) and pool.checkedout():
                 gc.collect()  # an answer that the test has not read to its end holds a connection until it is forgotten
             state.engine.dispose()
+
+
+@pytest.fixture
+def proxy(servers: ServerUrls) -> Iterator[Proxy]:
+    """A way to PostgreSQL that can be lost."""
+    url = servers.postgres
+    host = url.host or str(url.query.get("host", "localhost"))
+    port = url.port or 5432
+    proxy = Proxy(f"{host}/.s.PGSQL.{port}" if host.startswith("/") else (host, port))
+    yield proxy
+    proxy.close()
+
+
+@pytest.fixture
+def mongo_proxy(servers: ServerUrls) -> Iterator[Proxy]:
+    """A way to MongoDB that can be lost."""
+    proxy = Proxy(parse_uri(servers.mongo)["nodelist"][0])
+    yield proxy
+    proxy.close()
+
+
+@pytest.fixture
+def make_proxied(make_app: MakeApp, migrated_url: str, proxy: Proxy) -> MakeApp:
+    """Makes apps whose way to PostgreSQL is through the proxy."""
+
+    def make(**config: t.Any) -> Flask:
+        settings = {"DUALMEDIA_PROBE_INTERVAL": 0.2, "DUALMEDIA_AUTO_UPGRADE": False}
+        return make_app(SQLALCHEMY_DATABASE_URI=through(migrated_url, proxy), **settings | config)
+
+    return make
 
 
 @pytest.fixture(params=["dual", "mongo"])
@@ -313,6 +357,15 @@ def storage_options(request: pytest.FixtureRequest, tmp_path: Path) -> StorageOp
     return options
 
 
+def s3_options(url: str) -> dict[str, t.Any]:
+    """Options of an empty bucket."""
+    keys = {"aws_access_key_id": "key", "aws_secret_access_key": "secret", "region_name": "us-east-1"}
+    connection: dict[str, t.Any] = {"endpoint_url": url, **keys}
+    bucket = unique("bucket").replace("_", "-")
+    S3Storage(bucket, **connection)._client.get().create_bucket(Bucket=bucket)
+    return {"bucket": bucket, "prefix": "media/", **connection}
+
+
 class _Options:
     @staticmethod
     def local(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, t.Any]:
@@ -320,11 +373,7 @@ class _Options:
 
     @staticmethod
     def s3(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, t.Any]:
-        keys = {"aws_access_key_id": "key", "aws_secret_access_key": "secret", "region_name": "us-east-1"}
-        connection = {"endpoint_url": request.getfixturevalue("s3_url"), **keys}
-        bucket = unique("bucket").replace("_", "-")
-        S3Storage(bucket, **connection)._client.get().create_bucket(Bucket=bucket)
-        return {"bucket": bucket, "prefix": "media/", **connection}
+        return s3_options(request.getfixturevalue("s3_url"))
 
     @staticmethod
     def google_drive(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, t.Any]:

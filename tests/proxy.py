@@ -9,6 +9,8 @@ import threading
 from collections import deque
 from contextlib import suppress
 
+import sqlalchemy as sa
+
 _PIECE = 64 * 1024
 _TICK = 0.1  # seconds after which a connection takes notice of a change
 
@@ -115,6 +117,12 @@ class Proxy:
             if cut_after is not None and passed >= cut_after:
                 _abort(server)
                 return _abort(client)
+
+
+def through(url: str, proxy: Proxy) -> str:
+    """The URL of a PostgreSQL database, by way of a proxy."""
+    proxied = sa.make_url(url).set(host="127.0.0.1", port=proxy.port, query={})
+    return proxied.render_as_string(hide_password=False)
 
 
 def _abort(connection: socket.socket) -> None:

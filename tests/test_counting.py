@@ -46,9 +46,9 @@ from .faults.servers import Workers
 from .proxy import Proxy
 from .samples import PDF, Headers, Tokens, bearer, mp4
 from .test_outage import app as proxied_app
-from .test_outage import eventually, is_back, make_proxied, proxy
+from .test_outage import eventually, is_back
 
-__all__ = ["make_proxied", "proxied_app", "proxy"]
+__all__ = ["proxied_app"]
 
 CONTENT = mp4(100_000)
 
@@ -378,6 +378,7 @@ def test_a_forked_process_counts_for_itself(app: Flask) -> None:
     assert counted(app, record) == 1
 
 
+@pytest.mark.long
 def test_nothing_is_lost_when_gunicorn_ends_its_workers(
     make_app: MakeApp, tmp_path: Path, mongo_uri: str, migrated_url: str, mode: str
 ) -> None:

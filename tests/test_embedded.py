@@ -21,6 +21,8 @@ import sqlalchemy as sa
 
 from example_app import embedded
 
+pytestmark = pytest.mark.long
+
 ROOT = Path(embedded.__file__).parent.parent
 
 # Starts the servers named by the other arguments, says where they are, and ends when its standard input does.

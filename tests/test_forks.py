@@ -420,7 +420,7 @@ def set_up_process(config: dict[str, t.Any], files: list[File]) -> None:
     DualMedia(_app)
 
 
-@pytest.mark.parametrize("method", ["fork", "spawn"])
+@pytest.mark.parametrize("method", ["fork", pytest.param("spawn", marks=pytest.mark.long)])
 def test_processes_of_multiprocessing(make_app: MakeApp, method: str, monkeypatch: pytest.MonkeyPatch) -> None:
     app = make_app()
     files = save_files(app)

@@ -6,7 +6,7 @@ import hashlib
 import io
 import time
 import typing as t
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
@@ -31,28 +31,6 @@ PICTURE = png() + counting(6 * CHUNK_SIZE)
 OTHER = png(comment=b"other") + counting(16 * CHUNK_SIZE)
 
 _chunks = t.cast(sa.Table, MediaChunk.__table__)
-
-
-@pytest.fixture
-def proxy(servers: t.Any) -> Iterator[Proxy]:
-    url = servers.postgres
-    host, port = url.host or str(url.query.get("host", "localhost")), url.port or 5432
-    proxy = Proxy(f"{host}/.s.PGSQL.{port}" if host.startswith("/") else (host, port))
-    yield proxy
-    proxy.close()
-
-
-@pytest.fixture
-def make_proxied(make_app: MakeApp, migrated_url: str, proxy: Proxy) -> Callable[..., Flask]:
-    """Makes apps whose way to PostgreSQL is through the proxy."""
-
-    def make(**config: t.Any) -> Flask:
-        url = sa.make_url(migrated_url)
-        url = url.set(host="127.0.0.1", port=proxy.port, query={}).render_as_string(hide_password=False)
-        settings = {"DUALMEDIA_PROBE_INTERVAL": 0.2, "DUALMEDIA_AUTO_UPGRADE": False}
-        return make_app(SQLALCHEMY_DATABASE_URI=url, DUALMEDIA_REFERENCES={"product": None}, **settings | config)
-
-    return make
 
 
 @pytest.fixture
@@ -132,7 +110,7 @@ class SlowBody(io.RawIOBase):
 
 
 def test_sql_is_away_and_back_in_the_middle_of_a_replacement(make_proxied: Callable[..., Flask], proxy: Proxy) -> None:
-    app = make_proxied()
+    app = make_proxied(DUALMEDIA_REFERENCES={"product": None})
     state = get_state(app)
     with app.app_context():
         image = save_product_image("p", io.BytesIO(PICTURE), uploaded_by="alice")
@@ -166,7 +144,7 @@ def test_sql_is_away_and_back_in_the_middle_of_new_media(
     make_proxied: Callable[..., Flask], proxy: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its record is begun in SQL, and its bytes are taken by the journal."""
-    app = make_proxied()
+    app = make_proxied(DUALMEDIA_REFERENCES={"product": None})
     state = get_state(app)
 
     def lose_sql(step: str) -> None:
@@ -249,7 +227,7 @@ def test_bytes_of_journaled_records_go_with_their_records(state: State) -> None:
 
 
 def test_parts_of_resumable_uploads_come_home(make_proxied: Callable[..., Flask], proxy: Proxy) -> None:
-    app = make_proxied()
+    app = make_proxied(DUALMEDIA_REFERENCES={"product": None})
     client, headers = app.test_client(), bearer(app, "alice") | {"Tus-Resumable": "1.0.0"}
     lose(app, proxy)
     metadata = "kind cHJvZHVjdC1pbWFnZXM=,mongoProductId cA==,filename YS5wbmc="

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import io
 import typing as t
-from collections.abc import Iterator
 
 import pytest
-import sqlalchemy as sa
 from flask import Flask
 from werkzeug.test import TestResponse, encode_multipart
 
@@ -28,28 +26,15 @@ BUFFERED = 16 * CHUNK_SIZE
 
 
 @pytest.fixture
-def app(make_app: MakeApp, migrated_url: str, proxy: Proxy) -> Flask:
+def app(make_proxied: MakeApp, proxy: Proxy) -> Flask:
     """One whose SQL is away."""
-    url = sa.make_url(migrated_url).set(host="127.0.0.1", port=proxy.port, query={})
-    app = make_app(
-        SQLALCHEMY_DATABASE_URI=url.render_as_string(hide_password=False),
-        DUALMEDIA_AUTO_UPGRADE=False,
-        DUALMEDIA_PROBE_INTERVAL=0.2,
+    app = make_proxied(
         DUALMEDIA_AUTO_DRAIN=False,
         DUALMEDIA_REFERENCES={"product": None},
         DUALMEDIA_JOURNAL_MAX_SIZE=CEILING,
     )
     lose(app, proxy)
     return app
-
-
-@pytest.fixture
-def proxy(servers: t.Any) -> Iterator[Proxy]:
-    url = servers.postgres
-    host, port = url.host or str(url.query.get("host", "localhost")), url.port or 5432
-    proxy = Proxy(f"{host}/.s.PGSQL.{port}" if host.startswith("/") else (host, port))
-    yield proxy
-    proxy.close()
 
 
 def lose(app: Flask, proxy: Proxy) -> None:

@@ -60,7 +60,11 @@ from flask_dualmedia.uploads import Upload
 from .conftest import MakeApp
 from .samples import PDF, Dribble, Owners, counting, mp4, png
 
-pytestmark = pytest.mark.usefixtures("context")
+pytestmark = [
+    pytest.mark.usefixtures("context"),
+    # Threads of the apps, MongoDB's driver among them, use the module random while values are drawn.
+    pytest.mark.filterwarnings("ignore::hypothesis.errors.HypothesisDeprecationWarning"),
+]
 
 GENERATED = ("id", "storage_key", "created_at", "updated_at")
 

@@ -40,7 +40,7 @@ from flask_dualmedia.storages.base import new_key, owner_of_key
 from flask_dualmedia.tables import renamed, tables_for
 
 from .conftest import BASE_CONFIG, MakeApp
-from .proxy import Proxy
+from .proxy import Proxy, through
 from .samples import bearer, part, png
 from .test_schema import BARE_HOST, INDEXES, Directory, inspect, tables
 
@@ -422,6 +422,7 @@ def test_every_name_in_mongodb_has_the_prefix(with_other_names: Callable[..., Fl
     assert all(name.startswith("dm_") for name in names), names
 
 
+@pytest.mark.long
 def test_every_name_in_sql_has_the_prefix(database_url: str, mongo_uri: str, tmp_path: Path) -> None:
     """The revisions, up and down, as they are run at start-up, by our commands, and by ``flask db``."""
     host = Directory(tmp_path, BARE_HOST + "    app.config['X'] = 1\n", database_url, mongo_uri)
@@ -473,6 +474,7 @@ PREFIXED_HOST = """
 """
 
 
+@pytest.mark.long
 def test_the_revisions_of_a_host_have_the_prefix(database_url: str, mongo_uri: str, tmp_path: Path) -> None:
     host = Directory(tmp_path, PREFIXED_HOST, database_url, mongo_uri)
     host.flask("db", "init")
@@ -553,23 +555,6 @@ def test_a_transfer_into_tables_of_the_hosts_is_refused(make_app: MakeApp, datab
 # A database that is down at start
 
 
-@pytest.fixture
-def sql_proxy(servers: t.Any) -> Iterator[Proxy]:
-    url = servers.postgres
-    host, port = url.host or str(url.query.get("host", "localhost")), url.port or 5432
-    proxy = Proxy(f"{host}/.s.PGSQL.{port}" if host.startswith("/") else (host, port))
-    yield proxy
-    proxy.close()
-
-
-@pytest.fixture
-def mongo_proxy(servers: t.Any) -> Iterator[Proxy]:
-    host, _, port = servers.mongo.partition("://")[2].partition("/")[0].partition(":")
-    proxy = Proxy((host, int(port or 27017)))
-    yield proxy
-    proxy.close()
-
-
 def eventually(condition: Callable[[], t.Any], seconds: float = 20) -> None:
     end = time.monotonic() + seconds
     while not condition():
@@ -577,24 +562,19 @@ def eventually(condition: Callable[[], t.Any], seconds: float = 20) -> None:
         time.sleep(0.05)
 
 
-def through(url: str, proxy: Proxy) -> str:
-    given = sa.make_url(url).set(host="127.0.0.1", port=proxy.port, query={})
-    return given.render_as_string(hide_password=False)
-
-
 def test_a_table_of_the_hosts_that_is_found_when_sql_is_back(
     make_app: MakeApp,
     database_url: str,
-    sql_proxy: Proxy,
+    proxy: Proxy,
     host_database: Database,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     execute(database_url, "CREATE TABLE media_storage (id int)")
-    sql_proxy.refuse()
-    app = make_app(SQLALCHEMY_DATABASE_URI=through(database_url, sql_proxy), DUALMEDIA_PROBE_INTERVAL=0.1)
+    proxy.refuse()
+    app = make_app(SQLALCHEMY_DATABASE_URI=through(database_url, proxy), DUALMEDIA_PROBE_INTERVAL=0.1)
     with app.app_context():
         record = save_media_storage("page", "1", io.BytesIO(png()))
-        sql_proxy.let_through()
+        proxy.let_through()
         eventually(lambda: "DUALMEDIA_TABLE_PREFIX" in caplog.text)
         assert get_media("files", record.id).checksum == record.checksum  # still in the journal
         other = save_media_storage("page", "1", io.BytesIO(png()))
@@ -606,15 +586,15 @@ def test_a_table_of_the_hosts_that_is_found_when_sql_is_back(
 
 
 def test_what_waits_for_sql_gets_there_under_other_names(
-    with_other_names: Callable[..., Flask], database_url: str, sql_proxy: Proxy, host_database: Database
+    with_other_names: Callable[..., Flask], database_url: str, proxy: Proxy, host_database: Database
 ) -> None:
     is_whole = fill_bucket(host_database, "media_journal")
-    sql_proxy.refuse()
-    app = with_other_names(SQLALCHEMY_DATABASE_URI=through(database_url, sql_proxy), DUALMEDIA_PROBE_INTERVAL=0.1)
+    proxy.refuse()
+    app = with_other_names(SQLALCHEMY_DATABASE_URI=through(database_url, proxy), DUALMEDIA_PROBE_INTERVAL=0.1)
     with app.app_context():
         record = save_media_storage("page", "1", io.BytesIO(png()))
         assert host_database["dm_journal_media_storage"].count_documents({}) == 1
-        sql_proxy.let_through()
+        proxy.let_through()
         eventually(lambda: host_database["dm_journal_media_storage"].count_documents({}) == 0)
         assert b"".join(open_media(get_media("files", record.id))) == png()
     assert is_whole()
@@ -757,17 +737,17 @@ def test_a_transfer_leaves_documents_between_ours_alone(
 
 
 def test_the_journal_drains_around_documents_of_the_hosts(
-    make_app: MakeApp, database_url: str, sql_proxy: Proxy, host_database: Database
+    make_app: MakeApp, database_url: str, proxy: Proxy, host_database: Database
 ) -> None:
-    sql_proxy.refuse()
-    app = make_app(SQLALCHEMY_DATABASE_URI=through(database_url, sql_proxy), DUALMEDIA_PROBE_INTERVAL=0.1)
+    proxy.refuse()
+    app = make_app(SQLALCHEMY_DATABASE_URI=through(database_url, proxy), DUALMEDIA_PROBE_INTERVAL=0.1)
     with app.app_context():
         record = save_media_storage("page", "1", io.BytesIO(png()))
         host_database["journal_media_storage"].insert_many([dict(document) for document in FOREIGN])
         is_whole = fill_bucket(host_database, "media_journal")
         before = [one for one in everything(host_database, "journal_media_storage")["journal_media_storage"]
                   if one["_id"] != record.id]  # fmt: skip
-        sql_proxy.let_through()
+        proxy.let_through()
         eventually(lambda: host_database["journal_media_storage"].count_documents({"_id": record.id}) == 0)
         eventually(lambda: app.test_client().get("/media/health").json["journal"] == 0)  # type: ignore[index]
         assert b"".join(open_media(get_media("files", record.id))) == png()

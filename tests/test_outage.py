@@ -62,28 +62,6 @@ SLACK = 0.7
 
 
 @pytest.fixture
-def proxy(servers: t.Any) -> Iterator[Proxy]:
-    url = servers.postgres
-    host, port = url.host or str(url.query.get("host", "localhost")), url.port or 5432
-    proxy = Proxy(f"{host}/.s.PGSQL.{port}" if host.startswith("/") else (host, port))
-    yield proxy
-    proxy.close()
-
-
-@pytest.fixture
-def make_proxied(make_app: MakeApp, migrated_url: str, proxy: Proxy) -> Callable[..., Flask]:
-    """Makes apps whose way to PostgreSQL is through the proxy."""
-
-    def make(**config: t.Any) -> Flask:
-        url = sa.make_url(migrated_url)
-        url = url.set(host="127.0.0.1", port=proxy.port, query={}).render_as_string(hide_password=False)
-        settings = {"DUALMEDIA_PROBE_INTERVAL": 0.2, "DUALMEDIA_AUTO_UPGRADE": False}
-        return make_app(SQLALCHEMY_DATABASE_URI=url, **settings | config)
-
-    return make
-
-
-@pytest.fixture
 def app(make_proxied: Callable[..., Flask]) -> Flask:
     return make_proxied()
 

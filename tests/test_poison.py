@@ -47,9 +47,7 @@ from flask_dualmedia.uploads import Upload
 from .conftest import MakeApp, StorageOptions
 from .proxy import Proxy
 from .samples import PDF, bearer, mp4, part, png, post_form
-from .test_outage import eventually, make_proxied, proxy
-
-__all__ = ["make_proxied", "proxy"]
+from .test_outage import eventually
 
 # Threads of the apps, MongoDB's driver among them, use the module random while values are drawn.
 pytestmark = pytest.mark.filterwarnings("ignore::hypothesis.errors.HypothesisDeprecationWarning")
@@ -646,6 +644,7 @@ def test_the_watch_sets_aside_what_came_in_an_outage(
         sql, journal = homes_of(get_state(app))
         eventually(lambda: sql.repository.get(MediaStorage, other.id))
         eventually(journal.repository.count_refused)
+        eventually(lambda: str(poison.id) in caplog.text)
         assert look_after_journal(get_state(app)), "something is left"
         assert caplog.text.count(str(poison.id)) == 1
         assert get_media(MediaStorage, poison.id).title == "secret"

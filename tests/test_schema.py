@@ -152,6 +152,7 @@ def test_mongodb_has_those_of_the_indexes_that_it_needs(make_app: t.Any) -> None
     }
 
 
+@pytest.mark.long
 def test_flask_db_on_a_host_without_flask_migrate(database_url: str, mongo_uri: str, tmp_path: Path) -> None:
     host = Directory(tmp_path, BARE_HOST, database_url, mongo_uri)
     assert "0001" in host.flask("db", "upgrade")
@@ -169,6 +170,7 @@ def test_flask_db_on_a_host_without_flask_migrate(database_url: str, mongo_uri: 
     assert not {*INDEXES, "media_chunks"} & tables(database_url)
 
 
+@pytest.mark.long
 def test_a_host_with_flask_migrate_owns_our_tables(database_url: str, mongo_uri: str, tmp_path: Path) -> None:
     """T39: proposed once, then never again, and never dropped; nor are the host's."""
     host = Directory(tmp_path, FULL_HOST, database_url, mongo_uri)
@@ -189,6 +191,7 @@ def test_a_host_with_flask_migrate_owns_our_tables(database_url: str, mongo_uri:
         assert connection.execute(query).fetchone() in [("e",), (b"e",)]
 
 
+@pytest.mark.long
 def test_eight_processes_that_boot_at_once(database_url: str, mongo_uri: str, tmp_path: Path) -> None:
     """T38: on an empty database, with the automatic upgrade on."""
     host = Directory(tmp_path, BARE_HOST, database_url, mongo_uri)

@@ -133,7 +133,7 @@ def test_bytes_that_went_to_the_journal_while_their_record_is_in_sql(both: Both)
     assert b"".join(sql.storage.open(key, 0, len(content))) == content
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_transfer_that_is_killed_five_times_on_the_way(both: Both, mongo_uri: str, migrated_url: str) -> None:
     """T5, T7. ``python -m tests.faults.transfer`` does the same with 1,000 records."""
     kill_and_go_on(*both, mongo_uri, migrated_url, count=35, mean_size=200_000, kills=(3, 2))
