@@ -95,6 +95,7 @@ class Program(Workers):
     def __init__(self, directory: Path, config: t.Mapping[str, t.Any], command: list[str]) -> None:
         super().__init__(directory, config)
         self.log_path = directory / "server.log"
+        self._environment = self._environment | {"PYTHONPATH": str(ROOT)}
         self._command = [part.replace("PORT", str(self.port)) for part in command]
 
     def start(self) -> None:
@@ -230,7 +231,7 @@ def test_tasks_of_celery_that_save_and_read(
     for name, value in config.items():
         monkeypatch.setenv(f"FLASK_{name}", str(value))
     command = [str(BIN / "celery"), "-A", "tests.faults.tasks:celery", "worker", "--pool", "prefork"]
-    command += ["--concurrency", "3", "--loglevel", "INFO", "--workdir", str(ROOT), "--without-mingle"]
+    command += ["--concurrency", "3", "--loglevel", "INFO", "--without-gossip", "--without-mingle"]
     program = Program(tmp_path, config, command)
     send = [sys.executable, "-W", "ignore", "-c", SEND]
     with running(program):
