@@ -13,6 +13,7 @@ from .models import KINDS, CourseResource, CourseVideo, Media, MediaStorage, Pro
 from .repositories.base import Listing, M, Records
 from .state import State, get_state
 from .stats import MediaStats, Sort, stats_of
+from .storable import id_text, plain
 from .uploads import Upload, upload_for
 
 Reference = t.Any
@@ -96,6 +97,7 @@ def save_product_images(
         {"position": position + number, "is_main_image": is_main_image and number == 0, **common}
         for number in range(len(sources))
     ]
+    sources = [plain(source) for source in sources]
     urls = [source for source in sources if isinstance(source, str)]
     if sources and len(urls) == len(sources):
         checked = [_checked(ProductImage, product_id, url, fields) for url, fields in zip(urls, wanted, strict=True)]
@@ -234,7 +236,7 @@ def get_media_stats(
     :param sort: ``access_count``: the most accessed first, or ``last_accessed_at``: the last accessed.
     :param limit: How many records to list, ``None`` for all. The totals are always those of all.
     """
-    return stats_of(get_state(), reference_type, str(reference_id), sort=sort, limit=limit)
+    return stats_of(get_state(), plain(reference_type), id_text(reference_id), sort=sort, limit=limit)
 
 
 def delete_media(kind: Kind[t.Any], media_id: uuid.UUID | str) -> None:
@@ -255,7 +257,7 @@ def delete_media_of(reference_type: str, reference_id: Reference) -> int:
 
     :return: How many records were deleted.
     """
-    return lifecycle.delete_of_owner(get_state(), reference_type, str(reference_id))
+    return lifecycle.delete_of_owner(get_state(), plain(reference_type), id_text(reference_id))
 
 
 def revoke_links(kind: Kind[t.Any], media_id: uuid.UUID | str) -> None:
@@ -331,7 +333,7 @@ def attach_media(
             document[name] = lists[kind].setdefault(str(document["_id"]), Records())
     if documents and lists:
         ids = [*next(iter(lists.values()))]
-        found = get_state().repository.of_owners([*lists], reference_type, ids)
+        found = get_state().repository.of_owners([*lists], plain(reference_type), ids)
         for record in found:
             lists[type(record)][vars(record)[record.owner_field]].append(record)
         if found.partial:
@@ -356,12 +358,13 @@ def _save(
 ) -> M:
     state = get_state()
     uploaded_by = _optional_id(common.get("uploaded_by"))
+    source = plain(source)
     if isinstance(source, str):
         checked, upload = _checked(kind, owner_id, source, fields | dict(common)), None
     else:
-        values = {kind.owner_field: str(owner_id)} | fields | dict(common)
+        values = {kind.owner_field: id_text(owner_id)} | fields | dict(common)
         values.pop("uploaded_by", None)
-        declared = values.pop("mime_type", None)
+        declared = plain(values.pop("mime_type", None))
         values.pop("file_size", None)
         checked = schemas.check_fields(schemas.upload_schema_of(kind), values)
         upload = _upload(state, kind, source, checked.pop("filename", None), declared)
@@ -370,7 +373,7 @@ def _save(
 
 def _checked(kind: type[M], owner_id: Reference, url: str, fields: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
     """The fields of external media."""
-    values = {kind.owner_field: str(owner_id), kind.url_field: url} | dict(fields)
+    values = {kind.owner_field: id_text(owner_id), kind.url_field: url} | dict(fields)
     values.pop("uploaded_by", None)
     return schemas.check_fields(schemas.schema_of(kind), values)
 
@@ -396,12 +399,12 @@ def _name(source: t.Any) -> str | None:
 
 
 def _of(kind: type[M], **where: t.Any) -> Records[M]:
-    filters = {name: str(value) for name, value in where.items() if value is not None}
+    filters = {name: id_text(value) for name, value in where.items() if value is not None}
     return get_state().repository.list(Listing(kind, filters, sort=kind.order))
 
 
 def _optional_id(reference_id: Reference | None) -> str | None:
-    return None if reference_id is None else str(reference_id)
+    return None if reference_id is None else id_text(reference_id)
 
 
 def _parse_id(kind: Kind[t.Any], media_id: uuid.UUID | str) -> uuid.UUID:

@@ -29,7 +29,7 @@ from .models import (
     ProductImage,
 )
 from .state import get_state
-from .storable import camelcase, is_storable
+from .storable import camelcase, is_storable, plain
 
 MAX_INTEGER = 2**31 - 1
 MAX_BIGINT = 2**63 - 1
@@ -268,7 +268,7 @@ def check_fields(schema: MediaSchema, values: t.Mapping[str, t.Any]) -> dict[str
 
     :raises InvalidMedia: With messages by wire names.
     """
-    return load(schema, {camelcase(name): value for name, value in values.items()})
+    return load(schema, {camelcase(name): plain(value) for name, value in values.items()})
 
 
 def load(schema: WireSchema, data: t.Any) -> dict[str, t.Any]:
