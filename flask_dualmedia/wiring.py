@@ -134,6 +134,7 @@ def _open_sqlalchemy(app: Flask, settings: Settings) -> SQLAlchemy:
         # The others are of a pool that is not there.
         options = {name: value for name, value in options.items() if name == "connect_args"}
     db = SQLAlchemy(engine_options=options)
+    configured = app.config.get("SQLALCHEMY_DATABASE_URI")
     app.config["SQLALCHEMY_DATABASE_URI"] = settings.sql_url
     try:
         db.init_app(app)
@@ -141,6 +142,9 @@ def _open_sqlalchemy(app: Flask, settings: Settings) -> SQLAlchemy:
         raise _explained(error) from error
     except exc.ArgumentError as error:
         raise ConfigurationError(f"SQLALCHEMY_DATABASE_URI: {error}") from None
+    finally:
+        if configured is not None:
+            app.config["SQLALCHEMY_DATABASE_URI"] = configured  # as the app has written it
     with app.app_context():
         _check_idle_connections(db.engine, settings.sql_timeout)
     return db
