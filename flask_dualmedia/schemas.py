@@ -8,7 +8,8 @@ from operator import itemgetter
 from urllib.parse import urlsplit
 
 import marshmallow as ma
-from flask import has_request_context, request
+from flask import has_request_context, request, url_for
+from flask.globals import request_ctx
 from flask_smorest.fields import Upload
 from marshmallow import fields, validate
 from werkzeug.datastructures import FileStorage
@@ -111,6 +112,9 @@ def _url() -> Text:
 
 class WireSchema(ma.Schema):
     """Names are snake_case in Python and camelCase on the wire; unknown names are errors."""
+
+    class Meta:
+        register = False  # the app finds schemas of its own there by name, perhaps of the same one
 
     def on_bind_field(self, field_name: str, field_obj: fields.Field) -> None:
         field_obj.data_key = camelcase(field_obj.data_key or field_name)
@@ -301,13 +305,23 @@ def load_json(schema: WireSchema, data: t.Any) -> dict[str, t.Any]:
 
 
 def content_url(record: Media) -> str:
-    """Path of the route that serves the bytes of a record, below where the app is mounted."""
+    """URL of the route that serves the bytes of a record: a path, below where the app is mounted.
+
+    Outside of requests that is ``APPLICATION_ROOT``. With ``DUALMEDIA_HOST`` or ``DUALMEDIA_SUBDOMAIN`` it is a whole
+    URL wherever the media routes are not on the host of the request; outside of requests it takes ``SERVER_NAME``.
+    """
     return f"{_root()}/{record.kind}/{record.id}/content"
 
 
 def _root() -> str:
-    """Path of the media routes."""
-    return (request.root_path if has_request_context() else "") + get_state().settings.url_prefix
+    """URL of the media routes."""
+    state = get_state()
+    settings = state.settings
+    if settings.host is not None or settings.subdomain is not None:
+        return url_for(f"{settings.blueprint_name}.health").removesuffix("/health")
+    if has_request_context() and request_ctx.app is state.app:
+        return request.root_path + settings.url_prefix
+    return state.app.config["APPLICATION_ROOT"].rstrip("/") + settings.url_prefix
 
 
 class _Form(t.NamedTuple):
@@ -354,7 +368,7 @@ def _dump(record: Media, root: str) -> dict[str, t.Any]:
     return dumped
 
 
-class ErrorSchema(ma.Schema):
+class ErrorSchema(WireSchema):
     """The one shape of every error."""
 
     code = fields.Integer(metadata={"description": "HTTP status."})
