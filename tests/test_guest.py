@@ -361,6 +361,7 @@ def test_requests_and_answers_are_of_the_hosts_own_classes(furnish: Furnish) -> 
     answers = [client.get(url, headers=token), client.get("/media/health"), client.get("/media/files")]
     assert [answer.headers["X-Host"] for answer in answers] == ["house"] * 3
     assert [answer.mimetype for answer in answers] == ["application/pdf", "application/json", "application/json"]
+    assert client.get("/media/docs").mimetype == "text/html"
     large = '{"title": "' + "x" * 150_000 + '"}'
     item = url.removesuffix("/content")
     assert client.patch(item, data=large, content_type="application/json", headers=token).status_code == 413

@@ -9,7 +9,7 @@ from functools import cache
 from weakref import WeakKeyDictionary
 
 import jinja2
-from flask import Flask, Response, url_for
+from flask import Flask, Response, current_app, url_for
 from flask_smorest import Blueprint
 
 from ..forks import begin_in_children
@@ -46,7 +46,7 @@ def add_views(blueprint: Blueprint, documents: Documents) -> None:
     def openapi_json() -> Response:
         return json_answer(documents.get())
 
-    def openapi_page() -> str:
+    def openapi_page() -> Response:
         spec = documents.get()
         operations = [
             (method, path, operation, item.get("parameters", []))
@@ -55,7 +55,8 @@ def add_views(blueprint: Blueprint, documents: Documents) -> None:
             if method in _METHODS
         ]
         template = _environment().get_template("dualmedia/openapi.html")
-        return template.render(spec=spec, operations=operations, document_url=url_for(".openapi_json"))
+        page = template.render(spec=spec, operations=operations, document_url=url_for(".openapi_json"))
+        return current_app.response_class(page, mimetype="text/html")
 
     super(Blueprint, blueprint).add_url_rule("/openapi.json", "openapi_json", openapi_json)
     super(Blueprint, blueprint).add_url_rule("/docs", "openapi_page", openapi_page)
