@@ -32,6 +32,8 @@ from . import drive, samples
 
 MakeApp = Callable[..., Flask]
 
+Furnish = Callable[..., Flask]
+
 
 def pytest_configure() -> None:
     """Lets processes of tests be interrupted.
@@ -209,6 +211,25 @@ def make_app(request: pytest.FixtureRequest, mongo_uri: str) -> Iterator[MakeApp
 
     yield make
     for app in made:
+        close(app)
+
+
+@pytest.fixture
+def furnish(mongo_uri: str) -> Iterator[Furnish]:
+    """Puts media into an app of the test's, in Mongo-only mode unless its config says more."""
+    furnished: list[Flask] = []
+
+    def put(app: Flask, **config: t.Any) -> Flask:
+        app.config.update(
+            BASE_CONFIG, MONGO_URI=mongo_uri, DB_ENABLED=False, SECRET_KEY="a key of thirty-two bytes at least"
+        )
+        app.config.update(config)
+        DualMedia(app)
+        furnished.append(app)
+        return app
+
+    yield put
+    for app in furnished:
         close(app)
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import collections
-import enum
 import itertools
 import typing as t
 from collections.abc import Callable
@@ -15,46 +13,22 @@ from flask.json.provider import DefaultJSONProvider
 from flask.testing import FlaskClient
 from jinja2.runtime import StrictUndefined
 from werkzeug.exceptions import HTTPException, Unauthorized
-from werkzeug.local import LocalProxy
 from werkzeug.test import TestResponse
 
 from flask_dualmedia import (
     ConfigurationError,
-    DualMedia,
     content_url,
     dump_media,
-    get_media_by_reference,
     save_media_storage,
     signed_url,
 )
 
-from .conftest import BASE_CONFIG, close
+from .conftest import Furnish
 from .samples import OFFSET_TYPE, PDF, Headers, bearer, counting, encoded, part, post_form
-
-Furnish = Callable[..., Flask]
 
 LARGE = b"%PDF-1.7\n" + counting(200_000)
 
 OWNER = {"referenceType": "note", "referenceId": "n1"}
-
-
-@pytest.fixture
-def furnish(mongo_uri: str) -> t.Iterator[Furnish]:
-    """Puts media into an app."""
-    furnished: list[Flask] = []
-
-    def put(app: Flask, **config: t.Any) -> Flask:
-        app.config.update(
-            BASE_CONFIG, MONGO_URI=mongo_uri, DB_ENABLED=False, SECRET_KEY="a key of thirty-two bytes at least"
-        )
-        app.config.update(config)
-        DualMedia(app)
-        furnished.append(app)
-        return app
-
-    yield put
-    for app in furnished:
-        close(app)
 
 
 def upload(client: FlaskClient, token: Headers, content: bytes = PDF, **fields: str) -> TestResponse:
@@ -413,71 +387,3 @@ def test_an_app_that_matches_subdomains_may_have_media_on_one(furnish: Furnish) 
     assert client.get("/", base_url="http://house.example").text == url
     assert client.get(url).data == PDF
     assert client.get("/media/health", base_url="http://house.example").text == "the host's"
-
-
-class Kind(str, enum.Enum):  # noqa: UP042 - str() of these is their name
-    NOTE = "note"
-
-
-class Lazy:
-    """Text that is made when it is asked for, as those of Flask-Babel and speaklater."""
-
-    def __init__(self, text: str) -> None:
-        self._text = text
-
-    def __str__(self) -> str:
-        return self._text
-
-    def __getattr__(self, name: str) -> t.Any:
-        return getattr(self._text, name)
-
-
-TEXTS: list[Callable[[str], t.Any]] = [
-    Lazy,
-    collections.UserString,
-    lambda text: LocalProxy(lambda: text),
-    type("Text", (str,), {}),
-]
-
-
-@pytest.mark.parametrize("text", TEXTS)
-def test_any_kind_of_text_is_kept_as_text(furnish: Furnish, text: Callable[[str], t.Any]) -> None:
-    with furnish(Flask("host")).app_context():
-        record = save_media_storage(
-            text("note"), text("n1"), PDF, title=text("A title"), filename=text("a.pdf"), uploaded_by=text("alice")
-        )
-        linked = save_media_storage("note", "n1", text("https://cdn.example/a"))
-        kept = get_media_by_reference(text("note"), text("n1"))
-        assert [one.id for one in kept] == [record.id, linked.id]
-        values = (kept[0].title, kept[0].filename, kept[0].uploaded_by, kept[0].reference_type)
-        assert values == ("A title", "a.pdf", "alice", "note")
-        assert {type(value) for value in values} == {str}
-
-
-def test_a_member_of_an_enum_is_kept_by_its_value(furnish: Furnish) -> None:
-    with furnish(Flask("host")).app_context():
-        record = save_media_storage(Kind.NOTE, "n1", PDF)
-        assert record.reference_type == "note"
-        assert [one.id for one in get_media_by_reference(Kind.NOTE, "n1")] == [record.id]
-
-
-def test_our_schemas_are_not_found_by_their_names() -> None:
-    from marshmallow import class_registry
-
-    ours = [
-        name
-        for name, classes in class_registry._registry.items()
-        for found in (classes if isinstance(classes, list) else [classes])
-        if getattr(found, "__module__", "").startswith("flask_dualmedia")
-    ]
-    assert ours == []
-
-
-@pytest.mark.parametrize("scheme", ["postgresql", "postgresql+psycopg"])
-def test_the_config_keeps_the_values_that_it_had(furnish: Furnish, emptied_url: str, scheme: str) -> None:
-    url = f"{scheme}://{emptied_url.partition('://')[2]}"
-    app = Flask("host")
-    furnish(app, DB_ENABLED=True, SQLALCHEMY_DATABASE_URI=url, DUALMEDIA_AUTO_UPGRADE=False)
-    assert app.config["SQLALCHEMY_DATABASE_URI"] == url
-    with app.app_context():
-        assert save_media_storage("note", "n1", PDF).file_size == len(PDF)
