@@ -13,6 +13,7 @@ from flask import has_request_context, request
 
 from .models import Media
 from .state import State, get_state
+from .storable import plain
 
 Action = t.Literal["read", "create", "edit", "delete", "link"]
 """``read`` a record and its bytes, ``create`` media of an owner, ``edit`` its fields or replace its bytes, ``delete``
@@ -113,8 +114,9 @@ def reference_to(value: t.Any) -> str:
     :param value: Its ``_id``: a string, an ``ObjectId``, an integer or a UUID, as ``UUID`` or as ``Binary``.
     :raises TypeError: It is of another type. By its string the document could not be found again.
     """
+    value = plain(value)
     if isinstance(value, str):
-        return str.__str__(value)  # the value of an enumeration, not its name
+        return value
     if isinstance(value, int) and not isinstance(value, bool):
         return int.__repr__(value)
     if isinstance(value, ObjectId | uuid.UUID):

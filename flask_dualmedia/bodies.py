@@ -1,8 +1,10 @@
 """The body of a request: a little of it from a client that nobody knows, all of it from a known caller.
 
-guard    request comes → its body is wrapped, and limited
+watch    request comes → its body is wrapped; the app's own hooks read of it what they like
+guard    view is called → what they have read is put back, and the body is limited
 look     token is looked for → at most the beginning of the body is read, and stays to be read
 admit    caller is known → the limit ends; each view has its own
+finish   answer is ready → whoever reads now, a hook of the app, finds the end of the body
 drop     answer is sent → what is left is read and forgotten, up to a bound, so that the client gets to the answer
 """
 
@@ -34,7 +36,7 @@ FORM_SIZE = 500_000
 FORM_PARTS = 1000
 
 LOOK_SIZE = 64 * 1024
-"""Bytes of a body that are read to find a token or a CSRF field in it."""
+"""Bytes of a body that are read to find a token or a CSRF field in it, and that may be read twice."""
 
 NOBODY_SIZE = 2 * 1024 * 1024
 """Bytes of a body that are read at most while its sender is unknown, those that are dropped included."""
@@ -64,7 +66,10 @@ class Body(io.RawIOBase):
             self._length = 0  # nobody would tell where it ends
         self._received = 0
         self._is_at_end = self._length == 0
+        self._is_watched = True
+        self._is_lost = False
         self._is_admitted = False
+        self._is_finished = False
         self._beginning = b""
         self._unread = b""
 
@@ -75,13 +80,19 @@ class Body(io.RawIOBase):
         """The next bytes; of an unknown sender's body no more than its beginning.
 
         :raises RequestEntityTooLarge: The sender is unknown, and there is more than the beginning.
+        :raises RuntimeError: The app has read the body before, and nobody has kept it.
         """
         if size < 0:
             return self.readall()
+        if self._is_finished:
+            return b""
+        self._check_not_lost()
         if self._unread:
             data, self._unread = self._unread[:size], self._unread[size:]
             return data
-        if self._is_admitted:
+        if self._is_watched:
+            return self._receive_watched(size)
+        if self._is_admitted or self._is_at_end:
             return self._receive(size)
         data = self._receive(min(size, LOOK_SIZE + 1 - self._received))
         if self._received > LOOK_SIZE:
@@ -93,8 +104,34 @@ class Body(io.RawIOBase):
         buffer[: len(data)] = data
         return len(data)
 
+    def guard(self, kept: bytes | None) -> None:
+        """Limit the body from now on, and put back what the app has read of it.
+
+        :param kept: The whole body, if the app has read it and Flask has kept it.
+        """
+        self._is_watched = False
+        if kept is not None:
+            self._beginning = kept
+        elif self._received > LOOK_SIZE:
+            self._is_lost = True
+        self.rewind()
+
+    def _receive_watched(self, size: int) -> bytes:
+        data = self._receive(size)
+        if self._received <= LOOK_SIZE:
+            self._beginning += data
+        return data
+
+    def _check_not_lost(self) -> None:
+        if self._is_lost:
+            raise RuntimeError(
+                f"the app has read {self._received} bytes of this body before the media routes could: "
+                "its before_request must leave their bodies alone, or keep what it reads, as request.get_data() does"
+            )
+
     def look(self) -> bytes:
         """The first :data:`LOOK_SIZE` bytes, which stay to be read."""
+        self._check_not_lost()
         while self._received < LOOK_SIZE and (piece := self._receive(LOOK_SIZE - self._received)):
             self._beginning += piece
         self._unread = self._beginning
@@ -116,6 +153,15 @@ class Body(io.RawIOBase):
     def admit(self) -> None:
         """The sender is known: all of the body may be read."""
         self._is_admitted = True
+
+    def finish(self) -> None:
+        """The answer is ready: nothing is left for whoever reads now."""
+        self._is_finished = True
+
+    @property
+    def is_guarded(self) -> bool:
+        """Whether a view of ours was called."""
+        return not self._is_watched
 
     def drop(self) -> None:
         """Read and forget what is left, up to a bound, after the answer was sent.
@@ -179,19 +225,32 @@ def _time_limit(connection: t.Any) -> Iterator[t.Callable[[float], None]]:
             connection.settimeout(before)
 
 
-def guard() -> None:
-    """Limit the body of a request to the blueprint, before anybody looks for a token in it."""
+def watch() -> None:
+    """Take notice of what is read of the body of a request to the blueprint, before a hook of the app reads it."""
     environ = request.environ
-    if environ.get("CONTENT_LENGTH") == "0":
+    if environ.get("CONTENT_LENGTH") != "0":
+        environ["wsgi.input"] = Body(environ)
+
+
+def guard() -> None:
+    """Limit the body of a request to a view of ours, before anybody looks for a token in it."""
+    body = find_body()
+    if body is None:
         return
-    environ["wsgi.input"] = Body(environ)
-    request.max_content_length = JSON_SIZE
-    request.max_form_memory_size = FORM_SIZE
-    request.max_form_parts = FORM_PARTS
+    body.guard(vars(request).get("_cached_data"))
+    vars(request).pop("stream", None)  # the app's, at the place that it has read to
+    set_limits(max_content_length=JSON_SIZE, max_form_memory_size=FORM_SIZE, max_form_parts=FORM_PARTS)
+
+
+def set_limits(**limits: int) -> None:
+    """Set limits of the request. Those that a request class of the app's own has fixed stay as they are."""
+    for name, value in limits.items():
+        with suppress(AttributeError):
+            setattr(request, name, value)
 
 
 def find_body() -> Body | None:
-    """The body of the request, if it has one and :func:`guard` has seen it."""
+    """The body of the request, if it has one and :func:`watch` has seen it."""
     body = request.environ["wsgi.input"]
     return body if isinstance(body, Body) else None
 
@@ -242,7 +301,12 @@ def look_for_json(body: Body) -> bool:
 def drop_after(response: Response) -> Response:
     """Drop what is left of the body once the answer is sent."""
     body = find_body()
-    if body is not None and body.is_left:
+    if body is None:
+        return response
+    if body.is_guarded:
+        body.finish()
+        vars(request)["stream"] = body  # another one would take its end for that of the connection
+    if body.is_left:
         response.call_on_close(body.drop)
     return response
 

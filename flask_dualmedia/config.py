@@ -40,6 +40,11 @@ class Settings:
     host brings its own Flask-SQLAlchemy or nothing is configured; where SQL is off, the one to transfer to."""
     url_prefix: str
     """``DUALMEDIA_URL_PREFIX``: where the blueprint is mounted. Default ``/media``."""
+    host: str | None
+    """``DUALMEDIA_HOST``: where an app that matches hosts (``Flask(host_matching=True)``) has the media routes, as in
+    its own routes. Needed there, and only there."""
+    subdomain: str | None
+    """``DUALMEDIA_SUBDOMAIN``: where an app that matches subdomains has the media routes. Default: its main one."""
     blueprint_name: str
     """``DUALMEDIA_BLUEPRINT_NAME``: name of the blueprint, which begins the names of its endpoints. Default
     ``dualmedia``."""
@@ -166,6 +171,8 @@ class Settings:
             sql_enabled=enabled,
             sql_url=url,
             url_prefix=_prefix(config.get("DUALMEDIA_URL_PREFIX", "/media")),
+            host=_optional_text("DUALMEDIA_HOST", config.get("DUALMEDIA_HOST")),
+            subdomain=_optional_text("DUALMEDIA_SUBDOMAIN", config.get("DUALMEDIA_SUBDOMAIN")),
             blueprint_name=_blueprint_name(config.get("DUALMEDIA_BLUEPRINT_NAME", "dualmedia")),
             table_prefix=_table_prefix(config.get("DUALMEDIA_TABLE_PREFIX", "")),
             collection_prefix=_collection_name(
@@ -386,6 +393,10 @@ def _text(key: str, value: t.Any) -> str:
     if not isinstance(value, str):
         raise ConfigurationError(f"{key} is {value!r}, which is not text")
     return value
+
+
+def _optional_text(key: str, value: t.Any) -> str | None:
+    return None if value is None else _text(key, value)
 
 
 def _link_keys(config: t.Mapping[str, t.Any]) -> tuple[bytes, ...]:

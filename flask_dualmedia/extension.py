@@ -78,13 +78,13 @@ class DualMedia:
             raise RuntimeError("DualMedia is set up on this app already")
         mongo, db = mongo or self._mongo, db or self._db
         settings = Settings.from_config(app.config, host_has_sql="sqlalchemy" in app.extensions or db is not None)
-        views.check_names(app, settings.blueprint_name, settings.url_prefix)
+        views.check_names(app, settings)
         outside = open_storages(settings.storages)
         with _undone_on_error(app) as opened:
             state, answering, synchronizer = self._set_up(app, settings, outside, mongo, db, opened)
         app.extensions["dualmedia"] = state
         with _registering:
-            views.register(app, settings.blueprint_name, settings.url_prefix)
+            views.register(app, settings)
         app.cli.add_command(cli.group)
         _start_up(state, answering, synchronizer)
 

@@ -14,6 +14,7 @@ from .models import KINDS, CourseResource, CourseVideo, Media, MediaStorage, Pro
 from .repositories.base import Listing, M, Records
 from .state import State, get_state
 from .stats import MediaStats, Sort, stats_of
+from .storable import plain
 from .uploads import Upload, upload_for
 
 Reference = t.Any
@@ -98,6 +99,7 @@ def save_product_images(
         {"position": position + number, "is_main_image": is_main_image and number == 0, **common}
         for number in range(len(sources))
     ]
+    sources = [plain(source) for source in sources]
     urls = [source for source in sources if isinstance(source, str)]
     if sources and len(urls) == len(sources):
         checked = [_checked(ProductImage, product_id, url, fields) for url, fields in zip(urls, wanted, strict=True)]
@@ -240,7 +242,7 @@ def get_media_stats(
     :param sort: ``access_count``: the most accessed first, or ``last_accessed_at``: the last accessed.
     :param limit: How many records to list, ``None`` for all. The totals are always those of all.
     """
-    return stats_of(get_state(), reference_type, reference_to(reference_id), sort=sort, limit=limit)
+    return stats_of(get_state(), plain(reference_type), reference_to(reference_id), sort=sort, limit=limit)
 
 
 def delete_media(kind: Kind[t.Any], media_id: uuid.UUID | str) -> None:
@@ -261,7 +263,7 @@ def delete_media_of(reference_type: str, reference_id: Reference) -> int:
 
     :return: How many records were deleted.
     """
-    return lifecycle.delete_of_owner(get_state(), reference_type, reference_to(reference_id))
+    return lifecycle.delete_of_owner(get_state(), plain(reference_type), reference_to(reference_id))
 
 
 def revoke_links(kind: Kind[t.Any], media_id: uuid.UUID | str) -> None:
@@ -337,7 +339,7 @@ def attach_media(
             document[name] = lists[kind].setdefault(reference_to(document["_id"]), Records())
     if documents and lists:
         ids = [*next(iter(lists.values()))]
-        found = get_state().repository.of_owners([*lists], reference_type, ids)
+        found = get_state().repository.of_owners([*lists], plain(reference_type), ids)
         for record in found:
             lists[type(record)][vars(record)[record.owner_field]].append(record)
         if found.partial:
@@ -362,12 +364,13 @@ def _save(
 ) -> M:
     state = get_state()
     uploaded_by = _optional_id(common.get("uploaded_by"))
+    source = plain(source)
     if isinstance(source, str):
         checked, upload = _checked(kind, owner_id, source, fields | dict(common)), None
     else:
         values = {kind.owner_field: reference_to(owner_id)} | fields | dict(common)
         values.pop("uploaded_by", None)
-        declared = values.pop("mime_type", None)
+        declared = plain(values.pop("mime_type", None))
         values.pop("file_size", None)
         checked = schemas.check_fields(schemas.upload_schema_of(kind), values)
         upload = _upload(state, kind, source, checked.pop("filename", None), declared)
@@ -408,7 +411,7 @@ def _of(kind: type[M], owner_id: Reference, **where: t.Any) -> Records[M]:
 
 
 def _optional_id(identity: t.Any) -> str | None:
-    return None if identity is None else str(identity)
+    return None if identity is None else str(plain(identity))
 
 
 def _parse_id(kind: Kind[t.Any], media_id: uuid.UUID | str) -> uuid.UUID:

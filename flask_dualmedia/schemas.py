@@ -8,7 +8,8 @@ from operator import itemgetter
 from urllib.parse import urlsplit
 
 import marshmallow as ma
-from flask import has_request_context, request
+from flask import has_request_context, request, url_for
+from flask.globals import request_ctx
 from flask_smorest.fields import Upload
 from marshmallow import fields, validate
 from werkzeug.datastructures import FileStorage
@@ -30,7 +31,7 @@ from .models import (
     ProductImage,
 )
 from .state import get_state
-from .storable import camelcase, is_storable
+from .storable import camelcase, is_storable, plain
 
 MAX_INTEGER = 2**31 - 1
 MAX_BIGINT = 2**63 - 1
@@ -117,15 +118,11 @@ def _url() -> Text:
     )
 
 
-class UnlistedSchema(ma.Schema):
-    """A schema that marshmallow does not find by its name: one of the host's may be called the same."""
+class WireSchema(ma.Schema):
+    """Names are snake_case in Python and camelCase on the wire; unknown names are errors."""
 
     class Meta:
-        register = False
-
-
-class WireSchema(UnlistedSchema):
-    """Names are snake_case in Python and camelCase on the wire; unknown names are errors."""
+        register = False  # the app finds schemas of its own there by name, perhaps of the same one
 
     def on_bind_field(self, field_name: str, field_obj: fields.Field) -> None:
         field_obj.data_key = camelcase(field_obj.data_key or field_name)
@@ -285,7 +282,7 @@ def check_fields(schema: MediaSchema, values: t.Mapping[str, t.Any]) -> dict[str
 
     :raises InvalidMedia: With messages by wire names.
     """
-    return load(schema, {camelcase(name): value for name, value in values.items()})
+    return load(schema, {camelcase(name): plain(value) for name, value in values.items()})
 
 
 def load(schema: WireSchema, data: t.Any) -> dict[str, t.Any]:
@@ -318,13 +315,23 @@ def load_json(schema: WireSchema, data: t.Any) -> dict[str, t.Any]:
 
 
 def content_url(record: Media) -> str:
-    """Path of the route that serves the bytes of a record, below where the app is mounted."""
+    """URL of the route that serves the bytes of a record: a path, below where the app is mounted.
+
+    Outside of requests that is ``APPLICATION_ROOT``. With ``DUALMEDIA_HOST`` or ``DUALMEDIA_SUBDOMAIN`` it is a whole
+    URL wherever the media routes are not on the host of the request; outside of requests it takes ``SERVER_NAME``.
+    """
     return f"{_root()}/{record.kind}/{record.id}/content"
 
 
 def _root() -> str:
-    """Path of the media routes."""
-    return (request.root_path if has_request_context() else "") + get_state().settings.url_prefix
+    """URL of the media routes."""
+    state = get_state()
+    settings = state.settings
+    if settings.host is not None or settings.subdomain is not None:
+        return url_for(f"{settings.blueprint_name}.health").removesuffix("/health")
+    if has_request_context() and request_ctx.app is state.app:
+        return request.root_path + settings.url_prefix
+    return state.app.config["APPLICATION_ROOT"].rstrip("/") + settings.url_prefix
 
 
 class _Form(t.NamedTuple):
@@ -371,7 +378,7 @@ def _dump(record: Media, root: str) -> dict[str, t.Any]:
     return dumped
 
 
-class ErrorSchema(UnlistedSchema):
+class ErrorSchema(WireSchema):
     """The one shape of every error."""
 
     code = fields.Integer(metadata={"description": "HTTP status."})

@@ -59,6 +59,19 @@ def is_storable(text: str) -> bool:
     return "\0" not in text
 
 
+def plain(value: t.Any) -> t.Any:
+    """Text of any other class than ``str`` as a plain string, now: translated lazily, a member of an enum, a proxy.
+
+    What is no text stays as it is.
+    """
+    kind = type(value)
+    if kind is str:
+        return value
+    if issubclass(kind, str):
+        return str.__str__(value)  # str() of a member of an enum may be its name
+    return str(value) if hasattr(value, "casefold") else value
+
+
 @cache
 def rules_of(kind: type[Media]) -> dict[str, Rule]:
     """The rule of each field of a kind."""

@@ -34,6 +34,8 @@ from .proxy import Proxy, through
 
 MakeApp = Callable[..., Flask]
 
+Furnish = Callable[..., Flask]
+
 
 def pytest_configure() -> None:
     """Lets processes of tests be interrupted.
@@ -223,6 +225,25 @@ def making_apps(mongo_uri: str, sql_url: Callable[[], str]) -> Iterator[MakeApp]
 
     yield make
     for app in made:
+        close(app)
+
+
+@pytest.fixture
+def furnish(mongo_uri: str) -> Iterator[Furnish]:
+    """Puts media into an app of the test's, in Mongo-only mode unless its config says more."""
+    furnished: list[Flask] = []
+
+    def put(app: Flask, **config: t.Any) -> Flask:
+        app.config.update(
+            BASE_CONFIG, MONGO_URI=mongo_uri, DB_ENABLED=False, SECRET_KEY="a key of thirty-two bytes at least"
+        )
+        app.config.update(config)
+        DualMedia(app)
+        furnished.append(app)
+        return app
+
+    yield put
+    for app in furnished:
         close(app)
 
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import typing as t
-from functools import cache
+from functools import cache, wraps
 
+import flask
 from apispec.ext.marshmallow import MarshmallowPlugin
 from flask import Flask, Response, request
+from flask.sansio.blueprints import BlueprintSetupState
 from flask_smorest import Api, Blueprint
+from werkzeug.exceptions import HTTPException
 
 from .. import bodies
 from ..errors import ConfigurationError
@@ -15,6 +18,9 @@ from ..models import KINDS
 from ..schemas import ErrorSchema
 from ..state import get_state
 from . import content, direct, docs, errors, health, links, records, stats, tus
+
+if t.TYPE_CHECKING:
+    from ..config import Settings
 
 NAME = "dualmedia"
 
@@ -34,15 +40,53 @@ class _GuestApi(Api):
         """Ours are on the blueprint."""
 
 
-class _Blueprint(Blueprint):
+class _Mounting(BlueprintSetupState):
+    """Mounts the blueprint under a host, which Flask has no option for."""
+
+    def add_url_rule(self, rule: str, *args: t.Any, **options: t.Any) -> None:
+        super().add_url_rule(rule, *args, **options, host=self.options.get("host"))
+
+
+class _Views(flask.Blueprint):
+    """Calls views of ours in the same way in every app, between the hooks that the app has before and after them."""
+
+    def make_setup_state(self, app: t.Any, options: dict[str, t.Any], first_registration: bool = False) -> _Mounting:
+        return _Mounting(self, app, options, first_registration)
+
+    def add_url_rule(
+        self, rule: str, endpoint: str | None = None, view_func: t.Any = None, *args: t.Any, **options: t.Any
+    ) -> None:
+        super().add_url_rule(rule, endpoint, _guarded(view_func), *args, **options)
+
+
+class _Blueprint(Blueprint, _Views):
     ARGUMENTS_PARSER = errors.Parser()
 
 
-def check_names(app: Flask, name: str, url_prefix: str) -> None:
-    """Make sure that no name and no URL of the blueprint is the host's.
+def _guarded(view: t.Callable[..., t.Any]) -> t.Callable[..., t.Any]:
+    """A view whose body is limited, and whose errors are answered here.
 
-    :raises ConfigurationError: One is.
+    A handler of the app's for a status would be asked before that of a blueprint for the class of them all.
     """
+
+    @wraps(view)
+    def guarded(*args: t.Any, **kwargs: t.Any) -> t.Any:
+        bodies.guard()
+        try:
+            return view(*args, **kwargs)
+        except HTTPException as error:
+            return errors.answer_http(error)
+
+    return guarded
+
+
+def check_names(app: Flask, settings: Settings) -> None:
+    """Make sure that no name and no URL of the blueprint is the host's, and that the app finds what it is to mount.
+
+    :raises ConfigurationError: One is, or it does not.
+    """
+    _check_host(app, settings)
+    name, url_prefix = settings.blueprint_name, settings.url_prefix
     if name in app.blueprints:
         raise ConfigurationError(
             f"the app has a blueprint {name!r} of its own: set DUALMEDIA_BLUEPRINT_NAME to give ours another name"
@@ -53,11 +97,11 @@ def check_names(app: Flask, name: str, url_prefix: str) -> None:
             f"the app has the endpoint {', '.join(endpoints)} of its own: "
             "set DUALMEDIA_BLUEPRINT_NAME to give ours another name"
         )
-    subdomain = app.url_map.default_subdomain
+    place = (settings.host or "", settings.subdomain or app.url_map.default_subdomain)
     routes = sorted(
         rule.rule
         for rule in app.url_map.iter_rules()
-        if f"{rule.rule}/".startswith(f"{url_prefix}/") and (rule.subdomain or "") in ("", subdomain) and not rule.host
+        if f"{rule.rule}/".startswith(f"{url_prefix}/") and (rule.host or "", rule.subdomain or "") == place
     )
     if routes:
         raise ConfigurationError(
@@ -65,15 +109,33 @@ def check_names(app: Flask, name: str, url_prefix: str) -> None:
         )
 
 
-def register(app: Flask, name: str, url_prefix: str) -> None:
+def _check_host(app: Flask, settings: Settings) -> None:
+    if app.url_map.host_matching and settings.host is None:
+        raise ConfigurationError("the app matches hosts: set DUALMEDIA_HOST to the one that the media routes are for")
+    if settings.host is not None and not app.url_map.host_matching:
+        raise ConfigurationError("DUALMEDIA_HOST is set, and the app does not match hosts: Flask(host_matching=True)")
+    if settings.subdomain is not None and not app.subdomain_matching:
+        raise ConfigurationError(
+            "DUALMEDIA_SUBDOMAIN is set, and the app does not match subdomains: Flask(subdomain_matching=True)"
+        )
+
+
+def register(app: Flask, settings: Settings) -> None:
     """Mount the blueprint on ``app``."""
-    app.register_blueprint(_blueprint(), name=name, url_prefix=url_prefix)
+    url_prefix = settings.url_prefix
+    app.register_blueprint(
+        _blueprint(),
+        name=settings.blueprint_name,
+        url_prefix=url_prefix,
+        host=settings.host,
+        subdomain=settings.subdomain,
+    )
 
     @app.after_request
     def answer_what_is_not_routed(response: Response) -> Response:
         """The host's 404 and 405 under our prefix, which no hook of a blueprint sees, reach their clients too."""
         if request.routing_exception is not None and request.path.startswith(f"{url_prefix}/"):
-            bodies.guard()
+            bodies.watch()
             bodies.drop_after(response)
         return response
 
@@ -81,9 +143,10 @@ def register(app: Flask, name: str, url_prefix: str) -> None:
 @cache
 def _blueprint() -> Blueprint:
     """The same one for all apps of a process: to make it takes longer than the rest of a start-up."""
-    blueprint = _Blueprint(NAME, __name__, template_folder="../templates", description=DESCRIPTION)
+    blueprint = _Blueprint(NAME, __name__, description=DESCRIPTION)
     errors.register(blueprint)
-    blueprint.before_request(bodies.guard)
+    # These are called before every hook that the app has before requests.
+    blueprint.url_value_preprocessor(lambda endpoint, values: bodies.watch())
     blueprint.after_request(bodies.drop_after)
     health.add_views(blueprint)
     stats.add_views(blueprint)

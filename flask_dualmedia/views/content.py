@@ -10,7 +10,7 @@ import unicodedata
 from collections.abc import Iterator
 from urllib.parse import quote
 
-from flask import Response, current_app, jsonify, redirect, request
+from flask import Response, redirect, request
 from flask.views import MethodView
 from flask_smorest import Blueprint
 from marshmallow import EXCLUDE, fields
@@ -30,6 +30,7 @@ from ..state import get_state
 from ..storages.base import Delegation, Storage
 from ..uploads import upload_for
 from . import errors
+from .answers import SANDBOX, content_answer, json_answer
 from .records import MEDIA_ID, SECURITY, parse_id, permitted
 
 # Types that browsers show and never run. Everything else is a download.
@@ -56,7 +57,7 @@ _SHA256 = re.compile(r"(?:^|,)\s*sha-256=:([A-Za-z0-9+/]*={0,2}):")
 
 
 class DownloadQuerySchema(schemas.WireSchema):
-    class Meta(schemas.UnlistedSchema.Meta):
+    class Meta(schemas.WireSchema.Meta):
         unknown = EXCLUDE  # pages add what they like to the URL of a picture, to get past caches or to count visits
 
     download = fields.Boolean(
@@ -140,7 +141,7 @@ def add_views(blueprint: Blueprint, kind: type[Media]) -> None:
                 checksum=_announced_checksum(request.headers.get("Content-Digest")),
                 replaces=True,
             )
-            return jsonify(schemas.dump_media(lifecycle.replace(state, record, upload)))
+            return json_answer(schemas.dump_media(lifecycle.replace(state, record, upload)))
 
 
 def _find_readable(kind: type[Media], media_id: str, signature: str | None) -> tuple[Media, bytes | None, bool]:
@@ -183,7 +184,7 @@ def _respond(record: Media, content: bytes | None, *, as_download: bool) -> Resp
     assert size is not None
     assert key is not None
     mime_type = served_type(record.mime_type)
-    response = current_app.response_class(content_type=mime_type, headers=_headers(record))
+    response = content_answer(content_type=mime_type, headers=_headers(record))
     _check_preconditions(record)
     disposition = "inline" if mime_type in INLINE and not as_download else "attachment"
     response.headers.set("Content-Disposition", disposition, **_names(record.filename or str(record.id)))
@@ -304,7 +305,7 @@ def _headers(record: Media) -> Headers:
     """What keeps stored bytes from running in the host's origin, and private ones out of shared caches."""
     headers = Headers()
     headers["X-Content-Type-Options"] = "nosniff"
-    headers["Content-Security-Policy"] = "default-src 'none'; sandbox"
+    headers["Content-Security-Policy"] = SANDBOX
     if record.is_public:
         headers["Cache-Control"] = f"public, max-age={PUBLIC_SECONDS}"
         headers["Cross-Origin-Resource-Policy"] = "cross-origin"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flask import Response, jsonify, url_for
+from flask import Response, url_for
 from flask.views import MethodView
 from flask_smorest import Blueprint
 from marshmallow import fields
@@ -14,6 +14,7 @@ from ..models import AVAILABLE, Media
 from ..security import Caller, require_caller
 from ..state import State, get_state
 from . import errors
+from .answers import json_answer
 from .records import MEDIA_ID, SECURITY, check_storage, parse_id, permit_creation, read_json
 
 
@@ -58,8 +59,7 @@ def add_views(blueprint: Blueprint, kind: type[Media]) -> None:
             begun = direct.begin(state, kind, values, uploaded_by=caller.identity)
             request_to_send = {"method": "PUT", "url": begun.ticket.url, "headers": begun.ticket.headers}
             answer = {"id": begun.record.id, "expires_at": begun.expires_at} | request_to_send
-            response = jsonify(_ANSWER.dump(answer))
-            response.status_code = 201
+            response = json_answer(_ANSWER.dump(answer), 201)
             response.headers["Location"] = url_for(f".{name}_direct_upload", media_id=begun.record.id)
             response.headers["Cache-Control"] = "no-store"
             return response
@@ -78,8 +78,7 @@ def add_views(blueprint: Blueprint, kind: type[Media]) -> None:
             """
             caller, state = require_caller(), get_state()
             record = direct.confirm(state, _find(state, kind, media_id, caller))
-            response = jsonify(schemas.dump_media(record))
-            response.status_code = 201
+            response = json_answer(schemas.dump_media(record), 201)
             response.headers["Location"] = url_for(f".{name}_item", media_id=record.id)
             return response
 

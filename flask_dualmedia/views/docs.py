@@ -5,13 +5,16 @@ from __future__ import annotations
 import threading
 import typing as t
 from collections.abc import Callable
+from functools import cache
 from weakref import WeakKeyDictionary
 
-from flask import Flask, Response, jsonify, render_template
+import jinja2
+from flask import Flask, Response, current_app, url_for
 from flask_smorest import Blueprint
 
 from ..forks import begin_in_children
 from ..state import get_state
+from .answers import json_answer
 
 _METHODS = ("get", "head", "post", "put", "patch", "delete")
 
@@ -41,9 +44,9 @@ def add_views(blueprint: Blueprint, documents: Documents) -> None:
     """Mounted past flask-smorest's documentation: the document does not describe itself."""
 
     def openapi_json() -> Response:
-        return jsonify(documents.get())
+        return json_answer(documents.get())
 
-    def openapi_page() -> str:
+    def openapi_page() -> Response:
         spec = documents.get()
         operations = [
             (method, path, operation, item.get("parameters", []))
@@ -51,7 +54,15 @@ def add_views(blueprint: Blueprint, documents: Documents) -> None:
             for method, operation in item.items()
             if method in _METHODS
         ]
-        return render_template("dualmedia/openapi.html", spec=spec, operations=operations)
+        template = _environment().get_template("dualmedia/openapi.html")
+        page = template.render(spec=spec, operations=operations, document_url=url_for(".openapi_json"))
+        return current_app.response_class(page, mimetype="text/html")
 
     super(Blueprint, blueprint).add_url_rule("/openapi.json", "openapi_json", openapi_json)
     super(Blueprint, blueprint).add_url_rule("/docs", "openapi_page", openapi_page)
+
+
+@cache
+def _environment() -> jinja2.Environment:
+    """A Jinja of our own: the app's may have other delimiters, other rules for what is undefined, or none to escape."""
+    return jinja2.Environment(loader=jinja2.PackageLoader("flask_dualmedia"), autoescape=True)

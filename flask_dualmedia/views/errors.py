@@ -6,7 +6,7 @@ import logging
 import typing as t
 from http import HTTPStatus
 
-from flask import Request, Response, jsonify
+from flask import Request, Response
 from flask_jwt_extended.config import config as jwt_config
 from flask_jwt_extended.exceptions import JWTExtendedException
 from flask_smorest import Blueprint
@@ -33,6 +33,7 @@ from ..errors import (
     UploadLocked,
     UploadRejected,
 )
+from .answers import json_answer
 
 logger = logging.getLogger("flask_dualmedia")
 
@@ -84,9 +85,13 @@ class Parser(FlaskParser):
 
 
 def register(blueprint: Blueprint) -> None:
-    """Register the handlers on the blueprint: the host's own errors look as they did."""
+    """Register the handlers on the blueprint: the host's own errors look as they did.
+
+    An error of the host's own, from one of its hooks on a media route, goes to its handler for that status or class, if
+    it has one.
+    """
     blueprint.register_error_handler(DualMediaError, _handle_ours)
-    blueprint.register_error_handler(HTTPException, _handle_http)
+    blueprint.register_error_handler(HTTPException, answer_http)
     blueprint.register_error_handler(JWTExtendedException, _handle_jwt)
     blueprint.register_error_handler(PyJWTError, _handle_jwt)
 
@@ -100,10 +105,10 @@ def documented(blueprint: Blueprint, *statuses: int) -> t.Callable[[t.Any], t.An
 def _answer(status: HTTPStatus | Status, message: str | None, errors: dict[str, list[str]] | None = None) -> Response:
     payload: dict[str, t.Any] = {"code": status.value, "status": status.phrase}
     if message:
-        payload["message"] = message
+        payload["message"] = str(message)  # which may be one that the app translates lazily
     if errors:
         payload["errors"] = errors
-    response = jsonify(payload)
+    response = json_answer(payload)
     response.status = f"{status.value} {status.phrase}"
     response.headers["Cache-Control"] = "no-store"
     return response
@@ -133,10 +138,11 @@ def _fields(error: DualMediaError) -> dict[str, list[str]] | None:
     return None
 
 
-def _handle_http(error: HTTPException) -> Response:
-    """Werkzeug's errors keep their headers: ``Content-Range`` of 416, ``Allow`` of 405."""
+def answer_http(error: HTTPException) -> Response:
+    """Werkzeug's errors keep their headers: ``Content-Range`` of 416, ``Allow`` of 405. One that brings its answer with
+    it keeps all of that."""
     given = error.get_response()
-    if error.code is None or error.code < 400:
+    if error.response is not None or error.code is None or error.code < 400:
         return t.cast(Response, given)
     response = _answer(HTTPStatus(error.code), error.description)
     for name, value in given.headers:

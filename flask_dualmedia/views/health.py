@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typing as t
 
-from flask import Response, jsonify
+from flask import Response
 from flask_smorest import Blueprint
 from marshmallow import fields
 
@@ -13,22 +13,23 @@ from ..integrity import last_check
 from ..journal import count_waiting
 from ..repositories.base import Repository
 from ..repositories.mongo import JournalRepository
-from ..schemas import UnlistedSchema
+from ..schemas import WireSchema
 from ..security import is_admin
 from ..state import State, get_state
+from .answers import json_answer
 
 
-class DatabaseHealthSchema(UnlistedSchema):
+class DatabaseHealthSchema(WireSchema):
     ok = fields.Boolean(allow_none=True, metadata={"description": "Whether it answers; null when it is not used."})
 
 
-class LastCheckSchema(UnlistedSchema):
+class LastCheckSchema(WireSchema):
     at = fields.AwareDateTime()
     records = fields.Integer()
     findings = fields.Dict(keys=fields.String(), values=fields.Integer())
 
 
-class HealthSchema(UnlistedSchema):
+class HealthSchema(WireSchema):
     mode = fields.String(metadata={"enum": ["dual", "mongo"]})
     degraded = fields.Boolean(metadata={"description": "The mode is dual and SQL does not answer."})
     mongo = fields.Nested(DatabaseHealthSchema)
@@ -41,7 +42,6 @@ class HealthSchema(UnlistedSchema):
     )
     last_check = fields.Nested(
         LastCheckSchema,
-        data_key="lastCheck",
         allow_none=True,
         metadata={"description": "For admins: when the databases were compared last, and what is left of it."},
     )
@@ -60,8 +60,7 @@ def add_views(blueprint: Blueprint) -> None:
         sql_ok = _answers(state.repository) if state.mode == "dual" else None
         mongo_ok, held = _ask_mongo(state)
         answer = {"mode": state.mode, "degraded": sql_ok is False, "mongo": {"ok": mongo_ok}, "sql": {"ok": sql_ok}}
-        response = jsonify(answer | held)
-        response.status_code = 200 if mongo_ok else 503
+        response = json_answer(answer | held, 200 if mongo_ok else 503)
         response.headers["Cache-Control"] = "no-store"
         return response
 

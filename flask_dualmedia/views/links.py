@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typing as t
 
-from flask import Response, jsonify, request
+from flask import Response, request
 from flask.views import MethodView
 from flask_smorest import Blueprint
 from marshmallow import fields, validate
@@ -14,6 +14,7 @@ from ..models import Media
 from ..security import require_caller
 from ..state import get_state
 from . import errors
+from .answers import empty_answer, json_answer
 from .records import MEDIA_ID, SECURITY, permitted, read_json
 
 
@@ -64,18 +65,18 @@ def add_views(blueprint: Blueprint, kind: type[Media]) -> None:
             seconds = min(wanted.get("expires_in", get_state().settings.link_seconds), longest)
             identity = caller.identity if wanted["only_for_me"] else None
             url, expires = links.make_link(record, expires_in=seconds, identity=identity)
-            response = jsonify(url=url, expiresAt=expires.isoformat())
-            response.status_code = 201
+            response = json_answer({"url": url, "expiresAt": expires.isoformat()}, 201)
             response.headers["Cache-Control"] = "no-store"
             return response
 
         @blueprint.doc(security=SECURITY, operationId=f"revoke_{name}_links")
         @blueprint.response(204)
         @errors.documented(blueprint, 401, 403, 404, 503)
-        def delete(self, media_id: str) -> None:
+        def delete(self, media_id: str) -> Response:
             """Revoke all links to the content that were made until now"""
             record = permitted("edit", kind, media_id, require_caller())
             lifecycle.revoke_links(get_state(), record)
+            return empty_answer()
 
 
 def _is_empty() -> bool:

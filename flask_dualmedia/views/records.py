@@ -11,7 +11,7 @@ import uuid
 from dataclasses import replace
 from urllib.parse import urlencode
 
-from flask import Response, jsonify, request, url_for
+from flask import Response, request, url_for
 from flask.views import MethodView
 from flask_smorest import Blueprint
 from marshmallow import Schema, fields, validate
@@ -19,7 +19,7 @@ from werkzeug.exceptions import BadRequest, Forbidden, UnsupportedMediaType
 
 from .. import lifecycle, schemas
 from ..authorization import Action, Owner
-from ..bodies import JSON_SIZE, open_body
+from ..bodies import JSON_SIZE, open_body, set_limits
 from ..errors import FileTooLarge, InvalidMedia, MediaNotFound
 from ..models import Media
 from ..repositories.base import Listing, M, Position, Records
@@ -27,6 +27,7 @@ from ..security import Caller, require_caller, token_first
 from ..state import State, get_state
 from ..uploads import upload_for
 from . import errors
+from .answers import empty_answer, json_answer
 
 MAX_LIMIT = 100
 
@@ -124,13 +125,14 @@ def add_views(blueprint: Blueprint, kind: type[Media]) -> None:
         @blueprint.doc(security=SECURITY, operationId=f"delete_{name}")
         @blueprint.response(204)
         @errors.documented(blueprint, 401, 403, 404, 503)
-        def delete(self, media_id: str) -> None:
+        def delete(self, media_id: str) -> Response:
             """Delete a record and its bytes
 
             For its uploader and admins.
             """
             record = permitted("delete", kind, media_id, require_caller())
             lifecycle.delete(get_state(), record)
+            return empty_answer()
 
     @blueprint.route(
         f"/{kind.kind}/<string:media_id>/accesses",
@@ -141,10 +143,11 @@ def add_views(blueprint: Blueprint, kind: type[Media]) -> None:
     @blueprint.doc(security=SECURITY, operationId=f"count_{name}_access")
     @blueprint.response(204)
     @errors.documented(blueprint, 401, 404, 503)
-    def count_access(media_id: str) -> None:
+    def count_access(media_id: str) -> Response:
         """Count one access"""
         record = permitted("read", kind, media_id, require_caller())
         lifecycle.count_access(get_state(), kind, record.id)
+        return empty_answer()
 
 
 MEDIA_ID = {"in": "path", "name": "media_id", "required": True, "schema": {"type": "string", "format": "uuid"}}
@@ -187,7 +190,7 @@ def permitted(action: Action, kind: type[Media], media_id: str, caller: Caller) 
 
 
 def _answer(record: Media) -> Response:
-    return jsonify(schemas.dump_media(record))
+    return json_answer(schemas.dump_media(record))
 
 
 def _list(state: State, kind: type[Media], caller: Caller, query: dict[str, t.Any]) -> Response:
@@ -204,7 +207,8 @@ def _list(state: State, kind: type[Media], caller: Caller, query: dict[str, t.An
         given = {name: value for name, value in request.args.items() if name != "after"}
         query_string = urlencode(given | {"after": _write_cursor(last, field)})
         following = f"{request.script_root}{request.path}?{query_string}"
-    return jsonify(items=schemas.dump_media_list(page), next=following, partial=page.partial)
+    items = schemas.dump_media_list(page)
+    return json_answer({"items": items, "next": following, "partial": page.partial})
 
 
 def _page(state: State, listing: Listing[M], caller: Caller, limit: int) -> tuple[Records[M], M | None]:
@@ -269,7 +273,7 @@ def _create(state: State, kind: type[Media], caller: Caller) -> Media:
         permit_creation(state, kind, caller, values)
         return lifecycle.create(state, kind, values, None, uploaded_by=caller.identity)
     max_size = state.settings.policies[kind.kind].max_size
-    request.max_content_length = sys.maxsize if max_size is None else max_size + JSON_SIZE
+    set_limits(max_content_length=sys.maxsize if max_size is None else max_size + JSON_SIZE)
     if max_size is not None and (request.content_length or 0) > max_size + JSON_SIZE:
         raise FileTooLarge(max_size)
     if request.content_length is not None:

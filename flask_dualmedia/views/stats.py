@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typing as t
 
-from flask import Response, jsonify
+from flask import Response
 from flask_smorest import Blueprint
 from marshmallow import fields, validate
 
@@ -14,6 +14,7 @@ from ..security import require_caller, token_first
 from ..state import get_state
 from ..stats import Sort, stats_of
 from . import errors
+from .answers import json_answer
 from .records import MAX_LIMIT, SECURITY
 
 _SORTS: dict[str, Sort] = {"accessCount": "access_count", "lastAccessedAt": "last_accessed_at"}
@@ -77,8 +78,6 @@ def add_views(blueprint: Blueprint) -> None:
             visible_to=caller.sees,
             may_read=lambda record: caller.may("read", record),
         )
-        return jsonify(
-            items=[schemas.dump_media(record) | {"kind": record.kind} for record in found.records],
-            totals={"media": found.media, "bytes": found.size, "accesses": found.accesses},
-            partial=found.partial,
-        )
+        items = [schemas.dump_media(record) | {"kind": record.kind} for record in found.records]
+        totals = {"media": found.media, "bytes": found.size, "accesses": found.accesses}
+        return json_answer({"items": items, "totals": totals, "partial": found.partial})

@@ -35,6 +35,7 @@ from ..staging import Staged, Writer
 from ..state import State, get_state
 from ..uploads import label
 from . import errors
+from .answers import empty_answer
 from .records import SECURITY, check_storage, parse_id, permit_creation
 
 VERSION = "1.0.0"
@@ -213,7 +214,7 @@ def add_views(blueprint: Blueprint) -> None:
             """
             with _lock(_find(upload_id).id) as writer:
                 writer.remove()
-            return current_app.response_class(status=204)
+            return empty_answer()
 
         @token_first
         @blueprint.doc(
@@ -244,7 +245,7 @@ def _add_headers(response: Response) -> Response:
 
 
 def _describe(state: State) -> Response:
-    response = current_app.response_class(status=204)
+    response = empty_answer()
     response.headers["Tus-Version"] = VERSION
     response.headers["Tus-Extension"] = ",".join(EXTENSIONS)
     response.headers["Tus-Checksum-Algorithm"] = ",".join(ALGORITHMS)

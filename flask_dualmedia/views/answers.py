@@ -1,0 +1,72 @@
+"""Answers that are the same in every app, whatever it does with its own."""
+
+from __future__ import annotations
+
+import json
+import typing as t
+from functools import cache
+
+from flask import Response, current_app
+from werkzeug.datastructures import Headers
+
+if t.TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
+
+SANDBOX = "default-src 'none'; sandbox"
+"""Content-Security-Policy of content: nothing in it runs in the app's origin."""
+
+_AS_IT_IS = "identity"
+
+
+def json_answer(payload: t.Any, status: int = 200) -> Response:
+    """An answer in our own JSON: names on the wire are ours, however the app's provider writes its own."""
+    text = json.dumps(payload, separators=(",", ":"))
+    return current_app.response_class(f"{text}\n", status=status, mimetype="application/json")
+
+
+def empty_answer() -> Response:
+    """204."""
+    return current_app.response_class(status=204)
+
+
+def content_answer(**arguments: t.Any) -> Response:
+    """An answer for content, of the app's own class.
+
+    Hooks of the app may do with it what they do with every answer. Three things hold in the end all the same:
+
+    * Content stays in its sandbox, together with the policy of the app.
+    * An answer that any cache may keep gives nobody's cookie to others.
+    * The bytes are those that ranges and validators are about: hooks that compress leave encoded answers alone.
+    """
+    response = _content_class(current_app.response_class)(**arguments)
+    response.headers["Content-Encoding"] = _AS_IT_IS
+    return response
+
+
+@cache
+def _content_class(base: type[Response]) -> type[Response]:
+    return t.cast("type[Response]", type("ContentResponse", (_Content, base), {}))
+
+
+class _Content:
+    def get_wsgi_headers(self, environ: WSGIEnvironment) -> Headers:
+        """The headers as they are sent, when every hook and the session have had their say."""
+        headers: Headers = super().get_wsgi_headers(environ)  # type: ignore[misc]
+        # It "is used only in the Accept-Encoding header field" (RFC 9110, section 8.4.1).
+        if headers.get("Content-Encoding") == _AS_IT_IS:
+            del headers["Content-Encoding"]
+        headers["X-Content-Type-Options"] = "nosniff"
+        if SANDBOX not in headers.getlist("Content-Security-Policy"):
+            headers.add("Content-Security-Policy", SANDBOX)  # browsers keep to all policies at once
+        if "public" in headers.get("Cache-Control", ""):
+            headers.remove("Set-Cookie")
+            _forget_cookies(headers)
+        return headers
+
+
+def _forget_cookies(headers: Headers) -> None:
+    names = [name.strip() for name in ",".join(headers.getlist("Vary")).split(",")]
+    left = [name for name in names if name and name.lower() != "cookie"]
+    headers.remove("Vary")
+    if left:
+        headers["Vary"] = ", ".join(left)
