@@ -41,7 +41,7 @@ from .upkeep import Upkeep
 logger = logging.getLogger("flask_dualmedia")
 
 _registering = threading.Lock()
-"""Werkzeug parses Python for rules with converters, which some releases of Python 3.11 cannot do in two threads at once:
+"""Werkzeug parses Python for rules with converters, which some releases of Python 3.11 cannot do in two threads:
 ``SystemError: AST constructor recursion depth mismatch``."""
 
 
