@@ -89,6 +89,13 @@ def _explained_refusals(engine: sa.Engine, tables: Tables) -> Iterator[None]:
         raise WritesRefused(error.database, f"{reason}; {'. '.join([advice, *lacks])}") from error.__cause__
 
 
+class Amendment(t.NamedTuple):
+    """A change of a table that autogenerate does not see."""
+
+    table: str
+    statement: str
+
+
 @dataclass(frozen=True)
 class Condition:
     """How our tables are, and what may be done with them."""
@@ -97,8 +104,8 @@ class Condition:
     """Whether all tables and columns are there, whoever's revisions made them."""
     is_behind: bool
     """Whether our revisions have something to do."""
-    amendments: tuple[str, ...]
-    """Statements that make good what a host's own revisions do not see."""
+    amendments: tuple[Amendment, ...]
+    """What makes good that which a host's own revisions do not see."""
     rights: Rights | None
     """Of the account, where the database knows of rights."""
 
@@ -118,18 +125,21 @@ def examine(connection: sa.Connection, tables: Tables = MODELS) -> Condition:
 
 def amend(connection: sa.Connection, tables: Tables = MODELS) -> None:
     """Make good what autogenerate does not see, where a host's own revisions made the tables."""
-    for statement in _amendments(connection, tables):
-        connection.execute(sa.text(statement))
+    for amendment in _amendments(connection, tables):
+        connection.execute(sa.text(amendment.statement))
 
 
-def amend_alone(engine: sa.Engine, tables: Tables = MODELS) -> None:
-    """:func:`amend`, while nobody else does.
+def amend_owned(engine: sa.Engine, tables: Tables = MODELS) -> None:
+    """:func:`amend` the tables that the account owns, while nobody else does.
 
     :raises DatabaseBusy: As of :func:`upgrade`.
     :raises WritesRefused: As of :func:`upgrade`.
     """
     with translate_errors(), alone_on_database(engine) as connection:
-        amend(connection, tables)
+        rights = rights_of(connection, tables)
+        for table, statement in _amendments(connection, tables):
+            if rights is None or rights.owns(table):
+                connection.execute(sa.text(statement))
 
 
 def current_revision(connection: sa.Connection, tables: Tables = MODELS) -> str | None:
@@ -190,13 +200,13 @@ def is_complete(connection: sa.Connection, tables: Tables = MODELS) -> bool:
     return all(present.get(name, set()) >= {*table.columns.keys()} for name, table in expected.items())
 
 
-def _amendments(connection: sa.Connection, tables: Tables) -> Iterator[str]:
+def _amendments(connection: sa.Connection, tables: Tables) -> Iterator[Amendment]:
     if connection.dialect.name == "postgresql":
         yield from _uncompressed_chunks(connection, tables)
         yield from _allowed_trash(connection, tables)
 
 
-def _uncompressed_chunks(connection: sa.Connection, tables: Tables) -> Iterator[str]:
+def _uncompressed_chunks(connection: sa.Connection, tables: Tables) -> Iterator[Amendment]:
     """The storage of chunks is to be EXTERNAL.
 
     Alembic's autogenerate does not see column storage. Media are compressed already, and a range of a compressed
@@ -206,10 +216,10 @@ def _uncompressed_chunks(connection: sa.Connection, tables: Tables) -> Iterator[
     query = "SELECT attstorage::text FROM pg_attribute WHERE attrelid = CAST(:name AS regclass) AND attname = 'data'"
     storage = connection.execute(sa.text(query), {"name": name}).scalar_one()
     if storage != "e":
-        yield f"ALTER TABLE {name} ALTER COLUMN data SET STORAGE EXTERNAL"
+        yield Amendment(name, f"ALTER TABLE {name} ALTER COLUMN data SET STORAGE EXTERNAL")
 
 
-def _allowed_trash(connection: sa.Connection, tables: Tables) -> Iterator[str]:
+def _allowed_trash(connection: sa.Connection, tables: Tables) -> Iterator[Amendment]:
     """The state of a record may be ``trashed``.
 
     Alembic's autogenerate does not see check constraints.
@@ -226,7 +236,8 @@ def _allowed_trash(connection: sa.Connection, tables: Tables) -> Iterator[str]:
             {"table": name, "constraint": constraint},
         ).scalar_one_or_none()
         if rule is not None and TRASHED not in rule:
-            yield f"ALTER TABLE {name} DROP CONSTRAINT {constraint}, ADD CONSTRAINT {constraint} CHECK ({allowed})"
+            change = f"DROP CONSTRAINT {constraint}, ADD CONSTRAINT {constraint} CHECK ({allowed})"
+            yield Amendment(name, f"ALTER TABLE {name} {change}")
 
 
 def _config(connection: sa.Connection, tables: Tables) -> Config:

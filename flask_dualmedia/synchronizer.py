@@ -82,7 +82,7 @@ class Synchronizer:
             if condition.is_behind and self._upgrades:
                 schema.upgrade(self._engine, tables=self._tables)
             elif condition.amendments:
-                schema.amend_alone(self._engine, self._tables)
+                schema.amend_owned(self._engine, self._tables)
             else:
                 return condition
         except WritesRefused as error:
@@ -102,8 +102,8 @@ class Synchronizer:
             yield f"models not synchronized: {self._refusal}"
         elif not condition.is_complete:
             yield f"models not synchronized: run {self._hint}"
-        for statement in condition.amendments:
-            yield f"the tables lack what their owner has to give them: {statement}"
+        for amendment in condition.amendments:
+            yield f"the tables lack what their owner has to give them: {amendment.statement}"
         for lack in condition.rights.missing_for_use() if condition.rights is not None else ():
             yield f"PostgreSQL: {lack}"
 

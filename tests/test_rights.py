@@ -132,6 +132,24 @@ def test_what_only_the_owner_may_change_is_a_warning_with_the_statement(
     assert statement in warning
 
 
+def test_of_several_tables_those_are_changed_that_the_account_owns(
+    account: Account, start: t.Callable[..., Flask], caplog: pytest.LogCaptureFixture
+) -> None:
+    account.upgrade()
+    account.execute(f"DROP TABLE {VERSION_TABLE}", f"ALTER TABLE {CHUNKS} ALTER COLUMN data SET STORAGE EXTENDED")
+    old_rule = "CHECK (state IN ('pending', 'available', 'deleting'))"
+    for table in ("course_videos", "product_images"):
+        rule = f"ck_{table}_state"
+        account.execute(f"ALTER TABLE {table} DROP CONSTRAINT {rule}, ADD CONSTRAINT {rule} {old_rule}")
+    account.execute(f"GRANT USAGE ON SCHEMA public TO {account.name}")
+    account.grant("SELECT, INSERT, UPDATE, DELETE", *Base.metadata.tables)
+    account.own("product_images")
+    start()
+    warnings = warnings_of(caplog)
+    assert len(warnings) == 2, "one for each table of the other owner"
+    assert all("product_images" not in warning for warning in warnings)
+
+
 def test_the_upgrade_does_what_only_the_owner_may(account: Account) -> None:
     account.upgrade()
     account.execute(f"DROP TABLE {VERSION_TABLE}", f"ALTER TABLE {CHUNKS} ALTER COLUMN data SET STORAGE EXTENDED")

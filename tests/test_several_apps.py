@@ -89,6 +89,7 @@ def test_apps_that_are_set_up_in_threads_each_get_their_own_tables(
     assert [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
+@pytest.mark.long
 def test_apps_with_other_names_in_one_database_are_set_up_in_threads(database_url: str, make: Make) -> None:
     def work(prefix: str) -> t.Callable[[], object]:
         return lambda: make(database_url, prefix)
