@@ -9,6 +9,7 @@ that does not end it, its socket is closed, and the statement fails as it does w
 from __future__ import annotations
 
 import os
+import queue
 import socket
 import threading
 import time
@@ -90,6 +91,8 @@ class Watch:
 _waiting: dict[int, Watch] = {}
 _started_in: int | None = None
 _starting = threading.Lock()
+_rests: queue.SimpleQueue[None] = queue.SimpleQueue()
+_thread: threading.Thread | None = None
 
 
 @contextmanager
@@ -99,10 +102,10 @@ def deadline(connection: psycopg.Connection[t.Any], seconds: float) -> Iterator[
     :raises StatementCancelled: They were too few for the statement. It changed nothing.
     :raises DatabaseUnavailable: The server did not answer. What was sent to it may be done all the same.
     """
-    if _started_in != os.getpid():
-        _start()
     watch = Watch(connection, time.monotonic() + seconds)
-    _waiting[id(connection)] = watch
+    _waiting[id(connection)] = watch  # before the thread is looked for, which may be about to rest
+    if _started_in != os.getpid():
+        _start(watch)
     try:
         yield watch
     except Exception as error:
@@ -125,24 +128,59 @@ def renew(connection: psycopg.Connection[t.Any], seconds: float) -> None:
         watch.end = time.monotonic() + seconds
 
 
-def _start() -> None:
+def rest() -> None:
+    """End the thread if nobody waits. Whoever waits next starts it again."""
+    _rests.put(None)
+
+
+def wait_for_rest() -> None:
+    """Wait until the thread has ended, or has found that somebody waits."""
+    if _thread is not None and not _waiting:
+        _thread.join(_TICK)
+
+
+def _start(watch: Watch) -> None:
+    """Start the thread that looks at ``watch`` and others."""
+    global _started_in, _thread, _rests
+    with _starting:
+        if _started_in not in (None, os.getpid()):
+            _waiting.clear()  # in a forked process of which Python was not told
+        _waiting[id(watch.connection)] = watch
+        if _started_in == os.getpid():
+            return
+        _rests = queue.SimpleQueue()  # of gevent, where that came after the app was loaded
+        thread = threading.Thread(target=_watch, args=(_rests,), name="dualmedia-deadlines", daemon=True)
+        with suppress(RuntimeError):  # at the end of a process no thread starts any more
+            thread.start()
+            _started_in, _thread = os.getpid(), thread
+
+
+def _may_rest() -> bool:
+    """Whether nobody waits. From then on the thread counts as ended."""
     global _started_in
     with _starting:
-        if _started_in != os.getpid():
-            _waiting.clear()  # in a forked process of which Python was not told
+        _started_in = None
+        if _waiting:
             _started_in = os.getpid()
-            threading.Thread(target=_watch, name="dualmedia-deadlines", daemon=True).start()
+        return _started_in is None
 
 
-def _watch() -> None:
+def _watch(rests: queue.SimpleQueue[None]) -> None:
     while True:
-        time.sleep(_TICK)
+        with suppress(queue.Empty):
+            rests.get(timeout=_TICK)
+            if _may_rest():
+                return
         now = time.monotonic()
         for key, watch in list(_waiting.items()):
             # Taken out by whoever comes first: the statement that ended, or we.
             if watch.end < now and _waiting.pop(key, None) is not None:
                 thread = threading.Thread(target=watch.abandon, name="dualmedia-cancel", daemon=True)
-                thread.start()
+                try:
+                    thread.start()
+                except RuntimeError:  # at the end of a process no thread starts any more
+                    thread = threading.current_thread()
+                    watch.abandon()
                 watch.abandoning = thread
 
 
@@ -154,7 +192,8 @@ def _cut(connection: psycopg.Connection[t.Any]) -> None:
 
 def _begin_process() -> None:
     """Forget what the parent of a forked process waits for: its thread cuts that."""
-    global _starting
+    global _starting, _thread
+    _thread = None
     _starting = threading.Lock()  # that of the parent may be held by a thread that is not here
     _waiting.clear()
 

@@ -24,6 +24,7 @@ from pymongo.database import Database
 
 from .clock import Clock, elapsed
 from .errors import DatabaseUnavailable, DualMediaError, MediaConflict, NoConnectionFree, RecordRefused, SecondMainImage
+from .threads import STOP_TIMEOUT, Worker
 
 logger = logging.getLogger("flask_dualmedia")
 
@@ -84,12 +85,10 @@ class MongoCircuit:
     def __init__(self, ask: Callable[[float], object], *, interval: float) -> None:
         self._ask, self._interval = ask, interval
         self._open = False
-        self._stopped = False
-        self._pid: int | None = None
-        self._watched = False
+        self._pid = os.getpid()
         self._last_answer = 0.0
         self._lock = threading.Lock()
-        self._wake = threading.Event()
+        self._worker = Worker(WATCHER, self._ask_again, delay=interval)
 
     @property
     def is_open(self) -> bool:
@@ -131,10 +130,9 @@ class MongoCircuit:
         self._trip()
         return False
 
-    def stop(self) -> None:
+    def stop(self, seconds: float = STOP_TIMEOUT) -> None:
         """End the thread."""
-        self._stopped = True
-        self._wake.set()
+        self._worker.stop(seconds)
 
     def _answers(self, seconds: float) -> bool:
         try:
@@ -154,31 +152,31 @@ class MongoCircuit:
 
     def _watch(self) -> None:
         self._know_process()
-        if not self._watched and not self._stopped:
-            self._watched = True
-            threading.Thread(target=self._keep_asking, name=WATCHER, daemon=True).start()
+        if not self._worker.has_begun:
+            self._worker.start()
 
     def _know_process(self) -> None:
         """Begin anew in a forked process: the thread is the parent's, and so may be the one that held the lock."""
         if self._pid != os.getpid():
-            self._pid, self._watched = os.getpid(), False
-            self._lock, self._wake = threading.Lock(), threading.Event()
+            self._pid, self._lock = os.getpid(), threading.Lock()
+            self._worker = Worker(WATCHER, self._ask_again, delay=self._interval)
 
-    def _keep_asking(self) -> None:
-        while not self._wake.wait(self._interval):
-            try:
-                answered = self._answers(_HEALTH)
-            except errors.InvalidOperation:
-                answered = True  # the client was closed, which every call then says itself
-            except Exception:
-                logger.exception("asking whether MongoDB is back")
-                answered = False
-            if answered:
-                break
+    def _ask_again(self) -> float | None:
+        """Ask whether MongoDB is back, and say after how many seconds to ask again."""
+        try:
+            answered = self._answers(_HEALTH)
+        except errors.InvalidOperation:
+            answered = True  # the client was closed, which every call then says itself
+        except Exception:
+            logger.exception("asking whether MongoDB is back")
+            answered = False
+        if not answered:
+            return self._interval
 
-        self._watched = self._open = False
-        if not self._stopped:
+        self._open = False
+        if not self._worker.is_stopped:
             logger.info("MongoDB answers again")
+        return None
 
 
 class Documents(Database[Document]):

@@ -19,6 +19,7 @@ from collections.abc import Callable
 from .documents import MONGO
 from .errors import DatabaseBusy, DatabaseUnavailable, DualMediaError, Unavailable, WritesRefused
 from .forks import begin_in_children, notice_fork
+from .threads import STOP_TIMEOUT, Worker
 
 logger = logging.getLogger("flask_dualmedia")
 
@@ -38,9 +39,6 @@ send an upload again that was refused in its middle: then it goes to the journal
 
 QUIET = 60.0
 """Seconds without an answer of a kind after which it is told of again."""
-
-STOP_TIMEOUT = 10.0
-"""Seconds to wait for the end of the thread."""
 
 IDLE_INTERVAL = 5.0
 """Seconds between two looks at the journal while SQL answers: other processes may have written to it, or drain it."""
@@ -71,7 +69,6 @@ class Circuit:
         self._refused_until = 0.0
         self._refusal: WritesRefused | None = None
         self._told: dict[str, float] = {}
-        self._stopped = False
         self.journal_expected = True
         """Whether the journal may hold something, as far as this process knows."""
         self.begin_process()
@@ -81,9 +78,7 @@ class Circuit:
         """Forget the thread and the locks of another process. Each starts its own, when it has something to do."""
         self._lock = threading.Lock()
         self._probing = threading.Lock()
-        self._wake = threading.Event()
-        self._thread: threading.Thread | None = None
-        self._started = False
+        self._worker = Worker(WATCHER, self._watch)
 
     @property
     def is_open(self) -> bool:
@@ -127,8 +122,8 @@ class Circuit:
 
     def _admit(self) -> None:
         notice_fork()
-        if not self._started:
-            self._start()
+        if not self._worker.has_begun:
+            self._worker.start()
         if self._open:
             retry_after = max(1, round(self._interval))
             raise DatabaseUnavailable(SQL, self._reason, retry_after=retry_after, was_sent=False)
@@ -185,7 +180,7 @@ class Circuit:
         with self._lock:
             self._expectations += 1
             self.journal_expected = True
-        self._wake.set()
+        self._worker.wake()
 
     def trip(self, reason: str = "does not answer") -> None:
         """Take SQL to be gone, until a probe shows that it is back."""
@@ -198,46 +193,32 @@ class Circuit:
         self._told[message] = time.monotonic()
         logger.warning("%s", message)
         self._notify("lost")
-        self._wake.set()
+        self._worker.wake()
 
-    def stop(self) -> None:
+    def stop(self, seconds: float = STOP_TIMEOUT) -> None:
         """End the thread, and wait for it: it may be using a connection."""
-        self._stopped = True
-        self._wake.set()
-        thread = self._thread
-        if thread is not None and thread is not threading.current_thread():
-            thread.join(STOP_TIMEOUT)
+        self._worker.stop(seconds)
 
-    def _start(self) -> None:
-        with self._lock:
-            if self._started or self._stopped:
-                return
-            self._started = True
-            self._wake = threading.Event()  # of gevent, where that came after the app was loaded
-            self._thread = threading.Thread(target=self._watch, name=WATCHER, daemon=True)
-            self._thread.start()
-
-    def _watch(self) -> None:
-        while not self._stopped:
-            try:
-                if self._open:
-                    self._ask()
-                if not self._open:
-                    self._look_at_journal()
-            except WritesRefused as error:
-                self.refuse_writes(error)
-            except Unavailable:
-                # Of SQL the circuit knows. What MongoDB holds, other processes may have written while it was away.
-                self.journal_expected = True
-            except DualMediaError as error:
-                self._tell(f"the journal was not drained: {error}", traceback=True)
-            except Exception as error:
-                # Whatever it was must not end the thread that brings the app back.
-                if self._stopped:
-                    return
-                self._tell(f"watching the databases: {type(error).__name__}", traceback=True)
-            self._wake.wait(self._interval if self._open else IDLE_INTERVAL)
-            self._wake.clear()
+    def _watch(self) -> float | None:
+        """Look once, and say after how many seconds to look again."""
+        try:
+            if self._open:
+                self._ask()
+            if not self._open:
+                self._look_at_journal()
+        except WritesRefused as error:
+            self.refuse_writes(error)
+        except Unavailable:
+            # Of SQL the circuit knows. What MongoDB holds, other processes may have written while it was away.
+            self.journal_expected = True
+        except DualMediaError as error:
+            self._tell(f"the journal was not drained: {error}", traceback=True)
+        except Exception as error:
+            # Whatever it was must not end the thread that brings the app back.
+            if self._worker.is_stopped:
+                return None
+            self._tell(f"watching the databases: {type(error).__name__}", traceback=True)
+        return self._interval if self._open else IDLE_INTERVAL
 
     def _look_at_journal(self) -> None:
         expectations = self._expectations
