@@ -6,7 +6,6 @@ the plays in MongoDB, where of all processes one gets each, then it adds those t
 
 from __future__ import annotations
 
-import atexit
 import hashlib
 import logging
 import threading
@@ -24,6 +23,7 @@ from pymongo import IndexModel
 from pymongo.collection import Collection
 from pymongo.errors import BulkWriteError
 
+from . import exits
 from .collections import PLAYS, Collections
 from .documents import BULK, DUPLICATE_KEY, Documents
 from .errors import RecordRefused, Unavailable
@@ -32,6 +32,7 @@ from .models import Media, now
 from .repositories.base import Accesses, Repository
 from .security import known_caller
 from .signals import media_accessed
+from .threads import STOP_TIMEOUT, Worker
 
 if t.TYPE_CHECKING:
     from .state import State
@@ -134,17 +135,18 @@ class Counter:
     ) -> None:
         self._app, self._repository, self._plays, self._interval = app, repository, plays, interval
         self._now = now
-        self._stopped = False
         self._secret = b""
         self.begin_process()
         begin_in_children(self)
+        exits.watch(self)
 
     def begin_process(self) -> None:
         """Forget the thread and the locks of another process, and what it noted: it writes that down itself."""
         self._lock = threading.Lock()
         self._flushing = threading.Lock()
-        self._wake = threading.Event()
-        self._working = False
+        self._worker = Worker(COUNTER, self._run, delay=self._interval)
+        self._has_begun = False
+        self._left = 0
         self._started: Started = {}
         self._claiming: tuple[str, Started] | None = None
         self._counts: defaultdict[type[Media], dict[uuid.UUID, Accesses]] = defaultdict(dict)
@@ -163,7 +165,7 @@ class Counter:
     def note(self, kind: type[Media], media_id: uuid.UUID, reader: str) -> None:
         """Note that somebody began to read, to be written down soon."""
         notice_fork()
-        if not self._working:
+        if not self._worker.has_begun:
             self._start()
         play = Play(kind, media_id, self._now())
         mark = self._mark(media_id, reader)
@@ -199,36 +201,40 @@ class Counter:
             claiming = 0 if self._claiming is None else len(self._claiming[1])
             return len(self._started) + claiming + sum(map(len, self._counts.values()))
 
-    def stop(self) -> None:
-        """End the thread. What was noted and not written down is lost."""
-        self._stopped = True
-        self._wake.set()
-        atexit.unregister(self.close)
+    def stop(self, seconds: float = STOP_TIMEOUT) -> None:
+        """End the thread. What was noted and not written down stays in memory."""
+        self._worker.stop(seconds)
+
+    def write_down(self) -> None:
+        """Write down what is left, at the end of the process, or log that it could not be."""
+        notice_fork()
+        if not self._has_begun:
+            return
+        self._try_flush()
+        left = self.waiting()
+        if left and left != self._left:  # said once, however often it is tried
+            logger.error("reads of %d media were not counted: a database does not answer", left)
+        self._left = left
 
     def close(self) -> None:
-        """Write down what is left, at the end of the process."""
+        """End the thread, and write down what is left."""
         self.stop()
-        notice_fork()
-        if self._working:
-            self._try_flush()
-            if left := self.waiting():
-                logger.error("reads of %d media were not counted: a database does not answer", left)
+        self.write_down()
+        exits.forget(self)
 
     def _start(self) -> None:
         with self._lock:
-            if self._working or self._stopped:
-                return
-            # Of gevent, where that came after the app was loaded.
-            self._flushing, self._wake = threading.Lock(), threading.Event()
-            self._secret = _secret(self._app)
-            atexit.unregister(self.close)
-            atexit.register(self.close)
-            self._working = True
-            threading.Thread(target=self._run, name=COUNTER, daemon=True).start()
+            if not self._has_begun:
+                # Of gevent, where that came after the app was loaded.
+                self._flushing = threading.Lock()
+                self._secret = _secret(self._app)
+                self._has_begun = True
+                exits.expect_counts()
+        self._worker.start()
 
-    def _run(self) -> None:
-        while not self._wake.wait(self._interval):
-            self._try_flush()
+    def _run(self) -> float:
+        self._try_flush()
+        return self._interval
 
     def _try_flush(self) -> None:
         try:
@@ -237,7 +243,7 @@ class Counter:
             pass  # the circuit of the one or the other has told
         except Exception:
             # Whatever it was must not end the thread: what it did not write down, it will the next time.
-            if not self._stopped:
+            if not self._worker.is_stopped:
                 logger.exception("counting reads")
 
     def _mark(self, media_id: uuid.UUID, reader: str) -> bytes:
