@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 from secrets import token_hex
@@ -36,15 +36,26 @@ class Lease:
 
     :param name: Of the work.
     :param seconds: How long it lasts unless it is renewed. Default :data:`SECONDS`.
+    :param is_over: Whether the work is to end, and nobody needs the lease any more.
     """
 
-    def __init__(self, documents: Documents | Collections, name: str, *, seconds: float | None = None) -> None:
+    def __init__(
+        self,
+        documents: Documents | Collections,
+        name: str,
+        *,
+        seconds: float | None = None,
+        is_over: Callable[[], bool] = lambda: False,
+    ) -> None:
         self._collections, self._name = Collections.of(documents), name
         self._seconds = SECONDS if seconds is None else seconds
+        self._is_over = is_over
         self.holder = f"{socket.gethostname()}-{os.getpid()}-{token_hex(4)}"
 
     def take(self) -> bool:
-        """Take or renew the lease; false if another process has it."""
+        """Take or renew the lease; false if another process has it, or the work is to end."""
+        if self._is_over():
+            return False
         time = self._collections.documents.clock.now()
         free = {"_id": self._name, "$or": [{"holder": self.holder}, *run_out("expires", time, self._seconds)]}
         mine = {"$set": {"holder": self.holder, "expires": time + timedelta(seconds=self._seconds)}}
