@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from flask import current_app
+from flask.globals import app_ctx
 
 from .errors import StorageError
 from .schema import NameCheck
@@ -18,6 +18,7 @@ from .uses import Uses
 if t.TYPE_CHECKING:
     import sqlalchemy as sa
     from flask import Flask
+    from flask.ctx import AppContext
 
     from .clock import Clock
     from .collections import Collections
@@ -104,11 +105,13 @@ def get_state(app: Flask | None = None) -> State:
     :raises RuntimeError: ``init_app`` was not called on it.
     :raises MediaClosed: It was closed, or is being closed, and the current context had not used media before.
     """
-    state = find_state(current_app if app is None else app)
-    if app is None:
-        state.uses.admit(state.app)
-    else:
+    if app is not None:
+        state = find_state(app)
         state.uses.check()
+        return state
+    context: AppContext = app_ctx._get_current_object()  # type: ignore[attr-defined]
+    state = find_state(context.app)
+    state.uses.admit(context)
     return state
 
 

@@ -16,6 +16,9 @@ from flask import Flask, g, has_request_context
 from .errors import MediaClosed
 from .forks import begin_in_children
 
+if t.TYPE_CHECKING:
+    from flask.ctx import AppContext
+
 _KEY = "_dualmedia_use"
 
 _POLL = 0.01  # seconds
@@ -63,18 +66,18 @@ class Uses:
         """The same pieces: media is in use until the last one is taken, or nobody refers to them any more."""
         return _taken(Use(self, app), pieces)
 
-    def admit(self, app: Flask) -> None:
-        """Let the current context of ``app`` use media until it is popped.
+    def admit(self, context: AppContext) -> None:
+        """Let the current context use media until it is popped.
 
         A request that has begun may go on to its end. Other contexts, which may last as long as their thread, may not.
 
         :raises MediaClosed: It did not begin in time.
         """
-        use: Use | None = g.get(_KEY)
+        use: Use | None = getattr(context.g, _KEY, None)
         if use is None:
             if self.is_closing:
                 raise MediaClosed
-            setattr(g, _KEY, Use(self, app))
+            setattr(context.g, _KEY, Use(self, context.app))
         elif self.is_closed and not (has_request_context() and id(use) in self.threads):
             raise MediaClosed
 
