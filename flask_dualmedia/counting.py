@@ -150,6 +150,7 @@ class Counter:
         self._started: Started = {}
         self._claiming: tuple[str, Started] | None = None
         self._counts: defaultdict[type[Media], dict[uuid.UUID, Accesses]] = defaultdict(dict)
+        self._adding: dict[type[Media], dict[uuid.UUID, Accesses]] = {}
         self._refused = 0
 
     def count_first(self, record: Media, pieces: Iterator[bytes]) -> Iterator[bytes]:
@@ -199,7 +200,8 @@ class Counter:
         """How many plays, and media with counts, are to be written down."""
         with self._lock:
             claiming = 0 if self._claiming is None else len(self._claiming[1])
-            return len(self._started) + claiming + sum(map(len, self._counts.values()))
+            counts = [*self._counts.values(), *self._adding.values()]
+            return len(self._started) + claiming + sum(map(len, counts))
 
     def stop(self, seconds: float = STOP_TIMEOUT) -> None:
         """End the thread. What was noted and not written down stays in memory."""
@@ -270,6 +272,7 @@ class Counter:
     def _add_counts(self) -> None:
         with self._lock:
             taken, self._counts = self._counts, defaultdict(dict)
+            self._adding = taken
         try:
             for kind, counts in taken.items():
                 for ids in _batches(sorted(counts)):
@@ -279,6 +282,7 @@ class Counter:
                 for kind, counts in taken.items():
                     for media_id, accesses in counts.items():
                         _add(self._counts[kind], media_id, accesses)
+                self._adding = {}
 
     def _add_batch(self, kind: type[Media], counts: dict[uuid.UUID, Accesses], ids: list[uuid.UUID]) -> None:
         """Count some of ``counts``, and take out what is settled."""
