@@ -15,14 +15,15 @@ once when it asks the next time. To follow slowly would keep processes apart tha
 from __future__ import annotations
 
 import logging
-import threading
 import time
 import typing as t
 from collections.abc import Callable
-from contextlib import suppress
 from datetime import UTC, datetime
 
 from flask import current_app, has_app_context
+
+from .forks import begin_in_children
+from .threads import STOP_TIMEOUT, Worker
 
 if t.TYPE_CHECKING:
     from flask import Flask
@@ -87,6 +88,12 @@ class Clock:
         self._measured: Measurement | None = None
         self._offset = 0.0
         self._next = 0.0  # when to measure again
+        self.begin_process()
+        begin_in_children(self)
+
+    def begin_process(self) -> None:
+        """Forget the thread of another process. What it has measured holds."""
+        self._worker = Worker(THREAD, self._measure)
 
     @property
     def is_measured(self) -> bool:
@@ -118,6 +125,10 @@ class Clock:
         except Exception as error:  # the circuit has told, or the next request will
             logger.debug("the time could not be measured: %s", error)
 
+    def stop(self, seconds: float = STOP_TIMEOUT) -> None:
+        """End the thread that asks for the time. What is known of it holds."""
+        self._worker.stop(seconds)
+
     def note(self, told: datetime, began: float, ended: float, *, is_mongo: bool = True) -> None:
         """Take over the time that a database has told.
 
@@ -147,9 +158,11 @@ class Clock:
             return time.time() if self._measured is None else elapsed() + self._offset
 
         self._next = count + (INTERVAL if self._measured.is_mongo else SHORT_INTERVAL)
-        with suppress(RuntimeError):  # at the end of a process no thread starts any more
-            threading.Thread(target=self.attempt, args=(self._ask,), name=THREAD, daemon=True).start()
+        self._worker.start()
         return count + self._offset
+
+    def _measure(self) -> None:
+        self.attempt(self._ask)
 
     def _measure_first(self) -> None:
         """Wait for the time: without it nothing is stamped rightly.

@@ -10,6 +10,7 @@ from contextlib import contextmanager, nullcontext
 from weakref import WeakKeyDictionary
 
 import sqlalchemy as sa
+from sqlalchemy import event
 
 from .deadlines import Watch, deadline
 from .errors import DatabaseUnavailable, WritesRefused
@@ -214,3 +215,13 @@ def probe(engine: sa.Engine, seconds: float) -> None:
         raise WritesRefused(error.database, error.reason) from error
     finally:
         pool.dispose()
+
+
+def close_engine(engine: sa.Engine) -> None:
+    """Close the connections of an engine; those in use, and any later one, when they are given back."""
+    event.listen(engine, "checkin", _close_returned)
+    engine.dispose()
+
+
+def _close_returned(_driver: t.Any, record: sa.pool.ConnectionPoolEntry) -> None:
+    record.invalidate()

@@ -6,7 +6,6 @@ the plays in MongoDB, where of all processes one gets each, then it adds those t
 
 from __future__ import annotations
 
-import atexit
 import hashlib
 import logging
 import os
@@ -25,6 +24,7 @@ from pymongo import IndexModel
 from pymongo.collection import Collection
 from pymongo.errors import BulkWriteError
 
+from . import exits
 from .collections import PLAYS, Collections
 from .documents import BULK, DUPLICATE_KEY, Documents
 from .errors import RecordRefused, Unavailable
@@ -33,6 +33,7 @@ from .models import Media, now
 from .repositories.base import Accesses, Repository
 from .security import known_caller
 from .signals import media_accessed
+from .threads import STOP_TIMEOUT, Worker
 
 if t.TYPE_CHECKING:
     from .state import State
@@ -135,24 +136,26 @@ class Counter:
     ) -> None:
         self._app, self._repository, self._plays, self._interval = app, repository, plays, interval
         self._now = now
-        self._stopped = False
         self._secret = b""
         self._process = 0
         self.begin_process()
         begin_in_children(self)
+        exits.watch(self)
 
     def begin_process(self) -> None:
         """Forget the thread and the locks of another process, and what it noted: it writes that down itself."""
         self._lock = threading.Lock()
         self._flushing = threading.Lock()
-        self._wake = threading.Event()
-        self._working = False
+        self._worker = Worker(COUNTER, self._run, delay=self._interval)
+        self._has_begun = False
         if self._process == os.getpid():
             return
         self._process = os.getpid()
+        self._left = 0
         self._started: Started = {}
         self._claiming: tuple[str, Started] | None = None
         self._counts: defaultdict[type[Media], dict[uuid.UUID, Accesses]] = defaultdict(dict)
+        self._adding: dict[type[Media], dict[uuid.UUID, Accesses]] = {}
         self._refused = 0
 
     def count_first(self, record: Media, pieces: Iterator[bytes]) -> Iterator[bytes]:
@@ -168,7 +171,7 @@ class Counter:
     def note(self, kind: type[Media], media_id: uuid.UUID, reader: str) -> None:
         """Note that somebody began to read, to be written down soon."""
         notice_fork()
-        if not self._working:
+        if not self._worker.has_begun:
             self._start()
         play = Play(kind, media_id, self._now())
         mark = self._mark(media_id, reader)
@@ -202,36 +205,41 @@ class Counter:
         """How many plays, and media with counts, are to be written down."""
         with self._lock:
             claiming = 0 if self._claiming is None else len(self._claiming[1])
-            return len(self._started) + claiming + sum(map(len, self._counts.values()))
+            counts = [*self._counts.values(), *self._adding.values()]
+            return len(self._started) + claiming + sum(map(len, counts))
 
-    def stop(self) -> None:
-        """End the thread. What was noted and not written down is lost."""
-        self._stopped = True
-        self._wake.set()
-        atexit.unregister(self.close)
+    def stop(self, seconds: float = STOP_TIMEOUT) -> None:
+        """End the thread. What was noted and not written down stays in memory."""
+        self._worker.stop(seconds)
+
+    def write_down(self) -> None:
+        """Write down what is left, at the end of the process, or log that it could not be."""
+        notice_fork()
+        if not self._has_begun:
+            return
+        self._try_flush()
+        left = self.waiting()
+        if left and left != self._left:  # said once, however often it is tried
+            logger.error("reads of %d media were not counted: a database does not answer", left)
+        self._left = left
 
     def close(self) -> None:
-        """Write down what is left, at the end of the process."""
+        """End the thread, and write down what is left."""
         self.stop()
-        notice_fork()
-        if self._working:
-            self._try_flush()
-            if left := self.waiting():
-                logger.error("reads of %d media were not counted: a database does not answer", left)
+        self.write_down()
+        exits.forget(self)
 
     def _start(self) -> None:
         with self._lock:
-            if self._working or self._stopped:
-                return
-            self._secret = _secret(self._app)
-            atexit.unregister(self.close)
-            atexit.register(self.close)
-            self._working = True
-            threading.Thread(target=self._run, name=COUNTER, daemon=True).start()
+            if not self._has_begun:
+                self._secret = _secret(self._app)
+                self._has_begun = True
+                exits.expect_counts()
+        self._worker.start()
 
-    def _run(self) -> None:
-        while not self._wake.wait(self._interval):
-            self._try_flush()
+    def _run(self) -> float:
+        self._try_flush()
+        return self._interval
 
     def _try_flush(self) -> None:
         try:
@@ -240,7 +248,7 @@ class Counter:
             pass  # the circuit of the one or the other has told
         except Exception:
             # Whatever it was must not end the thread: what it did not write down, it will the next time.
-            if not self._stopped:
+            if not self._worker.is_stopped:
                 logger.exception("counting reads")
 
     def _mark(self, media_id: uuid.UUID, reader: str) -> bytes:
@@ -267,6 +275,7 @@ class Counter:
     def _add_counts(self) -> None:
         with self._lock:
             taken, self._counts = self._counts, defaultdict(dict)
+            self._adding = taken
         try:
             for kind, counts in taken.items():
                 for ids in _batches(sorted(counts)):
@@ -276,6 +285,7 @@ class Counter:
                 for kind, counts in taken.items():
                     for media_id, accesses in counts.items():
                         _add(self._counts[kind], media_id, accesses)
+                self._adding = {}
 
     def _add_batch(self, kind: type[Media], counts: dict[uuid.UUID, Accesses], ids: list[uuid.UUID]) -> None:
         """Count some of ``counts``, and take out what is settled."""

@@ -9,6 +9,7 @@ that does not end it, its socket is closed, and the statement fails as it does w
 from __future__ import annotations
 
 import os
+import queue
 import socket
 import threading
 import time
@@ -111,7 +112,7 @@ _waiting: dict[int, Watch] = {}
 
 
 class _Watcher:
-    """The thread that looks at what this process waits for."""
+    """The thread that looks at what this process waits for. It may rest when an app is closed."""
 
     def __init__(self) -> None:
         self._process = os.getpid()
@@ -121,17 +122,48 @@ class _Watcher:
     def begin_process(self) -> None:
         """Forget the thread of another process, and what that one waits for: its own thread cuts that."""
         self._lock = threading.Lock()
+        self._rests: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
         self.is_started = False
         if self._process != os.getpid():
             self._process = os.getpid()
             _waiting.clear()
 
     def start(self) -> None:
+        """Start the thread, unless it runs."""
         with self._lock:
             if self.is_started:
                 return
-            self.is_started = True
-            threading.Thread(target=_watch, name="dualmedia-deadlines", daemon=True).start()
+            self._rests = queue.SimpleQueue()
+            thread = threading.Thread(target=self._run, args=(self._rests,), name="dualmedia-deadlines", daemon=True)
+            with suppress(RuntimeError):  # at the end of a process no thread starts any more
+                thread.start()
+                self.is_started, self._thread = True, thread
+
+    def rest(self) -> None:
+        """End the thread if nobody waits. Whoever waits next starts it again."""
+        self._rests.put(None)
+
+    def wait_for_rest(self) -> None:
+        """Wait until the thread has ended, or has found that somebody waits."""
+        if self._thread is not None and not _waiting:
+            self._thread.join(_TICK)
+
+    def _run(self, rests: queue.SimpleQueue[None]) -> None:
+        while True:
+            with suppress(queue.Empty):
+                rests.get(timeout=_TICK)
+                if self._may_rest():
+                    return
+            _abandon_expired()
+
+    def _may_rest(self) -> bool:
+        """Whether nobody waits. From then on the thread counts as ended."""
+        with self._lock:
+            self.is_started = False  # before the look: who waits from now on starts another one
+            if _waiting:
+                self.is_started = True
+            return not self.is_started
 
 
 _watcher = _Watcher()
@@ -145,10 +177,10 @@ def deadline(connection: psycopg.Connection[t.Any], seconds: float) -> Iterator[
     :raises DatabaseUnavailable: The server did not answer. What was sent to it may be done all the same.
     """
     notice_fork()
+    watch = Watch(connection, time.monotonic() + seconds)
+    _waiting[id(connection)] = watch  # before the thread is looked for, which may be about to rest
     if not _watcher.is_started:
         _watcher.start()
-    watch = Watch(connection, time.monotonic() + seconds)
-    _waiting[id(connection)] = watch
     try:
         yield watch
     except Exception as error:
@@ -171,16 +203,28 @@ def renew(connection: psycopg.Connection[t.Any], seconds: float) -> None:
         watch.end = time.monotonic() + seconds
 
 
-def _watch() -> None:
-    while True:
-        time.sleep(_TICK)
-        now = time.monotonic()
-        for key, watch in list(_waiting.items()):
-            # Taken out by whoever comes first: the statement that ended, or we.
-            if watch.end < now and _waiting.pop(key, None) is not None:
-                thread = threading.Thread(target=watch.abandon, name="dualmedia-cancel", daemon=True)
+def rest() -> None:
+    """End the thread if nobody waits. Whoever waits next starts it again."""
+    _watcher.rest()
+
+
+def wait_for_rest() -> None:
+    """Wait until the thread has ended, or has found that somebody waits."""
+    _watcher.wait_for_rest()
+
+
+def _abandon_expired() -> None:
+    now = time.monotonic()
+    for key, watch in list(_waiting.items()):
+        # Taken out by whoever comes first: the statement that ended, or we.
+        if watch.end < now and _waiting.pop(key, None) is not None:
+            thread = threading.Thread(target=watch.abandon, name="dualmedia-cancel", daemon=True)
+            try:
                 thread.start()
-                watch.abandoning = thread
+            except RuntimeError:  # at the end of a process no thread starts any more
+                thread = threading.current_thread()
+                watch.abandon()
+            watch.abandoning = thread
 
 
 def _cut(connection: psycopg.Connection[t.Any]) -> None:

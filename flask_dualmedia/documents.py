@@ -25,6 +25,7 @@ from pymongo.database import Database
 from .clock import Clock, elapsed
 from .errors import DatabaseUnavailable, DualMediaError, MediaConflict, NoConnectionFree, RecordRefused, SecondMainImage
 from .forks import begin_in_children, notice_fork
+from .threads import STOP_TIMEOUT, Worker
 
 logger = logging.getLogger("flask_dualmedia")
 
@@ -85,7 +86,6 @@ class MongoCircuit:
     def __init__(self, ask: Callable[[float], object], *, interval: float) -> None:
         self._ask, self._interval = ask, interval
         self._open = False
-        self._stopped = False
         self._last_answer = 0.0
         self.begin_process()
         begin_in_children(self)
@@ -93,8 +93,7 @@ class MongoCircuit:
     def begin_process(self) -> None:
         """Forget the thread and the lock of another process."""
         self._lock = threading.Lock()
-        self._wake = threading.Event()
-        self._watched = False
+        self._worker = Worker(WATCHER, self._ask_again, delay=self._interval)
 
     @property
     def is_open(self) -> bool:
@@ -137,10 +136,9 @@ class MongoCircuit:
         self._trip()
         return False
 
-    def stop(self) -> None:
+    def stop(self, seconds: float = STOP_TIMEOUT) -> None:
         """End the thread."""
-        self._stopped = True
-        self._wake.set()
+        self._worker.stop(seconds)
 
     def _answers(self, seconds: float) -> bool:
         try:
@@ -159,25 +157,25 @@ class MongoCircuit:
         self._watch()
 
     def _watch(self) -> None:
-        if not self._watched and not self._stopped:
-            self._watched = True
-            threading.Thread(target=self._keep_asking, name=WATCHER, daemon=True).start()
+        if not self._worker.has_begun:
+            self._worker.start()
 
-    def _keep_asking(self) -> None:
-        while not self._wake.wait(self._interval):
-            try:
-                answered = self._answers(_HEALTH)
-            except errors.InvalidOperation:
-                answered = True  # the client was closed, which every call then says itself
-            except Exception:
-                logger.exception("asking whether MongoDB is back")
-                answered = False
-            if answered:
-                break
+    def _ask_again(self) -> float | None:
+        """Ask whether MongoDB is back, and say after how many seconds to ask again."""
+        try:
+            answered = self._answers(_HEALTH)
+        except errors.InvalidOperation:
+            answered = True  # the client was closed, which every call then says itself
+        except Exception:
+            logger.exception("asking whether MongoDB is back")
+            answered = False
+        if not answered:
+            return self._interval
 
-        self._watched = self._open = False
-        if not self._stopped:
+        self._open = False
+        if not self._worker.is_stopped:
             logger.info("MongoDB answers again")
+        return None
 
 
 class _Client:

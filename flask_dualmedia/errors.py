@@ -138,6 +138,14 @@ class Unavailable(DualMediaError):
         self.retry_after = retry_after
 
 
+class MediaClosed(Unavailable):
+    """:meth:`DualMedia.close() <flask_dualmedia.DualMedia.close>` was called: media of this app is not to be had from
+    this process any more."""
+
+    def __init__(self) -> None:
+        super().__init__("media is closed on this app: DualMedia.close() was called")
+
+
 class StorageUnavailable(Unavailable, StorageError):
     """A storage outside of the databases does not answer, or takes no more for now."""
 

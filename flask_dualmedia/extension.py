@@ -8,6 +8,7 @@ import threading
 import typing as t
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from weakref import WeakSet
 
 import click
 import sqlalchemy as sa
@@ -15,13 +16,14 @@ from flask import Flask
 from flask_pymongo import PyMongo
 from flask_sqlalchemy import SQLAlchemy
 
-from . import cli, homes, views, wiring
+from . import cli, closing, homes, views, wiring
 from .announcements import Announcements
 from .clock import Clock, elapsed
 from .collections import JOURNAL, OTHERS, Collections
 from .config import Settings
+from .connections import close_engine
 from .counting import Counter, Plays
-from .errors import ConfigurationError, DatabaseUnavailable, MissingExtra, NamesTaken, Unavailable
+from .errors import DatabaseUnavailable, NamesTaken, Unavailable
 from .journal import agree_on_drains, homes_of, look_after_journal, try_again
 from .models import KINDS
 from .outage import Circuit
@@ -30,7 +32,7 @@ from .repositories.failover import FailoverRepository
 from .repositories.mongo import MongoRepository
 from .repositories.sql import SQLRepository
 from .signals import sql_lost, sql_recovered
-from .state import State
+from .state import State, find_state
 from .storages.base import Storage
 from .storages.failover import FailoverStorage
 from .storages.gridfs import JournalStorage
@@ -58,12 +60,25 @@ class DualMedia:
     :param mongo: The host's Flask-PyMongo; by default a new one on ``MONGO_URI``.
     :param db: The host's Flask-SQLAlchemy; by default the one on the app, or a new one.
     :raises ConfigurationError: A setting is missing or wrong. Nothing is registered on the app then.
+
+    As a context manager it closes media, at the end of the block, on every app that it was set up on::
+
+        with DualMedia(app):
+            app.test_client().get("/media/health")
     """
 
     def __init__(self, app: Flask | None = None, *, mongo: PyMongo | None = None, db: SQLAlchemy | None = None) -> None:
         self._mongo, self._db = mongo, db
+        self._apps: WeakSet[Flask] = WeakSet()
         if app is not None:
             self.init_app(app)
+
+    def __enter__(self) -> t.Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for app in list(self._apps):
+            self.close(app)
 
     def init_app(self, app: Flask, *, mongo: PyMongo | None = None, db: SQLAlchemy | None = None) -> None:
         """Set the extension up on an app: state, blueprint, commands; then connect and log what was found.
@@ -83,10 +98,28 @@ class DualMedia:
         with _undone_on_error(app) as opened:
             state, answering, synchronizer = self._set_up(app, settings, outside, mongo, db, opened)
         app.extensions["dualmedia"] = state
+        self._apps.add(app)
+        closing.follow(app, state)
         with _registering:
             views.register(app, settings)
         app.cli.add_command(cli.group)
         _start_up(state, answering, synchronizer)
+
+    @staticmethod
+    def close(app: Flask, *, timeout: float = closing.TIMEOUT) -> None:
+        """Close media on an app, which nobody can use there any more: in tests, or at the end of a process.
+
+        Requests that have begun get their answers. Counted reads are written down, threads end, and what was opened for
+        the app is closed: its MongoDB client, its connections to SQL and to storages. What the host has opened stays
+        open, such as a ``PyMongo`` that was passed and a Flask-SQLAlchemy that was found.
+
+        Later media calls raise :class:`~flask_dualmedia.MediaClosed`. To close twice does nothing. An app that is not
+        closed is closed at the end of the process.
+
+        :param timeout: Seconds to wait for requests that have begun. What a slower one needs is closed after it.
+        :raises RuntimeError: ``init_app`` was not called on the app.
+        """
+        closing.close(find_state(app), timeout)
 
     def _set_up(
         self,
@@ -102,6 +135,8 @@ class DualMedia:
         :param opened: Gets what closes that which is ours alone.
         :return: The state, which databases answer, and what keeps the schema up to date.
         """
+        for storage in outside.values():
+            opened.callback(storage.close)
         wiring.find_jwt(app)
         database = wiring.find_mongo(app, mongo, settings)
         if mongo is None:
@@ -109,13 +144,13 @@ class DualMedia:
         collections = Collections(database, prefix=settings.collection_prefix, bucket=settings.bucket)
         synchronizer = None
         if settings.sql_enabled:
-            db = wiring.find_sqlalchemy(app, db, settings)
+            db = wiring.find_sqlalchemy(app, db, settings, opened)
             owns_schema = not wiring.find_migrate(app, db, settings)
             engine, is_own = wiring.find_engine(app, db, settings)
             if is_own:
-                opened.callback(engine.dispose)
+                opened.callback(close_engine, engine)
             synchronizer = _synchronizer(settings, engine, owns_schema=owns_schema)
-            state = _dual_state(app, settings, collections, engine, outside, synchronizer)
+            state = _dual_state(app, settings, collections, engine, outside, synchronizer, opened)
         else:
             home = homes.mongo_home(collections)
             counter = _counter(app, settings, collections, home.repository)
@@ -131,27 +166,26 @@ class DualMedia:
                 collections,
                 counter=counter,
                 upkeep=_upkeep(app, settings),
+                opened=opened,
             )
         return state, _check_names(state), synchronizer
 
 
 @contextmanager
 def _undone_on_error(app: Flask) -> Iterator[ExitStack]:
-    """Take off the app what the block has put on it, and close what it has opened, if it fails."""
+    """Take off the app what the block has put on it, and close what it has opened, if it fails.
+
+    :return: What closes it later.
+    """
     before = set(app.extensions)
-    with ExitStack() as opened:
-        try:
-            yield opened
-        except (ConfigurationError, MissingExtra):
-            added = {name: app.extensions[name] for name in app.extensions if name not in before}
-            if "sqlalchemy" in added:
-                with app.app_context():
-                    for engine in added["sqlalchemy"].engines.values():  # none where its URL was refused
-                        engine.dispose()
-            for name in added:
-                del app.extensions[name]
-            raise
-        opened.pop_all()
+    opened = ExitStack()
+    try:
+        yield opened
+    except BaseException:
+        opened.close()
+        for name in set(app.extensions) - before:
+            del app.extensions[name]
+        raise
 
 
 def _dual_state(
@@ -161,6 +195,7 @@ def _dual_state(
     engine: sa.Engine,
     outside: dict[str, Storage],
     synchronizer: Synchronizer,
+    opened: ExitStack,
 ) -> State:
     tables = tables_for(settings.table_prefix)
     sql = homes.sql_home(engine, timeout=settings.sql_timeout, tables=tables)
@@ -205,6 +240,7 @@ def _dual_state(
         circuit,
         counter,
         _upkeep(app, settings),
+        opened,
     )
     return state
 

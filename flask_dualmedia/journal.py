@@ -51,7 +51,7 @@ def drain_journal(state: State, *, retry: bool = True) -> Report | None:
     sql, journal = homes_of(state)
     refusal = _finish_deletions(state, retry=retry)  # first: they may stand in the way of what is moved
     _drop_twins(state)
-    report = drain(journal, sql, Lease(state.collections, "drain"), retry=retry, awaited=state.staging.awaited)
+    report = drain(journal, sql, _lease(state), retry=retry, awaited=state.staging.awaited)
     if report is not None and (report.moved or report.present):
         logger.info("journal drained: %d record(s) moved into SQL", report.moved)
         for conflict in report.conflicts:
@@ -67,6 +67,11 @@ def drain_journal(state: State, *, retry: bool = True) -> Report | None:
     if refusal is not None:
         raise refusal
     return report
+
+
+def _lease(state: State) -> Lease:
+    """The right to drain, which nobody has who is to end."""
+    return Lease(state.collections, "drain", is_over=lambda: state.uses.is_closed)
 
 
 def _finish_deletions(state: State, *, retry: bool) -> WritesRefused | None:
@@ -157,7 +162,7 @@ def look_after_journal(state: State) -> bool:
     if journal.is_empty():
         return False
     if not state.settings.auto_drain:
-        release_claims(journal, sql, Lease(state.collections, "drain"))
+        release_claims(journal, sql, _lease(state))
     elif journal.repository.has_work() or _is_bucket_due(state):
         drain_journal(state, retry=False)
     return not journal.is_empty()

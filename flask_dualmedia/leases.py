@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 from secrets import token_hex
@@ -38,6 +38,7 @@ class Lease:
     :param seconds: How long it lasts unless it is renewed. Default :data:`SECONDS`.
     :param holder: Who holds it. Default this object alone; objects with the same holder hold it together.
     :param durable: Whether it is on the disks of a majority once it was taken.
+    :param is_over: Whether the work is to end, and nobody needs the lease any more.
     """
 
     def __init__(
@@ -48,13 +49,17 @@ class Lease:
         seconds: float | None = None,
         holder: str | None = None,
         durable: bool = False,
+        is_over: Callable[[], bool] = lambda: False,
     ) -> None:
         self._collections, self._name, self._durable = Collections.of(documents), name, durable
         self._seconds = SECONDS if seconds is None else seconds
+        self._is_over = is_over
         self.holder = holder or f"{socket.gethostname()}-{os.getpid()}-{token_hex(4)}"
 
     def take(self) -> bool:
-        """Take or renew the lease; false if another process has it."""
+        """Take or renew the lease; false if another process has it, or the work is to end."""
+        if self._is_over():
+            return False
         time = self._collections.documents.clock.now()
         free = {"_id": self._name, "$or": [{"holder": self.holder}, *run_out("expires", time, self._seconds)]}
         mine = {"$set": {"holder": self.holder, "expires": time + timedelta(seconds=self._seconds)}}

@@ -232,6 +232,18 @@ def update_media_access_count(kind: Kind[t.Any], media_id: uuid.UUID | str) -> N
     lifecycle.count_access(get_state(), kind_of(kind), _parse_id(kind, media_id))
 
 
+def flush_counts() -> None:
+    """Write down at once the reads of content that this process has counted and not written down yet.
+
+    That is done every ``DUALMEDIA_COUNT_INTERVAL`` seconds, and at the end of the process, anyway.
+
+    :raises Unavailable: A database is away. What could not be written stays for the next time.
+    """
+    counter = get_state().counter
+    if counter is not None:
+        counter.flush()
+
+
 def get_media_stats(
     reference_type: str, reference_id: Reference, *, sort: Sort = "access_count", limit: int | None = 20
 ) -> MediaStats:
@@ -310,7 +322,8 @@ def open_media(record: Media, start: int = 0, stop: int | None = None) -> t.Iter
     stop = record.file_size if stop is None else stop
     if not 0 <= start <= stop <= record.file_size:
         raise ValueError(f"[{start}, {stop}) is not within the {record.file_size} bytes of {record!r}")
-    return get_state().storage_of(record).open(record.storage_key, start, stop)
+    state = get_state()
+    return state.uses.during(state.app, state.storage_of(record).open(record.storage_key, start, stop))
 
 
 def attach_media(

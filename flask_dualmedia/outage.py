@@ -22,6 +22,7 @@ from .clock import elapsed
 from .documents import MONGO
 from .errors import DatabaseBusy, DatabaseUnavailable, DualMediaError, Unavailable, WritesRefused
 from .forks import begin_in_children, notice_fork
+from .threads import STOP_TIMEOUT, Worker
 
 logger = logging.getLogger("flask_dualmedia")
 
@@ -41,9 +42,6 @@ send an upload again that was refused in its middle: then it goes to the journal
 
 QUIET = 60.0
 """Seconds without an answer of a kind after which it is told of again."""
-
-STOP_TIMEOUT = 10.0
-"""Seconds to wait for the end of the thread."""
 
 IDLE_INTERVAL = 5.0
 """Seconds between two looks at the journal while SQL answers: other processes may drain it, or have ended before they
@@ -78,7 +76,6 @@ class Circuit:
         self._refused_until = 0.0
         self._refusal: WritesRefused | None = None
         self._told: dict[str, float] = {}
-        self._stopped = False
         self._journal_expected = True
         self._looked_for = -1
         """Number of expectations at the last look at the journal."""
@@ -92,9 +89,7 @@ class Circuit:
         """Forget the thread and the locks of another process. Each starts its own, when it has something to do."""
         self._lock = threading.Lock()
         self._probing = threading.Lock()
-        self._wake = threading.Event()
-        self._thread: threading.Thread | None = None
-        self._started = False
+        self._worker = Worker(WATCHER, self._watch)
         self._is_resting = False
 
     @property
@@ -112,7 +107,7 @@ class Circuit:
             return False
         if self._is_resting:
             self._is_resting = False
-            self._wake.set()
+            self._worker.wake()
         return True
 
     @property
@@ -152,8 +147,8 @@ class Circuit:
 
     def _admit(self) -> None:
         notice_fork()
-        if not self._started:
-            self._start()
+        if not self._worker.has_begun:
+            self._worker.start()
         if self._open:
             retry_after = max(1, round(self._interval))
             raise DatabaseUnavailable(SQL, self._reason, retry_after=retry_after, was_sent=False)
@@ -210,7 +205,7 @@ class Circuit:
         with self._lock:
             self._expectations += 1
             self._journal_expected = True
-        self._wake.set()
+        self._worker.wake()
 
     @contextmanager
     def journaling(self) -> Iterator[None]:
@@ -234,45 +229,32 @@ class Circuit:
         self._told[message] = time.monotonic()
         logger.warning("%s", message)
         self._notify("lost")
-        self._wake.set()
+        self._worker.wake()
 
-    def stop(self) -> None:
+    def stop(self, seconds: float = STOP_TIMEOUT) -> None:
         """End the thread, and wait for it: it may be using a connection."""
-        self._stopped = True
-        self._wake.set()
-        thread = self._thread
-        if thread is not None and thread is not threading.current_thread():
-            thread.join(STOP_TIMEOUT)
+        self._worker.stop(seconds)
 
-    def _start(self) -> None:
-        with self._lock:
-            if self._started or self._stopped:
-                return
-            self._started = True
-            self._thread = threading.Thread(target=self._watch, name=WATCHER, daemon=True)
-            self._thread.start()
-
-    def _watch(self) -> None:
-        while not self._stopped:
-            try:
-                if self._open:
-                    self._announce()
-                    self._ask()
-                if not self._open:
-                    self._look_at_journal()
-            except WritesRefused as error:
-                self.refuse_writes(error)
-            except Unavailable:
-                pass  # What is known of the journal is soon too old, and the circuit knows of SQL.
-            except DualMediaError as error:
-                self._tell(f"the journal was not drained: {error}", traceback=True)
-            except Exception as error:
-                # Whatever it was must not end the thread that brings the app back.
-                if self._stopped:
-                    return
-                self._tell(f"watching the databases: {type(error).__name__}", traceback=True)
-            self._wake.wait(self._pause())
-            self._wake.clear()
+    def _watch(self) -> float | None:
+        """Look once, and say after how many seconds to look again."""
+        try:
+            if self._open:
+                self._announce()
+                self._ask()
+            if not self._open:
+                self._look_at_journal()
+        except WritesRefused as error:
+            self.refuse_writes(error)
+        except Unavailable:
+            pass  # What is known of the journal is soon too old, and the circuit knows of SQL.
+        except DualMediaError as error:
+            self._tell(f"the journal was not drained: {error}", traceback=True)
+        except Exception as error:
+            # Whatever it was must not end the thread that brings the app back.
+            if self._worker.is_stopped:
+                return None
+            self._tell(f"watching the databases: {type(error).__name__}", traceback=True)
+        return self._pause()
 
     def _pause(self) -> float:
         """Seconds until the next look. While nobody asks for the journal, nobody has to know about it at once."""

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import typing as t
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from functools import cached_property
 
-from flask import current_app
+from flask.globals import app_ctx
 
 from .errors import StorageError
 from .schema import NameCheck
 from .staging import Staging
 from .tables import Tables, tables_for
+from .uses import Uses
 
 if t.TYPE_CHECKING:
     import sqlalchemy as sa
     from flask import Flask
+    from flask.ctx import AppContext
 
     from .clock import Clock
     from .collections import Collections
@@ -55,6 +58,10 @@ class State:
     """Counts who reads content; ``None`` where nobody does."""
     upkeep: Upkeep | None = None
     """Keeps the databases clean; ``None`` where the host does that itself."""
+    opened: ExitStack = field(default_factory=ExitStack)
+    """Closes what was opened for the app and is not the host's. It does not refer to the app."""
+    uses: Uses = field(default_factory=Uses)
+    """Who uses media at the moment."""
 
     @cached_property
     def check_sql_names(self) -> NameCheck:
@@ -96,8 +103,24 @@ def get_state(app: Flask | None = None) -> State:
     """The state on ``app``, by default the current app.
 
     :raises RuntimeError: ``init_app`` was not called on it.
+    :raises MediaClosed: It was closed, or is being closed, and the current context had not used media before.
+    """
+    if app is not None:
+        state = find_state(app)
+        state.uses.check()
+        return state
+    context: AppContext = app_ctx._get_current_object()  # type: ignore[attr-defined]
+    state = find_state(context.app)
+    state.uses.admit(context)
+    return state
+
+
+def find_state(app: Flask) -> State:
+    """The state on ``app``, whether it is closed or not.
+
+    :raises RuntimeError: ``init_app`` was not called on it.
     """
     try:
-        return (current_app if app is None else app).extensions["dualmedia"]
+        return app.extensions["dualmedia"]
     except KeyError:
         raise RuntimeError("DualMedia is not set up on this app: call DualMedia(app) or init_app(app) first") from None

@@ -13,7 +13,6 @@ from __future__ import annotations
 import hashlib
 import logging
 import random
-import threading
 import time
 import typing as t
 from collections.abc import Callable, Iterator
@@ -30,9 +29,9 @@ from .forks import begin_in_children, notice_fork
 from .journal import homes_of
 from .leases import SECONDS, Lease
 from .models import AVAILABLE, KINDS, Media
-from .outage import STOP_TIMEOUT
 from .state import State, get_state
 from .storages.base import owner_of_key
+from .threads import STOP_TIMEOUT, Worker
 from .transfer import keys_named_in
 
 logger = logging.getLogger("flask_dualmedia")
@@ -72,52 +71,38 @@ class Upkeep:
 
     def __init__(self, app: Flask) -> None:
         self._app = app
-        self._stopped = False
         self.begin_process()
         begin_in_children(self)
         request_started.connect(self._start, app)
 
     def begin_process(self) -> None:
-        """Forget the thread, the lock and the lease of another process."""
-        self._lock = threading.Lock()
-        self._wake = threading.Event()
-        self._thread: threading.Thread | None = None
-        self._started = False
+        """Forget the thread and the lease of another process."""
+        self._worker = Worker(WORKER, self._run, delay=_next_round())
         self._lease: Lease | None = None
         self._renewed = 0.0
         self._verifier: Verifier | None = None
         self._told: set[str] = set()
 
-    def stop(self) -> None:
+    def stop(self, seconds: float = STOP_TIMEOUT) -> None:
         """End the thread, in the middle of its work if need be. What is half done, the next round does."""
-        self._stopped = True
-        self._wake.set()
         request_started.disconnect(self._start, self._app)
-        thread = self._thread
-        if thread is not None and thread is not threading.current_thread():
-            thread.join(STOP_TIMEOUT)
+        self._worker.stop(seconds)
 
     def _start(self, *_: object, **__: object) -> None:
         notice_fork()
-        if self._started or self._stopped:
-            return
-        with self._lock:
-            if self._started:
-                return
-            self._started = True
-            self._thread = threading.Thread(target=self._run, name=WORKER, daemon=True)
-            self._thread.start()
+        if not self._worker.has_begun:
+            self._worker.start()
 
-    def _run(self) -> None:
-        while not self._wake.wait(INTERVAL * random.uniform(0.5, 1.5)):  # noqa: S311 - so that not all ask at once
-            try:
-                self.work()
-            except Unavailable:
-                pass  # the circuit of the one or the other has told
-            except Exception:
-                if self._stopped:
-                    return
-                self._tell("upkeep")
+    def _run(self) -> float | None:
+        try:
+            self.work()
+        except Unavailable:
+            pass  # the circuit of the one or the other has told
+        except Exception:
+            if self._worker.is_stopped:
+                return None
+            self._tell("upkeep")
+        return _next_round()
 
     def work(self) -> None:
         """One round, if this process has the lease or gets it."""
@@ -125,7 +110,7 @@ class Upkeep:
         if self._lease is None:
             self._lease = Lease(state.collections, "upkeep", seconds=max(SECONDS, 2 * INTERVAL))
         if self._verifier is None:
-            self._verifier = Verifier(state, pause=self._wake.wait)
+            self._verifier = Verifier(state, pause=self._worker.pause)
         verifier = self._verifier
         steps: dict[str, Callable[[], object]] = {
             "sweep": lambda: lifecycle.sweep(state, keep_going=self._may_go_on),
@@ -142,14 +127,14 @@ class Upkeep:
             except Unavailable:
                 raise
             except Exception:
-                if self._stopped:
+                if self._worker.is_stopped:
                     return
                 self._tell(name)
 
     def _may_go_on(self) -> bool:
         state, lease = get_state(self._app), self._lease
         is_away = state.mongo.circuit.is_open or (state.circuit is not None and state.circuit.is_open)
-        if self._stopped or is_away or lease is None:
+        if self._worker.is_stopped or is_away or lease is None:
             return False
         if time.monotonic() - self._renewed < SECONDS / 3:
             return True
@@ -161,6 +146,11 @@ class Upkeep:
         if name not in self._told:
             self._told.add(name)
             logger.exception("the %s failed, and is tried again", name)
+
+
+def _next_round() -> float:
+    """Seconds until the next round. They differ, so that not all processes ask at once."""
+    return INTERVAL * random.uniform(0.5, 1.5)  # noqa: S311
 
 
 def clear_leftovers(state: State, *, grace: float | None = None) -> int:

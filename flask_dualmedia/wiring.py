@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import typing as t
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import sqlalchemy as sa
 from bson.binary import UuidRepresentation
@@ -25,7 +25,7 @@ from sqlalchemy import event, exc
 
 from . import schema
 from .config import Settings, check_driver
-from .connections import LastUsedFirst, is_fresh, is_new, note_use, ping, speaks_psycopg
+from .connections import LastUsedFirst, close_engine, is_fresh, is_new, note_use, ping, speaks_psycopg
 from .documents import Documents, is_of_dns
 from .errors import ConfigurationError, DualMediaError, MissingExtra
 from .forks import separate
@@ -114,9 +114,10 @@ def _open_mongo(app: Flask, settings: Settings) -> PyMongo:
     return mongo
 
 
-def find_sqlalchemy(app: Flask, given: SQLAlchemy | None, settings: Settings) -> SQLAlchemy:
+def find_sqlalchemy(app: Flask, given: SQLAlchemy | None, settings: Settings, opened: ExitStack) -> SQLAlchemy:
     """The host's Flask-SQLAlchemy, or a new one on the app; our tables are in its metadata afterwards.
 
+    :param opened: Gets what closes the connections of a new one.
     :raises ConfigurationError: One was passed that is not set up on this app, or the URL names no known database, or
         a table of the host's has the name of one of ours.
     :raises MissingExtra: The driver is not installed.
@@ -128,7 +129,7 @@ def find_sqlalchemy(app: Flask, given: SQLAlchemy | None, settings: Settings) ->
         )
     tables = tables_for(settings.table_prefix)
     if db is None:
-        db = _open_sqlalchemy(app, settings)
+        db = _open_sqlalchemy(app, settings, opened)
     if not isinstance(db, SQLAlchemy):
         raise ConfigurationError(
             f"the app's SQL extension is {type(db).__module__}, and media needs Flask-SQLAlchemy: set DB_ENABLED=false"
@@ -170,7 +171,7 @@ def find_engine(app: Flask, db: SQLAlchemy, settings: Settings) -> tuple[sa.Engi
     return own, True
 
 
-def _open_sqlalchemy(app: Flask, settings: Settings) -> SQLAlchemy:
+def _open_sqlalchemy(app: Flask, settings: Settings, opened: ExitStack) -> SQLAlchemy:
     assert settings.sql_url is not None
     options = _engine_options(settings)
     if "poolclass" in (app.config.get("SQLALCHEMY_ENGINE_OPTIONS") or {}):
@@ -186,6 +187,8 @@ def _open_sqlalchemy(app: Flask, settings: Settings) -> SQLAlchemy:
     except exc.ArgumentError as error:
         raise ConfigurationError(f"SQLALCHEMY_DATABASE_URI: {error}") from None
     with app.app_context():
+        for engine in db.engines.values():
+            opened.callback(close_engine, engine)
         _check_idle_connections(db.engine, settings.sql_timeout)
     return db
 

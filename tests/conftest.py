@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import shutil
 import signal
@@ -26,7 +25,7 @@ from flask_dualmedia import (
     testing,  # noqa: F401 - listens to MongoDB clients made after it
 )
 from flask_dualmedia.models import Base
-from flask_dualmedia.state import State, get_state
+from flask_dualmedia.state import State, find_state, get_state
 from flask_dualmedia.storages.s3 import S3Storage
 
 from . import drive, samples
@@ -250,19 +249,11 @@ def furnish(mongo_uri: str) -> Iterator[Furnish]:
 def close(app: Flask) -> None:
     """Give back what an app holds, so that databases can be dropped and nothing is left to the garbage collector."""
     if "dualmedia" in app.extensions:
-        state = get_state(app)
-        if state.circuit is not None:
-            state.circuit.stop()
-        if state.counter is not None:
-            state.counter.stop()
-        if state.upkeep is not None:
-            state.upkeep.stop()
-        state.mongo.circuit.stop()
+        DualMedia.close(app)
+        # What the tests have opened themselves, as hosts.
+        state = find_state(app)
         state.mongo.client.close()
         if state.engine is not None:
-            pool = state.engine.pool
-            if isinstance(pool, sa.QueuePool) and pool.checkedout():
-                gc.collect()  # an answer that the test has not read to its end holds a connection until it is forgotten
             state.engine.dispose()
 
 

@@ -73,6 +73,10 @@ class Storage(t.Protocol):
         """Every key that sorts behind ``after``, sorted; those of unfinished uploads too."""
         ...
 
+    def close(self) -> None:
+        """Close the connections that were opened for this storage alone. Whoever asks it again opens others."""
+        ...
+
 
 PRESIGNED_SECONDS = 300
 """How long a URL that clients are redirected to can be used. A download that has begun goes on."""
@@ -150,6 +154,9 @@ class AbstractStorage(ABC):
     def _after(self, first: bytes, pieces: Iterator[bytes]) -> Iterator[bytes]:
         yield first
         yield from pieces
+
+    def close(self) -> None:  # noqa: B027 - most have nothing of their own to close
+        """Nothing is open for this storage alone."""
 
     def stat(self, key: str) -> Stat | None:
         """What is known of the bytes under a key, ``None`` if there are none."""

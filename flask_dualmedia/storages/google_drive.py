@@ -113,6 +113,9 @@ class GoogleDriveStorage(StreamedStorage):
                 last = file["name"]
                 yield last
 
+    def close(self) -> None:
+        self._session.close(lambda session: session.close())
+
     def _stream(self, key: str, start: int, stop: int) -> Generator[bytes]:
         headers = {"Range": f"bytes={start}-{stop - 1}", "Accept-Encoding": "identity"}
         with self._call("GET", f"/{self._id_of(key)}", {"alt": "media"}, headers=headers, stream=True) as answer:

@@ -88,6 +88,9 @@ class S3Storage(StreamedStorage):
         # All are signed, the length too, which clients set by themselves: with another one S3 refuses the request.
         return Ticket(url, {"Content-Type": mime_type, "If-None-Match": "*", "X-Amz-Checksum-Sha256": digest})
 
+    def close(self) -> None:
+        self._client.close(lambda client: client.close())
+
     def _stats_one_by_one(self, keys: t.Sequence[str]) -> Iterator[tuple[str, Stat]]:
         for key in keys:
             with _translated():

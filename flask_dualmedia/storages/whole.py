@@ -112,6 +112,14 @@ class PerProcess(t.Generic[R]):
         self._inherited: list[R] = []
         """Clients of parents of this process. They are never ended here: some end what the parent shares with us."""
 
+    def close(self, end: t.Callable[[R], object]) -> None:
+        """End the client of this process, if one was made."""
+        made, self._made = self._made, None
+        if made is not None and made[0] == os.getpid():
+            end(made[1])
+        elif made is not None:
+            self._inherited.append(made[1])
+
     def get(self) -> R:
         # Without a lock, which could be held for ever in a forked process: at worst two are made, and one is used.
         made = self._made

@@ -193,7 +193,10 @@ def _respond(record: Media, content: bytes | None, *, as_download: bool) -> Resp
     start, stop = _conditional(response, size)
     if request.method == "GET" and response.status_code != 304:
         state = get_state()
-        pieces = _send(state.storage_of(record), key, start, stop, response) if content is None else iter([content])
+        if content is None:
+            pieces = state.uses.during(state.app, _send(state.storage_of(record), key, start, stop, response))
+        else:
+            pieces = iter([content])
         response.response = counted(state, record, start, pieces)
     return response
 
