@@ -35,6 +35,7 @@ FAULTS = {
 RECORDS = "(product_images|course_videos|media_storage)"
 STATEMENTS = (
     f"INSERT INTO {RECORDS}",
+    f"INSERT INTO {RECORDS}",  # twice: what comes late here needs a drain in between to do harm
     f"UPDATE {RECORDS} SET (title|alt_text)",
     f"UPDATE {RECORDS} SET state",
     f"DELETE FROM {RECORDS}",
