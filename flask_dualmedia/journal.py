@@ -19,8 +19,8 @@ from .transfer import (
     OF_ONE_RECORD,
     Report,
     drain,
-    keys_named_in,
     reason_of,
+    records_in,
     records_of,
     release_claims,
     strangers,
@@ -192,7 +192,8 @@ def _is_bucket_due(state: State) -> bool:
 def count_waiting(state: State) -> int:
     """How much waits to be moved into SQL: records, and bytes of records that are there already.
 
-    Bytes are counted while SQL answers, and up to :data:`KEYS_COUNTED` of them.
+    Bytes are counted while SQL answers, and up to :data:`KEYS_COUNTED` of them. Those of an upload that was never
+    finished wait for nobody: the sweep takes them away.
     """
     sql, journal = homes_of(state)
     waiting = journal.repository.waiting()
@@ -200,5 +201,5 @@ def count_waiting(state: State) -> int:
         return waiting
     keys = list(islice(journal.storage.keys(), KEYS_COUNTED))
     with suppress(Unavailable):
-        waiting += state.circuit.read(lambda: len(keys_named_in(sql, strangers(journal, keys))))
+        waiting += state.circuit.read(lambda: len(records_in(sql, strangers(journal, keys))))
     return waiting

@@ -235,8 +235,9 @@ def drain(
         return None
     report = Report()
     try:
-        number = journal.repository.last_drain()
+        # The target first: a drain that slept through its lease may end now, and notes its number in the journal first.
         last_of_target, time = target.repository.last_drain()
+        number = journal.repository.last_drain()
         if time is not None and number < last_of_target:
             _trash_stale(journal, target, lease, report, time)
         number = max(number, last_of_target)

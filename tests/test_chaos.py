@@ -19,3 +19,20 @@ def test_nothing_acknowledged_is_lost(seed: int):
     assert totals.lost == 0
     assert sum(totals.faults.values()) > 3
     assert totals.acknowledged() > 50
+
+
+FAULTS_THAT_MATTER: dict[str, dict[str, float]] = {
+    "condition": {"late statement": 1},
+    "fence": {"late statement": 1},
+    "renewal": {},
+    "partial": {"kill postgres": 1, "hang postgres": 1},
+    "recheck": {},
+}
+"""What makes the lack of each safeguard matter."""
+
+
+@pytest.mark.parametrize("plant", chaos.PLANTS)
+def test_the_lack_of_a_safeguard_is_found(plant: str):
+    seeds = (1, 2, 3)
+    found = (chaos.run(30, seed, FAULTS_THAT_MATTER[plant], plant=plant).problems for seed in seeds)
+    assert any(found)

@@ -18,7 +18,7 @@ from flask_dualmedia.errors import DatabaseUnavailable
 from flask_dualmedia.integrity import Check, Checker
 from flask_dualmedia.journal import drain_journal, homes_of
 from flask_dualmedia.leases import Lease
-from flask_dualmedia.models import AVAILABLE, PENDING, Media, MediaChunk, new_id, now
+from flask_dualmedia.models import AVAILABLE, DELETING, PENDING, Media, MediaChunk, new_id, now
 from flask_dualmedia.state import State, get_state
 from flask_dualmedia.storages.base import new_key
 from flask_dualmedia.storages.chunked import CHUNK_SIZE
@@ -207,6 +207,24 @@ def test_misplaced_bytes_that_are_damaged_stay_where_they_are(state: State) -> N
     assert report is not None
     assert len(report.failed) == 1
     assert state.mongo["media_journal.chunks"].count_documents({"files_id": image.storage_key}) == 4
+
+
+@pytest.mark.parametrize("unfinished", [PENDING, DELETING])
+def test_bytes_of_an_unfinished_upload_do_not_wait_for_sql(app: Flask, state: State, unfinished: str) -> None:
+    """SQL went while they were sent, and then the process. A sweep takes them away; no drain ever would."""
+    sql, journal = homes_of(state)
+    record = ProductImage.new(
+        mongo_product_id="p", storage_type="database", state=unfinished, position=0, is_main_image=False
+    )
+    vars(record)["storage_key"] = key = new_key(record.id)
+    sql.repository.add(record)
+    journal.storage.put(key, [PICTURE])
+    assert health(app)["journal"] == 0
+    with app.app_context():
+        drain_journal(state)
+        assert [*journal.storage.keys()] == [key]
+        lifecycle.sweep(state, grace=0)
+    assert is_at_home(state)
 
 
 @pytest.mark.usefixtures("context")

@@ -19,8 +19,9 @@ from werkzeug.datastructures import FileStorage
 from werkzeug.test import encode_multipart
 
 from flask_dualmedia import ProductImage, get_product_images
+from flask_dualmedia.errors import WritesRefused
 from flask_dualmedia.integrity import Checker
-from flask_dualmedia.journal import drain_journal
+from flask_dualmedia.journal import drain_journal, homes_of
 from flask_dualmedia.models import new_id
 from flask_dualmedia.state import get_state
 
@@ -349,3 +350,27 @@ def test_a_fence_keeps_an_id_taken(app: Flask) -> None:
         sql.add(record)
     with app.app_context():
         assert get_product_images("p") == []
+
+
+def test_the_end_of_another_drain_does_not_make_the_journal_look_old(
+    make_app: MakeApp, proxy: PostgresProxy, emptied_url: str
+) -> None:
+    """It slept through its lease, and ends while the next one begins. What waits is moved, not put into the trash."""
+    config = {"DUALMEDIA_REFERENCES": {"product": None}, "DUALMEDIA_AUTO_DRAIN": False, "DUALMEDIA_SQL_TIMEOUT": 5}
+    other = make_app(SQLALCHEMY_DATABASE_URI=emptied_url, **config)
+    app = make_app(SQLALCHEMY_DATABASE_URI=proxy.sqlalchemy_url, DUALMEDIA_AUTO_UPGRADE=False, **config)
+    circuit = get_state(app).circuit
+    assert circuit is not None
+    circuit.refuse_writes(WritesRefused("PostgreSQL", "is read-only"))
+    http = Http(app)
+    media_id = http.post(png()).json["id"]
+    sql, journal = homes_of(get_state(other))
+    held = proxy.hold("FROM media_storage")
+    with ThreadPoolExecutor(1) as executor:
+        draining = executor.submit(drain, app)
+        held.wait_until_reached()
+        journal.repository.note_drain(7)
+        sql.repository.note_drain(7)
+        held.release()
+        draining.result()
+    assert http.get(media_id).status_code == 200

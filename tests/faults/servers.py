@@ -82,14 +82,39 @@ class PostgresServer:
 
     def configure(self, name: str, value: str | None) -> None:
         """Change a setting of the server, or with ``None`` take it back. Both work while it is read-only."""
+        change = f"RESET {name}" if value is None else f"SET {name} = '{value}'"
+        self.execute(f"ALTER SYSTEM {change}", "SELECT pg_reload_conf()")
+
+    def limit(self, *tables: str) -> None:
+        """Let the disk be filled, see :meth:`fill`: then nothing can be inserted into these tables."""
+        self.execute(
+            "CREATE TABLE disk (is_full boolean)",
+            "CREATE FUNCTION refuse_if_full() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+            " IF EXISTS (SELECT FROM disk) THEN RAISE 'no space left on device' USING ERRCODE = 'disk_full'; END IF;"
+            " RETURN NULL; END $$",
+            *(
+                f"CREATE TRIGGER refuse_if_full BEFORE INSERT ON {table} EXECUTE FUNCTION refuse_if_full()"
+                for table in tables
+            ),
+        )
+
+    def fill(self) -> None:
+        """Fill the disk."""
+        self.execute("INSERT INTO disk VALUES (true)")
+
+    def clear(self) -> None:
+        """Make room on the disk again."""
+        self.execute("DELETE FROM disk")
+
+    def execute(self, *statements: str) -> None:
+        """Do something past all faults: it works while the server is read-only, or waits for a standby."""
         options = "-c default_transaction_read_only=off -c synchronous_commit=local"
         engine = sa.create_engine(
             self.url, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool, connect_args={"options": options}
         )
         with engine.connect() as connection:
-            change = f"RESET {name}" if value is None else f"SET {name} = '{value}'"
-            connection.exec_driver_sql(f"ALTER SYSTEM {change}")
-            connection.exec_driver_sql("SELECT pg_reload_conf()")
+            for statement in statements:
+                connection.exec_driver_sql(statement)
 
     def stop(self) -> None:
         self.resume()
@@ -165,10 +190,13 @@ class Workers:
         app: str = APP,
         skew: float = 0,
         options: t.Sequence[str] = ("--threads", "4"),
+        environment: Mapping[str, str] = {},
     ) -> None:
         self.port, self._count, self._app, self._options = free_port(), count, app, options
         self.log_path = directory / (f"gunicorn{skew:+.0f}.log" if skew else "gunicorn.log")
         self._environment = os.environ | {f"FLASK_{name}": str(value) for name, value in config.items()}
+        self._environment |= environment
+        self._master: subprocess.Popen[bytes] | None = None
         if skew:
             self._environment = skewed_environment(skew, self._environment)
 
@@ -196,13 +224,32 @@ class Workers:
                 connection.close()
 
     def kill_one(self, choose: t.Callable[[list[psutil.Process]], psutil.Process]) -> None:
-        workers = psutil.Process(self._master.pid).children()
-        if workers:
-            _send(choose(sorted(workers, key=lambda worker: worker.pid)), signal.SIGKILL)
+        for worker in self._chosen(choose):
+            _send(worker, signal.SIGKILL)
+
+    def pause_one(self, choose: t.Callable[[list[psutil.Process]], psutil.Process]) -> t.Callable[[], None]:
+        """Stop a worker in the middle of whatever it does.
+
+        :return: Lets it go on.
+        """
+        paused = self._chosen(choose)
+        for worker in paused:
+            _send(worker, signal.SIGSTOP)
+
+        def resume() -> None:
+            for worker in paused:
+                _send(worker, signal.SIGCONT)
+
+        return resume
+
+    def _chosen(self, choose: t.Callable[[list[psutil.Process]], psutil.Process]) -> list[psutil.Process]:
+        workers = psutil.Process(self._master.pid).children() if self._master is not None else []
+        return [choose(sorted(workers, key=lambda worker: worker.pid))] if workers else []
 
     def stop(self) -> None:
-        self._master.terminate()
-        self._master.wait(40)
+        if self._master is not None:
+            self._master.terminate()
+            self._master.wait(40)
 
 
 class Server(t.Protocol):
@@ -213,9 +260,9 @@ class Server(t.Protocol):
 
 @contextmanager
 def running(server: Server) -> Iterator[None]:
-    """Start a server, and stop it in the end."""
-    server.start()
+    """Start a server, and stop it in the end, which may come while it starts."""
     try:
+        server.start()
         yield
     finally:
         server.stop()
