@@ -63,16 +63,17 @@ class Announcements:
 
         :raises DatabaseUnavailable: MongoDB does not answer.
         """
+        began = elapsed()
+        if began < self._lasts_until - _RENEWAL:
+            return
+        # Without the lock: each thread waits for MongoDB by itself, and none for the time-outs of the others.
+        if not self._lease.take():
+            self._lease.take()  # somebody else has created it at the same moment
         with self._lock:
-            began = elapsed()
-            if began < self._lasts_until - _RENEWAL:
-                return
-            if not self._lease.take():
-                self._lease.take()  # another process has created it at the same moment
             announced = elapsed()
             if self._announced_at is None or announced >= self._lasts_until:
                 self._announced_at = announced
-            self._lasts_until = began + LEASE_SECONDS - _MARGIN
+            self._lasts_until = max(self._lasts_until, began + LEASE_SECONDS - _MARGIN)
 
     @contextmanager
     def announced(self) -> Iterator[None]:

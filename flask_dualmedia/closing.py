@@ -15,6 +15,7 @@ import typing as t
 from weakref import WeakSet, finalize
 
 from . import deadlines
+from .forks import notice_fork
 from .threads import STOP_TIMEOUT
 from .uses import end_of_context
 
@@ -33,6 +34,7 @@ def follow(app: Flask, state: State) -> None:
     """See that what was opened for ``app`` is closed when nobody needs the app any more, or the process ends."""
     app.teardown_appcontext(end_of_context)
     state.opened.callback(deadlines.rest)
+    state.opened.callback(notice_fork)  # before all others: what the parent has opened is not closed for it
     # Not at the end of the process: counted reads come first there.
     finalize(app, state.opened.close).atexit = False
     _apps.add(app)
@@ -44,6 +46,7 @@ def close(state: State, timeout: float, *, patience: float = STOP_TIMEOUT) -> No
     :param timeout: Seconds to wait for requests that have begun.
     :param patience: Seconds to wait for threads, all together.
     """
+    notice_fork()
     uses = state.uses
     uses.is_closing = True
     with uses.closing:

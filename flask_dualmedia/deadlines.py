@@ -45,12 +45,13 @@ pooled: WeakSet[psycopg.Connection[t.Any]] = WeakSet()
 class Watch:
     """One wait for the server, and how it ended."""
 
-    __slots__ = ("abandoning", "answers", "connection", "end", "ended", "warned")
+    __slots__ = ("abandoned", "answers", "connection", "end", "ended", "warned")
 
     def __init__(self, connection: psycopg.Connection[t.Any], end: float) -> None:
         self.connection, self.end = connection, end
         self.ended = False
-        self.abandoning: threading.Thread | None = None
+        self.abandoned: threading.Event | None = None
+        """Set when the cancellation is over, if the statement took too long."""
         self.answers = True
         """Whether the server accepted that the statement was cancelled."""
         self.warned = False
@@ -60,28 +61,30 @@ class Watch:
     @property
     def expired(self) -> bool:
         """Whether it took too long. Its connection is not to be used any more."""
-        return self.abandoning is not None
+        return self.abandoned is not None
 
     def finish(self) -> None:
-        """Wait for the thread that abandons the statement, if there is one: a cancellation that comes late must not
-        hit what is done next on the connection."""
+        """Wait until the statement is abandoned, if it is: a cancellation that comes late must not hit what is done
+        next on the connection."""
         self.ended = True
         if _waiting.pop(id(self.connection), None) is self:
             return
-        while self.abandoning is None:
+        while self.abandoned is None:
             time.sleep(0.001)  # it has just been taken out, to be abandoned
-        self.abandoning.join()
+        self.abandoned.wait()
 
     def abandon(self) -> None:
         """Cancel the statement, or cut the connection."""
+        assert self.abandoned is not None
+        try:
+            self._abandon()
+        finally:
+            self.abandoned.set()
+
+    def _abandon(self) -> None:
         self.connection.add_notice_handler(self._note)
         if self.connection in pooled:
-            request = threading.Thread(
-                target=self._cancel, args=(_CANCEL_POOLED,), name="dualmedia-cancel", daemon=True
-            )
-            request.start()
-            request.join(_CANCEL)
-            self.answers = self.answers and not request.is_alive()
+            self._cancel_pooled()
         else:
             self._cancel(_CANCEL)
         end = time.monotonic() + _END
@@ -89,6 +92,16 @@ class Watch:
             time.sleep(0.01)
         if not self.ended:
             _cut(self.connection)
+
+    def _cancel_pooled(self) -> None:
+        request = threading.Thread(target=self._cancel, args=(_CANCEL_POOLED,), name="dualmedia-cancel", daemon=True)
+        try:
+            request.start()
+        except RuntimeError:  # as below
+            self._cancel(_CANCEL)
+            return
+        request.join(_CANCEL)
+        self.answers = self.answers and not request.is_alive()
 
     def _cancel(self, seconds: float) -> None:
         try:
@@ -218,13 +231,12 @@ def _abandon_expired() -> None:
     for key, watch in list(_waiting.items()):
         # Taken out by whoever comes first: the statement that ended, or we.
         if watch.end < now and _waiting.pop(key, None) is not None:
+            watch.abandoned = threading.Event()
             thread = threading.Thread(target=watch.abandon, name="dualmedia-cancel", daemon=True)
             try:
                 thread.start()
-            except RuntimeError:  # at the end of a process no thread starts any more
-                thread = threading.current_thread()
+            except RuntimeError:  # at the end of a process, or where there are too many, no thread starts any more
                 watch.abandon()
-            watch.abandoning = thread
 
 
 def _cut(connection: psycopg.Connection[t.Any]) -> None:

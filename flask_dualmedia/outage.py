@@ -268,7 +268,7 @@ class Circuit:
         began = elapsed()
         expectations = self._expectations
         # Announcements first: what is written while the journal is looked at was announced before.
-        is_announced = self._announcements is not None and self._announcements.is_current()
+        is_announced = self._is_announced()
         is_late = not self._journal_expected and began >= self._known_until
         is_due = is_late or self._looked_for != expectations or began >= self._next_look
 
@@ -284,6 +284,16 @@ class Circuit:
                 self._journal_expected = True
             elif is_due and self._expectations == expectations:  # else more was written, which was not seen
                 self._journal_expected = is_left
+
+    def _is_announced(self) -> bool:
+        """Whether a process has announced that it writes to the journal, or may have: nobody knows while MongoDB is
+        away, and a look has more to do than to ask there."""
+        if self._announcements is None:
+            return False
+        try:
+            return self._announcements.is_current()
+        except Unavailable:
+            return True
 
     def _announce(self) -> None:
         """Announce already now that this process writes to the journal: the first upload waits less."""

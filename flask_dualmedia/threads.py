@@ -80,13 +80,15 @@ class Worker:
 
     def _run(self) -> None:
         seconds: float | None = self._delay
-        while seconds is not None and not self._wait(seconds):
-            work = self._work()
-            if work is None:
-                return
-            seconds = work()
-            del work  # nothing is held between two calls
-        self.has_begun = False
+        try:
+            while seconds is not None and not self._wait(seconds):
+                work = self._work()
+                if work is None:
+                    return
+                seconds = work()
+                del work  # nothing is held between two calls
+        finally:
+            self.has_begun = False  # whatever has ended it, as code of the host's that leaves its thread
 
     def _wait(self, seconds: float) -> bool:
         """Wait for the next call; whether there is none."""

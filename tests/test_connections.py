@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import os
 import pickle
+import threading
 import typing as t
+from collections.abc import Callable, Iterator
 
 import psycopg
 import pytest
@@ -14,8 +16,18 @@ from flask import Flask
 from sqlalchemy import event
 from sqlalchemy.orm import Session
 
-from flask_dualmedia import MediaStorage, StorageError, content_url, get_media, open_media, save_media_storage
+from flask_dualmedia import (
+    MediaStorage,
+    StorageError,
+    content_url,
+    deadlines,
+    get_media,
+    open_media,
+    save_media_storage,
+)
 from flask_dualmedia.connections import borrow
+from flask_dualmedia.deadlines import deadline
+from flask_dualmedia.errors import StatementCancelled
 from flask_dualmedia.models import KINDS
 from flask_dualmedia.state import get_state
 from flask_dualmedia.testing import count_queries
@@ -159,3 +171,32 @@ def test_a_record_can_be_put_into_a_session(app: Flask, engine: sa.Engine) -> No
         assert read.values() == record.values() | {"title": "Changed"}
         read.title = "Set"
         assert read.title == "Set"
+
+
+@pytest.fixture
+def no_threads_start() -> Iterator[Callable[[], object]]:
+    """Has no thread start any more, as at the end of a process, or where the system has as many as it takes."""
+    size = threading.stack_size()
+    yield lambda: threading.stack_size(2**46)
+    threading.stack_size(size)
+
+
+@pytest.mark.parametrize("is_pooled", [False, True])
+def test_a_statement_ends_in_time_where_no_thread_starts(
+    emptied_url: str, no_threads_start: Callable[[], object], is_pooled: bool
+) -> None:
+    def sleep() -> None:
+        with pytest.raises(StatementCancelled), deadline(driver, 0.3):
+            driver.execute("SELECT pg_sleep(60)")
+        ended.set()
+
+    ended = threading.Event()
+    with psycopg.connect(emptied_url.replace("+psycopg", ""), autocommit=True) as driver:
+        if is_pooled:
+            deadlines.pooled.add(driver)
+        with deadline(driver, 5):
+            driver.execute("")
+        threading.Thread(target=sleep, daemon=True).start()
+        no_threads_start()
+        assert ended.wait(10)
+        assert driver.execute("SELECT 1").fetchone() == (1,)

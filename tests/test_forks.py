@@ -348,6 +348,15 @@ def test_a_fork_that_python_is_not_told_of(emptied_url: str) -> None:
     assert done.stdout == "[0, 0, 0, 0, 0]\n", done.stderr
 
 
+@pytest.mark.parametrize("how", ["close", "forget"])
+def test_a_child_that_python_is_not_told_of_ends_and_its_parent_goes_on(
+    mongo_uri: str, emptied_url: str, how: str
+) -> None:
+    command = [sys.executable, "-m", "tests.faults.silent_end", mongo_uri, emptied_url, how]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    assert done.stdout == "True\n", done.stderr
+
+
 @pytest.mark.parametrize("mode", ["dual", "mongo"])
 @pytest.mark.parametrize("given", [True, False])
 def test_nothing_of_ours_uses_mongodb_before_a_fork(

@@ -18,8 +18,16 @@ from flask import Flask
 from flask_pymongo import PyMongo
 from werkzeug.test import TestResponse
 
-from flask_dualmedia import DatabaseUnavailable, DualMedia, MediaConflict, documents, save_media_storage, staging
-from flask_dualmedia.errors import NoConnectionFree
+from flask_dualmedia import (
+    DatabaseUnavailable,
+    DualMedia,
+    MediaConflict,
+    documents,
+    save_media_storage,
+    save_product_image,
+    staging,
+)
+from flask_dualmedia.errors import NoConnectionFree, WritesRefused
 from flask_dualmedia.leases import Lease
 from flask_dualmedia.models import KINDS, Media, new_id
 from flask_dualmedia.state import get_state
@@ -398,6 +406,24 @@ def test_the_hosts_client_keeps_its_own_settings(
         assert not state.mongo.circuit.is_open
     finally:
         close(app)
+
+
+def test_uploads_wait_for_mongodb_side_by_side(make_hanging: Callable[..., Flask], server: MongoServer) -> None:
+    """Those that come to the journal while MongoDB answers, but writes nothing."""
+
+    def save(_: int) -> float:
+        began = time.monotonic()
+        with app.app_context(), pytest.raises(DatabaseUnavailable):
+            save_product_image("1", "https://cdn.example/a.jpg")
+        return time.monotonic() - began
+
+    app = make_hanging(DUALMEDIA_REFERENCES={"product": None})
+    circuit = get_state(app).circuit
+    assert circuit is not None
+    circuit.refuse_writes(WritesRefused("PostgreSQL", "is read-only"))
+    fail(server, "update", blockConnection=True, blockTimeMS=5000)
+    with ThreadPoolExecutor(12) as executor:
+        assert max(executor.map(save, range(12))) < LIMIT + SLACK
 
 
 def test_a_lease_is_one_processs_alone_whatever_the_hosts_client_awaits(server: MongoServer, emptied_url: str) -> None:

@@ -288,6 +288,25 @@ def test_signals(app: Flask, proxy: Proxy, product: ObjectId) -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+@pytest.mark.usefixtures("context")
+def test_an_outage_ends_though_a_receiver_of_signals_has_ended_the_thread(
+    app: Flask, proxy: Proxy, product: ObjectId
+) -> None:
+    def leave(_: Flask) -> None:
+        raise SystemExit
+
+    with signals.sql_recovered.connected_to(leave, sender=app):
+        proxy.refuse()
+        save_product_image(product, io.BytesIO(png()))
+        proxy.let_through()
+        eventually(lambda: not app.test_client().get("/media/health").json["degraded"])  # type: ignore[index]
+    proxy.refuse()
+    save_product_image(product, io.BytesIO(png()))
+    proxy.let_through()
+    eventually(lambda: (get_product_images(product), is_back(app))[1])
+
+
 @pytest.mark.usefixtures("context")
 def test_draining_by_hand(make_proxied: Callable[..., Flask], proxy: Proxy, product: ObjectId) -> None:
     app = make_proxied(DUALMEDIA_AUTO_DRAIN=False)

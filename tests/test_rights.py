@@ -6,6 +6,7 @@ import logging
 import re
 import time
 import typing as t
+import uuid
 from collections.abc import Iterator
 
 import pytest
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 
 from flask_dualmedia import (
     MediaStorage,
+    Unavailable,
     get_media,
     get_media_by_reference,
     outage,
@@ -29,6 +31,7 @@ from flask_dualmedia.state import get_state
 from flask_dualmedia.tables import VERSION_TABLE
 
 from .conftest import Databases, MakeApp, ServerUrls, close, unique
+from .proxy import Proxy, through
 
 TABLES = (*Base.metadata.tables, VERSION_TABLE)
 
@@ -174,6 +177,27 @@ def test_the_app_does_itself_what_it_has_got_the_right_for_meanwhile(
     end = time.monotonic() + 30
     while account.revision() != schema.head_revision():
         assert time.monotonic() < end, caplog.text
+        time.sleep(0.05)
+
+
+def test_the_schema_is_brought_up_to_date_while_mongodb_is_away(
+    account: Account,
+    start: t.Callable[..., Flask],
+    mongo_uri: str,
+    mongo_proxy: Proxy,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """By an app that could not do it when it was started."""
+    monkeypatch.setattr(outage, "IDLE_INTERVAL", 0.2)
+    monkeypatch.setattr(synchronizer, "IDLE_INTERVAL", 0.2)
+    app = start(MONGO_URI=through(mongo_uri, mongo_proxy), DUALMEDIA_MONGO_TIMEOUT=0.5, DUALMEDIA_REFERENCES={})
+    mongo_proxy.refuse()
+    account.execute(f"GRANT USAGE, CREATE ON SCHEMA public TO {account.name}")
+    with app.app_context(), pytest.raises(Unavailable):
+        get_media(MediaStorage, uuid.uuid4())
+    end = time.monotonic() + 30
+    while account.revision() != schema.head_revision():
+        assert time.monotonic() < end
         time.sleep(0.05)
 
 
