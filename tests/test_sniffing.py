@@ -87,6 +87,25 @@ def test_sniff_takes_what_was_cut_or_goes_on_with_anything(head: bytes, length: 
     assert sniffed is None or "/" in sniffed
 
 
+SKIPPABLE = b"\x5f\x2a\x4d\x18\x02\0\0\0xx"
+
+
+@pytest.mark.parametrize(
+    ("head", "expected"),
+    [
+        (SKIPPABLE * 3 + b"\x28\xb5\x2f\xfd" + bytes(20), "application/zstd"),
+        (SKIPPABLE + b"\x04\x22\x4d\x18" + bytes(20), "application/x-lz4"),
+        (SKIPPABLE + b"prose", None),
+        (SKIPPABLE[:6], None),
+        (SKIPPABLE * 100_000, None),
+        (b"\x50\x2a\x4d\x18\0\0\0\0" * 100_000, None),
+        (b"\x50\x2a\x4d\x18\xff\xff\xff\xff", None),
+    ],
+)
+def test_an_archive_behind_frames_to_skip(head: bytes, expected: str | None) -> None:
+    assert sniff(head) == expected
+
+
 DOCX = "application/vnd.openxmlformats-officedocument.wordprocessingml.document"
 
 
@@ -121,6 +140,11 @@ DOCX = "application/vnd.openxmlformats-officedocument.wordprocessingml.document"
         ("application/zip", "a.unknown", "application/epub+zip", "application/epub+zip"),
         ("application/zip", "a.pdf", None, "application/zip"),
         ("application/zip", "a.html", "text/html", "application/zip"),
+        # and what may hold anything is made no picture, film or sound by it
+        ("application/zip", "a.ora", None, "application/zip"),
+        ("application/zip", None, "video/x+zip", "application/zip"),
+        (XML, None, "video/x+xml", XML),
+        (XML, None, "image/x+xml", XML),
         (XML, "a.unknown", "application/atom+xml", "application/atom+xml"),
         (XML, "a.svg", "image/svg+xml", XML),
         (XML, "a.png", None, XML),
