@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import unicodedata
 
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flask_dualmedia.content.names import FILENAME_LENGTH, label
-from flask_dualmedia.sniffing import OCTET_STREAM, media_type, resource_type, settle_type, sniff
+from flask_dualmedia.sniffing import HEAD_SIZE, OCTET_STREAM, media_type, resource_type, settle_type, sniff
 
 from .samples import PDF, mp4, png
 
@@ -104,6 +105,23 @@ SKIPPABLE = b"\x5f\x2a\x4d\x18\x02\0\0\0xx"
 )
 def test_an_archive_behind_frames_to_skip(head: bytes, expected: str | None) -> None:
     assert sniff(head) == expected
+
+
+def element(name: bytes, content: bytes) -> bytes:
+    """An element of EBML, with a length of seven bytes."""
+    return name + (1 << 56 | len(content)).to_bytes(8) + content
+
+
+def test_a_head_full_of_the_smallest_elements_takes_no_time() -> None:
+    header = element(b"\x1a\x45\xdf\xa3", element(b"\x42\x82", b"webm"))
+    smallest = b"\xae\x80" * (HEAD_SIZE // 2)
+    track = element(b"\xae", smallest)
+    started = time.process_time()
+    for inside in (smallest, track, track[:600] * 1000):
+        for head in (inside, element(b"\x18\x53\x80\x67", element(b"\x16\x54\xae\x6b", inside))):
+            assert sniff(header + head) == "video/webm"
+    assert sniff(element(b"\x1a\x45\xdf\xa3", smallest)) is None
+    assert time.process_time() - started < 2
 
 
 DOCX = "application/vnd.openxmlformats-officedocument.wordprocessingml.document"
