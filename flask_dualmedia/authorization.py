@@ -143,5 +143,18 @@ def possible_ids(reference_id: str) -> list[t.Any]:
     return ids
 
 
+def names_document(reference_id: str, document_id: t.Any) -> bool:
+    """Whether an id is spelled as :func:`reference_to` does. By another spelling, in capitals or with braces, media
+    would be found neither by its document's lists nor by its quota.
+
+    :param document_id: ``_id`` of the document that :func:`find_owner` found for it.
+    """
+    if document_id == reference_id:
+        return True
+    with suppress(ValueError):
+        return str(uuid.UUID(reference_id)) == reference_id
+    return not ObjectId.is_valid(reference_id) or str(ObjectId(reference_id)) == reference_id
+
+
 _LEGACY = (UuidRepresentation.PYTHON_LEGACY, UuidRepresentation.JAVA_LEGACY, UuidRepresentation.CSHARP_LEGACY)
 """Forms in which the host's client, which need not be ours, may keep UUIDs."""

@@ -71,7 +71,7 @@ class Body(io.RawIOBase):
         self._is_admitted = False
         self._is_finished = False
         self._beginning = b""
-        self._unread = b""
+        self._unread = memoryview(b"")
 
     def readable(self) -> bool:
         return True
@@ -89,7 +89,7 @@ class Body(io.RawIOBase):
         self._check_not_lost()
         if self._unread:
             data, self._unread = self._unread[:size], self._unread[size:]
-            return data
+            return bytes(data)
         if self._is_watched:
             return self._receive_watched(size)
         if self._is_admitted or self._is_at_end:
@@ -134,8 +134,8 @@ class Body(io.RawIOBase):
         self._check_not_lost()
         while self._received < LOOK_SIZE and (piece := self._receive(LOOK_SIZE - self._received)):
             self._beginning += piece
-        self._unread = self._beginning
-        return self._beginning
+        self.rewind()
+        return self._beginning[:LOOK_SIZE]
 
     def look_at_all(self) -> bytes | None:
         """The whole body, which stays to be read; nothing if it is larger than :data:`LOOK_SIZE`."""
@@ -143,12 +143,13 @@ class Body(io.RawIOBase):
             return None
         beginning = self.look()
         if not self._is_at_end:
-            self._beginning = self._unread = beginning + self._receive(1)
-        return beginning if self._is_at_end else None
+            self._beginning = beginning + self._receive(1)
+            self.rewind()
+        return beginning if self._is_at_end and len(self._beginning) <= LOOK_SIZE else None
 
     def rewind(self) -> None:
         """Give what was looked at once more to whoever reads next."""
-        self._unread = self._beginning
+        self._unread = memoryview(self._beginning)  # which may be a whole film: slices of it are no copies
 
     def admit(self) -> None:
         """The sender is known: all of the body may be read."""

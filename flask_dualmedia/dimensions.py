@@ -6,6 +6,8 @@ import struct
 import typing as t
 from collections.abc import Iterator
 
+from .content.iso_media import boxes
+
 
 class Dimensions(t.NamedTuple):
     """In pixels, as the image is shown."""
@@ -80,7 +82,7 @@ def _jpeg(head: bytes) -> Dimensions | None:
             return Dimensions(height, width) if sideways else Dimensions(width, height)
         (length,) = struct.unpack_from(">H", head, place + 1)
         if marker == 0xE1 and head.startswith(b"Exif\0\0", place + 3):
-            sideways = _is_sideways(_tags(head[place + 9 : place + 1 + length]))
+            sideways = _lies_on_its_side(head[place + 9 : place + 1 + length])
         place += 1 + length
 
 
@@ -115,12 +117,16 @@ def _chunk(head: bytes, place: int, name: bytes, *, order: str) -> bytes:
 
 def _as_shown(size: Dimensions, exif: bytes) -> Dimensions:
     """The size of an image whose EXIF data may say that it lies on its side."""
-    exif = exif.removeprefix(b"Exif\0\0")
-    try:
-        sideways = bool(exif) and _is_sideways(_tags(exif))
-    except struct.error:  # it says nothing, or was cut off
-        return size
+    sideways = _lies_on_its_side(exif.removeprefix(b"Exif\0\0"))
     return Dimensions(size.height, size.width) if sideways else size
+
+
+def _lies_on_its_side(exif: bytes) -> bool:
+    """Whether EXIF data says so. Data that is damaged says nothing, and must not hide the size beside it."""
+    try:
+        return _is_sideways(_tags(exif))
+    except struct.error:
+        return False
 
 
 def _bmp(head: bytes) -> Dimensions:
@@ -169,14 +175,10 @@ def _heif(head: bytes) -> Dimensions | None:
 
 
 def _boxes(head: bytes, start: int, end: int, name: bytes) -> Iterator[tuple[int, int]]:
-    """Where the contents of boxes of this name begin and end."""
-    while start + 8 <= end:
-        (size,) = struct.unpack_from(">I", head, start)
-        if size < 8:  # it goes on to the end, or is larger than 4 GiB: neither is the case where sizes are
-            return
-        if head[start + 4 : start + 8] == name:
-            yield start + 8, min(start + size, end)
-        start += size
+    """Where the contents of boxes of this name begin and end, as far as they are among these bytes."""
+    for box, content, box_end in boxes(head, start, end):
+        if box == name:
+            yield content, min(box_end, end)
 
 
 _READERS: tuple[tuple[int, bytes, t.Callable[[bytes], Dimensions | None]], ...] = (

@@ -23,7 +23,7 @@ from datetime import timedelta
 from functools import partial
 
 from . import at_once, quotas, schemas, storable
-from .authorization import Owner, find_owner, known_owners
+from .authorization import Owner, find_owner, known_owners, names_document
 from .clock import elapsed
 from .errors import (
     DatabaseBusy,
@@ -548,9 +548,10 @@ def check_owner(state: State, record: Media | Owner) -> None:
     if record.reference_type not in state.settings.references:
         return
     reference_id = record.reference_id if isinstance(record, Owner) else record.owner_id
-    if known_owners().get((record.reference_type, reference_id)) is not None:
-        return
-    if find_owner(state, record.reference_type, reference_id, projection={"_id": 1}) is None:
+    document = known_owners().get((record.reference_type, reference_id))
+    if document is None:
+        document = find_owner(state, record.reference_type, reference_id, projection={"_id": 1})
+    if document is None or not names_document(reference_id, document["_id"]):
         raise OwnerNotFound(record.reference_type, reference_id)
 
 

@@ -6,7 +6,7 @@ import re
 
 import filetype
 
-from .content.archives import sniff_ole, sniff_zip
+from .content.archives import SKIPPABLE_FRAMES, sniff_frames, sniff_ole, sniff_zip
 from .content.file_types import canonical, is_signed, is_within, media_type, named_type, resource_type
 from .content.iso_media import sniff_iso_media
 from .content.streams import ASF, EBML, is_transport_stream, sniff_asf, sniff_matroska, sniff_ogg, sniff_sound
@@ -28,6 +28,8 @@ _CONTAINERS = {
     b"\xd0\xcf\x11\xe0": sniff_ole,
     EBML: sniff_matroska,
     ASF[:4]: sniff_asf,
+    # filetype calls itself once for each such frame, until Python stops it.
+    **dict.fromkeys(SKIPPABLE_FRAMES, sniff_frames),
 }
 
 # What filetype does not know, or takes for something else, by the first four bytes; then what must follow.

@@ -85,13 +85,21 @@ def test_a_png_and_a_webp_say_it_behind_their_pixels_too(lossless: bool) -> None
     assert read_dimensions(webp) == read_dimensions(png_with_exif) == (41, 23)
 
 
-@pytest.mark.parametrize(
-    "exif", [b"", b"MM", b"MM\0*\0\0\xff\xff", b"nonsense", b"Exif\0\0", b"II*\0\x08\0\0\0\xff\xff"]
-)
+DAMAGED_EXIF = [b"", b"MM", b"MM\0*\0\0\xff\xff", b"nonsense", b"Exif\0\0", b"II*\0\x08\0\0\0\xff\xff"]
+
+
+@pytest.mark.parametrize("exif", DAMAGED_EXIF)
 def test_exif_data_that_is_damaged_changes_nothing(exif: bytes) -> None:
     content = picture("PNG")
     chunk = len(exif).to_bytes(4) + b"eXIf" + exif + bytes(4)
     assert read_dimensions(content[:33] + chunk + content[33:]) == (23, 41)
+
+
+@pytest.mark.parametrize("exif", DAMAGED_EXIF)
+def test_exif_data_that_is_damaged_hides_no_size_of_a_jpeg(exif: bytes) -> None:
+    content = picture("JPEG")
+    segment = b"\xff\xe1" + (8 + len(exif)).to_bytes(2) + b"Exif\0\0" + exif
+    assert read_dimensions(content[:2] + segment + content[2:]) == (23, 41)
 
 
 def test_photos_of_the_example(media_directory: Path) -> None:
@@ -126,6 +134,23 @@ def test_the_largest_picture_of_an_avif_counts() -> None:
     for turned, expected in ((b"", (60_000, 50_000)), (box(b"irot", b"\x01"), (50_000, 60_000))):
         meta = box(b"meta", bytes(4) + box(b"iprp", box(b"ipco", sizes + turned)))
         assert read_dimensions(box(b"ftyp", b"avif\0\0\0\0") + meta) == expected
+
+
+@pytest.mark.parametrize("form", ["large", "to the end"])
+@pytest.mark.parametrize("unusual", [b"free", b"meta", b"iprp", b"ipco", b"ispe"])
+def test_every_way_to_write_the_length_of_a_box(unusual: bytes, form: str) -> None:
+    """A length of 64 bits, or none for a box that goes on to the end, hides no size (ISO/IEC 14496-12, 4.2)."""
+
+    def box(name: bytes, content: bytes) -> bytes:
+        if name != unusual or (form == "to the end" and name == b"free"):
+            return struct.pack(">I4s", 8 + len(content), name) + content
+        if form == "large":
+            return struct.pack(">I4sQ", 1, name, 16 + len(content)) + content
+        return struct.pack(">I4s", 0, name) + content
+
+    properties = box(b"ipco", box(b"ispe", struct.pack(">III", 0, 60_000, 50_000)))
+    meta = box(b"meta", bytes(4) + box(b"iprp", properties))
+    assert read_dimensions(box(b"ftyp", b"avif\0\0\0\0") + box(b"free", b"x") + meta) == (60_000, 50_000)
 
 
 @pytest.mark.parametrize(

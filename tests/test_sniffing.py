@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import unicodedata
 
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flask_dualmedia.content.names import FILENAME_LENGTH, label
-from flask_dualmedia.sniffing import OCTET_STREAM, media_type, resource_type, settle_type, sniff
+from flask_dualmedia.sniffing import HEAD_SIZE, OCTET_STREAM, media_type, resource_type, settle_type, sniff
 
 from .samples import PDF, mp4, png
 
@@ -87,6 +88,42 @@ def test_sniff_takes_what_was_cut_or_goes_on_with_anything(head: bytes, length: 
     assert sniffed is None or "/" in sniffed
 
 
+SKIPPABLE = b"\x5f\x2a\x4d\x18\x02\0\0\0xx"
+
+
+@pytest.mark.parametrize(
+    ("head", "expected"),
+    [
+        (SKIPPABLE * 3 + b"\x28\xb5\x2f\xfd" + bytes(20), "application/zstd"),
+        (SKIPPABLE + b"\x04\x22\x4d\x18" + bytes(20), "application/x-lz4"),
+        (SKIPPABLE + b"prose", None),
+        (SKIPPABLE[:6], None),
+        (SKIPPABLE * 100_000, None),
+        (b"\x50\x2a\x4d\x18\0\0\0\0" * 100_000, None),
+        (b"\x50\x2a\x4d\x18\xff\xff\xff\xff", None),
+    ],
+)
+def test_an_archive_behind_frames_to_skip(head: bytes, expected: str | None) -> None:
+    assert sniff(head) == expected
+
+
+def element(name: bytes, content: bytes) -> bytes:
+    """An element of EBML, with a length of seven bytes."""
+    return name + (1 << 56 | len(content)).to_bytes(8) + content
+
+
+def test_a_head_full_of_the_smallest_elements_takes_no_time() -> None:
+    header = element(b"\x1a\x45\xdf\xa3", element(b"\x42\x82", b"webm"))
+    smallest = b"\xae\x80" * (HEAD_SIZE // 2)
+    track = element(b"\xae", smallest)
+    started = time.process_time()
+    for inside in (smallest, track, track[:600] * 1000):
+        for head in (inside, element(b"\x18\x53\x80\x67", element(b"\x16\x54\xae\x6b", inside))):
+            assert sniff(header + head) == "video/webm"
+    assert sniff(element(b"\x1a\x45\xdf\xa3", smallest)) is None
+    assert time.process_time() - started < 2
+
+
 DOCX = "application/vnd.openxmlformats-officedocument.wordprocessingml.document"
 
 
@@ -121,6 +158,11 @@ DOCX = "application/vnd.openxmlformats-officedocument.wordprocessingml.document"
         ("application/zip", "a.unknown", "application/epub+zip", "application/epub+zip"),
         ("application/zip", "a.pdf", None, "application/zip"),
         ("application/zip", "a.html", "text/html", "application/zip"),
+        # and what may hold anything is made no picture, film or sound by it
+        ("application/zip", "a.ora", None, "application/zip"),
+        ("application/zip", None, "video/x+zip", "application/zip"),
+        (XML, None, "video/x+xml", XML),
+        (XML, None, "image/x+xml", XML),
         (XML, "a.unknown", "application/atom+xml", "application/atom+xml"),
         (XML, "a.svg", "image/svg+xml", XML),
         (XML, "a.png", None, XML),

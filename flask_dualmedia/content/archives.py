@@ -19,6 +19,10 @@ MAX_ENTRIES = 64
 WITHIN = 256 * 1024
 """Bytes in which the first entries of an archive are looked for."""
 
+_FRAMES = {b"\x28\xb5\x2f\xfd": "application/zstd", b"\x04\x22\x4d\x18": "application/x-lz4"}
+SKIPPABLE_FRAMES = tuple(bytes([0x50 + number]) + b"\x2a\x4d\x18" for number in range(16))
+"""What frames begin with that are not for decoders, of Zstandard (RFC 8878, section 3.1.2) and LZ4 alike."""
+
 _OLE_STREAMS = {
     "WordDocument": "application/msword",
     "Workbook": "application/vnd.ms-excel",
@@ -63,6 +67,17 @@ def _by_entries(names: list[str]) -> str:
     if names and names[0] in ("META-INF/", "META-INF/MANIFEST.MF"):
         return "application/java-archive"
     return ZIP
+
+
+def sniff_frames(head: bytes) -> str | None:
+    """Zstandard or LZ4, by the first frame that is not to be skipped."""
+    place = 0
+    for _ in range(MAX_ENTRIES):
+        if not head.startswith(SKIPPABLE_FRAMES, place) or place + 8 > len(head):
+            break
+        (size,) = struct.unpack_from("<I", head, place + 4)
+        place += 8 + size
+    return _FRAMES.get(head[place : place + 4])
 
 
 def sniff_ole(head: bytes) -> str:

@@ -9,6 +9,9 @@ from .table import FAMILIES, SECTIONS, SHORT
 
 MEDIA = ("image", "video", "audio")
 
+_OF_ANYTHING = ("application/zip", "text/xml", "text/html")
+"""Containers that hold what they like: no name and no claim makes a picture, a film or sound of one."""
+
 
 class FileType(t.NamedTuple):
     """A line of the table."""
@@ -147,6 +150,8 @@ def is_signed(mime_type: str) -> bool:
 
 def is_within(mime_type: str, shown: str) -> bool:
     """Whether a file whose bytes show a container may be of a type that only its name tells."""
+    if shown in _OF_ANYTHING and mime_type.partition("/")[0] in MEDIA:
+        return False
     known = _BY_NAME.get(mime_type)
     if known is not None:
         return shown in known.containers

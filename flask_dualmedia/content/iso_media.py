@@ -74,7 +74,7 @@ def _by_brands(head: bytes) -> str | None:
 
 def _without_brands(head: bytes) -> str | None:
     """QuickTime, if one box follows another."""
-    for number, (name, _, end) in enumerate(_boxes(head, 0, len(head))):
+    for number, (name, _, end) in enumerate(boxes(head, 0, len(head))):
         if name not in _BOXES:
             return None
         if name in (b"moov", b"mdat") or (number and end > len(head)):
@@ -86,7 +86,7 @@ def _tracks(head: bytes) -> str | None:
     """``film`` or ``sound``; ``None`` if the index is not among these bytes, or not to its end."""
     handlers: list[bytes] = []
     is_whole = False
-    for name, start, end in _boxes(head, 0, len(head)):
+    for name, start, end in boxes(head, 0, len(head)):
         if name == b"moov":
             handlers = _handlers(head, start, min(end, len(head)))
             is_whole = end <= len(head)
@@ -99,21 +99,21 @@ def _tracks(head: bytes) -> str | None:
 def _handlers(head: bytes, start: int, end: int) -> list[bytes]:
     """What the tracks in a ``moov`` box are."""
     handlers: list[bytes] = []
-    for name, trak, trak_end in _boxes(head, start, end):
+    for name, trak, trak_end in boxes(head, start, end):
         if name != b"trak" or len(handlers) >= MAX_TRACKS:
             continue
-        for inner, mdia, mdia_end in _boxes(head, trak, min(trak_end, end)):
+        for inner, mdia, mdia_end in boxes(head, trak, min(trak_end, end)):
             if inner != b"mdia":
                 continue
             handlers += [
                 head[hdlr + 8 : hdlr + 12]
-                for innermost, hdlr, _ in _boxes(head, mdia, min(mdia_end, end))
+                for innermost, hdlr, _ in boxes(head, mdia, min(mdia_end, end))
                 if innermost == b"hdlr"
             ]
     return handlers
 
 
-def _boxes(head: bytes, start: int, end: int) -> Iterator[tuple[bytes, int, int]]:
+def boxes(head: bytes, start: int, end: int) -> Iterator[tuple[bytes, int, int]]:
     """Name of each box, where its content begins, and where it ends, which may be behind these bytes."""
     while start + 8 <= end:
         size, name = struct.unpack_from(">I4s", head, start)

@@ -19,6 +19,8 @@ _TRACK = 0xAE
 _TRACK_TYPE = 0x83
 _CLUSTER = 0x1F43B675
 _FILM_TRACK, _SOUND_TRACK = 1, 2
+_MAX_ELEMENTS = 256
+"""Elements looked at in one. The smallest are two bytes: a head full of them takes seconds."""
 
 # ASF, section 10.4: the types of streams, as GUIDs.
 _ASF_FILM = bytes.fromhex("c0ef19bc4d5bcf11a8fd00805f5c442b")
@@ -101,7 +103,10 @@ def _track_types(head: bytes, start: int) -> set[int]:
 
 
 def _elements(head: bytes, start: int, end: int) -> Iterator[tuple[int, int, int]]:
-    while start < end and (element := _element(head, start, end)) is not None:
+    for _ in range(_MAX_ELEMENTS):
+        element = _element(head, start, end)
+        if element is None:
+            return
         yield element
         start = element[2]
 
