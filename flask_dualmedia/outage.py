@@ -100,15 +100,15 @@ class Circuit:
     @property
     def journal_expected(self) -> bool:
         """Whether the journal may hold something, as far as this process knows."""
+        self._note_use()
+        return self._journal_expected or elapsed() >= self._known_until
+
+    def _note_use(self) -> None:
+        """Have the journal looked at often from now on, for a while."""
         self._asked_at = elapsed()
-        if self._journal_expected:
-            return True
-        if self._asked_at < self._known_until:
-            return False
         if self._is_resting:
             self._is_resting = False
             self._worker.wake()
-        return True
 
     @property
     def takes_writes(self) -> bool:
@@ -147,6 +147,7 @@ class Circuit:
 
     def _admit(self) -> None:
         notice_fork()
+        self._note_use()
         if not self._worker.has_begun:
             self._worker.start()
         if self._open:
@@ -257,7 +258,7 @@ class Circuit:
         return self._pause()
 
     def _pause(self) -> float:
-        """Seconds until the next look. While nobody asks for the journal, nobody has to know about it at once."""
+        """Seconds until the next look. While a process has nothing to do, it need not know of the journal at once."""
         if self._open:
             return self._interval
         self._is_resting = elapsed() >= self._asked_at + IDLE_INTERVAL

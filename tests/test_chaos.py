@@ -9,9 +9,9 @@ import pytest
 
 from . import chaos
 
-pytestmark = [pytest.mark.long, pytest.mark.faketime]
 
-
+@pytest.mark.long
+@pytest.mark.faketime
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_nothing_acknowledged_is_lost(seed: int):
     totals = chaos.run(20, seed)
@@ -31,6 +31,7 @@ FAULTS_THAT_MATTER: dict[str, dict[str, float]] = {
 """What makes the lack of each safeguard matter."""
 
 
+@pytest.mark.plants
 @pytest.mark.parametrize("plant", chaos.PLANTS)
 def test_the_lack_of_a_safeguard_is_found(plant: str):
     seeds = (1, 2, 3)

@@ -25,9 +25,9 @@ from flask_dualmedia.views.content import _names
 from .conftest import MakeApp, StorageOptions
 from .real_files import REAL_FILES, RealFile
 from .samples import Headers, Tokens, Tus, mp4, png
-from .test_declared_types import OWNER, Hosts, hosts
+from .test_declared_types import OWNER, Hosts, hosts, module_hosts
 
-__all__ = ["hosts"]  # a fixture
+__all__ = ["hosts", "module_hosts"]  # fixtures
 
 KEPT = [
     "Bildschirmfoto 2026-11-26 um 9.41.00\u202fAM.png", "10\u00a0€.txt", "全角\u3000空白.txt", "می\u200cخواهم.pdf",

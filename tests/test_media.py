@@ -61,6 +61,7 @@ from flask_dualmedia.uploads import Upload
 
 from .conftest import MakeApp
 from .samples import PDF, Dribble, Owners, counting, mp4, png
+from .test_announcements import rest
 
 pytestmark = [
     pytest.mark.usefixtures("context"),
@@ -493,6 +494,7 @@ def test_a_page_of_50_products_is_one_query_of_each_database(app: Flask, state: 
     for product in state.mongo["products"].find():
         for position in range(2):
             save_product_image(product["_id"], "https://cdn.example/a.jpg", position=position)
+    rest(app)
     with count_queries(app) as queries:
         products = attach_media(state.mongo["products"].find().limit(50), images=ProductImage)
     assert [len(product["images"]) for product in products] == [2] * 50
@@ -507,6 +509,7 @@ def test_a_course_with_all_its_media_is_one_query_of_each_database(make_app: Mak
         course = state.mongo["courses"].insert_one({}).inserted_id
         save_course_video(course, "https://cdn.example/v")
         save_course_resource(course, "https://cdn.example/r")
+        rest(app)
         with count_queries() as queries:
             attach_media(state.mongo["courses"].find(), videos=CourseVideo, resources=CourseResource)
     assert (len(queries.sql), queries.mongo) == (1, ["find courses"])

@@ -142,7 +142,7 @@ def outcome(call: Callable[[], t.Any]) -> str:
         call()
     except InvalidMedia as error:
         return f"invalid: {error.errors}"
-    except DualMediaError as error:
+    except (DualMediaError, TypeError) as error:
         return type(error).__name__
     return "accepted"
 

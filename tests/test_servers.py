@@ -106,19 +106,21 @@ class Program(Workers):
             self._master = subprocess.Popen(self._command, cwd=ROOT, env=self._environment, stdout=log, stderr=log)
 
     def stop(self) -> None:
-        family = psutil.Process(self._master.pid).children(recursive=True) if self._master.poll() is None else []
-        self._master.terminate()
+        master = self._master
+        assert master is not None
+        family = psutil.Process(master.pid).children(recursive=True) if master.poll() is None else []
+        master.terminate()
         with suppress(subprocess.TimeoutExpired):
-            self._master.wait(15)
+            master.wait(15)
         for process in family:
             with suppress(psutil.NoSuchProcess):
                 process.terminate()
         _, alive = psutil.wait_procs(family, timeout=10)
         for process in alive:
             process.kill()
-        if self._master.poll() is None:
-            self._master.kill()
-        self._master.wait()
+        if master.poll() is None:
+            master.kill()
+        master.wait()
 
 
 class Client:
