@@ -18,15 +18,16 @@ from flask_jwt_extended import create_access_token
 from werkzeug.datastructures import FileStorage
 from werkzeug.test import encode_multipart
 
-from flask_dualmedia import ProductImage, get_product_images
+from flask_dualmedia import ProductImage, get_media, get_product_images, open_media, save_product_image
 from flask_dualmedia.errors import WritesRefused
 from flask_dualmedia.integrity import Checker
 from flask_dualmedia.journal import drain_journal, homes_of
 from flask_dualmedia.models import new_id
+from flask_dualmedia.repositories.mongo import MongoRepository
 from flask_dualmedia.state import get_state
 
 from .conftest import MakeApp
-from .samples import png
+from .samples import bearer, png
 from .tools.pg_proxy import PostgresProxy
 
 NAME = "late-writes"
@@ -374,3 +375,22 @@ def test_the_end_of_another_drain_does_not_make_the_journal_look_old(
         held.release()
         draining.result()
     assert http.get(media_id).status_code == 200
+
+
+def test_a_replacement_that_the_driver_has_sent_twice(make_app: MakeApp, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The answer to the first was lost, and the second finds the record changed already: by the first."""
+    app = make_app("mongo", DUALMEDIA_REFERENCES={"product": None})
+    update = MongoRepository.update
+
+    def send_twice(*args: t.Any, **options: t.Any) -> t.Any:
+        update(*args, **options)
+        return update(*args, **options)
+
+    with app.app_context():
+        saved = save_product_image(1, io.BytesIO(png(comment=b"old")))
+        monkeypatch.setattr(MongoRepository, "update", send_twice)
+        new = png(comment=b"new")
+        path = f"/media/product-images/{saved.id}/content"
+        answer = app.test_client().put(path, data=new, headers=bearer(app, "admin", role="admin"))
+        assert answer.status_code == 200, answer.text
+        assert b"".join(open_media(get_media(ProductImage, saved.id))) == new
