@@ -634,6 +634,9 @@ def _publish(state: State, record: M, upload: Upload) -> M:
     changes = _published(upload) | {"version": 1}  # the first that readers see
     changed = state.repository.update(type(record), record.id, changes, where=ours(record, PENDING))
     if changed is None:
+        published = state.repository.get(type(record), record.id)
+        if published is not None and published.storage_key == record.storage_key:
+            return published  # a driver that lost the answer has sent it twice
         raise MediaConflict("the upload took so long that it was swept away as abandoned")
     return changed
 

@@ -377,7 +377,7 @@ def test_the_end_of_another_drain_does_not_make_the_journal_look_old(
     assert http.get(media_id).status_code == 200
 
 
-def test_a_replacement_that_the_driver_has_sent_twice(make_app: MakeApp, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_changes_that_the_driver_has_sent_twice(make_app: MakeApp, monkeypatch: pytest.MonkeyPatch) -> None:
     """The answer to the first was lost, and the second finds the record changed already: by the first."""
     app = make_app("mongo", DUALMEDIA_REFERENCES={"product": None})
     update = MongoRepository.update
@@ -387,8 +387,8 @@ def test_a_replacement_that_the_driver_has_sent_twice(make_app: MakeApp, monkeyp
         return update(*args, **options)
 
     with app.app_context():
-        saved = save_product_image(1, io.BytesIO(png(comment=b"old")))
         monkeypatch.setattr(MongoRepository, "update", send_twice)
+        saved = save_product_image(1, io.BytesIO(png(comment=b"old")))
         new = png(comment=b"new")
         path = f"/media/product-images/{saved.id}/content"
         answer = app.test_client().put(path, data=new, headers=bearer(app, "admin", role="admin"))
