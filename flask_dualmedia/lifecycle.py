@@ -289,17 +289,9 @@ def change(
             return changed
         read = state.repository.get if in_state == AVAILABLE else state.repository.find
         current = read(type(record), record.id)
-        if current is not None and _names_new_bytes(current, record, values):
-            return current  # a driver that lost the answer has sent it twice
         if current is None or current.state != in_state or (same_content and current.storage_key != record.storage_key):
             return None
     raise MediaConflict("too many others are changing it at the moment")
-
-
-def _names_new_bytes(current: Media, before: Media, values: t.Mapping[str, t.Any]) -> bool:
-    """Whether a change that gives a record other bytes was made: nobody else knows their key."""
-    key = values.get("storage_key")
-    return key is not None and key != before.storage_key and current.storage_key == key
 
 
 def revoke_links(state: State, record: Media) -> None:
@@ -634,9 +626,6 @@ def _publish(state: State, record: M, upload: Upload) -> M:
     changes = _published(upload) | {"version": 1}  # the first that readers see
     changed = state.repository.update(type(record), record.id, changes, where=ours(record, PENDING))
     if changed is None:
-        published = state.repository.get(type(record), record.id)
-        if published is not None and published.storage_key == record.storage_key:
-            return published  # a driver that lost the answer has sent it twice
         raise MediaConflict("the upload took so long that it was swept away as abandoned")
     return changed
 

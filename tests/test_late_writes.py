@@ -18,8 +18,16 @@ from flask_jwt_extended import create_access_token
 from werkzeug.datastructures import FileStorage
 from werkzeug.test import encode_multipart
 
-from flask_dualmedia import ProductImage, get_media, get_product_images, open_media, save_product_image
-from flask_dualmedia.errors import WritesRefused
+from flask_dualmedia import (
+    ProductImage,
+    delete_media,
+    get_media,
+    get_product_images,
+    open_media,
+    save_product_image,
+    update_media,
+)
+from flask_dualmedia.errors import MediaNotFound, WritesRefused
 from flask_dualmedia.integrity import Checker
 from flask_dualmedia.journal import drain_journal, homes_of
 from flask_dualmedia.models import new_id
@@ -394,3 +402,9 @@ def test_changes_that_the_driver_has_sent_twice(make_app: MakeApp, monkeypatch: 
         answer = app.test_client().put(path, data=new, headers=bearer(app, "admin", role="admin"))
         assert answer.status_code == 200, answer.text
         assert b"".join(open_media(get_media(ProductImage, saved.id))) == new
+        before = get_media(ProductImage, saved.id)
+        edited = update_media(ProductImage, saved.id, alt_text="twice")
+        assert (edited.alt_text, edited.version) == ("twice", before.version + 1)
+        delete_media(ProductImage, saved.id)
+        with pytest.raises(MediaNotFound):
+            delete_media(ProductImage, saved.id)

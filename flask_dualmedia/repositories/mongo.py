@@ -157,10 +157,15 @@ class MongoRepository:
             change["$set"].setdefault("version", where["version"] + 1)
         elif "version" not in changes:
             change["$inc"] = {"version": 1}
+        collection = self._collection(kind)
         with self._documents.asked():
-            document = self._collection(kind).find_one_and_update(
+            document = collection.find_one_and_update(
                 records_only(kind, matching), change, return_document=ReturnDocument.AFTER
             )
+            if document is None and "version" in change["$set"]:
+                # A driver that lost the answer has sent it twice: the second sees what the first has made.
+                made = {"_id": media_id, **self._unclaimed, **change["$set"]}
+                document = collection.find_one(records_only(kind, made))
         return _record(kind, document)
 
     def bury(self, kind: type[Media], media_id: uuid.UUID) -> None:

@@ -55,11 +55,17 @@ class Fault:
 
 
 def schedule(seconds: float, seed: int, faults: dict[str, float]) -> list[Fault]:
-    """The faults of a run, the last of them some seconds before its end."""
+    """The faults of a run, the last of them some seconds before its end.
+
+    In its first half single statements come late or get lost. What kills a server comes in the second, since it takes
+    away what was to come late.
+    """
     chance, scheduled, at = random.Random(seed), [], 1.5
+    aimed = {name: weight for name, weight in faults.items() if _is_aimed(name)}
     while at < seconds - 2 and any(faults.values()):
-        name = chance.choices(list(faults), list(faults.values()))[0]
-        is_aimed = name.split()[0] in ("late", "lost")
+        candidates = aimed if aimed and at < seconds / 2 else faults
+        name = chance.choices(list(candidates), list(candidates.values()))[0]
+        is_aimed = _is_aimed(name)
         longest = 6 if name in ("kill postgres", "unreplicated postgres") else 3
         lasts = chance.uniform(2, 6) if is_aimed else chance.uniform(0.3, longest)
         if is_aimed:
@@ -67,6 +73,10 @@ def schedule(seconds: float, seed: int, faults: dict[str, float]) -> list[Fault]
         scheduled.append(Fault(at, name, lasts, int(10 ** chance.uniform(2, 6.5))))
         at += chance.expovariate(0.75)
     return scheduled
+
+
+def _is_aimed(name: str) -> bool:
+    return name.split()[0] in ("late", "lost")
 
 
 class Chaos(threading.Thread):
