@@ -22,6 +22,7 @@ from datetime import UTC, datetime
 
 from flask import current_app, has_app_context
 
+from .errors import Unavailable
 from .forks import begin_in_children
 from .threads import STOP_TIMEOUT, Worker
 
@@ -122,8 +123,10 @@ class Clock:
         """Ask for the time, and go on without where there is no answer."""
         try:
             ask()
-        except Exception as error:  # the circuit has told, or the next request will
+        except Unavailable as error:  # the circuit has told, or the next request will
             logger.debug("the time could not be measured: %s", error)
+        except Exception:
+            logger.warning("the time could not be measured", exc_info=True)
 
     def stop(self, seconds: float = STOP_TIMEOUT) -> None:
         """End the thread that asks for the time. What is known of it holds."""

@@ -10,6 +10,7 @@ close     what we opened; what the host opened stays open. Where somebody is not
 from __future__ import annotations
 
 import atexit
+import logging
 import time
 import typing as t
 from weakref import WeakSet, finalize
@@ -23,6 +24,8 @@ if t.TYPE_CHECKING:
     from flask import Flask
 
     from .state import State
+
+logger = logging.getLogger("flask_dualmedia")
 
 TIMEOUT = 10.0
 """Seconds to wait for requests that have begun."""
@@ -86,4 +89,7 @@ def _finish(state: State) -> None:
 def _close_all() -> None:
     """At the end of a process everybody has had time enough."""
     for app in list(_apps):
-        close(app.extensions["dualmedia"], 0, patience=1)
+        try:
+            close(app.extensions["dualmedia"], 0, patience=1)
+        except Exception:  # the others are closed all the same
+            logger.exception("media of %s could not be closed", app.name)

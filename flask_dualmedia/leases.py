@@ -91,12 +91,14 @@ class Lease:
             raise MediaConflict(f"another process is at it: {self.current_holder() or 'it ended just now'}")
         ended = threading.Event()
         renewal = threading.Thread(target=self._renew, args=(ended,), name="dualmedia-lease", daemon=True)
-        renewal.start()
         try:
-            yield
+            renewal.start()
+            try:
+                yield
+            finally:
+                ended.set()
+                renewal.join()
         finally:
-            ended.set()
-            renewal.join()
             with suppress(Unavailable):  # it expires
                 self.give_back()
 

@@ -39,7 +39,7 @@ class Worker:
         if self.has_begun or self.is_stopped:
             return
         with self._lock:
-            if self.has_begun:
+            if self.has_begun or self.is_stopped:
                 return
             self.has_begun = True
             # Of gevent, where that came after the app was loaded. Nothing else may be put into from a weak reference's
@@ -69,9 +69,10 @@ class Worker:
 
     def stop(self, seconds: float = STOP_TIMEOUT) -> None:
         """End the thread, and wait for it so long: it may be using a connection."""
-        self.is_stopped = True
-        self.wake()
-        thread = self._thread
+        with self._lock:
+            self.is_stopped = True
+            self.wake()  # whoever is just being started too
+            thread = self._thread
         if thread is None or thread is threading.current_thread():
             return
         thread.join(seconds)

@@ -21,19 +21,8 @@ def test_nothing_acknowledged_is_lost(seed: int):
     assert totals.acknowledged() > 50
 
 
-FAULTS_THAT_MATTER: dict[str, dict[str, float]] = {
-    "condition": {"late statement": 1},
-    "fence": {"late statement": 1},
-    "renewal": {},
-    "partial": {"kill postgres": 1, "hang postgres": 1},
-    "recheck": {},
-}
-"""What makes the lack of each safeguard matter."""
-
-
 @pytest.mark.plants
 @pytest.mark.parametrize("plant", chaos.PLANTS)
 def test_the_lack_of_a_safeguard_is_found(plant: str):
-    seeds = (1, 2, 3)
-    found = (chaos.run(30, seed, FAULTS_THAT_MATTER[plant], plant=plant).problems for seed in seeds)
+    found = (chaos.run(60, seed, plant=plant).problems for seed in range(1, 11))
     assert any(found)

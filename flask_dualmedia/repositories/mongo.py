@@ -21,6 +21,10 @@ from .base import EVERYTHING, Accesses, Listing, M, Position, Records, Selection
 Sort = t.Sequence[tuple[str, int]]
 
 
+_ONCE = {"state", "storage_key"}
+"""Changes of these are made once, by whoever makes them. Others can be made again, on what the first has left."""
+
+
 class MongoRepository:
     """Media records in four collections of one MongoDB database.
 
@@ -162,7 +166,7 @@ class MongoRepository:
             document = collection.find_one_and_update(
                 records_only(kind, matching), change, return_document=ReturnDocument.AFTER
             )
-            if document is None and "version" in change["$set"]:
+            if document is None and "version" in change["$set"] and not _ONCE.isdisjoint(changes):
                 # A driver that lost the answer has sent it twice: the second sees what the first has made.
                 made = {"_id": media_id, **self._unclaimed, **change["$set"]}
                 document = collection.find_one(records_only(kind, made))

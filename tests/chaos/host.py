@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from contextlib import ExitStack
 
@@ -42,6 +43,7 @@ def create_app() -> Flask:
     if plant:
         _for_life.enter_context(planted(plant))
     upkeep.INTERVAL, staging.LOCK_SECONDS = UPKEEP_INTERVAL, LOCK_SECONDS
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(process)d %(name)s: %(message)s")
     app = Flask("chaos")
     app.config.from_prefixed_env()
     app.config.update(CONFIG)
