@@ -21,10 +21,6 @@ from .base import EVERYTHING, Accesses, Listing, M, Position, Records, Selection
 Sort = t.Sequence[tuple[str, int]]
 
 
-_ONCE = {"state", "storage_key"}
-"""Changes of these are made once, by whoever makes them. Others can be made again, on what the first has left."""
-
-
 class MongoRepository:
     """Media records in four collections of one MongoDB database.
 
@@ -166,7 +162,7 @@ class MongoRepository:
             document = collection.find_one_and_update(
                 records_only(kind, matching), change, return_document=ReturnDocument.AFTER
             )
-            if document is None and "version" in change["$set"] and not _ONCE.isdisjoint(changes):
+            if document is None and _is_made_once(change["$set"]):
                 # A driver that lost the answer has sent it twice: the second sees what the first has made.
                 made = {"_id": media_id, **self._unclaimed, **change["$set"]}
                 document = collection.find_one(records_only(kind, made))
@@ -466,6 +462,11 @@ def _some_record(kind: type[M], document: Document) -> M:
     document["id"] = document.pop("_id")
     # A document of an earlier version lacks what is new since.
     return kind.from_values(kind.defaults() | document)
+
+
+def _is_made_once(values: Values) -> bool:
+    """Whether a change cannot be made again, on what the first has left, and has a time that tells whose it is."""
+    return {"version", "updated_at"} <= values.keys() and ("state" in values or "storage_key" in values)
 
 
 def _record(kind: type[M], document: Document | None) -> M | None:
