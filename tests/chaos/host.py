@@ -16,8 +16,9 @@ from .plants import planted
 GRACE = 40
 """Seconds. No late statement comes as late as that, and no upload takes half as long."""
 
-LOCK_SECONDS = 8.0
-"""How long the lock of a resumable upload lasts. No fault alone keeps a worker from renewing it for that long."""
+LOCK_SECONDS = 12.0
+"""How long the lock of a resumable upload lasts. It is renewed after a third of that, and no two faults together, such
+as a MongoDB that hangs and a command that comes late, keep a worker from it for the other two."""
 
 UPKEEP_INTERVAL = 1.5
 """Seconds: in a minute of chaos the app keeps itself as clean as in half an hour of peace."""
@@ -43,7 +44,7 @@ def create_app() -> Flask:
     if plant:
         _for_life.enter_context(planted(plant))
     upkeep.INTERVAL, staging.LOCK_SECONDS = UPKEEP_INTERVAL, LOCK_SECONDS
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(process)d %(name)s: %(message)s")
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(process)d %(name)s: %(message)s")
     app = Flask("chaos")
     app.config.from_prefixed_env()
     app.config.update(CONFIG)
