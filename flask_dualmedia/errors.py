@@ -119,6 +119,13 @@ class IncompleteUpload(UploadRejected):
     """The stream ended early, or its bytes do not match the digest that was sent with them."""
 
 
+class TooManyParts(UploadRejected):
+    """The bytes of a resumable upload came, or are to be joined, in more pieces than one upload may have."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"an upload of more than {limit} parts: send more bytes with each request")
+
+
 class ChecksumMismatch(IncompleteUpload):
     """The bytes of one request of a resumable upload are not those of its checksum. None of them is kept."""
 

@@ -37,7 +37,7 @@ from .errors import (
 )
 from .failpoints import reach
 from .models import AVAILABLE, DELETING, KINDS, TRASHED, Media, now
-from .staging import Part, Staged, Writer
+from .staging import Part, Staged, Writer, check_parts
 from .state import State
 from .storages.base import new_key
 from .uploads import upload_for
@@ -173,15 +173,20 @@ def concatenate(state: State, upload: Staged) -> Writer:
 
     :raises MediaNotFound: One of them is not there, or not of the same identity.
     :raises InvalidMedia: One of them is no partial upload, or is not complete.
+    :raises TooManyParts: They have more parts together than an upload may have.
     :raises UploadLocked: Another request is at one of them.
     """
     staging = state.staging
     partials: list[Writer] = []
+    parts = 0
     try:
-        for upload_id in dict.fromkeys(upload.joined):
+        for upload_id in upload.joined:
             writer = staging.lock(upload_id, identity=upload.identity)
-            if writer is not None:
-                partials.append(writer)
+            if writer is None:
+                continue
+            partials.append(writer)
+            parts += len(writer.upload.parts)
+            check_parts(parts)  # before those of the next one are read
         known = staging.find_final(upload.identity, upload.joined)
         if known is None:
             writer = staging.add(_joined(state, upload, {w.upload.id: w.upload for w in partials}))

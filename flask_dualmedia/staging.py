@@ -21,7 +21,7 @@ from pymongo.collection import Collection
 from .clock import elapsed
 from .collections import UPLOADS, UPLOADS_ONLY, Collections
 from .documents import Documents
-from .errors import DatabaseUnavailable, UploadLocked, UploadRejected
+from .errors import DatabaseUnavailable, TooManyParts, UploadLocked
 from .failpoints import reach
 from .leases import run_out
 from .models import now
@@ -86,6 +86,14 @@ class Staged:
 
 
 _FIELDS = [field.name for field in fields(Staged)]
+
+
+def check_parts(number: int) -> None:
+    """
+    :raises TooManyParts: It is more than one upload may have.
+    """
+    if number > MAX_PARTS:
+        raise TooManyParts(MAX_PARTS)
 
 
 class Staging:
@@ -273,12 +281,12 @@ class Writer:
         """Make parts that are in the storage the next bytes of the upload.
 
         :raises UploadLocked: Another request has the upload now. It is unchanged.
-        :raises UploadRejected: The upload has too many parts.
+        :raises TooManyParts: The upload has too many.
         """
         upload = self.upload
         # The one that finishes it is taken in any case: the record is there.
-        if len(upload.parts) + len(parts) > MAX_PARTS and not finished:
-            raise UploadRejected(f"an upload of more than {MAX_PARTS} parts: send more bytes with each request")
+        if not finished:
+            check_parts(len(upload.parts) + len(parts))
         offset = upload.offset + sum(part.size for part in parts)
         changes = {"offset": offset, "length": length, "finished": finished, "lock": self.lock()}
         changes["expires_at"] = self._staging.expiry()

@@ -61,6 +61,12 @@ _EXPOSED = (
     "Tus-Checksum-Algorithm",
 )  # fmt: skip
 
+_READ = (
+    "Tus-Resumable", "Upload-Offset", "Upload-Length", "Upload-Defer-Length", "Upload-Metadata", "Upload-Concat",
+    "Upload-Checksum", "X-HTTP-Method-Override",
+)  # fmt: skip
+"""Headers of requests that mean something to tus. All of them are ASCII."""
+
 UPLOAD_ID = {"in": "path", "name": "upload_id", "required": True, "schema": {"type": "string", "format": "uuid"}}
 
 
@@ -132,6 +138,7 @@ def add_views(blueprint: Blueprint) -> None:
             `Upload-Metadata` has `kind`, as in URLs, `filename`, `filetype` and the fields of the record.
             """
             caller = require_caller()
+            _check_headers()
             _check_version()
             return _create(get_state(), caller)
 
@@ -228,6 +235,7 @@ def add_views(blueprint: Blueprint) -> None:
         @errors.documented(blueprint, 400, 401, 403, 404, 405, 409, 410, 412, 413, 415, 422, 423, 503)
         def post(self, upload_id: str) -> Response:
             """HEAD, PATCH or DELETE, for clients that cannot send them"""
+            _check_headers()
             methods = {"HEAD": self.head, "PATCH": self.patch, "DELETE": self.delete}
             chosen = methods.get(request.headers.get("X-HTTP-Method-Override", ""))
             if chosen is None:
@@ -264,6 +272,12 @@ def _answer(upload: Staged, status: int) -> Response:
     return response
 
 
+def _check_headers() -> None:
+    for name in _READ:
+        if not request.headers.get(name, "").isascii():
+            raise BadRequest(f"{name} has characters that are not ASCII.")
+
+
 def _check_version() -> None:
     if request.headers.get("Tus-Resumable") != VERSION:
         raise PreconditionFailed(f"Tus-Resumable is not {VERSION}.")
@@ -272,6 +286,7 @@ def _check_version() -> None:
 def _find(upload_id: str) -> Staged:
     """The upload, if the caller began it or is an admin: another's is not there."""
     caller = require_caller()
+    _check_headers()
     _check_version()
     key = parse_id(upload_id)
     upload = None if key is None else get_state().staging.get(key)
@@ -382,12 +397,23 @@ def _metadata(header: str | None) -> dict[str, str]:
 
 
 def _joined(concat: str) -> list[uuid.UUID]:
+    """The uploads that a final one is to be made of."""
     word, _, urls = concat.partition(";")
-    ids = [parse_id(urlsplit(url).path.rpartition("/")[2]) for url in urls.split()]
+    ids = [_id_in(url) for url in urls.split()]
     found = [upload_id for upload_id in ids if upload_id is not None]
     if word.strip() != "final" or not found or len(found) < len(ids):
         raise BadRequest("Upload-Concat is neither partial nor final with the URLs of uploads.")
+    if len(set(found)) < len(found):
+        raise BadRequest("Upload-Concat names an upload twice.")
     return found
+
+
+def _id_in(url: str) -> uuid.UUID | None:
+    try:
+        path = urlsplit(url).path
+    except ValueError:  # as of a host in brackets that is no address
+        return None
+    return parse_id(path.rpartition("/")[2])
 
 
 def _number(name: str) -> int | None:
