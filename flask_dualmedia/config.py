@@ -113,6 +113,9 @@ class Settings:
     """``DUALMEDIA_LINK_SECONDS``: how long a signed link holds where the request does not say. Default 3600."""
     link_max_seconds: float
     """``DUALMEDIA_LINK_MAX_SECONDS``: the longest that a request may ask for. Default a week."""
+    link_claims: tuple[str, ...]
+    """``DUALMEDIA_LINK_CLAIMS``: names of the claims that a link carries where its maker may read by them alone.
+    Whoever has the link can read them. Default ``role`` and ``roles``."""
     count_reads: bool
     """``DUALMEDIA_COUNT_READS``: count whoever begins to read content. Default true."""
     count_window: float
@@ -206,6 +209,7 @@ class Settings:
             link_max_seconds=_seconds(
                 "DUALMEDIA_LINK_MAX_SECONDS", config.get("DUALMEDIA_LINK_MAX_SECONDS", 7 * 24 * 3600)
             ),
+            link_claims=_names("DUALMEDIA_LINK_CLAIMS", config.get("DUALMEDIA_LINK_CLAIMS", ("role", "roles"))),
             count_reads=_boolean("DUALMEDIA_COUNT_READS", config.get("DUALMEDIA_COUNT_READS"), default=True),
             count_window=_seconds("DUALMEDIA_COUNT_WINDOW", config.get("DUALMEDIA_COUNT_WINDOW", 1800), none=True),
             count_interval=_seconds("DUALMEDIA_COUNT_INTERVAL", config.get("DUALMEDIA_COUNT_INTERVAL", 1)),
@@ -387,6 +391,12 @@ def _allowed_storages(value: t.Any, storages: t.Mapping[str, t.Any]) -> frozense
 def _check_storage(key: str, name: t.Any, storages: t.Mapping[str, t.Any]) -> None:
     if not isinstance(name, str) or name not in {"database", *storages}:
         raise ConfigurationError(f"{key} names {name!r}, which is not in DUALMEDIA_STORAGES")
+
+
+def _names(key: str, value: t.Any) -> tuple[str, ...]:
+    if not isinstance(value, list | tuple) or not all(isinstance(name, str) for name in value):
+        raise ConfigurationError(f"{key} is {value!r}, which is not a list of names")
+    return tuple(value)
 
 
 def _text(key: str, value: t.Any) -> str:

@@ -239,7 +239,7 @@ def replace(state: State, record: M, upload: Upload) -> M:
 
 
 def edit(state: State, record: M, changes: dict[str, t.Any]) -> M:
-    """Change fields of a record.
+    """Change fields of a record. Making it private revokes its links.
 
     :param changes: Values checked by the kind's schema of changes.
     :raises InvalidMedia: A URL for media whose bytes we keep.
@@ -252,7 +252,15 @@ def edit(state: State, record: M, changes: dict[str, t.Any]) -> M:
         return record
     if "filename" in changes:
         changes = changes | {"filename": _checked_name(state, record, changes["filename"])}
-    changed = change(state, record, changes | {"updated_at": now()})
+
+    def edited(current: Media) -> dict[str, t.Any]:
+        values = changes | {"updated_at": now()}
+        becomes_private = current.is_public and not changes.get("is_public", True)
+        if becomes_private:
+            values["links_revoked_at"] = current.next_revocation()
+        return values
+
+    changed = change(state, record, edited)
     if changed is None:
         raise MediaNotFound(record.kind, record.id)
     media_saved.send(state.app, record=changed)
@@ -311,10 +319,7 @@ def revoke_links(state: State, record: Media) -> None:
     """
 
     def revoked(current: Media) -> dict[str, t.Any]:
-        time = now()
-        before = current.links_revoked_at
-        later = time if before is None else max(time, before + timedelta(milliseconds=1))
-        return {"links_revoked_at": later, "updated_at": time}
+        return {"links_revoked_at": current.next_revocation(), "updated_at": now()}
 
     if change(state, record, revoked) is None:
         raise MediaNotFound(record.kind, record.id)

@@ -329,8 +329,13 @@ class JournalRepository(MongoRepository):
                 self._collection(kind).update_many(tried, {"$unset": {"refused.at": ""}})
 
     def trash_stale(self, record: Media) -> bool:
-        """Put a record into the trash that SQL had once, and has no more; whoever brings it back has it moved again."""
-        stale = {"$set": {"state": TRASHED, "version": record.version + 1, "stale": True}, "$unset": {"claimed": ""}}
+        """Put a record into the trash that SQL had once, and has no more; whoever brings it back has it moved again.
+
+        Nobody knows whether its links were revoked in SQL since: they are now.
+        """
+        changes = {"state": TRASHED, "version": record.version + 1, "stale": True}
+        changes["links_revoked_at"] = record.next_revocation()
+        stale = {"$set": changes, "$unset": {"claimed": ""}}
         with self._documents.asked():
             changed = self._collection(type(record)).update_one({"_id": record.id, "state": AVAILABLE}, stale)
         return bool(changed.modified_count)
