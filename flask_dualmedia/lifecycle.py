@@ -23,7 +23,7 @@ from datetime import timedelta
 from functools import partial
 
 from . import at_once, quotas, schemas, storable
-from .authorization import Owner, find_owner, known_owners, names_document
+from .authorization import find_owner, known_owners, one_id, usual_id
 from .clock import elapsed
 from .errors import (
     DatabaseBusy,
@@ -145,7 +145,7 @@ def create_external(
     for fields in wanted:
         storable.check(kind, fields | {"uploaded_by": uploaded_by})
     records = [kind.new(uploaded_by=uploaded_by, **fields) for fields in wanted]
-    check_owner(state, records[0])
+    check_owner(state, *records)
     for record, storage_type in zip(records, storage_types, strict=True):
         _with(record, mime_type=declared_type(record.mime_type))
         _with(record, state=AVAILABLE, storage_type=EXTERNAL)
@@ -346,7 +346,8 @@ def delete_of_owner(state: State, reference_type: str, reference_id: str) -> int
     :return: How many records were deleted.
     """
     deleted = 0
-    for kind, where in quotas.of_owner(reference_type, reference_id).items():
+    owner_id = usual_id(state, reference_type, reference_id)
+    for kind, where in quotas.of_owner(reference_type, owner_id).items():
         for record in state.repository.list(Listing(kind, where)):
             with suppress(MediaNotFound):  # somebody else deletes it too
                 delete(state, record)
@@ -553,19 +554,41 @@ def _swept(remove: Remove, state: State, record: Media) -> bool:
         return False
 
 
-def check_owner(state: State, record: Media | Owner) -> None:
-    """Make sure that the document a record belongs to exists, where the host said in which collection.
+def check_owner(state: State, *records: Media) -> None:
+    """Make sure that the document exists that records are to belong to, where the host said in which collection.
 
-    :raises OwnerNotFound: It does not.
+    They name it by its one id afterwards, however it was spelled.
+
+    :param records: Not yet in a database, and all of one owner.
+    :raises OwnerNotFound: There is no such document.
     """
-    if record.reference_type not in state.settings.references:
+    reference_type, reference_id = records[0].reference_type, records[0].owner_id
+    if reference_type not in state.settings.references:
         return
-    reference_id = record.reference_id if isinstance(record, Owner) else record.owner_id
-    document = known_owners().get((record.reference_type, reference_id))
+    document = known_owners().get((reference_type, reference_id))
     if document is None:
-        document = find_owner(state, record.reference_type, reference_id, projection={"_id": 1})
-    if document is None or not names_document(reference_id, document["_id"]):
-        raise OwnerNotFound(record.reference_type, reference_id)
+        document = find_owner(state, reference_type, reference_id, projection={"_id": 1})
+    if document is None:
+        raise OwnerNotFound(reference_type, reference_id)
+    owner_id = one_id(state, reference_id, document["_id"])
+    for record in records:
+        _with(record, **{record.owner_field: owner_id})
+
+
+def mend_owner(state: State, record: Media, owner_id: str) -> bool:
+    """Have a record name its document by its one id, unless it was changed since it was read.
+
+    A second main image of its product is an ordinary image then.
+    """
+    changes: dict[str, t.Any] = {record.owner_field: owner_id, "updated_at": now()}
+    try:
+        try:
+            changed = change(state, record, changes, attempts=1)
+        except SecondMainImage:
+            changed = change(state, record, changes | {"is_main_image": False}, attempts=1)
+    except MediaConflict:
+        return False
+    return changed is not None
 
 
 def _with(record: M, **values: t.Any) -> M:

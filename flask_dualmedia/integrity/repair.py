@@ -61,7 +61,7 @@ class Repairer:
                 return "delete" if self._discards else None
             case "bytes_missing" | "bytes_orphaned" | "stuck_pending" | "stuck_deleting":
                 return "delete"
-            case "bytes_misplaced":
+            case "bytes_misplaced" | "owner_misspelled":
                 return "mend"
             case "upload_expired":
                 return "expire"
@@ -88,7 +88,9 @@ class Repairer:
             return "gone"
         if str(record.version) != finding.version:
             return "left"  # something has happened to it since
-        if self.remedy(finding) == "mend":
+        if finding.problem == "owner_misspelled":
+            done = self._mend_owner(record)
+        elif self.remedy(finding) == "mend":
             done = self._mend_size(record)
         elif finding.problem in ("stuck_pending", "stuck_deleting"):
             done = lifecycle.sweep_in(self._state, self._finder.home_of(finding), record)
@@ -128,6 +130,10 @@ class Repairer:
         except (MediaNotFound, MediaConflict):
             return False
         return True
+
+    def _mend_owner(self, record: Media) -> bool:
+        owner_id = self._finder.owner_ids([record]).get(record.id)
+        return owner_id is not None and lifecycle.mend_owner(self._state, record, owner_id)
 
     def _mend_size(self, record: Media) -> bool:
         stat = self._finder.stats([record]).get(t.cast(str, record.storage_key))
