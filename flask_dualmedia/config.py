@@ -135,6 +135,9 @@ class Settings:
     """``DUALMEDIA_QUOTA_PER_OWNER``: bytes that may belong to one document. Default ``None``, no limit."""
     upload_expires: float
     """``DUALMEDIA_UPLOAD_EXPIRES``: seconds that a resumable upload is kept after its last byte came. Default 86400."""
+    max_unfinished: int | None
+    """``DUALMEDIA_MAX_UNFINISHED``: unfinished uploads that one identity may have at a time, resumable and direct ones
+    together. Default 100; ``None`` for any number."""
     storages: t.Mapping[str, t.Mapping[str, t.Any]] = field(repr=False)
     """``DUALMEDIA_STORAGES``: options of the storages outside of the databases, by ``storage_type``. Default none."""
     default_storages: t.Mapping[str, str]
@@ -218,6 +221,7 @@ class Settings:
             quota_per_identity=_bytes("DUALMEDIA_QUOTA_PER_IDENTITY", config.get("DUALMEDIA_QUOTA_PER_IDENTITY")),
             quota_per_owner=_bytes("DUALMEDIA_QUOTA_PER_OWNER", config.get("DUALMEDIA_QUOTA_PER_OWNER")),
             upload_expires=_seconds("DUALMEDIA_UPLOAD_EXPIRES", config.get("DUALMEDIA_UPLOAD_EXPIRES", 86400)),
+            max_unfinished=_number("DUALMEDIA_MAX_UNFINISHED", config.get("DUALMEDIA_MAX_UNFINISHED", 100)),
             storages=(storages := check_options(config.get("DUALMEDIA_STORAGES", {}))),
             default_storages=_default_storages(config.get("DUALMEDIA_DEFAULT_STORAGE", "database"), storages),
             allowed_storages=_allowed_storages(config.get("DUALMEDIA_ALLOWED_STORAGES", ()), storages),
@@ -330,15 +334,19 @@ def _references(value: t.Any) -> dict[str, str]:
 
 
 def _bytes(key: str, value: t.Any) -> int | None:
+    return _number(key, value, "number of bytes")
+
+
+def _number(key: str, value: t.Any, meaning: str = "number above 0") -> int | None:
     if value is None:
         return None
     try:
-        size = int(value)
+        number = int(value)
     except (TypeError, ValueError):
-        size = 0
-    if size <= 0:
-        raise ConfigurationError(f"{key} is {value!r}, which is not a number of bytes")
-    return size
+        number = 0
+    if number <= 0:
+        raise ConfigurationError(f"{key} is {value!r}, which is not a {meaning}")
+    return number
 
 
 def _seconds(key: str, value: t.Any, *, none: bool = False) -> float:

@@ -12,13 +12,14 @@ from __future__ import annotations
 import typing as t
 from datetime import datetime, timedelta
 
-from . import lifecycle, quotas, storable
+from . import lifecycle, quotas, storable, unfinished
 from .errors import (
     BytesNotFound,
     FileTooLarge,
     IncompleteUpload,
     InvalidMedia,
     MediaConflict,
+    OwnerNotFound,
     RecordRefused,
     UploadRejected,
 )
@@ -31,6 +32,7 @@ from .sniffing import media_type, named_type, resource_type
 from .state import State
 from .storages.base import DirectStorage, Stat, Ticket, new_key
 from .storages.whole import BlockReader
+from .upkeep import clear_expired
 from .uploads import BLOCK_SIZE, Upload, upload_for
 
 SECONDS = 900
@@ -52,6 +54,7 @@ def begin(state: State, kind: type[Media], fields: dict[str, t.Any], *, uploaded
         ``checksum``, SHA-256 hex, of what is to come.
     :raises OwnerNotFound: As :func:`~flask_dualmedia.lifecycle.create`, as are the others.
     :raises InvalidMedia: The storage takes no bytes from clients.
+    :raises TooManyUnfinished: The uploader has begun too many that have not ended.
     """
     storage_type = fields.pop("storage_type", None) or state.settings.default_storages[kind.kind]
     lifecycle.foresee(state, kind, fields | {"storage_type": storage_type})
@@ -71,20 +74,20 @@ def begin(state: State, kind: type[Media], fields: dict[str, t.Any], *, uploaded
     record = kind.new(**fields | known | {"storage_type": storage_type, "storage_key": key})
     lifecycle.classify(record, _expected_type(record))
     storable.check(kind, record.values())
-    quotas.check(state, record, size)
     # The sweep must not come while the request may still be begun.
     seconds = min(SECONDS, state.settings.grace / 2)
     kept_type = served_type(declared_type(claim))  # the bucket may have other readers than those that we send there
     ticket = storage.ticket(key, size=size, mime_type=kept_type, checksum=fields["checksum"], seconds=seconds)
-    state.repository.add(record, keeps_id=True)
+    clear_expired(state)
+    with quotas.reserved(state, record, size):
+        state.repository.add(record, keeps_id=True)
     reach("direct:pending")
+    try:
+        unfinished.admit(state, uploaded_by)
+    except BaseException:
+        lifecycle.clean_up(lifecycle.sweep_one, state, record)
+        raise
     return Begun(record, ticket, now() + timedelta(seconds=seconds))
-
-
-def is_begun(state: State, record: Media) -> bool:
-    """Whether the bytes of an unfinished record are to come from a client: of other uploads nothing is announced."""
-    takes = isinstance(state.storages.get(record.storage_type), DirectStorage)
-    return record.state == PENDING and record.checksum is not None and takes
 
 
 def confirm(state: State, record: M) -> M:
@@ -103,7 +106,7 @@ def confirm(state: State, record: M) -> M:
         raise MediaConflict("the bytes have not come yet")
     try:
         made = _publish(state, record, stat)
-    except (UploadRejected, RecordRefused):
+    except (UploadRejected, RecordRefused, OwnerNotFound):
         # The place that it has no more may be taken by itself, confirmed by another request at the same time.
         finished = _finished(state, record)
         if finished is not None:
@@ -128,6 +131,7 @@ def _publish(state: State, record: M, stat: Stat) -> M | None:
     if stat.size != size:
         raise IncompleteUpload(f"{stat.size} bytes came of the {size} announced")
     described = type(record).from_values(record.values())
+    lifecycle.check_owner(state, described)
     upload = _upload(state, record, stat)
     upload.open()
     _forget_guesses(described)

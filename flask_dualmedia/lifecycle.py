@@ -575,22 +575,6 @@ def check_owner(state: State, *records: Media) -> None:
         _with(record, **{record.owner_field: owner_id})
 
 
-def mend_owner(state: State, record: Media, owner_id: str) -> bool:
-    """Have a record name its document by its one id, unless it was changed since it was read.
-
-    A second main image of its product is an ordinary image then.
-    """
-    changes: dict[str, t.Any] = {record.owner_field: owner_id, "updated_at": now()}
-    try:
-        try:
-            changed = change(state, record, changes, attempts=1)
-        except SecondMainImage:
-            changed = change(state, record, changes | {"is_main_image": False}, attempts=1)
-    except MediaConflict:
-        return False
-    return changed is not None
-
-
 def _with(record: M, **values: t.Any) -> M:
     vars(record).update(values)
     return record

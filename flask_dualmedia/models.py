@@ -247,14 +247,9 @@ class Media(Base):
         return getattr(self, self.url_field)
 
     def next_revocation(self) -> datetime:
-        """A mark for ``links_revoked_at`` that no link of this record has.
-
-        It is a time of whole milliseconds, which is as much as MongoDB keeps, so that it is the same wherever the
-        record is moved.
-        """
-        time = now()
+        """A mark for ``links_revoked_at`` that no link of this record has, in milliseconds as MongoDB keeps it."""
+        time, before = now(), self.links_revoked_at
         mark = time.replace(microsecond=time.microsecond // 1000 * 1000)
-        before = self.links_revoked_at
         return mark if before is None else max(mark, before + timedelta(milliseconds=1))
 
     def __repr__(self) -> str:

@@ -25,6 +25,7 @@ from .errors import DatabaseUnavailable, TooManyParts, UploadLocked
 from .failpoints import reach
 from .leases import run_out
 from .models import now
+from .repositories.base import Announced
 from .storages.base import Storage, owner_of_key
 
 COLLECTION = UPLOADS
@@ -187,6 +188,26 @@ class Staging:
                 return
             where = where | {"_id": UPLOADS_ONLY["_id"] | {"$gt": batch[-1].id}}
 
+    def expired(self, limit: int) -> list[Staged]:
+        """Some uploads that have expired, the longest ago first; without their parts."""
+        where = UPLOADS_ONLY | {"expires_at": {"$lt": self.documents.clock.now()}}
+        with self.documents.asked():
+            found = self._collection.find(where, {"parts": 0}).sort("expires_at", ASCENDING).limit(limit)
+            return [_staged(document) for document in found]
+
+    def unfinished(self, identity: str, but: uuid.UUID | None = None) -> Announced:
+        """The uploads of an identity that have neither ended nor expired.
+
+        :param but: Id of one that is left out.
+        """
+        now = self.documents.clock.now()
+        where = UPLOADS_ONLY | {"identity": identity, "finished": False, "expires_at": {"$gt": now}}
+        size = {"$sum": {"$max": ["$length", "$offset"]}}
+        total = {"$group": {"_id": None, "number": {"$sum": 1}, "size": size}}
+        with self.documents.asked():
+            groups = [*self._collection.aggregate([{"$match": {"$and": [where, {"_id": {"$ne": but}}]}}, total])]
+        return Announced(groups[0]["number"], groups[0]["size"]) if groups else Announced()
+
     def kept(self) -> Iterator[Staged]:
         """All uploads that have not expired, with their parts."""
         where: dict[str, t.Any] = {"expires_at": {"$gte": now()}}
@@ -229,7 +250,7 @@ class Staging:
     def _ensure_indexes(self) -> None:
         if self._indexed:
             return
-        indexes = [IndexModel([(name, ASCENDING)]) for name in ("expires_at", "parts.key", "joined")]
+        indexes = [IndexModel([(name, ASCENDING)]) for name in ("expires_at", "parts.key", "joined", "identity")]
         with self.documents.asked():
             self._collection.create_indexes(indexes)
         self._indexed = True

@@ -7,7 +7,7 @@ import typing as t
 import uuid
 
 from .. import lifecycle
-from ..errors import MediaConflict, MediaNotFound
+from ..errors import MediaConflict, MediaNotFound, SecondMainImage
 from ..journal import drain_journal
 from ..models import KINDS, Media, now
 from ..state import State
@@ -132,8 +132,20 @@ class Repairer:
         return True
 
     def _mend_owner(self, record: Media) -> bool:
+        """Have a record name its document by its one id. A second main image of its product is an ordinary one then."""
         owner_id = self._finder.owner_ids([record]).get(record.id)
-        return owner_id is not None and lifecycle.mend_owner(self._state, record, owner_id)
+        if owner_id is None:
+            return False
+        changes: dict[str, t.Any] = {record.owner_field: owner_id, "updated_at": now()}
+        try:
+            try:
+                changed = lifecycle.change(self._state, record, changes, attempts=1)
+            except SecondMainImage:
+                changes["is_main_image"] = False
+                changed = lifecycle.change(self._state, record, changes, attempts=1)
+        except MediaConflict:  # it was changed since it was looked at
+            return False
+        return changed is not None
 
     def _mend_size(self, record: Media) -> bool:
         stat = self._finder.stats([record]).get(t.cast(str, record.storage_key))

@@ -16,7 +16,7 @@ from .. import storable
 from ..collections import DRAINS, JOURNAL, Collections, is_record, records_only
 from ..documents import BULK, INDEXING, MAIN_INDEX, Document, Documents
 from ..models import AVAILABLE, DELETING, KEPT, KINDS, PENDING, TRASHED, Media
-from .base import EVERYTHING, Accesses, Listing, M, Position, Records, Selection, Values
+from .base import EVERYTHING, Accesses, Announced, Listing, M, Position, Records, Selection, Values
 
 Sort = t.Sequence[tuple[str, int]]
 
@@ -214,6 +214,19 @@ class MongoRepository:
     def count_trashed(self, kind: type[Media]) -> int:
         with self._documents.asked(BULK):
             return self._collection(kind).count_documents(records_only(kind, {"state": TRASHED}))
+
+    def announced(self, uploaded_by: str, since: datetime, but: uuid.UUID | None) -> Announced:
+        where: Document = {"uploaded_by": uploaded_by, "state": PENDING, "checksum": {"$ne": None}}
+        where["updated_at"] = {"$gte": since}
+        total = {"$group": {"_id": None, "number": {"$sum": 1}, "size": {"$sum": "$file_size"}}}
+        number = size = 0
+        for kind in KINDS.values():
+            others = {"$and": [records_only(kind, where), {"_id": {"$ne": but}}]}
+            with self._documents.asked():
+                for group in self._collection(kind).aggregate([{"$match": others}, total]):
+                    number += group["number"]
+                    size += group["size"]
+        return Announced(number, size)
 
     def stored_size(self, selection: Selection) -> int:
         size = 0
