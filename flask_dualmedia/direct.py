@@ -1,7 +1,7 @@
 """Uploads that clients send to a storage themselves, with a request that we have signed.
 
     begin    record ``pending``, with the size, type and checksum announced → the client gets the right to put them
-    confirm  bytes looked at where they are → record ``available``
+    confirm  bytes looked at where they are → record ``available``; or, if they are refused, ``deleting``
 
 Until then nobody sees them. What is never confirmed, the sweep takes away with its bytes, like any other unfinished
 upload.
@@ -25,18 +25,16 @@ from .errors import (
 )
 from .failpoints import reach
 from .mime_types import OCTET_STREAM, claim_of, declared_type, served_type
-from .models import AVAILABLE, PENDING, Media, new_id, now
+from .models import AVAILABLE, DELETING, PENDING, Media, new_id, now
 from .repositories.base import M
 from .signals import media_saved
 from .sniffing import media_type, named_type, resource_type
 from .state import State
 from .storages.base import DirectStorage, Stat, Ticket, new_key
 from .storages.whole import BlockReader
+from .tickets import delete_bytes, seconds_of_ticket
 from .upkeep import clear_expired
 from .uploads import BLOCK_SIZE, Upload, upload_for
-
-SECONDS = 900
-"""How long a client may wait before it begins to send the bytes."""
 
 
 class Begun(t.NamedTuple):
@@ -75,7 +73,7 @@ def begin(state: State, kind: type[Media], fields: dict[str, t.Any], *, uploaded
     lifecycle.classify(record, _expected_type(record))
     storable.check(kind, record.values())
     # The sweep must not come while the request may still be begun.
-    seconds = min(SECONDS, state.settings.grace / 2)
+    seconds = seconds_of_ticket(state)
     kept_type = served_type(declared_type(claim))  # the bucket may have other readers than those that we send there
     ticket = storage.ticket(key, size=size, mime_type=kept_type, checksum=fields["checksum"], seconds=seconds)
     clear_expired(state)
@@ -111,7 +109,7 @@ def confirm(state: State, record: M) -> M:
         finished = _finished(state, record)
         if finished is not None:
             return finished
-        lifecycle.clean_up(lifecycle.sweep_one, state, record)
+        lifecycle.clean_up(discard, state, record)
         raise
     except BytesNotFound:  # swept away at this moment
         made = None
@@ -123,6 +121,15 @@ def confirm(state: State, record: M) -> M:
     reach("direct:available")
     media_saved.send(state.app, record=made)
     return made
+
+
+def discard(state: State, record: Media) -> None:
+    """Remove an upload that is refused, with its bytes. The record goes with the sweep, when no client can put others
+    there any more."""
+    changes = {"state": DELETING, "updated_at": now()}
+    discarded = state.repository.update(type(record), record.id, changes, where=lifecycle.ours(record, PENDING))
+    if discarded is not None:
+        delete_bytes(state, state.storage_of(record), t.cast(str, record.storage_key))
 
 
 def _publish(state: State, record: M, stat: Stat) -> M | None:

@@ -54,6 +54,7 @@ from .state import State
 from .storable import camelcase
 from .storages.base import Storage, new_key
 from .storages.failover import FailoverStorage
+from .tickets import delete_bytes, drop_bytes
 from .uploads import Upload
 
 logger = logging.getLogger("flask_dualmedia")
@@ -232,7 +233,7 @@ def replace(state: State, record: M, upload: Upload) -> M:
         if changed is None or tried is None or changed.storage_key != tried:
             raise MediaConflict("the content was replaced or deleted by another request meanwhile")
     reach("replace:committed")
-    clean_up(storage.delete, old_key)
+    clean_up(drop_bytes, state, changed, record.storage_type, old_key)
     reach("replace:cleaned")
     media_saved.send(state.app, record=changed)
     return changed
@@ -665,9 +666,10 @@ def ours(record: Media, state: str) -> dict[str, t.Any]:
 
 def _bury(state: State, record: Media) -> None:
     """Remove the bytes of a record that was deleted. The record itself goes with the sweep."""
-    if record.storage_key is not None:
-        state.storage_of(record).delete(record.storage_key)
+    is_free = record.storage_key is None or delete_bytes(state, state.storage_of(record), record.storage_key)
     reach("delete:bytes")
+    if not is_free:
+        return  # it keeps its key taken
     state.repository.bury(type(record), record.id)
     reach("delete:done")
 

@@ -104,7 +104,7 @@ def _permit_again(state: State, record: Media, caller: Caller) -> None:
     try:
         permit_creation(state, type(record), caller, record.values())
     except (Forbidden, OwnerNotFound):
-        lifecycle.clean_up(lifecycle.sweep_one, state, record)
+        lifecycle.clean_up(direct.discard, state, record)
         raise
 
 
