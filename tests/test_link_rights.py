@@ -246,6 +246,25 @@ def test_a_right_by_claims_that_links_do_not_carry_makes_none(make_app: MakeApp)
     assert carrying.opens(carrying.link(headers, location)) == [200]
 
 
+def test_a_rule_that_takes_claims_for_granted(make_app: MakeApp) -> None:
+    """It finds the claims of a token, and of a link those that it carries."""
+
+    def rule(action: str, subject: t.Any, identity: str | None, claims: t.Mapping[str, t.Any]) -> bool:
+        return identity is not None and claims["school"] == "oak"
+
+    hosts = [
+        host_of(make_app("mongo", DUALMEDIA_AUTHORIZE=rule, DUALMEDIA_LINK_CLAIMS=names)) for names in ([], ["school"])
+    ]
+    headers = bearer(hosts[0].app, "eve", school="oak")
+    form = {"file": part(PDF), **PAGE}
+    location = post_form(hosts[0].client, headers, "/media/files", form).headers["Location"]
+    assert hosts[0].client.post(f"{location}/link", headers=headers).status_code == 403
+    assert hosts[1].opens(hosts[1].link(headers, location)) == [200]
+    with hosts[1].app.app_context():
+        lent = signed_url(get_media(MediaStorage, location[-36:]), maker="eve")
+    assert hosts[1].opens(lent) == [403]
+
+
 def links_payload(app: Flask, url: str) -> dict[str, t.Any]:
     with app.app_context():
         return links._serializer().loads(url.partition("signature=")[2])

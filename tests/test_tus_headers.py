@@ -32,7 +32,7 @@ class Host(t.NamedTuple):
     """Of an upload that has begun."""
     state: State
 
-    def send(self, method: str, path: str, headers: t.Mapping[str, str], data: bytes | None = None) -> int:
+    def send(self, method: str, path: str, headers: dict[str, str], data: bytes | None = None) -> int:
         usual = self.headers | {"Tus-Resumable": "1.0.0", "Content-Type": OFFSET_TYPE}
         return self.client.open(path, method=method, headers=usual | headers, data=data).status_code
 
