@@ -143,18 +143,44 @@ def possible_ids(reference_id: str) -> list[t.Any]:
     return ids
 
 
-def names_document(reference_id: str, document_id: t.Any) -> bool:
-    """Whether an id is spelled as :func:`reference_to` does. By another spelling, in capitals or with braces, media
-    would be found neither by its document's lists nor by its quota.
+def one_id(state: State, reference_id: str, document_id: t.Any) -> str:
+    """The one id by which media names a document, whatever spelling a request uses.
 
+    :param reference_id: A spelling of it, in capitals or with braces perhaps.
     :param document_id: ``_id`` of the document that :func:`find_owner` found for it.
     """
-    if document_id == reference_id:
+    if not isinstance(document_id, Binary):
+        return reference_to(document_id)
+    # A UUID of an old client: which one it is depends on the client.
+    representation = state.mongo.client.codec_options.uuid_representation
+    if representation in _LEGACY:
+        return str(document_id.as_uuid(representation))
+    return str(uuid.UUID(reference_id))
+
+
+def is_usual(reference_id: str) -> bool:
+    """Whether an id is spelled as :func:`reference_to` does, as nearly all are. Only a string that the app uses as an
+    ``_id`` may be spelled otherwise."""
+    if len(reference_id) < _SHORTEST:
         return True
     with suppress(ValueError):
         return str(uuid.UUID(reference_id)) == reference_id
     return not ObjectId.is_valid(reference_id) or str(ObjectId(reference_id)) == reference_id
 
 
+def usual_id(state: State, reference_type: str, reference_id: str) -> str:
+    """The one id of a document. It is looked for only where the spelling is an unusual one.
+
+    :return: What was given, where there is no such document.
+    """
+    if is_usual(reference_id):
+        return reference_id
+    document = find_owner(state, reference_type, reference_id, projection={"_id": 1})
+    return reference_id if document is None else one_id(state, reference_id, document["_id"])
+
+
 _LEGACY = (UuidRepresentation.PYTHON_LEGACY, UuidRepresentation.JAVA_LEGACY, UuidRepresentation.CSHARP_LEGACY)
 """Forms in which the host's client, which need not be ours, may keep UUIDs."""
+
+_SHORTEST = 24
+"""Characters of the shortest id that has more than one spelling, an ``ObjectId``."""

@@ -113,6 +113,9 @@ class Settings:
     """``DUALMEDIA_LINK_SECONDS``: how long a signed link holds where the request does not say. Default 3600."""
     link_max_seconds: float
     """``DUALMEDIA_LINK_MAX_SECONDS``: the longest that a request may ask for. Default a week."""
+    link_claims: tuple[str, ...]
+    """``DUALMEDIA_LINK_CLAIMS``: names of the claims that a link carries where its maker may read by them alone.
+    Whoever has the link can read them. Default ``role`` and ``roles``."""
     count_reads: bool
     """``DUALMEDIA_COUNT_READS``: count whoever begins to read content. Default true."""
     count_window: float
@@ -132,6 +135,9 @@ class Settings:
     """``DUALMEDIA_QUOTA_PER_OWNER``: bytes that may belong to one document. Default ``None``, no limit."""
     upload_expires: float
     """``DUALMEDIA_UPLOAD_EXPIRES``: seconds that a resumable upload is kept after its last byte came. Default 86400."""
+    max_unfinished: int | None
+    """``DUALMEDIA_MAX_UNFINISHED``: unfinished uploads that one identity may have at a time, resumable and direct ones
+    together. Default 100; ``None`` for any number."""
     storages: t.Mapping[str, t.Mapping[str, t.Any]] = field(repr=False)
     """``DUALMEDIA_STORAGES``: options of the storages outside of the databases, by ``storage_type``. Default none."""
     default_storages: t.Mapping[str, str]
@@ -206,6 +212,7 @@ class Settings:
             link_max_seconds=_seconds(
                 "DUALMEDIA_LINK_MAX_SECONDS", config.get("DUALMEDIA_LINK_MAX_SECONDS", 7 * 24 * 3600)
             ),
+            link_claims=_names("DUALMEDIA_LINK_CLAIMS", config.get("DUALMEDIA_LINK_CLAIMS", ("role", "roles"))),
             count_reads=_boolean("DUALMEDIA_COUNT_READS", config.get("DUALMEDIA_COUNT_READS"), default=True),
             count_window=_seconds("DUALMEDIA_COUNT_WINDOW", config.get("DUALMEDIA_COUNT_WINDOW", 1800), none=True),
             count_interval=_seconds("DUALMEDIA_COUNT_INTERVAL", config.get("DUALMEDIA_COUNT_INTERVAL", 1)),
@@ -214,6 +221,7 @@ class Settings:
             quota_per_identity=_bytes("DUALMEDIA_QUOTA_PER_IDENTITY", config.get("DUALMEDIA_QUOTA_PER_IDENTITY")),
             quota_per_owner=_bytes("DUALMEDIA_QUOTA_PER_OWNER", config.get("DUALMEDIA_QUOTA_PER_OWNER")),
             upload_expires=_seconds("DUALMEDIA_UPLOAD_EXPIRES", config.get("DUALMEDIA_UPLOAD_EXPIRES", 86400)),
+            max_unfinished=_number("DUALMEDIA_MAX_UNFINISHED", config.get("DUALMEDIA_MAX_UNFINISHED", 100)),
             storages=(storages := check_options(config.get("DUALMEDIA_STORAGES", {}))),
             default_storages=_default_storages(config.get("DUALMEDIA_DEFAULT_STORAGE", "database"), storages),
             allowed_storages=_allowed_storages(config.get("DUALMEDIA_ALLOWED_STORAGES", ()), storages),
@@ -326,15 +334,19 @@ def _references(value: t.Any) -> dict[str, str]:
 
 
 def _bytes(key: str, value: t.Any) -> int | None:
+    return _number(key, value, "number of bytes")
+
+
+def _number(key: str, value: t.Any, meaning: str = "number above 0") -> int | None:
     if value is None:
         return None
     try:
-        size = int(value)
+        number = int(value)
     except (TypeError, ValueError):
-        size = 0
-    if size <= 0:
-        raise ConfigurationError(f"{key} is {value!r}, which is not a number of bytes")
-    return size
+        number = 0
+    if number <= 0:
+        raise ConfigurationError(f"{key} is {value!r}, which is not a {meaning}")
+    return number
 
 
 def _seconds(key: str, value: t.Any, *, none: bool = False) -> float:
@@ -387,6 +399,12 @@ def _allowed_storages(value: t.Any, storages: t.Mapping[str, t.Any]) -> frozense
 def _check_storage(key: str, name: t.Any, storages: t.Mapping[str, t.Any]) -> None:
     if not isinstance(name, str) or name not in {"database", *storages}:
         raise ConfigurationError(f"{key} names {name!r}, which is not in DUALMEDIA_STORAGES")
+
+
+def _names(key: str, value: t.Any) -> tuple[str, ...]:
+    if not isinstance(value, list | tuple) or not all(isinstance(name, str) for name in value):
+        raise ConfigurationError(f"{key} is {value!r}, which is not a list of names")
+    return tuple(value)
 
 
 def _text(key: str, value: t.Any) -> str:

@@ -1,7 +1,7 @@
 """Uploads that clients send to a storage themselves, with a request that we have signed.
 
     begin    record ``pending``, with the size, type and checksum announced → the client gets the right to put them
-    confirm  bytes looked at where they are → record ``available``
+    confirm  bytes looked at where they are → record ``available``; or, if they are refused, ``deleting``
 
 Until then nobody sees them. What is never confirmed, the sweep takes away with its bytes, like any other unfinished
 upload.
@@ -12,29 +12,29 @@ from __future__ import annotations
 import typing as t
 from datetime import datetime, timedelta
 
-from . import lifecycle, quotas, storable
+from . import lifecycle, quotas, storable, unfinished
 from .errors import (
     BytesNotFound,
     FileTooLarge,
     IncompleteUpload,
     InvalidMedia,
     MediaConflict,
+    OwnerNotFound,
     RecordRefused,
     UploadRejected,
 )
 from .failpoints import reach
 from .mime_types import OCTET_STREAM, claim_of, declared_type, served_type
-from .models import AVAILABLE, PENDING, Media, new_id, now
+from .models import AVAILABLE, DELETING, PENDING, Media, new_id, now
 from .repositories.base import M
 from .signals import media_saved
 from .sniffing import media_type, named_type, resource_type
 from .state import State
 from .storages.base import DirectStorage, Stat, Ticket, new_key
 from .storages.whole import BlockReader
+from .tickets import delete_bytes, seconds_of_ticket
+from .upkeep import clear_expired
 from .uploads import BLOCK_SIZE, Upload, upload_for
-
-SECONDS = 900
-"""How long a client may wait before it begins to send the bytes."""
 
 
 class Begun(t.NamedTuple):
@@ -52,6 +52,7 @@ def begin(state: State, kind: type[Media], fields: dict[str, t.Any], *, uploaded
         ``checksum``, SHA-256 hex, of what is to come.
     :raises OwnerNotFound: As :func:`~flask_dualmedia.lifecycle.create`, as are the others.
     :raises InvalidMedia: The storage takes no bytes from clients.
+    :raises TooManyUnfinished: The uploader has begun too many that have not ended.
     """
     storage_type = fields.pop("storage_type", None) or state.settings.default_storages[kind.kind]
     lifecycle.foresee(state, kind, fields | {"storage_type": storage_type})
@@ -71,20 +72,20 @@ def begin(state: State, kind: type[Media], fields: dict[str, t.Any], *, uploaded
     record = kind.new(**fields | known | {"storage_type": storage_type, "storage_key": key})
     lifecycle.classify(record, _expected_type(record))
     storable.check(kind, record.values())
-    quotas.check(state, record, size)
     # The sweep must not come while the request may still be begun.
-    seconds = min(SECONDS, state.settings.grace / 2)
+    seconds = seconds_of_ticket(state)
     kept_type = served_type(declared_type(claim))  # the bucket may have other readers than those that we send there
     ticket = storage.ticket(key, size=size, mime_type=kept_type, checksum=fields["checksum"], seconds=seconds)
-    state.repository.add(record, keeps_id=True)
+    clear_expired(state)
+    with quotas.reserved(state, record, size):
+        state.repository.add(record, keeps_id=True)
     reach("direct:pending")
+    try:
+        unfinished.admit(state, uploaded_by)
+    except BaseException:
+        lifecycle.clean_up(lifecycle.sweep_one, state, record)
+        raise
     return Begun(record, ticket, now() + timedelta(seconds=seconds))
-
-
-def is_begun(state: State, record: Media) -> bool:
-    """Whether the bytes of an unfinished record are to come from a client: of other uploads nothing is announced."""
-    takes = isinstance(state.storages.get(record.storage_type), DirectStorage)
-    return record.state == PENDING and record.checksum is not None and takes
 
 
 def confirm(state: State, record: M) -> M:
@@ -103,12 +104,12 @@ def confirm(state: State, record: M) -> M:
         raise MediaConflict("the bytes have not come yet")
     try:
         made = _publish(state, record, stat)
-    except (UploadRejected, RecordRefused):
+    except (UploadRejected, RecordRefused, OwnerNotFound):
         # The place that it has no more may be taken by itself, confirmed by another request at the same time.
         finished = _finished(state, record)
         if finished is not None:
             return finished
-        lifecycle.clean_up(lifecycle.sweep_one, state, record)
+        lifecycle.clean_up(discard, state, record)
         raise
     except BytesNotFound:  # swept away at this moment
         made = None
@@ -122,12 +123,22 @@ def confirm(state: State, record: M) -> M:
     return made
 
 
+def discard(state: State, record: Media) -> None:
+    """Remove an upload that is refused, with its bytes. The record goes with the sweep, when no client can put others
+    there any more."""
+    changes = {"state": DELETING, "updated_at": now()}
+    discarded = state.repository.update(type(record), record.id, changes, where=lifecycle.ours(record, PENDING))
+    if discarded is not None:
+        delete_bytes(state, state.storage_of(record), t.cast(str, record.storage_key))
+
+
 def _publish(state: State, record: M, stat: Stat) -> M | None:
     """The record as it is after that; nothing if it is pending no more."""
     size = t.cast(int, record.file_size)
     if stat.size != size:
         raise IncompleteUpload(f"{stat.size} bytes came of the {size} announced")
     described = type(record).from_values(record.values())
+    lifecycle.check_owner(state, described)
     upload = _upload(state, record, stat)
     upload.open()
     _forget_guesses(described)

@@ -115,8 +115,23 @@ class QuotaExceeded(UploadRejected):
         self.used, self.limit, self.size = used, limit, size
 
 
+class TooManyUnfinished(UploadRejected):
+    """The uploader has begun as many uploads as one may have at a time, and none of them has ended."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"{limit} uploads of yours are unfinished, and no more may be: finish or delete some")
+        self.limit = limit
+
+
 class IncompleteUpload(UploadRejected):
     """The stream ended early, or its bytes do not match the digest that was sent with them."""
+
+
+class TooManyParts(UploadRejected):
+    """The bytes of a resumable upload came, or are to be joined, in more pieces than one upload may have."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"an upload of more than {limit} parts: send more bytes with each request")
 
 
 class ChecksumMismatch(IncompleteUpload):

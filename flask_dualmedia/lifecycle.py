@@ -23,7 +23,7 @@ from datetime import timedelta
 from functools import partial
 
 from . import at_once, quotas, schemas, storable
-from .authorization import Owner, find_owner, known_owners, names_document
+from .authorization import find_owner, known_owners, one_id, usual_id
 from .clock import elapsed
 from .errors import (
     DatabaseBusy,
@@ -54,6 +54,7 @@ from .state import State
 from .storable import camelcase
 from .storages.base import Storage, new_key
 from .storages.failover import FailoverStorage
+from .tickets import delete_bytes, drop_bytes
 from .uploads import Upload
 
 logger = logging.getLogger("flask_dualmedia")
@@ -145,7 +146,7 @@ def create_external(
     for fields in wanted:
         storable.check(kind, fields | {"uploaded_by": uploaded_by})
     records = [kind.new(uploaded_by=uploaded_by, **fields) for fields in wanted]
-    check_owner(state, records[0])
+    check_owner(state, *records)
     for record, storage_type in zip(records, storage_types, strict=True):
         _with(record, mime_type=declared_type(record.mime_type))
         _with(record, state=AVAILABLE, storage_type=EXTERNAL)
@@ -232,14 +233,14 @@ def replace(state: State, record: M, upload: Upload) -> M:
         if changed is None or tried is None or changed.storage_key != tried:
             raise MediaConflict("the content was replaced or deleted by another request meanwhile")
     reach("replace:committed")
-    clean_up(storage.delete, old_key)
+    clean_up(drop_bytes, state, changed, record.storage_type, old_key)
     reach("replace:cleaned")
     media_saved.send(state.app, record=changed)
     return changed
 
 
 def edit(state: State, record: M, changes: dict[str, t.Any]) -> M:
-    """Change fields of a record.
+    """Change fields of a record. Making it private revokes its links.
 
     :param changes: Values checked by the kind's schema of changes.
     :raises InvalidMedia: A URL for media whose bytes we keep.
@@ -252,7 +253,15 @@ def edit(state: State, record: M, changes: dict[str, t.Any]) -> M:
         return record
     if "filename" in changes:
         changes = changes | {"filename": _checked_name(state, record, changes["filename"])}
-    changed = change(state, record, changes | {"updated_at": now()})
+
+    def edited(current: Media) -> dict[str, t.Any]:
+        values = changes | {"updated_at": now()}
+        becomes_private = current.is_public and not changes.get("is_public", True)
+        if becomes_private:
+            values["links_revoked_at"] = current.next_revocation()
+        return values
+
+    changed = change(state, record, edited)
     if changed is None:
         raise MediaNotFound(record.kind, record.id)
     media_saved.send(state.app, record=changed)
@@ -303,10 +312,7 @@ def revoke_links(state: State, record: Media) -> None:
     """
 
     def revoked(current: Media) -> dict[str, t.Any]:
-        time = now()
-        before = current.links_revoked_at
-        later = time if before is None else max(time, before + timedelta(milliseconds=1))
-        return {"links_revoked_at": later, "updated_at": time}
+        return {"links_revoked_at": current.next_revocation(), "updated_at": now()}
 
     if change(state, record, revoked) is None:
         raise MediaNotFound(record.kind, record.id)
@@ -333,7 +339,8 @@ def delete_of_owner(state: State, reference_type: str, reference_id: str) -> int
     :return: How many records were deleted.
     """
     deleted = 0
-    for kind, where in quotas.of_owner(reference_type, reference_id).items():
+    owner_id = usual_id(state, reference_type, reference_id)
+    for kind, where in quotas.of_owner(reference_type, owner_id).items():
         for record in state.repository.list(Listing(kind, where)):
             with suppress(MediaNotFound):  # somebody else deletes it too
                 delete(state, record)
@@ -540,19 +547,25 @@ def _swept(remove: Remove, state: State, record: Media) -> bool:
         return False
 
 
-def check_owner(state: State, record: Media | Owner) -> None:
-    """Make sure that the document a record belongs to exists, where the host said in which collection.
+def check_owner(state: State, *records: Media) -> None:
+    """Make sure that the document exists that records are to belong to, where the host said in which collection.
 
-    :raises OwnerNotFound: It does not.
+    They name it by its one id afterwards, however it was spelled.
+
+    :param records: Not yet in a database, and all of one owner.
+    :raises OwnerNotFound: There is no such document.
     """
-    if record.reference_type not in state.settings.references:
+    reference_type, reference_id = records[0].reference_type, records[0].owner_id
+    if reference_type not in state.settings.references:
         return
-    reference_id = record.reference_id if isinstance(record, Owner) else record.owner_id
-    document = known_owners().get((record.reference_type, reference_id))
+    document = known_owners().get((reference_type, reference_id))
     if document is None:
-        document = find_owner(state, record.reference_type, reference_id, projection={"_id": 1})
-    if document is None or not names_document(reference_id, document["_id"]):
-        raise OwnerNotFound(record.reference_type, reference_id)
+        document = find_owner(state, reference_type, reference_id, projection={"_id": 1})
+    if document is None:
+        raise OwnerNotFound(reference_type, reference_id)
+    owner_id = one_id(state, reference_id, document["_id"])
+    for record in records:
+        _with(record, **{record.owner_field: owner_id})
 
 
 def _with(record: M, **values: t.Any) -> M:
@@ -642,9 +655,10 @@ def ours(record: Media, state: str) -> dict[str, t.Any]:
 
 def _bury(state: State, record: Media) -> None:
     """Remove the bytes of a record that was deleted. The record itself goes with the sweep."""
-    if record.storage_key is not None:
-        state.storage_of(record).delete(record.storage_key)
+    is_free = record.storage_key is None or delete_bytes(state, state.storage_of(record), record.storage_key)
     reach("delete:bytes")
+    if not is_free:
+        return  # it keeps its key taken
     state.repository.bury(type(record), record.id)
     reach("delete:done")
 

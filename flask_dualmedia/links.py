@@ -6,11 +6,12 @@ from __future__ import annotations
 import hashlib
 import typing as t
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from itsdangerous import BadSignature, URLSafeSerializer
 
+from .authorization import Claims, is_allowed
 from .errors import ConfigurationError
 from .models import Media, now
 from .schemas import content_url
@@ -23,58 +24,97 @@ _SALT = "dualmedia.link"
 
 _READ = "read"
 
-_FIELDS = {"action", "media", "issued", "expires", "identity", "revoked"}
+_FIELDS = {"action", "media", "expires", "identity", "revoked", "public", "maker", "claims"}
 """Names in what is signed."""
+
+_EARLIER_FIELDS = {"action", "media", "issued", "expires", "identity", "revoked"}
+"""The same of an earlier version, which did not say who had made a link."""
 
 
 @dataclass(frozen=True)
 class Link:
-    """What a signature vouches for. All times are milliseconds since 1970, by the database clock."""
+    """What a signature vouches for."""
 
     media_id: uuid.UUID
-    issued_at: int
     expires_at: int
+    """Milliseconds since 1970, by the database clock."""
     identity: str | None
     """Whom it is for, together with a token of theirs; ``None`` for whoever has it."""
-    revoked_at: int | None = None
-    """When links of the record were revoked last, as it was when this one was made."""
-    compares_times: bool = False
-    """Whether it was made by an earlier version, and does not name the revocation that it came after."""
+    revocation: int | None
+    """The record's mark when the link was made: it came after that revocation."""
+    was_public: bool = False
+    """Whether the record was public when the link was made, so that anybody could make one."""
+    maker: str | None = None
+    """Identity that asked for it, and whose right to read it lends; ``None`` for the app itself."""
+    claims: Claims = field(default_factory=dict)
+    """Claims by which its maker could read, where the identity alone was not enough."""
+    has_maker: bool = True
+    """Whether it says who made it. Those of earlier versions do not."""
 
     def opens(self, record: Media, identity: str | None) -> bool:
         """Whether it is for this record and this caller, and still holds."""
         if self.media_id != record.id or self.identity not in (None, identity):
             return False
-        return _milliseconds(now()) < self.expires_at and not self._is_revoked(_revocation(record))
-
-    def _is_revoked(self, revoked_at: int | None) -> bool:
-        if self.compares_times:
-            return revoked_at is not None and self.issued_at <= revoked_at
+        if self.was_public and not record.is_public:
+            return False
         # No order of times: whoever made the link and whoever revoked it need not agree what time it is.
-        return self.revoked_at != revoked_at
+        is_over = _milliseconds(now()) >= self.expires_at or self.revocation != _revocation(record)
+        return not is_over and self._lends_a_right(record)
+
+    def _lends_a_right(self, record: Media) -> bool:
+        """Whether whoever made it may read the record now."""
+        if not self.has_maker:
+            return get_state().settings.authorize is None
+        return self.maker is None or may_read_by_link(record, self.maker, self.claims)
 
 
-def signed_url(record: Media, *, expires_in: float | None = None, identity: str | None = None) -> str:
+def may_read_by_link(record: Media, maker: str, claims: Claims) -> bool:
+    """Whether the rule lets an identity read a record, of whose claims it is told those alone that a link carries."""
+    try:
+        return is_allowed("read", record, maker, claims)
+    except KeyError:  # it looks for another one, which a token would have
+        return False
+
+
+def signed_url(
+    record: Media, *, expires_in: float | None = None, identity: str | None = None, maker: str | None = None
+) -> str:
     """Path of a link to the bytes of a record, for who has it and nobody's token.
+
+    It ends when links of the record are revoked, and with a record that is made private.
 
     :param expires_in: Seconds that it holds. Default ``DUALMEDIA_LINK_SECONDS``.
     :param identity: Bind it to this JWT identity: it then opens only together with a valid token of theirs.
+    :param maker: JWT identity whose right to read it lends: it opens while the rule lets them. Default: the app's own,
+        which the rule is not asked about.
     :raises ConfigurationError: There is no key to sign with.
     """
-    return make_link(record, expires_in=expires_in, identity=identity)[0]
+    return make_link(record, expires_in=expires_in, identity=identity, maker=maker)[0]
 
 
-def make_link(record: Media, *, expires_in: float | None = None, identity: str | None = None) -> tuple[str, datetime]:
-    """The same, and when it ends."""
-    issued = now()
-    expires = issued + timedelta(seconds=get_state().settings.link_seconds if expires_in is None else expires_in)
+def make_link(
+    record: Media,
+    *,
+    expires_in: float | None = None,
+    identity: str | None = None,
+    maker: str | None = None,
+    claims: Claims | None = None,
+) -> tuple[str, datetime]:
+    """The same, and when it ends.
+
+    :param claims: Of the maker, to ask the rule with. Whoever has the link can read them.
+    """
+    seconds = get_state().settings.link_seconds if expires_in is None else expires_in
+    expires = now() + timedelta(seconds=seconds)
     payload = {
         "action": _READ,
         "media": record.id.hex,
-        "issued": _milliseconds(issued),
         "expires": _milliseconds(expires),
         "identity": identity,
         "revoked": _revocation(record),
+        "public": record.is_public,
+        "maker": maker,
+        "claims": dict(claims or {}),
     }
     return f"{content_url(record)}?{PARAMETER}={_serializer().dumps(payload)}", expires
 
@@ -85,24 +125,35 @@ def read_link(signature: str) -> Link | None:
         payload = _serializer().loads(signature)
     except BadSignature:
         return None
-    return _earlier_link(payload) if isinstance(payload, list) else _link(payload)
+    return _oldest_link(payload) if isinstance(payload, list) else _link(payload)
 
 
 def _link(payload: dict[str, t.Any]) -> Link | None:
     # More in it may mean less: a later version has restricted the link to something.
-    if payload.keys() != _FIELDS or payload["action"] != _READ:
+    has_maker = payload.keys() == _FIELDS
+    if not (has_maker or payload.keys() == _EARLIER_FIELDS) or payload["action"] != _READ:
         return None
     return Link(
-        uuid.UUID(payload["media"]), payload["issued"], payload["expires"], payload["identity"], payload["revoked"]
+        uuid.UUID(payload["media"]),
+        payload["expires"],
+        payload["identity"],
+        payload["revoked"],
+        was_public=payload.get("public", False),
+        maker=payload.get("maker"),
+        claims=payload.get("claims", {}),
+        has_maker=has_maker,
     )
 
 
-def _earlier_link(payload: list[t.Any]) -> Link | None:
-    """A link of the first format, which had a place for a variant of the content and none for the revocation."""
-    media_id, action, variant, issued, expires, identity = payload
+def _oldest_link(payload: list[t.Any]) -> Link | None:
+    """A link of the first format, which had a place for a variant of the content and none for the revocation.
+
+    It opens until links of its record are revoked for the first time.
+    """
+    media_id, action, variant, _, expires, identity = payload
     if (action, variant) != (_READ, None):
         return None
-    return Link(uuid.UUID(media_id), issued, expires, identity, compares_times=True)
+    return Link(uuid.UUID(media_id), expires, identity, None, has_maker=False)
 
 
 def _serializer() -> URLSafeSerializer:
@@ -118,5 +169,5 @@ def _milliseconds(time: datetime) -> int:
 
 
 def _revocation(record: Media) -> int | None:
-    """When links of a record were revoked last."""
+    """The record's mark as a number."""
     return None if record.links_revoked_at is None else _milliseconds(record.links_revoked_at)

@@ -8,7 +8,7 @@ import uuid
 from contextlib import ExitStack
 
 from . import lifecycle, schemas
-from .authorization import reference_to
+from .authorization import reference_to, usual_id
 from .errors import MediaNotFound
 from .models import KINDS, CourseResource, CourseVideo, Media, MediaStorage, ProductImage
 from .repositories.base import Listing, M, Records
@@ -418,9 +418,11 @@ def _name(source: t.Any) -> str | None:
 
 
 def _of(kind: type[M], owner_id: Reference, **where: t.Any) -> Records[M]:
-    filters = {kind.owner_field: reference_to(owner_id)}
-    filters |= {name: reference_to(value) for name, value in where.items() if value is not None}
-    return get_state().repository.list(Listing(kind, filters, sort=kind.order))
+    state = get_state()
+    others = {name: reference_to(value) for name, value in where.items() if value is not None}
+    reference_type = t.cast(str, others.get("reference_type", kind.reference_type))
+    filters = {kind.owner_field: usual_id(state, reference_type, reference_to(owner_id)), **others}
+    return state.repository.list(Listing(kind, filters, sort=kind.order))
 
 
 def _optional_id(identity: t.Any) -> str | None:

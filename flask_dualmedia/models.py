@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import typing as t
 import uuid
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cache
 
 import sqlalchemy as sa
@@ -186,6 +186,7 @@ class Media(Base):
     created_at: Mapped[datetime] = mapped_column(sa.DateTime(timezone=True))
     updated_at: Mapped[datetime] = mapped_column(sa.DateTime(timezone=True))
     links_revoked_at: Mapped[datetime | None] = mapped_column(sa.DateTime(timezone=True))
+    """A mark, which each revocation of signed links changes. Links have it as it was when they were made."""
     version: Mapped[int] = mapped_column(sa.Integer, server_default="1")
     """Number of the change that made the record what it is, from 1. A change names the version that it is built on, so
     that one which arrives late changes nothing. Counting an access is no change."""
@@ -244,6 +245,12 @@ class Media(Base):
     def external_url(self) -> str | None:
         """The URL of external media, ``None`` where we keep the bytes."""
         return getattr(self, self.url_field)
+
+    def next_revocation(self) -> datetime:
+        """A mark for ``links_revoked_at`` that no link of this record has, in milliseconds as MongoDB keeps it."""
+        time, before = now(), self.links_revoked_at
+        mark = time.replace(microsecond=time.microsecond // 1000 * 1000)
+        return mark if before is None else max(mark, before + timedelta(milliseconds=1))
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.id} of {self.reference_type} {self.owner_id}>"

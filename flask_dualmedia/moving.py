@@ -28,6 +28,7 @@ from .failpoints import reach
 from .models import KEPT, TRASHED, Media, now
 from .state import State
 from .storages.base import Storage, new_key
+from .tickets import drop_bytes
 from .transfer import records_of
 
 
@@ -113,7 +114,7 @@ def _move(state: State, record: Media, target: str) -> bool:
         lifecycle.clean_up(storage.delete, key)
         return False
     reach("move:switched")
-    lifecycle.clean_up(source.delete, old_key)
+    lifecycle.clean_up(drop_bytes, state, changed, record.storage_type, old_key)
     reach("move:done")
     return True
 

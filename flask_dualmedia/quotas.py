@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 import time
 import typing as t
+import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -18,7 +19,9 @@ from .errors import DatabaseUnavailable, QuotaBusy, QuotaExceeded
 from .leases import SECONDS, Lease
 from .models import KINDS, Media
 from .repositories.base import Selection
+from .staging import Staged
 from .state import State
+from .unfinished import unfinished_of
 
 WAIT = 10.0
 """Seconds that a finished upload waits for others under the same quota."""
@@ -31,27 +34,36 @@ class _Quota:
     limit: int
     counted: Selection
     """The records that count."""
+    unfinished: tuple[str, uuid.UUID] | None = None
+    """Identity whose unfinished uploads count too, and the id of the one that the bytes are of."""
 
 
-def check(state: State, record: Media, size: int) -> None:
+Subject = Media | Staged
+"""What bytes are of. An upload that is a part of another has no owner yet."""
+
+
+def check(state: State, subject: Subject, size: int) -> None:
     """Refuse bytes that cannot fit, before they are read.
+
+    :param subject: A record, or a resumable upload as a whole. What was announced under its id does not count twice.
 
     :param size: How many there are at least, less those that they take the place of.
     :raises QuotaExceeded: They have no place.
     """
     if size > 0:
-        _check(state, _quotas(state, record), size)
+        _check(state, _quotas(state, subject), size)
 
 
 @contextmanager
-def reserved(state: State, record: Media, size: int) -> Iterator[None]:
-    """Make sure that bytes fit, and that they still do until the end of the ``with`` block, which makes them available.
+def reserved(state: State, subject: Subject, size: int) -> Iterator[None]:
+    """Make sure that bytes fit, and that they still do until the end of the ``with`` block, which makes them available
+    or announces them.
 
     :param size: How many there are, less those that they take the place of. To take up less is always allowed.
     :raises QuotaExceeded: They have no place.
     :raises QuotaBusy: Others did not come to an end in time.
     """
-    quotas = _quotas(state, record) if size > 0 else []
+    quotas = _quotas(state, subject) if size > 0 else []
     with ExitStack() as taken:
         for quota in quotas:
             _take(Lease(state.collections, quota.lease), taken)
@@ -63,19 +75,31 @@ def reserved(state: State, record: Media, size: int) -> Iterator[None]:
         yield
 
 
-def _quotas(state: State, record: Media) -> list[_Quota]:
+def _quotas(state: State, subject: Subject) -> list[_Quota]:
     """Always in the same order, so that no two uploads wait for each other."""
     settings, quotas = state.settings, []
-    if settings.quota_per_identity is not None and record.uploaded_by is not None:
-        identity = {kind: {"uploaded_by": record.uploaded_by} for kind in KINDS.values()}
-        name = f"quota:identity:{record.uploaded_by}"
-        quotas.append(_Quota("the uploader", name, settings.quota_per_identity, identity))
-    if settings.quota_per_owner is not None:
-        reference_type, owner_id = record.reference_type, record.owner_id
+    uploader = subject.identity if isinstance(subject, Staged) else subject.uploaded_by
+    if settings.quota_per_identity is not None and uploader is not None:
+        stored = {kind: {"uploaded_by": uploader} for kind in KINDS.values()}
+        name = f"quota:identity:{uploader}"
+        unfinished = (uploader, subject.id)
+        quotas.append(_Quota("the uploader", name, settings.quota_per_identity, stored, unfinished))
+    owner = _owner_of(subject)
+    if settings.quota_per_owner is not None and owner is not None:
+        reference_type, owner_id = owner
         name = f"quota:owner:{reference_type}:{owner_id}"
-        counted = of_owner(reference_type, owner_id)
-        quotas.append(_Quota(f"this {reference_type}", name, settings.quota_per_owner, counted))
+        stored = of_owner(reference_type, owner_id)
+        quotas.append(_Quota(f"this {reference_type}", name, settings.quota_per_owner, stored))
     return quotas
+
+
+def _owner_of(subject: Subject) -> tuple[str, str] | None:
+    if not isinstance(subject, Staged):
+        return subject.reference_type, subject.owner_id
+    if subject.kind is None:
+        return None
+    kind = KINDS[subject.kind]
+    return subject.values.get("reference_type", kind.reference_type), subject.values[kind.owner_field]
 
 
 def of_owner(reference_type: str, reference_id: str) -> dict[type[Media], dict[str, t.Any]]:
@@ -92,6 +116,9 @@ def of_owner(reference_type: str, reference_id: str) -> dict[type[Media], dict[s
 def _check(state: State, quotas: list[_Quota], size: int) -> None:
     for quota in quotas:
         used = state.repository.stored_size(quota.counted)
+        if quota.unfinished is not None:
+            identity, media_id = quota.unfinished
+            used += unfinished_of(state, identity, but=media_id).size
         if used + size > quota.limit:
             raise QuotaExceeded(quota.whose, used=used, limit=quota.limit, size=size)
 

@@ -18,7 +18,9 @@ from dataclasses import replace
 from datetime import timedelta
 from itertools import chain
 
-from . import lifecycle
+from werkzeug.exceptions import Forbidden
+
+from . import lifecycle, quotas, unfinished
 from .errors import (
     BytesNotFound,
     ChecksumMismatch,
@@ -37,9 +39,10 @@ from .errors import (
 )
 from .failpoints import reach
 from .models import AVAILABLE, DELETING, KINDS, TRASHED, Media, now
-from .staging import Part, Staged, Writer
+from .staging import Part, Staged, Writer, check_parts
 from .state import State
 from .storages.base import new_key
+from .upkeep import clear_expired
 from .uploads import upload_for
 
 logger = logging.getLogger("flask_dualmedia")
@@ -70,6 +73,28 @@ class Body(t.Protocol):
     def read(self, size: int, /) -> bytes: ...
 
 
+Permit = Callable[[Staged], object]
+"""Asks the rule once more, when an upload ends: raises ``Forbidden`` where it does not allow the media any more."""
+
+
+def begin(state: State, upload: Staged) -> Writer:
+    """Keep a new upload, which counts for its uploader from now on. It is locked for the caller.
+
+    :raises QuotaExceeded: What it is to be has no place, as far as that is known.
+    :raises TooManyUnfinished: The uploader has begun too many that have not ended.
+    """
+    clear_expired(state)
+    with quotas.reserved(state, upload, upload.length or 1):
+        writer = state.staging.add(upload)
+    try:
+        unfinished.admit(state, upload.identity)
+    except BaseException:
+        with writer:
+            give_up(writer)
+        raise
+    return writer
+
+
 def receive(
     state: State,
     writer: Writer,
@@ -78,13 +103,16 @@ def receive(
     announced: int | None,
     length: int | None,
     digest: Digest | None = None,
+    permit: Permit = lambda upload: None,
 ) -> None:
     """Add bytes to an upload; with the last one it becomes media. What came of a body that is cut short is kept, unless
     it has a digest.
 
     :param announced: How many bytes the request is to have.
     :param length: Size of the whole file, as far as it is known.
+    :param permit: Called before it becomes media.
     :raises FileTooLarge: More came than the file, or any file, may have.
+    :raises QuotaExceeded: It has no place. Of an upload of known length that was said when it began.
     :raises IncompleteUpload: Fewer came than announced.
     :raises ChecksumMismatch: They are others than those of the digest. None is kept.
     :raises UploadLocked: Another request has taken over.
@@ -93,7 +121,19 @@ def receive(
     room = (length if length is not None else max_size or UNLIMITED) - offset
     if announced is not None and announced > room:
         raise FileTooLarge(offset + room)
+    if length is not None and writer.upload.length is None:
+        with quotas.reserved(state, writer.upload, length):
+            writer.commit([], length=length)
+    is_open_ended = length is None
+
+    def commit(parts: list[Part]) -> None:
+        size = offset + came if is_open_ended else 0
+        with quotas.reserved(state, writer.upload, size):
+            writer.commit(parts, length=length)
+
     came, held, since = 0, [], time.monotonic()
+    if is_open_ended:
+        quotas.check(state, writer.upload, offset + (announced or 0))
     try:
         while came < room and (part := _take_part(state, writer, body, min(PART_SIZE, room - came), digest)):
             held.append(part)
@@ -101,18 +141,20 @@ def receive(
             reach("tus:part")
             if digest is None and offset + came != length:
                 _check_age(state, since)
-                writer.commit(held, length=length)
+                commit(held)
                 reach("tus:committed")
                 held, since = [], time.monotonic()
+            elif is_open_ended:
+                quotas.check(state, writer.upload, offset + came)
         if announced is None and came == room and body.read(1):
             raise FileTooLarge(offset + room)
         _check_age(state, since)
         if digest is not None:
             _check_digest(digest, came, announced)
         if length is not None and length == offset + came and writer.upload.concat != "partial":
-            finish(state, writer, held, length)
+            finish(state, writer, held, length, permit)
         elif held or length != writer.upload.length:
-            writer.commit(held, length=length)
+            commit(held)
     except DatabaseUnavailable:
         raise  # nobody knows whether the upload names them
     except BaseException:
@@ -123,10 +165,11 @@ def receive(
         raise IncompleteUpload(f"{came} bytes came of the {announced} announced, and were kept")
 
 
-def finish(state: State, writer: Writer, held: list[Part], length: int) -> None:
+def finish(state: State, writer: Writer, held: list[Part], length: int, permit: Permit = lambda upload: None) -> None:
     """Make media of an upload.
 
     :param held: Its last parts, which it does not name yet.
+    :param permit: Called before it becomes media. What is not permitted any more is removed.
     :raises UploadRejected: The bytes break a rule, as of any upload. This one is removed.
     """
     upload = writer.upload
@@ -136,6 +179,11 @@ def finish(state: State, writer: Writer, held: list[Part], length: int) -> None:
     # Whether there is a record is asked only where there may be one: while SQL is down nobody could tell.
     found = _made_before(state, kind, upload.id) if upload.attempted else None
     if found is None:
+        try:
+            permit(upload)
+        except (Forbidden, OwnerNotFound):
+            _clean_up(writer.remove)
+            raise
         writer.attempt()
         reach("tus:attempt")
         source = upload_for(
@@ -173,15 +221,20 @@ def concatenate(state: State, upload: Staged) -> Writer:
 
     :raises MediaNotFound: One of them is not there, or not of the same identity.
     :raises InvalidMedia: One of them is no partial upload, or is not complete.
+    :raises TooManyParts: They have more parts together than an upload may have.
     :raises UploadLocked: Another request is at one of them.
     """
     staging = state.staging
     partials: list[Writer] = []
+    parts = 0
     try:
-        for upload_id in dict.fromkeys(upload.joined):
+        for upload_id in upload.joined:
             writer = staging.lock(upload_id, identity=upload.identity)
-            if writer is not None:
-                partials.append(writer)
+            if writer is None:
+                continue
+            partials.append(writer)
+            parts += len(writer.upload.parts)
+            check_parts(parts)  # before those of the next one are read
         known = staging.find_final(upload.identity, upload.joined)
         if known is None:
             writer = staging.add(_joined(state, upload, {w.upload.id: w.upload for w in partials}))

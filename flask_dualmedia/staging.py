@@ -21,10 +21,11 @@ from pymongo.collection import Collection
 from .clock import elapsed
 from .collections import UPLOADS, UPLOADS_ONLY, Collections
 from .documents import Documents
-from .errors import DatabaseUnavailable, UploadLocked, UploadRejected
+from .errors import DatabaseUnavailable, TooManyParts, UploadLocked
 from .failpoints import reach
 from .leases import run_out
 from .models import now
+from .repositories.base import Announced
 from .storages.base import Storage, owner_of_key
 
 COLLECTION = UPLOADS
@@ -86,6 +87,14 @@ class Staged:
 
 
 _FIELDS = [field.name for field in fields(Staged)]
+
+
+def check_parts(number: int) -> None:
+    """
+    :raises TooManyParts: It is more than one upload may have.
+    """
+    if number > MAX_PARTS:
+        raise TooManyParts(MAX_PARTS)
 
 
 class Staging:
@@ -179,6 +188,26 @@ class Staging:
                 return
             where = where | {"_id": UPLOADS_ONLY["_id"] | {"$gt": batch[-1].id}}
 
+    def expired(self, limit: int) -> list[Staged]:
+        """Some uploads that have expired, the longest ago first; without their parts."""
+        where = UPLOADS_ONLY | {"expires_at": {"$lt": self.documents.clock.now()}}
+        with self.documents.asked():
+            found = self._collection.find(where, {"parts": 0}).sort("expires_at", ASCENDING).limit(limit)
+            return [_staged(document) for document in found]
+
+    def unfinished(self, identity: str, but: uuid.UUID | None = None) -> Announced:
+        """The uploads of an identity that have neither ended nor expired.
+
+        :param but: Id of one that is left out.
+        """
+        now = self.documents.clock.now()
+        where = UPLOADS_ONLY | {"identity": identity, "finished": False, "expires_at": {"$gt": now}}
+        size = {"$sum": {"$max": ["$length", "$offset"]}}
+        total = {"$group": {"_id": None, "number": {"$sum": 1}, "size": size}}
+        with self.documents.asked():
+            groups = [*self._collection.aggregate([{"$match": {"$and": [where, {"_id": {"$ne": but}}]}}, total])]
+        return Announced(groups[0]["number"], groups[0]["size"]) if groups else Announced()
+
     def kept(self) -> Iterator[Staged]:
         """All uploads that have not expired, with their parts."""
         where: dict[str, t.Any] = {"expires_at": {"$gte": now()}}
@@ -221,7 +250,7 @@ class Staging:
     def _ensure_indexes(self) -> None:
         if self._indexed:
             return
-        indexes = [IndexModel([(name, ASCENDING)]) for name in ("expires_at", "parts.key", "joined")]
+        indexes = [IndexModel([(name, ASCENDING)]) for name in ("expires_at", "parts.key", "joined", "identity")]
         with self.documents.asked():
             self._collection.create_indexes(indexes)
         self._indexed = True
@@ -273,12 +302,12 @@ class Writer:
         """Make parts that are in the storage the next bytes of the upload.
 
         :raises UploadLocked: Another request has the upload now. It is unchanged.
-        :raises UploadRejected: The upload has too many parts.
+        :raises TooManyParts: The upload has too many.
         """
         upload = self.upload
         # The one that finishes it is taken in any case: the record is there.
-        if len(upload.parts) + len(parts) > MAX_PARTS and not finished:
-            raise UploadRejected(f"an upload of more than {MAX_PARTS} parts: send more bytes with each request")
+        if not finished:
+            check_parts(len(upload.parts) + len(parts))
         offset = upload.offset + sum(part.size for part in parts)
         changes = {"offset": offset, "length": length, "finished": finished, "lock": self.lock()}
         changes["expires_at"] = self._staging.expiry()

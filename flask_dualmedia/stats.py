@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from .authorization import usual_id
 from .models import KINDS, Media
 from .repositories.base import EVERYTHING, Listing, Records
 from .state import State
@@ -50,6 +51,7 @@ def stats_of(
     :param visible_to: Identity whose own and whose public records are considered. Others are not even read.
     :param may_read: Whether a record that was read is considered.
     """
+    reference_id = usual_id(state, reference_type, reference_id)
     kinds = [
         kind
         for kind in KINDS.values()

@@ -541,8 +541,16 @@ def _write_record(record: Media, target: Repository, present: Media | None) -> N
         values = record.values()
         values.pop("id")
         values["access_count"] = max(record.access_count, present.access_count)
+        values["links_revoked_at"] = _latest(record.links_revoked_at, present.links_revoked_at)
         where = {"state": present.state, "version": present.version}
         target.update(type(record), record.id, values, where=where)
+
+
+def _latest(one: datetime | None, other: datetime | None) -> datetime | None:
+    """The later of two marks: a link that was revoked where the record is written must not open it again."""
+    if one is None or other is None:
+        return one or other
+    return max(one, other)
 
 
 def _copy_bytes(

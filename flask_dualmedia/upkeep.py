@@ -24,7 +24,7 @@ from flask import Flask, request_started
 
 from . import lifecycle
 from .collections import UPKEEP
-from .errors import BytesNotFound, Unavailable
+from .errors import BytesNotFound, DualMediaError, Unavailable
 from .forks import begin_in_children, notice_fork
 from .journal import homes_of
 from .leases import SECONDS, Lease
@@ -33,6 +33,7 @@ from .state import State, get_state
 from .storages.base import owner_of_key
 from .threads import STOP_TIMEOUT, Worker
 from .transfer import keys_named_in
+from .unfinished import is_announced, takes_direct
 
 logger = logging.getLogger("flask_dualmedia")
 
@@ -58,6 +59,9 @@ VERIFIED_STORAGES = ("database", "local")
 
 NOTED = 1000
 """Keys, or damaged records, that are remembered at most."""
+
+CLEARED_AT_ONCE = 3
+"""Expired uploads that go when another one begins, where there is no upkeep."""
 
 BATCH = 500
 """Keys looked at at once."""
@@ -151,6 +155,27 @@ class Upkeep:
 def _next_round() -> float:
     """Seconds until the next round. They differ, so that not all processes ask at once."""
     return INTERVAL * random.uniform(0.5, 1.5)  # noqa: S311
+
+
+def clear_expired(state: State) -> None:
+    """Take away a few unfinished uploads that have expired, whoever began them. Called when another one begins, where
+    the host has turned upkeep off: they go without a command of theirs, too.
+
+    Nothing is raised: what fails is left for the next time.
+    """
+    if state.upkeep is not None:
+        return
+    try:
+        for upload in state.staging.expired(CLEARED_AT_ONCE):
+            state.staging.sweep_one(upload)
+        if takes_direct(state):
+            before = state.clock.now() - timedelta(seconds=state.settings.grace)
+            for kind in KINDS.values():
+                for record in state.repository.unfinished(kind, before, CLEARED_AT_ONCE):
+                    if is_announced(state, record):
+                        lifecycle.sweep_one(state, record)
+    except DualMediaError:
+        logger.warning("expired uploads are left for the sweep", exc_info=True)
 
 
 def clear_leftovers(state: State, *, grace: float | None = None) -> int:

@@ -16,7 +16,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from flask_dualmedia import MediaStorage, lifecycle
+from flask_dualmedia import MediaStorage, lifecycle, moving
 from flask_dualmedia.models import KINDS
 from flask_dualmedia.signals import media_saved
 from flask_dualmedia.state import State, get_state
@@ -50,6 +50,11 @@ class Host(t.NamedTuple):
         """Number of records in any state, and keys in the bucket."""
         records = sum(self.state.repository.count(kind) for kind in KINDS.values())
         return records, list(self.state.storages["s3"].keys())
+
+    def sizes(self) -> list[int]:
+        """Sizes of what is in the bucket."""
+        storage = t.cast(S3Storage, self.state.storages["s3"])
+        return [size for _, size in storage._list("")]
 
 
 def announced(content: bytes, filename: str, mime_type: str = "video/mp4") -> dict[str, t.Any]:
@@ -145,8 +150,72 @@ def test_what_was_not_announced_is_removed(
     assert send(begun, sent) == 200
     answer = host.confirm(begun)
     assert (answer.status_code, list(answer_of(answer)["errors"])) == (status, ["file"])
-    assert host.kept() == (0, [])
+    assert host.sizes() == [0]
     assert host.confirm(begun).status_code == 404
+    lifecycle.sweep(host.state, grace=0)
+    assert host.kept() == (0, [])
+
+
+def replaced(host: Host, begun: TestResponse) -> None:
+    path = f"/media/files/{answer_of(begun)['id']}/content"
+    assert host.confirm(begun).status_code == 201
+    assert host.client.put(path, headers=host.tokens.alice, data=mp4(100)).status_code == 200
+
+
+def deleted(host: Host, begun: TestResponse) -> None:
+    assert host.confirm(begun).status_code == 201
+    path = f"/media/files/{answer_of(begun)['id']}"
+    assert host.client.delete(path, headers=host.tokens.alice).status_code == 204
+
+
+def moved(host: Host, begun: TestResponse) -> None:
+    assert host.confirm(begun).status_code == 201
+    report = moving.move(host.state, "s3", "database", [MediaStorage])
+    assert (report.moved, report.failed) == (1, [])
+
+
+def refused(host: Host, begun: TestResponse) -> None:
+    storage = t.cast(S3Storage, host.state.storages["s3"])
+    (key,) = storage.keys()
+    storage.put(key, [b"others"])
+    assert host.confirm(begun).status_code == 400
+
+
+@pytest.mark.parametrize("ended", [replaced, deleted, moved, refused])
+def test_a_ticket_works_once_whatever_became_of_its_bytes(
+    make_host: t.Callable[..., Host], mode: str, ended: t.Callable[[Host, TestResponse], None]
+) -> None:
+    """They are gone at once; their key goes when nobody can put others there any more."""
+    host = make_host(mode)
+    begun = host.begin()
+    assert send(begun) == 200
+    ended(host, begun)
+    assert len(CONTENT) not in host.sizes()
+    assert send(begun) == 412
+    assert len(CONTENT) not in host.sizes()
+    check = host.app.test_cli_runner().invoke(args=["dualmedia", "check"])
+    assert check.exit_code == 0, check.output
+    lifecycle.sweep(host.state, grace=0)
+    assert 0 not in host.sizes()
+    check = host.app.test_cli_runner().invoke(args=["dualmedia", "check", "--verify-bytes", "--grace", "0"])
+    assert check.exit_code == 0, check.output
+
+
+def test_bytes_that_no_ticket_can_bring_back_are_deleted_at_once(
+    make_host: t.Callable[..., Host], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host = make_host()
+    monkeypatch.setattr("flask_dualmedia.tickets.SECONDS", 0)
+    begun = host.begin()
+    monkeypatch.undo()
+    assert begun.status_code == 201
+    record = host.state.repository.find(MediaStorage, uuid.UUID(answer_of(begun)["id"]))
+    assert record is not None
+    host.state.storages["s3"].put(t.cast(str, record.storage_key), [CONTENT])
+    assert host.confirm(begun).status_code == 201
+    monkeypatch.setattr("flask_dualmedia.tickets.SECONDS", 0)
+    assert host.client.delete(f"/media/files/{record.id}", headers=host.tokens.alice).status_code == 204
+    assert host.kept() == (0, [])
 
 
 def test_the_rules_of_the_kind_hold(make_host: t.Callable[..., Host]) -> None:
@@ -222,20 +291,21 @@ def test_what_is_never_confirmed_is_swept_away(host: Host) -> None:
 
 
 def test_a_quota_is_kept_by_many_at_once(make_host: t.Callable[..., Host]) -> None:
-    """T11: five of the size that two fit in; each is confirmed twice at the same time."""
+    """T11: of five that want to begin two have a place; each is confirmed twice at the same time."""
     host = make_host(DUALMEDIA_QUOTA_PER_IDENTITY=2 * len(CONTENT) + 1)
-    begun = [host.begin(title=f"{number}") for number in range(5)]
-    assert [send(one) for one in begun] == [200] * 5
+    answers = [host.begin(title=f"{number}") for number in range(5)]
+    assert [answer.status_code for answer in answers] == [201, 201, 413, 413, 413]
+    begun = answers[:2]
+    assert [send(one) for one in begun] == [200] * 2
 
     def confirm(one: TestResponse) -> tuple[str, int]:
         with host.app.test_client() as client:
             return answer_of(one)["id"], client.post(one.headers["Location"], headers=host.tokens.alice).status_code
 
     with ThreadPoolExecutor(10) as pool:
-        answers = list(pool.map(confirm, begun * 2))
-    done = {media_id for media_id, status in answers if status == 201}
-    assert len(done) == 2
-    assert all(status in (201, 404, 409, 413) for _, status in answers)
+        confirmed = list(pool.map(confirm, begun * 5))
+    assert {status for _, status in confirmed} == {201}
+    assert len({media_id for media_id, _ in confirmed}) == 2
     lifecycle.sweep(host.state, grace=0)
     assert (host.kept()[0], len(host.kept()[1])) == (2, 2)
     assert host.begin().status_code == 413

@@ -19,6 +19,7 @@ from flask_dualmedia.models import AVAILABLE, KINDS, CourseResource, CourseVideo
 from flask_dualmedia.quotas import of_owner
 from flask_dualmedia.repositories.base import Listing, Selection
 from flask_dualmedia.repositories.sql import (
+    select_announced,
     select_listing,
     select_of_owners,
     select_stored_size,
@@ -178,6 +179,13 @@ def test_quotas_are_summed_by_an_index(connection: sa.Connection, whose: str) ->
     plan = plan_of(connection, select_stored_size(selection))
     assert set(re.findall(r"\b(?:ix|uq)_\w+", plan)) == indexes, plan
     assert "Seq Scan" not in plan, plan
+
+
+def test_announced_uploads_are_counted_by_an_index(connection: sa.Connection) -> None:
+    given = {"uploaded_by": "user 7", "since": now(), "but": uuid.uuid4()}
+    plan = plan_of(connection, select_announced().params(given))
+    assert "Seq Scan" not in plan, plan
+    assert len(re.findall(r"\bix_\w+_(?:unfinished|uploader)\b", plan)) >= len(KINDS), plan
 
 
 def test_a_page_in_the_middle_of_a_list_starts_in_the_index(connection: sa.Connection) -> None:

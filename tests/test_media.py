@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import itertools
 import time
 import typing as t
 import uuid
@@ -53,7 +52,6 @@ from flask_dualmedia import (
     update_media,
     update_media_access_count,
 )
-from flask_dualmedia.authorization import Owner
 from flask_dualmedia.models import KINDS, PENDING, Media
 from flask_dualmedia.state import State, get_state
 from flask_dualmedia.testing import count_queries
@@ -177,32 +175,6 @@ def test_an_owner_that_does_not_exist(state: State, missing: t.Any) -> None:
         with pytest.raises(OwnerNotFound):
             save_product_image(missing, source)
     assert nothing_is_kept(state)
-
-
-OTHER_SPELLINGS = {
-    ObjectId("abcdefabcdefabcdefabcdef"): ["ABCDEFABCDEFABCDEFABCDEF"],
-    uuid.UUID("abcdefab-1234-5678-1234-567812345678"): [
-        "ABCDEFAB-1234-5678-1234-567812345678",
-        "abcdefab123456781234567812345678",
-        "{abcdefab-1234-5678-1234-567812345678}",
-    ],
-    7: ["07", "+7"],
-}
-
-
-def test_an_owner_spelled_otherwise_is_none(app: Flask) -> None:
-    """What it would get, nobody would find: neither in its lists nor in its quota."""
-    with app.app_context():
-        get_state().mongo["products"].insert_many({"_id": document_id} for document_id in OTHER_SPELLINGS)
-    for spelled in itertools.chain(*OTHER_SPELLINGS.values()):
-        for asked_before in (False, True):
-            with app.test_request_context():
-                if asked_before:
-                    get_owner(Owner(ProductImage, "product", spelled))
-                with pytest.raises(OwnerNotFound):
-                    save_product_image(spelled, io.BytesIO(png()))
-    with app.app_context():
-        assert nothing_is_kept(get_state())
 
 
 def test_an_app_may_spell_its_own_strings_as_it_likes(state: State) -> None:

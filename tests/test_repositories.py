@@ -261,6 +261,26 @@ def test_unfinished_records_are_found_oldest_first(repository: Repository) -> No
     assert len(repository.unfinished(ProductImage, time, 1)) == 1
 
 
+def test_uploads_that_were_announced(repository: Repository) -> None:
+    """Of one uploader, with what they are to have, as long as they were announced not long ago."""
+    time = now()
+    announced: dict[str, t.Any] = {"state": PENDING, "uploaded_by": "zoë", "checksum": "0" * 64}
+    assert repository.announced("zoë", time, None) == (0, 0)
+    added(repository, file_size=2**40, **announced)
+    other = added(repository, MediaStorage, file_size=10, **announced)
+    changes: list[dict[str, t.Any]] = [
+        {"uploaded_by": "another"},
+        {"checksum": None},
+        {"state": AVAILABLE},
+        {"state": DELETING},
+        {"updated_at": time - timedelta(hours=1)},
+    ]
+    for change in changes:
+        added(repository, file_size=100, **announced | change)
+    assert repository.announced("zoë", time - timedelta(minutes=1), None) == (2, 2**40 + 10)
+    assert repository.announced("zoë", time - timedelta(minutes=1), other.id) == (1, 2**40)
+
+
 def test_the_sum_of_sizes_of_what_is_kept(repository: Repository) -> None:
     """Over kinds, of available records with bytes here, in one statement where the database can."""
     kept: dict[str, t.Any] = {"storage_type": "database", "storage_key": "k", "uploaded_by": "zoë"}

@@ -13,7 +13,7 @@ from datetime import datetime
 from itertools import islice
 
 from .. import lifecycle
-from ..authorization import possible_ids
+from ..authorization import one_id, possible_ids
 from ..errors import BytesNotFound
 from ..homes import Home
 from ..leases import Lease
@@ -161,6 +161,28 @@ class Finder:
             if missing[name] == self.sizes[name] or next(iter(place.storage.keys()), None) is None:
                 yield name
 
+    def owner_ids(self, records: list[Media]) -> dict[uuid.UUID, str | None]:
+        """By the ids of records, the one id of the document that each belongs to; ``None`` where it does not exist.
+
+        Records are left out for whose documents the host did not say in which collection they are.
+        """
+        by_collection: dict[str, list[Media]] = {}
+        for record in records:
+            collection = self._state.settings.references.get(record.reference_type)
+            if collection is not None:
+                by_collection.setdefault(collection, []).append(record)
+        owner_ids: dict[uuid.UUID, str | None] = {}
+        for collection, members in by_collection.items():
+            spellings = {record.owner_id: possible_ids(record.owner_id) for record in members}
+            wanted = [value for values in spellings.values() for value in values]
+            with self._state.mongo.asked():
+                documents = self._state.mongo[collection].find({"_id": {"$in": wanted}}, {"_id": 1})
+                existing = {document["_id"] for document in documents}
+            for record in members:
+                found = [value for value in spellings[record.owner_id] if value in existing]
+                owner_ids[record.id] = one_id(self._state, record.owner_id, found[0]) if found else None
+        return owner_ids
+
     def stats(self, records: list[Media]) -> dict[str, Stat]:
         """What is known of the bytes of records, by key, wherever they are."""
         stats: dict[str, Stat] = {}
@@ -205,13 +227,17 @@ class Finder:
             for record in available:
                 if home.repository.find(type(record), record.id) is not None:
                     yield self._judge_journaled(home, record)
-        ownerless = set(self._without_owner(available))
+        owner_ids = self.owner_ids(available)
         stats = self.stats([record for record in available if record.storage_key])
         for record in available:
             # An owner may be created after its media, by an import for example: give it the grace time.
-            if record in ownerless and record.created_at < self._before:
+            owner_id = owner_ids.get(record.id, record.owner_id)
+            if owner_id is None and record.created_at < self._before:
                 detail = f"there is no {record.reference_type} {record.owner_id}"
                 yield _finding("owner_missing", record, home, detail, self._media_of(record))
+            elif owner_id not in (None, record.owner_id):
+                detail = f"{record.reference_type} {owner_id} is called {record.owner_id}"
+                yield _finding("owner_misspelled", record, home, detail)
             if record.storage_key:
                 yield from self._judge_bytes(home, record, stats.get(record.storage_key), verified_until)
 
@@ -323,20 +349,6 @@ class Finder:
             for home in self._state.homes:
                 keys.update(key for key in home.repository.keys_of(kind, ids) if key)
         return keys
-
-    def _without_owner(self, records: list[Media]) -> Iterator[Media]:
-        by_collection: dict[str, list[Media]] = {}
-        for record in records:
-            collection = self._state.settings.references.get(record.reference_type)
-            if collection is not None:
-                by_collection.setdefault(collection, []).append(record)
-        for collection, members in by_collection.items():
-            ids = {record.owner_id: possible_ids(record.owner_id) for record in members}
-            wanted = [value for values in ids.values() for value in values]
-            with self._state.mongo.asked():
-                documents = self._state.mongo[collection].find({"_id": {"$in": wanted}}, {"_id": 1})
-                found = {document["_id"] for document in documents}
-            yield from (record for record in members if found.isdisjoint(ids[record.owner_id]))
 
     def _is_empty(self, collection: str) -> bool:
         with self._state.mongo.asked():

@@ -16,6 +16,7 @@ LISTED = 1000
 
 Problem = t.Literal[
     "owner_missing",
+    "owner_misspelled",
     "bytes_missing",
     "bytes_incomplete",
     "size_wrong",
@@ -35,6 +36,7 @@ Problem = t.Literal[
 
 EXPLAINED: dict[Problem, str] = {
     "owner_missing": "the document that the media belongs to does not exist",
+    "owner_misspelled": "the media names its document by another spelling of its id, under which it is not found",
     "bytes_missing": "the record's bytes are not in the storage",
     "bytes_incomplete": "chunks are missing between the first and the last",
     "size_wrong": "there are more or fewer bytes than the record says",

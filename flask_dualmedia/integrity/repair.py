@@ -7,7 +7,7 @@ import typing as t
 import uuid
 
 from .. import lifecycle
-from ..errors import MediaConflict, MediaNotFound
+from ..errors import MediaConflict, MediaNotFound, SecondMainImage
 from ..journal import drain_journal
 from ..models import KINDS, Media, now
 from ..state import State
@@ -61,7 +61,7 @@ class Repairer:
                 return "delete" if self._discards else None
             case "bytes_missing" | "bytes_orphaned" | "stuck_pending" | "stuck_deleting":
                 return "delete"
-            case "bytes_misplaced":
+            case "bytes_misplaced" | "owner_misspelled":
                 return "mend"
             case "upload_expired":
                 return "expire"
@@ -88,7 +88,9 @@ class Repairer:
             return "gone"
         if str(record.version) != finding.version:
             return "left"  # something has happened to it since
-        if self.remedy(finding) == "mend":
+        if finding.problem == "owner_misspelled":
+            done = self._mend_owner(record)
+        elif self.remedy(finding) == "mend":
             done = self._mend_size(record)
         elif finding.problem in ("stuck_pending", "stuck_deleting"):
             done = lifecycle.sweep_in(self._state, self._finder.home_of(finding), record)
@@ -128,6 +130,22 @@ class Repairer:
         except (MediaNotFound, MediaConflict):
             return False
         return True
+
+    def _mend_owner(self, record: Media) -> bool:
+        """Have a record name its document by its one id. A second main image of its product is an ordinary one then."""
+        owner_id = self._finder.owner_ids([record]).get(record.id)
+        if owner_id is None:
+            return False
+        changes: dict[str, t.Any] = {record.owner_field: owner_id, "updated_at": now()}
+        try:
+            try:
+                changed = lifecycle.change(self._state, record, changes, attempts=1)
+            except SecondMainImage:
+                changes["is_main_image"] = False
+                changed = lifecycle.change(self._state, record, changes, attempts=1)
+        except MediaConflict:  # it was changed since it was looked at
+            return False
+        return changed is not None
 
     def _mend_size(self, record: Media) -> bool:
         stat = self._finder.stats([record]).get(t.cast(str, record.storage_key))

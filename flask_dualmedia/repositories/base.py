@@ -22,6 +22,14 @@ Position = tuple[t.Any, uuid.UUID]
 """A place in a sorted list: the value sorted by, and the id that breaks ties."""
 
 
+class Announced(t.NamedTuple):
+    """Uploads that have begun and not ended."""
+
+    number: int = 0
+    size: int = 0
+    """How many bytes they are to have, or have already."""
+
+
 class Records(list[M]):
     """A list of records that may lack some."""
 
@@ -168,6 +176,14 @@ class Repository(t.Protocol):
 
     def count_trashed(self, kind: type[Media]) -> int:
         """How many records are in the trash."""
+        ...
+
+    def announced(self, uploaded_by: str, since: datetime, but: uuid.UUID | None) -> Announced:
+        """The pending records of an uploader that say which bytes are to come.
+
+        :param since: Those that were not changed since then are left out.
+        :param but: Id of one that is left out.
+        """
         ...
 
     def stored_size(self, selection: Selection) -> int:

@@ -13,7 +13,7 @@ from ..errors import DatabaseUnavailable, RecordRefused, WritesRefused
 from ..models import DELETING, PENDING, Media, new_id, now
 from ..outage import Circuit
 from ..storages.base import new_key
-from .base import Accesses, Listing, M, Position, Records, Selection, Values
+from .base import Accesses, Announced, Listing, M, Position, Records, Selection, Values
 from .mongo import JournalRepository
 from .sql import SQLRepository
 
@@ -186,6 +186,16 @@ class FailoverRepository:
 
     def count_trashed(self, kind: type[Media]) -> int:
         return self._journal.count_trashed(kind) + self._circuit.read(lambda: self._sql.count_trashed(kind))
+
+    def announced(self, uploaded_by: str, since: datetime, but: uuid.UUID | None) -> Announced:
+        waiting = Announced()
+        if self._is_journal_asked():
+            waiting = self._journal.announced(uploaded_by, since, but)
+        try:
+            held = self._circuit.read(lambda: self._sql.announced(uploaded_by, since, but))
+        except _NO_ANSWER:
+            return self._journal.announced(uploaded_by, since, but)
+        return Announced(waiting.number + held.number, waiting.size + held.size)
 
     def stored_size(self, selection: Selection) -> int:
         # The journal first: a record that is moved in between then counts twice, not never.

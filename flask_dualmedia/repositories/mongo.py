@@ -16,7 +16,7 @@ from .. import storable
 from ..collections import DRAINS, JOURNAL, Collections, is_record, records_only
 from ..documents import BULK, INDEXING, MAIN_INDEX, Document, Documents
 from ..models import AVAILABLE, DELETING, KEPT, KINDS, PENDING, TRASHED, Media
-from .base import EVERYTHING, Accesses, Listing, M, Position, Records, Selection, Values
+from .base import EVERYTHING, Accesses, Announced, Listing, M, Position, Records, Selection, Values
 
 Sort = t.Sequence[tuple[str, int]]
 
@@ -220,6 +220,19 @@ class MongoRepository:
         with self._documents.asked(BULK):
             return self._collection(kind).count_documents(records_only(kind, {"state": TRASHED}))
 
+    def announced(self, uploaded_by: str, since: datetime, but: uuid.UUID | None) -> Announced:
+        where: Document = {"uploaded_by": uploaded_by, "state": PENDING, "checksum": {"$ne": None}}
+        where["updated_at"] = {"$gte": since}
+        total = {"$group": {"_id": None, "number": {"$sum": 1}, "size": {"$sum": "$file_size"}}}
+        number = size = 0
+        for kind in KINDS.values():
+            others = {"$and": [records_only(kind, where), {"_id": {"$ne": but}}]}
+            with self._documents.asked():
+                for group in self._collection(kind).aggregate([{"$match": others}, total]):
+                    number += group["number"]
+                    size += group["size"]
+        return Announced(number, size)
+
     def stored_size(self, selection: Selection) -> int:
         size = 0
         total = {"$group": {"_id": None, "size": {"$sum": "$file_size"}}}
@@ -334,8 +347,13 @@ class JournalRepository(MongoRepository):
                 self._collection(kind).update_many(tried, {"$unset": {"refused.at": ""}})
 
     def trash_stale(self, record: Media) -> bool:
-        """Put a record into the trash that SQL had once, and has no more; whoever brings it back has it moved again."""
-        stale = {"$set": {"state": TRASHED, "version": record.version + 1, "stale": True}, "$unset": {"claimed": ""}}
+        """Put a record into the trash that SQL had once, and has no more; whoever brings it back has it moved again.
+
+        Nobody knows whether its links were revoked in SQL since: they are now.
+        """
+        changes = {"state": TRASHED, "version": record.version + 1, "stale": True}
+        changes["links_revoked_at"] = record.next_revocation()
+        stale = {"$set": changes, "$unset": {"claimed": ""}}
         with self._documents.asked():
             changed = self._collection(type(record)).update_one({"_id": record.id, "state": AVAILABLE}, stale)
         return bool(changed.modified_count)

@@ -18,10 +18,20 @@ from sqlalchemy.dialects import postgresql, sqlite
 from .. import storable
 from ..deadlines import deadline
 from ..errors import Contended
-from ..models import DELETING, IS_AVAILABLE, IS_PRIVATE, IS_PUBLIC, IS_UNFINISHED, Media, MediaStorage, row_reader
+from ..models import (
+    DELETING,
+    IS_AVAILABLE,
+    IS_PRIVATE,
+    IS_PUBLIC,
+    IS_UNFINISHED,
+    KINDS,
+    Media,
+    MediaStorage,
+    row_reader,
+)
 from ..sqlstates import translate_errors
 from ..tables import MODELS, Tables
-from .base import EVERYTHING, Accesses, Listing, M, Position, Records, Selection, Values
+from .base import EVERYTHING, Accesses, Announced, Listing, M, Position, Records, Selection, Values
 
 _AVAILABLE, _UNFINISHED = sa.text(IS_AVAILABLE), sa.text(IS_UNFINISHED)
 
@@ -242,6 +252,11 @@ class SQLRepository:
     def stored_size(self, selection: Selection) -> int:
         with self._connect() as connection:
             return int(connection.execute(select_stored_size(selection, self.tables)).scalar_one() or 0)
+
+    def announced(self, uploaded_by: str, since: datetime, but: uuid.UUID | None) -> Announced:
+        given = {"uploaded_by": uploaded_by, "since": since, "but": but or DRAINS_ID}
+        ((number, size),) = self._fetch(select_announced(self.tables), given)
+        return Announced(number, int(size or 0))
 
     @contextmanager
     def _connect(self) -> Iterator[sa.Connection]:
@@ -532,6 +547,19 @@ def select_stored_size(selection: Selection, tables: Tables = MODELS) -> sa.Sele
         sizes.append(sa.select(sa.func.sum(table.c.file_size).label("size")).where(*kept, *matches))
     union = sa.union_all(*sizes).subquery()
     return sa.select(sa.func.sum(union.c.size))
+
+
+@cache
+def select_announced(tables: Tables = MODELS) -> t.Any:
+    """The statement for the number of uploads that were announced and have not ended, and the sum of their sizes."""
+    parts = []
+    for kind in KINDS.values():
+        table = tables.of(kind)
+        query = sa.select(table.c.file_size).where(_UNFINISHED, sa.text("state = 'pending'"))
+        query = query.where(table.c.uploaded_by == sa.bindparam("uploaded_by"), table.c.checksum.is_not(None))
+        parts.append(query.where(table.c.updated_at >= sa.bindparam("since"), table.c.id != sa.bindparam("but")))
+    union = sa.union_all(*parts).subquery()
+    return sa.select(sa.func.count(), sa.func.sum(union.c.file_size)).select_from(union)
 
 
 def select_unfinished(

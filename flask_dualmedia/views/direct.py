@@ -6,13 +6,15 @@ from flask import Response, url_for
 from flask.views import MethodView
 from flask_smorest import Blueprint
 from marshmallow import fields
+from werkzeug.exceptions import Forbidden
 
-from .. import direct, schemas
+from .. import direct, lifecycle, schemas
 from ..authorization import has_admin_role
-from ..errors import MediaNotFound
+from ..errors import MediaNotFound, OwnerNotFound
 from ..models import AVAILABLE, Media
 from ..security import Caller, require_caller
 from ..state import State, get_state
+from ..unfinished import is_announced
 from . import errors
 from .answers import json_answer
 from .records import MEDIA_ID, SECURITY, check_storage, parse_id, permit_creation, read_json
@@ -46,7 +48,7 @@ def add_views(blueprint: Blueprint, kind: type[Media]) -> None:
             responses={201: {"links": _confirmation(name)}},
         )
         @blueprint.response(201, DirectUploadSchema, headers=_location("Where to confirm the upload."))
-        @errors.documented(blueprint, 400, 401, 403, 404, 409, 413, 415, 422, 503)
+        @errors.documented(blueprint, 400, 401, 403, 404, 409, 413, 415, 422, 429, 503)
         def post(self) -> Response:
             """Begin an upload to the storage
 
@@ -70,14 +72,17 @@ def add_views(blueprint: Blueprint, kind: type[Media]) -> None:
     class DirectUpload(MethodView):
         @blueprint.doc(security=SECURITY, operationId=f"confirm_{name}_direct_upload")
         @blueprint.response(201, schemas.schema_of(kind), headers=_location("Path of the record."))
-        @errors.documented(blueprint, 400, 401, 404, 409, 413, 415, 422, 503)
+        @errors.documented(blueprint, 400, 401, 403, 404, 409, 413, 415, 422, 503)
         def post(self, media_id: str) -> Response:
             """Confirm an upload to the storage
 
             For the identity that began it, and admins. The bytes are looked at, and become media, or are removed.
             """
             caller, state = require_caller(), get_state()
-            record = direct.confirm(state, _find(state, kind, media_id, caller))
+            record = _find(state, kind, media_id, caller)
+            if record.state != AVAILABLE:
+                _permit_again(state, record, caller)
+            record = direct.confirm(state, record)
             response = json_answer(schemas.dump_media(record), 201)
             response.headers["Location"] = url_for(f".{name}_item", media_id=record.id)
             return response
@@ -87,11 +92,20 @@ def _find(state: State, kind: type[Media], media_id: str, caller: Caller) -> Med
     """The record of an upload that is not confirmed, or is already, if it is the caller's."""
     key = parse_id(media_id)
     record = None if key is None else state.repository.find(kind, key)
-    if record is None or not (direct.is_begun(state, record) or record.state == AVAILABLE):
+    if record is None or not (is_announced(state, record) or record.state == AVAILABLE):
         raise MediaNotFound(kind.kind, media_id)
     if record.uploaded_by != caller.identity and not has_admin_role(caller.claims):
         raise MediaNotFound(kind.kind, media_id)
     return record
+
+
+def _permit_again(state: State, record: Media, caller: Caller) -> None:
+    """Ask the rule once more, now that the upload ends. What it does not allow any more is removed."""
+    try:
+        permit_creation(state, type(record), caller, record.values())
+    except (Forbidden, OwnerNotFound):
+        lifecycle.clean_up(direct.discard, state, record)
+        raise
 
 
 def _location(description: str) -> dict[str, object]:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import time
 import typing as t
 
 from flask import Response, request
 from flask.views import MethodView
 from flask_smorest import Blueprint
 from marshmallow import fields, validate
+from werkzeug.exceptions import Forbidden
 
 from .. import lifecycle, links, schemas
 from ..models import Media
-from ..security import require_caller
+from ..security import Caller, require_caller
 from ..state import get_state
 from . import errors
 from .answers import empty_answer, json_answer
@@ -55,16 +57,22 @@ def add_views(blueprint: Blueprint, kind: type[Media]) -> None:
         def post(self, media_id: str) -> Response:
             """Make a link to the content
 
-            For pages and e-mail: whoever has it reads the content until it expires or is revoked.
+            For pages and e-mail: whoever has it reads the content until it expires or is revoked, as long as whoever
+            made it may. Where that rests on claims of the token, it ends with the token.
             """
             caller = require_caller()
             record = permitted("link", kind, media_id, caller)
             wanted = _REQUEST.load({}) if _is_empty() else read_json(_REQUEST)
             wanted = t.cast("dict[str, t.Any]", wanted)
-            longest = get_state().settings.link_max_seconds
-            seconds = min(wanted.get("expires_in", get_state().settings.link_seconds), longest)
+            settings = get_state().settings
+            seconds = min(wanted.get("expires_in", settings.link_seconds), settings.link_max_seconds)
             identity = caller.identity if wanted["only_for_me"] else None
-            url, expires = links.make_link(record, expires_in=seconds, identity=identity)
+            claims = _claims_of(caller, record)
+            if claims and "exp" in caller.claims:
+                seconds = min(seconds, caller.claims["exp"] - time.time())
+            url, expires = links.make_link(
+                record, expires_in=seconds, identity=identity, maker=caller.identity, claims=claims
+            )
             response = json_answer({"url": url, "expiresAt": expires.isoformat()}, 201)
             response.headers["Cache-Control"] = "no-store"
             return response
@@ -77,6 +85,17 @@ def add_views(blueprint: Blueprint, kind: type[Media]) -> None:
             record = permitted("edit", kind, media_id, require_caller())
             lifecycle.revoke_links(get_state(), record)
             return empty_answer()
+
+
+def _claims_of(caller: Caller, record: Media) -> dict[str, t.Any]:
+    """What a link has to carry, so that the rule lets its maker read: nothing, where the identity is enough."""
+    if links.may_read_by_link(record, caller.identity, {}):
+        return {}
+    names = get_state().settings.link_claims
+    claims = {name: caller.claims[name] for name in names if name in caller.claims}
+    if not links.may_read_by_link(record, caller.identity, claims):
+        raise Forbidden("You may read this by claims of your token that links do not carry.")
+    return claims
 
 
 def _is_empty() -> bool:

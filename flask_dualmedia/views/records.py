@@ -18,7 +18,7 @@ from marshmallow import Schema, fields, validate
 from werkzeug.exceptions import BadRequest, Forbidden, UnsupportedMediaType
 
 from .. import lifecycle, schemas
-from ..authorization import Action, Owner
+from ..authorization import Action, Owner, usual_id
 from ..bodies import JSON_SIZE, open_body, set_limits
 from ..errors import FileTooLarge, InvalidMedia, MediaNotFound
 from ..models import Media
@@ -196,6 +196,9 @@ def _answer(record: Media) -> Response:
 def _list(state: State, kind: type[Media], caller: Caller, query: dict[str, t.Any]) -> Response:
     limit = query["limit"]
     where = {name: query[name] for name in _FILTERS if name in query}
+    reference_type = kind.reference_type if isinstance(kind.reference_type, str) else query.get("reference_type")
+    if kind.owner_field in where and reference_type is not None:
+        where[kind.owner_field] = usual_id(state, reference_type, where[kind.owner_field])
     # Of one owner, in the owner's order; of all, the newest first.
     default = "position" if kind.order == "position" else "createdAt"
     sort = query.get("sort") or (default if _OWNERS & where.keys() else "-createdAt")
@@ -307,12 +310,16 @@ def check_storage(state: State, kind: type[Media], storage_type: str | None) -> 
         raise InvalidMedia({"storageType": [f"{storage_type!r} is not set up here."]})
 
 
-def permit_creation(state: State, kind: type[Media], caller: Caller, values: t.Mapping[str, t.Any]) -> None:
-    """Ask the rule whether the caller may add media to the owner that the fields name."""
+def permit_creation(state: State, kind: type[Media], caller: Caller, values: dict[str, t.Any]) -> None:
+    """Ask the rule whether the caller may add media to the owner that the fields name.
+
+    They name it by its one id afterwards, however it was spelled.
+    """
     fixed = kind.reference_type if isinstance(kind.reference_type, str) else values["reference_type"]
-    owner = Owner(kind, fixed, values[kind.owner_field])
-    if not caller.may("create", owner):
-        lifecycle.check_owner(state, owner)  # a document that is not there is no matter of rights
+    owner_id = values[kind.owner_field] = usual_id(state, fixed, values[kind.owner_field])
+    if not caller.may("create", Owner(kind, fixed, owner_id)):
+        # A document that is not there is no matter of rights.
+        lifecycle.check_owner(state, kind.new(reference_type=fixed, **{kind.owner_field: owner_id}))
         raise Forbidden("You may not add media here.")
 
 

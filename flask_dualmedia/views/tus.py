@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
-import hashlib
 import typing as t
 import uuid
 from dataclasses import replace
-from urllib.parse import urlsplit
 
 from flask import Response, current_app, request, url_for
 from flask.views import MethodView
@@ -37,6 +33,7 @@ from ..uploads import label
 from . import errors
 from .answers import empty_answer
 from .records import SECURITY, check_storage, parse_id, permit_creation
+from .tus_headers import ALGORITHMS, check_headers, read_digest, read_joined, read_metadata, read_number
 
 VERSION = "1.0.0"
 
@@ -45,15 +42,10 @@ EXTENSIONS = (
     "concatenation",
 )  # fmt: skip
 
-ALGORITHMS = ("sha1", "sha256", "md5")
-
 CONTENT_TYPE = "application/offset+octet-stream"
 
 OF_CLIENTS = {"name", "type", "relativePath"}
 """What Uppy adds of itself to the metadata; its ``filename`` and ``filetype`` say the same."""
-
-OF_TYPES = {"filetype", "type"}
-"""Names of declared types: one that is not even text is no error, and counts as not declared."""
 
 _EXPOSED = (
     "Location", "Content-Location", "Upload-Offset", "Upload-Length", "Upload-Defer-Length", "Upload-Metadata",
@@ -125,13 +117,14 @@ def add_views(blueprint: Blueprint) -> None:
             responses=_MISMATCH,
         )
         @blueprint.response(201, headers=_headers("Location", "Content-Location", "Upload-Offset", "Upload-Expires"))
-        @errors.documented(blueprint, 400, 401, 403, 404, 409, 412, 413, 415, 422, 423, 503)
+        @errors.documented(blueprint, 400, 401, 403, 404, 409, 412, 413, 415, 422, 423, 429, 503)
         def post(self) -> Response:
             """Begin a resumable upload
 
             `Upload-Metadata` has `kind`, as in URLs, `filename`, `filetype` and the fields of the record.
             """
             caller = require_caller()
+            check_headers()
             _check_version()
             return _create(get_state(), caller)
 
@@ -193,7 +186,7 @@ def add_views(blueprint: Blueprint) -> None:
             upload = _find(upload_id)
             if request.mimetype != CONTENT_TYPE:
                 raise UnsupportedMediaType(f"Send {CONTENT_TYPE}.")
-            offset, digest = _number("Upload-Offset"), _digest()
+            offset, digest = read_number("Upload-Offset"), read_digest()
             if offset is None:
                 raise BadRequest("Upload-Offset is missing.")
             if upload.concat == "final":
@@ -228,6 +221,7 @@ def add_views(blueprint: Blueprint) -> None:
         @errors.documented(blueprint, 400, 401, 403, 404, 405, 409, 410, 412, 413, 415, 422, 423, 503)
         def post(self, upload_id: str) -> Response:
             """HEAD, PATCH or DELETE, for clients that cannot send them"""
+            check_headers()
             methods = {"HEAD": self.head, "PATCH": self.patch, "DELETE": self.delete}
             chosen = methods.get(request.headers.get("X-HTTP-Method-Override", ""))
             if chosen is None:
@@ -272,6 +266,7 @@ def _check_version() -> None:
 def _find(upload_id: str) -> Staged:
     """The upload, if the caller began it or is an admin: another's is not there."""
     caller = require_caller()
+    check_headers()
     _check_version()
     key = parse_id(upload_id)
     upload = None if key is None else get_state().staging.get(key)
@@ -293,19 +288,19 @@ def _append(state: State, writer: Writer, offset: int, digest: resumable.Digest 
     upload = writer.upload
     if offset != upload.offset:
         raise Conflict(f"The upload has {upload.offset} bytes.")
-    length = _number("Upload-Length")
+    length = read_number("Upload-Length")
     if length is not None and (length < offset or upload.length not in (None, length)):
         raise BadRequest("Upload-Length is not that of this upload.")
     length = upload.length if length is None else length
     _check_size(state, length)
     if not upload.finished or _has_body():
-        resumable.receive(state, writer, _Body(), announced=request.content_length, length=length, digest=digest)
+        _receive(state, writer, require_caller(), length, digest)
 
 
 def _create(state: State, caller: Caller) -> Response:
-    length, digest, concat = _number("Upload-Length"), _digest(), request.headers.get("Upload-Concat")
+    length, digest, concat = read_number("Upload-Length"), read_digest(), request.headers.get("Upload-Concat")
     metadata = request.headers.get("Upload-Metadata")
-    joined = _joined(concat) if concat and concat != "partial" else []
+    joined = read_joined(concat) if concat and concat != "partial" else []
     if _has_body():
         if joined:
             raise BadRequest("A final upload gets its bytes from its partial ones.")
@@ -321,9 +316,9 @@ def _create(state: State, caller: Caller) -> Response:
     )  # fmt: skip
     if concat != "partial":
         upload = _described(state, caller, upload)
-    with resumable.concatenate(state, upload) if joined else state.staging.add(upload) as writer:
+    with resumable.concatenate(state, upload) if joined else resumable.begin(state, upload) as writer:
         try:
-            _fill(state, writer, digest)
+            _fill(state, writer, caller, digest)
         except DualMediaError:
             if not joined and not writer.upload.is_expired:
                 resumable.give_up(writer)  # nobody has heard of it
@@ -333,20 +328,42 @@ def _create(state: State, caller: Caller) -> Response:
     return response
 
 
-def _fill(state: State, writer: Writer, digest: resumable.Digest | None) -> None:
+def _fill(state: State, writer: Writer, caller: Caller, digest: resumable.Digest | None) -> None:
     """Take what comes with the creation of an upload, and finish the one that has nothing to wait for."""
     upload = writer.upload
     if upload.finished:
         return
     if upload.joined:
-        resumable.finish(state, writer, [], upload.offset)
+        resumable.finish(state, writer, [], upload.offset, _permit_again(state, caller))
     elif upload.length == 0 or _has_body():
-        resumable.receive(state, writer, _Body(), announced=request.content_length, length=upload.length, digest=digest)
+        _receive(state, writer, caller, upload.length, digest)
+
+
+def _receive(state: State, writer: Writer, caller: Caller, length: int | None, digest: resumable.Digest | None) -> None:
+    """Take the bytes of the request."""
+    resumable.receive(
+        state,
+        writer,
+        _Body(),
+        announced=request.content_length,
+        length=length,
+        digest=digest,
+        permit=_permit_again(state, caller),
+    )
+
+
+def _permit_again(state: State, caller: Caller) -> resumable.Permit:
+    """What asks the rule again when an upload ends, which may be long after it began."""
+
+    def permit(upload: Staged) -> None:
+        permit_creation(state, KINDS[t.cast(str, upload.kind)], caller, upload.values)
+
+    return permit
 
 
 def _described(state: State, caller: Caller, upload: Staged) -> Staged:
     """The upload with what its metadata says about the record, checked as far as it can be without the bytes."""
-    values = _metadata(upload.metadata)
+    values = read_metadata(upload.metadata)
     kind = KINDS.get(values.pop("kind", ""))
     if kind is None:
         raise InvalidMedia({"kind": [f"Must be one of: {', '.join(KINDS)}."]})
@@ -362,59 +379,6 @@ def _described(state: State, caller: Caller, upload: Staged) -> Staged:
         raise FileTooLarge(limit)
     policy.check_announcement(filename, mime_type)
     return replace(upload, kind=kind.kind, values=checked, filename=filename, mime_type=mime_type)
-
-
-def _metadata(header: str | None) -> dict[str, str]:
-    values: dict[str, str] = {}
-    for pair in (header or "").split(","):
-        name, _, encoded = pair.strip().partition(" ")
-        if not name and not (header or "").strip():
-            continue
-        try:
-            decoded = base64.b64decode(encoded.strip(), validate=True)
-            value = decoded.decode(errors="replace" if name in OF_TYPES else "strict")
-        except (binascii.Error, UnicodeDecodeError):
-            raise BadRequest(f"Upload-Metadata: {name} is not UTF-8 text in base64.") from None
-        if not name or name in values:
-            raise BadRequest("Upload-Metadata: a name is missing, or there twice.")
-        values[name] = value
-    return values
-
-
-def _joined(concat: str) -> list[uuid.UUID]:
-    word, _, urls = concat.partition(";")
-    ids = [parse_id(urlsplit(url).path.rpartition("/")[2]) for url in urls.split()]
-    found = [upload_id for upload_id in ids if upload_id is not None]
-    if word.strip() != "final" or not found or len(found) < len(ids):
-        raise BadRequest("Upload-Concat is neither partial nor final with the URLs of uploads.")
-    return found
-
-
-def _number(name: str) -> int | None:
-    text = request.headers.get(name)
-    if text is None:
-        return None
-    if not (text.isascii() and text.isdecimal() and len(text) < 20 and int(text) <= schemas.MAX_BIGINT):
-        raise BadRequest(f"{name} is not a number of bytes.")
-    return int(text)
-
-
-def _digest() -> resumable.Digest | None:
-    """What ``Upload-Checksum`` says that the body must hash to."""
-    header = request.headers.get("Upload-Checksum")
-    if header is None:
-        return None
-    algorithm, _, encoded = header.strip().partition(" ")
-    if algorithm not in ALGORITHMS:
-        raise BadRequest(f"Upload-Checksum: the algorithm is none of {', '.join(ALGORITHMS)}.")
-    running = hashlib.new(algorithm, usedforsecurity=False)
-    try:
-        expected = base64.b64decode(encoded.strip(), validate=True)
-    except binascii.Error:
-        expected = b""
-    if len(expected) != running.digest_size:
-        raise BadRequest(f"Upload-Checksum is not {running.digest_size} bytes in base64.")
-    return resumable.Digest(running, expected)
 
 
 def _check_size(state: State, length: int | None) -> None:
