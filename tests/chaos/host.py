@@ -44,7 +44,8 @@ def create_app() -> Flask:
     if plant:
         _for_life.enter_context(planted(plant))
     upkeep.INTERVAL, staging.LOCK_SECONDS = UPKEEP_INTERVAL, LOCK_SECONDS
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(process)d %(name)s: %(message)s")
+    logging.basicConfig(format="%(asctime)s %(process)d %(name)s: %(message)s")
+    logging.getLogger("flask_dualmedia").setLevel(logging.INFO)
     app = Flask("chaos")
     app.config.from_prefixed_env()
     app.config.update(CONFIG)
