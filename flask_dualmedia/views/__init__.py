@@ -75,7 +75,7 @@ def _guarded(view: t.Callable[..., t.Any]) -> t.Callable[..., t.Any]:
         try:
             return view(*args, **kwargs)
         except HTTPException as error:
-            return errors.answer_http(error)
+            return errors.answer(error)
 
     return guarded
 

@@ -28,7 +28,7 @@ from werkzeug.http import http_date
 from .. import lifecycle, resumable, schemas
 from ..authorization import has_admin_role
 from ..bodies import open_body
-from ..errors import DualMediaError, FileTooLarge, InvalidMedia, MediaNotFound
+from ..errors import ChecksumMismatch, DualMediaError, FileTooLarge, InvalidMedia, MediaNotFound
 from ..models import KINDS, new_id
 from ..security import Caller, require_caller, token_first
 from ..staging import Staged, Writer
@@ -92,8 +92,8 @@ def _parameters(*names: str, required: bool = False) -> list[dict[str, t.Any]]:
 
 _BODY = {CONTENT_TYPE: {"schema": {"type": "string", "format": "binary"}}}
 _MISMATCH = {
-    str(errors.CHECKSUM_MISMATCH.value): {
-        "description": errors.CHECKSUM_MISMATCH.phrase,
+    str(ChecksumMismatch.code): {
+        "description": ChecksumMismatch().name,
         "content": {"application/json": {"schema": schemas.ErrorSchema}},
     }
 }
