@@ -49,6 +49,9 @@ ALGORITHMS = ("sha1", "sha256", "md5")
 
 CONTENT_TYPE = "application/offset+octet-stream"
 
+GENERATED_TYPE = "application/octet-stream"
+"""What clients send that are generated from the OpenAPI document: generators know no type of tus for bytes."""
+
 OF_CLIENTS = {"name", "type", "relativePath"}
 """What Uppy adds of itself to the metadata; its ``filename`` and ``filetype`` say the same."""
 
@@ -90,7 +93,10 @@ def _parameters(*names: str, required: bool = False) -> list[dict[str, t.Any]]:
     ]  # fmt: skip
 
 
-_BODY = {CONTENT_TYPE: {"schema": {"type": "string", "format": "binary"}}}
+_BODY = {
+    "description": f"The bytes, as {CONTENT_TYPE} or this one.",
+    "content": {GENERATED_TYPE: {"schema": {"type": "string", "format": "binary"}}},
+}
 _MISMATCH = {
     str(ChecksumMismatch.code): {
         "description": ChecksumMismatch().name,
@@ -121,7 +127,7 @@ def add_views(blueprint: Blueprint) -> None:
             parameters=_parameters(
                 "Upload-Length", "Upload-Defer-Length", "Upload-Metadata", "Upload-Concat", "Upload-Checksum"
             ),
-            requestBody={"required": False, "content": _BODY},
+            requestBody=_BODY | {"required": False},
             responses=_MISMATCH,
         )
         @blueprint.response(201, headers=_headers("Location", "Content-Location", "Upload-Offset", "Upload-Expires"))
@@ -180,7 +186,7 @@ def add_views(blueprint: Blueprint) -> None:
                 *_parameters("Upload-Offset", required=True),
                 *_parameters("Upload-Length", "Upload-Checksum")[1:],
             ],
-            requestBody={"required": True, "content": _BODY},
+            requestBody=_BODY | {"required": True},
             responses=_MISMATCH,
         )
         @blueprint.response(204, headers=_headers("Upload-Offset", "Upload-Expires", "Content-Location"))
@@ -191,8 +197,7 @@ def add_views(blueprint: Blueprint) -> None:
             With the last one the upload becomes media, and `Content-Location` is its record.
             """
             upload = _find(upload_id)
-            if request.mimetype != CONTENT_TYPE:
-                raise UnsupportedMediaType(f"Send {CONTENT_TYPE}.")
+            _check_type()
             offset, digest = _number("Upload-Offset"), _digest()
             if offset is None:
                 raise BadRequest("Upload-Offset is missing.")
@@ -221,7 +226,7 @@ def add_views(blueprint: Blueprint) -> None:
             security=SECURITY,
             operationId="override_upload_method",
             parameters=_parameters("X-HTTP-Method-Override", required=True),
-            requestBody={"required": False, "content": _BODY},
+            requestBody=_BODY | {"required": False},
             responses=_MISMATCH,
         )
         @blueprint.response(204)
@@ -269,6 +274,11 @@ def _check_version() -> None:
         raise PreconditionFailed(f"Tus-Resumable is not {VERSION}.")
 
 
+def _check_type() -> None:
+    if request.mimetype not in (CONTENT_TYPE, GENERATED_TYPE):
+        raise UnsupportedMediaType(f"Send {CONTENT_TYPE}.")
+
+
 def _find(upload_id: str) -> Staged:
     """The upload, if the caller began it or is an admin: another's is not there."""
     caller = require_caller()
@@ -309,8 +319,7 @@ def _create(state: State, caller: Caller) -> Response:
     if _has_body():
         if joined:
             raise BadRequest("A final upload gets its bytes from its partial ones.")
-        if request.mimetype != CONTENT_TYPE:
-            raise UnsupportedMediaType(f"Send {CONTENT_TYPE}.")
+        _check_type()
     deferred = request.headers.get("Upload-Defer-Length")
     if deferred not in (None, "1") or [length, deferred, concat if joined else None].count(None) != 2:
         raise BadRequest("Send Upload-Length, or Upload-Defer-Length with the value 1; neither of a final upload.")
