@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
 import typing as t
+import urllib.request
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -13,6 +24,7 @@ from flask.testing import FlaskClient
 from flask_jwt_extended import create_access_token, create_refresh_token, decode_token
 
 from example_app import create_app
+from example_app.settings import FROM_ENVIRONMENT
 
 from . import conftest
 from .samples import Headers
@@ -284,3 +296,42 @@ def test_a_course_has_a_number_of_students(client: FlaskClient, app: Flask, alic
     assert [client.put(path, headers=who).status_code for who in (bob, carol, bob)] == [204, 409, 204]
     assert client.delete(path, headers=bob).status_code == 204
     assert client.put(path, headers=carol).status_code == 204
+
+
+# Sample accounts, and the commands of the README
+
+
+@pytest.mark.long
+def test_the_commands_of_the_readme_upload_a_picture(tmp_path: Path) -> None:
+    """As somebody copies them who has just started the app, with the servers that it brings."""
+    root = Path(__file__).parent.parent
+    block = re.search(r"```sh\n(url=.*?)```", (root / "README.md").read_text(), re.DOTALL)
+    assert block is not None
+    directory = tempfile.mkdtemp(prefix="dualmedia-example-")  # PostgreSQL's account has to reach it
+    program = "import sys; from example_app import create_app; from werkzeug.serving import run_simple; "
+    program += "run_simple('127.0.0.1', int(sys.argv[2]), create_app({'INSTANCE_PATH': sys.argv[1]}), threaded=True)"
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    environment = {name: value for name, value in os.environ.items() if name not in FROM_ENVIRONMENT}
+    server = subprocess.Popen([sys.executable, "-c", program, directory, str(port)], cwd=root, env=environment)
+    try:
+        deadline = time.monotonic() + 120
+        while not is_open(port):
+            assert server.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+        commands = block[1].replace(":5000", f":{port}")
+        done = subprocess.run(["sh", "-euc", commands], cwd=root, capture_output=True, text=True, check=True)
+        record = json.loads(done.stdout)
+        assert (record["filename"], record["altText"], record["isPublic"]) == ("portrait.jpg", "From the front", True)
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{record['imageUrl']}") as answer:
+            assert answer.read() == (root / "example_app/sample_media/portrait.jpg").read_bytes()
+    finally:
+        server.send_signal(signal.SIGINT)
+        server.wait(30)
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def is_open(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
