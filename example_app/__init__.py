@@ -14,7 +14,7 @@ from flask.json.provider import DefaultJSONProvider
 
 from flask_dualmedia import DualMedia
 
-from . import api, database, errors, limits, pages, sample, security, servers, settings
+from . import api, csrf, database, errors, limits, pages, sample, security, servers, settings
 
 
 def create_app(config: t.Mapping[str, t.Any] | None = None) -> Flask:
@@ -22,23 +22,24 @@ def create_app(config: t.Mapping[str, t.Any] | None = None) -> Flask:
 
     :param config: Wins over the environment. Beside Flask's keys and the extension's: ``INSTANCE_PATH`` (absolute
         folder of the embedded servers' data and the generated secret) and ``SAMPLE_DATA`` (fill an empty database; on
-        by default).
+        by default). The sample accounts are in the embedded server alone: everybody knows their password.
     """
     log_start_up()
     config = dict(config or {})
     app = Flask(__name__, instance_path=config.pop("INSTANCE_PATH", None))
     settings.load(app, config)
     t.cast(DefaultJSONProvider, app.json).sort_keys = False  # to sort them takes a quarter of the time
-    servers.start(app)
+    started = servers.start(app)
     mongo = database.init_app(app)
     security.init_app(app)
     errors.init_app(app)
+    csrf.init_app(app)
     DualMedia(app, mongo=mongo)
     app.register_blueprint(api.blueprint)
     app.register_blueprint(pages.blueprint)
     limits.init_app(app)
     if app.config["SAMPLE_DATA"]:
-        sample.load(app)
+        sample.load(app, with_accounts=started.mongo)
     return app
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typing as t
 
+import bson
 from bson import ObjectId
 from flask import abort
 
@@ -19,6 +20,10 @@ from flask_dualmedia import (
 
 from .database import Document, db, find_or_404, now
 from .security import Viewer
+
+MAX_SIZE = 500_000  # bytes of a course with its modules and lessons; a document of MongoDB has 16 MiB at most
+MAX_PARTS = 100  # modules of a course, and lessons of a module
+MAX_STUDENTS = 10_000
 
 
 def new_lesson(values: t.Mapping[str, t.Any]) -> Document:
@@ -39,8 +44,18 @@ def create_course(values: t.Mapping[str, t.Any], *, creator_id: str) -> Document
         "creator_id": creator_id,
         "created_at": now(),
     }
+    check_size(course)
     db.courses.insert_one(course)
     return course
+
+
+def check_size(course: Document) -> None:
+    """Refuse what would make a course larger than it may be, before it is written. Its students are counted apart."""
+    lessons = [module["lessons"] for module in course["modules"]]
+    if any(len(parts) > MAX_PARTS for parts in [course["modules"], *lessons]):
+        abort(413, f"A course has at most {MAX_PARTS} modules, and each of them at most {MAX_PARTS} lessons.")
+    if len(bson.encode(course | {"student_ids": []})) > MAX_SIZE:
+        abort(413, f"A course with its modules and lessons has at most {MAX_SIZE} bytes.")
 
 
 def find_course(course_id: ObjectId, viewer: Viewer) -> Document:
@@ -60,7 +75,9 @@ def attach(courses: list[Document], viewer: Viewer) -> list[Document]:
 
 def enrol(course_id: ObjectId, user_id: str) -> None:
     """Let a user see the videos and resources of a course that are not public."""
-    find_or_404("courses", course_id)
+    course = find_or_404("courses", course_id)
+    if len(course["student_ids"]) >= MAX_STUDENTS and user_id not in course["student_ids"]:
+        abort(409, "The course is full.")
     db.courses.update_one({"_id": course_id}, {"$addToSet": {"student_ids": user_id}})
 
 

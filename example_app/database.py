@@ -24,6 +24,7 @@ def init_app(app: Flask) -> PyMongo:
     mongo.db.courses.create_index("creator_id")
     mongo.db.reviews.create_index([("target_id", 1), ("creator_id", 1)], unique=True)
     mongo.db.orders.create_index("creator_id")
+    mongo.db.attempts.create_index("ends_at", expireAfterSeconds=0)
     return mongo
 
 

@@ -11,29 +11,10 @@ from marshmallow import ValidationError
 from pymongo.errors import ConnectionFailure
 from werkzeug.exceptions import HTTPException
 
-from flask_dualmedia import (
-    DualMediaError,
-    InvalidMedia,
-    MediaConflict,
-    MediaNotFound,
-    OwnerNotFound,
-    UploadRejected,
-)
-
-# The first class that fits gives the status.
-STATUSES: dict[type[Exception], HTTPStatus] = {
-    OwnerNotFound: HTTPStatus.NOT_FOUND,
-    MediaNotFound: HTTPStatus.NOT_FOUND,
-    MediaConflict: HTTPStatus.CONFLICT,
-    InvalidMedia: HTTPStatus.UNPROCESSABLE_ENTITY,
-    UploadRejected: HTTPStatus.UNPROCESSABLE_ENTITY,
-}
-
 
 def init_app(app: Flask) -> None:
     app.register_error_handler(HTTPException, answer_http_error)
     app.register_error_handler(ValidationError, answer_validation_error)
-    app.register_error_handler(DualMediaError, answer_media_error)
     app.register_error_handler(ConnectionFailure, answer_outage)
 
 
@@ -52,7 +33,9 @@ def answer(status: HTTPStatus, message: str | None, errors: t.Any = None) -> Res
 def answer_http_error(error: HTTPException) -> ResponseReturnValue:
     if error.code is None or error.code < HTTPStatus.BAD_REQUEST:  # a redirect of the routing, or an abort(response)
         return error
-    body, status = t.cast("tuple[t.Any, HTTPStatus]", answer(HTTPStatus(error.code), error.description))
+    # Errors of the extension are HTTP errors, and say which fields they are about.
+    fields = getattr(error, "fields", None)
+    body, status = t.cast("tuple[t.Any, HTTPStatus]", answer(HTTPStatus(error.code), error.description, fields))
     headers = [
         (name, value) for name, value in error.get_headers() if name.lower() != "content-type"
     ]  # Allow, Retry-After
@@ -61,13 +44,6 @@ def answer_http_error(error: HTTPException) -> ResponseReturnValue:
 
 def answer_validation_error(error: ValidationError) -> ResponseReturnValue:
     return answer(HTTPStatus.UNPROCESSABLE_ENTITY, "The input is not valid.", error.messages)
-
-
-def answer_media_error(error: DualMediaError) -> ResponseReturnValue:
-    for kind, status in STATUSES.items():
-        if isinstance(error, kind):
-            return answer(status, str(error), getattr(error, "errors", None))
-    return answer_outage(error)
 
 
 def answer_outage(error: Exception) -> ResponseReturnValue:

@@ -134,13 +134,18 @@ COURSES: list[Document] = [
 ]
 
 
-def load(app: Flask) -> None:
-    """Fill the database if it has no products. Of processes that start together, one does it."""
+def load(app: Flask, *, with_accounts: bool) -> None:
+    """Fill the database if it has no products. Of processes that start together, one does it.
+
+    :param with_accounts: Whether nobody but who tries this app out can reach the database, so that there may be
+        accounts with a password that everybody knows.
+    """
     with app.app_context():
         if not claim():
             return
         try:
-            load_users()
+            if with_accounts:
+                load_users()
             load_products()
             load_courses()
         except DualMediaError:
@@ -148,7 +153,10 @@ def load(app: Flask) -> None:
             logger.exception("sample data not loaded")
             return
         db.meta.update_one({"_id": MARKER}, {"$set": {"state": "loaded"}})
-        logger.info("sample data loaded: log in as demo@example.com or admin@example.com with %s", LOGIN)
+        if with_accounts:
+            logger.info("sample data loaded: log in as demo@example.com or admin@example.com with %s", LOGIN)
+        else:
+            logger.info("sample data loaded, without accounts: MONGO_URI names the database")
 
 
 def claim() -> bool:

@@ -82,9 +82,3 @@ def make_access_token(user: Document) -> str:
 
 def make_refresh_token(user: Document) -> str:
     return create_refresh_token(str(user["_id"]))
-
-
-def renew_access_token() -> str:
-    """A token like that of the current request, with a new end."""
-    claims = get_jwt()
-    return create_access_token(claims["sub"], additional_claims={"name": claims["name"], "role": claims["role"]})

@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 import time
+import typing as t
 from pathlib import Path
 
 from flask import Flask
@@ -16,13 +17,21 @@ FALSE = {"false", "0", "no", "off", ""}
 RELOADER_PID = "EXAMPLE_APP_RELOADER_PID"
 
 
-def start(app: Flask) -> None:
+class Started(t.NamedTuple):
+    """Which servers are embedded, and not named by the configuration."""
+
+    postgres: bool
+    mongo: bool
+
+
+def start(app: Flask) -> Started:
     """Start what is missing and put its address into ``app.config``."""
     uses_sql = str(setting(app, "DB_ENABLED", True)).strip().lower() not in FALSE
     names_sql = setting(app, "SQLALCHEMY_DATABASE_URI") or setting(app, "DB_HOST")
-    postgres, mongo = bool(uses_sql and not names_sql), not setting(app, "MONGO_URI")
+    started = Started(bool(uses_sql and not names_sql), not setting(app, "MONGO_URI"))
+    postgres, mongo = started
     if not (postgres or mongo):
-        return
+        return started
     servers = embedded.start(Path(app.instance_path) / "servers", postgres=postgres, mongo=mongo)
     if postgres:
         app.config["SQLALCHEMY_DATABASE_URI"] = servers.postgres_url
@@ -33,6 +42,7 @@ def start(app: Flask) -> None:
         threading.Thread(target=end_with_reloader, args=[reloader], daemon=True).start()
     else:
         os.environ[RELOADER_PID] = str(os.getpid())  # which this process is, if it starts that child
+    return started
 
 
 def setting(app: Flask, key: str, default: object = None) -> object:

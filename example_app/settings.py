@@ -18,7 +18,7 @@ FROM_ENVIRONMENT = ("SECRET_KEY", "JWT_SECRET_KEY", "MONGO_URI", "SQLALCHEMY_DAT
 DEFAULTS = {
     "SAMPLE_DATA": True,
     "MEDIA_LIMIT": "600 per minute",
-    "LOGIN_LIMIT": "60 per minute",
+    "LOGIN_LIMIT": "60 per minute; 600 per day",  # each of logging in, registering, logging out, by address
     # Bytes of a stranger's body: views that take files raise it, once the caller is known. So few that Werkzeug writes
     # nothing to the disk.
     "MAX_CONTENT_LENGTH": 500_000,

@@ -6,11 +6,12 @@ import typing as t
 from functools import cache
 
 from bson import ObjectId
+from bson.errors import InvalidId
 from pymongo.errors import DuplicateKeyError
 from werkzeug.exceptions import Conflict
 from werkzeug.security import check_password_hash, generate_password_hash
 
-from .database import Document, db, find_or_404, now
+from .database import Document, db, now
 
 
 def create_user(values: t.Mapping[str, t.Any]) -> Document:
@@ -29,8 +30,12 @@ def create_user(values: t.Mapping[str, t.Any]) -> Document:
     return user
 
 
-def find_user(user_id: str) -> Document:
-    return find_or_404("users", ObjectId(user_id))
+def find_user(user_id: str) -> Document | None:
+    """The user as they are now, ``None`` if the account is gone."""
+    try:
+        return db.users.find_one({"_id": ObjectId(user_id)})
+    except InvalidId:  # a token of another app with the same key
+        return None
 
 
 def find_login(email: str, password: str) -> Document | None:

@@ -1,10 +1,68 @@
-"""Everything this package raises on purpose. HTTP status codes live beside the blueprint, not here."""
+"""Everything this package raises on purpose.
+
+An error that a client can be told of is one of werkzeug's HTTP errors too. So Flask, and everything that handles errors
+for an app, answers it with its status, in the app's own look. Other errors are for those who run the app.
+"""
 
 from __future__ import annotations
+
+import copyreg
+import typing as t
+from http import HTTPStatus
+
+from werkzeug.exceptions import (
+    BadRequest,
+    Conflict,
+    HTTPException,
+    Locked,
+    NotFound,
+    RequestEntityTooLarge,
+    ServiceUnavailable,
+    TooManyRequests,
+    UnprocessableEntity,
+    UnsupportedMediaType,
+)
+
+Messages = dict[str, list[str]]
+"""Messages by field, as on the wire."""
 
 
 class DualMediaError(Exception):
     """Base of every error this package raises on purpose."""
+
+    def __reduce__(self) -> t.Any:
+        """Pickle the error as it is: most of its classes make their message of other arguments."""
+        return copyreg.__newobj__, (type(self), *self.args), vars(self)  # type: ignore[attr-defined]
+
+
+class AnsweredError(DualMediaError, HTTPException):
+    """Base of the errors that have a status.
+
+    The status is ``code``, that of werkzeug's class among the bases, which is also what an app's handler for a status
+    looks for.
+    """
+
+    response = None
+
+    __str__ = Exception.__str__
+    __repr__ = Exception.__repr__
+
+    def __init__(self, *args: object) -> None:
+        Exception.__init__(self, *args)
+        self.description = str(self)  # what clients are told
+
+    @property
+    def fields(self) -> Messages:
+        """Messages by field, of an error that belongs to some."""
+        return {}
+
+    @property
+    def data(self) -> dict[str, t.Any]:
+        """The message once more, where webargs, flask-smorest and Flask-RESTX look for it."""
+        data: dict[str, t.Any] = {"message": self.description}
+        if self.fields:
+            data["errors"] = data["messages"] = self.fields
+        return data
 
 
 class ConfigurationError(DualMediaError):
@@ -19,7 +77,7 @@ class MissingExtra(DualMediaError, ImportError):
         self.extra = extra
 
 
-class RecordRefused(DualMediaError):
+class RecordRefused(AnsweredError, UnprocessableEntity):
     """A database answers that it does not keep this record. It would say so again; other records are not concerned.
 
     ``reason`` is the database's own word, for those who run the app.
@@ -27,6 +85,7 @@ class RecordRefused(DualMediaError):
 
     def __init__(self, database: str, reason: str) -> None:
         super().__init__(f"{database} refuses the record: {reason}")
+        self.description = "The database does not accept these values."
         self.database, self.reason = database, reason
 
 
@@ -36,14 +95,19 @@ class InvalidMedia(RecordRefused):
     ``errors`` maps field names, as on the wire, to lists of messages.
     """
 
-    def __init__(self, errors: dict[str, list[str]]) -> None:
+    def __init__(self, errors: Messages) -> None:
         reason = "; ".join(f"{field}: {' '.join(messages)}" for field, messages in errors.items())
         super().__init__("The schema", reason)
         self.args = (reason,)
+        self.description = reason
         self.errors = errors
 
+    @property
+    def fields(self) -> Messages:
+        return self.errors
 
-class OwnerNotFound(DualMediaError):
+
+class OwnerNotFound(AnsweredError, NotFound):
     """The MongoDB document that the media should belong to does not exist."""
 
     def __init__(self, reference_type: str, reference_id: str) -> None:
@@ -51,14 +115,14 @@ class OwnerNotFound(DualMediaError):
         self.reference_type, self.reference_id = reference_type, reference_id
 
 
-class MediaNotFound(DualMediaError):
+class MediaNotFound(AnsweredError, NotFound):
     """No media with this id is visible to the caller."""
 
     def __init__(self, kind: str, media_id: object) -> None:
         super().__init__(f"there is nothing with id {str(media_id)!r} in {kind}")
 
 
-class MediaConflict(DualMediaError):
+class MediaConflict(AnsweredError, Conflict):
     """The change contradicts another record, such as a second main image, or another change won the race."""
 
 
@@ -68,19 +132,35 @@ class SecondMainImage(MediaConflict):
     def __init__(self) -> None:
         super().__init__("the product has a main image already")
 
+    @property
+    def fields(self) -> Messages:
+        return {"isMainImage": [str(self)]}
 
-class UploadLocked(MediaConflict):
+
+class UploadLocked(MediaConflict, Locked):
     """Another request is at the resumable upload, or has taken it over."""
+
+    code = Locked.code
 
     def __init__(self) -> None:
         super().__init__("another request is at this upload")
 
 
-class UploadRejected(DualMediaError):
+class UploadRejected(AnsweredError):
     """The upload breaks a rule. Nothing of it is kept."""
 
+    def __init__(self, *args: object) -> None:
+        super().__init__(*args)
+        if self.code is None:
+            # The class has none: Flask would ask an app's handler for it about no subclass of another status.
+            self.code = HTTPStatus.UNPROCESSABLE_ENTITY.value
 
-class FileTooLarge(UploadRejected):
+    @property
+    def fields(self) -> Messages:
+        return {"file": [str(self)]}  # the name that the bytes have in a form
+
+
+class FileTooLarge(UploadRejected, RequestEntityTooLarge):
     """More bytes came than ``max_size`` allows."""
 
     def __init__(self, max_size: int) -> None:
@@ -88,18 +168,18 @@ class FileTooLarge(UploadRejected):
         self.max_size = max_size
 
 
-class EmptyFile(UploadRejected):
+class EmptyFile(UploadRejected, UnprocessableEntity):
     """The upload has no bytes."""
 
     def __init__(self) -> None:
         super().__init__("the file is empty")
 
 
-class UnsupportedType(UploadRejected):
+class UnsupportedType(UploadRejected, UnsupportedMediaType):
     """The bytes are not of a type that this kind of media accepts."""
 
 
-class TooManyPixels(UploadRejected):
+class TooManyPixels(UploadRejected, UnprocessableEntity):
     """The image is larger than ``max_pixels`` allows; it was not decoded."""
 
     def __init__(self, width: int, height: int, max_pixels: int) -> None:
@@ -107,7 +187,7 @@ class TooManyPixels(UploadRejected):
         self.width, self.height, self.max_pixels = width, height, max_pixels
 
 
-class QuotaExceeded(UploadRejected):
+class QuotaExceeded(UploadRejected, RequestEntityTooLarge):
     """The bytes do not fit into what the uploader, or the owner, may keep."""
 
     def __init__(self, whose: str, *, used: int, limit: int, size: int) -> None:
@@ -115,7 +195,7 @@ class QuotaExceeded(UploadRejected):
         self.used, self.limit, self.size = used, limit, size
 
 
-class TooManyUnfinished(UploadRejected):
+class TooManyUnfinished(UploadRejected, TooManyRequests):
     """The uploader has begun as many uploads as one may have at a time, and none of them has ended."""
 
     def __init__(self, limit: int) -> None:
@@ -123,11 +203,11 @@ class TooManyUnfinished(UploadRejected):
         self.limit = limit
 
 
-class IncompleteUpload(UploadRejected):
+class IncompleteUpload(UploadRejected, BadRequest):
     """The stream ended early, or its bytes do not match the digest that was sent with them."""
 
 
-class TooManyParts(UploadRejected):
+class TooManyParts(UploadRejected, UnprocessableEntity):
     """The bytes of a resumable upload came, or are to be joined, in more pieces than one upload may have."""
 
     def __init__(self, limit: int) -> None:
@@ -137,20 +217,31 @@ class TooManyParts(UploadRejected):
 class ChecksumMismatch(IncompleteUpload):
     """The bytes of one request of a resumable upload are not those of its checksum. None of them is kept."""
 
+    code = 460
+    """A status of tus, which HTTP does not know."""
+
     def __init__(self) -> None:
         super().__init__("the bytes do not match the checksum sent with them")
+
+    @property
+    def name(self) -> str:
+        return "Checksum Mismatch"
 
 
 class StorageError(DualMediaError):
     """A storage failed; the driver's own exception is the ``__cause__``."""
 
 
-class Unavailable(DualMediaError):
+class Unavailable(AnsweredError, ServiceUnavailable):
     """A server does not answer. Try again after ``retry_after`` seconds; nothing was found missing."""
 
     def __init__(self, message: str, *, retry_after: int = 5) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+
+    @property
+    def data(self) -> dict[str, t.Any]:
+        return super().data | {"headers": {"Retry-After": str(self.retry_after)}}
 
 
 class MediaClosed(Unavailable):

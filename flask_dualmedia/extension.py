@@ -12,9 +12,10 @@ from weakref import WeakSet
 
 import click
 import sqlalchemy as sa
-from flask import Flask
+from flask import Flask, has_app_context
 from flask_pymongo import PyMongo
 from flask_sqlalchemy import SQLAlchemy
+from werkzeug.local import LocalProxy
 
 from . import cli, closing, homes, views, wiring
 from .announcements import Announcements
@@ -24,6 +25,7 @@ from .config import Settings
 from .connections import close_engine
 from .counting import Counter, Plays
 from .errors import DatabaseUnavailable, NamesTaken, Unavailable
+from .forks import notice_fork
 from .journal import agree_on_drains, homes_of, look_after_journal, try_again
 from .models import KINDS
 from .outage import Circuit
@@ -32,7 +34,7 @@ from .repositories.failover import FailoverRepository
 from .repositories.mongo import MongoRepository
 from .repositories.sql import SQLRepository
 from .signals import sql_lost, sql_recovered
-from .state import State, find_state
+from .state import State, find_state, get_state
 from .storages.base import Storage
 from .storages.failover import FailoverStorage
 from .storages.gridfs import JournalStorage
@@ -105,6 +107,30 @@ class DualMedia:
         app.cli.add_command(cli.group)
         _start_up(state, answering, synchronizer)
 
+    @property
+    def mongo(self) -> PyMongo:
+        """The Flask-PyMongo that the app's documents are in, the host's own or the one that was made for it.
+
+        ``media.mongo.db.products`` is a collection. It stands for the ``PyMongo`` of the current app, which is looked
+        up at each use: ``mongo = media.mongo`` may stand at the top of a module, before any app is set up. Outside of
+        app contexts it is that of the one app that the extension was set up on.
+
+        :raises RuntimeError: At its use, outside of app contexts: there is no such app, or several.
+        :raises MediaClosed: At its use: media was closed on the app.
+
+        .. versionadded:: 0.1
+        """
+        return t.cast(PyMongo, LocalProxy(self._find_mongo))
+
+    def _find_mongo(self) -> PyMongo:
+        notice_fork()
+        if has_app_context():
+            return get_state().pymongo
+        apps = list(self._apps)
+        if len(apps) != 1:
+            raise RuntimeError(f"media.mongo needs an app context: DualMedia is set up on {len(apps)} apps")
+        return get_state(apps[0]).pymongo
+
     @staticmethod
     def close(app: Flask, *, timeout: float = closing.TIMEOUT) -> None:
         """Close media on an app, which nobody can use there any more: in tests, or at the end of a process.
@@ -138,7 +164,8 @@ class DualMedia:
         for storage in outside.values():
             opened.callback(storage.close)
         wiring.find_jwt(app)
-        database = wiring.find_mongo(app, mongo, settings)
+        pymongo = wiring.find_mongo(app, mongo, settings)
+        database = wiring.documents_of(pymongo, settings)
         if mongo is None:
             opened.callback(database.client.close)
         collections = Collections(database, prefix=settings.collection_prefix, bucket=settings.bucket)
@@ -150,7 +177,7 @@ class DualMedia:
             if is_own:
                 opened.callback(close_engine, engine)
             synchronizer = _synchronizer(settings, engine, owns_schema=owns_schema)
-            state = _dual_state(app, settings, collections, engine, outside, synchronizer, opened)
+            state = _dual_state(app, settings, pymongo, collections, engine, outside, synchronizer, opened)
         else:
             home = homes.mongo_home(collections)
             counter = _counter(app, settings, collections, home.repository)
@@ -159,6 +186,7 @@ class DualMedia:
                 app,
                 settings,
                 database,
+                pymongo,
                 None,
                 home.repository,
                 storages,
@@ -191,6 +219,7 @@ def _undone_on_error(app: Flask) -> Iterator[ExitStack]:
 def _dual_state(
     app: Flask,
     settings: Settings,
+    pymongo: PyMongo,
     collections: Collections,
     engine: sa.Engine,
     outside: dict[str, Storage],
@@ -232,6 +261,7 @@ def _dual_state(
         app,
         settings,
         collections.documents,
+        pymongo,
         engine,
         repository,
         storages,

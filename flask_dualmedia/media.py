@@ -14,7 +14,7 @@ from .models import KINDS, CourseResource, CourseVideo, Media, MediaStorage, Pro
 from .repositories.base import Listing, M, Records
 from .state import State, get_state
 from .stats import MediaStats, Sort, stats_of
-from .storable import plain
+from .storable import logged_refusals, plain
 from .uploads import Upload, upload_for
 
 Reference = t.Any
@@ -104,7 +104,8 @@ def save_product_images(
     if sources and len(urls) == len(sources):
         checked = [_checked(ProductImage, product_id, url, fields) for url, fields in zip(urls, wanted, strict=True)]
         by = _optional_id(common.get("uploaded_by"))
-        return lifecycle.create_external(get_state(), ProductImage, checked, uploaded_by=by)
+        with logged_refusals():
+            return lifecycle.create_external(get_state(), ProductImage, checked, uploaded_by=by)
     saved: list[ProductImage] = []
     with ExitStack() as undo:
         for source, fields in zip(sources, wanted, strict=True):
@@ -306,7 +307,8 @@ def update_media(kind: Kind[M], media_id: uuid.UUID | str, **changes: t.Any) -> 
     :raises InvalidMedia: A field is not one to change, or its value is out of range.
     """
     checked = schemas.check_fields(schemas.edit_schema_of(kind_of(kind)), changes)
-    return lifecycle.edit(get_state(), get_media(kind, media_id), checked)
+    with logged_refusals():
+        return lifecycle.edit(get_state(), get_media(kind, media_id), checked)
 
 
 def open_media(record: Media, start: int = 0, stop: int | None = None) -> t.Iterator[bytes]:
@@ -387,7 +389,8 @@ def _save(
         values.pop("file_size", None)
         checked = schemas.check_fields(schemas.upload_schema_of(kind), values)
         upload = _upload(state, kind, source, checked.pop("filename", None), declared)
-    return lifecycle.create(state, kind, checked, upload, uploaded_by=uploaded_by)
+    with logged_refusals():
+        return lifecycle.create(state, kind, checked, upload, uploaded_by=uploaded_by)
 
 
 def _checked(kind: type[M], owner_id: Reference, url: str, fields: t.Mapping[str, t.Any]) -> dict[str, t.Any]:

@@ -19,6 +19,7 @@ if t.TYPE_CHECKING:
     import sqlalchemy as sa
     from flask import Flask
     from flask.ctx import AppContext
+    from flask_pymongo import PyMongo
 
     from .clock import Clock
     from .collections import Collections
@@ -43,6 +44,8 @@ class State:
     settings: Settings
     mongo: Documents
     """The host's MongoDB database, read with our own codec options."""
+    pymongo: PyMongo
+    """The host's Flask-PyMongo, or the one that was made for it."""
     engine: sa.Engine | None
     """The SQL engine; ``None`` in Mongo-only mode."""
     repository: Repository

@@ -7,17 +7,21 @@ anybody remembering it.
 
 from __future__ import annotations
 
+import logging
 import math
 import typing as t
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import cache
 
 import sqlalchemy as sa
 
-from .errors import InvalidMedia
+from .errors import InvalidMedia, RecordRefused
 from .models import Check, Media
+
+logger = logging.getLogger("flask_dualmedia")
 
 TEXT_LENGTH = 1_000_000
 """Characters of a text without a length of its own. A whole document of MongoDB has 16 MiB."""
@@ -42,6 +46,22 @@ def check(kind: type[Media], values: t.Mapping[str, t.Any]) -> None:
             errors[camelcase(name)] = [message]
     if errors:
         raise InvalidMedia(errors)
+
+
+@contextmanager
+def logged_refusals() -> Iterator[None]:
+    """Log what a database says about a record that it refuses in this block."""
+    try:
+        yield
+    except RecordRefused as error:
+        log_refusal(error)
+        raise
+
+
+def log_refusal(error: Exception) -> None:
+    """Log why a database refuses a record: it is for those who run the app, and clients are not told."""
+    if isinstance(error, RecordRefused) and not isinstance(error, InvalidMedia):
+        logger.warning("%s", error)
 
 
 def camelcase(name: str) -> str:

@@ -47,9 +47,9 @@ _CODEC_OPTIONS: CodecOptions[dict[str, t.Any]] = CodecOptions(
 _POOL_OPTIONS = {"poolclass": LastUsedFirst, "pool_size": 10, "max_overflow": 10, "pool_recycle": 1800}
 
 
-def find_mongo(app: Flask, given: PyMongo | None, settings: Settings) -> Documents:
-    """The host's MongoDB database. Flask-PyMongo leaves no trace on the app: pass the host's ``PyMongo`` to share its
-    client, or we open one of our own on ``MONGO_URI``.
+def find_mongo(app: Flask, given: PyMongo | None, settings: Settings) -> PyMongo:
+    """The host's Flask-PyMongo. It leaves no trace on the app: pass the host's ``PyMongo`` to share its client, or we
+    open one of our own on ``MONGO_URI``.
 
     :raises ConfigurationError: There is no ``MONGO_URI``, or it names no database.
     """
@@ -58,6 +58,13 @@ def find_mongo(app: Flask, given: PyMongo | None, settings: Settings) -> Documen
         raise ConfigurationError("the PyMongo passed to DualMedia is not set up: call its init_app(app) first")
     if mongo.db is None:
         raise ConfigurationError("MONGO_URI names no database: end it with /NAME")
+    return mongo
+
+
+def documents_of(mongo: PyMongo, settings: Settings) -> Documents:
+    """The host's MongoDB database, as we ask it."""
+    assert mongo.cx is not None
+    assert mongo.db is not None
     return Documents(
         mongo.cx,
         mongo.db.name,

@@ -41,11 +41,15 @@ a positive test case."""
 
 @schemathesis.hook
 def before_load_schema(context: schemathesis.HookContext, raw_schema: dict[str, t.Any]) -> None:
-    """Say where ids of resumable uploads come from: OpenAPI has nothing that cuts one out of a path."""
+    """Say where ids of resumable uploads come from: OpenAPI has nothing that cuts one out of a path. And say that there
+    is a body where one of two types is needed, which the document leaves out."""
     links = {
         name: {"operationId": name, "parameters": {"upload_id": "$response.header.Location#regex:([^/]+)$"}}
         for name in ("head_upload", "append_to_upload", "remove_upload", "override_upload_method")
     }
+    for item in raw_schema["paths"].values():
+        body = item.get("post", {}).get("requestBody", {})
+        body["required"] = body.get("required", len(body.get("content", ())) > 1)
     raw_schema["paths"]["/media/uploads"]["post"]["responses"]["201"]["links"] = links
 
 

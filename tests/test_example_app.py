@@ -75,6 +75,13 @@ def checked(response: TestResponse, status: int = 200) -> t.Any:
     return response.json
 
 
+def form_token(client: FlaskClient, path: str) -> str:
+    """The value of the hidden field of the page's form."""
+    found = re.search(r'<form class="panel.*?name="csrf_token" value="([^"]+)"', client.get(path).text, re.DOTALL)
+    assert found is not None
+    return found[1]
+
+
 def new_product(client: FlaskClient, headers: Headers, **fields: t.Any) -> dict[str, t.Any]:
     return checked(client.post("/api/products", json={"name": "Lamp", "price": 12.5, **fields}, headers=headers), 201)
 
@@ -152,7 +159,7 @@ def test_a_product_with_uploaded_pictures(client: FlaskClient, alice: Headers, m
 def test_a_bad_picture_leaves_neither_product_nor_pictures(client: FlaskClient, app: Flask, alice: Headers) -> None:
     files = [samples.part(samples.png(), "good.png"), samples.part(b"no picture at all", "bad.png")]
     answer = client.post("/api/products", data={"name": "Half", "price": 1, "images": files}, headers=alice)
-    assert checked(answer, 422)["message"]
+    assert list(checked(answer, 415)["errors"]) == ["file"]
     assert checked(client.get("/api/products"))["products"] == []
     listed = checked(client.get("/media/product-images", headers=alice))
     assert (listed.get("items") or listed.get("productImages") or []) == []
@@ -395,6 +402,8 @@ def test_only_creators_add_media_through_the_media_routes(client: FlaskClient, a
     [
         ("MEDIA_LIMIT", "/media/product-images", {"imageUrl": "https://cdn.example/a.png"}),
         ("LOGIN_LIMIT", "/api/auth/login", {"email": "alice@example.org", "password": PASSWORD}),
+        ("LOGIN_LIMIT", "/api/auth/register", {"email": "alice@example.org", "password": PASSWORD, "name": "Alice"}),
+        ("LOGIN_LIMIT", "/api/auth/refresh", {}),
     ],
 )
 def test_limits(mongo_uri: str, tmp_path: Path, limit: str, path: str, body: dict[str, str]) -> None:
@@ -414,7 +423,7 @@ def test_enrolling_on_the_page_of_a_course(client: FlaskClient, alice: Headers, 
     assert "Enrol" in client.get(page).text
     answer = client.post(f"{page}/enrolment")
     assert answer.location == f"/login?next={page}"
-    client.post("/login", data={"email": "carol@example.org", "password": PASSWORD})
+    log_in(client, email="carol@example.org")
     csrf = client.get_cookie("csrf_access_token")
     assert csrf is not None
     assert client.post(f"{page}/enrolment", data={"csrf_token": csrf.value}).status_code == 303
@@ -456,8 +465,8 @@ def test_watching_counts_one_access(
 
 REFUSED_VIDEOS: list[tuple[dict[str, t.Any], int, str | None]] = [
     ({"videoType": "intro"}, 422, "file"),
-    ({"videoType": "intro", "file": b"not a film"}, 422, None),
-    ({"videoType": "intro", "file": b""}, 422, None),
+    ({"videoType": "intro", "file": b"not a film"}, 415, "file"),
+    ({"videoType": "intro", "file": b""}, 422, "file"),
     ({"videoType": "trailer", "file": samples.mp4()}, 422, "videoType"),
     ({"videoType": "lesson", "file": samples.mp4()}, 422, "videoType"),
     ({"videoType": "intro", "lessonId": "1", "file": samples.mp4()}, 422, "videoType"),
@@ -585,8 +594,9 @@ def test_a_list_page_is_one_query_to_each_database(client: FlaskClient, app: Fla
     assert len(queries.sql) + len(queries.mongo) == 2
 
 
-def log_in(client: FlaskClient, path: str = "/login") -> TestResponse:
-    return client.post(path, data={"email": "alice@example.org", "password": PASSWORD})
+def log_in(client: FlaskClient, path: str = "/login", email: str = "alice@example.org") -> TestResponse:
+    form = {"csrf_token": form_token(client, path), "email": email, "password": PASSWORD}
+    return client.post(path, data=form)
 
 
 def test_login_by_cookie_upload_and_logout(client: FlaskClient, alice: Headers) -> None:
@@ -627,6 +637,7 @@ def test_a_private_video_plays_for_its_uploader_by_cookie(
 
 def test_registering_on_the_page_logs_in(client: FlaskClient) -> None:
     form = {"name": "Dora", "email": "dora@example.org", "password": "short"}
+    form["csrf_token"] = form_token(client, "/register")
     refused = client.post("/register", data=form)
     assert refused.status_code == 422
     assert "Length must be between 8 and 200." in refused.text
@@ -640,7 +651,7 @@ def test_a_page_with_an_expired_login_is_that_of_anybody(client: FlaskClient) ->
 
 
 def test_login_does_not_lead_to_another_site(client: FlaskClient, alice: Headers) -> None:
-    form = {"email": "alice@example.org", "password": PASSWORD}
+    form = {"email": "alice@example.org", "password": PASSWORD, "csrf_token": form_token(client, "/login")}
     for target in ("//evil.example", "/\\evil.example", "https://evil.example", "\t//evil.example"):
         response = client.post("/login", query_string={"next": target}, data=form)
         assert response.headers["Location"] == "/", target
@@ -662,7 +673,9 @@ def test_sample_data_is_loaded_once(app: Flask, client: FlaskClient) -> None:
     assert [video["videoType"] for video in answer["videos"]] == ["intro"]  # the lesson is for students
     assert all(client.get(image["imageUrl"]).status_code == 200 for image in products[0]["images"])
     for email in ("demo@example.com", "admin@example.com"):
-        checked(client.post("/api/auth/login", json={"email": email, "password": "demo-password"}))
+        account = {"email": email, "password": "demo-password"}
+        assert client.post("/api/auth/login", json=account).status_code == 401, "the configuration names this database"
+    assert app.extensions["example_app.mongo"].db.users.count_documents({}) == 0
 
 
 def test_the_generated_secret_stays_and_is_private(mongo_uri: str, tmp_path: Path) -> None:

@@ -61,10 +61,7 @@ def test_it_covers_every_route_and_method(app: Flask, document: dict[str, t.Any]
 
 def test_operations_say_what_they_need(document: dict[str, t.Any]) -> None:
     """Tokens, bodies, and the errors that every route has."""
-    found = operations(document)
-    ids = [operation["operationId"] for operation in found.values() if "operationId" in operation]
-    assert len(ids) == len(set(ids)) == len(found) - 1  # health has none
-    for (method, path), operation in found.items():
+    for (method, path), operation in operations(document).items():
         assert operation["summary"]
         if path == "/media/health":
             assert not operation.get("security")
@@ -77,6 +74,134 @@ def test_operations_say_what_they_need(document: dict[str, t.Any]) -> None:
         without_body = path.endswith(("/accesses", "/direct-uploads/{media_id}"))
         takes_body = method in ("put", "patch") or (method == "post" and not without_body)
         assert ("requestBody" in operation) == takes_body, (method, path)
+
+
+def all_operations(document: dict[str, t.Any]) -> dict[tuple[str, str], dict[str, t.Any]]:
+    """Those of HEAD and OPTIONS too."""
+    methods = METHODS | {"head", "options"}
+    return {
+        (method, path): operation
+        for path, item in document["paths"].items()
+        for method, operation in item.items()
+        if method in methods
+    }
+
+
+def test_each_operation_has_a_name_of_its_own(document: dict[str, t.Any]) -> None:
+    found = all_operations(document)
+    ids = {operation["operationId"] for operation in found.values()}
+    assert len(ids) == len(found) > len(operations(document))
+    assert found["get", "/media/health"]["operationId"] == "get_health"
+
+
+@pytest.mark.parametrize("prefix", ["/media", "/files/media"])
+def test_each_kind_is_a_group(make_app: MakeApp, prefix: str) -> None:
+    app = make_app("mongo", DUALMEDIA_URL_PREFIX=prefix, DUALMEDIA_BLUEPRINT_NAME="attachments")
+    document = t.cast("dict[str, t.Any]", app.test_client().get(f"{prefix}/openapi.json").json)
+    groups = [tag["name"] for tag in document["tags"]]
+    assert sorted(groups) == sorted([*KINDS, "health", "stats", "uploads"])
+    assert all(tag["description"] for tag in document["tags"])
+    for (_, path), operation in all_operations(document).items():
+        assert operation["tags"] == [path.removeprefix(f"{prefix}/").partition("/")[0]]
+
+
+def test_bodies_and_answers_are_of_types_that_generators_know(document: dict[str, t.Any]) -> None:
+    """Each has a schema, and bytes are ``application/octet-stream``: clients are made of no other type for them."""
+    known = {"application/json", "multipart/form-data", "application/octet-stream"}
+    for (method, path), operation in all_operations(document).items():
+        body = operation.get("requestBody", {"content": {}})["content"]
+        assert body.keys() <= known, (method, path)
+        answers = [
+            document["components"]["responses"][answer["$ref"].rpartition("/")[2]] if "$ref" in answer else answer
+            for answer in operation["responses"].values()
+        ]
+        for answer in answers:
+            content = answer.get("content", {})
+            assert not content or next(iter(content)) in known, (method, path)
+        for content in [body, *(answer.get("content", {}) for answer in answers)]:
+            for media_type in content.values():
+                assert {"$ref", "type"} & media_type["schema"].keys(), (method, path)
+
+
+BEARER = {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}
+
+
+def key(place: str, name: str) -> dict[str, str]:
+    return {"type": "apiKey", "in": place, "name": name}
+
+
+COOKIE = {"cookie": key("cookie", "access_token_cookie"), "csrf": key("header", "X-CSRF-TOKEN")}
+
+# Settings of flask-jwt-extended; schemes; what GET needs, and POST.
+LOCATIONS: list[tuple[dict[str, t.Any], dict[str, t.Any], list[list[str]], list[list[str]]]] = [
+    ({}, {"bearer": BEARER}, [["bearer"]], [["bearer"]]),
+    ({"JWT_TOKEN_LOCATION": "cookies"}, COOKIE, [["cookie"]], [["cookie", "csrf"]]),
+    (
+        {"JWT_TOKEN_LOCATION": ["cookies"], "JWT_COOKIE_CSRF_PROTECT": False},
+        {"cookie": COOKIE["cookie"]},
+        [["cookie"]],
+        [["cookie"]],
+    ),
+    (
+        {
+            "JWT_TOKEN_LOCATION": ["cookies"],
+            "JWT_ACCESS_COOKIE_NAME": "login",
+            "JWT_ACCESS_CSRF_HEADER_NAME": "X-Check",
+            "JWT_CSRF_METHODS": ["GET"],
+        },
+        {"cookie": key("cookie", "login"), "csrf": key("header", "X-Check")},
+        [["cookie", "csrf"]],
+        [["cookie"]],
+    ),
+    (
+        {"JWT_TOKEN_LOCATION": ["headers", "cookies"]},
+        {"bearer": BEARER, **COOKIE},
+        [["bearer"], ["cookie"]],
+        [["bearer"], ["cookie", "csrf"]],
+    ),
+    (
+        {"JWT_TOKEN_LOCATION": ["headers"], "JWT_HEADER_NAME": "X-Token", "JWT_HEADER_TYPE": ""},
+        {"header": key("header", "X-Token")},
+        [["header"]],
+        [["header"]],
+    ),
+    (
+        {"JWT_TOKEN_LOCATION": ["headers"], "JWT_HEADER_TYPE": "JWT"},
+        {"header": key("header", "Authorization")},
+        [["header"]],
+        [["header"]],
+    ),
+    (
+        {"JWT_TOKEN_LOCATION": ["query_string", "json"], "JWT_QUERY_STRING_NAME": "token"},
+        {"query": key("query", "token")},
+        [["query"]],
+        [["query"]],
+    ),
+]
+
+
+@pytest.mark.parametrize(("config", "schemes", "get", "post"), LOCATIONS)
+def test_it_says_where_the_app_takes_tokens(
+    make_app: MakeApp,
+    config: dict[str, t.Any],
+    schemes: dict[str, t.Any],
+    get: list[list[str]],
+    post: list[list[str]],
+) -> None:
+    client = make_app("mongo", **config).test_client()
+    document = t.cast("dict[str, t.Any]", client.get("/media/openapi.json").json)
+    described = document["components"]["securitySchemes"]
+    for scheme in described.values():
+        assert scheme.pop("description", "").endswith((".", ""))
+    assert described == schemes
+    for method, needed in (("get", get), ("post", post)):
+        security = document["paths"]["/media/files"][method]["security"]
+        assert [[*requirement] for requirement in security] == needed
+    content = document["paths"]["/media/files/{media_id}/content"]["get"]["security"]
+    assert content[-1] == {}, "the content of public media needs no token"
+    assert "security" not in document["paths"]["/media/health"]["get"]
+    assert not [*OpenAPIV31SpecValidator(document).iter_errors()]
+    assert ("access_token" in document["info"]["description"]) == ("json" in config.get("JWT_TOKEN_LOCATION", ""))
 
 
 @pytest.mark.parametrize("kind", KINDS)

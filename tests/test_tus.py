@@ -143,7 +143,7 @@ def test_what_an_admin_goes_on_with_is_of_who_began_it(client: FlaskClient, toke
 def test_requests_that_are_refused(tus: Tus, begun: str, state: State) -> None:
     before = kept(state)
     for name, value, status in (
-        ("Content_Type", "application/octet-stream", 415),
+        ("Content_Type", "application/json", 415),
         ("Upload_Offset", "3999", 409),
         ("Upload_Offset", "4001", 409),
         ("Upload_Offset", "-1", 400),

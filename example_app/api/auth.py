@@ -9,6 +9,7 @@ from flask.typing import ResponseReturnValue
 from flask_jwt_extended import get_jwt_identity, jwt_required
 from marshmallow import fields, validate
 
+from ..database import Document
 from ..schemas import Email, Id, Schema, Text, dump, read
 from ..security import make_access_token, make_refresh_token
 from ..users import create_user, find_login, find_user
@@ -54,10 +55,15 @@ def login() -> ResponseReturnValue:
 @blueprint.post("/refresh")
 @jwt_required(refresh=True)
 def refresh() -> ResponseReturnValue:
-    return {"accessToken": make_access_token(find_user(get_jwt_identity()))}
+    return {"accessToken": make_access_token(caller())}
 
 
 @blueprint.get("/me")
 @jwt_required()
 def me() -> ResponseReturnValue:
-    return {"user": dump(UserSchema(), find_user(get_jwt_identity()))}
+    return {"user": dump(UserSchema(), caller())}
+
+
+def caller() -> Document:
+    """The user that the token is of, with the name and role that they have now."""
+    return find_user(get_jwt_identity()) or abort(401, "The account is gone.")

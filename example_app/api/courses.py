@@ -25,6 +25,7 @@ from flask_dualmedia import (
 )
 
 from ..courses import (
+    check_size,
     create_course,
     delete_course,
     delete_media_of_parts,
@@ -109,8 +110,9 @@ def get_course(course_id: ObjectId) -> ResponseReturnValue:
 @blueprint.patch("/<ObjectId:course_id>")
 @jwt_required()
 def patch_course(course_id: ObjectId) -> ResponseReturnValue:
-    changeable(course_id)
+    course = changeable(course_id)
     changes = read(CourseSchema(exclude=["modules"], partial=True))
+    check_size(course | changes)
     if changes:
         db.courses.update_one({"_id": course_id}, {"$set": changes})
     return dump_course(find_course(course_id, viewer()))
@@ -140,8 +142,10 @@ def delete_enrolment(course_id: ObjectId) -> ResponseReturnValue:
 @blueprint.post("/<ObjectId:course_id>/modules")
 @jwt_required()
 def post_module(course_id: ObjectId) -> ResponseReturnValue:
-    changeable(course_id)
+    course = changeable(course_id)
     module = new_module(read(ModuleSchema()))
+    course["modules"].append(module)
+    check_size(course)
     db.courses.update_one({"_id": course_id}, {"$push": {"modules": module}})
     return {"module": dump(ModuleSchema(), module)}, HTTPStatus.CREATED
 
@@ -149,10 +153,13 @@ def post_module(course_id: ObjectId) -> ResponseReturnValue:
 @blueprint.patch("/<ObjectId:course_id>/modules/<module_id>")
 @jwt_required()
 def patch_module(course_id: ObjectId, module_id: str) -> ResponseReturnValue:
-    module = find_module_or_404(changeable(course_id), module_id)
+    course = changeable(course_id)
+    module = find_module_or_404(course, module_id)
     changes = read(ModuleSchema(only=["title"]))
+    module.update(changes)
+    check_size(course)
     db.courses.update_one({"_id": course_id, "modules.id": module_id}, {"$set": {"modules.$.title": changes["title"]}})
-    return {"module": dump(ModuleSchema(), module | changes)}
+    return {"module": dump(ModuleSchema(), module)}
 
 
 @blueprint.delete("/<ObjectId:course_id>/modules/<module_id>")
@@ -168,8 +175,11 @@ def delete_module(course_id: ObjectId, module_id: str) -> ResponseReturnValue:
 @blueprint.post("/<ObjectId:course_id>/modules/<module_id>/lessons")
 @jwt_required()
 def post_lesson(course_id: ObjectId, module_id: str) -> ResponseReturnValue:
-    find_module_or_404(changeable(course_id), module_id)
+    course = changeable(course_id)
+    module = find_module_or_404(course, module_id)
     lesson = new_lesson(read(LessonSchema()))
+    module["lessons"].append(lesson)
+    check_size(course)
     db.courses.update_one({"_id": course_id, "modules.id": module_id}, {"$push": {"modules.$.lessons": lesson}})
     return {"lesson": dump(LessonSchema(), lesson)}, HTTPStatus.CREATED
 
@@ -177,15 +187,18 @@ def post_lesson(course_id: ObjectId, module_id: str) -> ResponseReturnValue:
 @blueprint.patch("/<ObjectId:course_id>/lessons/<lesson_id>")
 @jwt_required()
 def patch_lesson(course_id: ObjectId, lesson_id: str) -> ResponseReturnValue:
-    lesson = find_lesson_or_404(changeable(course_id), lesson_id)
+    course = changeable(course_id)
+    lesson = find_lesson_or_404(course, lesson_id)
     changes = read(LessonSchema(partial=True))
+    lesson.update(changes)
+    check_size(course)
     if changes:
         db.courses.update_one(
             {"_id": course_id},
             {"$set": {f"modules.$[].lessons.$[lesson].{name}": value for name, value in changes.items()}},
             array_filters=[{"lesson.id": lesson_id}],
         )
-    return {"lesson": dump(LessonSchema(), lesson | changes)}
+    return {"lesson": dump(LessonSchema(), lesson)}
 
 
 @blueprint.delete("/<ObjectId:course_id>/lessons/<lesson_id>")

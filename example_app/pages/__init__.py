@@ -7,13 +7,20 @@ import time
 import typing as t
 
 from flask import Blueprint, Response, g
-from flask_jwt_extended import get_jwt, set_access_cookies, verify_jwt_in_request
-from flask_jwt_extended.exceptions import JWTExtendedException
+from flask_jwt_extended import (
+    get_csrf_token,
+    get_jwt,
+    set_access_cookies,
+    unset_jwt_cookies,
+    verify_jwt_in_request,
+)
+from flask_jwt_extended.exceptions import CSRFError, JWTExtendedException
 from jwt.exceptions import PyJWTError
 
 from flask_dualmedia import dump_media
 
-from ..security import Viewer, renew_access_token, viewer
+from ..security import Viewer, make_access_token, viewer
+from ..users import find_user
 from . import account, courses, products, upload
 
 RENEW_BEFORE_END = 30 * 60  # seconds
@@ -35,20 +42,41 @@ def recognise_viewer() -> None:
     """Read the cookie. One that has expired, or a form without its CSRF token, is that of an anonymous viewer."""
     try:
         verify_jwt_in_request(optional=True, locations="cookies")
-    except (JWTExtendedException, PyJWTError):
+    except (JWTExtendedException, PyJWTError) as error:
         g.viewer = Viewer()
+        g.is_forged = isinstance(error, CSRFError)
+        return
+    claims = get_jwt()
+    if claims.get("exp", math.inf) - time.time() < RENEW_BEFORE_END:
+        renew_login(claims["sub"])
     else:
-        g.csrf_token = get_jwt().get("csrf", "")
+        g.csrf_token = claims.get("csrf", "")
         viewer()
 
 
+def renew_login(user_id: str) -> None:
+    """Give a new token to a viewer who comes back shortly before the old one ends, with the role that they have now.
+
+    A viewer whose account is gone is nobody from now on.
+    """
+    user = find_user(user_id)
+    if user is None:
+        g.viewer, g.new_token = Viewer(), None
+        return
+    g.viewer = Viewer(user_id, user["name"], user["role"])
+    g.new_token = make_access_token(user)
+    g.csrf_token = get_csrf_token(g.new_token)
+
+
 @blueprint.after_request
-def renew_login(response: Response) -> Response:
-    """Give a new token to who comes back shortly before the old one ends."""
-    if g.get("csrf_token") and "Set-Cookie" not in response.headers:
-        left = get_jwt().get("exp", math.inf) - time.time()
-        if left < RENEW_BEFORE_END:
-            set_access_cookies(response, renew_access_token())
+def keep_login(response: Response) -> Response:
+    """Send the token that this request was given, unless it has logged in or out itself."""
+    if "new_token" not in g or g.get("has_chosen_login"):
+        return response
+    if g.new_token is None:
+        unset_jwt_cookies(response)
+    else:
+        set_access_cookies(response, g.new_token)
     return response
 
 

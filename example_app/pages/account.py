@@ -5,12 +5,13 @@ from __future__ import annotations
 from http import HTTPStatus
 
 import marshmallow as ma
-from flask import Blueprint, make_response, redirect, render_template, request, url_for
+from flask import Blueprint, abort, g, make_response, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 from flask_jwt_extended import set_access_cookies, unset_jwt_cookies
 from werkzeug.exceptions import Conflict
 
 from ..api.auth import LoginSchema, RegistrationSchema
+from ..csrf import check_form
 from ..database import Document
 from ..schemas import read_form
 from ..security import make_access_token
@@ -26,6 +27,7 @@ def show_login() -> str:
 
 @blueprint.post("/login")
 def login() -> ResponseReturnValue:
+    check_form()
     try:
         user = find_login(**read_form(LoginSchema()))
     except ma.ValidationError:
@@ -43,6 +45,7 @@ def show_registration() -> str:
 
 @blueprint.post("/register")
 def register() -> ResponseReturnValue:
+    check_form()
     try:
         user = create_user(read_form(RegistrationSchema()))
     except ma.ValidationError as error:
@@ -54,12 +57,16 @@ def register() -> ResponseReturnValue:
 
 @blueprint.post("/logout")
 def logout() -> ResponseReturnValue:
+    if g.get("is_forged"):
+        abort(403, "The form has expired. Go back, load the page again, and send it once more.")
+    g.has_chosen_login = True
     response = make_response(redirect(url_for("pages.products.show_list")))
     unset_jwt_cookies(response)
     return response
 
 
 def log_in(user: Document) -> ResponseReturnValue:
+    g.has_chosen_login = True
     response = make_response(redirect(local_path(request.args.get("next", "/"))))
     set_access_cookies(response, make_access_token(user))
     return response

@@ -6,38 +6,20 @@ import typing as t
 from functools import cache, wraps
 
 import flask
-from apispec.ext.marshmallow import MarshmallowPlugin
 from flask import Flask, Response, request
 from flask.sansio.blueprints import BlueprintSetupState
-from flask_smorest import Api, Blueprint
+from flask_smorest import Blueprint
 from werkzeug.exceptions import HTTPException
 
 from .. import bodies
 from ..errors import ConfigurationError
 from ..models import KINDS
-from ..schemas import ErrorSchema
-from ..state import get_state
-from . import content, direct, docs, errors, health, links, records, stats, tus
+from . import content, direct, docs, errors, health, links, openapi, records, stats, tus
 
 if t.TYPE_CHECKING:
     from ..config import Settings
 
 NAME = "dualmedia"
-
-DESCRIPTION = "Heavy media of the documents in MongoDB, kept in PostgreSQL; in Mongo-only mode in MongoDB too."
-
-
-class _GuestApi(Api):
-    """flask-smorest for a guest: its error handler would turn every 404 page of the host into JSON, and no page or
-    command of its own is wanted."""
-
-    ERROR_SCHEMA = ErrorSchema
-
-    def _register_error_handlers(self) -> None:
-        """Ours are on the blueprint."""
-
-    def _register_doc_blueprint(self) -> None:
-        """Ours are on the blueprint."""
 
 
 class _Mounting(BlueprintSetupState):
@@ -75,7 +57,7 @@ def _guarded(view: t.Callable[..., t.Any]) -> t.Callable[..., t.Any]:
         try:
             return view(*args, **kwargs)
         except HTTPException as error:
-            return errors.answer_http(error)
+            return errors.answer(error)
 
     return guarded
 
@@ -143,14 +125,14 @@ def register(app: Flask, settings: Settings) -> None:
 @cache
 def _blueprint() -> Blueprint:
     """The same one for all apps of a process: to make it takes longer than the rest of a start-up."""
-    blueprint = _Blueprint(NAME, __name__, description=DESCRIPTION)
+    blueprint = _Blueprint(NAME, __name__, description=openapi.DESCRIPTION)
     errors.register(blueprint)
     # These are called before every hook that the app has before requests.
     blueprint.url_value_preprocessor(lambda endpoint, values: bodies.watch())
     blueprint.after_request(bodies.drop_after)
     health.add_views(blueprint)
     stats.add_views(blueprint)
-    docs.add_views(blueprint, docs.Documents(lambda app: _describe(app, blueprint)))
+    docs.add_views(blueprint, docs.Documents(lambda app: openapi.describe(app, blueprint, f"{NAME}_")))
     for kind in KINDS.values():
         records.add_views(blueprint, kind)
         content.add_views(blueprint, kind)
@@ -158,23 +140,3 @@ def _blueprint() -> Blueprint:
         direct.add_views(blueprint, kind)
     tus.add_views(blueprint)
     return blueprint
-
-
-def _describe(app: Flask, blueprint: Blueprint) -> dict[str, t.Any]:
-    plugin = MarshmallowPlugin(schema_name_resolver=_schema_name)
-    options = {"title": "Media", "version": "1", "openapi_version": "3.1.0", "marshmallow_plugin": plugin}
-    api = _GuestApi(config_prefix=f"{NAME}_")
-    api.init_app(app, spec_kwargs=options | {"info": {"description": DESCRIPTION}})
-    assert api.spec is not None
-    api.spec.components.security_scheme("bearer", {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"})
-    name = get_state(app).settings.blueprint_name
-    blueprint.register_views_in_doc(api, app, api.spec, name=name, parameters=None)
-    api.spec.tag({"name": name, "description": DESCRIPTION})
-    return api.spec.to_dict()
-
-
-def _schema_name(schema: t.Any) -> str:
-    """One name for each form of a schema: what is answered, what is sent with a file, what may be edited."""
-    instance = schema() if isinstance(schema, type) else schema
-    name = type(instance).__name__.removesuffix("Schema")
-    return f"{name}Edit" if instance.partial else name

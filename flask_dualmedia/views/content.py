@@ -52,7 +52,9 @@ PUBLIC_SECONDS = 300
 """How long caches may keep public content before they ask again."""
 
 _BYTES = {"schema": {"type": "string", "format": "binary"}}
-_BODY = {"content": {"*/*": _BYTES}}
+# Bytes are of any type. Generators of clients know this one for bytes, and no range of types.
+_ANSWER = {"content": {"application/octet-stream": _BYTES, "*/*": _BYTES}}
+_BODY = {"required": True, "content": {"application/octet-stream": _BYTES}}
 _SHA256 = re.compile(r"(?:^|,)\s*sha-256=:([A-Za-z0-9+/]*={0,2}):")
 
 
@@ -90,8 +92,8 @@ def add_views(blueprint: Blueprint, kind: type[Media]) -> None:
                 _header("If-None-Match"),
             ],
             responses={
-                "200": _BODY | {"description": "The bytes"},
-                "206": _BODY | {"description": "The range asked for"},
+                "200": _ANSWER | {"description": "The bytes"},
+                "206": _ANSWER | {"description": "The range asked for"},
                 "302": {"description": "External media: its URL. Or where the storage gives the bytes, for a while"},
                 "304": {"description": "Not modified"},
             },
@@ -119,7 +121,7 @@ def add_views(blueprint: Blueprint, kind: type[Media]) -> None:
             security=SECURITY,
             operationId=f"replace_{name}_content",
             parameters=[_header("Content-Digest"), _header("If-Match"), _header("If-Unmodified-Since")],
-            requestBody={"required": True, "content": {"*/*": _BYTES}},
+            requestBody=_BODY | {"description": "The bytes, under their own type or this one."},
         )
         @blueprint.response(200, schemas.schema_of(kind))
         @errors.documented(blueprint, 400, 401, 403, 404, 409, 412, 413, 415, 422, 503)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import typing as t
 from http import HTTPStatus
 
@@ -14,58 +13,11 @@ from jwt import PyJWTError
 from marshmallow import Schema, ValidationError
 from webargs.flaskparser import FlaskParser
 from werkzeug.datastructures import MultiDict
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import HTTPException, Unauthorized
 
-from ..errors import (
-    ChecksumMismatch,
-    DualMediaError,
-    FileTooLarge,
-    IncompleteUpload,
-    InvalidMedia,
-    MediaConflict,
-    MediaNotFound,
-    OwnerNotFound,
-    QuotaExceeded,
-    RecordRefused,
-    SecondMainImage,
-    TooManyUnfinished,
-    Unavailable,
-    UnsupportedType,
-    UploadLocked,
-    UploadRejected,
-)
+from ..errors import AnsweredError, InvalidMedia
+from ..storable import log_refusal
 from .answers import json_answer
-
-logger = logging.getLogger("flask_dualmedia")
-
-
-class Status(t.NamedTuple):
-    """A status that HTTP does not know."""
-
-    value: int
-    phrase: str
-
-
-CHECKSUM_MISMATCH = Status(460, "Checksum Mismatch")
-"""Of tus."""
-
-# First match wins: subclasses stand before their base.
-_STATUS: tuple[tuple[type[DualMediaError], HTTPStatus | Status], ...] = (
-    (InvalidMedia, HTTPStatus.UNPROCESSABLE_ENTITY),
-    (OwnerNotFound, HTTPStatus.NOT_FOUND),
-    (MediaNotFound, HTTPStatus.NOT_FOUND),
-    (UploadLocked, HTTPStatus.LOCKED),
-    (MediaConflict, HTTPStatus.CONFLICT),
-    (FileTooLarge, HTTPStatus.REQUEST_ENTITY_TOO_LARGE),
-    (QuotaExceeded, HTTPStatus.REQUEST_ENTITY_TOO_LARGE),
-    (UnsupportedType, HTTPStatus.UNSUPPORTED_MEDIA_TYPE),
-    (TooManyUnfinished, HTTPStatus.TOO_MANY_REQUESTS),
-    (ChecksumMismatch, CHECKSUM_MISMATCH),
-    (IncompleteUpload, HTTPStatus.BAD_REQUEST),
-    (UploadRejected, HTTPStatus.UNPROCESSABLE_ENTITY),
-    (RecordRefused, HTTPStatus.UNPROCESSABLE_ENTITY),
-    (Unavailable, HTTPStatus.SERVICE_UNAVAILABLE),
-)
 
 
 class Parser(FlaskParser):
@@ -92,10 +44,9 @@ def register(blueprint: Blueprint) -> None:
     An error of the host's own, from one of its hooks on a media route, goes to its handler for that status or class, if
     it has one.
     """
-    blueprint.register_error_handler(DualMediaError, _handle_ours)
-    blueprint.register_error_handler(HTTPException, answer_http)
-    blueprint.register_error_handler(JWTExtendedException, _handle_jwt)
-    blueprint.register_error_handler(PyJWTError, _handle_jwt)
+    blueprint.register_error_handler(HTTPException, answer)
+    blueprint.register_error_handler(JWTExtendedException, _answer_jwt)
+    blueprint.register_error_handler(PyJWTError, _answer_jwt)
 
 
 def documented(blueprint: Blueprint, *statuses: int) -> t.Callable[[t.Any], t.Any]:
@@ -104,56 +55,33 @@ def documented(blueprint: Blueprint, *statuses: int) -> t.Callable[[t.Any], t.An
     return blueprint.doc(responses={str(status): HTTPStatus(status).name for status in statuses})
 
 
-def _answer(status: HTTPStatus | Status, message: str | None, errors: dict[str, list[str]] | None = None) -> Response:
-    payload: dict[str, t.Any] = {"code": status.value, "status": status.phrase}
-    if message:
-        payload["message"] = str(message)  # which may be one that the app translates lazily
-    if errors:
-        payload["errors"] = errors
-    response = json_answer(payload)
-    response.status = f"{status.value} {status.phrase}"
-    response.headers["Cache-Control"] = "no-store"
-    return response
-
-
-def _handle_ours(error: DualMediaError) -> Response:
-    status = next((status for kind, status in _STATUS if isinstance(error, kind)), None)
-    if status is None:
-        raise error  # a bug or a broken storage: the host's handler for 500 and its log
-    if isinstance(error, InvalidMedia):
-        return _answer(status, "Some fields are not valid.", error.errors)
-    if isinstance(error, RecordRefused):
-        logger.warning("%s", error)  # it may name what only the host's people are to know
-        return _answer(status, "The database does not accept these values.")
-    response = _answer(status, str(error), _fields(error))
-    if isinstance(error, Unavailable):
-        response.headers["Retry-After"] = str(error.retry_after)
-    return response
-
-
-def _fields(error: DualMediaError) -> dict[str, list[str]] | None:
-    """Messages by field, of errors that belong to one."""
-    if isinstance(error, UploadRejected):
-        return {"file": [str(error)]}  # the name that the bytes have in a form
-    if isinstance(error, SecondMainImage):
-        return {"isMainImage": [str(error)]}
-    return None
-
-
-def answer_http(error: HTTPException) -> Response:
-    """Werkzeug's errors keep their headers: ``Content-Range`` of 416, ``Allow`` of 405. One that brings its answer with
-    it keeps all of that."""
-    given = error.get_response()
+def answer(error: HTTPException) -> Response:
+    """The answer to an error, with the headers that it has: ``Content-Range`` of 416, ``Allow`` of 405. One that brings
+    its answer with it keeps all of that."""
+    original = error.get_response()
     if error.response is not None or error.code is None or error.code < 400:
-        return t.cast(Response, given)
-    response = _answer(HTTPStatus(error.code), error.description)
-    for name, value in given.headers:
+        return t.cast(Response, original)
+
+    payload: dict[str, t.Any] = {"code": error.code, "status": error.name}
+    if isinstance(error, InvalidMedia):
+        payload["message"] = "Some fields are not valid."
+    elif error.description:
+        payload["message"] = str(error.description)  # which may be one that the app translates lazily
+    if isinstance(error, AnsweredError):
+        log_refusal(error)
+        if error.fields:
+            payload["errors"] = error.fields
+
+    response = json_answer(payload)
+    response.status = f"{error.code} {error.name}"
+    response.headers["Cache-Control"] = "no-store"
+    for name, value in original.headers:
         if name not in ("Content-Type", "Content-Length"):
             response.headers[name] = value
     return response
 
 
-def _handle_jwt(error: Exception) -> Response:
-    response = _answer(HTTPStatus.UNAUTHORIZED, str(error) or "A valid token is required.")
+def _answer_jwt(error: Exception) -> Response:
+    response = answer(Unauthorized(str(error) or "A valid token is required."))
     response.headers["WWW-Authenticate"] = "Bearer"
     return response

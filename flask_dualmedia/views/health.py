@@ -49,6 +49,7 @@ class HealthSchema(WireSchema):
 
 def add_views(blueprint: Blueprint) -> None:
     @blueprint.route("/health")
+    @blueprint.doc(operationId="get_health")
     @blueprint.response(200, HealthSchema)
     @blueprint.alt_response(503, schema=HealthSchema, description="MongoDB does not answer")
     def health() -> Response:

@@ -24,7 +24,7 @@ from werkzeug.http import http_date
 from .. import lifecycle, resumable, schemas
 from ..authorization import has_admin_role
 from ..bodies import open_body
-from ..errors import DualMediaError, FileTooLarge, InvalidMedia, MediaNotFound
+from ..errors import ChecksumMismatch, DualMediaError, FileTooLarge, InvalidMedia, MediaNotFound
 from ..models import KINDS, new_id
 from ..security import Caller, require_caller, token_first
 from ..staging import Staged, Writer
@@ -43,6 +43,9 @@ EXTENSIONS = (
 )  # fmt: skip
 
 CONTENT_TYPE = "application/offset+octet-stream"
+
+GENERATED_TYPE = "application/octet-stream"
+"""What clients send that are generated from the OpenAPI document: generators know no type of tus for bytes."""
 
 OF_CLIENTS = {"name", "type", "relativePath"}
 """What Uppy adds of itself to the metadata; its ``filename`` and ``filetype`` say the same."""
@@ -82,10 +85,13 @@ def _parameters(*names: str, required: bool = False) -> list[dict[str, t.Any]]:
     ]  # fmt: skip
 
 
-_BODY = {CONTENT_TYPE: {"schema": {"type": "string", "format": "binary"}}}
+_BODY = {
+    "description": f"The bytes, as {CONTENT_TYPE} or this one.",
+    "content": {GENERATED_TYPE: {"schema": {"type": "string", "format": "binary"}}},
+}
 _MISMATCH = {
-    str(errors.CHECKSUM_MISMATCH.value): {
-        "description": errors.CHECKSUM_MISMATCH.phrase,
+    str(ChecksumMismatch.code): {
+        "description": ChecksumMismatch().name,
         "content": {"application/json": {"schema": schemas.ErrorSchema}},
     }
 }
@@ -113,7 +119,7 @@ def add_views(blueprint: Blueprint) -> None:
             parameters=_parameters(
                 "Upload-Length", "Upload-Defer-Length", "Upload-Metadata", "Upload-Concat", "Upload-Checksum"
             ),
-            requestBody={"required": False, "content": _BODY},
+            requestBody=_BODY | {"required": False},
             responses=_MISMATCH,
         )
         @blueprint.response(201, headers=_headers("Location", "Content-Location", "Upload-Offset", "Upload-Expires"))
@@ -173,7 +179,7 @@ def add_views(blueprint: Blueprint) -> None:
                 *_parameters("Upload-Offset", required=True),
                 *_parameters("Upload-Length", "Upload-Checksum")[1:],
             ],
-            requestBody={"required": True, "content": _BODY},
+            requestBody=_BODY | {"required": True},
             responses=_MISMATCH,
         )
         @blueprint.response(204, headers=_headers("Upload-Offset", "Upload-Expires", "Content-Location"))
@@ -184,8 +190,7 @@ def add_views(blueprint: Blueprint) -> None:
             With the last one the upload becomes media, and `Content-Location` is its record.
             """
             upload = _find(upload_id)
-            if request.mimetype != CONTENT_TYPE:
-                raise UnsupportedMediaType(f"Send {CONTENT_TYPE}.")
+            _check_type()
             offset, digest = read_number("Upload-Offset"), read_digest()
             if offset is None:
                 raise BadRequest("Upload-Offset is missing.")
@@ -214,7 +219,7 @@ def add_views(blueprint: Blueprint) -> None:
             security=SECURITY,
             operationId="override_upload_method",
             parameters=_parameters("X-HTTP-Method-Override", required=True),
-            requestBody={"required": False, "content": _BODY},
+            requestBody=_BODY | {"required": False},
             responses=_MISMATCH,
         )
         @blueprint.response(204)
@@ -263,6 +268,11 @@ def _check_version() -> None:
         raise PreconditionFailed(f"Tus-Resumable is not {VERSION}.")
 
 
+def _check_type() -> None:
+    if request.mimetype not in (CONTENT_TYPE, GENERATED_TYPE):
+        raise UnsupportedMediaType(f"Send {CONTENT_TYPE}.")
+
+
 def _find(upload_id: str) -> Staged:
     """The upload, if the caller began it or is an admin: another's is not there."""
     caller = require_caller()
@@ -304,8 +314,7 @@ def _create(state: State, caller: Caller) -> Response:
     if _has_body():
         if joined:
             raise BadRequest("A final upload gets its bytes from its partial ones.")
-        if request.mimetype != CONTENT_TYPE:
-            raise UnsupportedMediaType(f"Send {CONTENT_TYPE}.")
+        _check_type()
     deferred = request.headers.get("Upload-Defer-Length")
     if deferred not in (None, "1") or [length, deferred, concat if joined else None].count(None) != 2:
         raise BadRequest("Send Upload-Length, or Upload-Defer-Length with the value 1; neither of a final upload.")

@@ -12,7 +12,15 @@ import pytest
 from flask import Flask
 from werkzeug.test import Client
 
-from flask_dualmedia import DualMedia
+from flask_dualmedia import (
+    DatabaseUnavailable,
+    DualMedia,
+    DualMediaError,
+    FileTooLarge,
+    InvalidMedia,
+    MediaNotFound,
+    SecondMainImage,
+)
 
 from ..conftest import BASE_CONFIG, Databases, ServerUrls, close, mongo_uri_for, unique
 from ..samples import Headers, bearer
@@ -44,7 +52,8 @@ def house(request: pytest.FixtureRequest, servers: ServerUrls, template_database
     """The host of a test module.
 
     The module has ``create_app(config, media, closing)``: the host puts ``media`` on its app where there is any, and on
-    ``closing`` what it closes in the end. ``open_client`` and ``sign_in`` are its own ways to do that, if it has them.
+    ``closing`` what it closes in the end. ``open_client``, ``sign_in`` and ``add_view`` are its own ways to do that, if
+    it has them.
     """
     module = request.module
     mode: str = request.param
@@ -65,9 +74,28 @@ def house(request: pytest.FixtureRequest, servers: ServerUrls, template_database
         app: Flask = module.create_app(config, None if mode == ALONE else DualMedia(), closing)
         closing.callback(_dispose_of_engines, app)
         closing.callback(close, app)
+        getattr(module, "add_view", _add_view)(app, "/failing/<name>", fail)
         client = getattr(module, "open_client", Flask.test_client)(app)
         token = getattr(module, "sign_in", _bearer)(app, client)
         yield House(app, client, getattr(module, "ROOT", ""), getattr(module, "PAGE", "/"), token)
+
+
+FAILURES: dict[str, tuple[DualMediaError, int]] = {
+    "missing": (MediaNotFound("files", "x"), 404),
+    "main": (SecondMainImage(), 409),
+    "large": (FileTooLarge(5), 413),
+    "title": (InvalidMedia({"title": ["Too long."]}), 422),
+    "down": (DatabaseUnavailable("PostgreSQL", retry_after=7), 503),
+}
+
+
+def fail(name: str) -> t.NoReturn:
+    """A view of the host's that media refuses something."""
+    raise FAILURES[name][0]
+
+
+def _add_view(app: Flask, rule: str, view: t.Callable[..., t.Any]) -> None:
+    app.add_url_rule(rule, view_func=view)
 
 
 def _bearer(app: Flask, client: Client) -> Headers:

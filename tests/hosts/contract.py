@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import typing as t
+from html import unescape
 
 import pytest
 from werkzeug.test import TestResponse
@@ -10,7 +11,7 @@ from werkzeug.test import TestResponse
 from flask_dualmedia import content_url, delete_media, get_media_by_reference, save_media_storage
 
 from ..samples import PDF, counting, part
-from .conftest import DUAL, MONGO, House
+from .conftest import DUAL, FAILURES, MONGO, House
 
 TEXT = b"One line of many, all of them alike.\n" * 200
 
@@ -79,6 +80,17 @@ class Contract:
         client = house.client
         assert _shown(client.get(house.path("/media/nowhere"))) == _shown(client.get(house.path("/nowhere")))
         assert _shown(client.delete(house.path("/media/health"))) == _shown(client.delete(house.path(house.page)))
+
+    def test_errors_of_media_have_their_status_in_its_own_views(self, house: House) -> None:
+        for name, (error, status) in FAILURES.items():
+            answer = house.client.get(house.path(f"/failing/{name}"), headers=house.token)
+            assert answer.status_code == status, answer.text
+            assert answer.headers.get("Retry-After") == ("7" if status == 503 else None)
+            self.check_failure(answer, error)
+
+    def check_failure(self, answer: TestResponse, error: Exception) -> None:
+        """What its answers look like."""
+        assert (answer.mimetype, str(error) in unescape(answer.text)) == ("text/html", True)
 
     def test_our_pages_are_there(self, house: House) -> None:
         document = _json(house.client.get(house.path("/media/openapi.json")))

@@ -7,6 +7,7 @@ from contextlib import ExitStack
 
 import pytest
 from flask import Flask
+from werkzeug.test import TestResponse
 
 from flask_dualmedia import DualMedia
 
@@ -50,6 +51,10 @@ def create_app(config: Config, media: DualMedia | None, closing: ExitStack) -> F
     return app
 
 
+def add_view(app: t.Any, rule: str, view: t.Callable[..., t.Any]) -> None:
+    app.add_url_rule(rule, view_func=app.doc(hide=True)(view))
+
+
 def test_things_are_checked_and_listed(house: House) -> None:
     before = house.client.get("/things").get_json()
     assert house.client.post("/things/new", json={"name": "Lamp"}).status_code == 201
@@ -70,3 +75,6 @@ def test_its_document_tells_of_its_own_routes(house: House) -> None:
 
 class TestMedia(Contract):
     """Media in this house."""
+
+    def check_failure(self, answer: TestResponse, error: Exception) -> None:
+        assert t.cast("dict[str, t.Any]", answer.get_json()).keys() == {"message", "detail"}  # of every abort()

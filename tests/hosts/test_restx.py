@@ -7,6 +7,7 @@ from contextlib import ExitStack
 
 import pytest
 from flask import Flask
+from werkzeug.test import TestResponse
 
 from flask_dualmedia import DualMedia
 
@@ -23,7 +24,7 @@ def create_app(config: Config, media: DualMedia | None, closing: ExitStack) -> F
 
     app = Flask("restx")
     app.config.update(config)
-    api = Api(app, title="Things", doc="/doc")
+    api = app.extensions["things"] = Api(app, title="Things", doc="/doc")
     things: list[str] = []
     parser = reqparse.RequestParser()
     parser.add_argument("name", required=True, location="form")
@@ -53,6 +54,16 @@ def create_app(config: Config, media: DualMedia | None, closing: ExitStack) -> F
     return app
 
 
+def add_view(app: Flask, rule: str, view: t.Callable[..., t.Any]) -> None:
+    from flask_restx import Resource
+
+    class Viewed(Resource):
+        def get(self, **arguments: str) -> t.Any:
+            return view(**arguments)
+
+    app.extensions["things"].add_resource(Viewed, rule)
+
+
 def test_things_are_listed_and_errors_are_its_own(house: House) -> None:
     before = house.client.get("/things").get_json()["things"]
     assert house.client.post("/things", data={"name": "Lamp"}).get_json() == {"things": [*before, "Lamp"]}
@@ -63,9 +74,12 @@ def test_things_are_listed_and_errors_are_its_own(house: House) -> None:
 
 def test_its_document_tells_of_its_own_routes(house: House) -> None:
     document = house.client.get("/swagger.json").get_json()
-    assert set(document["paths"]) == {"/things", "/broken"}
+    assert set(document["paths"]) == {"/things", "/broken", "/failing/{name}"}
     assert house.client.get("/doc").status_code == 200
 
 
 class TestMedia(Contract):
     """Media in this house."""
+
+    def check_failure(self, answer: TestResponse, error: Exception) -> None:
+        assert str(error) in t.cast("dict[str, t.Any]", answer.get_json())["message"]

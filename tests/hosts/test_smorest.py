@@ -10,8 +10,9 @@ import pytest
 from flask import Flask
 from flask_smorest import Api, Blueprint
 from marshmallow import Schema, fields
+from werkzeug.test import TestResponse
 
-from flask_dualmedia import DualMedia
+from flask_dualmedia import DualMedia, InvalidMedia
 
 from .conftest import Config, House
 from .contract import Contract
@@ -84,3 +85,11 @@ def test_its_document_tells_of_its_own_routes(house: House) -> None:
 
 class TestMedia(Contract):
     """Media in this house."""
+
+    def check_failure(self, answer: TestResponse, error: Exception) -> None:
+        told = t.cast("dict[str, t.Any]", answer.get_json())
+        assert told["code"] == answer.status_code
+        if isinstance(error, InvalidMedia):
+            assert told["errors"] == error.errors
+        else:
+            assert told["message"] == str(error)
