@@ -18,6 +18,7 @@ from ..models import KINDS
 from ..schemas import ErrorSchema
 from ..state import get_state
 from . import content, direct, docs, errors, health, links, records, stats, tus
+from .request_headers import check_headers
 
 if t.TYPE_CHECKING:
     from ..config import Settings
@@ -64,7 +65,7 @@ class _Blueprint(Blueprint, _Views):
 
 
 def _guarded(view: t.Callable[..., t.Any]) -> t.Callable[..., t.Any]:
-    """A view whose body is limited, and whose errors are answered here.
+    """A view whose headers are checked, whose body is limited, and whose errors are answered here.
 
     A handler of the app's for a status would be asked before that of a blueprint for the class of them all.
     """
@@ -73,6 +74,7 @@ def _guarded(view: t.Callable[..., t.Any]) -> t.Callable[..., t.Any]:
     def guarded(*args: t.Any, **kwargs: t.Any) -> t.Any:
         bodies.guard()
         try:
+            check_headers()
             return view(*args, **kwargs)
         except HTTPException as error:
             return errors.answer_http(error)

@@ -13,7 +13,6 @@ from flask_smorest import Blueprint
 from jwt import PyJWTError
 from marshmallow import Schema, ValidationError
 from webargs.flaskparser import FlaskParser
-from werkzeug.datastructures import MultiDict
 from werkzeug.exceptions import HTTPException
 
 from ..errors import (
@@ -33,6 +32,7 @@ from ..errors import (
     UploadLocked,
     UploadRejected,
 )
+from .added_fields import read_form
 from .answers import json_answer
 
 logger = logging.getLogger("flask_dualmedia")
@@ -76,8 +76,8 @@ class Parser(FlaskParser):
             return {}
         # Where the host takes tokens from the query, theirs is no parameter of ours.
         token = jwt_config.query_string_name if "query_string" in jwt_config.token_location else None
-        pairs = ((name, value) for name, value in req.args.items(multi=True) if name != token)
-        return self._makeproxy(MultiDict(pairs), schema)
+        given = {name: values for name, values in req.args.to_dict(flat=False).items() if name != token}
+        return read_form(schema, given)
 
     def handle_error(self, error: ValidationError, *args: t.Any, **kwargs: t.Any) -> t.NoReturn:
         messages = t.cast("dict[str, t.Any]", error.messages)

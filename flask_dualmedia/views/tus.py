@@ -35,8 +35,10 @@ from ..staging import Staged, Writer
 from ..state import State, get_state
 from ..uploads import label
 from . import errors
+from .added_fields import without_added
 from .answers import empty_answer
 from .records import SECURITY, check_storage, parse_id, permit_creation
+from .request_headers import CONDITION_PARAMETERS, REFUSALS, SAFE_METHODS, check_conditions
 
 VERSION = "1.0.0"
 
@@ -48,9 +50,6 @@ EXTENSIONS = (
 ALGORITHMS = ("sha1", "sha256", "md5")
 
 CONTENT_TYPE = "application/offset+octet-stream"
-
-OF_CLIENTS = {"name", "type", "relativePath"}
-"""What Uppy adds of itself to the metadata; its ``filename`` and ``filetype`` say the same."""
 
 OF_TYPES = {"filetype", "type"}
 """Names of declared types: one that is not even text is no error, and counts as not declared."""
@@ -99,12 +98,35 @@ _MISMATCH = {
 }
 
 
+class _Resource(MethodView):
+    """A resource of tus, for clients too that cannot send every method.
+
+    "The X-HTTP-Method-Override request header MUST be a string which MUST be interpreted as the request's method by the
+    Server, if the header is presented. The actual method of the request MUST be ignored." A method that changes nothing
+    is not made one that does, which nobody would have asked for a CSRF token.
+    """
+
+    def dispatch_request(self, **kwargs: t.Any) -> t.Any:
+        actual = request.method
+        method = request.headers.get("X-HTTP-Method-Override", actual).upper()
+        if method == actual:
+            return super().dispatch_request(**kwargs)
+
+        require_caller()
+        if actual in SAFE_METHODS:
+            raise BadRequest("X-HTTP-Method-Override comes with POST.")
+        allowed = self.methods or ()
+        if method not in allowed:
+            raise MethodNotAllowed([*allowed])
+        return getattr(self, method.lower())(**kwargs)
+
+
 def add_views(blueprint: Blueprint) -> None:
     """Add the routes of all kinds."""
     blueprint.after_request(_add_headers)
 
     @blueprint.route("/uploads", endpoint="uploads")
-    class Uploads(MethodView):
+    class Uploads(_Resource):
         @blueprint.doc(operationId="describe_uploads")
         @blueprint.response(204, headers=_headers(*_EXPOSED[-5:]))
         def options(self) -> Response:
@@ -118,14 +140,17 @@ def add_views(blueprint: Blueprint) -> None:
         @blueprint.doc(
             security=SECURITY,
             operationId="create_upload",
-            parameters=_parameters(
-                "Upload-Length", "Upload-Defer-Length", "Upload-Metadata", "Upload-Concat", "Upload-Checksum"
-            ),
+            parameters=[
+                *_parameters(
+                    "Upload-Length", "Upload-Defer-Length", "Upload-Metadata", "Upload-Concat", "Upload-Checksum"
+                ),
+                *CONDITION_PARAMETERS,
+            ],
             requestBody={"required": False, "content": _BODY},
             responses=_MISMATCH,
         )
         @blueprint.response(201, headers=_headers("Location", "Content-Location", "Upload-Offset", "Upload-Expires"))
-        @errors.documented(blueprint, 400, 401, 403, 404, 409, 412, 413, 415, 422, 423, 503)
+        @errors.documented(blueprint, *REFUSALS, 401, 403, 404, 409, 413, 422, 423, 503)
         def post(self) -> Response:
             """Begin a resumable upload
 
@@ -133,10 +158,11 @@ def add_views(blueprint: Blueprint) -> None:
             """
             caller = require_caller()
             _check_version()
+            check_conditions()
             return _create(get_state(), caller)
 
     @blueprint.route("/uploads/<string:upload_id>", endpoint="upload", parameters=[UPLOAD_ID])
-    class Item(MethodView):
+    class Item(_Resource):
         @blueprint.doc(operationId="describe_upload")
         @blueprint.response(204, headers=_headers(*_EXPOSED[-5:]))
         @errors.documented(blueprint, 404)
@@ -179,18 +205,20 @@ def add_views(blueprint: Blueprint) -> None:
             parameters=[
                 *_parameters("Upload-Offset", required=True),
                 *_parameters("Upload-Length", "Upload-Checksum")[1:],
+                *CONDITION_PARAMETERS,
             ],
             requestBody={"required": True, "content": _BODY},
             responses=_MISMATCH,
         )
         @blueprint.response(204, headers=_headers("Upload-Offset", "Upload-Expires", "Content-Location"))
-        @errors.documented(blueprint, 400, 401, 403, 404, 409, 410, 412, 413, 415, 422, 423, 503)
+        @errors.documented(blueprint, *REFUSALS, 401, 403, 404, 409, 410, 413, 422, 423, 503)
         def patch(self, upload_id: str) -> Response:
             """Send the next bytes
 
             With the last one the upload becomes media, and `Content-Location` is its record.
             """
             upload = _find(upload_id)
+            check_conditions()
             if request.mimetype != CONTENT_TYPE:
                 raise UnsupportedMediaType(f"Send {CONTENT_TYPE}.")
             offset, digest = _number("Upload-Offset"), _digest()
@@ -204,15 +232,19 @@ def add_views(blueprint: Blueprint) -> None:
             return _answer(writer.upload, 204)
 
         @token_first
-        @blueprint.doc(security=SECURITY, operationId="remove_upload", parameters=_parameters())
+        @blueprint.doc(
+            security=SECURITY, operationId="remove_upload", parameters=[*_parameters(), *CONDITION_PARAMETERS]
+        )
         @blueprint.response(204)
-        @errors.documented(blueprint, 401, 404, 410, 412, 423, 503)
+        @errors.documented(blueprint, *REFUSALS, 401, 404, 410, 423, 503)
         def delete(self, upload_id: str) -> Response:
             """Remove an upload with its bytes
 
             The record of one that is finished stays.
             """
-            with _lock(_find(upload_id).id) as writer:
+            upload = _find(upload_id)
+            check_conditions()
+            with _lock(upload.id) as writer:
                 writer.remove()
             return empty_answer()
 
@@ -225,14 +257,10 @@ def add_views(blueprint: Blueprint) -> None:
             responses=_MISMATCH,
         )
         @blueprint.response(204)
-        @errors.documented(blueprint, 400, 401, 403, 404, 405, 409, 410, 412, 413, 415, 422, 423, 503)
+        @errors.documented(blueprint, *REFUSALS, 401, 403, 404, 405, 409, 410, 413, 422, 423, 503)
         def post(self, upload_id: str) -> Response:
             """HEAD, PATCH or DELETE, for clients that cannot send them"""
-            methods = {"HEAD": self.head, "PATCH": self.patch, "DELETE": self.delete}
-            chosen = methods.get(request.headers.get("X-HTTP-Method-Override", ""))
-            if chosen is None:
-                raise MethodNotAllowed(["OPTIONS", *methods])
-            return chosen(upload_id)
+            raise MethodNotAllowed(["OPTIONS", "HEAD", "PATCH", "DELETE"])
 
 
 def _add_headers(response: Response) -> Response:
@@ -351,8 +379,8 @@ def _described(state: State, caller: Caller, upload: Staged) -> Staged:
     if kind is None:
         raise InvalidMedia({"kind": [f"Must be one of: {', '.join(KINDS)}."]})
     filename, mime_type = label(values.pop("filename", None)), values.pop("filetype", None)
-    fields = {name: value for name, value in values.items() if name not in OF_CLIENTS}
-    checked = schemas.load(schemas.upload_schema_of(kind), fields)
+    schema = schemas.upload_schema_of(kind)
+    checked = schemas.load(schema, without_added(schema, values))
     permit_creation(state, kind, caller, checked)
     check_storage(state, kind, checked.get("storage_type"))
     lifecycle.foresee(state, kind, checked)
