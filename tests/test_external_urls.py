@@ -19,7 +19,7 @@ ACCEPTED = {
     "../a.png?x": None,
     "http://localhost:8000/a": None,
     "http://h:65535/a": None,
-    "http://h:/a": None,
+    "http://h:/a": "http://h/a",
     "http://127.0.0.1/a": None,
     "http://[2001:db8::1]:80/a": None,
     "http://a_b.example./a": None,

@@ -89,7 +89,7 @@ def test_sources_of_every_kind(owners: Owners, tmp_path: Path) -> None:
             "path": path,
             "pure path": PurePath(path),
             "file": path.open("rb"),
-            "file of a path in bytes": open(str(path).encode(), "rb"),
+            "file of a path in bytes": open(str(path).encode(), "rb"),  # noqa: SIM115
             "unbuffered file": path.open("rb", buffering=0),
             "uploaded file": FileStorage(io.BytesIO(content), name, "file", "application/octet-stream"),
             "file of an archive": zipped(name, content),
@@ -130,7 +130,7 @@ def test_sources_that_say_what_to_do(owners: Owners, state: State, tmp_path: Pat
         cases: list[tuple[t.Any, str]] = [
             (text, r"open\(\.\.\., 'rb'\)"),
             (io.StringIO("text"), r"open\(\.\.\., 'rb'\)"),
-            (tempfile.SpooledTemporaryFile(mode="w+"), "bytes|'rb'"),
+            (tempfile.SpooledTemporaryFile(mode="w+"), "'rb'"),  # noqa: SIM115
             (FileStorage(t.cast(t.Any, io.StringIO("text"))), "'rb'"),
             (Unawaited(), "coroutine"),
             (Picture(), "a binary stream, bytes, a pathlib.Path"),

@@ -34,7 +34,7 @@ from . import errors
 from .added_fields import read_form
 from .answers import SANDBOX, content_answer, json_answer
 from .records import MEDIA_ID, SECURITY, parse_id, permitted
-from .request_headers import CONDITION_PARAMETERS, REFUSALS, check_conditions, check_raw_body
+from .request_headers import CONDITION_PARAMETERS, REFUSALS, check_conditions
 
 # Types that browsers show and never run. Everything else is a download.
 INLINE = {
@@ -139,7 +139,6 @@ def add_views(blueprint: Blueprint, kind: type[Media]) -> None:
             state = get_state()
             record = permitted("edit", kind, media_id, require_caller())
             check_conditions(record)
-            check_raw_body()
             upload = upload_for(
                 state,
                 kind,

@@ -10,7 +10,7 @@ from flask import Request, Response
 from flask_jwt_extended.config import config as jwt_config
 from flask_jwt_extended.exceptions import JWTExtendedException
 from flask_smorest import Blueprint
-from jwt import PyJWTError
+from jwt import PyJWTError, exceptions
 from marshmallow import Schema, ValidationError
 from webargs.flaskparser import FlaskParser
 from werkzeug.exceptions import HTTPException
@@ -44,6 +44,9 @@ class Status(t.NamedTuple):
     value: int
     phrase: str
 
+
+_NO_SUBJECT: tuple[type[Exception], ...] = tuple(filter(None, [getattr(exceptions, "InvalidSubjectError", None)]))
+"""The error of PyJWT, from version 2.10 on, for an identity that is a number."""
 
 CHECKSUM_MISMATCH = Status(460, "Checksum Mismatch")
 """Of tus."""
@@ -152,6 +155,9 @@ def answer_http(error: HTTPException) -> Response:
 
 
 def _handle_jwt(error: Exception) -> Response:
-    response = _answer(HTTPStatus.UNAUTHORIZED, str(error) or "A valid token is required.")
+    message = str(error) or "A valid token is required."
+    if isinstance(error, _NO_SUBJECT):
+        message = f"{message}: the app has to create tokens with an identity that is text, as identity=str(user.id)."
+    response = _answer(HTTPStatus.UNAUTHORIZED, message)
     response.headers["WWW-Authenticate"] = "Bearer"
     return response

@@ -84,15 +84,6 @@ def check_part(part: FileStorage) -> None:
         raise BadRequest("A part of a file is not taken for the whole: resumable uploads take parts.")
 
 
-def check_raw_body() -> None:
-    """Refuse a body of which only a part would be the file.
-
-    :raises UnsupportedMediaType: It is a form, or ranges of a file.
-    """
-    if request.mimetype in ("multipart/form-data", "multipart/byteranges"):
-        raise UnsupportedMediaType("Send the file itself as the body, not in a form.")
-
-
 def check_conditions(record: Media | None = None) -> None:
     """Keep to ``If-Match``, ``If-Unmodified-Since`` and ``If-None-Match``, in this order (RFC 9110, section 13.2.2).
 
@@ -152,7 +143,8 @@ def _is_partial(environ: WSGIEnvironment) -> bool:
     """Whether the body is a part of a file. ``curl -C`` sends ``Content-Range``; clients of the IETF's resumable
     uploads say whether the upload is complete."""
     is_incomplete = environ.get("HTTP_UPLOAD_COMPLETE") == "?0" or environ.get("HTTP_UPLOAD_INCOMPLETE") == "?1"
-    return "HTTP_CONTENT_RANGE" in environ or is_incomplete
+    is_range = "HTTP_CONTENT_RANGE" in environ or request.mimetype == "multipart/byteranges"
+    return is_range or is_incomplete
 
 
 def _members(header: str) -> list[str]:

@@ -10,7 +10,7 @@ import uuid
 from dataclasses import replace
 from urllib.parse import urlsplit
 
-from flask import Response, current_app, request, url_for
+from flask import Response, request, url_for
 from flask.views import MethodView
 from flask_smorest import Blueprint
 from werkzeug.exceptions import (
@@ -283,7 +283,7 @@ def _describe(state: State) -> Response:
 
 
 def _answer(upload: Staged, status: int) -> Response:
-    response = current_app.response_class(status=status)
+    response = empty_answer(status)
     response.headers["Upload-Offset"] = str(upload.offset)
     response.headers["Upload-Expires"] = http_date(upload.expires_at)
     if upload.finished:
