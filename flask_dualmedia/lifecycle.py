@@ -90,8 +90,7 @@ def create(
 
     :param fields: Values checked by the kind's schema.
     :param upload: The bytes, or ``None`` for external media, of which ``fields`` has the URL.
-    :param unplaced: Fields that say where it stands among others, and are to be what is free:
-        :func:`~flask_dualmedia.places.placed`.
+    :param unplaced: As of :func:`~flask_dualmedia.places.placed`.
     :raises OwnerNotFound: The document that it should belong to does not exist. Nothing is written.
     :raises InvalidMedia: Fields contradict each other.
     :raises UploadRejected: The bytes break a rule. Nothing is kept.

@@ -10,6 +10,7 @@ from . import lifecycle, schemas
 from .authorization import reference_to
 from .errors import MediaNotFound
 from .models import KINDS, CourseResource, CourseVideo, Media, MediaStorage, ProductImage
+from .places import split_place
 from .repositories.base import Listing, M, Records
 from .sources import Source, list_of, name_of, opened, url_of
 from .state import get_state
@@ -120,7 +121,7 @@ def _save_urls(
 
     :param place: Of the first one; ``None`` for what is to be found.
     """
-    unplaced, first = _split_place(place)
+    unplaced, first = split_place(place)
     checked = []
     for number, url in enumerate(urls):
         fields = dict(first)
@@ -397,7 +398,7 @@ def _save(
 ) -> M:
     state = get_state()
     uploaded_by = _optional_id(common.get("uploaded_by"))
-    unplaced, fields = _split_place(fields)
+    unplaced, fields = split_place(fields)
     url = url_of(kind, source)
     if url is not None:
         checked = _checked(kind, owner_id, url, fields | dict(common))
@@ -417,12 +418,6 @@ def _save(
             mime_type=declared or getattr(stream, "content_type", None),
         )
         return lifecycle.create(state, kind, checked, upload, uploaded_by=uploaded_by, unplaced=unplaced)
-
-
-def _split_place(fields: dict[str, t.Any]) -> tuple[list[str], dict[str, t.Any]]:
-    """Names of the fields that say where media stands and are left to us, and the other fields."""
-    unplaced = [name for name in ("is_main_image", "position") if name in fields and fields[name] is None]
-    return unplaced, {name: value for name, value in fields.items() if name not in unplaced}
 
 
 def _checked(kind: type[M], owner_id: Reference, url: str, fields: t.Mapping[str, t.Any]) -> dict[str, t.Any]:

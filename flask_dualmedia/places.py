@@ -27,6 +27,12 @@ WAIT = 10.0
 LAST_POSITION = 2**31 - 1
 
 
+def split_place(fields: dict[str, t.Any]) -> tuple[list[str], dict[str, t.Any]]:
+    """Names of the fields that say where media stands and are left to us, and the other fields."""
+    unplaced = [name for name in ("is_main_image", "position") if name in fields and fields[name] is None]
+    return unplaced, {name: value for name, value in fields.items() if name not in unplaced}
+
+
 def placed(state: State, record: Media, unplaced: t.Collection[str], keep: Callable[[Place], T]) -> T:
     """Keep a record in its place.
 

@@ -77,9 +77,7 @@ def test_urls_that_an_earlier_version_has_kept(
     client: FlaskClient, tokens: Tokens, owners: Owners, state: State
 ) -> None:
     """The answer is 404, or a place that a client can go to."""
-    for url in (*KEPT_EARLIER, *REFUSED):
-        if "\0" in url:
-            continue
+    for url in (*KEPT_EARLIER, *(url for url in REFUSED if "\0" not in url)):
         values = {
             "reference_type": "user",
             "reference_id": str(owners.user),
@@ -95,7 +93,7 @@ def test_urls_that_an_earlier_version_has_kept(
         assert location.isprintable()
         if url in KEPT_EARLIER[1:-1]:
             assert answer.status_code == 404, url
-    assert client.get(f"/media/files/{record.id}", headers=tokens.alice).status_code == 200
+        assert client.get(f"/media/files/{record.id}", headers=tokens.alice).status_code == 200
 
 
 @pytest.mark.parametrize("url", ["http://h:99999/", "http://user:secret@h/"])

@@ -251,7 +251,7 @@ def test_a_precondition_holds_when_the_change_is_made(
         return update(*args, **kwargs)
 
     monkeypatch.setattr(state.repository, "update", update_second)
-    body = {"json": {"title": "t"}} if method == "PATCH" else {}
+    body: dict[str, t.Any] = {"json": {"title": "t"}} if method == "PATCH" else {}
     assert client.open(item, method=method, **body, headers=tokens.alice | {"If-Match": tag}).status_code == 412
     assert client.get(item, headers=tokens.alice).json["title"] is None  # type: ignore[index]
 

@@ -11,7 +11,6 @@ from dataclasses import replace
 from urllib.parse import urlsplit
 
 from flask import Response, request, url_for
-from flask.views import MethodView
 from flask_smorest import Blueprint
 from werkzeug.exceptions import (
     BadRequest,
@@ -37,8 +36,9 @@ from ..uploads import label
 from . import errors
 from .added_fields import without_added
 from .answers import empty_answer
+from .method_override import OverridableView
 from .records import SECURITY, check_storage, parse_id, permit_creation
-from .request_headers import CONDITION_PARAMETERS, REFUSALS, SAFE_METHODS, check_conditions
+from .request_headers import CONDITION_PARAMETERS, REFUSALS, check_conditions
 
 VERSION = "1.0.0"
 
@@ -98,35 +98,12 @@ _MISMATCH = {
 }
 
 
-class _Resource(MethodView):
-    """A resource of tus, for clients too that cannot send every method.
-
-    "The X-HTTP-Method-Override request header MUST be a string which MUST be interpreted as the request's method by the
-    Server, if the header is presented. The actual method of the request MUST be ignored." A method that changes nothing
-    is not made one that does, which nobody would have asked for a CSRF token.
-    """
-
-    def dispatch_request(self, **kwargs: t.Any) -> t.Any:
-        actual = request.method
-        method = request.headers.get("X-HTTP-Method-Override", actual).upper()
-        if method == actual:
-            return super().dispatch_request(**kwargs)
-
-        require_caller()
-        if actual in SAFE_METHODS:
-            raise BadRequest("X-HTTP-Method-Override comes with POST.")
-        allowed = self.methods or ()
-        if method not in allowed:
-            raise MethodNotAllowed([*allowed])
-        return getattr(self, method.lower())(**kwargs)
-
-
 def add_views(blueprint: Blueprint) -> None:
     """Add the routes of all kinds."""
     blueprint.after_request(_add_headers)
 
     @blueprint.route("/uploads", endpoint="uploads")
-    class Uploads(_Resource):
+    class Uploads(OverridableView):
         @blueprint.doc(operationId="describe_uploads")
         @blueprint.response(204, headers=_headers(*_EXPOSED[-5:]))
         def options(self) -> Response:
@@ -162,7 +139,7 @@ def add_views(blueprint: Blueprint) -> None:
             return _create(get_state(), caller)
 
     @blueprint.route("/uploads/<string:upload_id>", endpoint="upload", parameters=[UPLOAD_ID])
-    class Item(_Resource):
+    class Item(OverridableView):
         @blueprint.doc(operationId="describe_upload")
         @blueprint.response(204, headers=_headers(*_EXPOSED[-5:]))
         @errors.documented(blueprint, 404)
