@@ -12,6 +12,7 @@ from sqlalchemy import exc
 
 from .collections import BUCKET
 from .errors import ConfigurationError
+from .known_settings import Watched, warn_of_unknown
 from .models import KINDS
 from .policy import Policy, read_policies
 from .sniffing import sniff
@@ -154,6 +155,7 @@ class Settings:
         :param host_has_sql: The host set up Flask-SQLAlchemy itself, so there is no URL to build.
         :raises ConfigurationError: Naming the key that is missing or wrong.
         """
+        config = Watched(config)
 
         def part(key: str) -> t.Any:
             return config[key] if config.get(key) is not None else os.environ.get(key)
@@ -173,7 +175,7 @@ class Settings:
         auto_upgrade, rule = config.get("DUALMEDIA_AUTO_UPGRADE"), config.get("DUALMEDIA_AUTHORIZE")
         max_size = _bytes("DUALMEDIA_MAX_SIZE", config.get("DUALMEDIA_MAX_SIZE", 5 * 1024**3))
         validator = config.get("DUALMEDIA_VALIDATOR")
-        return cls(
+        settings = cls(
             sql_enabled=enabled,
             sql_url=url,
             url_prefix=_prefix(config.get("DUALMEDIA_URL_PREFIX", "/media")),
@@ -226,6 +228,8 @@ class Settings:
             default_storages=_default_storages(config.get("DUALMEDIA_DEFAULT_STORAGE", "database"), storages),
             allowed_storages=_allowed_storages(config.get("DUALMEDIA_ALLOWED_STORAGES", ()), storages),
         )
+        warn_of_unknown(config, config.asked)
+        return settings
 
 
 _DRIVERS = {"postgresql+psycopg", "postgresql+psycopg2", "sqlite", "sqlite+pysqlite"}
@@ -262,16 +266,18 @@ def _build_url(part: t.Callable[[str], t.Any]) -> sa.URL:
     """``URL.create`` takes the parts as they are: a name with a space, a password of any characters."""
     port = part("DB_PORT") or 5432
     try:
-        port = int(port)
+        number = int(port)
     except (TypeError, ValueError):
-        raise ConfigurationError(f"DB_PORT is {port!r}, which is not a port number") from None
+        number = 0
+    if not _is_port(number):
+        raise ConfigurationError(f"DB_PORT is {port!r}, which is not a port number")
     password = part("DB_PASSWORD")
     return sa.URL.create(
         "postgresql+psycopg",
         username=part("DB_USER") or None,
         password=str(password) if password not in (None, "") else None,
         host=part("DB_HOST") or "localhost",
-        port=port,
+        port=number,
         database=str(part("DB_NAME")),
     )
 
@@ -282,9 +288,15 @@ def _parse_url(uri: str | sa.URL) -> sa.URL:
     except (exc.ArgumentError, TypeError, ValueError):
         # The value may hold a password: it is neither quoted nor chained.
         raise ConfigurationError("SQLALCHEMY_DATABASE_URI is not a database URL") from None
+    if not _is_port(url.port):
+        raise ConfigurationError(f"SQLALCHEMY_DATABASE_URI has the port {url.port}, which is not a port number")
     if url.drivername in ("postgresql", "postgres"):
         return url.set(drivername="postgresql+psycopg")
     return url
+
+
+def _is_port(number: int | None) -> bool:
+    return number is None or 0 < number < 2**16
 
 
 def _prefix(value: t.Any) -> str:

@@ -169,10 +169,13 @@ class FileTooLarge(UploadRejected, RequestEntityTooLarge):
 
 
 class EmptyFile(UploadRejected, UnprocessableEntity):
-    """The upload has no bytes."""
+    """The upload has no bytes.
 
-    def __init__(self) -> None:
-        super().__init__("the file is empty")
+    :param was_read: They were read before, by somebody else.
+    """
+
+    def __init__(self, *, was_read: bool = False) -> None:
+        super().__init__("the stream was read to its end before: seek(0) first" if was_read else "the file is empty")
 
 
 class UnsupportedType(UploadRejected, UnsupportedMediaType):

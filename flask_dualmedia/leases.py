@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import random
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 from secrets import token_hex
 
+from .clock import elapsed
 from .collections import LEASES, Collections
 from .documents import Document, Documents
 from .errors import MediaConflict, Unavailable
@@ -20,7 +23,7 @@ SECONDS = 15
 """How long a lease lasts unless it is renewed: that long nobody goes on with the work of a killed process."""
 
 
-def run_out(field: str, time: datetime, seconds: float) -> list[Document]:
+def run_out(field: str, current: datetime, seconds: float) -> list[Document]:
     """Conditions of which one is true for a lease that has run out.
 
     One that lasts longer than any can was given out by a clock that was set back since: it would be held for hours.
@@ -28,7 +31,7 @@ def run_out(field: str, time: datetime, seconds: float) -> list[Document]:
     :param field: Holds when it runs out.
     :param seconds: How long it lasts when it is taken.
     """
-    return [{field: {"$lt": time}}, {field: {"$gt": time + timedelta(seconds=2 * seconds)}}]
+    return [{field: {"$lt": current}}, {field: {"$gt": current + timedelta(seconds=2 * seconds)}}]
 
 
 class Lease:
@@ -60,14 +63,26 @@ class Lease:
         """Take or renew the lease; false if another process has it, or the work is to end."""
         if self._is_over():
             return False
-        time = self._collections.documents.clock.now()
-        free = {"_id": self._name, "$or": [{"holder": self.holder}, *run_out("expires", time, self._seconds)]}
-        mine = {"$set": {"holder": self.holder, "expires": time + timedelta(seconds=self._seconds)}}
+        current = self._collections.documents.clock.now()
+        free = {"_id": self._name, "$or": [{"holder": self.holder}, *run_out("expires", current, self._seconds)]}
+        mine = {"$set": {"holder": self.holder, "expires": current + timedelta(seconds=self._seconds)}}
         try:
             with self._collections.documents.asked():
                 self._collections.get(COLLECTION, durable=self._durable).update_one(free, mine, upsert=True)
         except MediaConflict:  # it exists, and is another's
             return False
+        return True
+
+    def wait(self, seconds: float) -> bool:
+        """Take the lease, and wait for it for so long at most where another has it.
+
+        :return: Whether it is taken.
+        """
+        end = elapsed() + seconds
+        while not self.take():
+            if elapsed() > end:
+                return False
+            time.sleep(random.uniform(0.005, 0.05))  # noqa: S311 - so that those who wait do not ask all at once
         return True
 
     def is_held(self) -> bool:

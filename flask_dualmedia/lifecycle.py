@@ -24,7 +24,6 @@ from functools import partial
 
 from . import at_once, quotas, schemas, storable
 from .authorization import find_owner, known_owners, one_id, usual_id
-from .clock import elapsed
 from .errors import (
     DatabaseBusy,
     DualMediaError,
@@ -45,7 +44,9 @@ from .errors import (
 from .failpoints import reach
 from .homes import Home
 from .mime_types import OCTET_STREAM, declared_type, one_type
-from .models import AVAILABLE, DELETING, KINDS, PENDING, TRASHED, CourseResource, Media, MediaStorage, ProductImage, now
+from .models import AVAILABLE, DELETING, KINDS, PENDING, TRASHED, CourseResource, Media, MediaStorage, now
+from .places import Place, placed, refuse_second_main
+from .progress import in_time, kept_alive, ours
 from .repositories.base import Listing, M, Position
 from .sightings import Sightings, name_of
 from .signals import media_accessed, media_deleted, media_saved
@@ -70,31 +71,41 @@ SWEPT_AT_ONCE = 100
 SWEEP = "sweep"
 """As which the sweep remembers what it saw."""
 
+Check = Callable[[Media], object]
+"""Raises an error where a record, as it is now, is not to be changed."""
+
 _OF_THE_CONTENT = {"width", "height", "duration"}
 """Fields that other content makes wrong."""
 
 
 def create(
-    state: State, kind: type[M], fields: dict[str, t.Any], upload: Upload | None, *, uploaded_by: str | None
+    state: State,
+    kind: type[M],
+    fields: dict[str, t.Any],
+    upload: Upload | None,
+    *,
+    uploaded_by: str | None,
+    unplaced: t.Collection[str] = (),
 ) -> M:
     """Keep new media.
 
     :param fields: Values checked by the kind's schema.
     :param upload: The bytes, or ``None`` for external media, of which ``fields`` has the URL.
+    :param unplaced: As of :func:`~flask_dualmedia.places.placed`.
     :raises OwnerNotFound: The document that it should belong to does not exist. Nothing is written.
     :raises InvalidMedia: Fields contradict each other.
     :raises UploadRejected: The bytes break a rule. Nothing is kept.
     :raises MediaConflict: It would be a second main image of its product. Nothing is kept.
     """
     if upload is None:
-        return create_external(state, kind, [fields], uploaded_by=uploaded_by)[0]
+        return create_external(state, kind, [fields], uploaded_by=uploaded_by, unplaced=unplaced)[0]
     storage_type = fields.pop("storage_type", None)
     storable.check(kind, fields | {"uploaded_by": uploaded_by})
     record = kind.new(uploaded_by=uploaded_by, **fields)
     check_owner(state, record)
     storage_type = storage_type or state.settings.default_storages[kind.kind]
     storage = _storage(state, storage_type)
-    _refuse_second_main(state, record)
+    refuse_second_main(state, record)
     upload.open()
     keeps_id = "id" in fields
     describe(state, _with(record, storage_type=storage_type, storage_key=new_key(record.id)), upload)
@@ -104,8 +115,14 @@ def create(
     blocks = upload.blocks()
     if upload.is_read and at_once.is_possible(state, storage):
         content = list(blocks)
-        whole = kind.from_values(record.values() | _published(upload))
-        if at_once.add(state, whole, content, keeps_id=keeps_id):
+        published = record.values() | _published(upload)
+
+        def add(place: Place) -> tuple[M, bool]:
+            whole = kind.from_values(published | place)
+            return whole, at_once.add(state, whole, content, keeps_id=keeps_id)
+
+        whole, is_added = placed(state, record, unplaced, add)
+        if is_added:
             media_saved.send(state.app, record=whole)
             return whole
         _with(record, id=whole.id, storage_key=whole.storage_key)
@@ -118,7 +135,7 @@ def create(
         storage.put(t.cast(str, record.storage_key), kept_alive(state, record, blocks))
         reach("create:bytes")
         with quotas.reserved(state, record, upload.size):
-            published = _publish(state, record, upload)
+            available = placed(state, record, unplaced, lambda place: _publish(state, record, upload, place))
     except JournalFull:
         # It was never published: SQL, if it has it at all, has it as pending.
         with suppress(Unavailable):
@@ -131,15 +148,21 @@ def create(
         clean_up(_discard, state, record, storage)
         raise
     reach("create:available")
-    media_saved.send(state.app, record=published)
-    return published
+    media_saved.send(state.app, record=available)
+    return available
 
 
 def create_external(
-    state: State, kind: type[M], wanted: t.Sequence[dict[str, t.Any]], *, uploaded_by: str | None
+    state: State,
+    kind: type[M],
+    wanted: t.Sequence[dict[str, t.Any]],
+    *,
+    uploaded_by: str | None,
+    unplaced: t.Collection[str] = (),
 ) -> list[M]:
     """Keep new external media of one owner, all or none.
 
+    :param unplaced: As of :func:`create`, of the first one. The positions of the others follow it.
     :raises OwnerNotFound: As :func:`create`, as are the others.
     """
     storage_types = [fields.pop("storage_type", None) for fields in wanted]
@@ -155,10 +178,18 @@ def create_external(
         if record.external_url is None:
             raise InvalidMedia({camelcase(kind.url_field): ["Missing: send a file or a URL."]})
         classify(record, record.mime_type or "")
-    if len(records) == 1:
-        state.repository.add(records[0])
-    else:
-        state.repository.add_all(records)
+
+    def add(place: Place) -> None:
+        _with(records[0], **place)
+        if "position" in place:
+            for number, record in enumerate(records):
+                _with(record, position=min(place["position"] + number, schemas.MAX_INTEGER))
+        if len(records) == 1:
+            state.repository.add(records[0])
+        else:
+            state.repository.add_all(records)
+
+    placed(state, records[0], unplaced, add)
     reach("create:external")
     for record in records:
         media_saved.send(state.app, record=record)
@@ -173,7 +204,7 @@ def foresee(state: State, kind: type[Media], fields: dict[str, t.Any]) -> None:
     record = kind.new(**{name: value for name, value in fields.items() if name != "storage_type"})
     check_owner(state, record)
     _storage(state, fields.get("storage_type") or state.settings.default_storages[kind.kind])
-    _refuse_second_main(state, record)
+    refuse_second_main(state, record)
 
 
 def replace(state: State, record: M, upload: Upload) -> M:
@@ -239,7 +270,7 @@ def replace(state: State, record: M, upload: Upload) -> M:
     return changed
 
 
-def edit(state: State, record: M, changes: dict[str, t.Any]) -> M:
+def edit(state: State, record: M, changes: dict[str, t.Any], *, check: Check = bool) -> M:
     """Change fields of a record. Making it private revokes its links.
 
     :param changes: Values checked by the kind's schema of changes.
@@ -261,7 +292,7 @@ def edit(state: State, record: M, changes: dict[str, t.Any]) -> M:
             values["links_revoked_at"] = current.next_revocation()
         return values
 
-    changed = change(state, record, edited)
+    changed = change(state, record, edited, check=check)
     if changed is None:
         raise MediaNotFound(record.kind, record.id)
     media_saved.send(state.app, record=changed)
@@ -276,6 +307,7 @@ def change(
     same_content: bool = False,
     attempts: int = ATTEMPTS,
     in_state: str = AVAILABLE,
+    check: Check = bool,
 ) -> M | None:
     """Change a record, built on what it is now.
 
@@ -284,11 +316,13 @@ def change(
     :param same_content: Only as long as it has the same bytes.
     :param attempts: How often it is built anew; 1 to change it only as it was read.
     :param in_state: State that it must be in.
+    :param check: Called with the record as it is then.
     :return: The record after the change; ``None`` if there is none any more, or none with these bytes.
     :raises MediaConflict: Others change it at the same time.
     """
     current: M | None = record
     for _ in range(attempts):
+        check(current)
         where = {"state": in_state, "version": current.version}
         if same_content:
             where["storage_key"] = record.storage_key  # workers of an earlier version replace bytes under one version
@@ -303,7 +337,7 @@ def change(
     raise MediaConflict("too many others are changing it at the moment")
 
 
-def revoke_links(state: State, record: Media) -> None:
+def revoke_links(state: State, record: Media, *, check: Check = bool) -> None:
     """Make the signed links of a record worthless that were made until now.
 
     A link names the revocation that it came after. So each revocation must be another one than those before.
@@ -314,17 +348,17 @@ def revoke_links(state: State, record: Media) -> None:
     def revoked(current: Media) -> dict[str, t.Any]:
         return {"links_revoked_at": current.next_revocation(), "updated_at": now()}
 
-    if change(state, record, revoked) is None:
+    if change(state, record, revoked, check=check) is None:
         raise MediaNotFound(record.kind, record.id)
 
 
-def delete(state: State, record: Media) -> None:
+def delete(state: State, record: Media, *, check: Check = bool) -> None:
     """Delete a record and its bytes.
 
     :raises MediaNotFound: There is no such record any more, or somebody else is deleting it.
     """
     reach("delete:begin")
-    deleted = change(state, record, {"state": DELETING, "updated_at": now()})
+    deleted = change(state, record, {"state": DELETING, "updated_at": now()}, check=check)
     if deleted is None:
         raise MediaNotFound(record.kind, record.id)
     # From here on it is gone for everybody; the sweep does what cannot be done now.
@@ -627,16 +661,8 @@ def _storage(state: State, storage_type: str) -> Storage:
         raise InvalidMedia({"storageType": [f"{storage_type!r} is not set up here."]}) from None
 
 
-def _refuse_second_main(state: State, record: Media) -> None:
-    """Say so before the bytes are read. Of two at once, the unique index stops the second at the end."""
-    if isinstance(record, ProductImage) and record.is_main_image:
-        where = {"mongo_product_id": record.mongo_product_id, "is_main_image": True}
-        if state.repository.list(Listing(ProductImage, where, limit=1)):
-            raise SecondMainImage
-
-
-def _publish(state: State, record: M, upload: Upload) -> M:
-    changes = _published(upload) | {"version": 1}  # the first that readers see
+def _publish(state: State, record: M, upload: Upload, place: Place) -> M:
+    changes = _published(upload) | place | {"version": 1}  # the first that readers see
     changed = state.repository.update(type(record), record.id, changes, where=ours(record, PENDING))
     if changed is None:
         raise MediaConflict("the upload took so long that it was swept away as abandoned")
@@ -646,11 +672,6 @@ def _publish(state: State, record: M, upload: Upload) -> M:
 def _published(upload: Upload) -> dict[str, t.Any]:
     """What is known of a record when its bytes have come."""
     return {"state": AVAILABLE, "file_size": upload.size, "checksum": upload.checksum, "updated_at": now()}
-
-
-def ours(record: Media, state: str) -> dict[str, t.Any]:
-    """The record that this call added, and not one that was made of the same resumable upload since."""
-    return {"state": state, "storage_key": record.storage_key}
 
 
 def _bury(state: State, record: Media) -> None:
@@ -670,26 +691,6 @@ def _finish(state: State, record: Media) -> None:
     reach("sweep:bytes")
     state.repository.remove(type(record), record.id)
     reach("sweep:done")
-
-
-def kept_alive(state: State, record: Media, blocks: Iterator[bytes]) -> Iterator[bytes]:
-    """Tell the sweep, now and then, that the upload still goes on."""
-    interval = state.settings.grace / 4
-    told = elapsed()
-    for block in blocks:
-        yield block
-        if elapsed() - told > interval:
-            told = elapsed()
-            state.repository.update(type(record), record.id, {"updated_at": now()}, where=ours(record, PENDING))
-
-
-def in_time(state: State, blocks: Iterator[bytes]) -> Iterator[bytes]:
-    """End a replacement, or a move, before a check may take its bytes, which no record names yet, for left behind."""
-    end = elapsed() + state.settings.grace / 2
-    for block in blocks:
-        if elapsed() > end:
-            raise MediaConflict("writing the bytes took longer than half of DUALMEDIA_GRACE")
-        yield block
 
 
 def _discard(state: State, record: Media, storage: Storage) -> None:

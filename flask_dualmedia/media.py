@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import typing as t
 import uuid
 from contextlib import ExitStack
@@ -11,18 +10,17 @@ from . import lifecycle, schemas
 from .authorization import reference_to, usual_id
 from .errors import MediaNotFound
 from .models import KINDS, CourseResource, CourseVideo, Media, MediaStorage, ProductImage
+from .places import split_place
 from .repositories.base import Listing, M, Records
-from .state import State, get_state
+from .sources import Source, list_of, name_of, opened, url_of
+from .state import get_state
 from .stats import MediaStats, Sort, stats_of
 from .storable import logged_refusals, plain
-from .uploads import Upload, upload_for
+from .uploads import upload_for
 
 Reference = t.Any
 """``_id`` of an owner: a string, an ``ObjectId``, an integer, or a UUID in any of the forms that MongoDB's clients keep
 them in. With others, such as dates or documents, ``TypeError`` is raised."""
-
-Source = t.BinaryIO | str | bytes | t.Any
-"""The media itself: a binary stream (an uploaded file of Flask too), ``bytes``, or the URL of external media."""
 
 Kind = type[M] | str
 """A record class, or its name in URLs such as ``product-images``."""
@@ -50,8 +48,8 @@ def save_product_image(
     source: Source,
     *,
     alt_text: str | None = None,
-    is_main_image: bool = False,
-    position: int = 0,
+    is_main_image: bool | None = None,
+    position: int | None = None,
     width: int | None = None,
     height: int | None = None,
     **common: t.Unpack[Common],
@@ -59,14 +57,19 @@ def save_product_image(
     """Save a picture of a product.
 
     :param product_id: ``_id`` of the product.
-    :param source: A binary stream, read once in blocks and not closed, or the URL of external media, never fetched.
-    :param position: Place among the pictures of the product, from 0.
+    :param source: A binary stream, read once in blocks and not closed; bytes; a ``pathlib.Path``; or, as a ``str``, the
+        http or https URL of external media, never fetched.
+    :param is_main_image: Default: if the product has no main image.
+    :param position: Place among the pictures of the product, from 0. Default: behind the last one. However many are
+        saved at once, each gets a place of its own and one becomes the main image. With both arguments nobody looks
+        at what the product has.
     :param width: Pixels, as ``height``.
     :return: The saved record.
     :raises OwnerNotFound: There is no such product.
     :raises MediaConflict: ``is_main_image``, and the product has one already.
     :raises UploadRejected: The bytes are none, too many, or not an image.
-    :raises InvalidMedia: An argument is out of range.
+    :raises InvalidMedia: An argument is out of range, or a text is no URL.
+    :raises TypeError: ``source`` is none of these.
     """
     fields = {"alt_text": alt_text, "is_main_image": is_main_image, "position": position}
     return _save(ProductImage, product_id, source, fields | {"width": width, "height": height}, common)
@@ -74,7 +77,7 @@ def save_product_image(
 
 def save_product_images(
     product_id: Reference,
-    sources: t.Sequence[Source],
+    sources: t.Iterable[Source],
     *,
     is_main_image: bool | None = None,
     position: int | None = None,
@@ -89,30 +92,47 @@ def save_product_images(
     :return: The saved records.
     :raises OwnerNotFound: As :func:`save_product_image`, as are the others. None is kept.
     """
-    if is_main_image is None or position is None:
-        there = get_product_images(product_id)
-        if position is None:
-            position = max((image.position + 1 for image in there), default=0)
-        if is_main_image is None:
-            is_main_image = not any(image.is_main_image for image in there)
-    wanted = [
-        {"position": position + number, "is_main_image": is_main_image and number == 0, **common}
-        for number in range(len(sources))
-    ]
-    sources = [plain(source) for source in sources]
-    urls = [source for source in sources if isinstance(source, str)]
+    sources = list_of(sources)
+    urls = [url for url in (url_of(ProductImage, source) for source in sources) if url is not None]
     if sources and len(urls) == len(sources):
-        checked = [_checked(ProductImage, product_id, url, fields) for url, fields in zip(urls, wanted, strict=True)]
-        by = _optional_id(common.get("uploaded_by"))
         with logged_refusals():
-            return lifecycle.create_external(get_state(), ProductImage, checked, uploaded_by=by)
+            return _save_urls(product_id, urls, {"is_main_image": is_main_image, "position": position}, common)
+
     saved: list[ProductImage] = []
     with ExitStack() as undo:
-        for source, fields in zip(sources, wanted, strict=True):
-            saved.append(save_product_image(product_id, source, **fields))
+        for number, source in enumerate(sources):
+            saved.append(
+                save_product_image(
+                    product_id,
+                    source,
+                    is_main_image=is_main_image if number == 0 else False,
+                    position=None if position is None else position + number,
+                    **common,
+                )
+            )
             undo.callback(delete_media, ProductImage, saved[-1].id)
         undo.pop_all()
     return saved
+
+
+def _save_urls(
+    product_id: Reference, urls: t.Sequence[str], place: dict[str, t.Any], common: t.Mapping[str, t.Any]
+) -> list[ProductImage]:
+    """Save external pictures of a product in one transaction.
+
+    :param place: Of the first one; ``None`` for what is to be found.
+    """
+    unplaced, first = split_place(place)
+    checked = []
+    for number, url in enumerate(urls):
+        fields = dict(first)
+        if "position" in first:
+            fields["position"] += number
+        if number > 0:
+            fields["is_main_image"] = False
+        checked.append(_checked(ProductImage, product_id, url, fields | dict(common)))
+    by = _optional_id(common.get("uploaded_by"))
+    return lifecycle.create_external(get_state(), ProductImage, checked, uploaded_by=by, unplaced=unplaced)
 
 
 def get_product_images(product_id: Reference) -> Records[ProductImage]:
@@ -127,7 +147,7 @@ def save_course_video(
     lesson_id: Reference | None = None,
     video_type: t.Literal["intro", "lesson", "module"] = "lesson",
     title: str | None = None,
-    position: int = 0,
+    position: int | None = None,
     duration: float | None = None,
     width: int | None = None,
     height: int | None = None,
@@ -138,6 +158,7 @@ def save_course_video(
     :param course_id: ``_id`` of the course.
     :param source: As for :func:`save_product_image`.
     :param lesson_id: Id of the lesson or module that it belongs to.
+    :param position: Place in the lesson, or without one in the course, from 0. Default: behind the last one.
     :param duration: Seconds.
     :return: The saved record.
     :raises OwnerNotFound: There is no such course.
@@ -379,18 +400,27 @@ def _save(
 ) -> M:
     state = get_state()
     uploaded_by = _optional_id(common.get("uploaded_by"))
-    source = plain(source)
-    if isinstance(source, str):
-        checked, upload = _checked(kind, owner_id, source, fields | dict(common)), None
-    else:
-        values = {kind.owner_field: reference_to(owner_id)} | fields | dict(common)
-        values.pop("uploaded_by", None)
-        declared = plain(values.pop("mime_type", None))
-        values.pop("file_size", None)
-        checked = schemas.check_fields(schemas.upload_schema_of(kind), values)
-        upload = _upload(state, kind, source, checked.pop("filename", None), declared)
-    with logged_refusals():
-        return lifecycle.create(state, kind, checked, upload, uploaded_by=uploaded_by)
+    unplaced, fields = split_place(fields)
+    url = url_of(kind, source)
+    if url is not None:
+        checked = _checked(kind, owner_id, url, fields | dict(common))
+        with logged_refusals():
+            return lifecycle.create(state, kind, checked, None, uploaded_by=uploaded_by, unplaced=unplaced)
+
+    values = {kind.owner_field: reference_to(owner_id)} | fields | dict(common)
+    values.pop("uploaded_by", None)
+    declared = plain(values.pop("mime_type", None))
+    values.pop("file_size", None)
+    checked = schemas.check_fields(schemas.upload_schema_of(kind), values)
+    with opened(source) as stream, logged_refusals():
+        upload = upload_for(
+            state,
+            kind,
+            stream,
+            filename=checked.pop("filename", None) or name_of(stream),
+            mime_type=declared or getattr(stream, "content_type", None),
+        )
+        return lifecycle.create(state, kind, checked, upload, uploaded_by=uploaded_by, unplaced=unplaced)
 
 
 def _checked(kind: type[M], owner_id: Reference, url: str, fields: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
@@ -398,26 +428,6 @@ def _checked(kind: type[M], owner_id: Reference, url: str, fields: t.Mapping[str
     values = {kind.owner_field: reference_to(owner_id), kind.url_field: url} | dict(fields)
     values.pop("uploaded_by", None)
     return schemas.check_fields(schemas.schema_of(kind), values)
-
-
-def _upload(state: State, kind: type[Media], source: t.Any, filename: str | None, declared: str | None) -> Upload:
-    if isinstance(source, bytes | bytearray | memoryview):
-        source = io.BytesIO(source)
-    if not hasattr(source, "read"):
-        raise TypeError(f"the source of media is a binary stream, bytes or a URL, not {type(source).__name__}")
-    return upload_for(
-        state,
-        kind,
-        source,
-        # An uploaded file of Flask knows these two; a file of the system has a path as its name.
-        filename=filename or getattr(source, "filename", None) or _name(source),
-        mime_type=declared or getattr(source, "content_type", None),
-    )
-
-
-def _name(source: t.Any) -> str | None:
-    name = getattr(source, "name", None)
-    return name if isinstance(name, str) else None
 
 
 def _of(kind: type[M], owner_id: Reference, **where: t.Any) -> Records[M]:

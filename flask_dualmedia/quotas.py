@@ -6,8 +6,6 @@ time, one after the other asks and becomes available, among all processes on all
 
 from __future__ import annotations
 
-import random
-import time
 import typing as t
 import uuid
 from collections.abc import Iterator
@@ -124,11 +122,8 @@ def _check(state: State, quotas: list[_Quota], size: int) -> None:
 
 
 def _take(lease: Lease, taken: ExitStack) -> None:
-    end = time.monotonic() + WAIT
-    while not lease.take():
-        if time.monotonic() > end:
-            raise QuotaBusy
-        time.sleep(random.uniform(0.005, 0.05))  # noqa: S311 - so that those who wait do not ask all at once
+    if not lease.wait(WAIT):
+        raise QuotaBusy
     taken.callback(_give_back, lease)
 
 

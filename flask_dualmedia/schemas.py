@@ -5,7 +5,6 @@ from __future__ import annotations
 import typing as t
 from functools import cache
 from operator import itemgetter
-from urllib.parse import urlsplit
 
 import marshmallow as ma
 from flask import has_request_context, request, url_for
@@ -16,6 +15,7 @@ from werkzeug.datastructures import FileStorage
 
 from .content.names import label
 from .errors import InvalidMedia
+from .external_urls import MAX_URL, fault_of
 from .mime_types import claim_of
 from .models import (
     KINDS,
@@ -35,7 +35,6 @@ from .storable import camelcase, is_storable, plain
 
 MAX_INTEGER = 2**31 - 1
 MAX_BIGINT = 2**63 - 1
-MAX_URL = 2048
 
 
 class Text(fields.String):
@@ -86,16 +85,10 @@ class FilePart(Upload):
         return value
 
 
-def _reference_url(url: str) -> None:
-    """Any URL reference (RFC 3986) that a browser may follow harmlessly: http, https, or relative to the page."""
-    if " " in url or not url.isprintable():
-        raise ma.ValidationError("Not a URL: contains blanks or control characters.")
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        raise ma.ValidationError("Not a URL.") from None
-    if parts.scheme not in ("", "http", "https") or (parts.scheme and not parts.netloc):
-        raise ma.ValidationError("Only http and https URLs are accepted.")
+def _check_url(url: str) -> None:
+    fault = fault_of(url)
+    if fault is not None:
+        raise ma.ValidationError(fault)
 
 
 def _text(length: int, **kwargs: t.Any) -> Text:
@@ -111,7 +104,7 @@ def _count(maximum: int = MAX_INTEGER, **kwargs: t.Any) -> WholeNumber:
 
 
 def _url() -> Text:
-    rules = [validate.Length(min=1, max=MAX_URL), _reference_url]
+    rules = [validate.Length(min=1, max=MAX_URL), _check_url]
     return Text(
         validate=rules,
         metadata={"description": "Where the bytes are: an external URL, or the content route of this record."},

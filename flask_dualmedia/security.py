@@ -58,8 +58,9 @@ def require_caller() -> Caller:
         verify_jwt_in_request()
     else:
         _verify_with(body)
-    identity = str(get_jwt_identity())
-    if len(identity) > 255 or not is_storable(identity):
+    given = get_jwt_identity()
+    identity = str(given)
+    if given is None or len(identity) > 255 or not is_storable(identity):
         raise Unauthorized("The identity in the token is not one that can be kept with media.")
     if body is not None:
         body.admit()

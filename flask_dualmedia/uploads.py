@@ -68,7 +68,7 @@ class Upload:
         self._check_size(self._expected_size or 0)
         self.head = self._read_block()
         if not self.head:
-            raise EmptyFile
+            raise EmptyFile(was_read=_was_read(self._stream))
         sniffed = one_type(self._sniffer(self.head))
         self.mime_type = settle_type(sniffed, self.filename, self._declared)
         self._policy.check_type(self.mime_type, sniffed, self._declared)
@@ -119,15 +119,38 @@ class Upload:
 
     def _read_block(self) -> bytes:
         """A whole block even from a stream that gives less at a time, so that chunks in storages are full."""
-        block = self._stream.read(BLOCK_SIZE)
+        block = self._read(BLOCK_SIZE)
         if len(block) in (0, BLOCK_SIZE):
             return block
         parts = [block]
         missing = BLOCK_SIZE - len(block)
-        while missing and (part := self._stream.read(missing)):
+        while missing and (part := self._read(missing)):
             parts.append(part)
             missing -= len(part)
         return b"".join(parts)
+
+    def _read(self, size: int) -> bytes:
+        """
+        :raises TypeError: The stream gives anything but bytes.
+        """
+        piece: t.Any = self._stream.read(size)
+        if isinstance(piece, bytes):
+            return piece
+        if isinstance(piece, bytearray | memoryview):
+            return bytes(piece)
+        if isinstance(piece, str):
+            raise TypeError("the source is a text stream: open it with open(..., 'rb')")
+        if isinstance(piece, t.Coroutine):
+            piece.close()  # nobody is going to wait for it
+        raise TypeError(f"the source gives {type(piece).__name__}: its read(size) has to return bytes")
+
+
+def _was_read(stream: t.Any) -> bool:
+    """Whether a stream that has nothing to give is at the end of something."""
+    try:
+        return stream.tell() > 0
+    except (AttributeError, OSError, TypeError, ValueError):  # most streams that are no files
+        return False
 
 
 def upload_for(

@@ -46,6 +46,9 @@ _CODEC_OPTIONS: CodecOptions[dict[str, t.Any]] = CodecOptions(
 # A host changes any of them with SQLALCHEMY_ENGINE_OPTIONS.
 _POOL_OPTIONS = {"poolclass": LastUsedFirst, "pool_size": 10, "max_overflow": 10, "pool_recycle": 1800}
 
+# Arguments of psycopg's connect() that are none of libpq's.
+_OPTIONS_OF_PSYCOPG = {"autocommit", "prepare_threshold", "context", "row_factory", "cursor_factory"}
+
 
 def find_mongo(app: Flask, given: PyMongo | None, settings: Settings) -> PyMongo:
     """The host's Flask-PyMongo. It leaves no trace on the app: pass the host's ``PyMongo`` to share its client, or we
@@ -149,6 +152,7 @@ def find_sqlalchemy(app: Flask, given: SQLAlchemy | None, settings: Settings, op
             )
         dialect = db.engine.dialect
         check_driver(f"{dialect.name}+{dialect.driver}" + "_async" * dialect.is_async)
+        _check_connection_options(db.engine)
         _share(db.engine, settings)
     check_metadata(db.metadata, tables)
     copy_tables(tables, db.metadata)
@@ -263,8 +267,27 @@ def open_engine(settings: Settings) -> sa.Engine:
         engine = sa.create_engine(settings.sql_url, **_engine_options(settings))
     except ModuleNotFoundError as error:
         raise _explained(error) from error
+    _check_connection_options(engine)
     _share(engine, settings)
     return engine
+
+
+def _check_connection_options(engine: sa.Engine) -> None:
+    """Make sure that libpq knows every option behind the ``?`` of a URL, whether the server is up or not.
+
+    :raises ConfigurationError: It does not know one.
+    """
+    if not speaks_psycopg(engine):
+        return
+    from psycopg.conninfo import make_conninfo
+
+    for option in engine.url.query.keys() - _OPTIONS_OF_PSYCOPG:
+        try:
+            make_conninfo(**{option: ""})
+        except engine.dialect.loaded_dbapi.ProgrammingError:
+            raise ConfigurationError(
+                f"SQLALCHEMY_DATABASE_URI has the option {option!r}, which PostgreSQL does not know"
+            ) from None
 
 
 def _engine_options(settings: Settings) -> dict[str, t.Any]:

@@ -203,6 +203,29 @@ def test_clients_of_a_server_get_what_they_uploaded(config: dict[str, t.Any], tm
     assert [line for line in log.splitlines() if 'File "' in line and "/flask_dualmedia/" in line] == [], log
 
 
+@pytest.mark.parametrize("name", ["gunicorn sync", "uWSGI", "waitress", "granian"])
+def test_a_body_in_chunks_is_taken_or_refused_in_words(config: dict[str, t.Any], tmp_path: Path, name: str) -> None:
+    """uWSGI passes on no body without a length. Nobody takes it for an empty one."""
+    program = Program(tmp_path, config, SERVERS[name].command)
+    pieces = [warm.content(0)[:500], warm.content(0)[500:]]
+    headers = bearer("alice") | {"Content-Type": "application/octet-stream"}
+    form = {"referenceType": "page", "referenceId": "servers"}
+    with running(program):
+        program.wait()
+        root = f"http://127.0.0.1:{program.port}"
+        made = requests.post(
+            f"{root}/media/files", data=form, files={"file": b"before"}, headers=bearer("alice"), timeout=30
+        )
+        url = f"{root}{made.headers['Location']}/content"
+        answer = requests.put(url, data=iter(pieces), headers=headers, timeout=30)
+        stored = requests.get(url, headers=headers, timeout=30).content
+    if name == "uWSGI":
+        assert (answer.status_code, stored) == (411, b"before")
+        assert "Content-Length" in answer.json()["message"]
+    else:
+        assert (answer.status_code, stored) == (200, warm.content(0))
+
+
 def test_clients_of_a_development_server_that_starts_again(config: dict[str, t.Any], tmp_path: Path) -> None:
     watched = tmp_path / "watched.txt"
     watched.touch()

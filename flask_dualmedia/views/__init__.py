@@ -15,6 +15,7 @@ from .. import bodies
 from ..errors import ConfigurationError
 from ..models import KINDS
 from . import content, direct, docs, errors, health, links, openapi, records, stats, tus
+from .request_headers import check_headers
 
 if t.TYPE_CHECKING:
     from ..config import Settings
@@ -46,7 +47,7 @@ class _Blueprint(Blueprint, _Views):
 
 
 def _guarded(view: t.Callable[..., t.Any]) -> t.Callable[..., t.Any]:
-    """A view whose body is limited, and whose errors are answered here.
+    """A view whose headers are checked, whose body is limited, and whose errors are answered here.
 
     A handler of the app's for a status would be asked before that of a blueprint for the class of them all.
     """
@@ -55,6 +56,7 @@ def _guarded(view: t.Callable[..., t.Any]) -> t.Callable[..., t.Any]:
     def guarded(*args: t.Any, **kwargs: t.Any) -> t.Any:
         bodies.guard()
         try:
+            check_headers()
             return view(*args, **kwargs)
         except HTTPException as error:
             return errors.answer(error)

@@ -24,9 +24,11 @@ def json_answer(payload: t.Any, status: int = 200) -> Response:
     return current_app.response_class(f"{text}\n", status=status, mimetype="application/json")
 
 
-def empty_answer() -> Response:
-    """204."""
-    return current_app.response_class(status=204)
+def empty_answer(status: int = 204) -> Response:
+    """An answer without a body, and so without a type: hooks that compress would make one of nothing."""
+    response = current_app.response_class(status=status)
+    del response.headers["Content-Type"]
+    return response
 
 
 def content_answer(**arguments: t.Any) -> Response:

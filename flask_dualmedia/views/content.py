@@ -15,7 +15,7 @@ from flask.views import MethodView
 from flask_smorest import Blueprint
 from marshmallow import EXCLUDE, fields
 from werkzeug.datastructures import Headers, Range
-from werkzeug.exceptions import BadRequest, Forbidden, PreconditionFailed, RequestedRangeNotSatisfiable
+from werkzeug.exceptions import BadRequest, Forbidden, NotFound, RequestedRangeNotSatisfiable
 from werkzeug.http import parse_range_header
 from werkzeug.wrappers.response import Response as BaseResponse
 
@@ -23,6 +23,7 @@ from .. import at_once, lifecycle, links, schemas
 from ..bodies import open_body
 from ..counting import counted
 from ..errors import MediaNotFound
+from ..external_urls import location_of
 from ..mime_types import served_type
 from ..models import Media
 from ..security import anybody_may_read, find_caller, require_caller
@@ -30,8 +31,10 @@ from ..state import get_state
 from ..storages.base import Delegation, Storage
 from ..uploads import upload_for
 from . import errors
+from .added_fields import read_form
 from .answers import SANDBOX, content_answer, json_answer
 from .records import MEDIA_ID, SECURITY, parse_id, permitted
+from .request_headers import CONDITION_PARAMETERS, REFUSALS, check_conditions
 
 # Types that browsers show and never run. Everything else is a download.
 INLINE = {
@@ -40,9 +43,8 @@ INLINE = {
     "audio/mpeg", "audio/mp4", "audio/ogg", "audio/wav", "audio/flac", "audio/webm",
 }  # fmt: skip
 
-_PRECONDITIONS = frozenset(("HTTP_IF_MATCH", "HTTP_IF_UNMODIFIED_SINCE"))
 _VALIDATORS = ("HTTP_IF_NONE_MATCH", "HTTP_IF_MODIFIED_SINCE")
-_CONDITIONS = _PRECONDITIONS.union(_VALIDATORS, ["HTTP_RANGE"])
+_CONDITIONS = frozenset((*_VALIDATORS, "HTTP_IF_MATCH", "HTTP_IF_UNMODIFIED_SINCE", "HTTP_RANGE"))
 
 # Slashes, quotes and what has a meaning to some client; a dot stands alone, so that no ".." is a folder.
 _NOT_PLAIN = re.compile(r"[^A-Za-z0-9 .()+,;@&'!$#^~\[\]{}_-]")
@@ -58,12 +60,20 @@ _BODY = {"required": True, "content": {"application/octet-stream": _BYTES}}
 _SHA256 = re.compile(r"(?:^|,)\s*sha-256=:([A-Za-z0-9+/]*={0,2}):")
 
 
+class Flag(fields.Boolean):
+    """A boolean of a query, which is true where it has no value: ``?download``."""
+
+    def _deserialize(self, value: t.Any, attr: str | None, data: t.Any, **kwargs: t.Any) -> t.Any:
+        return value == "" or super()._deserialize(value, attr, data, **kwargs)
+
+
 class DownloadQuerySchema(schemas.WireSchema):
     class Meta(schemas.WireSchema.Meta):
         unknown = EXCLUDE  # pages add what they like to the URL of a picture, to get past caches or to count visits
 
-    download = fields.Boolean(
-        load_default=False, metadata={"description": "Answer with Content-Disposition attachment in any case."}
+    download = Flag(
+        load_default=False,
+        metadata={"description": "Answer with Content-Disposition attachment in any case. No value means true."},
     )
     signature = fields.String(
         load_default=None, metadata={"description": "Of a signed link; no token is needed with one."}
@@ -104,12 +114,10 @@ def add_views(blueprint: Blueprint, kind: type[Media]) -> None:
 
             One range per request; of several, and of units other than bytes, the whole is the answer.
             """
-            query = schemas.load(_DOWNLOAD_QUERY, request.args) if request.query_string else _NOTHING_ASKED
+            query = _read_query() if request.query_string else _NOTHING_ASKED
             record, content, by_link = _find_readable(kind, media_id, query["signature"])
             if record.storage_key is None:
-                response = redirect(record.external_url or "", 302)
-                response.headers["Cache-Control"] = "no-store"
-                return response
+                return _redirect(record)
             response = _respond(record, content, as_download=query["download"])
             if by_link:
                 # The link is the permission, on whatever site it is used; and it is no business of the next page.
@@ -120,11 +128,11 @@ def add_views(blueprint: Blueprint, kind: type[Media]) -> None:
         @blueprint.doc(
             security=SECURITY,
             operationId=f"replace_{name}_content",
-            parameters=[_header("Content-Digest"), _header("If-Match"), _header("If-Unmodified-Since")],
+            parameters=[_header("Content-Digest"), *CONDITION_PARAMETERS],
             requestBody=_BODY | {"description": "The bytes, under their own type or this one."},
         )
         @blueprint.response(200, schemas.schema_of(kind))
-        @errors.documented(blueprint, 400, 401, 403, 404, 409, 412, 413, 415, 422, 503)
+        @errors.documented(blueprint, *REFUSALS, 401, 403, 404, 409, 413, 422, 503)
         def put(self, media_id: str) -> Response:
             """Replace the content
 
@@ -132,7 +140,7 @@ def add_views(blueprint: Blueprint, kind: type[Media]) -> None:
             """
             state = get_state()
             record = permitted("edit", kind, media_id, require_caller())
-            _check_preconditions(record)
+            check_conditions(record)
             upload = upload_for(
                 state,
                 kind,
@@ -144,6 +152,20 @@ def add_views(blueprint: Blueprint, kind: type[Media]) -> None:
                 replaces=True,
             )
             return json_answer(schemas.dump_media(lifecycle.replace(state, record, upload)))
+
+
+def _redirect(record: Media) -> BaseResponse:
+    """Send the reader to external media."""
+    location = location_of(record.external_url)
+    if location is None:
+        raise NotFound("The URL of this media leads nowhere. Its uploader may change it.")
+    response = redirect(location, 302)
+    response.headers["Cache-Control"] = "no-store"
+    return response
+
+
+def _read_query() -> dict[str, t.Any]:
+    return schemas.load(_DOWNLOAD_QUERY, read_form(_DOWNLOAD_QUERY, request.args.to_dict(flat=False)))
 
 
 def _find_readable(kind: type[Media], media_id: str, signature: str | None) -> tuple[Media, bytes | None, bool]:
@@ -187,12 +209,12 @@ def _respond(record: Media, content: bytes | None, *, as_download: bool) -> Resp
     assert key is not None
     mime_type = served_type(record.mime_type)
     response = content_answer(content_type=mime_type, headers=_headers(record))
-    _check_preconditions(record)
+    check_conditions(record)
     disposition = "inline" if mime_type in INLINE and not as_download else "attachment"
     response.headers.set("Content-Disposition", disposition, **_names(record.filename or str(record.id)))
     response.set_etag(t.cast(str, record.checksum))
     response.last_modified = record.updated_at
-    start, stop = _conditional(response, size)
+    start, stop = _conditional(response, size, is_date_strong=record.version == 1)
     if request.method == "GET" and response.status_code != 304:
         state = get_state()
         if content is None:
@@ -246,22 +268,10 @@ def _ascii_name(filename: str) -> str:
     return f"file{plain}" if plain.startswith(".") or not plain else plain
 
 
-def _check_preconditions(record: Media) -> None:
-    """Keep to ``If-Match`` and, where there is none, to ``If-Unmodified-Since`` (RFC 9110, section 13.2.2)."""
-    if not _PRECONDITIONS.intersection(request.environ):
-        return
-    if request.if_match:
-        holds = request.if_match.contains(record.checksum or "")
-    else:
-        since = request.if_unmodified_since
-        holds = since is None or record.updated_at.replace(microsecond=0) <= since
-    if not holds:
-        raise PreconditionFailed("The content is not the one that the request is for.")
-
-
-def _conditional(response: Response, size: int) -> tuple[int, int]:
+def _conditional(response: Response, size: int, *, is_date_strong: bool) -> tuple[int, int]:
     """Decide between 200, 206, 304 and 416, before there is a body.
 
+    :param is_date_strong: Whether no other bytes can have had the same ``Last-Modified``.
     :return: The range of bytes that 200 or 206 is to have.
     """
     # "The Range header field is evaluated after evaluating the precondition header fields" (RFC 9110, section 14.2).
@@ -270,7 +280,7 @@ def _conditional(response: Response, size: int) -> tuple[int, int]:
     validators = {name: environ[name] for name in _VALIDATORS if name in environ}
     if validators:
         response.make_conditional({"REQUEST_METHOD": environ["REQUEST_METHOD"], **validators})
-    wanted = _applicable_range(response, size) if "HTTP_RANGE" in environ else None
+    wanted = _applicable_range(response, size, is_date_strong=is_date_strong) if "HTTP_RANGE" in environ else None
     start, stop = 0, size
     if response.status_code == 200 and wanted is not None:
         found = wanted.range_for_length(size)
@@ -285,16 +295,20 @@ def _conditional(response: Response, size: int) -> tuple[int, int]:
     return start, stop
 
 
-def _applicable_range(response: Response, size: int) -> Range | None:
+def _applicable_range(response: Response, size: int, *, is_date_strong: bool) -> Range | None:
     """The header ``Range``, unless it is to be ignored."""
     # "A server MUST ignore a Range header field received with a request method that is unrecognized or for which
     # range handling is not defined. For this specification, GET is the only method" (RFC 9110, section 14.2)
     if request.method != "GET":
         return None
     # The validator must match exactly, an entity tag by the strong comparison (RFC 9110, section 13.1.5); Werkzeug
-    # takes weak ones and later dates too.
+    # takes weak ones and later dates too. A date is strong only where "the associated representation did not change
+    # twice during the second covered by the presented validator" (section 8.8.2.2).
     if_range = request.headers.get("If-Range")
-    if if_range is not None and if_range not in (response.headers["ETag"], response.headers["Last-Modified"]):
+    validators = [response.headers["ETag"]]
+    if is_date_strong:
+        validators.append(response.headers["Last-Modified"])
+    if if_range is not None and if_range not in validators:
         return None
     parsed = parse_range_header(request.headers["Range"])
     # "An origin server MUST ignore a Range header field that contains a range unit it does not understand." An

@@ -18,6 +18,7 @@ from ..unfinished import is_announced
 from . import errors
 from .answers import json_answer
 from .records import MEDIA_ID, SECURITY, check_storage, parse_id, permit_creation, read_json
+from .request_headers import CONDITION_PARAMETERS, REFUSALS, check_conditions
 
 
 class DirectUploadSchema(schemas.WireSchema):
@@ -44,17 +45,19 @@ def add_views(blueprint: Blueprint, kind: type[Media]) -> None:
         @blueprint.doc(
             security=SECURITY,
             operationId=f"begin_{name}_direct_upload",
+            parameters=CONDITION_PARAMETERS,
             requestBody={"required": True, "content": {"application/json": {"schema": schemas.direct_schema_of(kind)}}},
             responses={201: {"links": _confirmation(name)}},
         )
         @blueprint.response(201, DirectUploadSchema, headers=_location("Where to confirm the upload."))
-        @errors.documented(blueprint, 400, 401, 403, 404, 409, 413, 415, 422, 429, 503)
+        @errors.documented(blueprint, *REFUSALS, 401, 403, 404, 409, 413, 422, 429, 503)
         def post(self) -> Response:
             """Begin an upload to the storage
 
             For storages that take bytes from clients. The answer is the request to send there; then confirm.
             """
             caller, state = require_caller(), get_state()
+            check_conditions()
             values = read_json(schemas.direct_schema_of(kind))
             permit_creation(state, kind, caller, values)
             check_storage(state, kind, values.get("storage_type"))
@@ -70,19 +73,21 @@ def add_views(blueprint: Blueprint, kind: type[Media]) -> None:
         f"/{kind.kind}/direct-uploads/<string:media_id>", endpoint=f"{name}_direct_upload", parameters=[MEDIA_ID]
     )
     class DirectUpload(MethodView):
-        @blueprint.doc(security=SECURITY, operationId=f"confirm_{name}_direct_upload")
+        @blueprint.doc(security=SECURITY, operationId=f"confirm_{name}_direct_upload", parameters=CONDITION_PARAMETERS)
         @blueprint.response(201, schemas.schema_of(kind), headers=_location("Path of the record."))
-        @errors.documented(blueprint, 400, 401, 403, 404, 409, 413, 415, 422, 503)
+        @errors.documented(blueprint, *REFUSALS, 401, 403, 404, 409, 413, 422, 503)
         def post(self, media_id: str) -> Response:
             """Confirm an upload to the storage
 
             For the identity that began it, and admins. The bytes are looked at, and become media, or are removed.
             """
             caller, state = require_caller(), get_state()
-            record = _find(state, kind, media_id, caller)
-            if record.state != AVAILABLE:
-                _permit_again(state, record, caller)
-            record = direct.confirm(state, record)
+            announced = _find(state, kind, media_id, caller)
+            is_finished = announced.state == AVAILABLE
+            check_conditions(announced if is_finished else None)
+            if not is_finished:
+                _permit_again(state, announced, caller)
+            record = direct.confirm(state, announced)
             response = json_answer(schemas.dump_media(record), 201)
             response.headers["Location"] = url_for(f".{name}_item", media_id=record.id)
             return response

@@ -9,15 +9,18 @@ from flask import Request, Response
 from flask_jwt_extended.config import config as jwt_config
 from flask_jwt_extended.exceptions import JWTExtendedException
 from flask_smorest import Blueprint
-from jwt import PyJWTError
+from jwt import PyJWTError, exceptions
 from marshmallow import Schema, ValidationError
 from webargs.flaskparser import FlaskParser
-from werkzeug.datastructures import MultiDict
 from werkzeug.exceptions import HTTPException, Unauthorized
 
 from ..errors import AnsweredError, InvalidMedia
 from ..storable import log_refusal
+from .added_fields import read_form
 from .answers import json_answer
+
+_NO_SUBJECT: tuple[type[Exception], ...] = tuple(filter(None, [getattr(exceptions, "InvalidSubjectError", None)]))
+"""The error of PyJWT, from version 2.10 on, for an identity that is a number."""
 
 
 class Parser(FlaskParser):
@@ -30,8 +33,8 @@ class Parser(FlaskParser):
             return {}
         # Where the host takes tokens from the query, theirs is no parameter of ours.
         token = jwt_config.query_string_name if "query_string" in jwt_config.token_location else None
-        pairs = ((name, value) for name, value in req.args.items(multi=True) if name != token)
-        return self._makeproxy(MultiDict(pairs), schema)
+        given = {name: values for name, values in req.args.to_dict(flat=False).items() if name != token}
+        return read_form(schema, given)
 
     def handle_error(self, error: ValidationError, *args: t.Any, **kwargs: t.Any) -> t.NoReturn:
         messages = t.cast("dict[str, t.Any]", error.messages)
@@ -82,6 +85,9 @@ def answer(error: HTTPException) -> Response:
 
 
 def _answer_jwt(error: Exception) -> Response:
-    response = answer(Unauthorized(str(error) or "A valid token is required."))
+    message = str(error) or "A valid token is required."
+    if isinstance(error, _NO_SUBJECT):
+        message = f"{message}: the app has to create tokens with an identity that is text, as identity=str(user.id)."
+    response = answer(Unauthorized(message))
     response.headers["WWW-Authenticate"] = "Bearer"
     return response

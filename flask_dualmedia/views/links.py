@@ -18,6 +18,7 @@ from ..state import get_state
 from . import errors
 from .answers import empty_answer, json_answer
 from .records import MEDIA_ID, SECURITY, permitted, read_json
+from .request_headers import CONDITION_PARAMETERS, REFUSALS, check_conditions
 
 
 class LinkRequestSchema(schemas.WireSchema):
@@ -50,10 +51,11 @@ def add_views(blueprint: Blueprint, kind: type[Media]) -> None:
         @blueprint.doc(
             security=SECURITY,
             operationId=f"link_{name}",
+            parameters=CONDITION_PARAMETERS,
             requestBody={"required": False, "content": {"application/json": {"schema": LinkRequestSchema}}},
         )
         @blueprint.response(201, LinkSchema)
-        @errors.documented(blueprint, 400, 401, 403, 404, 413, 415, 422, 503)
+        @errors.documented(blueprint, *REFUSALS, 401, 403, 404, 413, 422, 503)
         def post(self, media_id: str) -> Response:
             """Make a link to the content
 
@@ -62,6 +64,7 @@ def add_views(blueprint: Blueprint, kind: type[Media]) -> None:
             """
             caller = require_caller()
             record = permitted("link", kind, media_id, caller)
+            check_conditions(record)
             wanted = _REQUEST.load({}) if _is_empty() else read_json(_REQUEST)
             wanted = t.cast("dict[str, t.Any]", wanted)
             settings = get_state().settings
@@ -77,13 +80,14 @@ def add_views(blueprint: Blueprint, kind: type[Media]) -> None:
             response.headers["Cache-Control"] = "no-store"
             return response
 
-        @blueprint.doc(security=SECURITY, operationId=f"revoke_{name}_links")
+        @blueprint.doc(security=SECURITY, operationId=f"revoke_{name}_links", parameters=CONDITION_PARAMETERS)
         @blueprint.response(204)
-        @errors.documented(blueprint, 401, 403, 404, 503)
+        @errors.documented(blueprint, *REFUSALS, 401, 403, 404, 503)
         def delete(self, media_id: str) -> Response:
             """Revoke all links to the content that were made until now"""
             record = permitted("edit", kind, media_id, require_caller())
-            lifecycle.revoke_links(get_state(), record)
+            check_conditions(record)
+            lifecycle.revoke_links(get_state(), record, check=check_conditions)
             return empty_answer()
 
 

@@ -15,6 +15,7 @@ from flask import Response, request, url_for
 from flask.views import MethodView
 from flask_smorest import Blueprint
 from marshmallow import Schema, fields, validate
+from werkzeug.datastructures import FileStorage
 from werkzeug.exceptions import BadRequest, Forbidden, UnsupportedMediaType
 
 from .. import lifecycle, schemas
@@ -27,7 +28,9 @@ from ..security import Caller, require_caller, token_first
 from ..state import State, get_state
 from ..uploads import upload_for
 from . import errors
+from .added_fields import read_form, read_object, without_added
 from .answers import empty_answer, json_answer
+from .request_headers import CONDITION_PARAMETERS, REFUSALS, check_conditions, check_part
 
 MAX_LIMIT = 100
 
@@ -83,19 +86,22 @@ def add_views(blueprint: Blueprint, kind: type[Media]) -> None:
         @blueprint.doc(
             security=SECURITY,
             operationId=f"create_{name}",
+            parameters=CONDITION_PARAMETERS,
             # Not called required: of two types for a required body openapi-python-client makes a module that
             # cannot be imported.
             requestBody={"content": bodies},
             responses={201: {"links": _links(name)}},
         )
         @blueprint.response(201, schemas.schema_of(kind), headers=_LOCATION)
-        @errors.documented(blueprint, 400, 401, 404, 409, 413, 415, 422, 503)
+        @errors.documented(blueprint, *REFUSALS, 401, 404, 409, 413, 422, 503)
         def post(self) -> Response:
             """Create a record
 
             With a file, as multipart; or as JSON with a URL, which is kept and never fetched.
             """
-            record = _create(get_state(), kind, require_caller())
+            caller = require_caller()
+            check_conditions()
+            record = _create(get_state(), kind, caller)
             response = _answer(record)
             response.status_code = 201
             response.headers["Location"] = url_for(f".{name}_item", media_id=record.id)
@@ -113,28 +119,32 @@ def add_views(blueprint: Blueprint, kind: type[Media]) -> None:
         @blueprint.doc(
             security=SECURITY,
             operationId=f"edit_{name}",
+            parameters=CONDITION_PARAMETERS,
             requestBody={"required": True, "content": {"application/json": {"schema": schemas.edit_schema_of(kind)}}},
         )
         @blueprint.response(200, schemas.schema_of(kind))
-        @errors.documented(blueprint, 400, 401, 403, 404, 409, 413, 415, 422, 503)
+        @errors.documented(blueprint, *REFUSALS, 401, 403, 404, 409, 413, 422, 503)
         def patch(self, media_id: str) -> Response:
             """Change fields of a record
 
             For its uploader and admins. The owner stays what it is.
             """
             record = permitted("edit", kind, media_id, require_caller())
-            return _answer(lifecycle.edit(get_state(), record, read_json(schemas.edit_schema_of(kind))))
+            check_conditions(record)
+            changes = read_json(schemas.edit_schema_of(kind))
+            return _answer(lifecycle.edit(get_state(), record, changes, check=check_conditions))
 
-        @blueprint.doc(security=SECURITY, operationId=f"delete_{name}")
+        @blueprint.doc(security=SECURITY, operationId=f"delete_{name}", parameters=CONDITION_PARAMETERS)
         @blueprint.response(204)
-        @errors.documented(blueprint, 401, 403, 404, 503)
+        @errors.documented(blueprint, *REFUSALS, 401, 403, 404, 503)
         def delete(self, media_id: str) -> Response:
             """Delete a record and its bytes
 
             For its uploader and admins.
             """
             record = permitted("delete", kind, media_id, require_caller())
-            lifecycle.delete(get_state(), record)
+            check_conditions(record)
+            lifecycle.delete(get_state(), record, check=check_conditions)
             return empty_answer()
 
     @blueprint.route(
@@ -143,12 +153,13 @@ def add_views(blueprint: Blueprint, kind: type[Media]) -> None:
         methods=["POST"],
         parameters=[MEDIA_ID],
     )
-    @blueprint.doc(security=SECURITY, operationId=f"count_{name}_access")
+    @blueprint.doc(security=SECURITY, operationId=f"count_{name}_access", parameters=CONDITION_PARAMETERS)
     @blueprint.response(204)
-    @errors.documented(blueprint, 401, 404, 503)
+    @errors.documented(blueprint, *REFUSALS, 401, 404, 503)
     def count_access(media_id: str) -> Response:
         """Count one access"""
         record = permitted("read", kind, media_id, require_caller())
+        check_conditions(record)
         lifecycle.count_access(get_state(), kind, record.id)
         return empty_answer()
 
@@ -286,10 +297,8 @@ def _create(state: State, kind: type[Media], caller: Caller) -> Media:
         vars(request)["stream"] = open_body()  # that was all there is to check
     if len(request.files.getlist("file")) > 1:
         raise InvalidMedia({"file": ["Send one file at a time."]})
-    twice = [name for name, values in request.form.lists() if len(values) > 1]
-    if twice:
-        raise InvalidMedia({name: ["Sent more than once."] for name in twice})
-    values = schemas.load(schemas.multipart_schema_of(kind), request.form.to_dict() | request.files.to_dict())
+    schema = schemas.multipart_schema_of(kind)
+    values = schemas.load(schema, read_form(schema, request.form.to_dict(flat=False) | _file_parts()))
     permit_creation(state, kind, caller, values)
     check_storage(state, kind, values.get("storage_type"))
     file = values.pop("file")
@@ -304,6 +313,12 @@ def _create(state: State, kind: type[Media], caller: Caller) -> Media:
         size=size,
     )
     return lifecycle.create(state, kind, values, upload, uploaded_by=caller.identity)
+
+
+def _file_parts() -> dict[str, list[FileStorage]]:
+    for _, part in request.files.items(multi=True):
+        check_part(part)
+    return request.files.to_dict(flat=False)
 
 
 def check_storage(state: State, kind: type[Media], storage_type: str | None) -> None:
@@ -330,10 +345,10 @@ def read_json(schema: schemas.WireSchema) -> dict[str, t.Any]:
     if not request.is_json:
         raise UnsupportedMediaType("Send application/json, or multipart/form-data with a file where one is created.")
     try:
-        data = json.loads(request.get_data())
+        data = json.loads(request.get_data(), object_pairs_hook=read_object)
     except (ValueError, RecursionError):  # the second of a body nested thousands deep
         raise BadRequest("The body is not valid JSON.") from None
-    return schemas.load_json(schema, data)
+    return schemas.load_json(schema, without_added(schema, data) if isinstance(data, dict) else data)
 
 
 def _query_schema(kind: type[Media]) -> Schema:

@@ -6,8 +6,7 @@ import typing as t
 import uuid
 from dataclasses import replace
 
-from flask import Response, current_app, request, url_for
-from flask.views import MethodView
+from flask import Response, request, url_for
 from flask_smorest import Blueprint
 from werkzeug.exceptions import (
     BadRequest,
@@ -31,9 +30,12 @@ from ..staging import Staged, Writer
 from ..state import State, get_state
 from ..uploads import label
 from . import errors
+from .added_fields import without_added
 from .answers import empty_answer
+from .method_override import OverridableView
 from .records import SECURITY, check_storage, parse_id, permit_creation
-from .tus_headers import ALGORITHMS, check_headers, read_digest, read_joined, read_metadata, read_number
+from .request_headers import CONDITION_PARAMETERS, REFUSALS, check_conditions
+from .tus_headers import ALGORITHMS, check_ascii, read_digest, read_joined, read_metadata, read_number
 
 VERSION = "1.0.0"
 
@@ -46,9 +48,6 @@ CONTENT_TYPE = "application/offset+octet-stream"
 
 GENERATED_TYPE = "application/octet-stream"
 """What clients send that are generated from the OpenAPI document: generators know no type of tus for bytes."""
-
-OF_CLIENTS = {"name", "type", "relativePath"}
-"""What Uppy adds of itself to the metadata; its ``filename`` and ``filetype`` say the same."""
 
 _EXPOSED = (
     "Location", "Content-Location", "Upload-Offset", "Upload-Length", "Upload-Defer-Length", "Upload-Metadata",
@@ -102,7 +101,7 @@ def add_views(blueprint: Blueprint) -> None:
     blueprint.after_request(_add_headers)
 
     @blueprint.route("/uploads", endpoint="uploads")
-    class Uploads(MethodView):
+    class Uploads(OverridableView):
         @blueprint.doc(operationId="describe_uploads")
         @blueprint.response(204, headers=_headers(*_EXPOSED[-5:]))
         def options(self) -> Response:
@@ -116,26 +115,30 @@ def add_views(blueprint: Blueprint) -> None:
         @blueprint.doc(
             security=SECURITY,
             operationId="create_upload",
-            parameters=_parameters(
-                "Upload-Length", "Upload-Defer-Length", "Upload-Metadata", "Upload-Concat", "Upload-Checksum"
-            ),
+            parameters=[
+                *_parameters(
+                    "Upload-Length", "Upload-Defer-Length", "Upload-Metadata", "Upload-Concat", "Upload-Checksum"
+                ),
+                *CONDITION_PARAMETERS,
+            ],
             requestBody=_BODY | {"required": False},
             responses=_MISMATCH,
         )
         @blueprint.response(201, headers=_headers("Location", "Content-Location", "Upload-Offset", "Upload-Expires"))
-        @errors.documented(blueprint, 400, 401, 403, 404, 409, 412, 413, 415, 422, 423, 429, 503)
+        @errors.documented(blueprint, *REFUSALS, 401, 403, 404, 409, 413, 422, 423, 429, 503)
         def post(self) -> Response:
             """Begin a resumable upload
 
             `Upload-Metadata` has `kind`, as in URLs, `filename`, `filetype` and the fields of the record.
             """
             caller = require_caller()
-            check_headers()
+            check_ascii()
             _check_version()
+            check_conditions()
             return _create(get_state(), caller)
 
     @blueprint.route("/uploads/<string:upload_id>", endpoint="upload", parameters=[UPLOAD_ID])
-    class Item(MethodView):
+    class Item(OverridableView):
         @blueprint.doc(operationId="describe_upload")
         @blueprint.response(204, headers=_headers(*_EXPOSED[-5:]))
         @errors.documented(blueprint, 404)
@@ -178,18 +181,20 @@ def add_views(blueprint: Blueprint) -> None:
             parameters=[
                 *_parameters("Upload-Offset", required=True),
                 *_parameters("Upload-Length", "Upload-Checksum")[1:],
+                *CONDITION_PARAMETERS,
             ],
             requestBody=_BODY | {"required": True},
             responses=_MISMATCH,
         )
         @blueprint.response(204, headers=_headers("Upload-Offset", "Upload-Expires", "Content-Location"))
-        @errors.documented(blueprint, 400, 401, 403, 404, 409, 410, 412, 413, 415, 422, 423, 503)
+        @errors.documented(blueprint, *REFUSALS, 401, 403, 404, 409, 410, 413, 422, 423, 503)
         def patch(self, upload_id: str) -> Response:
             """Send the next bytes
 
             With the last one the upload becomes media, and `Content-Location` is its record.
             """
             upload = _find(upload_id)
+            check_conditions()
             _check_type()
             offset, digest = read_number("Upload-Offset"), read_digest()
             if offset is None:
@@ -202,15 +207,19 @@ def add_views(blueprint: Blueprint) -> None:
             return _answer(writer.upload, 204)
 
         @token_first
-        @blueprint.doc(security=SECURITY, operationId="remove_upload", parameters=_parameters())
+        @blueprint.doc(
+            security=SECURITY, operationId="remove_upload", parameters=[*_parameters(), *CONDITION_PARAMETERS]
+        )
         @blueprint.response(204)
-        @errors.documented(blueprint, 401, 404, 410, 412, 423, 503)
+        @errors.documented(blueprint, *REFUSALS, 401, 404, 410, 423, 503)
         def delete(self, upload_id: str) -> Response:
             """Remove an upload with its bytes
 
             The record of one that is finished stays.
             """
-            with _lock(_find(upload_id).id) as writer:
+            upload = _find(upload_id)
+            check_conditions()
+            with _lock(upload.id) as writer:
                 writer.remove()
             return empty_answer()
 
@@ -223,15 +232,10 @@ def add_views(blueprint: Blueprint) -> None:
             responses=_MISMATCH,
         )
         @blueprint.response(204)
-        @errors.documented(blueprint, 400, 401, 403, 404, 405, 409, 410, 412, 413, 415, 422, 423, 503)
+        @errors.documented(blueprint, *REFUSALS, 401, 403, 404, 405, 409, 410, 413, 422, 423, 503)
         def post(self, upload_id: str) -> Response:
             """HEAD, PATCH or DELETE, for clients that cannot send them"""
-            check_headers()
-            methods = {"HEAD": self.head, "PATCH": self.patch, "DELETE": self.delete}
-            chosen = methods.get(request.headers.get("X-HTTP-Method-Override", ""))
-            if chosen is None:
-                raise MethodNotAllowed(["OPTIONS", *methods])
-            return chosen(upload_id)
+            raise MethodNotAllowed(["OPTIONS", "HEAD", "PATCH", "DELETE"])
 
 
 def _add_headers(response: Response) -> Response:
@@ -254,7 +258,7 @@ def _describe(state: State) -> Response:
 
 
 def _answer(upload: Staged, status: int) -> Response:
-    response = current_app.response_class(status=status)
+    response = empty_answer(status)
     response.headers["Upload-Offset"] = str(upload.offset)
     response.headers["Upload-Expires"] = http_date(upload.expires_at)
     if upload.finished:
@@ -276,7 +280,7 @@ def _check_type() -> None:
 def _find(upload_id: str) -> Staged:
     """The upload, if the caller began it or is an admin: another's is not there."""
     caller = require_caller()
-    check_headers()
+    check_ascii()
     _check_version()
     key = parse_id(upload_id)
     upload = None if key is None else get_state().staging.get(key)
@@ -377,8 +381,8 @@ def _described(state: State, caller: Caller, upload: Staged) -> Staged:
     if kind is None:
         raise InvalidMedia({"kind": [f"Must be one of: {', '.join(KINDS)}."]})
     filename, mime_type = label(values.pop("filename", None)), values.pop("filetype", None)
-    fields = {name: value for name, value in values.items() if name not in OF_CLIENTS}
-    checked = schemas.load(schemas.upload_schema_of(kind), fields)
+    schema = schemas.upload_schema_of(kind)
+    checked = schemas.load(schema, without_added(schema, values))
     permit_creation(state, kind, caller, checked)
     check_storage(state, kind, checked.get("storage_type"))
     lifecycle.foresee(state, kind, checked)

@@ -27,7 +27,7 @@ _READ = (
 """Headers of requests that mean something to tus. All of them are ASCII."""
 
 
-def check_headers() -> None:
+def check_ascii() -> None:
     """Refuse headers that no client of tus sends, before any of them is read."""
     for name in _READ:
         if not request.headers.get(name, "").isascii():

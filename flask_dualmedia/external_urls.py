@@ -1,0 +1,103 @@
+"""URLs of external media: which are kept, and where their readers are sent."""
+
+from __future__ import annotations
+
+import re
+from ipaddress import AddressValueError, IPv4Address, IPv6Address
+from urllib.parse import SplitResult, urlsplit
+
+from werkzeug.urls import iri_to_uri
+
+MAX_URL = 2048
+"""Characters of a URL, as it is kept and as it is sent: proxies take headers of a few KiB."""
+
+SCHEMES = ("http", "https")
+
+_LABEL = re.compile(r"[A-Za-z0-9_-]{1,63}")
+
+_NUMBER = re.compile(r"[0-9]+|0[xX][0-9A-Fa-f]*")
+
+_DEVIATING = frozenset("\u00df\u03c2")
+"""Letters of which two versions of IDNA make different hosts."""
+
+
+def fault_of(url: str) -> str | None:
+    """What is wrong with a URL reference (RFC 3986), if anything is.
+
+    It is one that any browser may follow: http, https, or relative to the page.
+    """
+    if not url.isprintable() or any(character.isspace() for character in url):
+        return "Not a URL: contains blanks or control characters."
+    if "\\" in url:
+        return "Not a URL: contains a backslash, which browsers take for a slash."
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return "Not a URL."
+    if parts.scheme not in ("", *SCHEMES):
+        return "Only http and https URLs are accepted."
+    if parts.scheme or url.startswith("//"):
+        fault = _fault_of_authority(parts)
+    else:
+        fault = None if parts.path else "Names no file."
+    if fault is None and len(iri_to_uri(url)) > MAX_URL:
+        return f"Longer than maximum length {MAX_URL} when it is written in ASCII."
+    return fault
+
+
+def is_absolute(url: str) -> bool:
+    """Whether a text is meant as a whole URL, with a scheme and a host."""
+    return re.match(r"https?://", url, re.IGNORECASE) is not None
+
+
+def location_of(url: str | None) -> str | None:
+    """A URL as it is sent in ``Location``: in ASCII.
+
+    :param url: As it was kept, by whatever version.
+    :return: ``None`` if no client could follow it.
+    """
+    try:
+        location = iri_to_uri(url or "")
+        is_web = urlsplit(location).scheme in ("", *SCHEMES)
+    except ValueError:  # a port that is none, brackets without an address, a host that IDNA does not know
+        return None
+    is_whole = location.isascii() and location.isprintable() and " " not in location
+    return location if location and is_web and is_whole else None
+
+
+def _fault_of_authority(parts: SplitResult) -> str | None:
+    if "@" in parts.netloc:
+        return "Contains a user or a password, which every reader would see."
+    try:
+        port = parts.port
+    except ValueError:
+        port = 0
+    if port == 0:
+        return "The port is none."
+    if not parts.hostname or not _is_host(parts.hostname):
+        return "Names no host. One beyond ASCII may be written as xn--..."
+    return None
+
+
+def _is_host(host: str) -> bool:
+    if ":" in host:  # in brackets
+        return _is_address(host, IPv6Address)
+    if not _DEVIATING.isdisjoint(host):
+        return False
+    try:
+        name = host.encode("idna").decode("ascii").removesuffix(".")
+    except UnicodeError:
+        return False
+    labels = name.split(".")
+    if len(name) > 253 or not all(map(_LABEL.fullmatch, labels)):
+        return False
+    # Browsers read a host that ends in a number as an address.
+    return _is_address(name, IPv4Address) if _NUMBER.fullmatch(labels[-1]) else True
+
+
+def _is_address(text: str, kind: type[IPv4Address] | type[IPv6Address]) -> bool:
+    try:
+        kind(text)
+    except AddressValueError:
+        return False
+    return "%" not in text  # the zone of one host's network

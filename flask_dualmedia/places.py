@@ -1,0 +1,95 @@
+"""The place of new media among the others of its owner: behind the last one, and as main image if there is none.
+
+It is looked for when the bytes have come and the record becomes visible. Of saves that end at the same time, one after
+the other looks and becomes visible, among all processes on all hosts.
+"""
+
+from __future__ import annotations
+
+import typing as t
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+
+from .errors import SecondMainImage, Unavailable
+from .leases import Lease
+from .models import CourseVideo, Media, ProductImage
+from .repositories.base import Listing
+from .state import State
+
+Place = dict[str, t.Any]
+"""Fields, and the values that are right for them."""
+
+T = t.TypeVar("T")
+
+WAIT = 10.0
+"""Seconds to wait for other saves. After that two may get the same position, and lists go by their age."""
+
+LAST_POSITION = 2**31 - 1
+
+
+def split_place(fields: dict[str, t.Any]) -> tuple[list[str], dict[str, t.Any]]:
+    """Names of the fields that say where media stands and are left to us, and the other fields."""
+    unplaced = [name for name in ("is_main_image", "position") if name in fields and fields[name] is None]
+    return unplaced, {name: value for name, value in fields.items() if name not in unplaced}
+
+
+def placed(state: State, record: Media, unplaced: t.Collection[str], keep: Callable[[Place], T]) -> T:
+    """Keep a record in its place.
+
+    :param unplaced: Fields that the caller has left to us: ``position`` and ``is_main_image``, or none.
+    :param keep: Makes the record visible with these values. If another became the main image meanwhile, it is called
+        once more.
+    """
+    if not unplaced:
+        return keep({})
+    with _turn(state, record):
+        place = _free_place(state, record, unplaced)
+        try:
+            return keep(place)
+        except SecondMainImage:
+            if not place.get("is_main_image"):
+                raise
+            return keep(place | {"is_main_image": False})
+
+
+def refuse_second_main(state: State, record: Media) -> None:
+    """Say so before the bytes are read. Of two at once, the unique index stops the second at the end.
+
+    :raises SecondMainImage: The record is to be a main image, and there is one.
+    """
+    if isinstance(record, ProductImage) and record.is_main_image and _has_main_image(state, record):
+        raise SecondMainImage
+
+
+def _has_main_image(state: State, record: Media) -> bool:
+    where = {ProductImage.owner_field: record.owner_id, "is_main_image": True}
+    return bool(state.repository.list(Listing(ProductImage, where, limit=1)))
+
+
+@contextmanager
+def _turn(state: State, record: Media) -> Iterator[None]:
+    """Be the only one to look for a place of this owner. Without MongoDB, which keeps the turns, all are."""
+    lease = Lease(state.collections, f"place:{record.kind}:{record.owner_id}")
+    is_taken = False
+    with suppress(Unavailable):
+        is_taken = lease.wait(WAIT)
+    try:
+        yield
+    finally:
+        if is_taken:
+            with suppress(Unavailable):  # it expires
+                lease.give_back()
+
+
+def _free_place(state: State, record: Media, unplaced: t.Collection[str]) -> Place:
+    kind = type(record)
+    where: dict[str, t.Any] = {kind.owner_field: record.owner_id}
+    place: Place = {}
+    if "is_main_image" in unplaced:
+        place["is_main_image"] = not _has_main_image(state, record)
+    if "position" in unplaced:
+        if isinstance(record, CourseVideo) and record.mongo_lesson_id is not None:
+            where["mongo_lesson_id"] = record.mongo_lesson_id
+        last = state.repository.list(Listing(kind, where, sort="position", descending=True, limit=1))
+        place["position"] = min(vars(last[0])["position"] + 1, LAST_POSITION) if last else 0
+    return place

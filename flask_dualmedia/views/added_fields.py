@@ -1,0 +1,110 @@
+"""Fields beside ours: those that clients, forms and token checks add of themselves, and those that are sent repeatedly.
+
+There is one rule for forms, JSON, queries, resumable and direct uploads. A name that something adds of itself is passed
+over. Any other name that we do not know is an error, so that nobody waits for the effect of a misspelt one.
+"""
+
+from __future__ import annotations
+
+import typing as t
+from collections.abc import Iterable, Mapping, Sequence
+
+from flask import current_app
+from flask_jwt_extended.config import config as jwt_config
+from marshmallow import Schema, fields
+
+from ..errors import InvalidMedia
+
+ADDED = frozenset((
+    # Uppy and Dropzone
+    "name", "type", "relativePath", "fullPath",
+    # HTML: the encoding of a form, and a button that has a name
+    "_charset_", "submit",
+    # jQuery, to get past caches
+    "_",
+    # proofs that a person sends the form, which the app checks
+    "g-recaptcha-response", "h-captcha-response", "cf-turnstile-response",
+))  # fmt: skip
+
+_UTF_8 = frozenset(("", "utf-8", "utf8", "us-ascii"))
+
+T = t.TypeVar("T")
+
+
+def without_added(schema: Schema, values: Mapping[str, T]) -> dict[str, T]:
+    """The values of our own fields, and those that are errors."""
+    ours = {field.data_key: field for field in schema.fields.values()}
+    if ours.keys() >= values.keys():
+        return dict(values)
+    tokens = _token_fields()
+    return {name: value for name, value in values.items() if name in ours or not _is_added(name, tokens, ours)}
+
+
+def read_form(schema: Schema, form: Mapping[str, Sequence[t.Any]]) -> dict[str, t.Any]:
+    """One value for each field of a form, or of a query.
+
+    :param form: The values of each field, in the order in which they were sent.
+    :raises InvalidMedia: A field has several, or the form is in another encoding than it was read in.
+    """
+    charsets = form.get("_charset_", ())
+    if any(str(charset).lower() not in _UTF_8 for charset in charsets):
+        raise InvalidMedia({"_charset_": ["Send the form in UTF-8."]})
+
+    values, errors = {}, {}
+    by_name = {field.data_key: field for field in schema.fields.values()}
+    for name, sent in without_added(schema, form).items():
+        try:
+            values[name] = _one_value(by_name.get(name), sent)
+        except ValueError:
+            errors[name] = ["Sent more than once."]
+    if errors:
+        raise InvalidMedia(errors)
+    return values
+
+
+def read_object(pairs: Iterable[tuple[str, t.Any]]) -> dict[str, t.Any]:
+    """An object of JSON, whose names may be repeated with the same value alone.
+
+    :raises InvalidMedia: One has several.
+    """
+    values: dict[str, t.Any] = {}
+    for name, value in pairs:
+        if name in values and values[name] != value:
+            raise InvalidMedia({name: ["Sent more than once."]})
+        values[name] = value
+    return values
+
+
+def _one_value(field: fields.Field | None, sent: Sequence[t.Any]) -> t.Any:
+    """
+    :raises ValueError: There are several.
+    """
+    first = sent[0]
+    if all(value == first for value in sent):
+        return first
+    # Browsers send nothing of a checkbox that is not checked. So forms put a hidden "false" before it, or behind it.
+    if isinstance(field, fields.Boolean):
+        checked = [value for value in sent if value in field.truthy]
+        unchecked = [value for value in sent if value in field.falsy]
+        if checked and len(checked) + len(unchecked) == len(sent):
+            return checked[0]
+    raise ValueError
+
+
+def _token_fields() -> tuple[str, ...]:
+    """Where flask-jwt-extended and Flask-WTF look for tokens, as the app has set them up."""
+    return (
+        jwt_config.json_key,
+        jwt_config.refresh_json_key,
+        jwt_config.access_csrf_field_name,
+        jwt_config.refresh_csrf_field_name,
+        current_app.config.get("WTF_CSRF_FIELD_NAME", "csrf_token"),
+    )
+
+
+def _is_added(name: str, tokens: tuple[str, ...], ours: Mapping[str | None, fields.Field]) -> bool:
+    if name in ADDED or name in tokens:
+        return True
+    # Flask-WTF's field has the prefix of its form, and Spring's mark of a checkbox the name behind an underscore.
+    is_prefixed = name.endswith(tuple(f"-{token}" for token in tokens))
+    return is_prefixed or (name.startswith("_") and isinstance(ours.get(name[1:]), fields.Boolean))
