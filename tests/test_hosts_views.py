@@ -34,6 +34,7 @@ from flask_dualmedia import (
     RecordRefused,
     SecondMainImage,
     TooManyPixels,
+    TooManyUnfinished,
     UnsupportedType,
     UploadRejected,
     WritesRefused,
@@ -61,6 +62,8 @@ ANSWERED: list[errors.AnsweredError] = [
     QuotaExceeded("alice", used=1, limit=2, size=3),
     UnsupportedType(MESSAGE),
     TooManyPixels(1, 2, 1),
+    errors.TooManyParts(10_000),
+    TooManyUnfinished(100),
     UploadRejected(MESSAGE),
     IncompleteUpload(MESSAGE),
     DatabaseUnavailable("PostgreSQL", retry_after=7),
@@ -251,12 +254,12 @@ def test_a_record_that_is_not_there_is_404_in_a_view_of_the_hosts(app: Flask) ->
 def two(make_app: MakeApp, mongo_uri: str) -> Iterator[tuple[DualMedia, Flask, Flask]]:
     """One extension on two apps with databases of their own."""
     media = DualMedia()
-    apps = [Flask("one"), Flask("two")]
+    one, other = apps = Flask("one"), Flask("two")
     for app in apps:
         uri = mongo_uri.replace("?", f"_{app.name}?") if "?" in mongo_uri else f"{mongo_uri}_{app.name}"
         app.config.update(BASE_CONFIG, MONGO_URI=uri, DB_ENABLED=False)
         media.init_app(app)
-    yield media, *apps
+    yield media, one, other
     for app in apps:
         with app.app_context():
             media.mongo.cx.drop_database(media.mongo.db.name)  # type: ignore[union-attr]
