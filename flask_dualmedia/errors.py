@@ -48,7 +48,7 @@ class AnsweredError(DualMediaError, HTTPException):
 
     def __init__(self, *args: object) -> None:
         Exception.__init__(self, *args)
-        self.description = str(self)  # what clients are told
+        self.description = _encodable(str(self))  # what clients are told
 
     @property
     def fields(self) -> Messages:
@@ -76,6 +76,11 @@ class MissingExtra(DualMediaError, ImportError):
         self.extra = extra
 
 
+def _encodable(text: str) -> str:
+    """Text that any answer can have: clients may have sent halves of surrogate pairs, which have no bytes."""
+    return text.encode(errors="backslashreplace").decode()
+
+
 class RecordRefused(AnsweredError, UnprocessableEntity):
     """A database answers that it does not keep this record. It would say so again; other records are not concerned.
 
@@ -98,7 +103,7 @@ class InvalidMedia(RecordRefused):
         reason = "; ".join(f"{field}: {' '.join(messages)}" for field, messages in errors.items())
         super().__init__("The schema", reason)
         self.args = (reason,)
-        self.description = reason
+        self.description = _encodable(reason)
         self.errors = errors
 
     @property

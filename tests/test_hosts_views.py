@@ -165,6 +165,16 @@ def test_errors_say_what_they_said_and_travel(error: DualMediaError) -> None:
         assert (str(copied), copied.args, vars(copied)) == (str(error), error.args, vars(error))
 
 
+@pytest.mark.parametrize(
+    "error", [InvalidMedia({"\ud800": ["Unknown."]}), UploadRejected("no \ud800"), MediaConflict("\ud800")]
+)
+def test_what_has_no_bytes_is_answered_too(error: errors.AnsweredError) -> None:
+    answer = host(error).test_client().get("/")
+    assert answer.status_code == error.code
+    assert "\\ud800" in answer.text
+    assert str(error) == error.args[0]
+
+
 def by_status(app: Flask, answer: Callable[[t.Any], t.Any]) -> None:
     for status in (400, 404, 409, 413, 415, 422, 423, 503):
         app.register_error_handler(status, answer)

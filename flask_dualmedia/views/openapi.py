@@ -61,7 +61,7 @@ def describe(app: Flask, blueprint: Blueprint, prefix: str) -> dict[str, t.Any]:
     for name, description in _TAGS.items():
         api.spec.tag({"name": name, "description": description})
 
-    document = api.spec.to_dict()
+    document = t.cast("dict[str, t.Any]", api.spec.to_dict())
     for path, item in document["paths"].items():
         below = path.partition(f"{settings.url_prefix}/")[2]
         for method in item.keys() & _METHODS:
