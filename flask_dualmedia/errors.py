@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copyreg
 import typing as t
-from http import HTTPStatus
 
 from werkzeug.exceptions import (
     BadRequest,
@@ -153,11 +152,12 @@ class UploadLocked(MediaConflict, Locked):
 class UploadRejected(AnsweredError):
     """The upload breaks a rule. Nothing of it is kept."""
 
-    def __init__(self, *args: object) -> None:
-        super().__init__(*args)
-        if self.code is None:
+    def __new__(cls, *args: object, **kwargs: object) -> t.Self:
+        error = super().__new__(cls, *args)
+        if error.code is None:
             # The class has none: Flask would ask an app's handler for it about no subclass of another status.
-            self.code = HTTPStatus.UNPROCESSABLE_ENTITY.value
+            error.code = UnprocessableEntity.code
+        return error
 
     @property
     def fields(self) -> Messages:

@@ -175,6 +175,14 @@ def test_what_has_no_bytes_is_answered_too(error: errors.AnsweredError) -> None:
     assert str(error) == error.args[0]
 
 
+def test_an_error_of_the_apps_validator_has_a_status_too() -> None:
+    class NotOurs(UploadRejected):
+        def __init__(self, *, owner: str) -> None:
+            self.owner = owner
+
+    assert host(NotOurs(owner="alice")).test_client().get("/").status_code == 422
+
+
 def by_status(app: Flask, answer: Callable[[t.Any], t.Any]) -> None:
     for status in (400, 404, 409, 413, 415, 422, 423, 503):
         app.register_error_handler(status, answer)
