@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copyreg
 import typing as t
-from http import HTTPStatus
 
 from werkzeug.exceptions import (
     BadRequest,
@@ -49,7 +48,7 @@ class AnsweredError(DualMediaError, HTTPException):
 
     def __init__(self, *args: object) -> None:
         Exception.__init__(self, *args)
-        self.description = str(self)  # what clients are told
+        self.description = _encodable(str(self))  # what clients are told
 
     @property
     def fields(self) -> Messages:
@@ -77,6 +76,11 @@ class MissingExtra(DualMediaError, ImportError):
         self.extra = extra
 
 
+def _encodable(text: str) -> str:
+    """Text that any answer can have: clients may have sent halves of surrogate pairs, which have no bytes."""
+    return text.encode(errors="backslashreplace").decode()
+
+
 class RecordRefused(AnsweredError, UnprocessableEntity):
     """A database answers that it does not keep this record. It would say so again; other records are not concerned.
 
@@ -99,7 +103,7 @@ class InvalidMedia(RecordRefused):
         reason = "; ".join(f"{field}: {' '.join(messages)}" for field, messages in errors.items())
         super().__init__("The schema", reason)
         self.args = (reason,)
-        self.description = reason
+        self.description = _encodable(reason)
         self.errors = errors
 
     @property
@@ -149,11 +153,12 @@ class UploadLocked(MediaConflict, Locked):
 class UploadRejected(AnsweredError):
     """The upload breaks a rule. Nothing of it is kept."""
 
-    def __init__(self, *args: object) -> None:
-        super().__init__(*args)
-        if self.code is None:
+    def __new__(cls, *args: object, **kwargs: object) -> t.Self:
+        error = super().__new__(cls, *args)
+        if error.code is None:
             # The class has none: Flask would ask an app's handler for it about no subclass of another status.
-            self.code = HTTPStatus.UNPROCESSABLE_ENTITY.value
+            error.code = UnprocessableEntity.code
+        return error
 
     @property
     def fields(self) -> Messages:

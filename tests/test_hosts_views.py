@@ -168,6 +168,24 @@ def test_errors_say_what_they_said_and_travel(error: DualMediaError) -> None:
         assert (str(copied), copied.args, vars(copied)) == (str(error), error.args, vars(error))
 
 
+@pytest.mark.parametrize(
+    "error", [InvalidMedia({"\ud800": ["Unknown."]}), UploadRejected("no \ud800"), MediaConflict("\ud800")]
+)
+def test_what_has_no_bytes_is_answered_too(error: errors.AnsweredError) -> None:
+    answer = host(error).test_client().get("/")
+    assert answer.status_code == error.code
+    assert "\\ud800" in answer.text
+    assert str(error) == error.args[0]
+
+
+def test_an_error_of_the_apps_validator_has_a_status_too() -> None:
+    class NotOurs(UploadRejected):
+        def __init__(self, *, owner: str) -> None:
+            self.owner = owner
+
+    assert host(NotOurs(owner="alice")).test_client().get("/").status_code == 422
+
+
 def by_status(app: Flask, answer: Callable[[t.Any], t.Any]) -> None:
     for status in (400, 404, 409, 413, 415, 422, 423, 503):
         app.register_error_handler(status, answer)
@@ -254,13 +272,22 @@ def test_a_record_that_is_not_there_is_404_in_a_view_of_the_hosts(app: Flask) ->
 def two(make_app: MakeApp, mongo_uri: str) -> Iterator[tuple[DualMedia, Flask, Flask]]:
     """One extension on two apps with databases of their own."""
     media = DualMedia()
+<<<<<<< HEAD
     one, other = apps = Flask("one"), Flask("two")
     for app in apps:
+=======
+    one, other = Flask("one"), Flask("two")
+    for app in (one, other):
+>>>>>>> hosted
         uri = mongo_uri.replace("?", f"_{app.name}?") if "?" in mongo_uri else f"{mongo_uri}_{app.name}"
         app.config.update(BASE_CONFIG, MONGO_URI=uri, DB_ENABLED=False)
         media.init_app(app)
     yield media, one, other
+<<<<<<< HEAD
     for app in apps:
+=======
+    for app in (one, other):
+>>>>>>> hosted
         with app.app_context():
             media.mongo.cx.drop_database(media.mongo.db.name)  # type: ignore[union-attr]
         close(app)

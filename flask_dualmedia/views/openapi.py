@@ -87,7 +87,7 @@ def _add_schemes(spec: APISpec) -> dict[str, tuple[str, ...]]:
     """
     schemes: dict[str, dict[str, t.Any]] = {}
     places: dict[str, tuple[str, ...]] = {}
-    for place in jwt_config.token_location:
+    for place in t.cast("list[str]", jwt_config.token_location):
         if place == "headers" and (jwt_config.header_name.lower(), jwt_config.header_type) == _AS_BEARER:
             schemes["bearer"] = {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}
             places[place] = ("bearer",)
