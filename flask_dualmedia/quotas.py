@@ -46,7 +46,6 @@ def check(state: State, subject: Subject, size: int) -> None:
     """Refuse bytes that cannot fit, before they are read.
 
     :param subject: A record, or a resumable upload as a whole. What was announced under its id does not count twice.
-
     :param size: How many there are at least, less those that they take the place of.
     :raises QuotaExceeded: They have no place.
     """
