@@ -12,7 +12,7 @@ from __future__ import annotations
 import typing as t
 from datetime import datetime, timedelta
 
-from . import lifecycle, quotas, storable, unfinished
+from . import lifecycle, quotas, storable
 from .errors import (
     BytesNotFound,
     FileTooLarge,
@@ -77,14 +77,17 @@ def begin(state: State, kind: type[Media], fields: dict[str, t.Any], *, uploaded
     kept_type = served_type(declared_type(claim))  # the bucket may have other readers than those that we send there
     ticket = storage.ticket(key, size=size, mime_type=kept_type, checksum=fields["checksum"], seconds=seconds)
     clear_expired(state)
-    with quotas.reserved(state, record, size):
-        state.repository.add(record, keeps_id=True)
+
+    def add() -> None:
+        with quotas.reserved(state, record, size):
+            state.repository.add(record, keeps_id=True)
+
+    def take_back(_: None) -> None:
+        # Nobody has a ticket for its key yet.
+        lifecycle.clean_up(state.repository.remove, kind, record.id)
+
+    quotas.admit(state, uploaded_by, add, take_back)
     reach("direct:pending")
-    try:
-        unfinished.admit(state, uploaded_by)
-    except BaseException:
-        lifecycle.clean_up(lifecycle.sweep_one, state, record)
-        raise
     return Begun(record, ticket, now() + timedelta(seconds=seconds))
 
 

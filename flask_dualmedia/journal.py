@@ -15,6 +15,7 @@ from .models import AVAILABLE, DELETING, KINDS, PENDING, Media, now
 from .repositories.sql import SQLRepository
 from .signals import journal_drained
 from .state import State
+from .tickets import delete_bytes
 from .transfer import (
     OF_ONE_RECORD,
     Report,
@@ -138,11 +139,13 @@ def _forget(state: State, record: Media, fenced: Media) -> None:
     :param record: As the journal has it.
     :param fenced: As SQL has it, where it may have had other bytes.
     """
+    is_free = True
     for one in (record, fenced):
         if one.storage_key is not None:
-            state.storage_of(one).delete(one.storage_key)
+            is_free &= delete_bytes(state, state.storage_of(one), one.storage_key)
     reach("forget:bytes")
-    state.homes[0].repository.bury(type(fenced), fenced.id)
+    if is_free:  # otherwise SQL's record keeps the key taken, until the sweep
+        state.homes[0].repository.bury(type(fenced), fenced.id)
     state.homes[1].repository.remove(type(record), record.id)
 
 

@@ -1,4 +1,4 @@
-"""How many bytes one identity, or one owner, may keep.
+"""How many bytes one identity, or one owner, may keep, and how many uploads an identity may have under way.
 
 What is used is asked of the databases each time; there is no counter that could drift. Of uploads that end at the same
 time, one after the other asks and becomes available, among all processes on all hosts.
@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import typing as t
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 
 from .clock import elapsed
-from .errors import DatabaseUnavailable, QuotaBusy, QuotaExceeded
+from .errors import DatabaseUnavailable, QuotaBusy, QuotaExceeded, TooManyUnfinished
 from .leases import SECONDS, Lease
 from .models import KINDS, Media
 from .repositories.base import Selection
 from .staging import Staged
 from .state import State
 from .unfinished import unfinished_of
+
+T = t.TypeVar("T")
 
 WAIT = 10.0
 """Seconds that a finished upload waits for others under the same quota."""
@@ -44,7 +46,6 @@ def check(state: State, subject: Subject, size: int) -> None:
     """Refuse bytes that cannot fit, before they are read.
 
     :param subject: A record, or a resumable upload as a whole. What was announced under its id does not count twice.
-
     :param size: How many there are at least, less those that they take the place of.
     :raises QuotaExceeded: They have no place.
     """
@@ -71,6 +72,29 @@ def reserved(state: State, subject: Subject, size: int) -> Iterator[None]:
         if quotas and elapsed() - start > SECONDS / 2:
             raise QuotaBusy
         yield
+
+
+def admit(state: State, identity: str, begin: Callable[[], T], take_back: Callable[[T], object]) -> T:
+    """Begin an upload, if it is not one too many of the unfinished ones of an identity.
+
+    It is counted when it is there, and taken back if it is too many: so however many begin at once, no more stay than
+    may. Those that were taken back come again, one after the other, so that no fewer stay either.
+
+    :raises TooManyUnfinished: It would be.
+    """
+    limit = state.settings.max_unfinished
+    begun = begin()
+    if limit is None or unfinished_of(state, identity).number <= limit:
+        return begun
+    take_back(begun)
+    with ExitStack() as taken:
+        _take(Lease(state.collections, f"unfinished:{identity}"), taken)
+        if unfinished_of(state, identity).number < limit:
+            begun = begin()
+            if unfinished_of(state, identity).number <= limit:
+                return begun
+            take_back(begun)
+    raise TooManyUnfinished(limit)
 
 
 def _quotas(state: State, subject: Subject) -> list[_Quota]:

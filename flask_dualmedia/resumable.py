@@ -20,7 +20,7 @@ from itertools import chain
 
 from werkzeug.exceptions import Forbidden
 
-from . import lifecycle, quotas, unfinished
+from . import lifecycle, quotas
 from .errors import (
     BytesNotFound,
     ChecksumMismatch,
@@ -84,15 +84,16 @@ def begin(state: State, upload: Staged) -> Writer:
     :raises TooManyUnfinished: The uploader has begun too many that have not ended.
     """
     clear_expired(state)
-    with quotas.reserved(state, upload, upload.length or 1):
-        writer = state.staging.add(upload)
-    try:
-        unfinished.admit(state, upload.identity)
-    except BaseException:
+
+    def add() -> Writer:
+        with quotas.reserved(state, upload, upload.length or 1):
+            return state.staging.add(upload)
+
+    def take_back(writer: Writer) -> None:
         with writer:
             give_up(writer)
-        raise
-    return writer
+
+    return quotas.admit(state, upload.identity, add, take_back)
 
 
 def receive(

@@ -1,7 +1,6 @@
 """Uploads that have begun and not ended: resumable ones, and direct ones that were announced.
 
-Each identity may have so many of them, and what they are to be counts for the identity's quota. An upload is counted
-when it is there, and taken back if that is one too many: so however many begin at once, no more stay than may.
+Each identity may have so many of them, and what they are to be counts for the identity's quota.
 """
 
 from __future__ import annotations
@@ -9,21 +8,10 @@ from __future__ import annotations
 import uuid
 from datetime import timedelta
 
-from .errors import TooManyUnfinished
 from .models import PENDING, Media, now
 from .repositories.base import Announced
 from .state import State
 from .storages.base import DirectStorage
-
-
-def admit(state: State, identity: str) -> None:
-    """Make sure that an upload which has begun is not one too many.
-
-    :raises TooManyUnfinished: It is.
-    """
-    limit = state.settings.max_unfinished
-    if limit is not None and unfinished_of(state, identity).number > limit:
-        raise TooManyUnfinished(limit)
 
 
 def unfinished_of(state: State, identity: str, *, but: uuid.UUID | None = None) -> Announced:

@@ -16,7 +16,8 @@ from flask import Flask
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from flask_dualmedia import MediaStorage, lifecycle, moving
+from flask_dualmedia import DatabaseUnavailable, MediaStorage, lifecycle, moving
+from flask_dualmedia.journal import drain_journal
 from flask_dualmedia.models import KINDS
 from flask_dualmedia.signals import media_saved
 from flask_dualmedia.state import State, get_state
@@ -183,10 +184,9 @@ def refused(host: Host, begun: TestResponse) -> None:
 
 @pytest.mark.parametrize("ended", [replaced, deleted, moved, refused])
 def test_a_ticket_works_once_whatever_became_of_its_bytes(
-    make_host: t.Callable[..., Host], mode: str, ended: t.Callable[[Host, TestResponse], None]
+    host: Host, ended: t.Callable[[Host, TestResponse], None]
 ) -> None:
     """They are gone at once; their key goes when nobody can put others there any more."""
-    host = make_host(mode)
     begun = host.begin()
     assert send(begun) == 200
     ended(host, begun)
@@ -199,6 +199,28 @@ def test_a_ticket_works_once_whatever_became_of_its_bytes(
     assert 0 not in host.sizes()
     check = host.app.test_cli_runner().invoke(args=["dualmedia", "check", "--verify-bytes", "--grace", "0"])
     assert check.exit_code == 0, check.output
+
+
+def test_a_ticket_works_once_while_sql_is_down_and_afterwards(make_host: t.Callable[..., Host]) -> None:
+    host = make_host("dual", DUALMEDIA_AUTO_DRAIN=False)
+    circuit = host.state.circuit
+    assert circuit is not None
+    probe, circuit._probe = circuit._probe, unreachable
+    circuit.trip()
+    begun = host.begin()
+    assert send(begun) == 200
+    deleted(host, begun)
+    assert send(begun) == 412
+    circuit._probe = probe
+    circuit._ask()
+    drain_journal(host.state)
+    assert (host.sizes(), send(begun)) == ([0], 412)
+    lifecycle.sweep(host.state, grace=0)
+    assert host.kept() == (0, [])
+
+
+def unreachable() -> None:
+    raise DatabaseUnavailable("PostgreSQL")
 
 
 def test_bytes_that_no_ticket_can_bring_back_are_deleted_at_once(

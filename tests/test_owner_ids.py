@@ -192,7 +192,7 @@ def test_the_usual_spelling_costs_no_query_more(host: Flask, client: FlaskClient
 ENDS = [("", ""), ("{", "}"), ("urn:uuid:", ""), (" ", ""), ("", "\u200b"), ("0x", "")]
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.sampled_from(list(SPELLINGS)), st.integers(0, 2**36 - 1), st.sampled_from(ENDS), st.booleans())
 def test_whatever_names_a_document_is_kept_as_its_one_id(
     host: Flask, document_id: t.Any, capitals: int, ends: tuple[str, str], hyphens: bool
