@@ -53,6 +53,7 @@ from .media import (
 )
 from .models import CourseResource, CourseVideo, MediaStorage, ProductImage
 from .schemas import content_url, dump_media, dump_media_list
+from .sources import ExternalURL
 from .stats import MediaStats
 
 __all__ = [
@@ -65,6 +66,7 @@ __all__ = [
     "DualMedia",
     "DualMediaError",
     "EmptyFile",
+    "ExternalURL",
     "FileTooLarge",
     "IncompleteUpload",
     "InvalidMedia",
