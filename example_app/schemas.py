@@ -11,6 +11,8 @@ from flask import request
 from marshmallow import fields, validate
 from werkzeug.exceptions import BadRequest
 
+from flask_dualmedia import ExternalURL
+
 MAX_UPLOAD_SIZE = 5 * 1024**3  # bytes of all files and fields of one request
 MAX_SOURCES = 20  # files or URLs in one request
 
@@ -140,7 +142,8 @@ def read_source(schema: SourceSchema) -> tuple[t.Any, dict[str, t.Any]]:
     url, file = values.pop("url", None), request.files.get("file")
     if file is None and url is None:
         raise ma.ValidationError({"file": ["Missing: send a part named file, or JSON with a url."]})
-    return file or url, values
+    source = ExternalURL(url) if url is not None and not file else file
+    return source, values
 
 
 def uploaded_files(name: str) -> list[t.Any]:

@@ -55,6 +55,7 @@ from .media import (
 )
 from .models import CourseResource, CourseVideo, MediaStorage, ProductImage
 from .schemas import content_url, dump_media, dump_media_list
+from .sources import ExternalURL
 from .stats import MediaStats
 
 __all__ = [
@@ -67,6 +68,7 @@ __all__ = [
     "DualMedia",
     "DualMediaError",
     "EmptyFile",
+    "ExternalURL",
     "FileTooLarge",
     "IncompleteUpload",
     "InvalidMedia",

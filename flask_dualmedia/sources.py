@@ -13,9 +13,18 @@ from .external_urls import is_absolute
 from .models import Media
 from .storable import camelcase, plain
 
+
+class ExternalURL(str):
+    """The URL of external media, which may be relative to the page that shows it.
+
+    A plain ``str`` has to be an http or https URL: anything else may be the name of a file, passed by mistake. Where a
+    text is a URL for certain, as a field of a request, say so: ``save_product_image(product_id, ExternalURL(text))``.
+    """
+
+
 Source = t.BinaryIO | os.PathLike[str] | str | bytes | bytearray | memoryview | t.Any
 """The media itself: a binary stream (an uploaded file of Flask too), bytes, a ``pathlib.Path``, or, as a ``str``, the
-http or https URL of external media."""
+http or https URL of external media. :class:`ExternalURL` may be relative too."""
 
 _ACCEPTED = "a binary stream, bytes, a pathlib.Path, or the http(s) URL of external media as a str"
 
@@ -28,8 +37,8 @@ def url_of(kind: type[Media], source: Source) -> str | None:
     text = plain(source)
     if not isinstance(text, str):
         return None
-    if not is_absolute(text):
-        message = "Not an http or https URL. Pass a file as pathlib.Path(...), or opened with open(..., 'rb')."
+    if not isinstance(source, ExternalURL) and not is_absolute(text):
+        message = "Not an http or https URL. Pass a file as pathlib.Path(...), a relative URL as ExternalURL(...)."
         raise InvalidMedia({camelcase(kind.url_field): [message]})
     return text
 

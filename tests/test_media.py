@@ -21,6 +21,7 @@ from flask_dualmedia import (
     CourseResource,
     CourseVideo,
     EmptyFile,
+    ExternalURL,
     FileTooLarge,
     InvalidMedia,
     MediaConflict,
@@ -382,9 +383,7 @@ def test_urls_that_are_not_accepted(owners: Owners, url: str) -> None:
 
 @pytest.mark.parametrize("url", ["https://cdn.example/a?b=c#d", "url", "/static/a.png", "//cdn.example/a"])
 def test_urls_are_kept_as_they_are(owners: Owners, url: str) -> None:
-    """A relative one by a change alone: to a function that saves, it would be the name of a file."""
-    record = save_product_image(owners.product, "https://cdn.example/first")
-    record = update_media(ProductImage, record.id, image_url=url)
+    record = save_product_image(owners.product, ExternalURL(url))
     assert record.image_url == url
     assert dump_media(record)["imageUrl"] == url
     assert dump_media_list([record]) == [dump_media(record)]

@@ -16,6 +16,7 @@ from flask import Flask
 from werkzeug.datastructures import FileStorage
 
 from flask_dualmedia import (
+    ExternalURL,
     InvalidMedia,
     UploadRejected,
     open_media,
@@ -179,6 +180,9 @@ def test_text_is_a_url_or_an_error(owners: Owners, state: State) -> None:
             assert "secret" not in str(refused.value)
     assert kept(state) == NOTHING
     for save, _ in saving(owners).values():
+        assert save(ExternalURL("photo.jpg")).external_url == "photo.jpg"
+        with pytest.raises(InvalidMedia):
+            save(ExternalURL("javascript:alert(1)"))
         assert save("HTTPS://cdn.example/a.jpg").external_url == "HTTPS://cdn.example/a.jpg"
 
 

@@ -11,7 +11,7 @@ from flask.typing import ResponseReturnValue
 from flask_jwt_extended import jwt_required
 from marshmallow import ValidationError, fields, validate
 
-from flask_dualmedia import ProductImage, attach_media, dump_media_list, save_product_images
+from flask_dualmedia import ExternalURL, ProductImage, attach_media, dump_media_list, save_product_images
 
 from ..database import Document, db, find_page
 from ..products import create_product, delete_product, find_image, find_product, make_main, remove_image
@@ -128,7 +128,8 @@ def put_main_image(product_id: ObjectId, image_id: str) -> ResponseReturnValue:
 
 def read_sources(values: Document) -> list[t.Any]:
     """Take the URLs out of the fields, add the uploaded files."""
-    sources = [*values.pop("images"), *uploaded_files("images")]
+    urls = [ExternalURL(url) for url in values.pop("images")]
+    sources = [*urls, *uploaded_files("images")]
     if len(sources) > MAX_SOURCES:
         raise ValidationError({"images": [f"At most {MAX_SOURCES} in one request."]})
     return sources
