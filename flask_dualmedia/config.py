@@ -28,6 +28,8 @@ Validator = t.Callable[["Media", bytes], None]
 
 DEFAULT_REFERENCES = {"product": "products", "course": "courses", "user": "users"}
 
+DEFAULT_OWNER_FIELDS = {"user": "_id"}
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -60,6 +62,10 @@ class Settings:
     references: t.Mapping[str, str]
     """``DUALMEDIA_REFERENCES``: reference type to MongoDB collection. Owners of these types must exist. Default
     product, course and user; merged with what the host gives, and ``None`` as the collection turns the check off."""
+    owner_fields: t.Mapping[str, str]
+    """``DUALMEDIA_OWNER_FIELD``: the field of documents that has the identity, or a list of identities, that may add
+    media to them under the default rule: one name for all types of ``DUALMEDIA_REFERENCES``, or a mapping from types to
+    names. Default ``{"user": "_id"}``: to others, admins alone add media."""
     auto_upgrade: bool | None
     """``DUALMEDIA_AUTO_UPGRADE``: bring the schema up to date at start-up. Default: unless the host has a
     Flask-Migrate of its own."""
@@ -179,7 +185,8 @@ class Settings:
                 "DUALMEDIA_COLLECTION_PREFIX", config.get("DUALMEDIA_COLLECTION_PREFIX", "")
             ),
             bucket=_bucket(config.get("DUALMEDIA_BUCKET", BUCKET)),
-            references=_references(config.get("DUALMEDIA_REFERENCES", {})),
+            references=(references := _references(config.get("DUALMEDIA_REFERENCES", {}))),
+            owner_fields=_owner_fields(config.get("DUALMEDIA_OWNER_FIELD"), references),
             auto_upgrade=None if auto_upgrade is None else _boolean("DUALMEDIA_AUTO_UPGRADE", auto_upgrade),
             max_size=max_size,
             admin_role=_text("DUALMEDIA_ADMIN_ROLE", config.get("DUALMEDIA_ADMIN_ROLE", "admin")),
@@ -323,6 +330,23 @@ def _references(value: t.Any) -> dict[str, str]:
         raise ConfigurationError("DUALMEDIA_REFERENCES must map reference types to MongoDB collections")
     merged = {**DEFAULT_REFERENCES, **value}
     return {key: collection for key, collection in merged.items() if collection is not None}
+
+
+def _owner_fields(value: t.Any, references: t.Mapping[str, str]) -> dict[str, str]:
+    key = "DUALMEDIA_OWNER_FIELD"
+    if value is None:
+        return dict(DEFAULT_OWNER_FIELDS)
+    if isinstance(value, str):
+        value = dict.fromkeys(references, value) | DEFAULT_OWNER_FIELDS
+    if not isinstance(value, dict):
+        raise ConfigurationError(f"{key} must be a name of a field, or map reference types to names")
+    chosen = {name: path for name, path in {**DEFAULT_OWNER_FIELDS, **value}.items() if path is not None}
+    for name, path in chosen.items():
+        if not isinstance(path, str) or path.startswith("$") or "" in path.split("."):
+            raise ConfigurationError(f"{key}[{name!r}] is {path!r}, which is not a name of a field")
+    if unknown := [name for name in value if name not in references and name not in DEFAULT_OWNER_FIELDS]:
+        raise ConfigurationError(f"{key} names {unknown[0]!r}, which is not in DUALMEDIA_REFERENCES")
+    return chosen
 
 
 def _bytes(key: str, value: t.Any) -> int | None:

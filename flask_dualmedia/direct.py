@@ -142,7 +142,7 @@ def _publish(state: State, record: M, stat: Stat) -> M | None:
     changes = {name: value for name, value in described.values().items() if value != known[name]}
     changes |= {"state": AVAILABLE, "updated_at": now()}
     with quotas.reserved(state, record, size):
-        return state.repository.update(type(record), record.id, changes, where=lifecycle.ours(record, PENDING))
+        return lifecycle.publish(state, record, changes)
 
 
 def _expected_type(record: Media) -> str:

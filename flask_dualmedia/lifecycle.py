@@ -23,7 +23,7 @@ from datetime import timedelta
 from functools import partial
 
 from . import at_once, quotas, schemas, storable
-from .authorization import Owner, find_owner, known_owners, names_document
+from .authorization import Owner, find_named_owner, names_document
 from .clock import elapsed
 from .errors import (
     DatabaseBusy,
@@ -44,6 +44,7 @@ from .errors import (
 )
 from .failpoints import reach
 from .homes import Home
+from .main_images import make_way, write_main
 from .mime_types import OCTET_STREAM, declared_type, one_type
 from .models import AVAILABLE, DELETING, KINDS, PENDING, TRASHED, CourseResource, Media, MediaStorage, ProductImage, now
 from .repositories.base import Listing, M, Position
@@ -104,7 +105,7 @@ def create(
     if upload.is_read and at_once.is_possible(state, storage):
         content = list(blocks)
         whole = kind.from_values(record.values() | _published(upload))
-        if at_once.add(state, whole, content, keeps_id=keeps_id):
+        if write_main(state, whole, lambda: at_once.add(state, whole, content, keeps_id=keeps_id)):
             media_saved.send(state.app, record=whole)
             return whole
         _with(record, id=whole.id, storage_key=whole.storage_key)
@@ -155,7 +156,7 @@ def create_external(
             raise InvalidMedia({camelcase(kind.url_field): ["Missing: send a file or a URL."]})
         classify(record, record.mime_type or "")
     if len(records) == 1:
-        state.repository.add(records[0])
+        write_main(state, records[0], lambda: state.repository.add(records[0]))
     else:
         state.repository.add_all(records)
     reach("create:external")
@@ -252,7 +253,7 @@ def edit(state: State, record: M, changes: dict[str, t.Any]) -> M:
         return record
     if "filename" in changes:
         changes = changes | {"filename": _checked_name(state, record, changes["filename"])}
-    changed = change(state, record, changes | {"updated_at": now()})
+    changed = write_main(state, record, lambda: change(state, record, changes | {"updated_at": now()}))
     if changed is None:
         raise MediaNotFound(record.kind, record.id)
     media_saved.send(state.app, record=changed)
@@ -556,9 +557,7 @@ def check_owner(state: State, record: Media | Owner) -> None:
     if record.reference_type not in state.settings.references:
         return
     reference_id = record.reference_id if isinstance(record, Owner) else record.owner_id
-    document = known_owners().get((record.reference_type, reference_id))
-    if document is None:
-        document = find_owner(state, record.reference_type, reference_id, projection={"_id": 1})
+    document = find_named_owner(state, record.reference_type, reference_id)
     if document is None or not names_document(reference_id, document["_id"]):
         raise OwnerNotFound(record.reference_type, reference_id)
 
@@ -625,20 +624,27 @@ def _storage(state: State, storage_type: str) -> Storage:
 def _refuse_second_main(state: State, record: Media) -> None:
     """Say so before the bytes are read. Of two at once, the unique index stops the second at the end."""
     if isinstance(record, ProductImage) and record.is_main_image:
-        where = {"mongo_product_id": record.mongo_product_id, "is_main_image": True}
-        if state.repository.list(Listing(ProductImage, where, limit=1)):
-            raise SecondMainImage
+        make_way(state, record)
 
 
 def _publish(state: State, record: M, upload: Upload) -> M:
     changes = _published(upload) | {"version": 1}  # the first that readers see
-    changed = state.repository.update(type(record), record.id, changes, where=ours(record, PENDING))
+    changed = publish(state, record, changes)
     if changed is None:
         published = state.repository.get(type(record), record.id)
         if published is not None and published.storage_key == record.storage_key:
             return published  # a driver that lost the answer has sent it twice
         raise MediaConflict("the upload took so long that it was swept away as abandoned")
     return changed
+
+
+def publish(state: State, record: M, changes: dict[str, t.Any]) -> M | None:
+    """Make an unfinished record available.
+
+    :return: The record after that; ``None`` if it is unfinished no more.
+    """
+    where = ours(record, PENDING)
+    return write_main(state, record, lambda: state.repository.update(type(record), record.id, changes, where=where))
 
 
 def _published(upload: Upload) -> dict[str, t.Any]:

@@ -22,6 +22,7 @@ from pymongo.uri_parser import parse_uri
 from example_app import embedded
 from flask_dualmedia import (
     DualMedia,
+    anyone_may_add,
     testing,  # noqa: F401 - listens to MongoDB clients made after it
 )
 from flask_dualmedia.models import Base
@@ -186,6 +187,8 @@ BASE_CONFIG: dict[str, t.Any] = {
     "TESTING": True,
     "JWT_SECRET_KEY": "a key for tests of at least thirty-two bytes",
     "JWT_ACCESS_TOKEN_EXPIRES": False,
+    # Most tests are about other things than who owns a document.
+    "DUALMEDIA_AUTHORIZE": anyone_may_add,
     # Tests of it turn it on: what others leave half done is their own affair.
     "DUALMEDIA_UPKEEP": False,
 }
