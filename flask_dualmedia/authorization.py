@@ -81,7 +81,8 @@ def readable(records: t.Iterable[M], visible_to: t.Any) -> t.Iterable[M]:
         return records
     viewer, listed = viewer_of(visible_to), list(records)
     expect_owners(listed)
-    return [record for record in listed if viewer.may("read", record)]
+    rule = get_state().settings.authorize or default_rule
+    return [record for record in listed if rule("read", record, viewer.identity, viewer.claims)]
 
 
 def default_rule(action: Action, subject: Subject, identity: str | None, claims: Claims) -> bool:
@@ -149,18 +150,16 @@ def get_owner(subject: Subject) -> dict[str, t.Any] | None:
     return known[reference]
 
 
-def expect_owners(records: t.Iterable[Media]) -> None:
+def expect_owners(records: t.Sequence[Media]) -> None:
     """Tell whose media the rule is about to be asked about: if it asks for one of these documents, all are read."""
-    _expected_owners().update(map(_reference_of, records))
+    _expected_media().append(records)
 
 
 def _find_owners(state: State, reference: Reference) -> dict[Reference, dict[str, t.Any] | None]:
     """A document, and in the same query those of its type that are expected."""
     reference_type = reference[0]
-    expected = _expected_owners()
-    due = {other for other in expected if other[0] == reference_type}
-    expected -= due
-    wanted = {reference, *due} - known_owners().keys()
+    expected = {_reference_of(record) for records in _expected_media() for record in records}
+    wanted = {one for one in expected if one[0] == reference_type} - known_owners().keys() | {reference}
 
     collection = state.settings.references.get(reference_type)
     if collection is None or len(wanted) == 1:
@@ -191,8 +190,8 @@ def known_owners() -> dict[Reference, dict[str, t.Any] | None]:
     return request.environ.setdefault("dualmedia.owners", {}) if has_request_context() else {}
 
 
-def _expected_owners() -> set[Reference]:
-    return request.environ.setdefault("dualmedia.expected_owners", set()) if has_request_context() else set()
+def _expected_media() -> list[t.Sequence[Media]]:
+    return request.environ.setdefault("dualmedia.expected_media", []) if has_request_context() else []
 
 
 def _named_owners() -> dict[Reference, dict[str, t.Any] | None]:

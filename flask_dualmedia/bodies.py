@@ -14,15 +14,17 @@ import io
 import json
 import time
 import typing as t
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 
-from flask import Response, request
+from flask import Response, current_app, request
 from werkzeug.datastructures import ImmutableMultiDict
-from werkzeug.exceptions import BadRequest, ClientDisconnected, HTTPException, RequestEntityTooLarge
+from werkzeug.exceptions import BadRequest, ClientDisconnected, HTTPException, RequestEntityTooLarge, RequestTimeout
 from werkzeug.formparser import FormDataParser
 from werkzeug.sansio.multipart import Data, Epilogue, Field, MultipartDecoder, NeedData
 from werkzeug.wsgi import get_content_length, get_input_stream
+
+from .pace import PIECE_SIZE, Pace
+from .state import find_state
 
 if t.TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -48,8 +50,6 @@ KNOWN_SIZE = 64 * 1024 * 1024
 
 KNOWN_SECONDS = 5.0
 
-_PIECE_SIZE = 64 * 1024
-
 
 class Body(io.RawIOBase):
     """``wsgi.input``, whose errors are the client's.
@@ -72,6 +72,9 @@ class Body(io.RawIOBase):
         self._is_finished = False
         self._beginning = b""
         self._unread = memoryview(b"")
+        settings = find_state(current_app).settings
+        connection = environ.get("gunicorn.socket") or environ.get("werkzeug.socket")
+        self._pace = Pace(settings.least_rate, settings.least_rate_seconds, connection)
 
     def readable(self) -> bool:
         return True
@@ -80,6 +83,7 @@ class Body(io.RawIOBase):
         """The next bytes; of an unknown sender's body no more than its beginning.
 
         :raises RequestEntityTooLarge: The sender is unknown, and there is more than the beginning.
+        :raises RequestTimeout: It comes too slowly.
         :raises RuntimeError: The app has read the body before, and nobody has kept it.
         """
         if size < 0:
@@ -172,19 +176,21 @@ class Body(io.RawIOBase):
         """
         room = KNOWN_SIZE if self._is_admitted else NOBODY_SIZE - self._received
         end = time.monotonic() + (KNOWN_SECONDS if self._is_admitted else NOBODY_SECONDS)
-        with suppress(HTTPException), _time_limit(self._environ.get("gunicorn.socket")) as limit_time:
+        with suppress(HTTPException):
             while room > 0 and (seconds := end - time.monotonic()) > 0:
-                limit_time(seconds)
-                piece = self._receive(min(_PIECE_SIZE, room))
+                self._pace.limit(seconds)
+                piece = self._receive(min(PIECE_SIZE, room))
                 if not piece:
                     break
                 room -= len(piece)
+        if not self._is_at_end:
+            self._pace.stop()  # some servers would read the rest, for as long as it takes, before the next request
 
     @property
     def is_left(self) -> bool:
         """Whether something may be left that the client is going to send, and the server does not drop by itself."""
         environ = self._environ
-        if self._is_at_end or not environ["SERVER_PROTOCOL"].startswith("HTTP/1"):
+        if self._is_at_end or self._pace.is_too_slow or not environ["SERVER_PROTOCOL"].startswith("HTTP/1"):
             return False  # HTTP/2 ends a request without its connection
         if self._length is None and "HTTP_TRANSFER_ENCODING" not in environ:
             return False
@@ -199,6 +205,17 @@ class Body(io.RawIOBase):
             size = min(size, self._length - self._received)
         if size <= 0:
             return b""
+        if self._pace.is_too_slow:
+            raise RequestTimeout("The body comes too slowly.")
+        data = self._read_in_time(min(size, self._pace.size))
+        self._received += len(data)
+        self._is_at_end = not data or self._received == self._length
+        return data
+
+    def _read_in_time(self, size: int) -> bytes:
+        """What comes of it, all or some; what came before it was too slow is still given."""
+        pace, data = self._pace, b""
+        pace.begin(size)
         try:
             data = self._stream.read(size)
         except HTTPException:
@@ -207,23 +224,13 @@ class Body(io.RawIOBase):
             raise ClientDisconnected from error
         except Exception as error:  # each server has errors of its own for a malformed body
             raise BadRequest("The body is not what its headers say.") from error
-        self._received += len(data)
-        self._is_at_end = not data or self._received == self._length
+        finally:
+            pace.note(len(data))
+            if pace.is_too_slow:
+                pace.stop()
+                if not data:
+                    raise RequestTimeout("The body comes too slowly.")
         return data
-
-
-@contextmanager
-def _time_limit(connection: t.Any) -> Iterator[t.Callable[[float], None]]:
-    """A function that limits the time of the next read, where the server lends its socket; others have limits."""
-    if connection is None:
-        yield lambda seconds: None
-        return
-    before = connection.gettimeout()
-    try:
-        yield connection.settimeout
-    finally:
-        with suppress(OSError):  # it was closed
-            connection.settimeout(before)
 
 
 def watch() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import typing as t
@@ -71,6 +72,12 @@ class Settings:
     Flask-Migrate of its own."""
     max_size: int | None
     """``DUALMEDIA_MAX_SIZE``: largest accepted file in bytes. Default 5 GiB; ``None`` for no limit."""
+    least_rate: float
+    """``DUALMEDIA_LEAST_RATE``: bytes per second that a body of a media route must come at, at least; 0 for no limit.
+    Default 1024."""
+    least_rate_seconds: float
+    """``DUALMEDIA_LEAST_RATE_SECONDS``: for how long a body may be slower than that before it is answered with 408.
+    Default 30."""
     admin_role: str
     """``DUALMEDIA_ADMIN_ROLE``: value of the JWT claim ``role``, or one of the claim ``roles``, that makes an
     admin. Default ``admin``."""
@@ -189,6 +196,8 @@ class Settings:
             owner_fields=_owner_fields(config.get("DUALMEDIA_OWNER_FIELD"), references),
             auto_upgrade=None if auto_upgrade is None else _boolean("DUALMEDIA_AUTO_UPGRADE", auto_upgrade),
             max_size=max_size,
+            least_rate=_least_rate(config.get("DUALMEDIA_LEAST_RATE", 1024)),
+            least_rate_seconds=_seconds("DUALMEDIA_LEAST_RATE_SECONDS", config.get("DUALMEDIA_LEAST_RATE_SECONDS", 30)),
             admin_role=_text("DUALMEDIA_ADMIN_ROLE", config.get("DUALMEDIA_ADMIN_ROLE", "admin")),
             sniffer=_callable("DUALMEDIA_SNIFFER", config.get("DUALMEDIA_SNIFFER", sniff)),
             connect_timeout=_seconds("DUALMEDIA_CONNECT_TIMEOUT", config.get("DUALMEDIA_CONNECT_TIMEOUT", 2)),
@@ -370,6 +379,16 @@ def _seconds(key: str, value: t.Any, *, none: bool = False) -> float:
     if seconds < 0 or (seconds == 0 and not none):
         raise ConfigurationError(f"{key} is {value!r}, which is not a number of seconds")
     return seconds
+
+
+def _least_rate(value: t.Any) -> float:
+    try:
+        rate = float(value)
+    except (TypeError, ValueError):
+        rate = -1.0
+    if not 0 <= rate < math.inf:
+        raise ConfigurationError(f"DUALMEDIA_LEAST_RATE is {value!r}, which is not a number of bytes per second")
+    return rate
 
 
 def _fraction(key: str, value: t.Any) -> float:

@@ -187,11 +187,13 @@ BASE_CONFIG: dict[str, t.Any] = {
     "TESTING": True,
     "JWT_SECRET_KEY": "a key for tests of at least thirty-two bytes",
     "JWT_ACCESS_TOKEN_EXPIRES": False,
-    # Most tests are about other things than who owns a document.
-    "DUALMEDIA_AUTHORIZE": anyone_may_add,
     # Tests of it turn it on: what others leave half done is their own affair.
     "DUALMEDIA_UPKEEP": False,
 }
+
+
+# Most tests are about other things than who may add media to a document.
+HOST_CONFIG = BASE_CONFIG | {"DUALMEDIA_AUTHORIZE": anyone_may_add}
 
 
 @pytest.fixture
@@ -213,7 +215,7 @@ def making_apps(mongo_uri: str, sql_url: Callable[[], str]) -> Iterator[MakeApp]
 
     def make(mode: str = "dual", *, name: str = "host", **config: t.Any) -> Flask:
         app = Flask(name)
-        app.config.update(BASE_CONFIG, MONGO_URI=mongo_uri)
+        app.config.update(HOST_CONFIG, MONGO_URI=mongo_uri)
         if mode == "dual" and "SQLALCHEMY_DATABASE_URI" not in config:
             app.config["SQLALCHEMY_DATABASE_URI"] = sql_url()
             # The template is at the newest revision: looking again would cost every test a while.
@@ -237,7 +239,7 @@ def furnish(mongo_uri: str) -> Iterator[Furnish]:
 
     def put(app: Flask, **config: t.Any) -> Flask:
         app.config.update(
-            BASE_CONFIG, MONGO_URI=mongo_uri, DB_ENABLED=False, SECRET_KEY="a key of thirty-two bytes at least"
+            HOST_CONFIG, MONGO_URI=mongo_uri, DB_ENABLED=False, SECRET_KEY="a key of thirty-two bytes at least"
         )
         app.config.update(config)
         DualMedia(app)

@@ -7,6 +7,8 @@ import binascii
 import hashlib
 import typing as t
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from urllib.parse import urlsplit
 
@@ -21,6 +23,7 @@ from werkzeug.exceptions import (
     Gone,
     MethodNotAllowed,
     PreconditionFailed,
+    RequestTimeout,
     UnsupportedMediaType,
 )
 from werkzeug.http import http_date
@@ -28,7 +31,7 @@ from werkzeug.http import http_date
 from .. import lifecycle, resumable, schemas
 from ..authorization import has_admin_role
 from ..bodies import open_body
-from ..errors import DualMediaError, FileTooLarge, InvalidMedia, MediaNotFound
+from ..errors import DualMediaError, FileTooLarge, IncompleteUpload, InvalidMedia, MediaNotFound
 from ..models import KINDS, new_id
 from ..security import Caller, require_caller, token_first
 from ..staging import Staged, Writer
@@ -299,7 +302,7 @@ def _append(state: State, writer: Writer, offset: int, digest: resumable.Digest 
     length = upload.length if length is None else length
     _check_size(state, length)
     if not upload.finished or _has_body():
-        resumable.receive(state, writer, _Body(), announced=request.content_length, length=length, digest=digest)
+        _receive(state, writer, length, digest)
 
 
 def _create(state: State, caller: Caller) -> Response:
@@ -324,7 +327,7 @@ def _create(state: State, caller: Caller) -> Response:
     with resumable.concatenate(state, upload) if joined else state.staging.add(upload) as writer:
         try:
             _fill(state, writer, digest)
-        except DualMediaError:
+        except (DualMediaError, RequestTimeout):
             if not joined and not writer.upload.is_expired:
                 resumable.give_up(writer)  # nobody has heard of it
             raise
@@ -341,7 +344,12 @@ def _fill(state: State, writer: Writer, digest: resumable.Digest | None) -> None
     if upload.joined:
         resumable.finish(state, writer, [], upload.offset)
     elif upload.length == 0 or _has_body():
-        resumable.receive(state, writer, _Body(), announced=request.content_length, length=upload.length, digest=digest)
+        _receive(state, writer, upload.length, digest)
+
+
+def _receive(state: State, writer: Writer, length: int | None, digest: resumable.Digest | None) -> None:
+    with _Body().received() as body:
+        resumable.receive(state, writer, body, announced=request.content_length, length=length, digest=digest)
 
 
 def _described(state: State, caller: Caller, upload: Staged) -> Staged:
@@ -432,9 +440,25 @@ class _Body:
 
     def __init__(self) -> None:
         self._stream = open_body()  # it is checked against the size of the upload
+        self._is_too_slow = False
 
     def read(self, size: int) -> bytes:
         try:
             return self._stream.read(size)
+        except RequestTimeout:
+            self._is_too_slow = True
+            return b""
         except (ClientDisconnected, OSError):
             return b""
+
+    @contextmanager
+    def received(self) -> Iterator[_Body]:
+        """Say in the end that it came too slowly, if it did, once what came of it is kept."""
+        try:
+            yield self
+        except IncompleteUpload as error:
+            if self._is_too_slow:
+                raise RequestTimeout(f"The body comes too slowly: {error}.") from error
+            raise
+        if self._is_too_slow:
+            raise RequestTimeout("The body comes too slowly. What came was kept.")
