@@ -76,6 +76,11 @@ class Connection:
         return int(self._socket.recv(1024).split()[1])
 
 
+def kept_file(app: Flask) -> t.Any:
+    fields = {"referenceType": "page", "referenceId": "1", "file": part(b"text", "a.txt")}
+    return post_form(app.test_client(), bearer(app, "alice"), "/media/files", fields).json
+
+
 FORM = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a.bin"\r\n\r\n'
 
 
@@ -88,9 +93,7 @@ FORM = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a.bin"\r\
     ],
 )
 def test_a_body_that_drips_is_refused(app: Flask, port: int, method: str, path: str, content_type: str) -> None:
-    fields = {"referenceType": "page", "referenceId": "1", "file": part(b"text", "a.txt")}
-    kept = post_form(app.test_client(), bearer(app, "alice"), "/media/files", fields).json
-    path = path.format(content=f"/media/files/{kept['id']}/content")
+    path = path.format(content=kept_file(app)["url"])
     began = time.monotonic()
     with Connection(app, port, method, path, Content_Type=content_type, Content_Length="100000") as connection:
         assert connection.drip(FORM + bytes(1000)) == 408
@@ -98,10 +101,11 @@ def test_a_body_that_drips_is_refused(app: Flask, port: int, method: str, path: 
 
 
 def test_a_body_that_begins_quickly_and_then_drips_is_refused(app: Flask, port: int) -> None:
-    headers = {"Content_Type": "multipart/form-data; boundary=b", "Content_Length": "10000000"}
-    with Connection(app, port, "POST", "/media/files", **headers) as connection:
-        connection.send(FORM + bytes(400_000))
+    path = kept_file(app)["url"]
+    with Connection(app, port, "PUT", path, Content_Type="text/plain", Content_Length="10000000") as connection:
+        connection.send(b"text" * 100_000)
         assert connection.drip(bytes(1000)) == 408
+    assert app.test_client().get(path, headers=bearer(app, "alice")).data == b"text"
 
 
 def test_a_resumable_upload_keeps_what_has_come_slowly(app: Flask, port: int) -> None:
