@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import re
@@ -21,6 +22,11 @@ from .uploads import Sniffer
 
 if t.TYPE_CHECKING:
     from .models import Media
+
+logger = logging.getLogger("flask_dualmedia")
+
+LINK_KEY_SIZE = 32
+"""Bytes that a key has at least which nobody guesses: as many as the HMAC with it, SHA-256 (RFC 2104, section 3)."""
 
 _TRUE = {"true", "1", "yes", "on", "t", "y"}
 _FALSE = {"false", "0", "no", "off", "f", "n", ""}
@@ -449,7 +455,11 @@ def _link_keys(config: t.Mapping[str, t.Any]) -> tuple[bytes, ...]:
         given = [key for key in own if key] or [key for key in [config.get("JWT_SECRET_KEY")] if key]
     if not isinstance(given, list | tuple) or not all(isinstance(key, str | bytes) and key for key in given):
         raise ConfigurationError("DUALMEDIA_LINK_KEYS must be a list of keys, the one in use first")
-    return tuple(key.encode() if isinstance(key, str) else key for key in given)
+    keys = tuple(key.encode() if isinstance(key, str) else key for key in given)
+    if any(len(key) < LINK_KEY_SIZE for key in keys):
+        setting = next(name for name in ("DUALMEDIA_LINK_KEYS", "SECRET_KEY", "JWT_SECRET_KEY") if config.get(name))
+        logger.warning("%s, which signs links, is shorter than %d bytes: it may be guessed", setting, LINK_KEY_SIZE)
+    return keys
 
 
 def _callable(key: str, value: t.Any) -> t.Any:

@@ -110,7 +110,6 @@ def _answer(status: HTTPStatus | Status, message: str | None, errors: dict[str, 
         payload["errors"] = errors
     response = json_answer(payload)
     response.status = f"{status.value} {status.phrase}"
-    response.headers["Cache-Control"] = "no-store"
     return response
 
 

@@ -65,9 +65,7 @@ def add_views(blueprint: Blueprint, kind: type[Media]) -> None:
             seconds = min(wanted.get("expires_in", get_state().settings.link_seconds), longest)
             identity = caller.identity if wanted["only_for_me"] else None
             url, expires = links.make_link(record, expires_in=seconds, identity=identity)
-            response = json_answer({"url": url, "expiresAt": expires.isoformat()}, 201)
-            response.headers["Cache-Control"] = "no-store"
-            return response
+            return json_answer({"url": url, "expiresAt": expires.isoformat()}, 201)
 
         @blueprint.doc(security=SECURITY, operationId=f"revoke_{name}_links")
         @blueprint.response(204)
