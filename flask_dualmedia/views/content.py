@@ -122,7 +122,7 @@ def add_views(blueprint: Blueprint, kind: type[Media]) -> None:
             requestBody={"required": True, "content": {"*/*": _BYTES}},
         )
         @blueprint.response(200, schemas.schema_of(kind))
-        @errors.documented(blueprint, 400, 401, 403, 404, 409, 412, 413, 415, 422, 503)
+        @errors.documented(blueprint, 400, 401, 403, 404, 408, 409, 412, 413, 415, 422, 503)
         def put(self, media_id: str) -> Response:
             """Replace the content
 

@@ -46,7 +46,7 @@ def add_views(blueprint: Blueprint, kind: type[Media]) -> None:
             responses={201: {"links": _confirmation(name)}},
         )
         @blueprint.response(201, DirectUploadSchema, headers=_location("Where to confirm the upload."))
-        @errors.documented(blueprint, 400, 401, 403, 404, 409, 413, 415, 422, 503)
+        @errors.documented(blueprint, 400, 401, 403, 404, 408, 409, 413, 415, 422, 503)
         def post(self) -> Response:
             """Begin an upload to the storage
 
@@ -69,7 +69,7 @@ def add_views(blueprint: Blueprint, kind: type[Media]) -> None:
     class DirectUpload(MethodView):
         @blueprint.doc(security=SECURITY, operationId=f"confirm_{name}_direct_upload")
         @blueprint.response(201, schemas.schema_of(kind), headers=_location("Path of the record."))
-        @errors.documented(blueprint, 400, 401, 404, 409, 413, 415, 422, 503)
+        @errors.documented(blueprint, 400, 401, 404, 408, 409, 413, 415, 422, 503)
         def post(self, media_id: str) -> Response:
             """Confirm an upload to the storage
 

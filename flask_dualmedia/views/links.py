@@ -51,7 +51,7 @@ def add_views(blueprint: Blueprint, kind: type[Media]) -> None:
             requestBody={"required": False, "content": {"application/json": {"schema": LinkRequestSchema}}},
         )
         @blueprint.response(201, LinkSchema)
-        @errors.documented(blueprint, 400, 401, 403, 404, 413, 415, 422, 503)
+        @errors.documented(blueprint, 400, 401, 403, 404, 408, 413, 415, 422, 503)
         def post(self, media_id: str) -> Response:
             """Make a link to the content
 

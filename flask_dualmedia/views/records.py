@@ -86,7 +86,7 @@ def add_views(blueprint: Blueprint, kind: type[Media]) -> None:
             responses={201: {"links": _links(name)}},
         )
         @blueprint.response(201, schemas.schema_of(kind), headers=_LOCATION)
-        @errors.documented(blueprint, 400, 401, 404, 409, 413, 415, 422, 503)
+        @errors.documented(blueprint, 400, 401, 403, 404, 408, 409, 413, 415, 422, 503)
         def post(self) -> Response:
             """Create a record
 
@@ -113,7 +113,7 @@ def add_views(blueprint: Blueprint, kind: type[Media]) -> None:
             requestBody={"required": True, "content": {"application/json": {"schema": schemas.edit_schema_of(kind)}}},
         )
         @blueprint.response(200, schemas.schema_of(kind))
-        @errors.documented(blueprint, 400, 401, 403, 404, 409, 413, 415, 422, 503)
+        @errors.documented(blueprint, 400, 401, 403, 404, 408, 409, 413, 415, 422, 503)
         def patch(self, media_id: str) -> Response:
             """Change fields of a record
 

@@ -128,7 +128,7 @@ def add_views(blueprint: Blueprint) -> None:
             responses=_MISMATCH,
         )
         @blueprint.response(201, headers=_headers("Location", "Content-Location", "Upload-Offset", "Upload-Expires"))
-        @errors.documented(blueprint, 400, 401, 403, 404, 409, 412, 413, 415, 422, 423, 503)
+        @errors.documented(blueprint, 400, 401, 403, 404, 408, 409, 412, 413, 415, 422, 423, 503)
         def post(self) -> Response:
             """Begin a resumable upload
 
@@ -187,7 +187,7 @@ def add_views(blueprint: Blueprint) -> None:
             responses=_MISMATCH,
         )
         @blueprint.response(204, headers=_headers("Upload-Offset", "Upload-Expires", "Content-Location"))
-        @errors.documented(blueprint, 400, 401, 403, 404, 409, 410, 412, 413, 415, 422, 423, 503)
+        @errors.documented(blueprint, 400, 401, 403, 404, 408, 409, 410, 412, 413, 415, 422, 423, 503)
         def patch(self, upload_id: str) -> Response:
             """Send the next bytes
 
@@ -228,7 +228,7 @@ def add_views(blueprint: Blueprint) -> None:
             responses=_MISMATCH,
         )
         @blueprint.response(204)
-        @errors.documented(blueprint, 400, 401, 403, 404, 405, 409, 410, 412, 413, 415, 422, 423, 503)
+        @errors.documented(blueprint, 400, 401, 403, 404, 405, 408, 409, 410, 412, 413, 415, 422, 423, 503)
         def post(self, upload_id: str) -> Response:
             """HEAD, PATCH or DELETE, for clients that cannot send them"""
             methods = {"HEAD": self.head, "PATCH": self.patch, "DELETE": self.delete}
