@@ -14,6 +14,7 @@ import io
 import json
 import time
 import typing as t
+from collections.abc import Iterator
 from contextlib import suppress
 
 from flask import Response, current_app, request
@@ -104,9 +105,20 @@ class Body(io.RawIOBase):
         return data
 
     def readinto(self, buffer: t.Any, /) -> int:
-        data = self.read(len(buffer))
-        buffer[: len(data)] = data
-        return len(data)
+        if not self._is_plain:
+            data = self.read(len(buffer))
+            buffer[: len(data)] = data
+            return len(data)
+        place = 0
+        for piece in self._pieces(len(buffer)):
+            buffer[place : place + len(piece)] = piece
+            place += len(piece)
+        return place
+
+    @property
+    def _is_plain(self) -> bool:
+        """Whether nothing stands between the reader and the server."""
+        return self._is_admitted and not (self._is_finished or self._is_lost or self._unread or self._is_watched)
 
     def guard(self, kept: bytes | None) -> None:
         """Limit the body from now on, and put back what the app has read of it.
@@ -201,20 +213,38 @@ class Body(io.RawIOBase):
         return "werkzeug.socket" not in environ  # Werkzeug's server drops all of it before it closes the answer
 
     def _receive(self, size: int) -> bytes:
+        pieces = [*self._pieces(size)]
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def _pieces(self, size: int) -> Iterator[bytes]:
+        """So many bytes in pieces that are asked for one by one, or fewer at the end of what the server has."""
         if self._length is not None:
             size = min(size, self._length - self._received)
-        if size <= 0:
-            return b""
-        if self._pace.is_too_slow:
-            raise RequestTimeout("The body comes too slowly.")
-        data = self._read_in_time(min(size, self._pace.size))
-        self._received += len(data)
-        self._is_at_end = not data or self._received == self._length
-        return data
+        is_first = True
+        while size > 0:
+            asked = min(size, self._pace.size)
+            try:
+                data = self._read_in_time(asked)
+            except RequestTimeout:
+                if is_first:
+                    raise
+                return  # the next read says so
+            self._received += len(data)
+            self._is_at_end = not data or self._received == self._length
+            yield data
+            if len(data) < asked:
+                return
+            size -= asked
+            is_first = False
 
     def _read_in_time(self, size: int) -> bytes:
-        """What comes of it, all or some; what came before it was too slow is still given."""
+        """What comes of a piece; the end of a body that is too slow is given, and an error is what follows it.
+
+        :raises RequestTimeout: It comes too slowly.
+        """
         pace, data = self._pace, b""
+        if pace.is_too_slow:
+            raise RequestTimeout("The body comes too slowly.")
         pace.begin(size)
         try:
             data = self._stream.read(size)

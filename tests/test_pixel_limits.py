@@ -151,7 +151,7 @@ def test_no_image_is_larger_than_its_limit(name: str) -> None:
     "content",
     [
         *(
-            picture(form, 1200, 900)
+            picture(form, 300, 200)
             for form in ("PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF", "AVIF", "ICO", "JPEG2000")
         ),
         picture("TIFF", 1000, 800),
@@ -160,24 +160,24 @@ def test_no_image_is_larger_than_its_limit(name: str) -> None:
     ],
 )
 def test_images_within_their_limit_pass_however_they_are_made(content: bytes) -> None:
-    read(content, Policy(max_pixels=1200 * 900))
+    read(content, Policy(max_pixels=300 * 200))
 
 
-@pytest.mark.parametrize(
-    "content",
-    [
-        SIGNATURE + REST[:10],
-        SIGNATURE + REST[:25],
-        JPEG[:2] + COMMENT,
-        JPEG[:20],
-        AVIF,
-        AVIF + box(b"mdat", bytes(2 * MEGABYTE)),
-        b"II*\0" + struct.pack("<I", 8) + page(40, 30, 9999) + bytes(100),
-        b"BM" + bytes(14),
-        webp(riff(b"XXXX", bytes(30))),
-        SIGNATURE + header(0, 30) + REST[25:],
-    ],
-)
+UNREADABLE = {
+    "PNG, cut in its header": SIGNATURE + REST[:10],
+    "PNG, cut behind its header": SIGNATURE + REST[:25],
+    "PNG, no width": SIGNATURE + header(0, 30) + REST[25:],
+    "JPEG, comments alone": JPEG[:2] + COMMENT,
+    "JPEG, cut": JPEG[:20],
+    "AVIF, its brands alone": AVIF,
+    "AVIF, data alone": AVIF + box(b"mdat", bytes(2 * MEGABYTE)),
+    "TIFF, a page that is not there": b"II*\0" + struct.pack("<I", 8) + page(40, 30, 9999) + bytes(100),
+    "BMP, cut": b"BM" + bytes(14),
+    "WebP, of nothing known": webp(riff(b"XXXX", bytes(30))),
+}
+
+
+@pytest.mark.parametrize("content", UNREADABLE.values(), ids=UNREADABLE)
 def test_an_image_whose_size_cannot_be_read_is_refused_where_it_has_a_limit(content: bytes) -> None:
     for limited in (Policy(types=("image/*",)), Policy(max_pixels=5000)):
         with pytest.raises(UploadRejected):
@@ -191,7 +191,7 @@ def test_drawings_have_no_pixels() -> None:
 
 
 @given(st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_a_size_is_the_same_in_whatever_pieces_it_comes(data: st.DataObject) -> None:
     content = BOMBS[data.draw(st.sampled_from(sorted(BOMBS)))]
     gauge = Gauge(content[:MEGABYTE])

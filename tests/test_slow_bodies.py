@@ -18,7 +18,7 @@ from flask_dualmedia import get_media_by_reference
 from .conftest import MakeApp
 from .samples import bearer, counting, part, post_form
 
-RATE, SECONDS = 50_000, 1.0
+RATE, SECONDS = 50_000, 0.5
 PATIENCE = 8.0
 """Seconds within which a slow client has its answer, on a machine that has much else to do."""
 
@@ -88,7 +88,6 @@ FORM = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a.bin"\r\
     ("method", "path", "content_type"),
     [
         ("POST", "/media/files", "multipart/form-data; boundary=b"),
-        ("POST", "/media/files", "application/json"),
         ("PUT", "{content}", "application/octet-stream"),
     ],
 )
@@ -136,7 +135,7 @@ def test_a_client_that_is_slow_but_fast_enough_is_served(app: Flask, port: int) 
     with Connection(app, port, "POST", "/media/files", **headers) as connection:
         for place in range(0, len(body), 10_000):
             connection.send(body[place : place + 10_000])
-            time.sleep(0.1)  # twice the least rate
+            time.sleep(0.05)  # up to four times the least rate
         assert connection.status() == 201
 
 
