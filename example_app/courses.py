@@ -66,10 +66,7 @@ def find_course(course_id: ObjectId, viewer: Viewer) -> Document:
 def attach(courses: list[Document], viewer: Viewer) -> list[Document]:
     for course in courses:
         remember_owner("course", course)  # the rule asks for it
-    attach_media(courses, videos=CourseVideo, resources=CourseResource)
-    for course in courses:
-        for key in ("videos", "resources"):
-            course[key] = [media for media in course[key] if viewer.may_see(media)]
+    attach_media(courses, visible_to=viewer.claims, videos=CourseVideo, resources=CourseResource)
     return courses
 
 

@@ -19,10 +19,21 @@ from flask_dualmedia import (
 )
 
 from .database import Document, db, find_or_404, now
+from .security import Viewer
 
 
-def find_product(product_id: ObjectId) -> Document:
-    """The product with its ``images``: one MongoDB query, one SQL statement."""
+def find_product(product_id: ObjectId, viewer: Viewer) -> Document:
+    """The product with those of its ``images`` that the viewer may see: one MongoDB query, one SQL statement."""
+    return attach([find_or_404("products", product_id)], viewer)[0]
+
+
+def attach(products: list[Document], viewer: Viewer) -> list[Document]:
+    attach_media(products, visible_to=viewer.claims, images=ProductImage)
+    return products
+
+
+def find_whole_product(product_id: ObjectId) -> Document:
+    """The product with all of its ``images``, for changing them. Nobody is shown these."""
     product = find_or_404("products", product_id)
     attach_media([product], images=ProductImage)
     return product
@@ -45,7 +56,7 @@ def create_product(values: t.Mapping[str, t.Any], sources: t.Sequence[t.Any], *,
 def find_image(product: Document, image_id: object) -> ProductImage:
     """The picture of the product with this id.
 
-    :raises MediaNotFound: The product, as ``find_product`` gives it, has none with this id.
+    :raises MediaNotFound: The product, as ``find_whole_product`` gives it, has none with this id.
     """
     for image in product["images"]:
         if str(image.id) == str(image_id):

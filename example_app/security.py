@@ -31,18 +31,17 @@ class Viewer:
         """Whether this is the creator of the document, or an admin."""
         return self.role == ADMIN or (self.id is not None and self.id == str(document["creator_id"]))
 
-    def may_see(self, media: t.Any) -> bool:
-        """Whether the extension will hand out the content of this media record."""
-        return authorize("read", media, self.id, {"role": self.role})
+    @property
+    def claims(self) -> dict[str, t.Any]:
+        """What the extension shows media by, and hands out their content: its ``visible_to``."""
+        return {"sub": self.id, "role": self.role}
 
 
 def authorize(action: Action, subject: t.Any, identity: str | None, claims: t.Mapping[str, t.Any]) -> bool:
     """Who may do what with media, for ``DUALMEDIA_AUTHORIZE``: beside what the extension allows, the students of a
-    course see its videos and resources; and only the creator of a product or course adds media to it."""
-    if isinstance(subject, Owner):
-        document = get_owner(subject) or {}
-        creator_id = str(document.get("_id" if subject.reference_type == "user" else "creator_id"))
-        return identity is not None and (identity == creator_id or claims.get("role") == ADMIN)
+    course see its videos and resources; and nobody but admins adds media to what this app has no documents of."""
+    if isinstance(subject, Owner) and get_owner(subject) is None:
+        return claims.get("role") == ADMIN
     if default_rule(action, subject, identity, claims):
         return True
     if action in ("read", "link") and isinstance(subject, CourseVideo | CourseResource):

@@ -24,6 +24,7 @@ DEFAULTS = {
     "MAX_CONTENT_LENGTH": 500_000,
     "MAX_FORM_MEMORY_SIZE": 500_000,
     "DUALMEDIA_AUTHORIZE": authorize,
+    "DUALMEDIA_OWNER_FIELD": "creator_id",  # of products and courses: only their creator, and admins, add media
     "JWT_TOKEN_LOCATION": ["headers", "cookies"],  # headers for programs, cookies for the pages
     "JWT_ACCESS_TOKEN_EXPIRES": timedelta(hours=1),
     "JWT_COOKIE_SAMESITE": "Lax",

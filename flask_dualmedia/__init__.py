@@ -1,6 +1,6 @@
 """Documents in MongoDB, heavy media in PostgreSQL: a Flask extension that keeps both in step."""
 
-from .authorization import Owner, default_rule, get_owner, is_allowed, remember_owner
+from .authorization import Owner, anyone_may_add, default_rule, get_owner, is_allowed, remember_owner
 from .errors import (
     BytesNotFound,
     ConfigurationError,
@@ -94,6 +94,7 @@ __all__ = [
     "UnsupportedType",
     "UploadRejected",
     "WritesRefused",
+    "anyone_may_add",
     "attach_media",
     "content_url",
     "default_rule",

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import typing as t
 import uuid
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
 from bson import ObjectId
 from bson.binary import ALL_UUID_SUBTYPES, Binary, UuidRepresentation
 from flask import has_request_context, request
+from flask_jwt_extended.config import config as jwt_config
 
 from .models import Media
+from .repositories.base import EVERYTHING, M
 from .state import State, get_state
 from .storable import plain
 
@@ -34,18 +37,84 @@ class Owner:
 
 Subject = Media | Owner
 
+Reference = tuple[str, str]
+"""What names a document: its type and its ``_id``, as a string."""
+
+
+@dataclass(frozen=True)
+class Viewer:
+    """Whoever media is shown to: by a verified JWT, or nobody in particular."""
+
+    identity: str | None
+    claims: Claims
+
+    def may(self, action: Action, subject: Subject) -> bool:
+        return is_allowed(action, subject, self.identity, self.claims)
+
+    @property
+    def sees(self) -> t.Any:
+        """What lists show, :attr:`~flask_dualmedia.repositories.base.Listing.visible_to`, where the database can tell:
+        by the default rule. Of another rule it knows nothing."""
+        if not reads_by_default() or (self.identity is not None and has_admin_role(self.claims)):
+            return EVERYTHING
+        return self.identity
+
+
+def viewer_of(visible_to: t.Any) -> Viewer:
+    """Whoever media is shown to.
+
+    :param visible_to: An identity, the claims of a JWT, or ``None``.
+    :raises TypeError: It is nothing of these.
+    """
+    if isinstance(visible_to, Mapping):
+        identity = visible_to.get(jwt_config.identity_claim_key)
+        return Viewer(None if identity is None else str(identity), visible_to)
+    return Viewer(None if visible_to is None else reference_to(visible_to), {})
+
+
+def readable(records: t.Iterable[M], visible_to: t.Any) -> t.Iterable[M]:
+    """Those of these records that somebody may read.
+
+    :param visible_to: As for :func:`viewer_of`; or :data:`~flask_dualmedia.repositories.base.EVERYTHING`, for all.
+    """
+    if visible_to is EVERYTHING:
+        return records
+    viewer, listed = viewer_of(visible_to), list(records)
+    expect_owners(listed)
+    rule = get_state().settings.authorize or default_rule
+    return [record for record in listed if rule("read", record, viewer.identity, viewer.claims)]
+
 
 def default_rule(action: Action, subject: Subject, identity: str | None, claims: Claims) -> bool:
-    """The rule where the host has none: anybody reads public media, anybody with a token creates media, and its
-    uploader and admins do everything. Rules of hosts may ask it first and grant more.
+    """The rule where the host has none: anybody reads public media, and its uploader and admins do everything.
+
+    Media of a document of ``DUALMEDIA_REFERENCES`` is created by admins, and by the identity that the document names in
+    its ``DUALMEDIA_OWNER_FIELD``; other media by anybody with a token. Rules of hosts may ask this one first and grant
+    more.
 
     An admin has the claim ``role``, or a list ``roles``, with ``DUALMEDIA_ADMIN_ROLE``.
     """
+    if identity is None:
+        return _is_open_to_all(action, subject)
+    if isinstance(subject, Owner):
+        return has_admin_role(claims) or _is_named(subject, identity)
+    return _is_open_to_all(action, subject) or subject.uploaded_by == identity or has_admin_role(claims)
+
+
+def anyone_may_add(action: Action, subject: Subject, identity: str | None, claims: Claims) -> bool:
+    """The default rule, but anybody with a token creates media of any document: for ``DUALMEDIA_AUTHORIZE``."""
     if isinstance(subject, Owner):
         return identity is not None
-    if action in ("read", "link") and subject.is_public:
-        return True
-    return identity is not None and (subject.uploaded_by == identity or has_admin_role(claims))
+    return default_rule(action, subject, identity, claims)
+
+
+def _is_open_to_all(action: Action, subject: Subject) -> bool:
+    return action in ("read", "link") and not isinstance(subject, Owner) and subject.is_public
+
+
+def reads_by_default() -> bool:
+    """Whether the rule of the current app says about reading what the default rule says, which databases know too."""
+    return get_state().settings.authorize in (None, default_rule, anyone_may_add)
 
 
 def has_admin_role(claims: Claims) -> bool:
@@ -69,17 +138,41 @@ def is_allowed(action: Action, subject: Subject, identity: str | None, claims: C
 def get_owner(subject: Subject) -> dict[str, t.Any] | None:
     """The MongoDB document that media belongs to, or is to belong to, for rules that depend on it.
 
-    It is read once per request.
+    It is read once per request. Those of all media on a page are read together.
 
     :return: ``None`` if it does not exist, or its type is not one of ``DUALMEDIA_REFERENCES``.
     :raises DatabaseUnavailable: MongoDB does not answer.
     """
-    reference_id = subject.reference_id if isinstance(subject, Owner) else subject.owner_id
-    reference = (subject.reference_type, reference_id)
+    reference = _reference_of(subject)
     known = known_owners()
     if reference not in known:
-        known[reference] = find_owner(get_state(), *reference)
+        known |= _find_owners(get_state(), reference)
     return known[reference]
+
+
+def expect_owners(records: t.Sequence[Media]) -> None:
+    """Tell whose media the rule is about to be asked about: if it asks for one of these documents, all are read."""
+    _expected_media().append(records)
+
+
+def _find_owners(state: State, reference: Reference) -> dict[Reference, dict[str, t.Any] | None]:
+    """A document, and in the same query those of its type that are expected."""
+    reference_type = reference[0]
+    expected = {_reference_of(record) for records in _expected_media() for record in records}
+    wanted = {one for one in expected if one[0] == reference_type} - known_owners().keys() | {reference}
+
+    collection = state.settings.references.get(reference_type)
+    if collection is None or len(wanted) == 1:
+        return {one: find_owner(state, *one) for one in wanted}
+    ids = [possible for _, reference_id in wanted for possible in possible_ids(reference_id)]
+    with state.mongo.asked():
+        documents = {document["_id"]: document for document in state.mongo[collection].find({"_id": {"$in": ids}})}
+    return {one: _document_for(one[1], documents) for one in wanted}
+
+
+def _document_for(reference_id: str, documents: t.Mapping[t.Any, dict[str, t.Any]]) -> dict[str, t.Any] | None:
+    found = (documents.get(possible) for possible in possible_ids(reference_id))
+    return next((document for document in found if document is not None), None)
 
 
 def remember_owner(reference_type: str, document: t.Mapping[str, t.Any]) -> None:
@@ -92,9 +185,71 @@ def remember_owner(reference_type: str, document: t.Mapping[str, t.Any]) -> None
     known_owners()[reference_type, reference_to(document["_id"])] = dict(document)
 
 
-def known_owners() -> dict[tuple[str, str], dict[str, t.Any] | None]:
+def known_owners() -> dict[Reference, dict[str, t.Any] | None]:
     """Documents by what media names them by, as far as the request has asked for them."""
     return request.environ.setdefault("dualmedia.owners", {}) if has_request_context() else {}
+
+
+def _expected_media() -> list[t.Sequence[Media]]:
+    return request.environ.setdefault("dualmedia.expected_media", []) if has_request_context() else []
+
+
+def _named_owners() -> dict[Reference, dict[str, t.Any] | None]:
+    """Of documents, their ids and whom they name, which the next look at the same ones need not ask for again."""
+    return request.environ.setdefault("dualmedia.named_owners", {}) if has_request_context() else {}
+
+
+def _is_named(owner: Owner, identity: str) -> bool:
+    """Whether an identity is one that the document names; anybody's is where there is no document to look at."""
+    settings = get_state().settings
+    if owner.reference_type not in settings.references:
+        return True
+    field = settings.owner_fields.get(owner.reference_type)
+    if field is None:
+        return False
+    reference = _reference_of(owner)
+    document = known_owners().get(reference)
+    if document is None:
+        document = _named_owners()[reference] = _find_named(get_state(), reference)
+    return document is not None and _names_identity(document, field, identity)
+
+
+def find_named_owner(state: State, reference_type: str, reference_id: str) -> dict[str, t.Any] | None:
+    """At least the ``_id`` of a document. What the rule has just asked for is not looked for again, once."""
+    reference = (reference_type, reference_id)
+    document = known_owners().get(reference)
+    if document is not None:
+        return document
+    named = _named_owners()
+    return named.pop(reference) if reference in named else _find_named(state, reference)
+
+
+def _find_named(state: State, reference: Reference) -> dict[str, t.Any] | None:
+    projection = {"_id": 1}
+    field = state.settings.owner_fields.get(reference[0])
+    if field is not None:
+        projection[field] = 1
+    return find_owner(state, *reference, projection=projection)
+
+
+def _names_identity(document: t.Mapping[str, t.Any], field: str, identity: str) -> bool:
+    """Whether a field of a document, which may be a path with dots, has an identity, or a list with it."""
+    value: t.Any = document
+    for name in field.split("."):
+        value = value.get(name) if isinstance(value, dict) else None
+    return any(_is_identity(one, identity) for one in (value if isinstance(value, list) else [value]))
+
+
+def _is_identity(value: t.Any, identity: str) -> bool:
+    try:
+        return reference_to(value) == identity
+    except TypeError:
+        return False
+
+
+def _reference_of(subject: Subject) -> Reference:
+    reference_id = subject.reference_id if isinstance(subject, Owner) else subject.owner_id
+    return subject.reference_type, reference_id
 
 
 def find_owner(

@@ -15,14 +15,17 @@ import json
 import time
 import typing as t
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 
-from flask import Response, request
+from flask import Response, current_app, request
 from werkzeug.datastructures import ImmutableMultiDict
-from werkzeug.exceptions import BadRequest, ClientDisconnected, HTTPException, RequestEntityTooLarge
+from werkzeug.exceptions import BadRequest, ClientDisconnected, HTTPException, RequestEntityTooLarge, RequestTimeout
 from werkzeug.formparser import FormDataParser
 from werkzeug.sansio.multipart import Data, Epilogue, Field, MultipartDecoder, NeedData
 from werkzeug.wsgi import get_content_length, get_input_stream
+
+from .pace import PIECE_SIZE, Pace
+from .state import find_state
 
 if t.TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -48,8 +51,6 @@ KNOWN_SIZE = 64 * 1024 * 1024
 
 KNOWN_SECONDS = 5.0
 
-_PIECE_SIZE = 64 * 1024
-
 
 class Body(io.RawIOBase):
     """``wsgi.input``, whose errors are the client's.
@@ -72,6 +73,9 @@ class Body(io.RawIOBase):
         self._is_finished = False
         self._beginning = b""
         self._unread = memoryview(b"")
+        settings = find_state(current_app).settings
+        connection = environ.get("gunicorn.socket") or environ.get("werkzeug.socket")
+        self._pace = Pace(settings.least_rate, settings.least_rate_seconds, connection)
 
     def readable(self) -> bool:
         return True
@@ -80,6 +84,7 @@ class Body(io.RawIOBase):
         """The next bytes; of an unknown sender's body no more than its beginning.
 
         :raises RequestEntityTooLarge: The sender is unknown, and there is more than the beginning.
+        :raises RequestTimeout: It comes too slowly.
         :raises RuntimeError: The app has read the body before, and nobody has kept it.
         """
         if size < 0:
@@ -100,9 +105,20 @@ class Body(io.RawIOBase):
         return data
 
     def readinto(self, buffer: t.Any, /) -> int:
-        data = self.read(len(buffer))
-        buffer[: len(data)] = data
-        return len(data)
+        if not self._is_plain:
+            data = self.read(len(buffer))
+            buffer[: len(data)] = data
+            return len(data)
+        place = 0
+        for piece in self._pieces(len(buffer)):
+            buffer[place : place + len(piece)] = piece
+            place += len(piece)
+        return place
+
+    @property
+    def _is_plain(self) -> bool:
+        """Whether nothing stands between the reader and the server."""
+        return self._is_admitted and not (self._is_finished or self._is_lost or self._unread or self._is_watched)
 
     def guard(self, kept: bytes | None) -> None:
         """Limit the body from now on, and put back what the app has read of it.
@@ -172,19 +188,21 @@ class Body(io.RawIOBase):
         """
         room = KNOWN_SIZE if self._is_admitted else NOBODY_SIZE - self._received
         end = time.monotonic() + (KNOWN_SECONDS if self._is_admitted else NOBODY_SECONDS)
-        with suppress(HTTPException), _time_limit(self._environ.get("gunicorn.socket")) as limit_time:
+        with suppress(HTTPException):
             while room > 0 and (seconds := end - time.monotonic()) > 0:
-                limit_time(seconds)
-                piece = self._receive(min(_PIECE_SIZE, room))
+                self._pace.limit(seconds)
+                piece = self._receive(min(PIECE_SIZE, room))
                 if not piece:
                     break
                 room -= len(piece)
+        if not self._is_at_end:
+            self._pace.stop()  # some servers would read the rest, for as long as it takes, before the next request
 
     @property
     def is_left(self) -> bool:
         """Whether something may be left that the client is going to send, and the server does not drop by itself."""
         environ = self._environ
-        if self._is_at_end or not environ["SERVER_PROTOCOL"].startswith("HTTP/1"):
+        if self._is_at_end or self._pace.is_too_slow or not environ["SERVER_PROTOCOL"].startswith("HTTP/1"):
             return False  # HTTP/2 ends a request without its connection
         if self._length is None and "HTTP_TRANSFER_ENCODING" not in environ:
             return False
@@ -195,10 +213,39 @@ class Body(io.RawIOBase):
         return "werkzeug.socket" not in environ  # Werkzeug's server drops all of it before it closes the answer
 
     def _receive(self, size: int) -> bytes:
+        pieces = [*self._pieces(size)]
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def _pieces(self, size: int) -> Iterator[bytes]:
+        """So many bytes in pieces that are asked for one by one, or fewer at the end of what the server has."""
         if self._length is not None:
             size = min(size, self._length - self._received)
-        if size <= 0:
-            return b""
+        is_first = True
+        while size > 0:
+            asked = min(size, self._pace.size)
+            try:
+                data = self._read_in_time(asked)
+            except RequestTimeout:
+                if is_first:
+                    raise
+                return  # the next read says so
+            self._received += len(data)
+            self._is_at_end = not data or self._received == self._length
+            yield data
+            if len(data) < asked:
+                return
+            size -= asked
+            is_first = False
+
+    def _read_in_time(self, size: int) -> bytes:
+        """What comes of a piece; the end of a body that is too slow is given, and an error is what follows it.
+
+        :raises RequestTimeout: It comes too slowly.
+        """
+        pace, data = self._pace, b""
+        if pace.is_too_slow:
+            raise RequestTimeout("The body comes too slowly.")
+        pace.begin(size)
         try:
             data = self._stream.read(size)
         except HTTPException:
@@ -207,23 +254,13 @@ class Body(io.RawIOBase):
             raise ClientDisconnected from error
         except Exception as error:  # each server has errors of its own for a malformed body
             raise BadRequest("The body is not what its headers say.") from error
-        self._received += len(data)
-        self._is_at_end = not data or self._received == self._length
+        finally:
+            pace.note(len(data))
+            if pace.is_too_slow:
+                pace.stop()
+                if not data:
+                    raise RequestTimeout("The body comes too slowly.")
         return data
-
-
-@contextmanager
-def _time_limit(connection: t.Any) -> Iterator[t.Callable[[float], None]]:
-    """A function that limits the time of the next read, where the server lends its socket; others have limits."""
-    if connection is None:
-        yield lambda seconds: None
-        return
-    before = connection.gettimeout()
-    try:
-        yield connection.settimeout
-    finally:
-        with suppress(OSError):  # it was closed
-            connection.settimeout(before)
 
 
 def watch() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import math
 import os
 import re
 import typing as t
@@ -22,12 +24,19 @@ from .uploads import Sniffer
 if t.TYPE_CHECKING:
     from .models import Media
 
+logger = logging.getLogger("flask_dualmedia")
+
+LINK_KEY_SIZE = 32
+"""Bytes that a key has at least which nobody guesses: as many as the HMAC with it, SHA-256 (RFC 2104, section 3)."""
+
 _TRUE = {"true", "1", "yes", "on", "t", "y"}
 _FALSE = {"false", "0", "no", "off", "f", "n", ""}
 
 Validator = t.Callable[["Media", bytes], None]
 
 DEFAULT_REFERENCES = {"product": "products", "course": "courses", "user": "users"}
+
+DEFAULT_OWNER_FIELDS = {"user": "_id"}
 
 
 @dataclass(frozen=True)
@@ -61,11 +70,21 @@ class Settings:
     references: t.Mapping[str, str]
     """``DUALMEDIA_REFERENCES``: reference type to MongoDB collection. Owners of these types must exist. Default
     product, course and user; merged with what the host gives, and ``None`` as the collection turns the check off."""
+    owner_fields: t.Mapping[str, str]
+    """``DUALMEDIA_OWNER_FIELD``: the field of documents that has the identity, or a list of identities, that may add
+    media to them under the default rule: one name for all types of ``DUALMEDIA_REFERENCES``, or a mapping from types to
+    names. Default ``{"user": "_id"}``: to others, admins alone add media."""
     auto_upgrade: bool | None
     """``DUALMEDIA_AUTO_UPGRADE``: bring the schema up to date at start-up. Default: unless the host has a
     Flask-Migrate of its own."""
     max_size: int | None
     """``DUALMEDIA_MAX_SIZE``: largest accepted file in bytes. Default 5 GiB; ``None`` for no limit."""
+    least_rate: float
+    """``DUALMEDIA_LEAST_RATE``: bytes per second that a body of a media route must come at, at least; 0 for no limit.
+    Default 1024."""
+    least_rate_seconds: float
+    """``DUALMEDIA_LEAST_RATE_SECONDS``: for how long a body may be slower than that before it is answered with 408.
+    Default 30."""
     admin_role: str
     """``DUALMEDIA_ADMIN_ROLE``: value of the JWT claim ``role``, or one of the claim ``roles``, that makes an
     admin. Default ``admin``."""
@@ -187,9 +206,12 @@ class Settings:
                 "DUALMEDIA_COLLECTION_PREFIX", config.get("DUALMEDIA_COLLECTION_PREFIX", "")
             ),
             bucket=_bucket(config.get("DUALMEDIA_BUCKET", BUCKET)),
-            references=_references(config.get("DUALMEDIA_REFERENCES", {})),
+            references=(references := _references(config.get("DUALMEDIA_REFERENCES", {}))),
+            owner_fields=_owner_fields(config.get("DUALMEDIA_OWNER_FIELD"), references),
             auto_upgrade=None if auto_upgrade is None else _boolean("DUALMEDIA_AUTO_UPGRADE", auto_upgrade),
             max_size=max_size,
+            least_rate=_least_rate(config.get("DUALMEDIA_LEAST_RATE", 1024)),
+            least_rate_seconds=_seconds("DUALMEDIA_LEAST_RATE_SECONDS", config.get("DUALMEDIA_LEAST_RATE_SECONDS", 30)),
             admin_role=_text("DUALMEDIA_ADMIN_ROLE", config.get("DUALMEDIA_ADMIN_ROLE", "admin")),
             sniffer=_callable("DUALMEDIA_SNIFFER", config.get("DUALMEDIA_SNIFFER", sniff)),
             connect_timeout=_seconds("DUALMEDIA_CONNECT_TIMEOUT", config.get("DUALMEDIA_CONNECT_TIMEOUT", 2)),
@@ -345,6 +367,23 @@ def _references(value: t.Any) -> dict[str, str]:
     return {key: collection for key, collection in merged.items() if collection is not None}
 
 
+def _owner_fields(value: t.Any, references: t.Mapping[str, str]) -> dict[str, str]:
+    key = "DUALMEDIA_OWNER_FIELD"
+    if value is None:
+        return dict(DEFAULT_OWNER_FIELDS)
+    if isinstance(value, str):
+        value = dict.fromkeys(references, value) | DEFAULT_OWNER_FIELDS
+    if not isinstance(value, dict):
+        raise ConfigurationError(f"{key} must be a name of a field, or map reference types to names")
+    chosen = {name: path for name, path in {**DEFAULT_OWNER_FIELDS, **value}.items() if path is not None}
+    for name, path in chosen.items():
+        if not isinstance(path, str) or path.startswith("$") or "" in path.split("."):
+            raise ConfigurationError(f"{key}[{name!r}] is {path!r}, which is not a name of a field")
+    if unknown := [name for name in value if name not in references and name not in DEFAULT_OWNER_FIELDS]:
+        raise ConfigurationError(f"{key} names {unknown[0]!r}, which is not in DUALMEDIA_REFERENCES")
+    return chosen
+
+
 def _bytes(key: str, value: t.Any) -> int | None:
     return _number(key, value, "number of bytes")
 
@@ -370,6 +409,16 @@ def _seconds(key: str, value: t.Any, *, none: bool = False) -> float:
     if seconds < 0 or (seconds == 0 and not none):
         raise ConfigurationError(f"{key} is {value!r}, which is not a number of seconds")
     return seconds
+
+
+def _least_rate(value: t.Any) -> float:
+    try:
+        rate = float(value)
+    except (TypeError, ValueError):
+        rate = -1.0
+    if not 0 <= rate < math.inf:
+        raise ConfigurationError(f"DUALMEDIA_LEAST_RATE is {value!r}, which is not a number of bytes per second")
+    return rate
 
 
 def _fraction(key: str, value: t.Any) -> float:
@@ -436,7 +485,11 @@ def _link_keys(config: t.Mapping[str, t.Any]) -> tuple[bytes, ...]:
         given = [key for key in own if key] or [key for key in [config.get("JWT_SECRET_KEY")] if key]
     if not isinstance(given, list | tuple) or not all(isinstance(key, str | bytes) and key for key in given):
         raise ConfigurationError("DUALMEDIA_LINK_KEYS must be a list of keys, the one in use first")
-    return tuple(key.encode() if isinstance(key, str) else key for key in given)
+    keys = tuple(key.encode() if isinstance(key, str) else key for key in given)
+    if any(len(key) < LINK_KEY_SIZE for key in keys):
+        setting = next(name for name in ("DUALMEDIA_LINK_KEYS", "SECRET_KEY", "JWT_SECRET_KEY") if config.get(name))
+        logger.warning("%s, which signs links, is shorter than %d bytes: it may be guessed", setting, LINK_KEY_SIZE)
+    return keys
 
 
 def _callable(key: str, value: t.Any) -> t.Any:

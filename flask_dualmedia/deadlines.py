@@ -42,6 +42,18 @@ pooled: WeakSet[psycopg.Connection[t.Any]] = WeakSet()
 """Connections that go, or may go, through a pooler."""
 
 
+class Wait(t.Protocol):
+    """Something that is waited for until a time, and then given up."""
+
+    end: float
+    abandoned: threading.Event | None
+    """Set when it is given up, if it took too long."""
+
+    def abandon(self) -> None:
+        """Give it up."""
+        ...
+
+
 class Watch:
     """One wait for the server, and how it ended."""
 
@@ -121,7 +133,7 @@ class Watch:
         return None
 
 
-_waiting: dict[int, Watch] = {}
+_waiting: dict[int, Wait] = {}
 
 
 class _Watcher:
@@ -189,11 +201,8 @@ def deadline(connection: psycopg.Connection[t.Any], seconds: float) -> Iterator[
     :raises StatementCancelled: They were too few for the statement. It changed nothing.
     :raises DatabaseUnavailable: The server did not answer. What was sent to it may be done all the same.
     """
-    notice_fork()
     watch = Watch(connection, time.monotonic() + seconds)
-    _waiting[id(connection)] = watch  # before the thread is looked for, which may be about to rest
-    if not _watcher.is_started:
-        _watcher.start()
+    _expect(id(connection), watch)
     try:
         yield watch
     except Exception as error:
@@ -207,6 +216,23 @@ def deadline(connection: psycopg.Connection[t.Any], seconds: float) -> Iterator[
             watch.finish()
     if watch.warned:
         raise DatabaseUnavailable("PostgreSQL", "did not confirm a change in time")
+
+
+def expect(wait: Wait) -> None:
+    """Give something up at its end, unless it is settled before."""
+    _expect(id(wait), wait)
+
+
+def settle(wait: Wait) -> None:
+    """Note that something has come to its end. It may just be given up."""
+    _waiting.pop(id(wait), None)
+
+
+def _expect(key: int, wait: Wait) -> None:
+    notice_fork()
+    _waiting[key] = wait  # before the thread is looked for, which may be about to rest
+    if not _watcher.is_started:
+        _watcher.start()
 
 
 def renew(connection: psycopg.Connection[t.Any], seconds: float) -> None:

@@ -142,21 +142,25 @@ def _publish(state: State, record: M, stat: Stat) -> M | None:
         raise IncompleteUpload(f"{stat.size} bytes came of the {size} announced")
     described = type(record).from_values(record.values())
     lifecycle.check_owner(state, described)
-    upload = _upload(state, record, stat)
+    upload = _upload(state, record, stat, is_whole=stat.checksum is None)
     upload.open()
+    is_read = stat.checksum is None or not upload.is_measured
+    if is_read and stat.checksum is not None:
+        upload = _upload(state, record, stat, is_whole=True)
+        upload.open()
     _forget_guesses(described)
     lifecycle.describe(state, described, upload)
-    if stat.checksum is None:
+    if is_read:
         for _ in lifecycle.kept_alive(state, record, upload.blocks()):
             pass
-    elif stat.checksum != record.checksum:
+    if stat.checksum not in (None, record.checksum):
         raise IncompleteUpload("the bytes do not match the checksum announced")
     reach("direct:checked")
     known = record.values()
     changes = {name: value for name, value in described.values().items() if value != known[name]}
     changes |= {"state": AVAILABLE, "updated_at": now()}
     with quotas.reserved(state, record, size):
-        return state.repository.update(type(record), record.id, changes, where=lifecycle.ours(record, PENDING))
+        return lifecycle.publish(state, record, changes)
 
 
 def _expected_type(record: Media) -> str:
@@ -172,9 +176,9 @@ def _forget_guesses(record: Media) -> None:
             vars(record)[name] = None
 
 
-def _upload(state: State, record: Media, stat: Stat) -> Upload:
-    """The bytes as an upload like any other: all of them, where the storage does not vouch for their checksum."""
-    read = stat.size if stat.checksum is None else min(stat.size, BLOCK_SIZE)
+def _upload(state: State, record: Media, stat: Stat, *, is_whole: bool) -> Upload:
+    """The bytes as an upload like any other: all of them, or those that show their type."""
+    read = stat.size if is_whole else min(stat.size, BLOCK_SIZE)
     pieces = state.storage_of(record).open(t.cast(str, record.storage_key), 0, read)
     return upload_for(
         state,

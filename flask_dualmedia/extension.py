@@ -29,6 +29,7 @@ from .forks import notice_fork
 from .journal import agree_on_drains, homes_of, look_after_journal, try_again
 from .models import KINDS
 from .outage import Circuit
+from .printable import Printable
 from .repositories.base import Repository
 from .repositories.failover import FailoverRepository
 from .repositories.mongo import MongoRepository
@@ -44,6 +45,7 @@ from .tables import tables_for
 from .upkeep import Upkeep
 
 logger = logging.getLogger("flask_dualmedia")
+logger.addFilter(Printable())
 
 _registering = threading.Lock()
 """Werkzeug parses Python for rules with converters, which some releases of Python 3.11 cannot do in two threads at

@@ -23,7 +23,7 @@ from datetime import timedelta
 from functools import partial
 
 from . import at_once, quotas, schemas, storable
-from .authorization import find_owner, known_owners, one_id, usual_id
+from .authorization import find_named_owner, one_id, usual_id
 from .errors import (
     DatabaseBusy,
     DualMediaError,
@@ -43,9 +43,10 @@ from .errors import (
 )
 from .failpoints import reach
 from .homes import Home
+from .main_images import refuse_second_main, write_main
 from .mime_types import OCTET_STREAM, declared_type, one_type
 from .models import AVAILABLE, DELETING, KINDS, PENDING, TRASHED, CourseResource, Media, MediaStorage, now
-from .places import Place, placed, refuse_second_main
+from .places import Place, placed
 from .progress import in_time, kept_alive, ours
 from .repositories.base import Listing, M, Position
 from .sightings import Sightings, name_of
@@ -119,7 +120,7 @@ def create(
 
         def add(place: Place) -> tuple[M, bool]:
             whole = kind.from_values(published | place)
-            return whole, at_once.add(state, whole, content, keeps_id=keeps_id)
+            return whole, write_main(state, whole, lambda: at_once.add(state, whole, content, keeps_id=keeps_id))
 
         whole, is_added = placed(state, record, unplaced, add)
         if is_added:
@@ -179,15 +180,18 @@ def create_external(
             raise InvalidMedia({camelcase(kind.url_field): ["Missing: send a file or a URL."]})
         classify(record, record.mime_type or "")
 
+    def write() -> None:
+        if len(records) == 1:
+            state.repository.add(records[0])
+        else:
+            state.repository.add_all(records)
+
     def add(place: Place) -> None:
         _with(records[0], **place)
         if "position" in place:
             for number, record in enumerate(records):
                 _with(record, position=min(place["position"] + number, schemas.MAX_INTEGER))
-        if len(records) == 1:
-            state.repository.add(records[0])
-        else:
-            state.repository.add_all(records)
+        write_main(state, records[0], write)
 
     placed(state, records[0], unplaced, add)
     reach("create:external")
@@ -292,7 +296,7 @@ def edit(state: State, record: M, changes: dict[str, t.Any], *, check: Check = b
             values["links_revoked_at"] = current.next_revocation()
         return values
 
-    changed = change(state, record, edited, check=check)
+    changed = write_main(state, record, lambda: change(state, record, edited, check=check))
     if changed is None:
         raise MediaNotFound(record.kind, record.id)
     media_saved.send(state.app, record=changed)
@@ -592,9 +596,7 @@ def check_owner(state: State, *records: Media) -> None:
     reference_type, reference_id = records[0].reference_type, records[0].owner_id
     if reference_type not in state.settings.references:
         return
-    document = known_owners().get((reference_type, reference_id))
-    if document is None:
-        document = find_owner(state, reference_type, reference_id, projection={"_id": 1})
+    document = find_named_owner(state, reference_type, reference_id)
     if document is None:
         raise OwnerNotFound(reference_type, reference_id)
     owner_id = one_id(state, reference_id, document["_id"])
@@ -663,10 +665,19 @@ def _storage(state: State, storage_type: str) -> Storage:
 
 def _publish(state: State, record: M, upload: Upload, place: Place) -> M:
     changes = _published(upload) | place | {"version": 1}  # the first that readers see
-    changed = state.repository.update(type(record), record.id, changes, where=ours(record, PENDING))
+    changed = publish(state, record, changes)
     if changed is None:
         raise MediaConflict("the upload took so long that it was swept away as abandoned")
     return changed
+
+
+def publish(state: State, record: M, changes: dict[str, t.Any]) -> M | None:
+    """Make an unfinished record available.
+
+    :return: The record after that; ``None`` if it is unfinished no more.
+    """
+    where = ours(record, PENDING)
+    return write_main(state, record, lambda: state.repository.update(type(record), record.id, changes, where=where))
 
 
 def _published(upload: Upload) -> dict[str, t.Any]:

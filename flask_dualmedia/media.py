@@ -5,13 +5,14 @@ from __future__ import annotations
 import typing as t
 import uuid
 from contextlib import ExitStack
+from dataclasses import replace
 
 from . import lifecycle, schemas
-from .authorization import reference_to, usual_id
+from .authorization import readable, reference_to, usual_id, viewer_of
 from .errors import MediaNotFound
 from .models import KINDS, CourseResource, CourseVideo, Media, MediaStorage, ProductImage
 from .places import split_place
-from .repositories.base import Listing, M, Records
+from .repositories.base import EVERYTHING, Listing, M, Records
 from .sources import Source, list_of, name_of, opened, url_of
 from .state import get_state
 from .stats import MediaStats, Sort, stats_of
@@ -24,6 +25,18 @@ them in. With others, such as dates or documents, ``TypeError`` is raised."""
 
 Kind = type[M] | str
 """A record class, or its name in URLs such as ``product-images``."""
+
+
+VisibleTo = t.Any
+"""Whom media is shown to, by the rule that the media routes ask:
+
+* the claims of their JWT, as ``get_jwt()`` of flask-jwt-extended gives them. Without a token, under
+  ``@jwt_required(optional=True)``, there are none: then as ``None``.
+* an identity. Nothing else is known of them: nobody is an admin by their identity.
+* ``None``: nobody in particular, as a visitor without a token.
+
+Where it is left out, the functions ask nobody and show everything.
+"""
 
 
 class Common(t.TypedDict, total=False):
@@ -135,9 +148,12 @@ def _save_urls(
     return lifecycle.create_external(get_state(), ProductImage, checked, uploaded_by=by, unplaced=unplaced)
 
 
-def get_product_images(product_id: Reference) -> Records[ProductImage]:
-    """The images of a product, sorted by position and age."""
-    return _of(ProductImage, product_id)
+def get_product_images(product_id: Reference, *, visible_to: VisibleTo = EVERYTHING) -> Records[ProductImage]:
+    """The images of a product, sorted by position and age.
+
+    :param visible_to: Only those that they may read; see :data:`VisibleTo`.
+    """
+    return _of(ProductImage, product_id, visible_to)
 
 
 def save_course_video(
@@ -175,10 +191,17 @@ def save_course_video(
 
 
 def get_course_videos(
-    course_id: Reference, *, lesson_id: Reference | None = None, video_type: str | None = None
+    course_id: Reference,
+    *,
+    lesson_id: Reference | None = None,
+    video_type: str | None = None,
+    visible_to: VisibleTo = EVERYTHING,
 ) -> Records[CourseVideo]:
-    """The videos of a course, or of one lesson or type in it, sorted by position and age."""
-    return _of(CourseVideo, course_id, mongo_lesson_id=lesson_id, video_type=video_type)
+    """The videos of a course, or of one lesson or type in it, sorted by position and age.
+
+    :param visible_to: Only those that they may read; see :data:`VisibleTo`.
+    """
+    return _of(CourseVideo, course_id, visible_to, mongo_lesson_id=lesson_id, video_type=video_type)
 
 
 def save_course_resource(
@@ -208,9 +231,14 @@ def save_course_resource(
     return _save(CourseResource, course_id, source, fields, common)
 
 
-def get_course_resources(course_id: Reference, *, lesson_id: Reference | None = None) -> Records[CourseResource]:
-    """The resources of a course, or of one lesson in it, oldest first."""
-    return _of(CourseResource, course_id, mongo_lesson_id=lesson_id)
+def get_course_resources(
+    course_id: Reference, *, lesson_id: Reference | None = None, visible_to: VisibleTo = EVERYTHING
+) -> Records[CourseResource]:
+    """The resources of a course, or of one lesson in it, oldest first.
+
+    :param visible_to: Only those that they may read; see :data:`VisibleTo`.
+    """
+    return _of(CourseResource, course_id, visible_to, mongo_lesson_id=lesson_id)
 
 
 def save_media_storage(
@@ -240,10 +268,17 @@ def save_media_storage(
 
 
 def get_media_by_reference(
-    reference_type: str, reference_id: Reference, *, media_type: str | None = None
+    reference_type: str,
+    reference_id: Reference,
+    *,
+    media_type: str | None = None,
+    visible_to: VisibleTo = EVERYTHING,
 ) -> Records[MediaStorage]:
-    """The files of a document, all or of one media type, oldest first."""
-    return _of(MediaStorage, reference_id, reference_type=reference_type, media_type=media_type)
+    """The files of a document, all or of one media type, oldest first.
+
+    :param visible_to: Only those that they may read; see :data:`VisibleTo`.
+    """
+    return _of(MediaStorage, reference_id, visible_to, reference_type=reference_type, media_type=media_type)
 
 
 def update_media_access_count(kind: Kind[t.Any], media_id: uuid.UUID | str) -> None:
@@ -267,7 +302,12 @@ def flush_counts() -> None:
 
 
 def get_media_stats(
-    reference_type: str, reference_id: Reference, *, sort: Sort = "access_count", limit: int | None = 20
+    reference_type: str,
+    reference_id: Reference,
+    *,
+    sort: Sort = "access_count",
+    limit: int | None = 20,
+    visible_to: VisibleTo = EVERYTHING,
 ) -> MediaStats:
     """Which media of a document is used, of all kinds, and how much of it there is.
 
@@ -275,8 +315,21 @@ def get_media_stats(
     :param reference_id: Its ``_id``.
     :param sort: ``access_count``: the most accessed first, or ``last_accessed_at``: the last accessed.
     :param limit: How many records to list, ``None`` for all. The totals are always those of all.
+    :param visible_to: Only those that they may read, and the totals of these; see :data:`VisibleTo`.
     """
-    return stats_of(get_state(), plain(reference_type), reference_to(reference_id), sort=sort, limit=limit)
+    state, owner_id = get_state(), reference_to(reference_id)
+    if visible_to is EVERYTHING:
+        return stats_of(state, plain(reference_type), owner_id, sort=sort, limit=limit)
+    viewer = viewer_of(visible_to)
+    return stats_of(
+        state,
+        plain(reference_type),
+        owner_id,
+        sort=sort,
+        limit=limit,
+        visible_to=viewer.sees,
+        may_read=lambda record: viewer.may("read", record),
+    )
 
 
 def delete_media(kind: Kind[t.Any], media_id: uuid.UUID | str) -> None:
@@ -308,13 +361,14 @@ def revoke_links(kind: Kind[t.Any], media_id: uuid.UUID | str) -> None:
     lifecycle.revoke_links(get_state(), get_media(kind, media_id))
 
 
-def get_media(kind: Kind[M], media_id: uuid.UUID | str) -> M:
+def get_media(kind: Kind[M], media_id: uuid.UUID | str, *, visible_to: VisibleTo = EVERYTHING) -> M:
     """One record.
 
-    :raises MediaNotFound: There is no such record.
+    :param visible_to: Only if they may read it; see :data:`VisibleTo`.
+    :raises MediaNotFound: There is no such record, or none for them.
     """
     record = get_state().repository.get(kind_of(kind), _parse_id(kind, media_id))
-    if record is None:
+    if record is None or not readable([record], visible_to):
         raise MediaNotFound(kind_of(kind).kind, media_id)
     return record
 
@@ -353,9 +407,10 @@ def attach_media(
     documents: t.Iterable[t.MutableMapping[str, t.Any]],
     *,
     reference_type: str | None = None,
+    visible_to: VisibleTo = EVERYTHING,
     **fields: type[Media],
 ) -> list[t.MutableMapping[str, t.Any]]:
-    """Load the media of a page of documents in one query.
+    """Load the media of a page of documents in one query, and of it what the viewer of the page may read.
 
     ``attach_media(products, images=ProductImage)`` gives each product its list ``product["images"]``;
     ``attach_media(courses, videos=CourseVideo, resources=CourseResource)`` is one SQL statement too. In Mongo-only
@@ -363,6 +418,8 @@ def attach_media(
 
     :param documents: MongoDB documents with an ``_id``.
     :param reference_type: What the documents are, needed for :class:`MediaStorage`.
+    :param visible_to: Whom the page is for, ``get_jwt()`` for example; see :data:`VisibleTo`. Where it is left out, the
+        lists have private media of everybody.
     :param fields: Name of the field to set, and the kind of media to set it to.
     :return: The documents, changed in place.
     """
@@ -376,7 +433,7 @@ def attach_media(
     if documents and lists:
         ids = [*next(iter(lists.values()))]
         found = get_state().repository.of_owners([*lists], plain(reference_type), ids)
-        for record in found:
+        for record in readable(found, visible_to):
             lists[type(record)][vars(record)[record.owner_field]].append(record)
         if found.partial:
             for by_owner in lists.values():
@@ -430,12 +487,16 @@ def _checked(kind: type[M], owner_id: Reference, url: str, fields: t.Mapping[str
     return schemas.check_fields(schemas.schema_of(kind), values)
 
 
-def _of(kind: type[M], owner_id: Reference, **where: t.Any) -> Records[M]:
+def _of(kind: type[M], owner_id: Reference, visible_to: VisibleTo, **where: t.Any) -> Records[M]:
     state = get_state()
     others = {name: reference_to(value) for name, value in where.items() if value is not None}
     reference_type = t.cast(str, others.get("reference_type", kind.reference_type))
     filters = {kind.owner_field: usual_id(state, reference_type, reference_to(owner_id)), **others}
-    return state.repository.list(Listing(kind, filters, sort=kind.order))
+    listing = Listing(kind, filters, sort=kind.order)
+    if visible_to is not EVERYTHING:
+        listing = replace(listing, visible_to=viewer_of(visible_to).sees)
+    found = state.repository.list(listing)
+    return Records.of(readable(found, visible_to), partial=found.partial)
 
 
 def _optional_id(identity: t.Any) -> str | None:

@@ -18,6 +18,7 @@ from uuid_utils import uuid4
 
 from . import clock
 from .clock import now
+from .printable import printable
 
 PENDING, AVAILABLE, DELETING, TRASHED = "pending", "available", "deleting", "trashed"
 
@@ -253,7 +254,7 @@ class Media(Base):
         return mark if before is None else max(mark, before + timedelta(milliseconds=1))
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.id} of {self.reference_type} {self.owner_id}>"
+        return f"<{type(self).__name__} {self.id} of {printable(self.reference_type)} {printable(self.owner_id)}>"
 
 
 @cache

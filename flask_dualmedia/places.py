@@ -52,15 +52,6 @@ def placed(state: State, record: Media, unplaced: t.Collection[str], keep: Calla
             return keep(place | {"is_main_image": False})
 
 
-def refuse_second_main(state: State, record: Media) -> None:
-    """Say so before the bytes are read. Of two at once, the unique index stops the second at the end.
-
-    :raises SecondMainImage: The record is to be a main image, and there is one.
-    """
-    if isinstance(record, ProductImage) and record.is_main_image and _has_main_image(state, record):
-        raise SecondMainImage
-
-
 def _has_main_image(state: State, record: Media) -> bool:
     where = {ProductImage.owner_field: record.owner_id, "is_main_image": True}
     return bool(state.repository.list(Listing(ProductImage, where, limit=1)))

@@ -7,8 +7,8 @@ import typing as t
 from dataclasses import dataclass
 
 from .content.file_types import FILE_TYPES, named_type
-from .dimensions import Dimensions
-from .errors import ConfigurationError, TooManyPixels, UnsupportedType
+from .dimensions import Gauge
+from .errors import ConfigurationError, TooManyPixels, UnsupportedType, UploadRejected
 from .formats import agrees, extension_of, extensions_of, fits, is_called
 from .mime_types import OCTET_STREAM, claim_of, declared_type, is_pattern
 from .models import KINDS
@@ -20,6 +20,8 @@ ANY_TYPE = ("*/*",)
 
 MAX_PIXELS = 100_000_000
 """A decoded image takes four bytes per pixel."""
+
+_DRAWINGS = {"image/svg+xml", "image/vnd.dwg", "image/vnd.dxf", "image/emf", "image/wmf"}
 
 _EXTENSION = re.compile(r"[^.\s/\\]+")
 
@@ -40,7 +42,8 @@ class Policy:
     max_size: int | None = None
     """Largest accepted file in bytes, ``None`` for no limit. Default ``DUALMEDIA_MAX_SIZE``."""
     max_pixels: int | None = MAX_PIXELS
-    """Largest accepted product of width and height of images, ``None`` for no limit. Default 100 million."""
+    """Largest accepted product of width and height of images, ``None`` for no limit. Default 100 million. Where it is
+    set, or types or extensions are limited, an image whose size cannot be read is refused."""
 
     @property
     def is_open(self) -> bool:
@@ -120,14 +123,25 @@ class Policy:
         stem = filename.rstrip(". ")[: -len(extension) - 1]
         return f"{stem}.{known[0]}" if known and stem else filename
 
-    def check_pixels(self, dimensions: Dimensions | None) -> None:
+    def check_pixels(self, gauge: Gauge, mime_type: str) -> None:
+        """Check how large an image is, as far as its bytes have come.
+
+        :param mime_type: Its type. Drawings have no pixels.
+        :raises TooManyPixels: It is larger than it may be.
+        :raises UploadRejected: It does not say how large it is, and would have to.
         """
-        :raises TooManyPixels: The image is larger than it may be. One that does not say how large it is passes.
-        """
-        if dimensions is None or self.max_pixels is None:
+        if self.max_pixels is None:
             return
-        if dimensions.width * dimensions.height > self.max_pixels:
-            raise TooManyPixels(*dimensions, self.max_pixels)
+        largest = gauge.largest
+        if largest is not None and largest.width * largest.height > self.max_pixels:
+            raise TooManyPixels(*largest, self.max_pixels)
+        if gauge.is_unmeasured and self.must_be_measured and mime_type not in _DRAWINGS:
+            raise UploadRejected("the size of the image cannot be read, and it has a limit here")
+
+    @property
+    def must_be_measured(self) -> bool:
+        """Whether an image of unknown size is refused: not where everything is kept, and nobody has set a limit."""
+        return self.max_pixels is not None and (not self.is_open or self.max_pixels != MAX_PIXELS)
 
 
 def read_policies(config: t.Any, max_size: int | None) -> dict[str, Policy]:

@@ -14,9 +14,7 @@ from jwt import PyJWTError
 from werkzeug.exceptions import Unauthorized
 
 from . import bodies
-from .authorization import Action, Claims, Subject, has_admin_role, is_allowed
-from .repositories.base import EVERYTHING
-from .state import get_state
+from .authorization import Subject, Viewer, has_admin_role, is_allowed
 from .storable import is_storable
 
 _CALLER = "dualmedia.caller"
@@ -25,22 +23,10 @@ V = t.TypeVar("V", bound=t.Callable[..., t.Any])
 
 
 @dataclass(frozen=True)
-class Caller:
-    """Who sends the request, by a verified JWT."""
+class Caller(Viewer):
+    """Whoever sends the request, by a verified JWT."""
 
     identity: str
-    claims: Claims
-
-    def may(self, action: Action, subject: Subject) -> bool:
-        return is_allowed(action, subject, self.identity, self.claims)
-
-    @property
-    def sees(self) -> t.Any:
-        """What lists show, :attr:`~flask_dualmedia.repositories.base.Listing.visible_to`, where the database can tell:
-        by the default rule. Of another rule it knows nothing."""
-        if get_state().settings.authorize is not None or has_admin_role(self.claims):
-            return EVERYTHING
-        return self.identity
 
 
 def anybody_may_read(record: Subject) -> bool:

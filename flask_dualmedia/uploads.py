@@ -6,7 +6,7 @@ import hashlib
 import typing as t
 
 from .content.names import label
-from .dimensions import Dimensions, read_dimensions
+from .dimensions import Dimensions, Gauge
 from .errors import EmptyFile, FileTooLarge, IncompleteUpload
 from .mime_types import one_type
 from .policy import Policy
@@ -55,7 +55,7 @@ class Upload:
         self._digest = hashlib.sha256()
         self.head = b""
         self.size = 0
-        self.dimensions: Dimensions | None = None
+        self._gauge: Gauge | None = None
 
     def open(self) -> None:
         """Read the first block and learn the type from it, before anything is written.
@@ -76,13 +76,14 @@ class Upload:
             self.filename = label(self._policy.renamed(self.filename, self.mime_type))
         self._policy.check_name(self.filename, self.mime_type)
         if self.mime_type.startswith("image/"):
-            self.dimensions = read_dimensions(self.head)
-            self._policy.check_pixels(self.dimensions)
+            self._gauge = Gauge(self.head)
+            self._measure(is_whole=self.is_read)
 
     def blocks(self) -> t.Iterator[bytes]:
         """The bytes in blocks of :data:`BLOCK_SIZE`, the last one shorter, counted and hashed as they pass.
 
         :raises FileTooLarge: As soon as the limit is passed; what was yielded before is for the caller to discard.
+        :raises TooManyPixels: As soon as an image shows that it is larger than what its first block said.
         :raises IncompleteUpload: After the last block, when size or checksum are not what was announced.
         """
         block = self.head
@@ -92,10 +93,21 @@ class Upload:
             self._digest.update(block)
             yield block
             block = self._read_block()
+            self._measure(block, is_whole=not block)
         if self._expected_size is not None and self.size != self._expected_size:
             raise IncompleteUpload(f"{self.size} bytes came of the {self._expected_size} announced")
         if self._expected_checksum is not None and self.checksum != self._expected_checksum:
             raise IncompleteUpload("the bytes do not match the digest sent with them")
+
+    @property
+    def dimensions(self) -> Dimensions | None:
+        """Width and height of an image, as far as its bytes have come."""
+        return None if self._gauge is None else self._gauge.dimensions
+
+    @property
+    def is_measured(self) -> bool:
+        """Whether nothing more is to be learnt about the size of an image."""
+        return self._gauge is None or self._gauge.is_certain or self._policy.max_pixels is None
 
     @property
     def is_read(self) -> bool:
@@ -111,6 +123,15 @@ class Upload:
     def checksum(self) -> str:
         """SHA-256 of what has passed so far, as 64 lowercase hex digits (FIPS 180-4)."""
         return self._digest.hexdigest()
+
+    def _measure(self, block: bytes = b"", *, is_whole: bool) -> None:
+        gauge = self._gauge
+        if gauge is None:
+            return
+        gauge.feed(block)
+        if is_whole:
+            gauge.close()
+        self._policy.check_pixels(gauge, self.mime_type)
 
     def _check_size(self, size: int) -> None:
         limit = self._policy.max_size

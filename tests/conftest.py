@@ -22,6 +22,7 @@ from pymongo.uri_parser import parse_uri
 from example_app import embedded
 from flask_dualmedia import (
     DualMedia,
+    anyone_may_add,
     testing,  # noqa: F401 - listens to MongoDB clients made after it
 )
 from flask_dualmedia.models import Base
@@ -191,6 +192,10 @@ BASE_CONFIG: dict[str, t.Any] = {
 }
 
 
+# Most tests are about other things than who may add media to a document.
+HOST_CONFIG = BASE_CONFIG | {"DUALMEDIA_AUTHORIZE": anyone_may_add}
+
+
 @pytest.fixture
 def make_app(request: pytest.FixtureRequest, mongo_uri: str) -> Iterator[MakeApp]:
     """Makes apps that are closed after the test. Keywords go into the config; ``mode`` chooses the databases."""
@@ -210,7 +215,7 @@ def making_apps(mongo_uri: str, sql_url: Callable[[], str]) -> Iterator[MakeApp]
 
     def make(mode: str = "dual", *, name: str = "host", **config: t.Any) -> Flask:
         app = Flask(name)
-        app.config.update(BASE_CONFIG, MONGO_URI=mongo_uri)
+        app.config.update(HOST_CONFIG, MONGO_URI=mongo_uri)
         if mode == "dual" and "SQLALCHEMY_DATABASE_URI" not in config:
             app.config["SQLALCHEMY_DATABASE_URI"] = sql_url()
             # The template is at the newest revision: looking again would cost every test a while.
@@ -234,7 +239,7 @@ def furnish(mongo_uri: str) -> Iterator[Furnish]:
 
     def put(app: Flask, **config: t.Any) -> Flask:
         app.config.update(
-            BASE_CONFIG, MONGO_URI=mongo_uri, DB_ENABLED=False, SECRET_KEY="a key of thirty-two bytes at least"
+            HOST_CONFIG, MONGO_URI=mongo_uri, DB_ENABLED=False, SECRET_KEY="a key of thirty-two bytes at least"
         )
         app.config.update(config)
         DualMedia(app)

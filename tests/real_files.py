@@ -8,7 +8,7 @@ import lzma
 import struct
 import typing as t
 
-from .file_makers import FILES, LONG, OTHER, database, ftyp, ole, picture, tarred, without_ftyp, zipped
+from .file_makers import FILES, LONG, OTHER, box, database, ftyp, ole, picture, tarred, without_ftyp, zipped
 from .samples import PDF, png
 
 PICTURE, FILM = "product-images", "course-videos"
@@ -103,6 +103,8 @@ SVG_DOCTYPE = b'<!DOCTYPE svg PUBLIC "-//W3C//DTD SVG 1.1//EN" "http://www.w3.or
 SVG_ENTITIES = b'<!DOCTYPE svg PUBLIC "a" "b" [\n<!ENTITY ns_svg "http://www.w3.org/2000/svg">\n]>\n'
 PROLOG = b'<?xml version="1.0" encoding="UTF-8" standalone="no"?>\n'
 
+MEASURED = box(b"meta", bytes(4) + box(b"iprp", box(b"ipco", box(b"ispe", struct.pack(">III", 0, 32, 32)))))
+
 IMAGES = [
     image("a.png", "image/png", picture("PNG"), is_shown=True),
     image("a.apng", "image/png", picture("PNG", save_all=True, append_images=[OTHER]), is_shown=True),
@@ -112,8 +114,8 @@ IMAGES = [
     image("a.webp", "image/webp", picture("WEBP"), is_shown=True),
     image("b.webp", "image/webp", picture("WEBP", lossless=True), is_shown=True),
     image("a.avif", "image/avif", picture("AVIF"), is_shown=True),
-    image("b.avif", "image/avif", ftyp(b"mif1", b"mif1", b"avif", b"miaf"), is_shown=True),
-    image("c.avif", "image/avif", ftyp(b"avis", b"avis", b"msf1"), is_shown=True),
+    image("b.avif", "image/avif", ftyp(b"mif1", b"mif1", b"avif", b"miaf") + MEASURED, is_shown=True),
+    image("c.avif", "image/avif", ftyp(b"avis", b"avis", b"msf1") + MEASURED, is_shown=True),
     image("a.heic", "image/heic", ftyp(b"heic", b"mif1", b"heic")),
     image("b.heic", "image/heic", ftyp(b"mif1", b"mif1", b"heic")),
     image("c.heic", "image/heic", ftyp(b"heix", b"mif1")),

@@ -46,7 +46,7 @@ from flask_dualmedia.staging import COLLECTION as UPLOADS
 from flask_dualmedia.state import State, get_state
 from flask_dualmedia.storages.base import new_key, owner_of_key
 
-from .conftest import BASE_CONFIG, Databases, ServerUrls, close, mongo_uri_for, unique
+from .conftest import HOST_CONFIG, Databases, ServerUrls, close, mongo_uri_for, unique
 from .faults.host import CONFIG
 from .faults.servers import ROOT, Workers, bearer, running
 from .samples import OFFSET_TYPE, counting, encoded, part
@@ -219,7 +219,7 @@ class Deployment(t.NamedTuple):
 @contextmanager
 def observing(config: dict[str, str]) -> Iterator[Flask]:
     app = Flask("observer")
-    app.config.update(BASE_CONFIG, **CONFIG)
+    app.config.update(HOST_CONFIG, **CONFIG)
     app.config.update({name: value for name, value in config.items() if name != "DB_ENABLED"})
     app.config["DB_ENABLED"] = "SQLALCHEMY_DATABASE_URI" in config
     DualMedia(app)

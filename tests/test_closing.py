@@ -34,7 +34,7 @@ from flask_dualmedia import (
     save_media_storage,
 )
 
-from .conftest import BASE_CONFIG, MakeApp, StorageOptions
+from .conftest import HOST_CONFIG, MakeApp, StorageOptions
 from .faults.servers import ROOT
 from .samples import Tokens
 
@@ -62,7 +62,7 @@ def connections_to(url: str) -> int:
 
 def new_app(mongo_uri: str, url: str | None, **config: t.Any) -> Flask:
     app = Flask("host")
-    app.config.update(BASE_CONFIG, MONGO_URI=mongo_uri, DUALMEDIA_UPKEEP=True, DUALMEDIA_AUTO_UPGRADE=False)
+    app.config.update(HOST_CONFIG, MONGO_URI=mongo_uri, DUALMEDIA_UPKEEP=True, DUALMEDIA_AUTO_UPGRADE=False)
     app.config.update({"DB_ENABLED": False} if url is None else {"SQLALCHEMY_DATABASE_URI": url})
     app.config.update(config)
     return app

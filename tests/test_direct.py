@@ -97,7 +97,7 @@ def test_bytes_become_media_when_they_are_confirmed(make_host: t.Callable[..., H
     host, saved = make_host(mode), []
     begun = host.begin(title="A film", isPublic=True)
     assert begun.status_code == 201
-    assert begun.headers["Cache-Control"] == "no-store"
+    assert begun.headers["Cache-Control"] == "private, no-store"
     path = f"/media/files/{answer_of(begun)['id']}"
     assert host.confirm(begun).status_code == 409
     assert send(begun) == 200

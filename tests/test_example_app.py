@@ -388,6 +388,23 @@ def test_students_of_a_course_see_what_is_not_public(
     checked(client.put(f"/api/courses/{ObjectId()}/enrolment", headers=bob), 404)
 
 
+def test_a_private_picture_of_a_product_is_shown_to_its_uploader_alone(
+    client: FlaskClient, alice: Headers, bob: Headers
+) -> None:
+    product = new_product(client, alice)["product"]
+    data = {"mongoProductId": product["id"], "file": samples.part(samples.png(), "draft.png")}
+    image = checked(client.post("/media/product-images", data=data, headers=alice), 201)
+
+    def shown(headers: Headers | None) -> tuple[int, int]:
+        one = checked(client.get(f"/api/products/{product['id']}", headers=headers))
+        listed = checked(client.get("/api/products", headers=headers))["products"]
+        return len(one["images"]), sum(len(each["images"]) for each in listed)
+
+    assert [shown(None), shown(bob), shown(alice)] == [(0, 0), (0, 0), (1, 1)]
+    for page in ("/", f"/products/{product['id']}"):
+        assert image["id"] not in client.get(page).text
+
+
 def test_only_creators_add_media_through_the_media_routes(client: FlaskClient, alice: Headers, bob: Headers) -> None:
     product = new_product(client, alice)["product"]
     values = {"mongoProductId": product["id"], "imageUrl": "https://cdn.example/a.png"}

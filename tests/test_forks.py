@@ -148,10 +148,10 @@ def test_a_connection_from_before_the_extension_came_is_the_parents(mongo_uri: s
 
     from flask_dualmedia import DualMedia
 
-    from .conftest import BASE_CONFIG, close
+    from .conftest import HOST_CONFIG, close
 
     app = Flask("host")
-    app.config.update(BASE_CONFIG, SQLALCHEMY_DATABASE_URI=emptied_url, MONGO_URI=mongo_uri)
+    app.config.update(HOST_CONFIG, SQLALCHEMY_DATABASE_URI=emptied_url, MONGO_URI=mongo_uri)
     db = SQLAlchemy(app)
     with app.app_context():
         opened = [db.engine.connect() for _ in range(3)]
@@ -367,10 +367,10 @@ def test_nothing_of_ours_uses_mongodb_before_a_fork(
 
     from flask_dualmedia import DualMedia
 
-    from .conftest import BASE_CONFIG, close
+    from .conftest import HOST_CONFIG, close
 
     app = Flask("host")
-    app.config.update(BASE_CONFIG, MONGO_URI=mongo_uri, DB_ENABLED=mode == "dual", DUALMEDIA_AUTO_UPGRADE=False)
+    app.config.update(HOST_CONFIG, MONGO_URI=mongo_uri, DB_ENABLED=mode == "dual", DUALMEDIA_AUTO_UPGRADE=False)
     if mode == "dual":
         app.config["SQLALCHEMY_DATABASE_URI"] = emptied_url
     DualMedia(app, mongo=PyMongo(app) if given else None)

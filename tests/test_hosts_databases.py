@@ -45,7 +45,7 @@ from flask_dualmedia.integrity import Checker
 from flask_dualmedia.models import Base
 from flask_dualmedia.state import get_state
 
-from .conftest import BASE_CONFIG, MakeApp, close
+from .conftest import HOST_CONFIG, MakeApp, close
 from .samples import bearer, part, png
 
 MakeHost = Callable[..., tuple[Flask, SQLAlchemy]]
@@ -58,7 +58,7 @@ def make_host(mongo_uri: str) -> Iterator[MakeHost]:
 
     def make(**given: t.Any) -> tuple[Flask, SQLAlchemy]:
         app = Flask("host")
-        app.config.update(BASE_CONFIG, MONGO_URI=mongo_uri)
+        app.config.update(HOST_CONFIG, MONGO_URI=mongo_uri)
         app.config.update({name: value for name, value in given.items() if name.isupper()})
         db = SQLAlchemy(app, **{name: value for name, value in given.items() if name.islower()})
         hosts.append((app, db))
@@ -90,7 +90,7 @@ UNSUPPORTED = [
 def test_a_database_that_is_not_supported_is_refused_at_the_start(mongo_uri: str, url: str) -> None:
     """Whether its driver is installed or not, and whether its server is up or not."""
     app = Flask("host")
-    app.config.update(BASE_CONFIG, MONGO_URI=mongo_uri, SQLALCHEMY_DATABASE_URI=url)
+    app.config.update(HOST_CONFIG, MONGO_URI=mongo_uri, SQLALCHEMY_DATABASE_URI=url)
     with pytest.raises(ConfigurationError, match=r"postgresql\+psycopg://.*SQLite") as refused:
         DualMedia(app)
     assert url.partition(":")[0] in str(refused.value)
@@ -106,7 +106,7 @@ def test_an_engine_of_the_hosts_that_is_not_supported_is_refused_at_the_start(ma
 
 def test_a_database_that_is_not_supported_is_the_hosts_own_affair_without_sql(mongo_uri: str) -> None:
     app = Flask("host")
-    app.config.update(BASE_CONFIG, MONGO_URI=mongo_uri, DB_ENABLED=False)
+    app.config.update(HOST_CONFIG, MONGO_URI=mongo_uri, DB_ENABLED=False)
     app.config["SQLALCHEMY_DATABASE_URI"] = "mysql://user:secret@db.example/shop"
     DualMedia(app)
     refused = app.test_cli_runner().invoke(args=["dualmedia", "transfer", "--to", "sql", "--yes"])
@@ -133,7 +133,7 @@ def test_binds_stay_as_they_are_beside_a_database_for_media(make_host: MakeHost,
 
 def test_another_sql_extension_of_the_host_is_refused_in_a_sentence(mongo_uri: str) -> None:
     app = Flask("host")
-    app.config.update(BASE_CONFIG, MONGO_URI=mongo_uri)
+    app.config.update(HOST_CONFIG, MONGO_URI=mongo_uri)
     app.extensions["sqlalchemy"] = object()
     with pytest.raises(ConfigurationError, match="needs Flask-SQLAlchemy"):
         DualMedia(app)
@@ -241,7 +241,7 @@ def test_names_of_ours_do_not_follow_the_hosts_naming_convention(make_host: Make
 def test_the_config_keeps_its_values(make_app: MakeApp, mongo_uri: str, emptied_url: str) -> None:
     app = Flask("host")
     given = {"SQLALCHEMY_DATABASE_URI": emptied_url, "SQLALCHEMY_ENGINE_OPTIONS": {"pool_size": 3}}
-    app.config.update(BASE_CONFIG, MONGO_URI=mongo_uri, DUALMEDIA_AUTO_UPGRADE=False, **given)
+    app.config.update(HOST_CONFIG, MONGO_URI=mongo_uri, DUALMEDIA_AUTO_UPGRADE=False, **given)
     JWTManager(app)
     before = dict(app.config)
     DualMedia(app)
@@ -404,7 +404,7 @@ def test_settings_of_the_hosts_client_change_nothing_for_media(
     mongo_uri: str, emptied_url: str, mode: str, options: dict[str, t.Any]
 ) -> None:
     app, mongo = Flask("host"), PyMongo()
-    app.config.update(BASE_CONFIG)
+    app.config.update(HOST_CONFIG)
     if mode == "dual":
         app.config.update(SQLALCHEMY_DATABASE_URI=emptied_url, DUALMEDIA_AUTO_UPGRADE=False)
     mongo.init_app(app, mongo_uri, **options)
@@ -439,7 +439,7 @@ def test_documents_that_python_cannot_hold_are_read_all_the_same(make_app: MakeA
 
 def test_a_uri_whose_servers_the_dns_does_not_tell_names_the_cause() -> None:
     app = Flask("host")
-    app.config.update(BASE_CONFIG, MONGO_URI="mongodb+srv://user:secret@cluster.nowhere.invalid/shop", DB_ENABLED=False)
+    app.config.update(HOST_CONFIG, MONGO_URI="mongodb+srv://user:secret@cluster.nowhere.invalid/shop", DB_ENABLED=False)
     with pytest.raises(ConfigurationError, match="MONGO_URI: the DNS") as refused:
         DualMedia(app)
     assert "secret" not in str(refused.value)
@@ -447,6 +447,6 @@ def test_a_uri_whose_servers_the_dns_does_not_tell_names_the_cause() -> None:
 
 def test_a_uri_without_a_database_says_so(mongo_uri: str) -> None:
     app = Flask("host")
-    app.config.update(BASE_CONFIG, MONGO_URI=mongo_uri.rpartition("/")[0] + "/", DB_ENABLED=False)
+    app.config.update(HOST_CONFIG, MONGO_URI=mongo_uri.rpartition("/")[0] + "/", DB_ENABLED=False)
     with pytest.raises(ConfigurationError, match="names no database"):
         DualMedia(app)

@@ -272,22 +272,13 @@ def test_a_record_that_is_not_there_is_404_in_a_view_of_the_hosts(app: Flask) ->
 def two(make_app: MakeApp, mongo_uri: str) -> Iterator[tuple[DualMedia, Flask, Flask]]:
     """One extension on two apps with databases of their own."""
     media = DualMedia()
-<<<<<<< HEAD
-    one, other = apps = Flask("one"), Flask("two")
-    for app in apps:
-=======
     one, other = Flask("one"), Flask("two")
     for app in (one, other):
->>>>>>> hosted
         uri = mongo_uri.replace("?", f"_{app.name}?") if "?" in mongo_uri else f"{mongo_uri}_{app.name}"
         app.config.update(BASE_CONFIG, MONGO_URI=uri, DB_ENABLED=False)
         media.init_app(app)
     yield media, one, other
-<<<<<<< HEAD
-    for app in apps:
-=======
     for app in (one, other):
->>>>>>> hosted
         with app.app_context():
             media.mongo.cx.drop_database(media.mongo.db.name)  # type: ignore[union-attr]
         close(app)

@@ -94,7 +94,7 @@ def test_partial_and_empty_answers_have_the_headers_too(client: FlaskClient, tok
         assert headers["ETag"] == ETAG
     for given in ({"Range": f"bytes={SIZE}-"}, {"If-Match": '"x"'}):
         headers = client.get(video, headers=tokens.alice | given).headers
-        assert headers["Cache-Control"] == "no-store"
+        assert headers["Cache-Control"] == "private, no-store"
         assert headers["Content-Type"] == "application/json"
 
 

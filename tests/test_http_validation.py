@@ -488,7 +488,7 @@ def test_an_outage_is_no_empty_list(make_app: MakeApp) -> None:
         answer = client.open(path, method=method, headers=tokens.alice)
         refusal(answer, 503)
         assert int(answer.headers["Retry-After"]) > 0
-        assert answer.headers["Cache-Control"] == "no-store"
+        assert answer.headers["Cache-Control"] == "private, no-store"
         for secret in ("s3cret", "nobody", "127.0.0.1", "none"):
             assert secret not in answer.text
     page = client.get("/media/files", headers=tokens.alice)

@@ -34,7 +34,7 @@ from flask_dualmedia.state import get_state
 from flask_dualmedia.storages import gridfs
 from flask_dualmedia.storages.chunked import CHUNK_SIZE
 
-from .conftest import BASE_CONFIG, MakeApp, close, unique
+from .conftest import HOST_CONFIG, MakeApp, close, unique
 from .faults.servers import MongoServer
 from .samples import PDF, Tus, bearer, encoded, part, png, post_form
 from .test_outage import eventually, timed
@@ -386,7 +386,7 @@ def test_the_hosts_client_keeps_its_own_settings(
 ) -> None:
     """Neither do our limits hold for the host's calls, nor is a limit of the host's taken for an outage."""
     app, mongo = Flask("host"), PyMongo()
-    app.config.update(BASE_CONFIG, MONGO_URI=server.uri, SQLALCHEMY_DATABASE_URI=emptied_url)
+    app.config.update(HOST_CONFIG, MONGO_URI=server.uri, SQLALCHEMY_DATABASE_URI=emptied_url)
     app.config.update(DUALMEDIA_MONGO_TIMEOUT=LIMIT, DUALMEDIA_AUTO_UPGRADE=False)
     mongo.init_app(app, f"{server.uri}?readPreference=secondaryPreferred&w=0")
     assert mongo.cx is not None
@@ -428,7 +428,7 @@ def test_uploads_wait_for_mongodb_side_by_side(make_hanging: Callable[..., Flask
 
 def test_a_lease_is_one_processs_alone_whatever_the_hosts_client_awaits(server: MongoServer, emptied_url: str) -> None:
     app, mongo = Flask("host"), PyMongo()
-    app.config.update(BASE_CONFIG, SQLALCHEMY_DATABASE_URI=emptied_url, DUALMEDIA_AUTO_UPGRADE=False)
+    app.config.update(HOST_CONFIG, SQLALCHEMY_DATABASE_URI=emptied_url, DUALMEDIA_AUTO_UPGRADE=False)
     mongo.init_app(app, f"{server.uri}?readPreference=secondaryPreferred&w=0")
     try:
         DualMedia(app, mongo=mongo)

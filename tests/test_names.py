@@ -39,7 +39,7 @@ from flask_dualmedia.state import State, get_state
 from flask_dualmedia.storages.base import new_key, owner_of_key
 from flask_dualmedia.tables import renamed, tables_for
 
-from .conftest import BASE_CONFIG, MakeApp
+from .conftest import HOST_CONFIG, MakeApp
 from .proxy import Proxy, through
 from .samples import bearer, part, png
 from .test_schema import BARE_HOST, INDEXES, Directory, inspect, tables
@@ -277,7 +277,7 @@ def test_tables_of_an_older_release_are_ours(make_app: MakeApp, migrated_url: st
 def test_a_table_in_the_hosts_metadata_is_refused(mongo_uri: str, database_url: str) -> None:
     def make(**config: t.Any) -> tuple[Flask, SQLAlchemy]:
         app, db = Flask("host"), SQLAlchemy()
-        app.config.update(BASE_CONFIG, MONGO_URI=mongo_uri, SQLALCHEMY_DATABASE_URI=database_url, **config)
+        app.config.update(HOST_CONFIG, MONGO_URI=mongo_uri, SQLALCHEMY_DATABASE_URI=database_url, **config)
         sa.Table("media_storage", db.metadata, sa.Column("id", sa.Integer, primary_key=True))
         db.init_app(app)
         return app, db
@@ -300,7 +300,7 @@ def test_two_apps_share_one_metadata(mongo_uri: str, make_app: MakeApp, migrated
     db = SQLAlchemy()
     for _ in range(2):
         app = Flask("host")
-        app.config.update(BASE_CONFIG, MONGO_URI=mongo_uri, SQLALCHEMY_DATABASE_URI=migrated_url)
+        app.config.update(HOST_CONFIG, MONGO_URI=mongo_uri, SQLALCHEMY_DATABASE_URI=migrated_url)
         db.init_app(app)
         DualMedia(app)
         with app.app_context():
@@ -310,7 +310,7 @@ def test_two_apps_share_one_metadata(mongo_uri: str, make_app: MakeApp, migrated
 
 def bare_app(mongo_uri: str, **config: t.Any) -> Flask:
     app = Flask("host")
-    app.config.update(BASE_CONFIG, MONGO_URI=mongo_uri, DB_ENABLED=False, **config)
+    app.config.update(HOST_CONFIG, MONGO_URI=mongo_uri, DB_ENABLED=False, **config)
     return app
 
 

@@ -32,11 +32,14 @@ from flask_dualmedia.uploads import label
 from .conftest import MakeApp
 from .samples import NOTHING, PDF, Owners, Tokens, kept, mp4, part, png, post_file, post_form, post_url
 
-JPEG = b"\xff\xd8\xff\xe0\x00\x10JFIF\x00" + bytes(100)
+JPEG = (
+    b"\xff\xd8\xff\xe0\x00\x10JFIF\x00\x01\x01\x00\x00\x01\x00\x01\x00\x00"
+    b"\xff\xc0\x00\x0b\x08\x00\x05\x00\x06\x01\x01\x11\x00\xff\xda" + bytes(100)
+)
 GIF = b"GIF89a" + struct.pack("<HHBBB", 4, 3, 0, 0, 0) + b";"
 HTML = b"<!doctype html><script>alert(1)</script>"
 SVG = b'<svg xmlns="http://www.w3.org/2000/svg" onload="alert(1)"/>'
-WEBP = b"RIFF\x24\x00\x00\x00WEBPVP8 " + bytes(100)
+WEBP = b"RIFF\x24\x00\x00\x00WEBPVP8 \x18\x00\x00\x00" + bytes(3) + b"\x9d\x01\x2a\x06\x00\x05\x00" + bytes(100)
 ZIP = b"PK\x03\x04" + bytes(40)
 
 POLYGLOT = b"GIF89a/*" + bytes(20) + b"*/=1;alert(document.domain)//"
@@ -284,7 +287,7 @@ def test_an_image_is_measured(client: FlaskClient, tokens: Tokens, owners: Owner
     assert size(given_by_hand) == (30, None)
     content = f"{made.location}/content"
     assert size(client.put(content, data=GIF, headers=tokens.alice)) == (4, 3)
-    assert size(client.put(content, data=JPEG, headers=tokens.alice)) == (None, None)
+    assert size(client.put(content, data=JPEG, headers=tokens.alice)) == (6, 5)
 
 
 # Addresses

@@ -39,7 +39,7 @@ from flask_dualmedia.connections import borrow
 from flask_dualmedia.errors import StatementCancelled
 from flask_dualmedia.state import get_state
 
-from .conftest import BASE_CONFIG, MakeApp, ServerUrls, close, mongo_uri_for, unique
+from .conftest import HOST_CONFIG, MakeApp, ServerUrls, close, mongo_uri_for, unique
 from .faults.pooler import Pooler
 from .faults.servers import PostgresServer, Workers, bearer, running
 
@@ -329,7 +329,7 @@ def test_a_host_that_was_there_before_has_nothing_prepared_either(
     """Its engine has connections that were opened before anybody looked for a pooler."""
     schema.upgrade(sa.create_engine(direct_url, poolclass=sa.NullPool))
     app, db = Flask("host"), SQLAlchemy()
-    app.config.update(BASE_CONFIG, MONGO_URI=mongo_uri, SQLALCHEMY_DATABASE_URI=pooler.url)
+    app.config.update(HOST_CONFIG, MONGO_URI=mongo_uri, SQLALCHEMY_DATABASE_URI=pooler.url)
     db.init_app(app)
     with app.app_context():
         db.session.execute(sa.text("SELECT 1"))

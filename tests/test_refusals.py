@@ -35,7 +35,7 @@ from flask_dualmedia.models import KINDS
 from flask_dualmedia.schema import head_revision
 from flask_dualmedia.state import get_state
 
-from .conftest import BASE_CONFIG, MakeApp, close
+from .conftest import HOST_CONFIG, MakeApp, close
 from .samples import png
 
 pytestmark = pytest.mark.long
@@ -430,7 +430,7 @@ def with_engine_of_the_host(make: Callable[..., Flask], server: Server, options:
     """An app that passes its own Flask-SQLAlchemy, with the pool that SQLAlchemy makes."""
     app = Flask("host")
     uri = make_uri(make)
-    app.config.update(BASE_CONFIG, MONGO_URI=uri, SQLALCHEMY_DATABASE_URI=server.url)
+    app.config.update(HOST_CONFIG, MONGO_URI=uri, SQLALCHEMY_DATABASE_URI=server.url)
     app.config.update(SQLALCHEMY_ENGINE_OPTIONS=options, DUALMEDIA_REFERENCES={"product": None})
     app.config.update(DUALMEDIA_PROBE_INTERVAL=0.2, DUALMEDIA_SQL_TIMEOUT=1)
     db = SQLAlchemy()

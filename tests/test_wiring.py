@@ -26,7 +26,7 @@ from flask_dualmedia import (
 from flask_dualmedia.models import Base
 from flask_dualmedia.state import get_state
 
-from .conftest import BASE_CONFIG, MakeApp, close
+from .conftest import HOST_CONFIG, MakeApp, close
 from .samples import bearer, part, png
 
 
@@ -40,7 +40,7 @@ class Host(t.NamedTuple):
 def host(mongo_uri: str, migrated_url: str) -> t.Iterator[Host]:
     """A host with its own SQLAlchemy, model, Migrate, PyMongo, JWTManager, JSON provider and 404 page."""
     app = Flask("host")
-    app.config.update(BASE_CONFIG, MONGO_URI=mongo_uri, SQLALCHEMY_DATABASE_URI=migrated_url)
+    app.config.update(HOST_CONFIG, MONGO_URI=mongo_uri, SQLALCHEMY_DATABASE_URI=migrated_url)
     db, mongo = SQLAlchemy(), PyMongo()
 
     class Note(db.Model):
@@ -197,7 +197,7 @@ def test_one_extension_object_for_many_apps(mongo_uri: str) -> None:
     apps = []
     for name in ("one", "two"):
         app = Flask(name)
-        app.config.update(BASE_CONFIG, MONGO_URI=mongo_uri, DB_ENABLED=False)
+        app.config.update(HOST_CONFIG, MONGO_URI=mongo_uri, DB_ENABLED=False)
         media.init_app(app)
         apps.append(app)
     assert get_state(apps[0]) is not get_state(apps[1])
@@ -219,7 +219,7 @@ def test_a_function_on_an_app_without_the_extension() -> None:
 @pytest.mark.parametrize("what", ["mongo", "db"])
 def test_extensions_of_the_host_that_are_not_set_up(what: str, mongo_uri: str) -> None:
     app = Flask("host")
-    app.config.update(BASE_CONFIG, MONGO_URI=mongo_uri)
+    app.config.update(HOST_CONFIG, MONGO_URI=mongo_uri)
     arguments: dict[str, t.Any] = {"mongo": PyMongo()} if what == "mongo" else {"db": SQLAlchemy()}
     with pytest.raises(ConfigurationError, match="init_app"):
         DualMedia(app, **arguments)

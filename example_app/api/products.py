@@ -11,10 +11,19 @@ from flask.typing import ResponseReturnValue
 from flask_jwt_extended import jwt_required
 from marshmallow import ValidationError, fields, validate
 
-from flask_dualmedia import ExternalURL, ProductImage, attach_media, dump_media_list, save_product_images
+from flask_dualmedia import ExternalURL, dump_media_list, save_product_images
 
-from ..database import Document, db, find_page
-from ..products import create_product, delete_product, find_image, find_product, make_main, remove_image
+from ..database import Document, db, find_or_404, find_page
+from ..products import (
+    attach,
+    create_product,
+    delete_product,
+    find_image,
+    find_product,
+    find_whole_product,
+    make_main,
+    remove_image,
+)
 from ..schemas import (
     MAX_SOURCES,
     PAGE,
@@ -55,10 +64,11 @@ CHANGES, NEW_PRODUCT, IMAGES = ProductSchema(partial=True), NewProductSchema(), 
 
 
 @blueprint.get("")
+@jwt_required(optional=True)
 def list_products() -> ResponseReturnValue:
     query = read_query(PAGE)
     products, has_next = find_page("products", **query)
-    attach_media(products, images=ProductImage)
+    attach(products, viewer())
     items = [dump_fields(product) | {"images": dump_images(product)} for product in products]
     return page_body("products", items, query, has_next=has_next)
 
@@ -73,14 +83,15 @@ def post_product() -> ResponseReturnValue:
 
 
 @blueprint.get("/<ObjectId:product_id>")
+@jwt_required(optional=True)
 def get_product(product_id: ObjectId) -> ResponseReturnValue:
-    return dump_product(find_product(product_id))
+    return dump_product(find_product(product_id, viewer()))
 
 
 @blueprint.patch("/<ObjectId:product_id>")
 @jwt_required()
 def patch_product(product_id: ObjectId) -> ResponseReturnValue:
-    product = find_product(product_id)
+    product = find_product(product_id, viewer())
     require_change(product)
     changes = read(CHANGES)
     if changes:
@@ -91,7 +102,7 @@ def patch_product(product_id: ObjectId) -> ResponseReturnValue:
 @blueprint.delete("/<ObjectId:product_id>")
 @jwt_required()
 def remove_product(product_id: ObjectId) -> ResponseReturnValue:
-    product = find_product(product_id)
+    product = find_whole_product(product_id)
     require_change(product)
     delete_product(product)
     return "", HTTPStatus.NO_CONTENT
@@ -100,18 +111,18 @@ def remove_product(product_id: ObjectId) -> ResponseReturnValue:
 @blueprint.post("/<ObjectId:product_id>/images")
 @jwt_required()
 def post_images(product_id: ObjectId) -> ResponseReturnValue:
-    require_change(find_product(product_id))
+    require_change(find_or_404("products", product_id))
     sources = read_sources(read_upload(IMAGES))
     if not sources:
         raise ValidationError({"images": ["Missing: send files or URLs."]})
     save_product_images(product_id, sources, uploaded_by=viewer().id, is_public=True)
-    return dump_product(find_product(product_id)), HTTPStatus.CREATED
+    return dump_product(find_product(product_id, viewer())), HTTPStatus.CREATED
 
 
 @blueprint.delete("/<ObjectId:product_id>/images/<image_id>")
 @jwt_required()
 def delete_image(product_id: ObjectId, image_id: str) -> ResponseReturnValue:
-    product = find_product(product_id)
+    product = find_whole_product(product_id)
     require_change(product)
     remove_image(product, find_image(product, image_id))
     return "", HTTPStatus.NO_CONTENT
@@ -120,10 +131,10 @@ def delete_image(product_id: ObjectId, image_id: str) -> ResponseReturnValue:
 @blueprint.put("/<ObjectId:product_id>/images/<image_id>/main")
 @jwt_required()
 def put_main_image(product_id: ObjectId, image_id: str) -> ResponseReturnValue:
-    product = find_product(product_id)
+    product = find_whole_product(product_id)
     require_change(product)
     make_main(product, find_image(product, image_id))
-    return dump_product(find_product(product_id))
+    return dump_product(find_product(product_id, viewer()))
 
 
 def read_sources(values: Document) -> list[t.Any]:

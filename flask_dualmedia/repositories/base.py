@@ -55,7 +55,7 @@ class Listing(t.Generic[M]):
     where: Values = field(default_factory=dict)
     """Fields and the values they must have."""
     visible_to: t.Any = EVERYTHING
-    """Identity whose own and whose public records are listed."""
+    """Identity whose own records are listed, beside the public ones; ``None`` for public ones alone."""
     sort: str = "id"
     """``id`` (by age), ``position`` or ``access_count``; ties are broken by id."""
     descending: bool = False
@@ -66,7 +66,7 @@ class Listing(t.Generic[M]):
     @property
     def shows_private(self) -> bool:
         """Whether private records of :attr:`visible_to` can be among those listed, and not only public ones."""
-        return self.where.get("uploaded_by", self.visible_to) == self.visible_to
+        return self.visible_to is not None and self.where.get("uploaded_by", self.visible_to) == self.visible_to
 
 
 class Repository(t.Protocol):

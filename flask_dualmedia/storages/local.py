@@ -14,6 +14,10 @@ from .whole import WholeStorage, folder_of
 
 _UNFINISHED = ".part"
 
+# The account of the app writes, its group, such as that of nginx, may read, others may not. A stricter umask holds.
+_FILE_MODE, _FOLDER_MODE = 0o640, 0o750
+_CREATE = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
+
 
 class LocalStorage(WholeStorage):
     """Bytes in files named by their keys, in folders named by the beginning of those.
@@ -35,8 +39,10 @@ class LocalStorage(WholeStorage):
         path = self._path(key)
         unfinished = path.with_name(path.name + _UNFINISHED)
         with _translated():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            file = unfinished.open("wb", buffering=0)
+            self._root.mkdir(_FOLDER_MODE, parents=True, exist_ok=True)
+            path.parent.mkdir(_FOLDER_MODE, exist_ok=True)
+            unfinished.unlink(missing_ok=True)  # it would keep the mode that an earlier version gave it
+            file = os.fdopen(os.open(unfinished, _CREATE, _FILE_MODE), "wb", buffering=0)
         try:
             with file:
                 for block in blocks:

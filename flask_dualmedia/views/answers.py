@@ -15,13 +15,18 @@ if t.TYPE_CHECKING:
 SANDBOX = "default-src 'none'; sandbox"
 """Content-Security-Policy of content: nothing in it runs in the app's origin."""
 
+_FOR_ONE_READER = {"Cache-Control": "private, no-store", "X-Content-Type-Options": "nosniff"}
+
 _AS_IT_IS = "identity"
 
 
 def json_answer(payload: t.Any, status: int = 200) -> Response:
-    """An answer in our own JSON: names on the wire are ours, however the app's provider writes its own."""
+    """An answer in our own JSON: names on the wire are ours, however the app's provider writes its own.
+
+    It is for whoever asked, and for no cache.
+    """
     text = json.dumps(payload, separators=(",", ":"))
-    return current_app.response_class(f"{text}\n", status=status, mimetype="application/json")
+    return current_app.response_class(f"{text}\n", status=status, mimetype="application/json", headers=_FOR_ONE_READER)
 
 
 def empty_answer(status: int = 204) -> Response:

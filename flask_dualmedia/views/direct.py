@@ -66,7 +66,6 @@ def add_views(blueprint: Blueprint, kind: type[Media]) -> None:
             answer = {"id": begun.record.id, "expires_at": begun.expires_at} | request_to_send
             response = json_answer(_ANSWER.dump(answer), 201)
             response.headers["Location"] = url_for(f".{name}_direct_upload", media_id=begun.record.id)
-            response.headers["Cache-Control"] = "no-store"
             return response
 
     @blueprint.route(

@@ -77,7 +77,6 @@ def answer(error: HTTPException) -> Response:
 
     response = json_answer(payload)
     response.status = f"{error.code} {error.name}"
-    response.headers["Cache-Control"] = "no-store"
     for name, value in original.headers:
         if name not in ("Content-Type", "Content-Length"):
             response.headers[name] = value

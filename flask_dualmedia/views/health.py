@@ -61,9 +61,7 @@ def add_views(blueprint: Blueprint) -> None:
         sql_ok = _answers(state.repository) if state.mode == "dual" else None
         mongo_ok, held = _ask_mongo(state)
         answer = {"mode": state.mode, "degraded": sql_ok is False, "mongo": {"ok": mongo_ok}, "sql": {"ok": sql_ok}}
-        response = json_answer(answer | held, 200 if mongo_ok else 503)
-        response.headers["Cache-Control"] = "no-store"
-        return response
+        return json_answer(answer | held, 200 if mongo_ok else 503)
 
 
 def _ask_mongo(state: State) -> tuple[bool, dict[str, t.Any]]:

@@ -76,9 +76,7 @@ def add_views(blueprint: Blueprint, kind: type[Media]) -> None:
             url, expires = links.make_link(
                 record, expires_in=seconds, identity=identity, maker=caller.identity, claims=claims
             )
-            response = json_answer({"url": url, "expiresAt": expires.isoformat()}, 201)
-            response.headers["Cache-Control"] = "no-store"
-            return response
+            return json_answer({"url": url, "expiresAt": expires.isoformat()}, 201)
 
         @blueprint.doc(security=SECURITY, operationId=f"revoke_{name}_links", parameters=CONDITION_PARAMETERS)
         @blueprint.response(204)

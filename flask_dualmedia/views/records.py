@@ -19,7 +19,7 @@ from werkzeug.datastructures import FileStorage
 from werkzeug.exceptions import BadRequest, Forbidden, UnsupportedMediaType
 
 from .. import lifecycle, schemas
-from ..authorization import Action, Owner, usual_id
+from ..authorization import Action, Owner, expect_owners, reads_by_default, usual_id
 from ..bodies import JSON_SIZE, open_body, set_limits
 from ..errors import FileTooLarge, InvalidMedia, MediaNotFound
 from ..models import Media
@@ -93,7 +93,7 @@ def add_views(blueprint: Blueprint, kind: type[Media]) -> None:
             responses={201: {"links": _links(name)}},
         )
         @blueprint.response(201, schemas.schema_of(kind), headers=_LOCATION)
-        @errors.documented(blueprint, *REFUSALS, 401, 404, 409, 413, 422, 503)
+        @errors.documented(blueprint, *REFUSALS, 401, 403, 404, 409, 413, 422, 503)
         def post(self) -> Response:
             """Create a record
 
@@ -234,7 +234,7 @@ def _page(state: State, listing: Listing[M], caller: Caller, limit: int) -> tupl
     Under the default rule the database picks them. Under a rule of the host's each one has to be asked about: a page is
     then shorter than wanted when too few of :data:`SCANNED` may be read.
     """
-    if state.settings.authorize is None:
+    if reads_by_default():
         records = state.repository.list(replace(listing, limit=limit + 1))
         page = Records.of(records[:limit], partial=records.partial)
         return page, page[-1] if len(records) > limit else None
@@ -243,6 +243,7 @@ def _page(state: State, listing: Listing[M], caller: Caller, limit: int) -> tupl
         step = SCANNED - looked_at if looked_at else limit + 1  # of which most times all may be read
         records = state.repository.list(replace(listing, limit=step + 1))
         page.partial |= records.partial
+        expect_owners(records[:step])
         for record in records[:step]:
             if len(page) == limit:
                 return page, last

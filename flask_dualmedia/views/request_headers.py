@@ -33,8 +33,8 @@ CONDITION_PARAMETERS: list[dict[str, t.Any]] = [
 ]
 """The headers of :func:`check_conditions`, as parameters of an operation."""
 
-REFUSALS = (400, 411, 412, 415, 417, 501)
-"""Statuses with which any unsafe request may be refused because of its headers."""
+REFUSALS = (400, 408, 411, 412, 415, 417, 501)
+"""Statuses with which any unsafe request may be refused because of its headers, or of how slowly its body comes."""
 
 _CONDITIONS = frozenset(("HTTP_IF_MATCH", "HTTP_IF_NONE_MATCH", "HTTP_IF_UNMODIFIED_SINCE"))
 

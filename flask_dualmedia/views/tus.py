@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import typing as t
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 from flask import Response, request, url_for
@@ -16,6 +18,7 @@ from werkzeug.exceptions import (
     Gone,
     MethodNotAllowed,
     PreconditionFailed,
+    RequestTimeout,
     UnsupportedMediaType,
 )
 from werkzeug.http import http_date
@@ -23,7 +26,7 @@ from werkzeug.http import http_date
 from .. import lifecycle, resumable, schemas
 from ..authorization import has_admin_role
 from ..bodies import open_body
-from ..errors import ChecksumMismatch, DualMediaError, FileTooLarge, InvalidMedia, MediaNotFound
+from ..errors import ChecksumMismatch, DualMediaError, FileTooLarge, IncompleteUpload, InvalidMedia, MediaNotFound
 from ..models import KINDS, new_id
 from ..security import Caller, require_caller, token_first
 from ..staging import Staged, Writer
@@ -332,7 +335,7 @@ def _create(state: State, caller: Caller) -> Response:
     with resumable.concatenate(state, upload) if joined else resumable.begin(state, upload) as writer:
         try:
             _fill(state, writer, caller, digest)
-        except DualMediaError:
+        except (DualMediaError, RequestTimeout):
             if not joined and not writer.upload.is_expired:
                 resumable.give_up(writer)  # nobody has heard of it
             raise
@@ -354,15 +357,16 @@ def _fill(state: State, writer: Writer, caller: Caller, digest: resumable.Digest
 
 def _receive(state: State, writer: Writer, caller: Caller, length: int | None, digest: resumable.Digest | None) -> None:
     """Take the bytes of the request."""
-    resumable.receive(
-        state,
-        writer,
-        _Body(),
-        announced=request.content_length,
-        length=length,
-        digest=digest,
-        permit=_permit_again(state, caller),
-    )
+    with _Body().received() as body:
+        resumable.receive(
+            state,
+            writer,
+            body,
+            announced=request.content_length,
+            length=length,
+            digest=digest,
+            permit=_permit_again(state, caller),
+        )
 
 
 def _permit_again(state: State, caller: Caller) -> resumable.Permit:
@@ -409,9 +413,25 @@ class _Body:
 
     def __init__(self) -> None:
         self._stream = open_body()  # it is checked against the size of the upload
+        self._is_too_slow = False
 
     def read(self, size: int) -> bytes:
         try:
             return self._stream.read(size)
+        except RequestTimeout:
+            self._is_too_slow = True
+            return b""
         except (ClientDisconnected, OSError):
             return b""
+
+    @contextmanager
+    def received(self) -> Iterator[_Body]:
+        """Say in the end that it came too slowly, if it did, once what came of it is kept."""
+        try:
+            yield self
+        except IncompleteUpload as error:
+            if self._is_too_slow:
+                raise RequestTimeout(f"The body comes too slowly: {error}.") from error
+            raise
+        if self._is_too_slow:
+            raise RequestTimeout("The body comes too slowly. What came was kept.")

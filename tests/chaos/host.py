@@ -8,7 +8,7 @@ from contextlib import ExitStack
 
 from flask import Flask
 
-from flask_dualmedia import DualMedia, staging, upkeep
+from flask_dualmedia import DualMedia, anyone_may_add, staging, upkeep
 from tests.faults import host
 
 from .plants import planted
@@ -27,6 +27,7 @@ ARCHIVE = "archives"
 """Collection of the owners that must exist."""
 
 CONFIG = host.CONFIG | {
+    "DUALMEDIA_AUTHORIZE": anyone_may_add,
     "DUALMEDIA_GRACE": GRACE,
     "DUALMEDIA_SQL_TIMEOUT": 1,
     "DUALMEDIA_REFERENCES": host.CONFIG["DUALMEDIA_REFERENCES"] | {"archive": ARCHIVE},
