@@ -25,7 +25,7 @@ const created = await client.POST("/media/files", {
   body: { file: "", referenceType: "user", referenceId: user, title: "Notes", isPublic: false },
   bodySerializer(fields) {
     const form = new FormData();
-    for (const [name, value] of Object.entries(fields)) if (name !== "file") form.set(name, String(value));
+    for (const [name, value] of Object.entries(fields ?? {})) if (name !== "file") form.set(name, String(value));
     form.set("file", new Blob([content]), "notes.bin");
     return form;
   },
