@@ -127,4 +127,12 @@ def test_a_page_of_the_host_cannot_run_content_nor_be_styled_by_it(
     assert refused.status_code == 403
     assert refused.headers["Cache-Control"] == "no-store"
     for other in ("document", "empty", "image", "video", "audio", "iframe", "object"):
-        assert client.get(f"{made.location}/content", headers={"Sec-Fetch-Dest": other}).status_code == 200
+        answer = client.get(f"{made.location}/content", headers={"Sec-Fetch-Dest": other})
+        # A cache must not give it to whom it would be refused.
+        assert (answer.status_code, answer.headers["Vary"]) == (200, "Sec-Fetch-Dest")
+
+
+def test_caches_keep_one_answer_for_a_picture(client: FlaskClient, tokens: Tokens, owners: Owners) -> None:
+    """It can be no stylesheet."""
+    made = post_file(client, tokens.alice, "files", owners, file=part(png(), "a.png"), isPublic="true")
+    assert "Vary" not in client.get(f"{made.location}/content").headers
