@@ -49,14 +49,17 @@ def app_site(
     url = databases.create(name, template=template_database).render_as_string(hide_password=False)
     mongo_uri = mongo_uri_for(servers, name)
     config = {"SQLALCHEMY_DATABASE_URI": url, "MONGO_URI": mongo_uri, "DUALMEDIA_AUTO_UPGRADE": "false"}
-    folder = tmp_path_factory.mktemp("site")
-    environment = {"NPM_DIRECTORY": str(npm), "RAN": str(folder / "ran")}
-    workers = Workers(folder, config, app="tests.clients.host:create_app()", environment=environment)
+    folder, ran = tmp_path_factory.mktemp("site"), tmp_path_factory.mktemp("ran")
+    environment = {"NPM_DIRECTORY": str(npm), "RAN": str(ran)}
+    # A client may use a connection again after a while.
+    options = ("--threads", "4", "--keep-alive", "75")
+    app = "tests.clients.host:create_app()"
+    workers = Workers(folder, config, app=app, environment=environment, options=options)
     with running(workers):
         workers.wait()
         proxy = Proxy(("127.0.0.1", workers.port))
         film = media_directory / "big-buck-bunny-480p-30s.mp4"
-        yield Site(workers.port, proxy, bearer("alice")["Authorization"], film, npm, folder / "ran")
+        yield Site(workers.port, proxy, bearer("alice")["Authorization"], film, npm, ran)
         proxy.close()
     databases.drop_all()
     with pymongo.MongoClient(mongo_uri) as client:

@@ -112,7 +112,7 @@ def launched(profile: Path, *, downloads: Path, program: str = "firefox-esr") ->
         finally:
             firefox.close()
     finally:
-        process.terminate()
+        process.kill()  # its profile goes with the test
         process.wait(30)
 
 

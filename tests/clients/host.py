@@ -33,6 +33,8 @@ def create_app() -> Flask:
         JWT_TOKEN_LOCATION=["headers", "cookies"],
         DUALMEDIA_INLINE_TYPES=["application/pdf"],
     )
+    ran = Path(os.environ["RAN"])
+    careless_content = ran / "careless"
     uppy = Path(os.environ["NPM_DIRECTORY"]) / "node_modules" / "uppy" / "dist"
 
     @app.get("/form")
@@ -63,16 +65,16 @@ def create_app() -> Flask:
     @app.post("/careless")
     def keep_carelessly() -> str:
         """Keep content that is served as the type it asks for."""
-        Path(os.environ["RAN"]).with_name("careless").write_bytes(request.get_data())
+        careless_content.write_bytes(request.get_data())
         return ""
 
     @app.get("/careless/<path:mime_type>")
     def careless(mime_type: str) -> Response:
-        return Response(Path(os.environ["RAN"]).with_name("careless").read_bytes(), mimetype=mime_type)
+        return Response(careless_content.read_bytes(), mimetype=mime_type)
 
-    @app.get("/ran")
-    def ran() -> str:
-        Path(os.environ["RAN"]).touch()
+    @app.get("/ran/<name>")
+    def note_run(name: str) -> str:
+        (ran / name).touch()
         return ""
 
     return app

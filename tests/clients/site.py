@@ -31,7 +31,7 @@ class Site:
     npm: Path
     """Where packages from npm are installed."""
     ran: Path
-    """A file that exists if uploaded content ran in a page of the app."""
+    """A folder with a file for everything that ran in a page of the app."""
     content: bytes = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
