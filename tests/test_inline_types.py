@@ -130,9 +130,3 @@ def test_a_page_of_the_host_cannot_run_content_nor_be_styled_by_it(
         answer = client.get(f"{made.location}/content", headers={"Sec-Fetch-Dest": other})
         # A cache must not give it to whom it would be refused.
         assert (answer.status_code, answer.headers["Vary"]) == (200, "Sec-Fetch-Dest")
-
-
-def test_caches_keep_one_answer_for_a_picture(client: FlaskClient, tokens: Tokens, owners: Owners) -> None:
-    """It can be no stylesheet."""
-    made = post_file(client, tokens.alice, "files", owners, file=part(png(), "a.png"), isPublic="true")
-    assert "Vary" not in client.get(f"{made.location}/content").headers

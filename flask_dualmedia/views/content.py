@@ -23,7 +23,7 @@ from .. import at_once, lifecycle, links, schemas
 from ..bodies import open_body
 from ..counting import counted
 from ..errors import MediaNotFound
-from ..inline_types import SANDBOX, policy_of
+from ..inline_types import policy_of
 from ..mime_types import served_type
 from ..models import Media
 from ..security import anybody_may_read, find_caller, require_caller
@@ -189,8 +189,6 @@ def _respond(record: Media, content: bytes | None, *, as_download: bool) -> Resp
     is_inline = not as_download and mime_type in get_state().settings.inline_types
     policy = policy_of(mime_type, is_inline=is_inline)
     response = content_answer(policy, content_type=mime_type, headers=_headers(record))
-    if policy == SANDBOX:
-        response.headers["Vary"] = "Sec-Fetch-Dest"  # no cache gives a stylesheet's request what it has for a page's
     _check_preconditions(record)
     disposition = "inline" if is_inline else "attachment"
     response.headers.set("Content-Disposition", disposition, **_names(record.filename or str(record.id)))
@@ -314,6 +312,7 @@ def _headers(record: Media) -> Headers:
     """What keeps stored bytes from being taken for another type, and private ones out of shared caches."""
     headers = Headers()
     headers["X-Content-Type-Options"] = "nosniff"
+    headers["Vary"] = "Sec-Fetch-Dest"  # no cache gives a stylesheet's request what it has for a page's
     if record.is_public:
         headers["Cache-Control"] = f"public, max-age={PUBLIC_SECONDS}"
         headers["Cross-Origin-Resource-Policy"] = "cross-origin"
