@@ -10,9 +10,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from playwright.sync_api import Error, Page, sync_playwright
-
 from . import firefox
+
+if t.TYPE_CHECKING:
+    from playwright.sync_api import Page
 
 SECONDS = 30
 
@@ -68,6 +69,9 @@ class Chromium:
     @classmethod
     @contextmanager
     def launched(cls) -> Iterator[Chromium]:
+        # Other tests are collected where it is not installed.
+        from playwright.sync_api import sync_playwright
+
         with (
             sync_playwright() as playwright,
             playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"]) as browser,
@@ -80,6 +84,8 @@ class Chromium:
         self._page.goto(url)
 
     def go(self, url: str) -> None:
+        from playwright.sync_api import Error
+
         with suppress(Error):  # "Download is starting"
             self._page.goto(url, wait_until="commit")
 
