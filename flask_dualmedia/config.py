@@ -14,6 +14,7 @@ from sqlalchemy import exc
 
 from .collections import BUCKET
 from .errors import ConfigurationError
+from .inline_types import read_inline_types
 from .known_settings import Watched, warn_of_unknown
 from .models import KINDS
 from .policy import Policy, read_policies
@@ -146,6 +147,9 @@ class Settings:
     policies: t.Mapping[str, Policy]
     """``DUALMEDIA_POLICY``: what each kind accepts, by its name in URLs. What is not given has a default that works:
     see :class:`~flask_dualmedia.policy.Policy`."""
+    inline_types: frozenset[str]
+    """``DUALMEDIA_INLINE_TYPES``: MIME types that browsers show, beside pictures, films and sound, when content is
+    opened as a page: ``["application/pdf"]``. Never one that could run. Default none."""
     validator: Validator | None
     """``DUALMEDIA_VALIDATOR``: ``(record, head: bytes) -> None``, called with the record as it would be kept and up to
     1 MiB from the start of its bytes, after the policy's checks; raises ``UploadRejected`` to refuse. Default none."""
@@ -241,6 +245,7 @@ class Settings:
             count_window=_seconds("DUALMEDIA_COUNT_WINDOW", config.get("DUALMEDIA_COUNT_WINDOW", 1800), none=True),
             count_interval=_seconds("DUALMEDIA_COUNT_INTERVAL", config.get("DUALMEDIA_COUNT_INTERVAL", 1)),
             policies=read_policies(config.get("DUALMEDIA_POLICY", {}), max_size),
+            inline_types=read_inline_types(config.get("DUALMEDIA_INLINE_TYPES", ())),
             validator=None if validator is None else _callable("DUALMEDIA_VALIDATOR", validator),
             quota_per_identity=_bytes("DUALMEDIA_QUOTA_PER_IDENTITY", config.get("DUALMEDIA_QUOTA_PER_IDENTITY")),
             quota_per_owner=_bytes("DUALMEDIA_QUOTA_PER_OWNER", config.get("DUALMEDIA_QUOTA_PER_OWNER")),

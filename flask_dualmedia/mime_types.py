@@ -28,6 +28,13 @@ _ACTIVE = re.compile(
     r".*(java|ecma|live|j|vb)script|text/(x-)?(css|xsl)|application/(xslt|wasm)|multipart/|message/",
 )
 
+# Types that are, or may be, a document with scripts, or are a program for some part of a browser: HTML, XML and
+# everything written in it, archives of pages, applets, and packages that a browser offers to install.
+_DOCUMENT = re.compile(
+    r".*/(.*[.+-])?(x?html?|mhtml?|xml|xul|svg|svgz|rdf|hta|htc|mimearchive)([.+-].*)?"
+    r"|.*(java|shockwave|flash|silverlight|xpinstall|x-chrome-extension|x-component|scriptlet|manifest).*",
+)
+
 
 def one_type(text: object) -> str | None:
     """The MIME type that a text names, in lower case and without parameters.
@@ -67,6 +74,11 @@ def served_type(stored: str | None) -> str:
     if mime_type is None or _ACTIVE.match(mime_type):
         return OCTET_STREAM
     return mime_type
+
+
+def is_active(mime_type: str) -> bool:
+    """Whether content of a type could run, or hold what runs, where a browser shows it."""
+    return _ACTIVE.match(mime_type) is not None or _DOCUMENT.fullmatch(mime_type) is not None
 
 
 def is_pattern(text: str) -> bool:

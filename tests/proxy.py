@@ -29,6 +29,8 @@ class Proxy:
         self._closed = self._hangs = False
         self._generation = 0
         self._cuts: deque[int] = deque()
+        self._request_cut: int | None = None
+        self._answer_cut: int | None = None
         self._listener: socket.socket | None = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         threading.Thread(target=self._accept, name="proxy", daemon=True).start()
@@ -59,6 +61,19 @@ class Proxy:
     def cut_next(self, after: int) -> None:
         """Reset one of the next connections when so many bytes of the client were passed on, in mid-body as a rule."""
         self._cuts.append(after)
+
+    def cut_request(self, after: int) -> None:
+        """End the first connection, old or new, of whose client so many bytes were passed on."""
+        self._request_cut = after
+
+    def cut_answer(self, after: int) -> None:
+        """End the first connection, old or new, of whose server so many bytes were passed on."""
+        self._answer_cut = after
+
+    @property
+    def is_calm(self) -> bool:
+        """Whether every cut of a request or an answer has happened."""
+        return self._request_cut is None and self._answer_cut is None
 
     def close(self) -> None:
         self._closed = True
@@ -97,7 +112,7 @@ class Proxy:
     def _pump(self, client: socket.socket, server: socket.socket, generation: int) -> None:
         client.settimeout(30)
         server.settimeout(30)
-        passed, cut_after = 0, self._cuts.popleft() if self._cuts else None
+        passed, answered, cut_after = 0, 0, self._cuts.popleft() if self._cuts else None
         while True:
             ready, _, _ = select.select([client, server], [], [], _TICK)
             if self._generation != generation:
@@ -114,6 +129,13 @@ class Proxy:
                 if not piece:
                     return None
                 passed += len(piece) if source is client else 0
+                answered += len(piece) if source is server else 0
+            if self._request_cut is not None and passed >= self._request_cut:
+                self._request_cut = None
+                return _end(client, server)
+            if self._answer_cut is not None and answered >= self._answer_cut:
+                self._answer_cut = None
+                return _end(client, server)
             if cut_after is not None and passed >= cut_after:
                 _abort(server)
                 return _abort(client)
@@ -123,6 +145,17 @@ def through(url: str, proxy: Proxy) -> str:
     """The URL of a PostgreSQL database, by way of a proxy."""
     proxied = sa.make_url(url).set(host="127.0.0.1", port=proxy.port, query={})
     return proxied.render_as_string(hide_password=False)
+
+
+def _end(*connections: socket.socket) -> None:
+    """Close in order, as a proxy does that gives up: what was passed on arrives."""
+    for connection in connections:
+        with suppress(OSError):
+            connection.shutdown(socket.SHUT_WR)
+    for connection in connections:
+        with suppress(OSError):
+            while connection.recv(_PIECE):
+                pass
 
 
 def _abort(connection: socket.socket) -> None:

@@ -250,7 +250,7 @@ def test_public_content_gives_nobodys_cookie_to_caches(furnish: Furnish) -> None
     assert [answer.status_code for answer in answers] == [200, 200, 206, 304]
     for answer in answers:
         assert "Set-Cookie" not in answer.headers
-        assert answer.headers["Vary"] == "Origin"
+        assert answer.headers["Vary"] == "Sec-Fetch-Dest, Origin"
     assert len(client.get(private, headers=token).headers.getlist("Set-Cookie")) == 2
 
 

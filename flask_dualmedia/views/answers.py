@@ -9,11 +9,10 @@ from functools import cache
 from flask import Response, current_app
 from werkzeug.datastructures import Headers
 
+from ..inline_types import SANDBOX
+
 if t.TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
-
-SANDBOX = "default-src 'none'; sandbox"
-"""Content-Security-Policy of content: nothing in it runs in the app's origin."""
 
 _FOR_ONE_READER = {"Cache-Control": "private, no-store", "X-Content-Type-Options": "nosniff"}
 
@@ -36,17 +35,19 @@ def empty_answer(status: int = 204) -> Response:
     return response
 
 
-def content_answer(**arguments: t.Any) -> Response:
+def content_answer(policy: str, **arguments: t.Any) -> Response:
     """An answer for content, of the app's own class.
 
     Hooks of the app may do with it what they do with every answer. Three things hold in the end all the same:
 
-    * Content stays in its sandbox, together with the policy of the app.
+    * Content keeps its Content-Security-Policy, together with that of the app.
     * An answer that any cache may keep gives nobody's cookie to others.
     * The bytes are those that ranges and validators are about: hooks that compress leave encoded answers alone.
     """
     response = _content_class(current_app.response_class)(**arguments)
+    t.cast("_Content", response).policy = policy
     response.headers["Content-Encoding"] = _AS_IT_IS
+    response.headers["Content-Security-Policy"] = policy
     return response
 
 
@@ -56,6 +57,8 @@ def _content_class(base: type[Response]) -> type[Response]:
 
 
 class _Content:
+    policy = SANDBOX
+
     def get_wsgi_headers(self, environ: WSGIEnvironment) -> Headers:
         """The headers as they are sent, when every hook and the session have had their say."""
         headers: Headers = super().get_wsgi_headers(environ)  # type: ignore[misc]
@@ -63,8 +66,8 @@ class _Content:
         if headers.get("Content-Encoding") == _AS_IT_IS:
             del headers["Content-Encoding"]
         headers["X-Content-Type-Options"] = "nosniff"
-        if SANDBOX not in headers.getlist("Content-Security-Policy"):
-            headers.add("Content-Security-Policy", SANDBOX)  # browsers keep to all policies at once
+        if self.policy not in headers.getlist("Content-Security-Policy"):
+            headers.add("Content-Security-Policy", self.policy)  # browsers keep to all policies at once
         if "public" in headers.get("Cache-Control", ""):
             headers.remove("Set-Cookie")
             _forget_cookies(headers)

@@ -24,6 +24,7 @@ from ..bodies import open_body
 from ..counting import counted
 from ..errors import MediaNotFound
 from ..external_urls import location_of
+from ..inline_types import policy_of
 from ..mime_types import served_type
 from ..models import Media
 from ..security import anybody_may_read, find_caller, require_caller
@@ -32,16 +33,9 @@ from ..storages.base import Delegation, Storage
 from ..uploads import upload_for
 from . import errors
 from .added_fields import read_form
-from .answers import SANDBOX, content_answer, json_answer
+from .answers import content_answer, json_answer
 from .records import MEDIA_ID, SECURITY, parse_id, permitted
 from .request_headers import CONDITION_PARAMETERS, REFUSALS, check_conditions
-
-# Types that browsers show and never run. Everything else is a download.
-INLINE = {
-    "image/png", "image/jpeg", "image/gif", "image/webp", "image/avif",
-    "video/mp4", "video/webm", "video/ogg", "video/quicktime",
-    "audio/mpeg", "audio/mp4", "audio/ogg", "audio/wav", "audio/flac", "audio/webm",
-}  # fmt: skip
 
 _VALIDATORS = ("HTTP_IF_NONE_MATCH", "HTTP_IF_MODIFIED_SINCE")
 _CONDITIONS = frozenset((*_VALIDATORS, "HTTP_IF_MATCH", "HTTP_IF_UNMODIFIED_SINCE", "HTTP_RANGE"))
@@ -49,6 +43,12 @@ _CONDITIONS = frozenset((*_VALIDATORS, "HTTP_IF_MATCH", "HTTP_IF_UNMODIFIED_SINC
 # Slashes, quotes and what has a meaning to some client; a dot stands alone, so that no ".." is a folder.
 _NOT_PLAIN = re.compile(r"[^A-Za-z0-9 .()+,;@&'!$#^~\[\]{}_-]")
 _DOTS = re.compile(r"\.[. ]*\.")
+
+# What a browser fetches in order to run it, or to style a page with it (Sec-Fetch-Dest of Fetch Metadata). Scripts and
+# CSS are refused for their type already; XSLT, which can write scripts, is taken from content of any type.
+_RUNNING = frozenset(
+    ("audioworklet", "paintworklet", "script", "serviceworker", "sharedworker", "style", "worker", "xslt")
+)
 
 PUBLIC_SECONDS = 300
 """How long caches may keep public content before they ask again."""
@@ -114,6 +114,8 @@ def add_views(blueprint: Blueprint, kind: type[Media]) -> None:
 
             One range per request; of several, and of units other than bytes, the whole is the answer.
             """
+            if request.environ.get("HTTP_SEC_FETCH_DEST") in _RUNNING:
+                raise Forbidden("Content is neither a script nor a stylesheet.")
             query = _read_query() if request.query_string else _NOTHING_ASKED
             record, content, by_link = _find_readable(kind, media_id, query["signature"])
             if record.storage_key is None:
@@ -208,9 +210,11 @@ def _respond(record: Media, content: bytes | None, *, as_download: bool) -> Resp
     assert size is not None
     assert key is not None
     mime_type = served_type(record.mime_type)
-    response = content_answer(content_type=mime_type, headers=_headers(record))
+    is_inline = not as_download and mime_type in get_state().settings.inline_types
+    policy = policy_of(mime_type, is_inline=is_inline)
+    response = content_answer(policy, content_type=mime_type, headers=_headers(record))
     check_conditions(record)
-    disposition = "inline" if mime_type in INLINE and not as_download else "attachment"
+    disposition = "inline" if is_inline else "attachment"
     response.headers.set("Content-Disposition", disposition, **_names(record.filename or str(record.id)))
     response.set_etag(t.cast(str, record.checksum))
     response.last_modified = record.updated_at
@@ -321,10 +325,10 @@ def _applicable_range(response: Response, size: int, *, is_date_strong: bool) ->
 
 
 def _headers(record: Media) -> Headers:
-    """What keeps stored bytes from running in the host's origin, and private ones out of shared caches."""
+    """What keeps stored bytes from being taken for another type, and private ones out of shared caches."""
     headers = Headers()
     headers["X-Content-Type-Options"] = "nosniff"
-    headers["Content-Security-Policy"] = SANDBOX
+    headers["Vary"] = "Sec-Fetch-Dest"  # no cache gives a stylesheet's request what it has for a page's
     if record.is_public:
         headers["Cache-Control"] = f"public, max-age={PUBLIC_SECONDS}"
         headers["Cross-Origin-Resource-Policy"] = "cross-origin"

@@ -1,1 +1,1 @@
-"""Browsers and Node against the app: run by hand, never part of the tests."""
+"""Programs and browsers of other people's make against the app: see the README."""

@@ -1,4 +1,4 @@
-// What both clients need: the video, the token, and a look at what the server made of an upload.
+// What the client needs: the video, the token, and a look at what the server made of an upload.
 import { createHash } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { createRequire } from 'node:module'

@@ -50,23 +50,31 @@ function half(terminate) {
   })
 }
 
-await whole('256 KiB chunks')
-await whole('creation with upload', { uploadDataDuringCreation: true })
-await whole('one request', { chunkSize: Infinity })
-await whole('PATCH by POST', { overridePatchMethod: true })
-await whole('3 parallel parts', { parallelUploads: 3 })
+// By what the client is asked to do.
+const actions = {
+  async upload() {
+    await whole('256 KiB chunks')
+    await whole('creation with upload', { uploadDataDuringCreation: true })
+    await whole('one request', { chunkSize: Infinity })
+    await whole('PATCH by POST', { overridePatchMethod: true })
+    await whole('3 parallel parts', { parallelUploads: 3 })
+  },
+  async resume() {
+    let start = Date.now()
+    const aborted = await half(false)
+    const offset = (await head(aborted.url)).headers.get('Upload-Offset')
+    const { made, done, requests } = upload({ uploadUrl: aborted.url })
+    made.start()
+    await done
+    await recordOf(aborted.url)
+    const more = `resumed at ${offset} of ${content.length}, ${JSON.stringify(requests)}`
+    report('abort and resume', start, `same SHA-256, ${more}`)
 
-let start = Date.now()
-const aborted = await half(false)
-const offset = (await head(aborted.url)).headers.get('Upload-Offset')
-const { made, done, requests } = upload({ uploadUrl: aborted.url })
-made.start()
-await done
-await recordOf(aborted.url)
-report('abort and resume', start, `same SHA-256, resumed at ${offset} of ${content.length}, ${JSON.stringify(requests)}`)
-
-start = Date.now()
-const terminated = await half(true)
-const { status } = await head(terminated.url)
-if (status !== 404) throw new Error(`still there: ${status}`)
-report('terminate', start, `HEAD afterwards ${status}`)
+    start = Date.now()
+    const terminated = await half(true)
+    const { status } = await head(terminated.url)
+    if (status !== 404) throw new Error(`still there: ${status}`)
+    report('terminate', start, `HEAD afterwards ${status}`)
+  },
+}
+await actions[process.argv[2]]()
