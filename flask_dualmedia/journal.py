@@ -96,7 +96,12 @@ def _finish_deletions_of(state: State, kind: type[Media], *, retry: bool) -> Non
         if record.state != DELETING or not (retry or journal.repository.is_due(record)):
             continue
         try:
-            _forget(state, record, _fenced(sql, record))
+            fenced = _fenced(sql, record)
+            if fenced is None:
+                # Nobody was told of it, but somebody has found and changed it, which was acknowledged.
+                journal.repository.remove(kind, record.id)
+            else:
+                _forget(state, record, fenced)
         except Unavailable:
             raise
         except OF_ONE_RECORD as error:
@@ -122,8 +127,8 @@ def _drop_twins(state: State) -> None:
             journal.repository.remove(kind, record.id)
 
 
-def _fenced(sql: Home[SQLRepository], record: Media) -> Media:
-    """A deleted record as SQL has it, where nothing can bring it back any more."""
+def _fenced(sql: Home[SQLRepository], record: Media) -> Media | None:
+    """A deleted record as SQL has it, where nothing can bring it back any more; ``None`` if it stays."""
     try:
         return sql.repository.fence(record)
     except RecordRefused:

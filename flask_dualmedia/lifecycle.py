@@ -705,14 +705,19 @@ def _finish(state: State, record: Media) -> None:
 
 
 def _discard(state: State, record: Media, storage: Storage) -> None:
-    """Take back a record that was not acknowledged. It may be available after all, where the answer to the last
-    change was lost; so nobody may see it before its bytes go."""
-    for known in (PENDING, AVAILABLE):
+    """Take back a record that was not acknowledged.
+
+    It may be available after all, where the answer to the last change was lost; so nobody may see it before its bytes
+    go. If somebody has changed it since, it stays: that was acknowledged.
+    """
+    for where in (ours(record, PENDING), ours(record, AVAILABLE) | {"version": 1}):
         changes = {"state": DELETING, "updated_at": now()}
-        if state.repository.update(type(record), record.id, changes, where=ours(record, known)):
+        if state.repository.update(type(record), record.id, changes, where=where):
             _finish(state, record)
             return
-    storage.delete(t.cast(str, record.storage_key))  # the record was swept, the bytes that came after it were not
+    current = state.repository.get(type(record), record.id)
+    if current is None or current.storage_key != record.storage_key:
+        storage.delete(t.cast(str, record.storage_key))  # it was swept, the bytes that came after it were not
 
 
 def clean_up(action: t.Callable[..., object], *args: t.Any) -> None:

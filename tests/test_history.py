@@ -97,6 +97,7 @@ EXPLAINED = {
     "a whole list": Story().create("1").list(("a", Seen(content="1"))).delete().list(),
     "a partial list": Story().create("1").list(is_whole=False).read("1"),
     "many unknown ones": Story().create("1").replace("2"),
+    "an unknown create that is taken back": Story().create("1", UNKNOWN).read("1").miss().miss(),
 }
 for number in range(12):
     EXPLAINED["many unknown ones"].edit(f"{number}", UNKNOWN).replace(f"r{number}", UNKNOWN)
@@ -121,6 +122,11 @@ ANOMALIES: dict[str, tuple[Story, Kind]] = {
         "undone",
     ),
     "an unknown delete wins over a later replace": (Story().create("1").delete(UNKNOWN).replace("2").miss(), "gone"),
+    "an unknown create that comes and goes": (Story().create("1", UNKNOWN).read("1").miss().read("1"), "revived"),
+    "an unknown create that is taken back after an edit": (
+        Story().create("1", UNKNOWN).read("1").edit("x").miss(),
+        "gone",
+    ),
     "an unknown replace took effect twice": (
         Story().create("1").replace("2", UNKNOWN).read("2").replace("3").read("2"),
         "undone",

@@ -164,6 +164,28 @@ def test_media_is_there_once_although_its_first_insertion_comes_late(
     assert_nothing_is_wrong(app)
 
 
+@pytest.mark.parametrize("content", [None, png()], ids=["url", "small"])
+def test_what_somebody_has_changed_is_not_taken_back(
+    app: Flask, http: Http, proxy: PostgresProxy, direct: psycopg.Connection[t.Any], content: bytes | None
+) -> None:
+    """SQL has it, although nobody was told so, and it is taken back since it went to the journal. An edit of it that
+    was acknowledged meanwhile holds."""
+    held = proxy.hold("INSERT INTO product_images")
+    told = http.post(content).json["id"]
+    held.release()
+    settled(direct)
+    query = "SELECT id::text FROM product_images WHERE state = 'available'"
+    (media_id,) = t.cast("tuple[str]", direct.execute(query).fetchone())
+    assert media_id != told
+    assert http.patch(media_id, "found").status_code == 200
+    drain(app)
+    assert http.get(media_id).json["altText"] == "found"
+    if content is not None:
+        assert http.content(media_id).data == content
+    assert sorted(item["id"] for item in http.list()) == sorted([told, media_id])
+    assert_nothing_is_wrong(app)
+
+
 def test_an_edit_that_comes_late_does_not_undo_a_later_one(
     http: Http, proxy: PostgresProxy, direct: psycopg.Connection[t.Any]
 ) -> None:

@@ -143,7 +143,8 @@ def test_a_private_main_image_of_a_stranger_is_in_nobodys_way(app: Flask) -> Non
     mine = main_image(client, alice, product_id)
     assert mine.status_code == 201
     assert (mine.json or {})["isMainImage"] is True
-    listed = client.get(f"/media/product-images?mongoProductId={product_id}", headers=bob).json["items"]
+    answer = client.get(f"/media/product-images?mongoProductId={product_id}", headers=bob)
+    listed = (answer.json or {})["items"]
     assert [image["isMainImage"] for image in listed] == [False]
 
 

@@ -166,17 +166,18 @@ class SQLRepository:
         storable.check(kind, changes)
         return self._one(kind, *update_record(kind, media_id, changes, where, self.tables))
 
-    def fence(self, record: Media) -> Media:
+    def fence(self, record: M) -> M | None:
         """Keep a record as deleted, whether there is one with its id or not.
 
         An insertion of it that is still under way, or comes later, finds the id taken and does nothing.
 
-        :return: The record as it is now. It has the storage key of the one that was there.
+        :return: The record as it is now. It has the storage key of the one that was there. ``None`` if that has been
+            changed since it was as it is given here: then it stays.
         """
         kind = type(record)
         values = record.values() | {"state": DELETING}
-        (row,) = self._fetch(_fence(kind, self.tables, self._engine.dialect.name), values)
-        return kind.from_row(row)
+        rows = self._fetch(_fence(kind, self.tables, self._engine.dialect.name), values)
+        return kind.from_row(rows[0]) if rows else None
 
     def last_drain(self) -> tuple[int, datetime | None]:
         """The number of the last drain that SQL knows of, and when it was."""
@@ -344,7 +345,8 @@ def _fence(kind: type[Media], tables: Tables, dialect: str) -> t.Any:
         "updated_at": insert.excluded.updated_at,
         "version": table.c.version + sa.text("1"),
     }
-    return insert.on_conflict_do_update(index_elements=[table.c.id], set_=changes).returning(table)
+    is_unchanged = table.c.version <= insert.excluded.version
+    return insert.on_conflict_do_update(index_elements=[table.c.id], set_=changes, where=is_unchanged).returning(table)
 
 
 @cache

@@ -4,7 +4,8 @@ A record is a register that is created, replaced, edited, deleted and read. Each
 between its invocation and its completion if it was acknowledged, and never if it was refused. An *unknown* one (no
 answer, or one that promises nothing) took effect once, at any moment after its invocation, or never. One more rule is
 the project's own: once a later change, invoked after the unknown one had returned, was acknowledged, the unknown one
-must not take effect any more. It would undo what its client may have built on.
+must not take effect any more. It would undo what its client may have built on. And what nobody was told of may be
+taken back: an unknown create brings an unknown deletion with it, to which the same rule applies.
 
 :func:`check` looks for such an order, record by record: the search of Wing and Gong (1993), which remembers where it
 was, as Lowe (2017) does.
@@ -305,7 +306,15 @@ def _candidates(told: list[Event], done: int) -> tuple[list[int], float]:
     return candidates, horizon
 
 
+def _taken_back(history: Sequence[Event]) -> Iterator[Event]:
+    """The end that a record may have by itself, if its creation was unknown."""
+    for event in history:
+        if event.operation == "create" and event.outcome == "unknown":
+            yield dataclasses.replace(event, operation="delete", content=None, fields={})
+
+
 def _judge(record: str, history: Sequence[Event]) -> Anomaly | None:
+    history = [*history, *_taken_back(history)]
     if _is_explained(history):
         return None
     ends = sorted({event.completed for event in history if event.outcome != "unknown"})
