@@ -44,7 +44,7 @@ from .errors import (
 )
 from .failpoints import reach
 from .homes import Home
-from .main_images import make_way, write_main
+from .main_images import refuse_second_main, write_main
 from .mime_types import OCTET_STREAM, declared_type, one_type
 from .models import AVAILABLE, DELETING, KINDS, PENDING, TRASHED, CourseResource, Media, MediaStorage, ProductImage, now
 from .repositories.base import Listing, M, Position
@@ -624,7 +624,7 @@ def _storage(state: State, storage_type: str) -> Storage:
 def _refuse_second_main(state: State, record: Media) -> None:
     """Say so before the bytes are read. Of two at once, the unique index stops the second at the end."""
     if isinstance(record, ProductImage) and record.is_main_image:
-        make_way(state, record)
+        refuse_second_main(state, record)
 
 
 def _publish(state: State, record: M, upload: Upload) -> M:

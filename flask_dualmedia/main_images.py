@@ -8,7 +8,7 @@ stays what it is, as an ordinary image. Functions are called by the host's code,
 from __future__ import annotations
 
 import typing as t
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from flask import has_request_context, request
 
@@ -28,7 +28,7 @@ T = t.TypeVar("T")
 
 
 def write_main(state: State, record: Media, write: Callable[[], T]) -> T:
-    """Write a record that may become the main image of its product.
+    """Write a record that may become the main image of its product. Hidden ones give way at that moment, not before.
 
     :raises SecondMainImage: The product has another main image, which the caller may read.
     """
@@ -36,23 +36,31 @@ def write_main(state: State, record: Media, write: Callable[[], T]) -> T:
         try:
             return write()
         except SecondMainImage:
-            make_way(state, record)
+            for image in _others(state, record):
+                _demote(state, image)
     return write()
 
 
-def make_way(state: State, record: Media) -> None:
-    """Have a hidden main image give way to a record that is to become the main image.
+def refuse_second_main(state: State, record: Media) -> None:
+    """Say of an image that is to become the main one, before its bytes are read, that there is another.
 
     :raises SecondMainImage: The product has a main image, which the caller may read.
     """
+    for _ in _others(state, record):
+        pass
+
+
+def _others(state: State, record: Media) -> Iterator[ProductImage]:
+    """The main images of the same product, which are hidden from the caller: two, where one waits in the journal.
+
+    :raises SecondMainImage: One is not hidden.
+    """
     product_id = t.cast(ProductImage, record).mongo_product_id
     where = {"mongo_product_id": product_id, "is_main_image": True}
-    for image in state.repository.list(Listing(ProductImage, where, limit=1)):
-        if image.id == record.id:
-            continue
-        if not _is_hidden(image):
-            raise SecondMainImage
-        _demote(state, image)
+    others = [image for image in state.repository.list(Listing(ProductImage, where)) if image.id != record.id]
+    if not all(map(_is_hidden, others)):
+        raise SecondMainImage
+    yield from others
 
 
 def _demote(state: State, image: ProductImage) -> None:

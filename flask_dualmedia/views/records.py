@@ -117,10 +117,14 @@ def add_views(blueprint: Blueprint, kind: type[Media]) -> None:
         def patch(self, media_id: str) -> Response:
             """Change fields of a record
 
-            For its uploader and admins. The owner stays what it is.
+            For its uploader and admins. The owner stays what it is; to make a main image takes the right to add one.
             """
-            record = permitted("edit", kind, media_id, require_caller())
-            return _answer(lifecycle.edit(get_state(), record, read_json(schemas.edit_schema_of(kind))))
+            caller, state = require_caller(), get_state()
+            record = permitted("edit", kind, media_id, caller)
+            changes = read_json(schemas.edit_schema_of(kind))
+            if changes.get("is_main_image") and not vars(record)["is_main_image"]:
+                permit_creation(state, kind, caller, record.values())  # it is what the document is shown by
+            return _answer(lifecycle.edit(state, record, changes))
 
         @blueprint.doc(security=SECURITY, operationId=f"delete_{name}")
         @blueprint.response(204)
