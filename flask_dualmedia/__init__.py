@@ -33,7 +33,6 @@ from .errors import (
 from .extension import DualMedia
 from .links import signed_url
 from .media import (
-    attach_media,
     delete_media,
     delete_media_of,
     flush_counts,
@@ -54,6 +53,7 @@ from .media import (
     update_media_access_count,
 )
 from .models import CourseResource, CourseVideo, MediaStorage, ProductImage
+from .pages import attach_media
 from .schemas import content_url, dump_media, dump_media_list
 from .sources import ExternalURL
 from .stats import MediaStats

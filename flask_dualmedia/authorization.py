@@ -94,11 +94,11 @@ def default_rule(action: Action, subject: Subject, identity: str | None, claims:
 
     An admin has the claim ``role``, or a list ``roles``, with ``DUALMEDIA_ADMIN_ROLE``.
     """
-    if identity is None:
-        return _is_open_to_all(action, subject)
     if isinstance(subject, Owner):
-        return has_admin_role(claims) or _is_named(subject, identity)
-    return _is_open_to_all(action, subject) or subject.uploaded_by == identity or has_admin_role(claims)
+        return identity is not None and (has_admin_role(claims) or _is_named(subject, identity))
+    if action in ("read", "link") and subject.is_public:
+        return True
+    return identity is not None and (subject.uploaded_by == identity or has_admin_role(claims))
 
 
 def anyone_may_add(action: Action, subject: Subject, identity: str | None, claims: Claims) -> bool:
@@ -106,10 +106,6 @@ def anyone_may_add(action: Action, subject: Subject, identity: str | None, claim
     if isinstance(subject, Owner):
         return identity is not None
     return default_rule(action, subject, identity, claims)
-
-
-def _is_open_to_all(action: Action, subject: Subject) -> bool:
-    return action in ("read", "link") and not isinstance(subject, Owner) and subject.is_public
 
 
 def reads_by_default() -> bool:

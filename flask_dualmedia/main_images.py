@@ -28,7 +28,7 @@ T = t.TypeVar("T")
 
 
 def write_main(state: State, record: Media, write: Callable[[], T]) -> T:
-    """Write a record that may become the main image of its product.
+    """Write a record that may become the main image of its product. Hidden ones give way at that moment, not before.
 
     :raises SecondMainImage: The product has another main image, which the caller may read.
     """
@@ -36,33 +36,28 @@ def write_main(state: State, record: Media, write: Callable[[], T]) -> T:
         try:
             return write()
         except SecondMainImage:
-            make_way(state, record)
+            for image in _others(state, record):
+                _demote(state, image)
     return write()
-
-
-def make_way(state: State, record: Media) -> None:
-    """Have a hidden main image give way to a record that is to become the main image.
-
-    :raises SecondMainImage: The product has a main image, which the caller may read.
-    """
-    for image in _in_the_way(state, record):
-        _demote(state, image)
 
 
 def refuse_second_main(state: State, record: Media) -> None:
     """Say so before the bytes are read. Of two at once, the unique index stops the second at the end.
 
-    :raises SecondMainImage: The record is to be a main image, and the product has one, which the caller may read.
+    :raises SecondMainImage: The record is to be a main image, and the product has one that the caller may read.
     """
     if isinstance(record, ProductImage) and record.is_main_image:
-        _in_the_way(state, record)
+        _others(state, record)
 
 
-def _in_the_way(state: State, record: Media) -> list[ProductImage]:
-    """The main image that a product has, unless it is the record, or one that the caller may read."""
+def _others(state: State, record: Media) -> list[ProductImage]:
+    """The main images of the same product, which are hidden from the caller: two, where one waits in the journal.
+
+    :raises SecondMainImage: One is not hidden.
+    """
     product_id = t.cast(ProductImage, record).mongo_product_id
     where = {"mongo_product_id": product_id, "is_main_image": True}
-    others = [image for image in state.repository.list(Listing(ProductImage, where, limit=1)) if image.id != record.id]
+    others = [image for image in state.repository.list(Listing(ProductImage, where)) if image.id != record.id]
     if not all(map(_is_hidden, others)):
         raise SecondMainImage
     return others

@@ -11,6 +11,7 @@ from . import lifecycle, schemas
 from .authorization import readable, reference_to, usual_id, viewer_of
 from .errors import MediaNotFound
 from .models import KINDS, CourseResource, CourseVideo, Media, MediaStorage, ProductImage
+from .pages import VisibleTo
 from .places import split_place
 from .repositories.base import EVERYTHING, Listing, M, Records
 from .sources import Source, list_of, name_of, opened, url_of
@@ -25,18 +26,6 @@ them in. With others, such as dates or documents, ``TypeError`` is raised."""
 
 Kind = type[M] | str
 """A record class, or its name in URLs such as ``product-images``."""
-
-
-VisibleTo = t.Any
-"""Whom media is shown to, by the rule that the media routes ask:
-
-* the claims of their JWT, as ``get_jwt()`` of flask-jwt-extended gives them. Without a token, under
-  ``@jwt_required(optional=True)``, there are none: then as ``None``.
-* an identity. Nothing else is known of them: nobody is an admin by their identity.
-* ``None``: nobody in particular, as a visitor without a token.
-
-Where it is left out, the functions ask nobody and show everything.
-"""
 
 
 class Common(t.TypedDict, total=False):
@@ -401,45 +390,6 @@ def open_media(record: Media, start: int = 0, stop: int | None = None) -> t.Iter
         raise ValueError(f"[{start}, {stop}) is not within the {record.file_size} bytes of {record!r}")
     state = get_state()
     return state.uses.during(state.app, state.storage_of(record).open(record.storage_key, start, stop))
-
-
-def attach_media(
-    documents: t.Iterable[t.MutableMapping[str, t.Any]],
-    *,
-    reference_type: str | None = None,
-    visible_to: VisibleTo = EVERYTHING,
-    **fields: type[Media],
-) -> list[t.MutableMapping[str, t.Any]]:
-    """Load the media of a page of documents in one query, and of it what the viewer of the page may read.
-
-    ``attach_media(products, images=ProductImage)`` gives each product its list ``product["images"]``;
-    ``attach_media(courses, videos=CourseVideo, resources=CourseResource)`` is one SQL statement too. In Mongo-only
-    mode it is one query per kind.
-
-    :param documents: MongoDB documents with an ``_id``.
-    :param reference_type: What the documents are, needed for :class:`MediaStorage`.
-    :param visible_to: Whom the page is for, ``get_jwt()`` for example; see :data:`VisibleTo`. Where it is left out, the
-        lists have private media of everybody.
-    :param fields: Name of the field to set, and the kind of media to set it to.
-    :return: The documents, changed in place.
-    """
-    documents = list(documents)
-    if MediaStorage in fields.values() and reference_type is None:
-        raise TypeError("attach_media() needs reference_type for MediaStorage")
-    lists: dict[type[Media], dict[str, Records[Media]]] = {kind: {} for kind in fields.values()}
-    for document in documents:
-        for name, kind in fields.items():
-            document[name] = lists[kind].setdefault(reference_to(document["_id"]), Records())
-    if documents and lists:
-        ids = [*next(iter(lists.values()))]
-        found = get_state().repository.of_owners([*lists], plain(reference_type), ids)
-        for record in readable(found, visible_to):
-            lists[type(record)][vars(record)[record.owner_field]].append(record)
-        if found.partial:
-            for by_owner in lists.values():
-                for records in by_owner.values():
-                    records.partial = True
-    return documents
 
 
 def kind_of(kind: Kind[M]) -> type[M]:

@@ -131,7 +131,7 @@ def test_the_document_is_asked_for_once_when_media_is_added(shop: Flask) -> None
 
 
 def main_image(client: FlaskClient, headers: Headers, product_id: object, **fields: t.Any) -> t.Any:
-    data = {"file": part(png(), "photo.png"), "mongoProductId": str(product_id), "isMainImage": "true", **fields}
+    data = {"file": part(png(), "photo.png"), "mongoProductId": str(product_id), "isMainImage": "true"} | fields
     return post_form(client, headers, "/media/product-images", data)
 
 
@@ -143,9 +143,38 @@ def test_a_private_main_image_of_a_stranger_is_in_nobodys_way(app: Flask) -> Non
     mine = main_image(client, alice, product_id)
     assert mine.status_code == 201
     assert (mine.json or {})["isMainImage"] is True
-    answer = client.get(f"/media/product-images?mongoProductId={product_id}", headers=bob)
-    listed = (answer.json or {})["items"]
-    assert [image["isMainImage"] for image in listed] == [False]
+    listed = client.get(f"/media/product-images?mongoProductId={product_id}", headers=bob)
+    assert [image["isMainImage"] for image in (listed.json or {})["items"]] == [False]
+
+
+def test_a_hidden_main_image_stays_until_another_is_there(app: Flask) -> None:
+    client, product_id = app.test_client(), insert(app, **ALICES)
+    alice, bob = bearer(app, "alice"), bearer(app, "bob")
+    assert main_image(client, bob, product_id).status_code == 201
+    assert main_image(client, alice, product_id, file=part(b"no image", "photo.png")).status_code == 415
+    tus = {"Tus-Resumable": "1.0.0", "Upload-Length": str(len(png()))}
+    named = metadata(kind="product-images", filename="a.png", mongoProductId=str(product_id), isMainImage="true")
+    begun = client.post("/media/uploads", headers=alice | tus | {"Upload-Metadata": named})
+    assert begun.status_code == 201
+
+    def mains(headers: Headers) -> list[bool]:
+        listed = client.get(f"/media/product-images?mongoProductId={product_id}", headers=headers)
+        return [image["isMainImage"] for image in (listed.json or {})["items"]]
+
+    assert mains(bob) == [True]
+    rest = {"Tus-Resumable": "1.0.0", "Upload-Offset": "0", "Content-Type": "application/offset+octet-stream"}
+    assert client.patch(begun.headers["Location"], data=png(), headers=alice | rest).status_code == 204
+    assert (mains(bob), mains(alice)) == ([False], [True])
+
+
+def test_whoever_may_add_nothing_any_more_makes_no_main_image(shop: Flask) -> None:
+    client, product_id = shop.test_client(), insert(shop, **ALICES)
+    with shop.app_context():
+        image = save_product_image(product_id, png(), uploaded_by="bob", is_public=True)
+    path, bob = f"/media/product-images/{image.id}", bearer(shop, "bob")
+    assert client.patch(path, json={"altText": "mine"}, headers=bob).status_code == 200
+    assert client.patch(path, json={"isMainImage": True}, headers=bob).status_code == 403
+    assert main_image(client, bearer(shop, "alice"), product_id).status_code == 201
 
 
 def test_an_edit_and_a_url_pass_by_a_hidden_main_image_too(app: Flask) -> None:

@@ -127,12 +127,15 @@ def add_views(blueprint: Blueprint, kind: type[Media]) -> None:
         def patch(self, media_id: str) -> Response:
             """Change fields of a record
 
-            For its uploader and admins. The owner stays what it is.
+            For its uploader and admins. The owner stays what it is; to make a main image takes the right to add one.
             """
-            record = permitted("edit", kind, media_id, require_caller())
+            caller, state = require_caller(), get_state()
+            record = permitted("edit", kind, media_id, caller)
             check_conditions(record)
             changes = read_json(schemas.edit_schema_of(kind))
-            return _answer(lifecycle.edit(get_state(), record, changes, check=check_conditions))
+            if changes.get("is_main_image") and not vars(record)["is_main_image"]:
+                permit_creation(state, kind, caller, record.values())  # it is what the document is shown by
+            return _answer(lifecycle.edit(state, record, changes, check=check_conditions))
 
         @blueprint.doc(security=SECURITY, operationId=f"delete_{name}", parameters=CONDITION_PARAMETERS)
         @blueprint.response(204)
