@@ -18,14 +18,14 @@ PLAYS = """
 const player = document.querySelector('video, audio')
 if (!player) return null
 player.muted = true
-return Promise.resolve(player.paused && player.play()).then(() => player.currentTime > 0.2 && player.readyState >= 2)
+if (player.paused) player.play().catch(() => {})
+return player.currentTime > 0.2 && player.readyState >= 2
 """
 
 SEEKS = """
 const player = document.querySelector('video, audio')
-const sought = new Promise((done) => player.addEventListener('seeked', done, { once: true }))
-player.currentTime = 20
-return sought.then(() => player.currentTime >= 20 && player.error === null)
+if (player.currentTime < 20) player.currentTime = 20
+return !player.seeking && player.readyState >= 2 && player.currentTime >= 20
 """
 
 
@@ -60,7 +60,7 @@ def resume_download(site: Site, browser: Browser) -> None:
 def play(site: Site, browser: Browser) -> None:
     browser.open(f"{site.origin}{site.link(site.keep_film().removesuffix('/content'))}")
     assert wait_for(browser, PLAYS)
-    assert browser.evaluate(SEEKS)
+    assert wait_for(browser, SEEKS)
 
 
 def _uppy(site: Site, browser: Browser, origin: str, **settings: t.Any) -> list[int]:
@@ -88,8 +88,8 @@ def uppy_tus_upload(site: Site, browser: Browser) -> None:
 
 
 def uppy_tus_resume(site: Site, browser: Browser) -> None:
-    # A browser may repeat a request that broke off, by itself, before the app has taken any of it. Then there is nothing
-    # to go on with, and the upload is whole all the same.
+    # A browser may repeat a request that broke off, by itself, before the app has taken any of it. Then there is
+    # nothing to go on with, and the upload is whole all the same.
     offsets = [0]
     for _ in range(3):
         if offsets[-1] == 0:
