@@ -67,7 +67,7 @@ def begin(state: State, kind: type[Media], fields: dict[str, t.Any], *, uploaded
         raise FileTooLarge(limit)
     policy.check_announcement(filename, claim)
     media_id = new_id()
-    key = new_key(media_id)
+    key = new_key(media_id, of_client=True)
     known = {"id": media_id, "filename": filename, "mime_type": claim, "uploaded_by": uploaded_by}
     record = kind.new(**fields | known | {"storage_type": storage_type, "storage_key": key})
     lifecycle.classify(record, _expected_type(record))

@@ -11,7 +11,7 @@ from datetime import timedelta
 
 from .models import DELETING, Media, new_id, now
 from .state import State
-from .storages.base import DirectStorage, Storage, owner_of_key
+from .storages.base import DirectStorage, Storage, is_of_client, owner_of_key
 
 SECONDS = 900
 """How long a client may wait before it begins to send the bytes."""
@@ -48,6 +48,6 @@ def drop_bytes(state: State, record: Media, storage_type: str, key: str) -> None
 
 
 def _may_have_ticket(state: State, key: str) -> bool:
-    owner = owner_of_key(key)
+    owner = owner_of_key(key) if is_of_client(key) else None
     # Twice as long as it holds: the clock of the host that signed it may be ahead of the storage's.
     return owner is not None and now() - owner[1] < timedelta(seconds=2 * seconds_of_ticket(state))

@@ -130,12 +130,25 @@ class DirectStorage(Storage, t.Protocol):
         ...
 
 
-def new_key(media_id: uuid.UUID) -> str:
+_OF_CLIENT = "f"
+"""Last digit of keys under which clients put bytes themselves, and of no others."""
+
+
+def new_key(media_id: uuid.UUID, *, of_client: bool = False) -> str:
     """A storage key for bytes of the record with this id. A record whose content is replaced gets another one.
 
     It says whose it is and when it was made, so that bytes without a record can be judged by their key.
+
+    :param of_client: A client gets a ticket for it.
     """
-    return f"{media_id.hex}-{new_id().hex[:12]}{token_hex(2)}"
+    digits = token_hex(2)
+    last = _OF_CLIENT if of_client else digits[3].replace(_OF_CLIENT, "0")
+    return f"{media_id.hex}-{new_id().hex[:12]}{digits[:3]}{last}"
+
+
+def is_of_client(key: str) -> bool:
+    """Whether a client got a ticket for a key. Of keys that an earlier version made, some seem to be such."""
+    return key.endswith(_OF_CLIENT)
 
 
 class AbstractStorage(ABC):
