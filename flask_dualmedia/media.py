@@ -102,17 +102,12 @@ def save_product_images(
 
     saved: list[ProductImage] = []
     with ExitStack() as undo:
-        for number, source in enumerate(sources):
-            saved.append(
-                save_product_image(
-                    product_id,
-                    source,
-                    is_main_image=is_main_image if number == 0 else False,
-                    position=None if position is None else position + number,
-                    **common,
-                )
-            )
-            undo.callback(delete_media, ProductImage, saved[-1].id)
+        place: dict[str, t.Any] = {"is_main_image": is_main_image, "position": position}
+        for source in sources:
+            image = save_product_image(product_id, source, **place, **common)
+            saved.append(image)
+            undo.callback(delete_media, ProductImage, image.id)
+            place = {"is_main_image": False, "position": min(image.position + 1, schemas.MAX_INTEGER)}
         undo.pop_all()
     return saved
 

@@ -1,17 +1,16 @@
 """The place of new media among the others of its owner: behind the last one, and as main image if there is none.
 
-It is looked for when the bytes have come and the record becomes visible. Of saves that end at the same time, one after
-the other looks and becomes visible, among all processes on all hosts.
+It is looked for when the bytes have come and the record becomes visible. Saves that end at the same moment may get the
+same position, and lists go by their age then, which is the order that they came in. Of main images there is one all the
+same: that is a unique index.
 """
 
 from __future__ import annotations
 
 import typing as t
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
 
-from .errors import SecondMainImage, Unavailable
-from .leases import Lease
+from .errors import SecondMainImage
 from .models import CourseVideo, Media, ProductImage
 from .repositories.base import Listing
 from .state import State
@@ -20,9 +19,6 @@ Place = dict[str, t.Any]
 """Fields, and the values that are right for them."""
 
 T = t.TypeVar("T")
-
-WAIT = 10.0
-"""Seconds to wait for other saves. After that two may get the same position, and lists go by their age."""
 
 LAST_POSITION = 2**31 - 1
 
@@ -42,34 +38,18 @@ def placed(state: State, record: Media, unplaced: t.Collection[str], keep: Calla
     """
     if not unplaced:
         return keep({})
-    with _turn(state, record):
-        place = _free_place(state, record, unplaced)
-        try:
-            return keep(place)
-        except SecondMainImage:
-            if not place.get("is_main_image"):
-                raise
-            return keep(place | {"is_main_image": False})
+    place = _free_place(state, record, unplaced)
+    try:
+        return keep(place)
+    except SecondMainImage:
+        if not place.get("is_main_image"):
+            raise
+        return keep(place | {"is_main_image": False})
 
 
 def _has_main_image(state: State, record: Media) -> bool:
     where = {ProductImage.owner_field: record.owner_id, "is_main_image": True}
     return bool(state.repository.list(Listing(ProductImage, where, limit=1)))
-
-
-@contextmanager
-def _turn(state: State, record: Media) -> Iterator[None]:
-    """Be the only one to look for a place of this owner. Without MongoDB, which keeps the turns, all are."""
-    lease = Lease(state.collections, f"place:{record.kind}:{record.owner_id}")
-    is_taken = False
-    with suppress(Unavailable):
-        is_taken = lease.wait(WAIT)
-    try:
-        yield
-    finally:
-        if is_taken:
-            with suppress(Unavailable):  # it expires
-                lease.give_back()
 
 
 def _free_place(state: State, record: Media, unplaced: t.Collection[str]) -> Place:

@@ -23,7 +23,7 @@ from flask_dualmedia.models import Media, ProductImage
 from flask_dualmedia.state import State
 
 from .conftest import MakeApp
-from .proxy import Proxy, through
+from .proxy import Proxy
 from .samples import Owners, counting, mp4, png
 
 MIB = 1024 * 1024
@@ -82,8 +82,8 @@ def at_once(app: Flask, saves: list[t.Callable[[], t.Any]]) -> list[Media]:
         return list(pool.map(run, saves))
 
 
-def test_many_at_once_have_places_of_their_own(app: Flask, state: State, owners: Owners) -> None:
-    """Small ones, large ones, URLs and several together."""
+def test_of_many_at_once_one_becomes_the_main_image(app: Flask, owners: Owners) -> None:
+    """Small ones, large ones, URLs and several together. Those that end at the same moment may share a position."""
     sources: list[t.Any] = [png(), png(comment=counting(2 * MIB)), "https://cdn.example/a.jpg"] * 3
     saves: list[t.Callable[[], t.Any]] = [
         lambda source=source: save_product_image(owners.product, source) for source in sources
@@ -95,12 +95,13 @@ def test_many_at_once_have_places_of_their_own(app: Flask, state: State, owners:
     at_once(app, saves)
     with app.app_context():
         found = shown(owners)
-    assert [position for position, _ in found] == list(range(13))
+        last = save_product_image(owners.product, png())
+    assert len(found) == 13
     assert sum(is_main for _, is_main in found) == 1
-    assert state.mongo["dualmedia_leases"].count_documents({"_id": {"$regex": "^place:"}}) == 0
+    assert last.position == found[-1][0] + 1
 
 
-def test_one_who_takes_no_turn_may_be_faster(app: Flask, owners: Owners, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_may_be_faster(app: Flask, owners: Owners, monkeypatch: pytest.MonkeyPatch) -> None:
     """A request makes another the main image between the look and the statement."""
     state: State = app.extensions["dualmedia"]
     listed = state.repository.list
@@ -127,15 +128,3 @@ def test_images_have_places_while_sql_is_down(make_proxied: MakeApp, proxy: Prox
         saved = [save_product_image("p", png()) for _ in range(2)]
         saved += save_product_images("p", ["https://cdn.example/a.jpg", "https://cdn.example/b.jpg"])
     assert [(image.position, image.is_main_image) for image in saved] == [(0, True), (1, False), (2, False), (3, False)]
-
-
-def test_images_have_places_while_mongodb_is_down(make_app: MakeApp, mongo_uri: str, mongo_proxy: Proxy) -> None:
-    """Nobody gives turns then, and nothing fails for it."""
-    app = make_app(
-        MONGO_URI=through(mongo_uri, mongo_proxy), DUALMEDIA_MONGO_TIMEOUT=0.5, DUALMEDIA_REFERENCES={"product": None}
-    )
-    with app.app_context():
-        save_product_image("p", png())
-        mongo_proxy.refuse()
-        image = save_product_image("p", png())
-    assert (image.position, image.is_main_image) == (1, False)
