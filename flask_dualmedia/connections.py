@@ -16,7 +16,7 @@ from .deadlines import Watch, deadline
 from .errors import DatabaseUnavailable, WritesRefused
 from .forks import notice_fork
 from .poolers import look_for_pooler
-from .sqlstates import translate_errors
+from .sqlstates import UNKNOWN_STATEMENT, translate_errors
 
 if t.TYPE_CHECKING:
     import psycopg
@@ -60,7 +60,8 @@ def borrow(engine: sa.Engine, seconds: float | None) -> Iterator[Driver]:
             driver.autocommit = False
     except BaseException as error:
         expired = watch is not None and watch.expired
-        if expired or driver.closed or driver.info.transaction_status.name != "IDLE":
+        is_confused = getattr(error, "sqlstate", None) == UNKNOWN_STATEMENT
+        if expired or is_confused or driver.closed or driver.info.transaction_status.name != "IDLE":
             if driver.closed and not expired:
                 _lost[pool] = time.monotonic()
             # Nobody else gets it, and its server drops what was not committed.

@@ -22,8 +22,11 @@ from .errors import (
 
 NAME = "PostgreSQL"
 
-_CONTENDED = {"40001", "40P01"}
-"""Serialization failure and deadlock."""
+UNKNOWN_STATEMENT = "26000"
+"""A prepared statement that the server, or a pooler before it, does not know. Another connection asks anew."""
+
+_CONTENDED = {"40001", "40P01", UNKNOWN_STATEMENT}
+"""Serialization failure and deadlock. It may be tried again."""
 
 _LOCKED = "55P03"
 

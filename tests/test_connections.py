@@ -17,6 +17,7 @@ from sqlalchemy import event
 from sqlalchemy.orm import Session
 
 from flask_dualmedia import (
+    MediaConflict,
     MediaStorage,
     StorageError,
     content_url,
@@ -24,6 +25,7 @@ from flask_dualmedia import (
     get_media,
     open_media,
     save_media_storage,
+    save_product_images,
 )
 from flask_dualmedia.connections import borrow
 from flask_dualmedia.deadlines import deadline
@@ -157,6 +159,33 @@ def test_after_a_failed_statement_others_find_the_connection_as_they_expect_it(e
     with engine.connect() as connection:
         assert connection.exec_driver_sql("SELECT count(*) FROM media_chunks").scalar_one() == 0
         assert not t.cast("t.Any", connection.connection.driver_connection).autocommit
+
+
+@pytest.mark.parametrize("before", range(6))
+def test_refused_records_leave_a_connection_that_prepares_what_it_is_asked(app: Flask, before: int) -> None:
+    """One that is refused among several makes the server pass by the others, unprepared."""
+    urls = ["https://cdn.example/a.png", "https://cdn.example/b.png"]
+    with app.app_context():
+        product, other = get_state(app).mongo["products"].insert_many([{}, {}]).inserted_ids
+        save_product_images(product, urls[:1] * (1 + before % 2))
+        for _ in range(before // 2):
+            save_product_images(other, urls)
+        for _ in range(3):
+            with pytest.raises(MediaConflict):
+                save_product_images(product, urls, is_main_image=True, position=5)
+        assert len(save_product_images(other, urls)) == 2
+
+
+def test_a_statement_that_its_server_does_not_know_any_more_is_asked_anew(app: Flask, engine: sa.Engine) -> None:
+    """As behind a pooler, or after DISCARD ALL of somebody who shares the connection."""
+    with app.app_context():
+        record = save_media_storage("page", "1", b"few bytes")
+        for _ in range(8):
+            get_media(MediaStorage, record.id)
+        with engine.connect() as connection:
+            driver = t.cast("psycopg.Connection", connection.connection.driver_connection)
+            driver.pgconn.exec_(b"DEALLOCATE ALL")  # psycopg does not hear of it
+        assert get_media(MediaStorage, record.id).id == record.id
 
 
 def test_a_record_can_be_put_into_a_session(app: Flask, engine: sa.Engine) -> None:

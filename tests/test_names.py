@@ -108,7 +108,7 @@ def use(app: Flask) -> ProductImage:
     headers, client = bearer(app, "alice"), app.test_client()
     with app.app_context():
         product = str(state.mongo["products"].insert_one({"name": "p"}).inserted_id)
-        kept = save_product_image(product, io.BytesIO(png(comment=b"kept")), is_main_image=True)
+        kept = save_product_image(product, io.BytesIO(png(comment=b"kept")), is_main_image=True, is_public=True)
         sent = client.post(
             "/media/product-images",
             headers=headers,

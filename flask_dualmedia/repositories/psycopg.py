@@ -48,12 +48,15 @@ class PsycopgRepository(SQLRepository):
             return
         query = insert_record(type(records[0]), self.tables)
 
+        # Of a statement that comes after one that failed, psycopg would believe that the server has prepared it.
+        prepare = None if len(records) == 1 else False
+
         def execute() -> None:
             # What is in a pipeline is one transaction without BEGIN and COMMIT, and one round trip.
             with translate_errors(), borrow(self._engine, self._timeout) as driver, driver.pipeline():
                 for record in records:
                     values = record.values()
-                    driver.execute(self.text(query, values), values)
+                    driver.execute(self.text(query, values), values, prepare=prepare)
 
         insisting(execute)
 

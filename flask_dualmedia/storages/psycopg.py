@@ -194,9 +194,12 @@ class PsycopgStorage(DatabaseStorage):
         return self._texts.cut, given | {"begin": begin, "end": end, "chunk": CHUNK_SIZE}
 
     def _insert(self, cursor: Cursor, key: str, seq: int, chunks: Iterable[bytes | memoryview]) -> None:
-        """Send chunks numbered from ``seq`` on."""
+        """Send chunks numbered from ``seq`` on, in a pipeline.
+
+        They are not prepared. Of one that comes after one that failed, psycopg would believe that it was.
+        """
         for number, chunk in enumerate(chunks, start=seq):
-            cursor.execute(self._texts.insert, (key, number, chunk))
+            cursor.execute(self._texts.insert, (key, number, chunk), prepare=False)
 
 
 class _Texts(t.NamedTuple):
