@@ -243,7 +243,9 @@ def rule(request: pytest.FixtureRequest) -> str:
 def app(make_app: MakeApp, rule: str, storage_options: StorageOptions) -> Flask:
     """In one mode each: the rule knows of none, and where a database does its work in lists, other tests see to it."""
     s3 = {"DUALMEDIA_STORAGES": storage_options("s3"), "DUALMEDIA_ALLOWED_STORAGES": ["s3"]}
-    return make_app("dual", DUALMEDIA_AUTHORIZE=authorize, **s3) if rule == "rule" else make_app("mongo", **s3)
+    if rule == "no rule":
+        return make_app("mongo", **s3)
+    return make_app("dual", DUALMEDIA_AUTHORIZE=authorize, DUALMEDIA_OWNER_FIELD="creator_id", **s3)
 
 
 @pytest.fixture

@@ -187,7 +187,7 @@ def test_an_error_of_the_apps_validator_has_a_status_too() -> None:
 
 
 def by_status(app: Flask, answer: Callable[[t.Any], t.Any]) -> None:
-    for status in (400, 404, 409, 413, 415, 422, 423, 503):
+    for status in (400, 404, 409, 413, 415, 422, 423, 429, 503):
         app.register_error_handler(status, answer)
 
 

@@ -125,7 +125,7 @@ def test_a_page_of_the_host_cannot_run_content_nor_be_styled_by_it(
     made = post_file(client, tokens.alice, "files", owners, file=part(ACTIVE_FILES["a.xml"], "a.xml"), isPublic="true")
     refused = client.get(f"{made.location}/content", headers={"Sec-Fetch-Dest": purpose})
     assert refused.status_code == 403
-    assert refused.headers["Cache-Control"] == "no-store"
+    assert refused.headers["Cache-Control"] == "private, no-store"
     for other in ("document", "empty", "image", "video", "audio", "iframe", "object"):
         answer = client.get(f"{made.location}/content", headers={"Sec-Fetch-Dest": other})
         # A cache must not give it to whom it would be refused.

@@ -170,7 +170,7 @@ def test_a_hidden_main_image_stays_until_another_is_there(app: Flask) -> None:
 def test_whoever_may_add_nothing_any_more_makes_no_main_image(shop: Flask) -> None:
     client, product_id = shop.test_client(), insert(shop, **ALICES)
     with shop.app_context():
-        image = save_product_image(product_id, png(), uploaded_by="bob", is_public=True)
+        image = save_product_image(product_id, png(), uploaded_by="bob", is_public=True, is_main_image=False)
     path, bob = f"/media/product-images/{image.id}", bearer(shop, "bob")
     assert client.patch(path, json={"altText": "mine"}, headers=bob).status_code == 200
     assert client.patch(path, json={"isMainImage": True}, headers=bob).status_code == 403
@@ -181,7 +181,7 @@ def test_an_edit_and_a_url_pass_by_a_hidden_main_image_too(app: Flask) -> None:
     client, alice, bob = app.test_client(), bearer(app, "alice"), bearer(app, "bob")
     product_id, other_id = insert(app, **ALICES), insert(app, **ALICES)
     with app.app_context():
-        ordinary = save_product_image(product_id, png(), uploaded_by="alice")
+        ordinary = save_product_image(product_id, png(), uploaded_by="alice", is_main_image=False)
         for owner_id in (product_id, other_id):
             save_product_image(owner_id, png(), uploaded_by="bob", is_main_image=True)
 

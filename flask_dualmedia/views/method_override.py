@@ -29,6 +29,8 @@ class OverridableView(MethodView):
         require_caller()
         if actual in SAFE_METHODS:
             raise BadRequest("X-HTTP-Method-Override comes with POST.")
+        if not method.isascii():
+            raise BadRequest("X-HTTP-Method-Override has characters that are not ASCII.")
         allowed = self.methods or ()
         if method not in allowed:
             raise MethodNotAllowed([*allowed])
