@@ -69,6 +69,7 @@ def _uppy(site: Site, browser: Browser, origin: str, **settings: t.Any) -> list[
     :return: The offsets with which requests of tus began.
     """
     browser.open(f"{origin}/uppy{_settings(site, **settings)}")
+    browser.evaluate("localStorage.clear()")  # nothing is known of an earlier upload of the file
     wait_for(browser, "return document.querySelector('.uppy-Dashboard-input')")
     browser.choose(".uppy-Dashboard-input", site.film)
     wait_for(browser, "return document.querySelector('.uppy-StatusBar-actionBtn--upload')")
