@@ -210,6 +210,19 @@ def _is_named(owner: Owner, identity: str) -> bool:
     return document is not None and _names_identity(document, field, identity)
 
 
+def why_not_added(owner: Owner) -> str:
+    """The sentence for a caller whom the rule does not let add media to a document."""
+    settings = get_state().settings
+    if settings.authorize not in (None, default_rule) or owner.reference_type not in settings.references:
+        return "You may not add media here."
+    if owner.reference_type in settings.owner_fields:
+        return f"Only admins and the owner of this {owner.reference_type} may add media to it."
+    return (
+        f"Only admins may add media to this {owner.reference_type}: "
+        "DUALMEDIA_OWNER_FIELD names no field that has its owner."
+    )
+
+
 def find_named_owner(state: State, reference_type: str, reference_id: str) -> dict[str, t.Any] | None:
     """At least the ``_id`` of a document. What the rule has just asked for is not looked for again, once."""
     reference = (reference_type, reference_id)

@@ -169,11 +169,18 @@ def has_no_room(error: BaseException | None) -> bool:
 _NO_ROOM = re.compile("too many clients|too many connections|connection slots are reserved")
 
 
+LOGGER_OF_POOLS = f"{sa.QueuePool.__module__}.{sa.QueuePool.__name__}"
+"""The logger of SQLAlchemy's own pools."""
+
+
 class LastUsedFirst(sa.QueuePool):
     """A pool that lends the connection that was used last: its server process is the fastest.
 
     A place whose connection was lost goes behind all others. It is tried again when nothing else is left.
     """
+
+    # By its module its lines would be in our logger: a host asks for ours at INFO, and for those of pools seldom.
+    _sqla_logger_namespace = LOGGER_OF_POOLS
 
     def __init__(self, *args: t.Any, **kwargs: t.Any) -> None:
         super().__init__(*args, **{**kwargs, "use_lifo": True})

@@ -43,6 +43,13 @@ class AnsweredError(DualMediaError, HTTPException):
 
     response = None
 
+    # Classes of werkzeug make headers of these, and set them at their start, which ours pass by.
+    retry_after: t.Any = None
+    valid_methods: t.Any = None
+    www_authenticate: t.Any = None
+    length: t.Any = None
+    units: t.Any = "bytes"
+
     __str__ = Exception.__str__
     __repr__ = Exception.__repr__
 

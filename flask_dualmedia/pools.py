@@ -13,6 +13,7 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
+from .connections import LOGGER_OF_POOLS
 from .tables import Tables
 
 logger = logging.getLogger("flask_dualmedia")
@@ -20,6 +21,8 @@ logger = logging.getLogger("flask_dualmedia")
 
 class OnlyConnection(sa.QueuePool):
     """A pool whose one connection is the database: SQLite in memory. It is lent to one thread after the other."""
+
+    _sqla_logger_namespace = LOGGER_OF_POOLS
 
     def __init__(self, creator: t.Any, **options: t.Any) -> None:
         options |= {"pool_size": 1, "max_overflow": 0}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import os
 import pickle
 import threading
@@ -17,6 +18,7 @@ from sqlalchemy import event
 from sqlalchemy.orm import Session
 
 from flask_dualmedia import (
+    DualMedia,
     MediaConflict,
     MediaStorage,
     StorageError,
@@ -229,3 +231,16 @@ def test_a_statement_ends_in_time_where_no_thread_starts(
         no_threads_start()
         assert ended.wait(10)
         assert driver.execute("SELECT 1").fetchone() == (1,)
+
+
+@pytest.mark.parametrize("options", [{}, {"SQLALCHEMY_DATABASE_URI": "sqlite://"}], ids=["PostgreSQL", "in memory"])
+def test_our_logger_says_nothing_of_the_ups_and_downs_of_a_pool(
+    make_app: MakeApp, caplog: pytest.LogCaptureFixture, options: dict[str, str]
+) -> None:
+    caplog.set_level(logging.DEBUG, "flask_dualmedia")
+    app = make_app(**options)
+    with app.app_context():
+        save_media_storage("note", "1", b"a note")
+    DualMedia.close(app)
+    loggers = {record.name for record in caplog.records if record.name.startswith("flask_dualmedia")}
+    assert loggers == {"flask_dualmedia"}

@@ -14,7 +14,7 @@ import pytest
 import sqlalchemy as sa
 from flask import Flask
 from flask_pymongo import PyMongo
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import HTTPException, default_exceptions
 
 import flask_dualmedia
 from flask_dualmedia import (
@@ -184,6 +184,13 @@ def test_an_error_of_the_apps_validator_has_a_status_too() -> None:
             self.owner = owner
 
     assert host(NotOurs(owner="alice")).test_client().get("/").status_code == 422
+
+
+@pytest.mark.parametrize("status", [401, 405, 416, 429, 500, 503])
+def test_an_error_of_the_apps_validator_may_have_any_status(status: int) -> None:
+    refusal = type("Refusal", (UploadRejected, default_exceptions[status]), {})
+    answer = host(refusal("come back tomorrow")).test_client().get("/")
+    assert (answer.status_code, "come back tomorrow" in answer.text) == (status, True)
 
 
 def by_status(app: Flask, answer: Callable[[t.Any], t.Any]) -> None:

@@ -105,6 +105,23 @@ def test_a_document_names_whoever_may_add_to_it_in_a_field_that_the_app_names(
     assert [by_url(client, bearer(app, who), product_id) for who in ("alice", "bob")] == [201, 403]
 
 
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"DUALMEDIA_OWNER_FIELD": "owner"}, "Only admins and the owner of this product may add media to it."),
+        ({}, "Only admins may add media to this product: DUALMEDIA_OWNER_FIELD names no field that has its owner."),
+        ({"DUALMEDIA_AUTHORIZE": lambda *_: False}, "You may not add media here."),
+    ],
+    ids=["another's document", "no field is named", "the app's own rule"],
+)
+def test_whoever_may_not_add_media_is_told_why(make_app: MakeApp, settings: dict[str, t.Any], message: str) -> None:
+    app = make_app("mongo", **{"DUALMEDIA_AUTHORIZE": None} | settings)
+    product_id = insert(app, owner="alice")
+    fields = {"mongoProductId": str(product_id), "imageUrl": "https://example.com/photo.png"}
+    answer = app.test_client().post("/media/product-images", json=fields, headers=bearer(app, "bob"))
+    assert (answer.status_code, (answer.json or {})["message"]) == (403, message)
+
+
 @pytest.mark.parametrize("field", [7, {"product": 7}, {"product": ""}, {"product": "$where"}, {"page": "owner"}])
 def test_a_wrong_name_of_the_owner_field_stops_the_start(make_app: MakeApp, field: t.Any) -> None:
     with pytest.raises(ConfigurationError, match="DUALMEDIA_OWNER_FIELD"):

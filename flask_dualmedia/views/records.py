@@ -19,7 +19,7 @@ from werkzeug.datastructures import FileStorage
 from werkzeug.exceptions import BadRequest, Forbidden, UnsupportedMediaType
 
 from .. import lifecycle, schemas
-from ..authorization import Action, Owner, expect_owners, reads_by_default, usual_id
+from ..authorization import Action, Owner, expect_owners, reads_by_default, usual_id, why_not_added
 from ..bodies import JSON_SIZE, open_body, set_limits
 from ..errors import FileTooLarge, InvalidMedia, MediaNotFound
 from ..models import Media
@@ -339,10 +339,11 @@ def permit_creation(state: State, kind: type[Media], caller: Caller, values: dic
     """
     fixed = kind.reference_type if isinstance(kind.reference_type, str) else values["reference_type"]
     owner_id = values[kind.owner_field] = usual_id(state, fixed, values[kind.owner_field])
-    if not caller.may("create", Owner(kind, fixed, owner_id)):
+    owner = Owner(kind, fixed, owner_id)
+    if not caller.may("create", owner):
         # A document that is not there is no matter of rights.
         lifecycle.check_owner(state, kind.new(reference_type=fixed, **{kind.owner_field: owner_id}))
-        raise Forbidden("You may not add media here.")
+        raise Forbidden(why_not_added(owner))
 
 
 def read_json(schema: schemas.WireSchema) -> dict[str, t.Any]:
