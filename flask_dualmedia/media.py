@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typing as t
 import uuid
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 
 from . import lifecycle, schemas
@@ -106,10 +106,15 @@ def save_product_images(
         for source in sources:
             image = save_product_image(product_id, source, **place, **common)
             saved.append(image)
-            undo.callback(delete_media, ProductImage, image.id)
+            undo.callback(_take_back, image)
             place = {"is_main_image": False, "position": position_behind(image.position)}
         undo.pop_all()
     return saved
+
+
+def _take_back(image: ProductImage) -> None:
+    with suppress(MediaNotFound):  # somebody else has deleted it
+        delete_media(ProductImage, image.id)
 
 
 def _save_urls(
