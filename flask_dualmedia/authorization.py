@@ -228,11 +228,15 @@ def _find_named(state: State, reference: Reference) -> dict[str, t.Any] | None:
 
 
 def _names_identity(document: t.Mapping[str, t.Any], field: str, identity: str) -> bool:
-    """Whether a field of a document, which may be a path with dots, has an identity, or a list with it."""
-    value: t.Any = document
+    """Whether a field of a document has an identity, or a list with it.
+
+    It may be a path: dots lead into documents within, and into lists of them, as in MongoDB's queries.
+    """
+    values: list[t.Any] = [document]
     for name in field.split("."):
-        value = value.get(name) if isinstance(value, dict) else None
-    return any(_is_identity(one, identity) for one in (value if isinstance(value, list) else [value]))
+        inner = [value.get(name) for value in values if isinstance(value, dict)]
+        values = [one for value in inner for one in (value if isinstance(value, list) else [value])]
+    return any(_is_identity(value, identity) for value in values)
 
 
 def _is_identity(value: t.Any, identity: str) -> bool:

@@ -98,6 +98,7 @@ def test_users_add_media_to_themselves_alone_and_everybody_to_what_has_no_docume
         ({"product": "owner"}, {"owner": "alice"}),
         ("owners", {"owners": ["carol", "alice"]}),
         ("owner.id", {"owner": {"id": "alice"}}),
+        ("owners.id", {"owners": [{"id": "carol"}, None, "bob", {"id": ["dave", "alice"]}]}),
     ],
 )
 def test_a_document_names_whoever_may_add_to_it_in_a_field_that_the_app_names(
