@@ -10,12 +10,11 @@ from dataclasses import dataclass
 
 from bson import ObjectId
 from bson.binary import ALL_UUID_SUBTYPES, Binary, UuidRepresentation
-from flask import has_request_context, request
 from flask_jwt_extended.config import config as jwt_config
 
 from .models import Media
 from .repositories.base import EVERYTHING, M
-from .state import State, get_state
+from .state import State, get_state, request_notes
 from .storable import plain
 
 Action = t.Literal["read", "create", "edit", "delete", "link"]
@@ -183,16 +182,16 @@ def remember_owner(reference_type: str, document: t.Mapping[str, t.Any]) -> None
 
 def known_owners() -> dict[Reference, dict[str, t.Any] | None]:
     """Documents by what media names them by, as far as the request has asked for them."""
-    return request.environ.setdefault("dualmedia.owners", {}) if has_request_context() else {}
+    return request_notes().setdefault("owners", {})
 
 
 def _expected_media() -> list[t.Sequence[Media]]:
-    return request.environ.setdefault("dualmedia.expected_media", []) if has_request_context() else []
+    return request_notes().setdefault("expected_media", [])
 
 
 def _named_owners() -> dict[Reference, dict[str, t.Any] | None]:
     """Of documents, their ids and whom they name, which the next look at the same ones need not ask for again."""
-    return request.environ.setdefault("dualmedia.named_owners", {}) if has_request_context() else {}
+    return request_notes().setdefault("named_owners", {})
 
 
 def _is_named(owner: Owner, identity: str) -> bool:
@@ -242,11 +241,15 @@ def _find_named(state: State, reference: Reference) -> dict[str, t.Any] | None:
 
 
 def _names_identity(document: t.Mapping[str, t.Any], field: str, identity: str) -> bool:
-    """Whether a field of a document, which may be a path with dots, has an identity, or a list with it."""
-    value: t.Any = document
+    """Whether a field of a document has an identity, or a list with it.
+
+    It may be a path: dots lead into documents within, and into lists of them, as in MongoDB's queries.
+    """
+    values: list[t.Any] = [document]
     for name in field.split("."):
-        value = value.get(name) if isinstance(value, dict) else None
-    return any(_is_identity(one, identity) for one in (value if isinstance(value, list) else [value]))
+        inner = [value.get(name) for value in values if isinstance(value, dict)]
+        values = [one for value in inner for one in (value if isinstance(value, list) else [value])]
+    return any(_is_identity(value, identity) for value in values)
 
 
 def _is_identity(value: t.Any, identity: str) -> bool:

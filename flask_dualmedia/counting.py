@@ -323,7 +323,7 @@ def reader_of_request() -> str:
     """What tells the sender of the request from others: the identity in his token where it had to be looked at, else
     his address, his browser, and the token that he sent without need."""
     environ = request.environ
-    caller = known_caller(environ)
+    caller = known_caller()
     if caller is not None:
         return f"identity\0{caller.identity}"
     cookie = request.cookies.get(jwt_config.access_cookie_name, "") if "HTTP_COOKIE" in environ else ""

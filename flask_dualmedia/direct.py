@@ -27,6 +27,7 @@ from .failpoints import reach
 from .mime_types import OCTET_STREAM, claim_of, declared_type, served_type
 from .models import AVAILABLE, DELETING, PENDING, Media, new_id, now
 from .repositories.base import M
+from .security import Caller
 from .signals import media_saved
 from .sniffing import media_type, named_type, resource_type
 from .state import State
@@ -45,7 +46,7 @@ class Begun(t.NamedTuple):
     expires_at: datetime
 
 
-def begin(state: State, kind: type[Media], fields: dict[str, t.Any], *, uploaded_by: str) -> Begun:
+def begin(state: State, kind: type[Media], fields: dict[str, t.Any], *, caller: Caller) -> Begun:
     """Let a client put bytes into a storage.
 
     :param fields: Values checked by the kind's schema, with ``filename``, ``mime_type``, ``file_size`` in bytes and
@@ -55,7 +56,7 @@ def begin(state: State, kind: type[Media], fields: dict[str, t.Any], *, uploaded
     :raises TooManyUnfinished: The uploader has begun too many that have not ended.
     """
     storage_type = fields.pop("storage_type", None) or state.settings.default_storages[kind.kind]
-    lifecycle.foresee(state, kind, fields | {"storage_type": storage_type})
+    lifecycle.foresee(state, kind, fields | {"storage_type": storage_type}, viewer=caller)
     storage = state.storages[storage_type]
     if not isinstance(storage, DirectStorage):
         raise InvalidMedia({"storageType": [f"{storage_type!r} takes no bytes from clients: upload them here."]})
@@ -68,7 +69,7 @@ def begin(state: State, kind: type[Media], fields: dict[str, t.Any], *, uploaded
     policy.check_announcement(filename, claim)
     media_id = new_id()
     key = new_key(media_id, of_client=True)
-    known = {"id": media_id, "filename": filename, "mime_type": claim, "uploaded_by": uploaded_by}
+    known = {"id": media_id, "filename": filename, "mime_type": claim, "uploaded_by": caller.identity}
     record = kind.new(**fields | known | {"storage_type": storage_type, "storage_key": key})
     lifecycle.classify(record, _expected_type(record))
     storable.check(kind, record.values())
@@ -86,12 +87,12 @@ def begin(state: State, kind: type[Media], fields: dict[str, t.Any], *, uploaded
         # Nobody has a ticket for its key yet.
         lifecycle.clean_up(state.repository.remove, kind, record.id)
 
-    quotas.admit(state, uploaded_by, add, take_back)
+    quotas.admit(state, caller.identity, add, take_back)
     reach("direct:pending")
     return Begun(record, ticket, now() + timedelta(seconds=seconds))
 
 
-def confirm(state: State, record: M) -> M:
+def confirm(state: State, record: M, *, caller: Caller) -> M:
     """Make media of bytes that a client has put into a storage. A second time the answer is the same.
 
     :param record: One that :func:`begin` made.
@@ -106,7 +107,7 @@ def confirm(state: State, record: M) -> M:
     if stat is None:
         raise MediaConflict("the bytes have not come yet")
     try:
-        made = _publish(state, record, stat)
+        made = _publish(state, record, stat, caller)
     except (UploadRejected, RecordRefused, OwnerNotFound):
         # The place that it has no more may be taken by itself, confirmed by another request at the same time.
         finished = _finished(state, record)
@@ -135,7 +136,7 @@ def discard(state: State, record: Media) -> None:
         delete_bytes(state, state.storage_of(record), t.cast(str, record.storage_key))
 
 
-def _publish(state: State, record: M, stat: Stat) -> M | None:
+def _publish(state: State, record: M, stat: Stat, caller: Caller) -> M | None:
     """The record as it is after that; nothing if it is pending no more."""
     size = t.cast(int, record.file_size)
     if stat.size != size:
@@ -160,7 +161,7 @@ def _publish(state: State, record: M, stat: Stat) -> M | None:
     changes = {name: value for name, value in described.values().items() if value != known[name]}
     changes |= {"state": AVAILABLE, "updated_at": now()}
     with quotas.reserved(state, record, size):
-        return lifecycle.publish(state, record, changes)
+        return lifecycle.publish(state, record, changes, viewer=caller)
 
 
 def _expected_type(record: Media) -> str:

@@ -23,7 +23,7 @@ from datetime import timedelta
 from functools import partial
 
 from . import at_once, quotas, schemas, storable
-from .authorization import find_named_owner, one_id, usual_id
+from .authorization import Viewer, find_named_owner, one_id, usual_id
 from .errors import (
     DatabaseBusy,
     DualMediaError,
@@ -46,7 +46,7 @@ from .homes import Home
 from .main_images import refuse_second_main, write_main
 from .mime_types import OCTET_STREAM, declared_type, one_type
 from .models import AVAILABLE, DELETING, KINDS, PENDING, TRASHED, CourseResource, Media, MediaStorage, now
-from .places import Place, placed
+from .places import Place, placed, position_behind
 from .progress import in_time, kept_alive, ours
 from .repositories.base import Listing, M, Position
 from .sightings import Sightings, name_of
@@ -87,26 +87,28 @@ def create(
     *,
     uploaded_by: str | None,
     unplaced: t.Collection[str] = (),
+    viewer: Viewer | None = None,
 ) -> M:
     """Keep new media.
 
     :param fields: Values checked by the kind's schema.
     :param upload: The bytes, or ``None`` for external media, of which ``fields`` has the URL.
     :param unplaced: As of :func:`~flask_dualmedia.places.placed`.
+    :param viewer: Whoever asked for it over HTTP, for whom hidden main images give way; ``None`` for the host.
     :raises OwnerNotFound: The document that it should belong to does not exist. Nothing is written.
     :raises InvalidMedia: Fields contradict each other.
     :raises UploadRejected: The bytes break a rule. Nothing is kept.
     :raises MediaConflict: It would be a second main image of its product. Nothing is kept.
     """
     if upload is None:
-        return create_external(state, kind, [fields], uploaded_by=uploaded_by, unplaced=unplaced)[0]
+        return create_external(state, kind, [fields], uploaded_by=uploaded_by, unplaced=unplaced, viewer=viewer)[0]
     storage_type = fields.pop("storage_type", None)
     storable.check(kind, fields | {"uploaded_by": uploaded_by})
     record = kind.new(uploaded_by=uploaded_by, **fields)
     check_owner(state, record)
     storage_type = storage_type or state.settings.default_storages[kind.kind]
     storage = _storage(state, storage_type)
-    refuse_second_main(state, record)
+    refuse_second_main(state, record, viewer)
     upload.open()
     keeps_id = "id" in fields
     describe(state, _with(record, storage_type=storage_type, storage_key=new_key(record.id)), upload)
@@ -120,7 +122,11 @@ def create(
 
         def add(place: Place) -> tuple[M, bool]:
             whole = kind.from_values(published | place)
-            return whole, write_main(state, whole, lambda: at_once.add(state, whole, content, keeps_id=keeps_id))
+
+            def add_at_once() -> bool:
+                return at_once.add(state, whole, content, keeps_id=keeps_id)
+
+            return whole, write_main(state, whole, viewer, add_at_once)
 
         whole, is_added = placed(state, record, unplaced, add)
         if is_added:
@@ -136,7 +142,7 @@ def create(
         storage.put(t.cast(str, record.storage_key), kept_alive(state, record, blocks))
         reach("create:bytes")
         with quotas.reserved(state, record, upload.size):
-            available = placed(state, record, unplaced, lambda place: _publish(state, record, upload, place))
+            available = placed(state, record, unplaced, lambda place: _publish(state, record, upload, place, viewer))
     except JournalFull:
         # It was never published: SQL, if it has it at all, has it as pending.
         with suppress(Unavailable):
@@ -160,10 +166,12 @@ def create_external(
     *,
     uploaded_by: str | None,
     unplaced: t.Collection[str] = (),
+    viewer: Viewer | None = None,
 ) -> list[M]:
     """Keep new external media of one owner, all or none.
 
     :param unplaced: As of :func:`create`, of the first one. The positions of the others follow it.
+    :param viewer: As of :func:`create`.
     :raises OwnerNotFound: As :func:`create`, as are the others.
     """
     storage_types = [fields.pop("storage_type", None) for fields in wanted]
@@ -190,8 +198,8 @@ def create_external(
         _with(records[0], **place)
         if "position" in place:
             for number, record in enumerate(records):
-                _with(record, position=min(place["position"] + number, schemas.MAX_INTEGER))
-        write_main(state, records[0], write)
+                _with(record, position=position_behind(place["position"], number))
+        write_main(state, records[0], viewer, write)
 
     placed(state, records[0], unplaced, add)
     reach("create:external")
@@ -200,15 +208,16 @@ def create_external(
     return records
 
 
-def foresee(state: State, kind: type[Media], fields: dict[str, t.Any]) -> None:
+def foresee(state: State, kind: type[Media], fields: dict[str, t.Any], *, viewer: Viewer) -> None:
     """Refuse what :func:`create` would refuse before it reads a byte, of an upload whose bytes are still to come.
 
+    :param viewer: As of :func:`create`.
     :raises OwnerNotFound: As :func:`create`, as are the others.
     """
     record = kind.new(**{name: value for name, value in fields.items() if name != "storage_type"})
     check_owner(state, record)
     _storage(state, fields.get("storage_type") or state.settings.default_storages[kind.kind])
-    refuse_second_main(state, record)
+    refuse_second_main(state, record, viewer)
 
 
 def replace(state: State, record: M, upload: Upload) -> M:
@@ -274,10 +283,11 @@ def replace(state: State, record: M, upload: Upload) -> M:
     return changed
 
 
-def edit(state: State, record: M, changes: dict[str, t.Any], *, check: Check = bool) -> M:
+def edit(state: State, record: M, changes: dict[str, t.Any], *, check: Check = bool, viewer: Viewer | None = None) -> M:
     """Change fields of a record. Making it private revokes its links.
 
     :param changes: Values checked by the kind's schema of changes.
+    :param viewer: As of :func:`create`.
     :raises InvalidMedia: A URL for media whose bytes we keep.
     :raises MediaConflict: It would be a second main image of its product.
     :raises MediaNotFound: It was deleted meanwhile.
@@ -296,7 +306,7 @@ def edit(state: State, record: M, changes: dict[str, t.Any], *, check: Check = b
             values["links_revoked_at"] = current.next_revocation()
         return values
 
-    changed = write_main(state, record, lambda: change(state, record, edited, check=check))
+    changed = write_main(state, record, viewer, lambda: change(state, record, edited, check=check))
     if changed is None:
         raise MediaNotFound(record.kind, record.id)
     media_saved.send(state.app, record=changed)
@@ -663,21 +673,26 @@ def _storage(state: State, storage_type: str) -> Storage:
         raise InvalidMedia({"storageType": [f"{storage_type!r} is not set up here."]}) from None
 
 
-def _publish(state: State, record: M, upload: Upload, place: Place) -> M:
+def _publish(state: State, record: M, upload: Upload, place: Place, viewer: Viewer | None) -> M:
     changes = _published(upload) | place | {"version": 1}  # the first that readers see
-    changed = publish(state, record, changes)
+    changed = publish(state, record, changes, viewer=viewer)
     if changed is None:
         raise MediaConflict("the upload took so long that it was swept away as abandoned")
     return changed
 
 
-def publish(state: State, record: M, changes: dict[str, t.Any]) -> M | None:
+def publish(state: State, record: M, changes: dict[str, t.Any], *, viewer: Viewer | None) -> M | None:
     """Make an unfinished record available.
 
+    :param viewer: As of :func:`create`.
     :return: The record after that; ``None`` if it is unfinished no more.
     """
     where = ours(record, PENDING)
-    return write_main(state, record, lambda: state.repository.update(type(record), record.id, changes, where=where))
+
+    def update() -> M | None:
+        return state.repository.update(type(record), record.id, changes, where=where)
+
+    return write_main(state, record, viewer, update)
 
 
 def _published(upload: Upload) -> dict[str, t.Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typing as t
 import uuid
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 
 from . import lifecycle, schemas
@@ -12,7 +12,7 @@ from .authorization import readable, reference_to, usual_id, viewer_of
 from .errors import MediaNotFound
 from .models import KINDS, CourseResource, CourseVideo, Media, MediaStorage, ProductImage
 from .pages import VisibleTo
-from .places import split_place
+from .places import position_behind, split_place
 from .repositories.base import EVERYTHING, Listing, M, Records
 from .sources import Source, list_of, name_of, opened, url_of
 from .state import get_state
@@ -106,10 +106,15 @@ def save_product_images(
         for source in sources:
             image = save_product_image(product_id, source, **place, **common)
             saved.append(image)
-            undo.callback(delete_media, ProductImage, image.id)
-            place = {"is_main_image": False, "position": min(image.position + 1, schemas.MAX_INTEGER)}
+            undo.callback(_take_back, image)
+            place = {"is_main_image": False, "position": position_behind(image.position)}
         undo.pop_all()
     return saved
+
+
+def _take_back(image: ProductImage) -> None:
+    with suppress(MediaNotFound):  # somebody else has deleted it
+        delete_media(ProductImage, image.id)
 
 
 def _save_urls(
@@ -122,12 +127,12 @@ def _save_urls(
     unplaced, first = split_place(place)
     checked = []
     for number, url in enumerate(urls):
-        fields = dict(first)
-        if "position" in first:
-            fields["position"] += number
+        fields = _checked(ProductImage, product_id, url, first | dict(common))
+        if "position" in fields:
+            fields["position"] = position_behind(fields["position"], number)
         if number > 0:
             fields["is_main_image"] = False
-        checked.append(_checked(ProductImage, product_id, url, fields | dict(common)))
+        checked.append(fields)
     by = _optional_id(common.get("uploaded_by"))
     return lifecycle.create_external(get_state(), ProductImage, checked, uploaded_by=by, unplaced=unplaced)
 

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from .errors import SecondMainImage
 from .models import CourseVideo, Media, ProductImage
 from .repositories.base import Listing
+from .schemas import MAX_INTEGER
 from .state import State
 
 Place = dict[str, t.Any]
@@ -20,7 +21,12 @@ Place = dict[str, t.Any]
 
 T = t.TypeVar("T")
 
-LAST_POSITION = 2**31 - 1
+LAST_POSITION = MAX_INTEGER
+
+
+def position_behind(position: int, number: int = 1) -> int:
+    """The position so many places behind another one. Everything behind the last position shares it."""
+    return min(position + number, LAST_POSITION)
 
 
 def split_place(fields: dict[str, t.Any]) -> tuple[list[str], dict[str, t.Any]]:
@@ -62,5 +68,5 @@ def _free_place(state: State, record: Media, unplaced: t.Collection[str]) -> Pla
         if isinstance(record, CourseVideo) and record.mongo_lesson_id is not None:
             where["mongo_lesson_id"] = record.mongo_lesson_id
         last = state.repository.list(Listing(kind, where, sort="position", descending=True, limit=1))
-        place["position"] = min(vars(last[0])["position"] + 1, LAST_POSITION) if last else 0
+        place["position"] = position_behind(vars(last[0])["position"]) if last else 0
     return place

@@ -83,18 +83,25 @@ def admit(state: State, identity: str, begin: Callable[[], T], take_back: Callab
     :raises TooManyUnfinished: It would be.
     """
     limit = state.settings.max_unfinished
-    begun = begin()
-    if limit is None or unfinished_of(state, identity).number <= limit:
+    if limit is None:
+        return begin()
+
+    def begin_within_limit() -> T:
+        begun = begin()
+        with ExitStack() as undo:
+            undo.callback(take_back, begun)  # where nobody can tell how many there are, too: no client has heard of it
+            if unfinished_of(state, identity).number > limit:
+                raise TooManyUnfinished(limit)
+            undo.pop_all()
         return begun
-    take_back(begun)
+
+    with suppress(TooManyUnfinished):
+        return begin_within_limit()
     with ExitStack() as taken:
         _take(Lease(state.collections, f"unfinished:{identity}"), taken)
-        if unfinished_of(state, identity).number < limit:
-            begun = begin()
-            if unfinished_of(state, identity).number <= limit:
-                return begun
-            take_back(begun)
-    raise TooManyUnfinished(limit)
+        if unfinished_of(state, identity).number >= limit:
+            raise TooManyUnfinished(limit)
+        return begin_within_limit()
 
 
 def _quotas(state: State, subject: Subject) -> list[_Quota]:

@@ -21,6 +21,7 @@ from itertools import chain
 from werkzeug.exceptions import Forbidden
 
 from . import lifecycle, quotas
+from .authorization import Viewer
 from .errors import (
     BytesNotFound,
     ChecksumMismatch,
@@ -105,6 +106,7 @@ def receive(
     length: int | None,
     digest: Digest | None = None,
     permit: Permit = lambda upload: None,
+    viewer: Viewer | None = None,
 ) -> None:
     """Add bytes to an upload; with the last one it becomes media. What came of a body that is cut short is kept, unless
     it has a digest.
@@ -112,6 +114,7 @@ def receive(
     :param announced: How many bytes the request is to have.
     :param length: Size of the whole file, as far as it is known.
     :param permit: Called before it becomes media.
+    :param viewer: As of :func:`~flask_dualmedia.lifecycle.create`.
     :raises FileTooLarge: More came than the file, or any file, may have.
     :raises QuotaExceeded: It has no place. Of an upload of known length that was said when it began.
     :raises IncompleteUpload: Fewer came than announced.
@@ -153,7 +156,7 @@ def receive(
         if digest is not None:
             _check_digest(digest, came, announced)
         if length is not None and length == offset + came and writer.upload.concat != "partial":
-            finish(state, writer, held, length, permit)
+            finish(state, writer, held, length, permit, viewer=viewer)
         elif held or length != writer.upload.length:
             commit(held)
     except DatabaseUnavailable:
@@ -166,11 +169,20 @@ def receive(
         raise IncompleteUpload(f"{came} bytes came of the {announced} announced, and were kept")
 
 
-def finish(state: State, writer: Writer, held: list[Part], length: int, permit: Permit = lambda upload: None) -> None:
+def finish(
+    state: State,
+    writer: Writer,
+    held: list[Part],
+    length: int,
+    permit: Permit = lambda upload: None,
+    *,
+    viewer: Viewer | None = None,
+) -> None:
     """Make media of an upload.
 
     :param held: Its last parts, which it does not name yet.
     :param permit: Called before it becomes media. What is not permitted any more is removed.
+    :param viewer: As of :func:`~flask_dualmedia.lifecycle.create`.
     :raises UploadRejected: The bytes break a rule, as of any upload. This one is removed.
     """
     upload = writer.upload
@@ -196,7 +208,8 @@ def finish(state: State, writer: Writer, held: list[Part], length: int, permit: 
             size=length,
         )
         try:
-            lifecycle.create(state, kind, upload.values | {"id": upload.id}, source, uploaded_by=upload.identity)
+            values = upload.values | {"id": upload.id}
+            lifecycle.create(state, kind, values, source, uploaded_by=upload.identity, viewer=viewer)
         except _HOPELESS:
             _clean_up(writer.remove)
             raise

@@ -15,9 +15,8 @@ from werkzeug.exceptions import Unauthorized
 
 from . import bodies
 from .authorization import Subject, Viewer, has_admin_role, is_allowed
+from .state import request_notes
 from .storable import is_storable
-
-_CALLER = "dualmedia.caller"
 
 V = t.TypeVar("V", bound=t.Callable[..., t.Any])
 
@@ -36,7 +35,7 @@ def anybody_may_read(record: Subject) -> bool:
 
 def require_caller() -> Caller:
     """The caller of a request with a valid JWT; the errors of flask-jwt-extended are answered by the blueprint."""
-    known = known_caller(request.environ)
+    known = known_caller()
     if known is not None:
         return known
     body = bodies.find_body()
@@ -50,7 +49,7 @@ def require_caller() -> Caller:
         raise Unauthorized("The identity in the token is not one that can be kept with media.")
     if body is not None:
         body.admit()
-    caller = request.environ[_CALLER] = Caller(identity, get_jwt())
+    caller = request_notes()["caller"] = Caller(identity, get_jwt())
     return caller
 
 
@@ -87,9 +86,9 @@ def _is_csrf_in_form() -> bool:
     )
 
 
-def known_caller(environ: t.Mapping[str, t.Any]) -> Caller | None:
+def known_caller() -> Caller | None:
     """The caller, if his token was looked at already, which takes a while."""
-    return environ.get(_CALLER)
+    return request_notes().get("caller")
 
 
 def find_caller() -> Caller | None:

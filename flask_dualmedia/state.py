@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from flask import has_request_context, request
 from flask.globals import app_ctx
 
 from .errors import StorageError
@@ -127,3 +128,15 @@ def find_state(app: Flask) -> State:
         return app.extensions["dualmedia"]
     except KeyError:
         raise RuntimeError("DualMedia is not set up on this app: call DualMedia(app) or init_app(app) first") from None
+
+
+def request_notes() -> dict[str, t.Any]:
+    """What the current app notes for the length of a request; nothing is kept outside of one.
+
+    They are on the request, and not in its environ, which a host may hand to another app, or copy for another request.
+    Those of another app whose context is pushed in between are others too.
+    """
+    if not has_request_context():
+        return {}
+    by_app = vars(request).setdefault("dualmedia_notes", {})
+    return by_app.setdefault(app_ctx.app, {})

@@ -12,10 +12,13 @@ from flask.testing import FlaskClient
 
 from flask_dualmedia import (
     ConfigurationError,
+    MediaConflict,
     get_owner,
     get_product_images,
     save_product_image,
 )
+from flask_dualmedia.models import Media
+from flask_dualmedia.signals import media_saved
 from flask_dualmedia.state import get_state
 from flask_dualmedia.testing import count_queries
 
@@ -95,6 +98,7 @@ def test_users_add_media_to_themselves_alone_and_everybody_to_what_has_no_docume
         ({"product": "owner"}, {"owner": "alice"}),
         ("owners", {"owners": ["carol", "alice"]}),
         ("owner.id", {"owner": {"id": "alice"}}),
+        ("owners.id", {"owners": [{"id": "carol"}, None, "bob", {"id": ["dave", "alice"]}]}),
     ],
 )
 def test_a_document_names_whoever_may_add_to_it_in_a_field_that_the_app_names(
@@ -214,6 +218,28 @@ def test_a_main_image_that_its_reader_may_see_stays(app: Flask) -> None:
     assert main_image(client, bearer(app, "bob"), product_id, isPublic="true").status_code == 201
     assert main_image(client, alice, product_id).status_code == 409
     assert main_image(client, bearer(app, "root", role="admin"), product_id).status_code == 409
+
+
+def test_nothing_is_hidden_from_functions_within_a_request_to_a_media_route(app: Flask) -> None:
+    """A receiver of a signal is the host's code, whoever has sent the request."""
+    client, product_id, course_id = app.test_client(), insert(app), insert(app, "courses")
+    with app.app_context():
+        save_product_image(product_id, png(), uploaded_by="bob", is_main_image=True)
+    refusals = []
+
+    def show_course(sender: Flask, record: Media) -> None:
+        if record.kind == "course-resources":
+            try:
+                save_product_image(product_id, "https://example.com/a.png", is_main_image=True)
+            except MediaConflict as error:
+                refusals.append(str(error))
+
+    with media_saved.connected_to(show_course, app):
+        data = {"file": part(SAMPLES["course-resources"]), "mongoCourseId": str(course_id)}
+        assert post_form(client, bearer(app, "alice"), "/media/course-resources", data).status_code == 201
+    assert refusals == ["the product has a main image already"]
+    with app.app_context():
+        assert [(image.uploaded_by, image.is_main_image) for image in get_product_images(product_id)] == [("bob", True)]
 
 
 def test_the_documents_of_a_page_are_read_with_one_query(make_app: MakeApp, mode: str) -> None:

@@ -10,7 +10,9 @@ import pytest
 from flask import Flask
 
 from flask_dualmedia import (
+    InvalidMedia,
     MediaConflict,
+    UnsupportedType,
     delete_media,
     get_course_videos,
     get_product_images,
@@ -20,6 +22,7 @@ from flask_dualmedia import (
     update_media,
 )
 from flask_dualmedia.models import Media, ProductImage
+from flask_dualmedia.signals import media_saved
 from flask_dualmedia.state import State
 
 from .conftest import MakeApp
@@ -119,6 +122,30 @@ def test_another_may_be_faster(app: Flask, owners: Owners, monkeypatch: pytest.M
             monkeypatch.setattr(state.repository, "list", list_first)
             assert save_product_image(owners.product, source).is_main_image is False
             assert shown(owners) == [(0, True), (1, False)]
+
+
+def test_of_several_files_one_may_be_gone_when_another_is_refused(app: Flask, owners: Owners) -> None:
+    def delete(sender: Flask, record: Media) -> None:
+        delete_media(ProductImage, record.id)
+
+    with app.app_context(), media_saved.connected_to(delete, app), pytest.raises(UnsupportedType):
+        save_product_images(owners.product, [png(), b"no image"])
+
+
+@pytest.mark.usefixtures("context")
+@pytest.mark.parametrize(
+    ("position", "positions"), [(3, [3, 4]), ("3", [3, 4]), (2**31 - 1, [2**31 - 1] * 2), (True, None), ("x", None)]
+)
+def test_several_urls_have_the_places_that_several_files_have(
+    owners: Owners, position: t.Any, positions: list[int] | None
+) -> None:
+    for source in (png(), "https://cdn.example/a.jpg"):
+        if positions is None:
+            with pytest.raises(InvalidMedia, match="position"):
+                save_product_images(owners.product, [source] * 2, is_main_image=False, position=position)
+            continue
+        saved = save_product_images(owners.product, [source] * 2, is_main_image=False, position=position)
+        assert [image.position for image in saved] == positions
 
 
 def test_images_have_places_while_sql_is_down(make_proxied: MakeApp, proxy: Proxy) -> None:

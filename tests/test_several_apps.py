@@ -10,15 +10,29 @@ from collections.abc import Iterator
 
 import pytest
 import sqlalchemy as sa
-from flask import Flask
+from flask import Flask, Response, request
+from werkzeug.test import Client
+from werkzeug.wsgi import ClosingIterator
 
-from flask_dualmedia import DualMedia, MediaStorage, outage, save_media_storage, schema, synchronizer, turns
+from flask_dualmedia import (
+    DualMedia,
+    MediaStorage,
+    OwnerNotFound,
+    outage,
+    remember_owner,
+    save_media_storage,
+    save_product_image,
+    schema,
+    synchronizer,
+    turns,
+)
 from flask_dualmedia.errors import Unavailable
 from flask_dualmedia.models import Base
 from flask_dualmedia.state import get_state
 
-from .conftest import BASE_CONFIG, Databases, close, unique
+from .conftest import BASE_CONFIG, Databases, MakeApp, close, unique
 from .proxy import Proxy
+from .samples import bearer
 
 PREFIXES = ("", "dm_", "shop_", "blog_")
 
@@ -153,3 +167,53 @@ def test_an_upgrade_that_others_keep_from_its_tables_is_tried_again(
         time.sleep(0.05)
     with engine.connect() as connection:
         assert schema.current_revision(connection) == schema.head_revision()
+
+
+def test_an_app_that_is_asked_after_another_looks_at_the_token_itself(make_app: MakeApp) -> None:
+    """An environ that goes on to the next app where the first one has no such record."""
+    first = make_app("mongo")
+    other_key = f"another {BASE_CONFIG['JWT_SECRET_KEY']}"
+    second = make_app("mongo", JWT_SECRET_KEY=other_key, DUALMEDIA_COLLECTION_PREFIX="s_")
+    with second.app_context():
+        file = save_media_storage("page", "1", b"private", uploaded_by="alice")
+
+    def ask_both(environ: t.Any, start_response: t.Any) -> t.Iterable[bytes]:
+        first_answer = first.wsgi_app(environ, lambda *_: lambda _: None)
+        t.cast(ClosingIterator, first_answer).close()
+        return second.wsgi_app(environ, start_response)
+
+    def status(headers: dict[str, str]) -> int:
+        return Client(ask_both).get(f"/media/files/{file.id}", headers=headers).status_code
+
+    assert status(bearer(first, "alice")) == 401
+    assert status(bearer(second, "alice")) == 200
+
+
+def test_another_request_with_a_copied_environ_has_a_caller_of_its_own(make_app: MakeApp) -> None:
+    """As of routes that take several requests in one."""
+    app = make_app("mongo")
+    with app.app_context():
+        file = save_media_storage("page", "1", b"private", uploaded_by="alice")
+
+    @app.after_request
+    def ask_again(response: Response) -> Response:
+        if request.headers.get("Authorization") != bobs["Authorization"]:
+            copied = request.environ | {"HTTP_AUTHORIZATION": bobs["Authorization"]}
+            with app.request_context(copied):
+                statuses.append(app.full_dispatch_request().status_code)
+        return response
+
+    statuses: list[int] = []
+    bobs = bearer(app, "bob")
+    assert app.test_client().get(f"/media/files/{file.id}", headers=bearer(app, "alice")).status_code == 200
+    assert statuses == [404]
+
+
+def test_the_documents_of_one_app_are_not_those_of_another(make_app: MakeApp) -> None:
+    first = make_app("mongo")
+    second = make_app("mongo", DUALMEDIA_REFERENCES={"product": "items"})
+    with first.test_request_context():
+        remember_owner("product", {"_id": "p"})
+        save_product_image("p", "https://example.com/a.png")
+        with second.app_context(), pytest.raises(OwnerNotFound):
+            save_product_image("p", "https://example.com/a.png")

@@ -160,6 +160,17 @@ def test_however_many_begin_at_once_no_more_stay(make_direct: MakeHost) -> None:
     assert host.uploads() + sum(host.state.repository.count(kind) for kind in KINDS.values()) == 4
 
 
+def test_an_upload_that_nobody_could_count_is_none(make_direct: MakeHost) -> None:
+    """Its client has got an error, and could neither go on with it nor delete it."""
+    options = {"pool_size": 1, "max_overflow": 0, "pool_timeout": 0.1}
+    host = make_direct(in_mode="dual", DUALMEDIA_MAX_UNFINISHED=1, SQLALCHEMY_ENGINE_OPTIONS=options)
+    assert host.state.engine is not None
+    with host.state.engine.connect():
+        assert host.begin().status_code == 503
+    assert host.uploads() == 0
+    assert host.begin().status_code == 201
+
+
 @in_both_modes
 def test_a_quota_is_asked_when_an_upload_begins(make_direct: MakeHost) -> None:
     """With the length that it announces, whatever kind of upload it is, and together with those that have begun."""

@@ -61,7 +61,7 @@ def add_views(blueprint: Blueprint, kind: type[Media]) -> None:
             values = read_json(schemas.direct_schema_of(kind))
             permit_creation(state, kind, caller, values)
             check_storage(state, kind, values.get("storage_type"))
-            begun = direct.begin(state, kind, values, uploaded_by=caller.identity)
+            begun = direct.begin(state, kind, values, caller=caller)
             request_to_send = {"method": "PUT", "url": begun.ticket.url, "headers": begun.ticket.headers}
             answer = {"id": begun.record.id, "expires_at": begun.expires_at} | request_to_send
             response = json_answer(_ANSWER.dump(answer), 201)
@@ -86,7 +86,7 @@ def add_views(blueprint: Blueprint, kind: type[Media]) -> None:
             check_conditions(announced if is_finished else None)
             if not is_finished:
                 _permit_again(state, announced, caller)
-            record = direct.confirm(state, announced)
+            record = direct.confirm(state, announced, caller=caller)
             response = json_answer(schemas.dump_media(record), 201)
             response.headers["Location"] = url_for(f".{name}_item", media_id=record.id)
             return response

@@ -135,7 +135,7 @@ def add_views(blueprint: Blueprint, kind: type[Media]) -> None:
             changes = read_json(schemas.edit_schema_of(kind))
             if changes.get("is_main_image") and not vars(record)["is_main_image"]:
                 permit_creation(state, kind, caller, record.values())  # it is what the document is shown by
-            return _answer(lifecycle.edit(state, record, changes, check=check_conditions))
+            return _answer(lifecycle.edit(state, record, changes, check=check_conditions, viewer=caller))
 
         @blueprint.doc(security=SECURITY, operationId=f"delete_{name}", parameters=CONDITION_PARAMETERS)
         @blueprint.response(204)
@@ -292,7 +292,7 @@ def _create(state: State, kind: type[Media], caller: Caller) -> Media:
     if request.mimetype != "multipart/form-data":
         values = read_json(schemas.schema_of(kind))
         permit_creation(state, kind, caller, values)
-        return lifecycle.create(state, kind, values, None, uploaded_by=caller.identity)
+        return lifecycle.create(state, kind, values, None, uploaded_by=caller.identity, viewer=caller)
     max_size = state.settings.policies[kind.kind].max_size
     set_limits(max_content_length=sys.maxsize if max_size is None else max_size + JSON_SIZE)
     if max_size is not None and (request.content_length or 0) > max_size + JSON_SIZE:
@@ -316,7 +316,7 @@ def _create(state: State, kind: type[Media], caller: Caller) -> Media:
         mime_type=file.content_type,
         size=size,
     )
-    return lifecycle.create(state, kind, values, upload, uploaded_by=caller.identity)
+    return lifecycle.create(state, kind, values, upload, uploaded_by=caller.identity, viewer=caller)
 
 
 def _file_parts() -> dict[str, list[FileStorage]]:

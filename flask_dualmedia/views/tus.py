@@ -350,7 +350,7 @@ def _fill(state: State, writer: Writer, caller: Caller, digest: resumable.Digest
     if upload.finished:
         return
     if upload.joined:
-        resumable.finish(state, writer, [], upload.offset, _permit_again(state, caller))
+        resumable.finish(state, writer, [], upload.offset, _permit_again(state, caller), viewer=caller)
     elif upload.length == 0 or _has_body():
         _receive(state, writer, caller, upload.length, digest)
 
@@ -366,6 +366,7 @@ def _receive(state: State, writer: Writer, caller: Caller, length: int | None, d
             length=length,
             digest=digest,
             permit=_permit_again(state, caller),
+            viewer=caller,
         )
 
 
@@ -389,7 +390,7 @@ def _described(state: State, caller: Caller, upload: Staged) -> Staged:
     checked = schemas.load(schema, without_added(schema, values))
     permit_creation(state, kind, caller, checked)
     check_storage(state, kind, checked.get("storage_type"))
-    lifecycle.foresee(state, kind, checked)
+    lifecycle.foresee(state, kind, checked, viewer=caller)
     policy = state.settings.policies[kind.kind]
     limit = policy.max_size
     if limit is not None and (upload.length or 0) > limit:
