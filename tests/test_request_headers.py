@@ -279,6 +279,16 @@ def override(tus: Tus, method: str, url: str, chosen: str, body: bytes | None = 
     return tus.send(method, url, body, given | {"X-HTTP-Method-Override": chosen}, **headers)
 
 
+def test_a_method_without_effect_stays_one(client: FlaskClient, tus: Tus, begun: str) -> None:
+    """With a token or without: none is looked for where browsers send none, as with OPTIONS."""
+    for method in ("OPTIONS", "HEAD"):
+        for chosen in ("PATCH", "DELETE", "POST", "", "dispatch_request"):
+            headers = {"Tus-Resumable": "1.0.0", "X-HTTP-Method-Override": chosen}
+            assert client.open(begun, method=method, headers=headers).status_code == 400
+            assert override(tus, method, begun, chosen).status_code == 400
+    assert tus.head(begun).status_code == 200
+
+
 def test_the_method_that_tus_is_overridden_by_is_the_one_that_counts(tus: Tus, begun: str) -> None:
     assert override(tus, "DELETE", begun, "PATCH", b"0" * 10, Upload_Offset="0").headers["Upload-Offset"] == "10"
     assert override(tus, "PATCH", begun, "HEAD").headers["Upload-Offset"] == "10"
