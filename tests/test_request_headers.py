@@ -279,6 +279,23 @@ def override(tus: Tus, method: str, url: str, chosen: str, body: bytes | None = 
     return tus.send(method, url, body, given | {"X-HTTP-Method-Override": chosen}, **headers)
 
 
+@pytest.mark.parametrize(
+    "text", ["", "yesterday", "Thu, 32 Jan 2020 00:00:00 GMT", f"Thu, 01 Jan {'9' * 11} 00:00:00 GMT"]
+)
+@pytest.mark.parametrize("name", ["If-Modified-Since", "If-Unmodified-Since", "If-Range"])
+def test_a_date_that_is_none_is_ignored(
+    client: FlaskClient, tokens: Tokens, item: str, tus: Tus, begun: str, name: str, text: str
+) -> None:
+    for path in (item, f"{item}/content"):
+        for method in ("GET", "HEAD"):
+            headers = tokens.alice | {name: text, "Range": "bytes=0-3"}
+            assert client.open(path, method=method, headers=headers).status_code in (200, 206)
+    headers = tokens.alice | {name: text}
+    assert client.patch(item, json={"isPublic": True}, headers=headers).status_code == 200
+    assert client.put(f"{item}/content", data=PDF, headers=headers).status_code == 200
+    assert tus.patch(begun, 0, b"0", **{name: text}).status_code == 204
+
+
 def test_a_method_without_effect_stays_one(client: FlaskClient, tus: Tus, begun: str) -> None:
     """With a token or without: none is looked for where browsers send none, as with OPTIONS."""
     for method in ("OPTIONS", "HEAD"):
