@@ -279,6 +279,42 @@ def override(tus: Tus, method: str, url: str, chosen: str, body: bytes | None = 
     return tus.send(method, url, body, given | {"X-HTTP-Method-Override": chosen}, **headers)
 
 
+class Overtaken(io.BytesIO):
+    """A body during which somebody else does something."""
+
+    def __init__(self, content: bytes, act: t.Callable[[], object]) -> None:
+        super().__init__(content)
+        self._act: t.Callable[[], object] | None = act
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        act, self._act = self._act, None
+        if act is not None:
+            act()
+        return super().read(size)
+
+
+@pytest.mark.parametrize("mode", ["dual", "mongo"])
+def test_a_condition_that_ends_to_hold_while_the_body_comes_is_no_mere_conflict(
+    app: Flask, client: FlaskClient, tokens: Tokens, item: str, mode: str
+) -> None:
+    path = f"{item}/content"
+
+    def be_overtaken(condition: Headers, content: bytes) -> int:
+        def act() -> None:
+            assert app.test_client().put(path, data=content, headers=tokens.alice).status_code == 200
+
+        body = Overtaken(PDF + b"late", act)
+        length = {"CONTENT_LENGTH": str(len(PDF) + 4)}
+        headers = tokens.alice | condition
+        return client.put(path, input_stream=body, environ_overrides=length, headers=headers).status_code
+
+    tag = tag_of(client, tokens.alice, item)
+    assert be_overtaken({"If-Match": tag}, PDF + b"first") == 412
+    assert be_overtaken({"If-Match": "*"}, PDF + b"second") == 409
+    assert be_overtaken({}, PDF + b"third") == 409
+    assert client.get(path, headers=tokens.alice).data == PDF + b"third"
+
+
 @pytest.mark.parametrize(
     "text", ["", "yesterday", "Thu, 32 Jan 2020 00:00:00 GMT", f"Thu, 01 Jan {'9' * 11} 00:00:00 GMT"]
 )

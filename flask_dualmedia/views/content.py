@@ -22,7 +22,7 @@ from werkzeug.wrappers.response import Response as BaseResponse
 from .. import at_once, lifecycle, links, schemas
 from ..bodies import open_body
 from ..counting import counted
-from ..errors import MediaNotFound
+from ..errors import MediaConflict, MediaNotFound
 from ..external_urls import location_of
 from ..inline_types import policy_of
 from ..mime_types import served_type
@@ -34,7 +34,7 @@ from ..uploads import upload_for
 from . import errors
 from .added_fields import read_form
 from .answers import content_answer, json_answer
-from .records import MEDIA_ID, SECURITY, parse_id, permitted
+from .records import MEDIA_ID, SECURITY, find, parse_id, permitted
 from .request_headers import CONDITION_PARAMETERS, REFUSALS, check_conditions
 
 _VALIDATORS = ("HTTP_IF_NONE_MATCH", "HTTP_IF_MODIFIED_SINCE")
@@ -153,7 +153,13 @@ def add_views(blueprint: Blueprint, kind: type[Media]) -> None:
                 checksum=_announced_checksum(request.headers.get("Content-Digest")),
                 replaces=True,
             )
-            return json_answer(schemas.dump_media(lifecycle.replace(state, record, upload)))
+            try:
+                replaced = lifecycle.replace(state, record, upload)
+            except MediaConflict:
+                # Whoever was quicker has changed what the conditions are about.
+                check_conditions(find(kind, media_id))
+                raise
+            return json_answer(schemas.dump_media(replaced))
 
 
 def _redirect(record: Media) -> BaseResponse:
