@@ -26,9 +26,10 @@ class OverridableView(MethodView):
         if method == actual:
             return super().dispatch_request(**kwargs)
 
+        if actual not in SAFE_METHODS:
+            require_caller()
         if actual in SAFE_METHODS:
             raise BadRequest("X-HTTP-Method-Override comes with POST.")
-        require_caller()
         allowed = self.methods or ()
         if method not in allowed:
             raise MethodNotAllowed([*allowed])
