@@ -68,11 +68,15 @@ class Link:
         return self.maker is None or may_read_by_link(record, self.maker, self.claims)
 
 
+_MISSED = (LookupError, TypeError, AttributeError, ValueError, StopIteration)
+"""Errors of a rule that takes a claim for granted, or what is in it, which every token has and this link has not."""
+
+
 def may_read_by_link(record: Media, maker: str, claims: Claims) -> bool:
     """Whether the rule lets an identity read a record, of whose claims it is told those alone that a link carries."""
     try:
         return is_allowed("read", record, maker, claims)
-    except KeyError:  # it looks for another one, which a token would have
+    except _MISSED:
         return False
 
 

@@ -78,6 +78,17 @@ Permit = Callable[[Staged], object]
 """Asks the rule once more, when an upload ends: raises ``Forbidden`` where it does not allow the media any more."""
 
 
+def largest_size(state: State, kind: str | None) -> int | None:
+    """How many bytes an upload may have; ``None`` for no limit.
+
+    :param kind: Its kind, whose limit it is. A part of another upload has none yet, and may be of any.
+    """
+    policies = state.settings.policies
+    sizes = [policy.max_size for name, policy in policies.items() if kind in (None, name)]
+    limits = [size for size in sizes if size is not None]
+    return max(limits) if len(limits) == len(sizes) else None
+
+
 def begin(state: State, upload: Staged) -> Writer:
     """Keep a new upload, which counts for its uploader from now on. It is locked for the caller.
 
@@ -121,7 +132,8 @@ def receive(
     :raises ChecksumMismatch: They are others than those of the digest. None is kept.
     :raises UploadLocked: Another request has taken over.
     """
-    offset, max_size = writer.upload.offset, state.settings.max_size
+    offset = writer.upload.offset
+    max_size = largest_size(state, writer.upload.kind)
     room = (length if length is not None else max_size or UNLIMITED) - offset
     if announced is not None and announced > room:
         raise FileTooLarge(offset + room)
@@ -274,7 +286,8 @@ def _joined(state: State, upload: Staged, partials: dict[uuid.UUID, Staged]) -> 
         if partial.concat != "partial" or partial.offset != partial.length:
             raise InvalidMedia({"uploadConcat": [f"{upload_id} is not a partial upload that is complete."]})
         parts += partial.parts
-    size, max_size = sum(part.size for part in parts), state.settings.max_size
+    size = sum(part.size for part in parts)
+    max_size = largest_size(state, upload.kind)
     if max_size is not None and size > max_size:
         raise FileTooLarge(max_size)
     return replace(upload, parts=parts, offset=size)

@@ -38,6 +38,8 @@ def require_caller() -> Caller:
     known = known_caller()
     if known is not None:
         return known
+    if request.method in jwt_config.exempt_methods:
+        raise NoAuthorizationError(f"No token is looked for with {request.method}.")
     body = bodies.find_body()
     if body is None:
         verify_jwt_in_request()

@@ -16,7 +16,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from flask_dualmedia import DatabaseUnavailable, MediaStorage, lifecycle, moving
+from flask_dualmedia import DatabaseUnavailable, MediaStorage, anyone_may_add, lifecycle, moving
 from flask_dualmedia.journal import drain_journal
 from flask_dualmedia.models import KINDS
 from flask_dualmedia.signals import media_saved
@@ -279,6 +279,25 @@ def test_only_who_began_it_confirms_it(host: Host) -> None:
     assert host.confirm(begun, host.tokens.bob).status_code == 404
     assert host.confirm(begun, host.tokens.admin).status_code == 201
     assert host.confirm(begun, host.tokens.bob).status_code == 404
+
+
+def test_a_finished_upload_shows_its_record_to_nobody_who_may_not_read_it(
+    make_host: t.Callable[..., Host],
+) -> None:
+    """As after a change of the rule: to confirm it once more is to read it."""
+    banned: set[str | None] = set()
+
+    def rule(action: t.Any, subject: t.Any, identity: str | None, claims: t.Any) -> bool:
+        return identity not in banned and anyone_may_add(action, subject, identity, claims)
+
+    host = make_host(DUALMEDIA_AUTHORIZE=rule)
+    begun = host.begin()
+    send(begun)
+    assert [host.confirm(begun).status_code for _ in range(2)] == [201, 201]
+    banned.add("alice")
+    assert host.confirm(begun).status_code == 404
+    banned.clear()
+    assert host.confirm(begun).status_code == 201
 
 
 def test_other_unfinished_uploads_cannot_be_confirmed(host: Host) -> None:

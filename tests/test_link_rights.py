@@ -217,6 +217,22 @@ def test_under_a_rule_of_the_host_a_link_opens_while_its_maker_may_read(club: Ho
     assert club.opens(*made) == [403] * 4
 
 
+def test_caches_keep_nothing_that_the_rule_keeps_from_strangers(club: Host, host: Host) -> None:
+    """A cache would give it to whoever comes next, and go on with a link that has ended."""
+    location = club.upload(isPublic="true")
+    content = f"{location}/content"
+    link = club.link(club.tokens.alice, location)
+    assert club.opens(content, link) == [401, 200]
+    for answer in (
+        club.client.get(content, headers=club.tokens.alice),
+        club.client.head(content, headers=club.tokens.alice),
+        club.client.get(content, headers=club.tokens.alice | {"Range": "bytes=0-3"}),
+        club.client.get(link),
+    ):
+        assert answer.headers["Cache-Control"] == "private, no-cache"
+    assert host.client.get(content).headers["Cache-Control"] == "public, max-age=300"
+
+
 def test_a_right_by_claims_goes_with_the_link_and_ends_with_the_token(club: Host) -> None:
     location = club.upload()
     with club.app.app_context():
@@ -263,6 +279,45 @@ def test_a_rule_that_takes_claims_for_granted(make_app: MakeApp) -> None:
     with hosts[1].app.app_context():
         lent = signed_url(get_media(MediaStorage, location[-36:]), maker="eve")
     assert hosts[1].opens(lent) == [403]
+
+
+@pytest.mark.parametrize(
+    "is_oak",
+    [
+        lambda claims: claims["school"] == "oak",
+        lambda claims: claims.get("school").startswith("oak"),
+        lambda claims: "oak" in claims.get("school"),
+        lambda claims: claims.get("school", "")[0] == "o",
+        lambda claims: next(letter for letter in claims.get("school", "") if letter == "o") == "o",
+        lambda claims: int(claims.get("school", ""), 36) == int("oak", 36),
+    ],
+)
+def test_a_rule_that_takes_for_granted_what_is_in_a_claim(
+    make_app: MakeApp, is_oak: t.Callable[[t.Mapping[str, t.Any]], bool]
+) -> None:
+    """A link that lacks the claim is refused, whatever error the rule makes of it."""
+
+    def rule(action: str, subject: t.Any, identity: str | None, claims: t.Mapping[str, t.Any]) -> bool:
+        return identity is not None and is_oak(claims)
+
+    host = host_of(make_app("mongo", DUALMEDIA_AUTHORIZE=rule))
+    headers = bearer(host.app, "eve", school="oak")
+    location = post_form(host.client, headers, "/media/files", {"file": part(PDF), **PAGE}).headers["Location"]
+    assert host.client.post(f"{location}/link", headers=headers).status_code == 403
+    with host.app.app_context():
+        lent = signed_url(get_media(MediaStorage, location[-36:]), maker="eve")
+    assert host.opens(lent) == [403]
+
+
+def test_claims_that_are_too_long_for_a_link_make_none(make_app: MakeApp) -> None:
+    """Servers would refuse its URL."""
+    host = host_of(make_app("mongo", DUALMEDIA_AUTHORIZE=members_read, DUALMEDIA_LINK_CLAIMS=["groups"]))
+    members.clear()
+    location = host.upload()
+    few, many = (["readers", *(uuid.uuid4().hex for _ in range(number))] for number in (10, 200))
+    assert host.opens(host.link(bearer(host.app, "dora", groups=few), location)) == [200]
+    refused = host.client.post(f"{location}/link", headers=bearer(host.app, "dora", groups=many))
+    assert (refused.status_code, "too long" in (refused.json or {})["message"]) == (403, True)
 
 
 def links_payload(app: Flask, url: str) -> dict[str, t.Any]:

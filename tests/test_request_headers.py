@@ -279,6 +279,69 @@ def override(tus: Tus, method: str, url: str, chosen: str, body: bytes | None = 
     return tus.send(method, url, body, given | {"X-HTTP-Method-Override": chosen}, **headers)
 
 
+class Overtaken(io.BytesIO):
+    """A body during which somebody else does something."""
+
+    def __init__(self, content: bytes, act: t.Callable[[], object]) -> None:
+        super().__init__(content)
+        self._act: t.Callable[[], object] | None = act
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        act, self._act = self._act, None
+        if act is not None:
+            act()
+        return super().read(size)
+
+
+@pytest.mark.parametrize("mode", ["dual", "mongo"])
+def test_a_condition_that_ends_to_hold_while_the_body_comes_is_no_mere_conflict(
+    app: Flask, client: FlaskClient, tokens: Tokens, item: str, mode: str
+) -> None:
+    path = f"{item}/content"
+
+    def be_overtaken(condition: Headers, content: bytes) -> int:
+        def act() -> None:
+            assert app.test_client().put(path, data=content, headers=tokens.alice).status_code == 200
+
+        body = Overtaken(PDF + b"late", act)
+        length = {"CONTENT_LENGTH": str(len(PDF) + 4)}
+        headers = tokens.alice | condition
+        return client.put(path, input_stream=body, environ_overrides=length, headers=headers).status_code
+
+    tag = tag_of(client, tokens.alice, item)
+    assert be_overtaken({"If-Match": tag}, PDF + b"first") == 412
+    assert be_overtaken({"If-Match": "*"}, PDF + b"second") == 409
+    assert be_overtaken({}, PDF + b"third") == 409
+    assert client.get(path, headers=tokens.alice).data == PDF + b"third"
+
+
+@pytest.mark.parametrize(
+    "text", ["", "yesterday", "Thu, 32 Jan 2020 00:00:00 GMT", f"Thu, 01 Jan {'9' * 11} 00:00:00 GMT"]
+)
+@pytest.mark.parametrize("name", ["If-Modified-Since", "If-Unmodified-Since", "If-Range"])
+def test_a_date_that_is_none_is_ignored(
+    client: FlaskClient, tokens: Tokens, item: str, tus: Tus, begun: str, name: str, text: str
+) -> None:
+    for path in (item, f"{item}/content"):
+        for method in ("GET", "HEAD"):
+            headers = tokens.alice | {name: text, "Range": "bytes=0-3"}
+            assert client.open(path, method=method, headers=headers).status_code in (200, 206)
+    headers = tokens.alice | {name: text}
+    assert client.patch(item, json={"isPublic": True}, headers=headers).status_code == 200
+    assert client.put(f"{item}/content", data=PDF, headers=headers).status_code == 200
+    assert tus.patch(begun, 0, b"0", **{name: text}).status_code == 204
+
+
+def test_a_method_without_effect_stays_one(client: FlaskClient, tus: Tus, begun: str) -> None:
+    """With a token or without: none is looked for where browsers send none, as with OPTIONS."""
+    for method in ("OPTIONS", "HEAD"):
+        for chosen in ("PATCH", "DELETE", "POST", "", "dispatch_request"):
+            headers = {"Tus-Resumable": "1.0.0", "X-HTTP-Method-Override": chosen}
+            assert client.open(begun, method=method, headers=headers).status_code == 400
+            assert override(tus, method, begun, chosen).status_code == 400
+    assert tus.head(begun).status_code == 200
+
+
 def test_the_method_that_tus_is_overridden_by_is_the_one_that_counts(tus: Tus, begun: str) -> None:
     assert override(tus, "DELETE", begun, "PATCH", b"0" * 10, Upload_Offset="0").headers["Upload-Offset"] == "10"
     assert override(tus, "PATCH", begun, "HEAD").headers["Upload-Offset"] == "10"

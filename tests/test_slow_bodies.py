@@ -126,6 +126,18 @@ def test_a_resumable_upload_keeps_what_has_come_slowly(app: Flask, port: int) ->
         assert [file.file_size for file in get_media_by_reference("page", "1")] == [200_000]
 
 
+def test_an_upload_that_is_complete_before_its_body_ends_is_media_once(app: Flask, port: int) -> None:
+    """The chunk that would end the body never comes. An error would have the client send everything again."""
+    named = "kind ZmlsZXM=,referenceType cGFnZQ==,referenceId MQ=="
+    headers = {"Content_Type": "application/offset+octet-stream", "Upload_Length": "4", "Upload_Metadata": named}
+    sent = {"Tus_Resumable": "1.0.0", "Transfer_Encoding": "chunked", **headers}
+    with Connection(app, port, "POST", "/media/uploads", **sent) as connection:
+        connection.send(b"4\r\ntext\r\n")
+        assert connection.status() == 201
+    with app.app_context():
+        assert len(get_media_by_reference("page", "1")) == 1
+
+
 def test_a_client_that_is_slow_but_fast_enough_is_served(app: Flask, port: int) -> None:
     body = FORM + bytes(200_000) + b"\r\n"
     for name, value in (("referenceType", "page"), ("referenceId", "1")):

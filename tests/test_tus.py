@@ -301,6 +301,30 @@ def test_bytes_are_checked_like_those_of_any_upload(tus: Tus, owners: Owners, st
     assert state.mongo[staging.COLLECTION].count_documents({}) == 0
 
 
+def test_the_limit_of_its_kind_holds_for_an_upload_of_any_way(make_app: MakeApp) -> None:
+    """Whether it is smaller or larger than the usual one, and whenever the length is said."""
+    policy = {"files": {"max_size": 1000}, "course-resources": {"max_size": 20_000}}
+    references = {"page": None, "course": None}
+    app = make_app("mongo", DUALMEDIA_MAX_SIZE=10_000, DUALMEDIA_REFERENCES=references, DUALMEDIA_POLICY=policy)
+    tus = Tus(app.test_client(), Tokens.of(app).alice)
+    assert tus.send("OPTIONS", "/media/uploads").headers["Tus-Max-Size"] == "20000"
+    fields = {"kind": "course-resources", "mongoCourseId": "1", "filename": "a.pdf"}
+    large = CONTENT + bytes(10_000)
+    assert tus.create(20_000, large, Upload_Metadata=encoded(fields)).headers["Upload-Offset"] == "20000"
+    part = tus.create(20_000, large, Upload_Concat="partial").headers["Location"]
+    assert tus.create(None, Upload_Concat=f"final;{part}", Upload_Metadata=encoded(fields)).status_code == 201
+    assert tus.create(20_001, Upload_Concat="partial").status_code == 413
+
+    page = encoded({"kind": "files", "referenceType": "page", "referenceId": "1"})
+    url = tus.create(None, Upload_Metadata=page, Upload_Defer_Length="1").headers["Location"]
+    assert tus.patch(url, 0, CONTENT[:1001]).status_code == 413
+    assert tus.patch(url, 0, CONTENT[:10], Upload_Length="1001").status_code == 413
+    assert tus.head(url).headers["Upload-Offset"] == "0"
+    assert tus.patch(url, 0, CONTENT[:1000], Upload_Length="1000").status_code == 204
+    part = tus.create(1001, CONTENT[:1001], Upload_Concat="partial").headers["Location"]
+    assert tus.create(None, Upload_Concat=f"final;{part}", Upload_Metadata=page).status_code == 413
+
+
 def test_sizes(make_app: MakeApp) -> None:
     app = make_app("mongo", DUALMEDIA_MAX_SIZE=10_000, DUALMEDIA_REFERENCES={"page": None}, MAX_CONTENT_LENGTH=5)
     tus = Tus(app.test_client(), Tokens.of(app).alice)

@@ -22,7 +22,7 @@ from werkzeug.wrappers.response import Response as BaseResponse
 from .. import at_once, lifecycle, links, schemas
 from ..bodies import open_body
 from ..counting import counted
-from ..errors import MediaNotFound
+from ..errors import MediaConflict, MediaNotFound
 from ..external_urls import location_of
 from ..inline_types import policy_of
 from ..mime_types import served_type
@@ -34,7 +34,7 @@ from ..uploads import upload_for
 from . import errors
 from .added_fields import read_form
 from .answers import content_answer, json_answer
-from .records import MEDIA_ID, SECURITY, parse_id, permitted
+from .records import MEDIA_ID, SECURITY, find, parse_id, permitted
 from .request_headers import CONDITION_PARAMETERS, REFUSALS, check_conditions
 
 _VALIDATORS = ("HTTP_IF_NONE_MATCH", "HTTP_IF_MODIFIED_SINCE")
@@ -117,11 +117,11 @@ def add_views(blueprint: Blueprint, kind: type[Media]) -> None:
             if request.environ.get("HTTP_SEC_FETCH_DEST") in _RUNNING:
                 raise Forbidden("Content is neither a script nor a stylesheet.")
             query = _read_query() if request.query_string else _NOTHING_ASKED
-            record, content, by_link = _find_readable(kind, media_id, query["signature"])
-            if record.storage_key is None:
-                return _redirect(record)
-            response = _respond(record, content, as_download=query["download"])
-            if by_link:
+            found = _find_readable(kind, media_id, query["signature"])
+            if found.record.storage_key is None:
+                return _redirect(found.record)
+            response = _respond(found, as_download=query["download"])
+            if found.by_link:
                 # The link is the permission, on whatever site it is used; and it is no business of the next page.
                 response.headers["Cross-Origin-Resource-Policy"] = "cross-origin"
                 response.headers["Referrer-Policy"] = "no-referrer"
@@ -153,7 +153,13 @@ def add_views(blueprint: Blueprint, kind: type[Media]) -> None:
                 checksum=_announced_checksum(request.headers.get("Content-Digest")),
                 replaces=True,
             )
-            return json_answer(schemas.dump_media(lifecycle.replace(state, record, upload)))
+            try:
+                replaced = lifecycle.replace(state, record, upload)
+            except MediaConflict:
+                # Whoever was quicker has changed what the conditions are about.
+                check_conditions(find(kind, media_id))
+                raise
+            return json_answer(schemas.dump_media(replaced))
 
 
 def _redirect(record: Media) -> BaseResponse:
@@ -170,21 +176,33 @@ def _read_query() -> dict[str, t.Any]:
     return schemas.load(_DOWNLOAD_QUERY, read_form(_DOWNLOAD_QUERY, request.args.to_dict(flat=False)))
 
 
-def _find_readable(kind: type[Media], media_id: str, signature: str | None) -> tuple[Media, bytes | None, bool]:
-    """The record, if whoever asks may read it, its bytes as far as they are known, and whether a link says so."""
+class _Readable(t.NamedTuple):
+    """A record that whoever asks may read."""
+
+    record: Media
+    content: bytes | None
+    """All of its bytes, where they were read with it."""
+    by_link: bool = False
+    """Whether a link lends the right to read it."""
+    by_anybody: bool = False
+    """Whether the rule lets everybody read it, without a token."""
+
+
+def _find_readable(kind: type[Media], media_id: str, signature: str | None) -> _Readable:
+    """The record, if whoever asks may read it."""
     record, content = _look_up(kind, media_id)
     if record is not None and anybody_may_read(record):
-        return record, content, False
+        return _Readable(record, content, by_anybody=True)
     link = links.read_link(signature) if signature else None
     caller = find_caller() if signature else require_caller()
     if record is not None and link is not None and link.opens(record, caller and caller.identity):
-        return record, content, True
+        return _Readable(record, content, by_link=True)
     if caller is None:
         raise Forbidden("The link has expired, was revoked, or is not for this.")
     # Without a token or a link nobody learns whether the id exists.
     if record is None or not caller.may("read", record):
         raise MediaNotFound(kind.kind, media_id)
-    return record, content, False
+    return _Readable(record, content)
 
 
 def _look_up(kind: type[Media], media_id: str) -> tuple[Media | None, bytes | None]:
@@ -201,18 +219,16 @@ def _header(name: str) -> dict[str, t.Any]:
     return {"in": "header", "name": name, "schema": {"type": "string"}}
 
 
-def _respond(record: Media, content: bytes | None, *, as_download: bool) -> Response:
-    """Answer with the bytes that the request asks for, reading no others from the storage.
-
-    :param content: All of them, where they were read with the record.
-    """
+def _respond(found: _Readable, *, as_download: bool) -> Response:
+    """Answer with the bytes that the request asks for, reading no others from the storage."""
+    record, content = found.record, found.content
     size, key = record.file_size, record.storage_key
     assert size is not None
     assert key is not None
     mime_type = served_type(record.mime_type)
     is_inline = not as_download and mime_type in get_state().settings.inline_types
     policy = policy_of(mime_type, is_inline=is_inline)
-    response = content_answer(policy, content_type=mime_type, headers=_headers(record))
+    response = content_answer(policy, content_type=mime_type, headers=_headers(found))
     check_conditions(record)
     disposition = "inline" if is_inline else "attachment"
     response.headers.set("Content-Disposition", disposition, **_names(record.filename or str(record.id)))
@@ -324,12 +340,13 @@ def _applicable_range(response: Response, size: int, *, is_date_strong: bool) ->
     return Range("bytes", [(0, None)]) if parsed.ranges[0][0] < -size else parsed
 
 
-def _headers(record: Media) -> Headers:
+def _headers(found: _Readable) -> Headers:
     """What keeps stored bytes from being taken for another type, and private ones out of shared caches."""
     headers = Headers()
     headers["X-Content-Type-Options"] = "nosniff"
     headers["Vary"] = "Sec-Fetch-Dest"  # no cache gives a stylesheet's request what it has for a page's
-    if record.is_public:
+    # A cache asks no rule: what the rule of the app keeps from strangers is for one reader, public or not.
+    if found.record.is_public and found.by_anybody:
         headers["Cache-Control"] = f"public, max-age={PUBLIC_SECONDS}"
         headers["Cross-Origin-Resource-Policy"] = "cross-origin"
     else:

@@ -83,6 +83,8 @@ def add_views(blueprint: Blueprint, kind: type[Media]) -> None:
             caller, state = require_caller(), get_state()
             announced = _find(state, kind, media_id, caller)
             is_finished = announced.state == AVAILABLE
+            if is_finished and not caller.may("read", announced):
+                raise MediaNotFound(kind.kind, media_id)
             check_conditions(announced if is_finished else None)
             if not is_finished:
                 _permit_again(state, announced, caller)

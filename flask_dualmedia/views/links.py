@@ -20,6 +20,9 @@ from .answers import empty_answer, json_answer
 from .records import MEDIA_ID, SECURITY, permitted, read_json
 from .request_headers import CONDITION_PARAMETERS, REFUSALS, check_conditions
 
+MAX_LINK = 4000
+"""Characters of a link. Servers take request lines of 4094 bytes, some of them no longer ones."""
+
 
 class LinkRequestSchema(schemas.WireSchema):
     """What a link is to be."""
@@ -76,6 +79,8 @@ def add_views(blueprint: Blueprint, kind: type[Media]) -> None:
             url, expires = links.make_link(
                 record, expires_in=seconds, identity=identity, maker=caller.identity, claims=claims
             )
+            if len(url) > MAX_LINK:
+                raise Forbidden("You may read this by claims of your token that are too long for a link.")
             return json_answer({"url": url, "expiresAt": expires.isoformat()}, 201)
 
         @blueprint.doc(security=SECURITY, operationId=f"revoke_{name}_links", parameters=CONDITION_PARAMETERS)

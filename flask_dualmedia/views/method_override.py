@@ -26,7 +26,8 @@ class OverridableView(MethodView):
         if method == actual:
             return super().dispatch_request(**kwargs)
 
-        require_caller()
+        if actual not in SAFE_METHODS:
+            require_caller()
         if actual in SAFE_METHODS:
             raise BadRequest("X-HTTP-Method-Override comes with POST.")
         if not method.isascii():

@@ -19,6 +19,7 @@ from werkzeug.exceptions import (
     UnsupportedMediaType,
 )
 from werkzeug.exceptions import NotImplemented as UnknownTransferCoding
+from werkzeug.http import parse_date
 
 from ..models import Media
 
@@ -37,6 +38,8 @@ REFUSALS = (400, 408, 411, 412, 415, 417, 501)
 """Statuses with which any unsafe request may be refused because of its headers, or of how slowly its body comes."""
 
 _CONDITIONS = frozenset(("HTTP_IF_MATCH", "HTTP_IF_NONE_MATCH", "HTTP_IF_UNMODIFIED_SINCE"))
+
+_DATES = frozenset(("HTTP_IF_MODIFIED_SINCE", "HTTP_IF_UNMODIFIED_SINCE"))
 
 _NO_CODING = frozenset(("", "identity"))
 
@@ -60,6 +63,7 @@ def check_headers() -> None:
     :raises HTTPException: 400, 411, 415, 417 or 501.
     """
     environ = request.environ
+    _ignore_what_is_no_date(environ)
     _check_expectation(environ.get("HTTP_EXPECT", ""))
     if environ["REQUEST_METHOD"] in SAFE_METHODS:
         return
@@ -114,10 +118,25 @@ def check_conditions(record: Media | None = None) -> None:
 
 
 def _is_unmodified(modified: datetime | None) -> bool:
-    """Whether ``If-Unmodified-Since`` holds. "A recipient MUST ignore" one that is no date, and one for "a resource
-    that does not have a modification date" (RFC 9110, section 13.1.4)."""
+    """Whether ``If-Unmodified-Since`` holds. "A recipient MUST ignore" one for "a resource that does not have a
+    modification date" (RFC 9110, section 13.1.4)."""
     since = request.if_unmodified_since
     return since is None or modified is None or modified.replace(microsecond=0) <= since
+
+
+def _ignore_what_is_no_date(environ: WSGIEnvironment) -> None:
+    """Take conditions away whose date is none, before anything reads them: Werkzeug fails on those of huge numbers.
+
+    "A recipient MUST ignore the If-Modified-Since header field if [...] the field value is not a valid HTTP-date"
+    (RFC 9110, section 13.1.3), and If-Unmodified-Since as well (section 13.1.4).
+    """
+    for name in _DATES.intersection(environ):
+        try:
+            is_date = parse_date(environ[name]) is not None
+        except OverflowError:
+            is_date = False
+        if not is_date:
+            del environ[name]
 
 
 def _check_expectation(expected: str) -> None:

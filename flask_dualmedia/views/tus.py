@@ -255,8 +255,9 @@ def _describe(state: State) -> Response:
     response.headers["Tus-Version"] = VERSION
     response.headers["Tus-Extension"] = ",".join(EXTENSIONS)
     response.headers["Tus-Checksum-Algorithm"] = ",".join(ALGORITHMS)
-    if state.settings.max_size is not None:
-        response.headers["Tus-Max-Size"] = str(state.settings.max_size)
+    max_size = resumable.largest_size(state, None)
+    if max_size is not None:
+        response.headers["Tus-Max-Size"] = str(max_size)
     return response
 
 
@@ -309,7 +310,7 @@ def _append(state: State, writer: Writer, offset: int, digest: resumable.Digest 
     if length is not None and (length < offset or upload.length not in (None, length)):
         raise BadRequest("Upload-Length is not that of this upload.")
     length = upload.length if length is None else length
-    _check_size(state, length)
+    _check_size(state, upload.kind, length)
     if not upload.finished or _has_body():
         _receive(state, writer, require_caller(), length, digest)
 
@@ -325,7 +326,7 @@ def _create(state: State, caller: Caller) -> Response:
     deferred = request.headers.get("Upload-Defer-Length")
     if deferred not in (None, "1") or [length, deferred, concat if joined else None].count(None) != 2:
         raise BadRequest("Send Upload-Length, or Upload-Defer-Length with the value 1; neither of a final upload.")
-    _check_size(state, length)
+    _check_size(state, None, length)
     upload = Staged(
         new_id(), caller.identity, state.staging.expiry(), length=length, metadata=metadata, joined=joined,
         concat="final" if joined else concat,
@@ -357,7 +358,7 @@ def _fill(state: State, writer: Writer, caller: Caller, digest: resumable.Digest
 
 def _receive(state: State, writer: Writer, caller: Caller, length: int | None, digest: resumable.Digest | None) -> None:
     """Take the bytes of the request."""
-    with _Body().received() as body:
+    with _Body().received(writer) as body:
         resumable.receive(
             state,
             writer,
@@ -391,16 +392,13 @@ def _described(state: State, caller: Caller, upload: Staged) -> Staged:
     permit_creation(state, kind, caller, checked)
     check_storage(state, kind, checked.get("storage_type"))
     lifecycle.foresee(state, kind, checked, viewer=caller)
-    policy = state.settings.policies[kind.kind]
-    limit = policy.max_size
-    if limit is not None and (upload.length or 0) > limit:
-        raise FileTooLarge(limit)
-    policy.check_announcement(filename, mime_type)
+    _check_size(state, kind.kind, upload.length)
+    state.settings.policies[kind.kind].check_announcement(filename, mime_type)
     return replace(upload, kind=kind.kind, values=checked, filename=filename, mime_type=mime_type)
 
 
-def _check_size(state: State, length: int | None) -> None:
-    max_size = state.settings.max_size
+def _check_size(state: State, kind: str | None, length: int | None) -> None:
+    max_size = resumable.largest_size(state, kind)
     if length is not None and max_size is not None and length > max_size:
         raise FileTooLarge(max_size)
 
@@ -426,13 +424,16 @@ class _Body:
             return b""
 
     @contextmanager
-    def received(self) -> Iterator[_Body]:
-        """Say in the end that it came too slowly, if it did, once what came of it is kept."""
+    def received(self, writer: Writer) -> Iterator[_Body]:
+        """Say in the end that it came too slowly, if it did, once what came of it is kept.
+
+        Nothing is missing of an upload that is media by then: its client learns that, and sends it no second time.
+        """
         try:
             yield self
         except IncompleteUpload as error:
             if self._is_too_slow:
                 raise RequestTimeout(f"The body comes too slowly: {error}.") from error
             raise
-        if self._is_too_slow:
+        if self._is_too_slow and not writer.upload.finished:
             raise RequestTimeout("The body comes too slowly. What came was kept.")
