@@ -213,9 +213,6 @@ class QuotaExceeded(UploadRejected, RequestEntityTooLarge):
 class TooManyUnfinished(UploadRejected, TooManyRequests):
     """The uploader has begun as many uploads as one may have at a time, and none of them has ended."""
 
-    retry_after = None
-    """Nobody knows when one will end."""
-
     def __init__(self, limit: int) -> None:
         super().__init__(f"{limit} uploads of yours are unfinished, and no more may be: finish or delete some")
         self.limit = limit
