@@ -130,6 +130,7 @@ def test_what_was_left_in_the_journal_is_known_after_its_announcement(make_proce
         assert [image.id for image in get_product_images(product)] == [saved.id]
 
 
+@pytest.mark.long
 def test_an_announcement_ends_and_lists_are_read_from_sql_alone_again(
     make_process: Callable[[], Flask], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -167,6 +168,7 @@ def test_processes_announce_together(make_process: Callable[[], Flask]) -> None:
     assert state.mongo["dualmedia_leases"].count_documents({"_id": "journaling"}) == 1
 
 
+@pytest.mark.long
 def test_a_process_that_lists_nothing_looks_seldom(
     make_process: Callable[[], Flask], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -221,6 +221,7 @@ def check_strangers(app: Flask, requests: t.Iterable[tuple[str, str, str, str]])
     assert not faults, f"{len(faults)}, for example {faults[:5]}"
 
 
+@pytest.mark.long
 def test_every_route_reads_little_of_a_stranger(app: Flask) -> None:
     """Every route of ours and none, with every method and the usual bodies."""
     bodies = [*((shape, "announced") for shape in FIVE), ("multipart", "in chunks"), ("JSON", "in chunks")]
@@ -516,6 +517,7 @@ def test_a_refused_upload_reaches_its_client(port: int, send: t.Callable[..., An
     assert (answer.status, json.loads(answer.body)["code"]) == (413, 413)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("size", [6 * MIB, 20 * MIB])
 @pytest.mark.parametrize("send", CLIENTS)
 def test_an_upload_during_an_outage_is_answered(

@@ -310,6 +310,7 @@ def send(hosts: Hosts, way: str, declared: Declared, content: bytes = PROSE) -> 
     return outcomes.pop()
 
 
+@pytest.mark.long
 @every_way
 def test_what_is_not_one_type_is_not_declared(hosts: Hosts, way: str) -> None:
     for declared in NOT_DECLARED:
@@ -337,6 +338,7 @@ BUILT = st.builds(
 )
 
 
+@pytest.mark.long
 @every_way
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(declared=ANYTHING | LIKELY | BUILT)
@@ -365,6 +367,7 @@ def test_a_direct_upload_without_a_type_is_judged_by_its_bytes(hosts: Hosts, mod
     assert [one["mediaType"] for one in listed] == ["image"]
 
 
+@pytest.mark.long
 def test_a_script_is_no_script_in_the_bucket(hosts: Hosts) -> None:
     for mime_type in NEVER_SERVED:
         status, _ = send(hosts, "direct", mime_type)

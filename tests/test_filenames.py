@@ -196,6 +196,7 @@ CLAIMS = [
 LIKELY = st.sampled_from([*(name for name in KEPT if name.isprintable()), *CHANGED]) | st.text(max_size=30)
 
 
+@pytest.mark.long
 @settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(name=LIKELY, declared=st.sampled_from(CLAIMS), file=st.sampled_from(REAL_FILES))
 @example("notes.md", "application/octet-stream", RealFile("", b"# Notes", "text/markdown", "document", "document"))
@@ -207,6 +208,7 @@ def test_what_is_kept_is_the_same_by_every_way(hosts: Hosts, name: str, declared
     assert (status, filename) == (201, label(name))
 
 
+@pytest.mark.long
 def test_a_direct_upload_is_accepted_like_any_other(hosts: Hosts) -> None:
     webm = next(file.content for file in REAL_FILES if file.name == "recorded.webm")
     for name, declared, content, expected in (

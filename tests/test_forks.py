@@ -130,6 +130,7 @@ OPTIONS: dict[str, dict[str, t.Any]] = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("options", OPTIONS)
 def test_parent_and_children_read_what_they_ask_for(make_app: MakeApp, options: str) -> None:
     app = make_app(SQLALCHEMY_ENGINE_OPTIONS=OPTIONS[options])
@@ -341,6 +342,7 @@ def test_the_engine_of_a_transfer_is_not_shared(
     assert sessions(engine) == before
 
 
+@pytest.mark.long
 def test_a_fork_that_python_is_not_told_of(emptied_url: str) -> None:
     """As that of uWSGI."""
     command = [sys.executable, "-m", "tests.faults.silent", emptied_url]
@@ -348,6 +350,7 @@ def test_a_fork_that_python_is_not_told_of(emptied_url: str) -> None:
     assert done.stdout == "[0, 0, 0, 0, 0]\n", done.stderr
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("how", ["close", "forget"])
 def test_a_child_that_python_is_not_told_of_ends_and_its_parent_goes_on(
     mongo_uri: str, emptied_url: str, how: str

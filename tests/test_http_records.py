@@ -249,6 +249,7 @@ def state_id() -> t.Any:
     return "0" * 24
 
 
+@pytest.mark.long
 def test_no_access_is_lost_when_many_count_at_once(make_app: MakeApp, mode: str) -> None:
     """Twenty threads, exact total. What is read is counted by itself, and not written down while this goes on."""
     app = make_app(mode, DUALMEDIA_COUNT_INTERVAL=3600)

@@ -237,6 +237,7 @@ def test_forms_without_end(server: Server) -> None:
     assert server.temporary_files() == []
 
 
+@pytest.mark.long
 def test_processes_do_not_take_more_together(server: Server) -> None:
     """T11: forty uploads to two workers of four threads, of which as many are kept as fit."""
     owner = OWNER.replace(b"\r\n1\r\n", b"\r\nfull\r\n") + FILE

@@ -313,6 +313,7 @@ def _analyze(connection: sa.Connection, listing: Listing[t.Any]) -> dict[str, t.
     return (json.loads(found) if isinstance(found, str) else found)[0]["Plan"]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("planner", ["known", "surprised"])
 @pytest.mark.parametrize("kind", KINDS.values())
 def test_a_list_reads_nothing_that_its_reader_may_not_see(
@@ -339,6 +340,7 @@ def test_stats_read_nothing_that_their_reader_may_not_see(crowded: dict[str, sa.
 CROWD_IN_MONGO = 3_000
 
 
+@pytest.mark.long
 def test_a_list_in_mongodb_takes_no_longer_for_what_it_does_not_show(make_app: MakeApp) -> None:
     """Compared with a look at everything, so that it holds on slow machines too."""
     repository = make_app("mongo").extensions["dualmedia"].repository

@@ -605,6 +605,7 @@ def test_what_waits_for_sql_gets_there_under_other_names(
         )
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("mode", ["dual", "mongo"])
 def test_names_are_looked_at_when_mongodb_is_back(
     make_app: MakeApp,

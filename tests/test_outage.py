@@ -228,6 +228,7 @@ def test_connections_that_are_cut_are_replaced(app: Flask, proxy: Proxy, product
     assert not get_product_images(product).partial
 
 
+@pytest.mark.long
 def test_a_pool_in_use_is_no_outage(make_app: MakeApp) -> None:
     options = {"pool_size": 1, "max_overflow": 0, "pool_timeout": 0.2}
     app = make_app(SQLALCHEMY_ENGINE_OPTIONS=options, DUALMEDIA_REFERENCES={"product": None})
@@ -589,6 +590,7 @@ def test_a_record_that_is_moved_in_the_middle_of_a_request(
     assert changed.position == 5
 
 
+@pytest.mark.long
 def test_lists_are_partial_without_mongodb(
     make_proxied: Callable[..., Flask], product: ObjectId, servers: t.Any
 ) -> None:
@@ -611,6 +613,7 @@ def test_lists_are_partial_without_mongodb(
     proxy.close()
 
 
+@pytest.mark.long
 def test_only_one_drains_at_a_time(app: Flask) -> None:
     from flask_dualmedia.leases import Lease
 

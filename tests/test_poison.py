@@ -172,6 +172,7 @@ def test_every_column_and_every_constraint_has_a_rule() -> None:
             storable._rule_of_type(sa.JSON())
 
 
+@pytest.mark.long
 def test_repositories_take_and_refuse_the_same_values(three: Three, proxy: Proxy) -> None:
     """Any value in any field, in a new record, in several at once, and in a change."""
 
@@ -237,6 +238,7 @@ def saving(draw: st.DrawFn) -> tuple[type[Media], bool, dict[str, t.Any]]:
     return kind, draw(st.booleans()), hostile
 
 
+@pytest.mark.long
 def test_functions_take_and_refuse_the_same_values(three: Three, proxy: Proxy) -> None:
     @PROPERTY
     @given(saving())
@@ -333,6 +335,7 @@ def send(app: Flask, way: str, kind: type[Media], name: str, value: t.Any) -> tu
     return answer.status_code, wrong and sorted(wrong)
 
 
+@pytest.mark.long
 def test_requests_take_and_refuse_the_same_values(three: Three, proxy: Proxy) -> None:
     """Multipart, JSON, PATCH, PUT and tus: the same status, and the same field is named."""
 
@@ -354,6 +357,7 @@ def test_requests_take_and_refuse_the_same_values(three: Three, proxy: Proxy) ->
     everything_arrives(three, proxy)
 
 
+@pytest.mark.long
 def test_direct_uploads_take_and_refuse_the_same_values(
     make_app: MakeApp, make_proxied: Callable[..., Flask], proxy: Proxy, storage_options: StorageOptions
 ) -> None:

@@ -60,6 +60,7 @@ def used(state: State, identity: str = "alice") -> int:
     return sum(r.file_size or 0 for r in records if (r.uploaded_by, r.state) == (identity, "available"))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("per", ["IDENTITY", "OWNER"])
 def test_fifty_at_once_never_take_more(make_host: t.Callable[..., Host], per: str) -> None:
     """T11: of fifty parallel uploads exactly those that fit are kept, by a sum and not by a counter."""

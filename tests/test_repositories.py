@@ -146,6 +146,7 @@ def test_accesses_of_many_records_are_added_at_once(repository: Repository) -> N
         assert found.updated_at == record.updated_at, "a count is no change"
 
 
+@pytest.mark.long
 def test_batches_in_any_order_do_not_wait_for_each_other(repository: Repository) -> None:
     ids, at = [added(repository).id for _ in range(20)], now()
 

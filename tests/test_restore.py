@@ -33,6 +33,8 @@ from .conftest import MakeApp
 from .faults.backups import copy_of_mongo, copy_of_sql, everything, restore_mongo, restore_sql
 from .samples import PDF, Tokens, Tus, counting, encoded, mp4, png
 
+pytestmark = pytest.mark.long
+
 NOWHERE = "postgresql+psycopg://nobody@127.0.0.1:1/none"
 
 

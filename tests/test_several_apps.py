@@ -146,6 +146,7 @@ def has_its_media(app: Flask) -> bool:
         return False
 
 
+@pytest.mark.long
 def test_an_upgrade_that_others_keep_from_its_tables_is_tried_again(
     database_url: str, make: Make, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

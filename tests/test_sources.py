@@ -81,6 +81,7 @@ def zipped(name: str, content: bytes) -> t.Any:
     return zipfile.ZipFile(file).open(name)
 
 
+@pytest.mark.long
 def test_sources_of_every_kind(owners: Owners, tmp_path: Path) -> None:
     for name, (save, content) in saving(owners).items():
         path = tmp_path / name

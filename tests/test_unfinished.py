@@ -141,6 +141,7 @@ def at_once(number: int, call: t.Callable[[int], int]) -> list[int]:
         return list(pool.map(call, range(number)))
 
 
+@pytest.mark.long
 @in_both_modes
 def test_however_many_begin_at_once_no_more_stay(make_direct: MakeHost) -> None:
     """Resumable and direct ones count together."""
@@ -160,6 +161,7 @@ def test_however_many_begin_at_once_no_more_stay(make_direct: MakeHost) -> None:
     assert host.uploads() + sum(host.state.repository.count(kind) for kind in KINDS.values()) == 4
 
 
+@pytest.mark.long
 def test_an_upload_that_nobody_could_count_is_none(make_direct: MakeHost) -> None:
     """Its client has got an error, and could neither go on with it nor delete it."""
     options = {"pool_size": 1, "max_overflow": 0, "pool_timeout": 0.1}
@@ -196,6 +198,7 @@ def test_the_quota_of_a_document_is_asked_when_an_upload_begins(make_direct: Mak
     assert host.begin(100).status_code == host.announce(100).status_code == 201
 
 
+@pytest.mark.long
 @in_both_modes
 def test_uploads_that_begin_at_once_pass_no_quota(make_direct: MakeHost) -> None:
     host = make_direct(DUALMEDIA_QUOTA_PER_IDENTITY=1000)
@@ -229,6 +232,7 @@ def test_partial_uploads_have_their_place_until_they_are_joined(make_host: MakeH
     assert host.begin(1).status_code == 413
 
 
+@pytest.mark.long
 def test_an_upload_whose_length_nobody_knows_ends_at_the_quota(
     make_host: MakeHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -263,6 +267,7 @@ def test_an_upload_whose_length_nobody_knows_ends_at_the_quota(
     assert len(kept(host.state)[1]) == 1
 
 
+@pytest.mark.long
 @in_both_modes
 def test_expired_uploads_count_for_nothing_and_go_without_a_command(make_host: MakeHost) -> None:
     """Although the app has turned its upkeep off."""
@@ -291,6 +296,7 @@ def test_expired_uploads_of_others_go_too(make_host: MakeHost, monkeypatch: pyte
         assert len(kept(host.state)[1]) == left
 
 
+@pytest.mark.long
 @in_both_modes
 def test_direct_uploads_that_nobody_confirms_go_without_a_command(make_direct: MakeHost) -> None:
     host = make_direct(DUALMEDIA_MAX_UNFINISHED=1, DUALMEDIA_GRACE=3600)

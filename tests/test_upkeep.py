@@ -124,6 +124,7 @@ def test_it_can_be_turned_off(make_app: MakeApp) -> None:
     assert get_state(app).upkeep is None
 
 
+@pytest.mark.long
 def test_one_process_of_all_does_it(make_kept: MakeApp, monkeypatch: pytest.MonkeyPatch) -> None:
     by: list[State] = []
     monkeypatch.setattr(upkeep, "clear_leftovers", by.append)
