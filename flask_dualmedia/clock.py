@@ -125,7 +125,7 @@ class Clock:
             ask()
         except Unavailable as error:  # the circuit has told, or the next request will
             logger.debug("the time could not be measured: %s", error)
-        except Exception:
+        except Exception:  # the time is asked for everywhere, and no request fails for want of a better one
             logger.warning("the time could not be measured", exc_info=True)
 
     def stop(self, seconds: float = STOP_TIMEOUT) -> None:

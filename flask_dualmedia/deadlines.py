@@ -205,7 +205,7 @@ def deadline(connection: psycopg.Connection[t.Any], seconds: float) -> Iterator[
     _expect(id(connection), watch)
     try:
         yield watch
-    except Exception as error:
+    except Exception as error:  # whatever the block raises: it goes on from here, explained or as it is
         watch.finish()
         explained = watch.explain(error) if watch.expired else None
         if explained is None:

@@ -166,7 +166,7 @@ class MongoCircuit:
             answered = self._answers(_HEALTH)
         except errors.InvalidOperation:
             answered = True  # the client was closed, which every call then says itself
-        except Exception:
+        except Exception:  # the thread must not end: nobody else finds out that MongoDB is back
             logger.exception("asking whether MongoDB is back")
             answered = False
         if not answered:

@@ -137,8 +137,8 @@ def _leave_connections() -> None:
     for engine in list(_engines):
         try:
             engine.dispose(close=False)  # the pool's locks may be held by threads that are not here
-        except Exception:
-            logger.exception("emptying the pool of a forked process")  # what is in it is refused at checkout
+        except Exception:  # the other pools are emptied all the same; what is in this one is refused at checkout
+            logger.exception("emptying the pool of a forked process")
 
 
 @contextmanager
@@ -158,8 +158,8 @@ def _cut_off(driver: t.Any, dead: socket.socket) -> None:
     """
     try:
         os.dup2(dead.fileno(), driver.fileno(), inheritable=False)
-    except Exception:
-        _inherited.append(driver)  # not over a socket, or closed already
+    except Exception:  # each driver has errors of its own for one that is not over a socket, or was closed already
+        _inherited.append(driver)
         return
     if hasattr(driver, "pgconn"):
         with suppress(Exception):

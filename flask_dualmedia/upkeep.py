@@ -102,7 +102,7 @@ class Upkeep:
             self.work()
         except Unavailable:
             pass  # the circuit of the one or the other has told
-        except Exception:
+        except Exception:  # the thread must not end: what failed now is tried in the next round
             if self._worker.is_stopped:
                 return None
             self._tell("upkeep")
@@ -130,7 +130,7 @@ class Upkeep:
                 self._told.discard(name)
             except Unavailable:
                 raise
-            except Exception:
+            except Exception:  # the other steps are done all the same
                 if self._worker.is_stopped:
                     return
                 self._tell(name)
