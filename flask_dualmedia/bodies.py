@@ -222,9 +222,8 @@ class Body(io.RawIOBase):
             size = min(size, self._length - self._received)
         is_first = True
         while size > 0:
-            asked = min(size, self._pace.size)
             try:
-                data = self._read_in_time(asked)
+                asked, data = self._read_in_time(size)
             except RequestTimeout:
                 if is_first:
                     raise
@@ -237,17 +236,19 @@ class Body(io.RawIOBase):
             size -= asked
             is_first = False
 
-    def _read_in_time(self, size: int) -> bytes:
-        """What comes of a piece; the end of a body that is too slow is given, and an error is what follows it.
+    def _read_in_time(self, size: int) -> tuple[int, bytes]:
+        """How many of so many bytes were asked for, and what came of them.
+
+        The end of a body that is too slow is given, and an error is what follows it.
 
         :raises RequestTimeout: It comes too slowly.
         """
         pace, data = self._pace, b""
         if pace.is_too_slow:
             raise RequestTimeout("The body comes too slowly.")
-        pace.begin(size)
+        asked = pace.begin(size)
         try:
-            data = self._stream.read(size)
+            data = self._stream.read(asked)
         except HTTPException:
             raise
         except (OSError, ValueError) as error:  # it was closed
@@ -260,7 +261,7 @@ class Body(io.RawIOBase):
                 pace.stop()
                 if not data:
                     raise RequestTimeout("The body comes too slowly.")
-        return data
+        return asked, data
 
 
 def watch() -> None:

@@ -4,19 +4,25 @@ A sender has some seconds to spare. What it takes longer than the least rate all
 less is put back. Time that the app takes for itself does not count. A sender whose seconds are used up is refused.
 
 A read that waits in the server cannot be told to come back. So little is asked for at once of a sender that may be
-slow; and where the server lends its socket, what waits for it is ended in time.
+slow. Where the server lends its socket, what waits for it is ended in time, and what has come already is asked for
+whole: gunicorn receives up to 1 MiB at once, and copies all that is left of it with every piece that it gives.
 """
 
 from __future__ import annotations
 
 import os
 import socket
+import sys
 import threading
 import time
 import typing as t
 from contextlib import suppress
 
 from . import deadlines
+
+if sys.platform != "win32":
+    import fcntl
+    import termios
 
 PIECE_SIZE = 64 * 1024
 """Bytes that are asked for at once, at most."""
@@ -50,16 +56,24 @@ class Pace:
         self.abandoned: threading.Event | None = None
         self.is_too_slow = False
 
-    @property
-    def size(self) -> int:
-        """How many bytes to ask for next, at most."""
-        return self._size
-
-    def begin(self, size: int) -> None:
-        """Note that so many bytes are asked for."""
+    def begin(self, size: int) -> int:
+        """Note that so many bytes are wanted; how many of them to ask for."""
         self._began = time.monotonic()
-        if self._rate:
-            self._watch(self._began + self._left + size / self._rate)
+        if not self._rate:
+            return size
+        came = self._count_come()
+        size = min(size, max(self._size, came))
+        self._watch(self._began + self._left + max(0, size - came) / self._rate)
+        return size
+
+    def _count_come(self) -> int:
+        """How many bytes the system has received of the sender, and the server has not."""
+        if self._socket is None or sys.platform == "win32":
+            return 0
+        try:
+            return int.from_bytes(fcntl.ioctl(self._socket.fileno(), termios.FIONREAD, bytes(4)), sys.byteorder)
+        except OSError:  # it is closed, or no socket of the system
+            return 0
 
     def limit(self, seconds: float) -> None:
         """Have what is waited for now, and all later, end after so many seconds, whatever the rate."""
