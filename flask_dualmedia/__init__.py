@@ -1,6 +1,8 @@
 """Documents in MongoDB, heavy media in PostgreSQL: a Flask extension that keeps both in step."""
 
+from .accesses.stats import MediaStats
 from .authorization import Owner, anyone_may_add, default_rule, get_owner, is_allowed, remember_owner
+from .content.sources import ExternalURL
 from .errors import (
     BytesNotFound,
     ConfigurationError,
@@ -53,10 +55,8 @@ from .media import (
     update_media_access_count,
 )
 from .models import CourseResource, CourseVideo, MediaStorage, ProductImage
-from .pages import attach_media
+from .owners.pages import attach_media
 from .schemas import content_url, dump_media, dump_media_list
-from .sources import ExternalURL
-from .stats import MediaStats
 
 __all__ = [
     "BytesNotFound",

@@ -12,10 +12,10 @@ from bson import ObjectId
 from bson.binary import ALL_UUID_SUBTYPES, Binary, UuidRepresentation
 from flask_jwt_extended.config import config as jwt_config
 
+from .databases.storable import plain
 from .models import Media
 from .repositories.base import EVERYTHING, M
 from .state import State, get_state, request_notes
-from .storable import plain
 
 Action = t.Literal["read", "create", "edit", "delete", "link"]
 """``read`` a record and its bytes, ``create`` media of an owner, ``edit`` its fields or replace its bytes, ``delete``

@@ -16,23 +16,20 @@ import click
 import sqlalchemy as sa
 from flask.cli import AppGroup
 
-from . import homes, journal, lifecycle, moving, schema, wiring
-from . import transfer as transfers
-from .errors import (
-    ConfigurationError,
-    DualMediaError,
-    MediaConflict,
-    NamesTaken,
-    StorageError,
-    Unavailable,
-)
-from .integrity import EXPLAINED, Check, Checker, Decision, decide, last_check
-from .integrity.decision import Tally
-from .leases import Lease
+from . import lifecycle, wiring
+from .databases import schema
+from .databases.leases import Lease
+from .databases.sqlstates import translate_errors
+from .errors import ConfigurationError, DualMediaError, MediaConflict, NamesTaken, StorageError, Unavailable
+from .homes import base as homes
 from .models import KINDS, STORAGE_TYPES, TRASHED, Media
-from .sqlstates import translate_errors
 from .state import State, get_state
-from .upkeep import clear_leftovers, find_damage
+from .upkeep import journal
+from .upkeep import move as moves
+from .upkeep import transfer as transfers
+from .upkeep.check import EXPLAINED, Check, Checker, Decision, decide, last_check
+from .upkeep.check.decision import Tally
+from .upkeep.chores import clear_leftovers, find_damage
 
 group = AppGroup("dualmedia", help="Media in PostgreSQL beside the documents in MongoDB.")
 
@@ -310,12 +307,12 @@ def move(source: str, target: str, names: tuple[str, ...], dry_run: bool) -> Non
         raise click.ClickException("That is where they are.")
     kinds = [KINDS[name] for name in names] or [*KINDS.values()]
     if dry_run:
-        found = _answering(lambda: moving.count(state, source, kinds))
+        found = _answering(lambda: moves.count(state, source, kinds))
         click.echo(f"{found.moved} record(s), {found.size / 1024**2:.1f} MiB, would be moved.")
         return
     total = sum(map(state.repository.count, kinds))
     with click.progressbar(length=total, label="records") as bar, _alone(state, "move"):
-        report = _answering(lambda: moving.move(state, source, target, kinds, advance=bar.update))
+        report = _answering(lambda: moves.move(state, source, target, kinds, advance=bar.update))
     click.echo(f"Moved {report.moved} record(s), {report.size / 1024**2:.1f} MiB, from {source} to {target}.")
     if report.failed:
         raise click.ClickException("\n".join(report.failed))

@@ -12,15 +12,15 @@ from dataclasses import dataclass, field
 import sqlalchemy as sa
 from sqlalchemy import exc
 
-from .collections import BUCKET
+from .content.inline_types import read_inline_types
+from .content.policy import Policy, read_policies
+from .content.sniffing import sniff
+from .content.uploads import Sniffer
+from .databases.collections import BUCKET
 from .errors import ConfigurationError
-from .inline_types import read_inline_types
 from .known_settings import Watched, warn_of_unknown
 from .models import KINDS
-from .policy import Policy, read_policies
-from .sniffing import sniff
 from .storages.outside import check_options
-from .uploads import Sniffer
 
 if t.TYPE_CHECKING:
     from .models import Media
@@ -146,7 +146,7 @@ class Settings:
     """``DUALMEDIA_COUNT_INTERVAL``: seconds between two writes of what each process counted. Default 1."""
     policies: t.Mapping[str, Policy]
     """``DUALMEDIA_POLICY``: what each kind accepts, by its name in URLs. What is not given has a default that works:
-    see :class:`~flask_dualmedia.policy.Policy`."""
+    see :class:`~flask_dualmedia.content.policy.Policy`."""
     inline_types: frozenset[str]
     """``DUALMEDIA_INLINE_TYPES``: MIME types that browsers show, beside pictures, films and sound, when content is
     opened as a page: ``["application/pdf"]``. Never one that could run. Default none."""

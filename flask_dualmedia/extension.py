@@ -17,19 +17,22 @@ from flask_pymongo import PyMongo
 from flask_sqlalchemy import SQLAlchemy
 from werkzeug.local import LocalProxy
 
-from . import cli, closing, homes, views, wiring
-from .announcements import Announcements
-from .clock import Clock, elapsed
-from .collections import JOURNAL, OTHERS, Collections
+from . import cli, views, wiring
+from .accesses.counting import Counter, Plays
 from .config import Settings
-from .connections import close_engine
-from .counting import Counter, Plays
+from .content.printable import Printable
+from .databases.announcements import Announcements
+from .databases.circuit import Circuit
+from .databases.clock import Clock, elapsed
+from .databases.collections import JOURNAL, OTHERS, Collections
+from .databases.connections import close_engine
+from .databases.synchronizer import Synchronizer
+from .databases.tables import tables_for
 from .errors import DatabaseUnavailable, NamesTaken, Unavailable
-from .forks import notice_fork
-from .journal import agree_on_drains, homes_of, look_after_journal, try_again
+from .homes import base as homes
 from .models import KINDS
-from .outage import Circuit
-from .printable import Printable
+from .processes import closing
+from .processes.forks import notice_fork
 from .repositories.base import Repository
 from .repositories.failover import FailoverRepository
 from .repositories.mongo import MongoRepository
@@ -40,9 +43,8 @@ from .storages.base import Storage
 from .storages.failover import FailoverStorage
 from .storages.gridfs import JournalStorage
 from .storages.outside import open_storages
-from .synchronizer import Synchronizer
-from .tables import tables_for
-from .upkeep import Upkeep
+from .upkeep.chores import Upkeep
+from .upkeep.journal import agree_on_drains, homes_of, look_after_journal, try_again
 
 logger = logging.getLogger("flask_dualmedia")
 logger.addFilter(Printable())

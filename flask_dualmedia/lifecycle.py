@@ -22,8 +22,13 @@ from contextlib import suppress
 from datetime import timedelta
 from functools import partial
 
-from . import at_once, quotas, schemas, storable
+from . import quotas, schemas
 from .authorization import Viewer, find_named_owner, one_id, usual_id
+from .content.mime_types import OCTET_STREAM, declared_type, one_type
+from .content.sniffing import media_type, resource_type
+from .content.uploads import Upload
+from .databases import storable
+from .databases.storable import camelcase
 from .errors import (
     DatabaseBusy,
     DualMediaError,
@@ -42,22 +47,19 @@ from .errors import (
     WritesRefused,
 )
 from .failpoints import reach
-from .homes import Home
-from .main_images import refuse_second_main, write_main
-from .mime_types import OCTET_STREAM, declared_type, one_type
+from .homes import at_once
+from .homes.base import Home
 from .models import AVAILABLE, DELETING, KINDS, PENDING, TRASHED, CourseResource, Media, MediaStorage, now
-from .places import Place, placed, position_behind
-from .progress import in_time, kept_alive, ours
+from .owners.main_images import refuse_second_main, write_main
+from .owners.places import Place, placed, position_behind
 from .repositories.base import Listing, M, Position
-from .sightings import Sightings, name_of
 from .signals import media_accessed, media_deleted, media_saved
-from .sniffing import media_type, resource_type
 from .state import State
-from .storable import camelcase
 from .storages.base import Storage, new_key
 from .storages.failover import FailoverStorage
-from .tickets import delete_bytes, drop_bytes
-from .uploads import Upload
+from .upkeep.sightings import Sightings, name_of
+from .uploads.progress import in_time, kept_alive, ours
+from .uploads.tickets import delete_bytes, drop_bytes
 
 logger = logging.getLogger("flask_dualmedia")
 
@@ -93,7 +95,7 @@ def create(
 
     :param fields: Values checked by the kind's schema.
     :param upload: The bytes, or ``None`` for external media, of which ``fields`` has the URL.
-    :param unplaced: As of :func:`~flask_dualmedia.places.placed`.
+    :param unplaced: As of :func:`~flask_dualmedia.owners.places.placed`.
     :param viewer: Whoever asked for it over HTTP, for whom hidden main images give way; ``None`` for the host.
     :raises OwnerNotFound: The document that it should belong to does not exist. Nothing is written.
     :raises InvalidMedia: Fields contradict each other.

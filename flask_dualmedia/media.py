@@ -8,17 +8,17 @@ from contextlib import ExitStack, suppress
 from dataclasses import replace
 
 from . import lifecycle, schemas
+from .accesses.stats import MediaStats, Sort, stats_of
 from .authorization import readable, reference_to, usual_id, viewer_of
+from .content.sources import Source, list_of, name_of, opened, url_of
+from .content.uploads import upload_for
+from .databases.storable import logged_refusals, plain
 from .errors import MediaNotFound
 from .models import KINDS, CourseResource, CourseVideo, Media, MediaStorage, ProductImage
-from .pages import VisibleTo
-from .places import position_behind, split_place
+from .owners.pages import VisibleTo
+from .owners.places import position_behind, split_place
 from .repositories.base import EVERYTHING, Listing, M, Records
-from .sources import Source, list_of, name_of, opened, url_of
 from .state import get_state
-from .stats import MediaStats, Sort, stats_of
-from .storable import logged_refusals, plain
-from .uploads import upload_for
 
 Reference = t.Any
 """``_id`` of an owner: a string, an ``ObjectId``, an integer, or a UUID in any of the forms that MongoDB's clients keep

@@ -16,9 +16,9 @@ from sqlalchemy.orm import DeclarativeBase, InstanceState, Mapped, Mapper, mappe
 from sqlalchemy.orm.attributes import manager_of_class
 from uuid_utils import uuid4
 
-from . import clock
-from .clock import now
-from .printable import printable
+from .content.printable import printable
+from .databases import clock
+from .databases.clock import now
 
 PENDING, AVAILABLE, DELETING, TRASHED = "pending", "available", "deleting", "trashed"
 

@@ -12,14 +12,14 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 
-from .clock import elapsed
+from .databases.clock import elapsed
+from .databases.leases import SECONDS, Lease
 from .errors import DatabaseUnavailable, QuotaBusy, QuotaExceeded, TooManyUnfinished
-from .leases import SECONDS, Lease
 from .models import KINDS, Media
 from .repositories.base import Selection
-from .staging import Staged
 from .state import State
-from .unfinished import unfinished_of
+from .uploads.staging import Staged
+from .uploads.unfinished import unfinished_of
 
 T = t.TypeVar("T")
 

@@ -13,10 +13,11 @@ from flask_smorest.fields import Upload
 from marshmallow import fields, validate
 from werkzeug.datastructures import FileStorage
 
+from .content.external_urls import MAX_URL, fault_of
+from .content.mime_types import claim_of
 from .content.names import label
+from .databases.storable import camelcase, is_storable, plain
 from .errors import InvalidMedia
-from .external_urls import MAX_URL, fault_of
-from .mime_types import claim_of
 from .models import (
     KINDS,
     MEDIA_TYPES,
@@ -31,7 +32,6 @@ from .models import (
     ProductImage,
 )
 from .state import get_state
-from .storable import camelcase, is_storable, plain
 
 MAX_INTEGER = 2**31 - 1
 MAX_BIGINT = 2**63 - 1

@@ -25,4 +25,4 @@ sql_recovered = _signals.signal("sql-recovered")
 """This process finds that SQL answers again."""
 
 journal_drained = _signals.signal("journal-drained")
-"""Records of the journal were moved into SQL: ``report``, a :class:`~flask_dualmedia.transfer.Report`."""
+"""Records of the journal were moved into SQL: ``report``, a :class:`~flask_dualmedia.upkeep.transfer.Report`."""

@@ -10,11 +10,11 @@ from functools import cached_property
 from flask import has_request_context, request
 from flask.globals import app_ctx
 
+from .databases.schema import NameCheck
+from .databases.tables import Tables, tables_for
 from .errors import StorageError
-from .schema import NameCheck
-from .staging import Staging
-from .tables import Tables, tables_for
-from .uses import Uses
+from .processes.uses import Uses
+from .uploads.staging import Staging
 
 if t.TYPE_CHECKING:
     import sqlalchemy as sa
@@ -22,17 +22,17 @@ if t.TYPE_CHECKING:
     from flask.ctx import AppContext
     from flask_pymongo import PyMongo
 
-    from .clock import Clock
-    from .collections import Collections
+    from .accesses.counting import Counter
     from .config import Settings
-    from .counting import Counter
-    from .documents import Documents
-    from .homes import Home
+    from .databases.circuit import Circuit
+    from .databases.clock import Clock
+    from .databases.collections import Collections
+    from .databases.documents import Documents
+    from .homes.base import Home
     from .models import Media
-    from .outage import Circuit
     from .repositories.base import Repository
     from .storages.base import Storage
-    from .upkeep import Upkeep
+    from .upkeep.chores import Upkeep
 
 Mode = t.Literal["dual", "mongo"]
 

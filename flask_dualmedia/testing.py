@@ -12,9 +12,9 @@ from flask import Flask
 from pymongo import monitoring
 from sqlalchemy import event
 
-from .counting import COUNTER
-from .documents import WATCHER as MONGO_WATCHER
-from .outage import WATCHER
+from .accesses.counting import COUNTER
+from .databases.circuit import WATCHER
+from .databases.documents import WATCHER as MONGO_WATCHER
 from .state import get_state
 
 _BACKGROUND = (WATCHER, MONGO_WATCHER, COUNTER)

@@ -23,15 +23,23 @@ from pymongo.uri_parser import parse_uri
 from pymongo.write_concern import WriteConcern
 from sqlalchemy import event, exc
 
-from . import schema
 from .config import Settings, check_driver
-from .connections import LastUsedFirst, close_engine, is_fresh, is_new, note_use, ping, speaks_psycopg
-from .documents import Documents, is_of_dns
+from .databases import schema
+from .databases.connections import (
+    LastUsedFirst,
+    close_engine,
+    is_fresh,
+    is_new,
+    note_use,
+    ping,
+    speaks_psycopg,
+)
+from .databases.documents import Documents, is_of_dns
+from .databases.poolers import expect_pooler
+from .databases.pools import OnlyConnection, own_engine
+from .databases.tables import check_metadata, copy_tables, tables_for
 from .errors import ConfigurationError, DualMediaError, MissingExtra
-from .forks import separate
-from .poolers import expect_pooler
-from .pools import OnlyConnection, own_engine
-from .tables import check_metadata, copy_tables, tables_for
+from .processes.forks import separate
 
 # How documents are read, whatever the host's client does: UUIDs in the standard form, times aware and in UTC. What the
 # host keeps and Python cannot, as text that is not UTF-8 or a time after the year 9999, is no reason to fail.

@@ -9,7 +9,7 @@ from logging.config import fileConfig
 from alembic import context
 from flask import current_app
 
-from flask_dualmedia.tables import RenamedOutput, renamed_statements
+from flask_dualmedia.databases.tables import RenamedOutput, renamed_statements
 
 config = context.config
 given = config.attributes.get("connection")

@@ -20,11 +20,7 @@ from flask.testing import FlaskClient
 from pymongo.uri_parser import parse_uri
 
 from example_app import embedded
-from flask_dualmedia import (
-    DualMedia,
-    anyone_may_add,
-    testing,  # noqa: F401 - listens to MongoDB clients made after it
-)
+from flask_dualmedia import DualMedia, anyone_may_add
 from flask_dualmedia.models import Base
 from flask_dualmedia.state import State, find_state, get_state
 from flask_dualmedia.storages.s3 import S3Storage

@@ -18,8 +18,8 @@ from flask_jwt_extended import create_access_token, create_refresh_token
 from werkzeug.test import TestResponse
 
 from example_app.security import authorize
+from flask_dualmedia.content.sniffing import sniff
 from flask_dualmedia.models import KINDS
-from flask_dualmedia.sniffing import sniff
 from flask_dualmedia.state import State
 
 from .conftest import MakeApp, StorageOptions

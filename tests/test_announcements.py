@@ -10,8 +10,9 @@ import pytest
 from bson import ObjectId
 from flask import Flask
 
-from flask_dualmedia import announcements, get_product_images, outage, save_product_image
-from flask_dualmedia.announcements import LEASE_SECONDS, VALIDITY, Announcements
+from flask_dualmedia import get_product_images, save_product_image
+from flask_dualmedia.databases import announcements, circuit
+from flask_dualmedia.databases.announcements import LEASE_SECONDS, VALIDITY, Announcements
 from flask_dualmedia.errors import WritesRefused
 from flask_dualmedia.repositories.mongo import MongoRepository
 from flask_dualmedia.state import State, get_state
@@ -173,7 +174,7 @@ def test_a_process_that_lists_nothing_looks_seldom(
     make_process: Callable[[], Flask], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its next list asks the journal, and those after that do not."""
-    monkeypatch.setattr(outage, "IDLE_INTERVAL", 1.0)
+    monkeypatch.setattr(circuit, "IDLE_INTERVAL", 1.0)
     looks = []
     look = Announcements.is_current
     monkeypatch.setattr(Announcements, "is_current", lambda self: looks.append(self) or look(self))

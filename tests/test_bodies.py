@@ -25,7 +25,7 @@ from flask.testing import FlaskClient
 from flask_jwt_extended import create_access_token, get_csrf_token
 
 from example_app import create_app
-from flask_dualmedia import bodies
+from flask_dualmedia.views import bodies
 
 from .conftest import BASE_CONFIG, MakeApp, ServerUrls, close, mongo_uri_for, unique
 from .faults.servers import Workers, bearer, free_port, running

@@ -29,7 +29,6 @@ from werkzeug.test import encode_multipart
 from flask_dualmedia import (
     DualMedia,
     MediaStorage,
-    clock,
     get_media,
     lifecycle,
     links,
@@ -37,14 +36,15 @@ from flask_dualmedia import (
     save_media_storage,
     signed_url,
 )
-from flask_dualmedia.clock import Clock
-from flask_dualmedia.collections import FINDINGS
+from flask_dualmedia.databases import clock
+from flask_dualmedia.databases.clock import Clock
+from flask_dualmedia.databases.collections import FINDINGS
 from flask_dualmedia.errors import DatabaseUnavailable
-from flask_dualmedia.integrity.checker import Checker
 from flask_dualmedia.models import new_id, now
-from flask_dualmedia.staging import COLLECTION as UPLOADS
 from flask_dualmedia.state import State, get_state
 from flask_dualmedia.storages.base import new_key, owner_of_key
+from flask_dualmedia.upkeep.check.checker import Checker
+from flask_dualmedia.uploads.staging import COLLECTION as UPLOADS
 
 from .conftest import HOST_CONFIG, Databases, ServerUrls, close, mongo_uri_for, unique
 from .faults.host import CONFIG

@@ -23,14 +23,14 @@ from flask_dualmedia import (
     MediaStorage,
     StorageError,
     content_url,
-    deadlines,
     get_media,
     open_media,
     save_media_storage,
     save_product_images,
 )
-from flask_dualmedia.connections import borrow
-from flask_dualmedia.deadlines import deadline
+from flask_dualmedia.databases import deadlines
+from flask_dualmedia.databases.connections import borrow
+from flask_dualmedia.databases.deadlines import deadline
 from flask_dualmedia.errors import StatementCancelled
 from flask_dualmedia.models import KINDS
 from flask_dualmedia.state import get_state

@@ -24,7 +24,6 @@ from flask.testing import FlaskClient
 from flask_dualmedia import (
     DatabaseUnavailable,
     MediaStorage,
-    counting,
     delete_media,
     get_media,
     get_media_stats,
@@ -34,8 +33,9 @@ from flask_dualmedia import (
     signals,
     update_media_access_count,
 )
-from flask_dualmedia.counting import COLLECTION, COUNTER, Counter, Play, Plays
-from flask_dualmedia.leases import Lease
+from flask_dualmedia.accesses import counting
+from flask_dualmedia.accesses.counting import COLLECTION, COUNTER, Counter, Play, Plays
+from flask_dualmedia.databases.leases import Lease
 from flask_dualmedia.models import now
 from flask_dualmedia.repositories.mongo import JournalRepository
 from flask_dualmedia.state import State, get_state

@@ -21,11 +21,18 @@ from hypothesis import strategies as st
 from werkzeug.test import TestResponse
 
 from flask_dualmedia import MediaStorage, get_media, save_media_storage
+from flask_dualmedia.content.mime_types import (
+    MAX_LENGTH,
+    OCTET_STREAM,
+    claim_of,
+    declared_type,
+    one_type,
+    served_type,
+)
+from flask_dualmedia.content.policy import Policy
+from flask_dualmedia.content.uploads import Upload
 from flask_dualmedia.errors import UnsupportedType
-from flask_dualmedia.mime_types import MAX_LENGTH, OCTET_STREAM, claim_of, declared_type, one_type, served_type
-from flask_dualmedia.policy import Policy
 from flask_dualmedia.state import get_state
-from flask_dualmedia.uploads import Upload
 
 from .conftest import MakeApp, StorageOptions, s3_options
 from .faults.transfer import transfer

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
-from flask_dualmedia.dimensions import read_dimensions
+from flask_dualmedia.content.dimensions import read_dimensions
 
 from .samples import png
 

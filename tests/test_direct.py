@@ -16,13 +16,14 @@ from flask import Flask
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from flask_dualmedia import DatabaseUnavailable, MediaStorage, anyone_may_add, lifecycle, moving
-from flask_dualmedia.journal import drain_journal
+from flask_dualmedia import DatabaseUnavailable, MediaStorage, anyone_may_add, lifecycle
 from flask_dualmedia.models import KINDS
 from flask_dualmedia.signals import media_saved
 from flask_dualmedia.state import State, get_state
 from flask_dualmedia.storages.base import new_key
 from flask_dualmedia.storages.s3 import S3Storage
+from flask_dualmedia.upkeep import move
+from flask_dualmedia.upkeep.journal import drain_journal
 
 from .conftest import MakeApp, StorageOptions
 from .samples import Headers, Tokens, mp4, png
@@ -171,7 +172,7 @@ def deleted(host: Host, begun: TestResponse) -> None:
 
 def moved(host: Host, begun: TestResponse) -> None:
     assert host.confirm(begun).status_code == 201
-    report = moving.move(host.state, "s3", "database", [MediaStorage])
+    report = move.move(host.state, "s3", "database", [MediaStorage])
     assert (report.moved, report.failed) == (1, [])
 
 
@@ -227,7 +228,7 @@ def test_bytes_that_no_ticket_can_bring_back_are_deleted_at_once(
     make_host: t.Callable[..., Host], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     host = make_host()
-    monkeypatch.setattr("flask_dualmedia.tickets.SECONDS", 0)
+    monkeypatch.setattr("flask_dualmedia.uploads.tickets.SECONDS", 0)
     begun = host.begin()
     monkeypatch.undo()
     assert begun.status_code == 201
@@ -235,7 +236,7 @@ def test_bytes_that_no_ticket_can_bring_back_are_deleted_at_once(
     assert record is not None
     host.state.storages["s3"].put(t.cast(str, record.storage_key), [CONTENT])
     assert host.confirm(begun).status_code == 201
-    monkeypatch.setattr("flask_dualmedia.tickets.SECONDS", 0)
+    monkeypatch.setattr("flask_dualmedia.uploads.tickets.SECONDS", 0)
     assert host.client.delete(f"/media/files/{record.id}", headers=host.tokens.alice).status_code == 204
     assert host.kept() == (0, [])
 

@@ -42,15 +42,15 @@ from flask_dualmedia import (
     lifecycle,
     open_media,
     save_media_storage,
-    staging,
 )
-from flask_dualmedia.documents import Documents
-from flask_dualmedia.homes import Home, journal_home, mongo_home, sql_home
-from flask_dualmedia.leases import COLLECTION as LEASES
+from flask_dualmedia.content.uploads import Upload
+from flask_dualmedia.databases.documents import Documents
+from flask_dualmedia.databases.leases import COLLECTION as LEASES
+from flask_dualmedia.homes.base import Home, journal_home, mongo_home, sql_home
 from flask_dualmedia.models import KINDS, Media
 from flask_dualmedia.state import get_state
-from flask_dualmedia.transfer import manifest, records_of
-from flask_dualmedia.uploads import Upload
+from flask_dualmedia.upkeep.transfer import manifest, records_of
+from flask_dualmedia.uploads import staging
 
 from . import chaos, samples
 from .conftest import BASE_CONFIG, MakeApp, StorageOptions

@@ -30,7 +30,7 @@ from flask import Flask
 from sqlalchemy import event
 
 from flask_dualmedia import MediaStorage, content_url, get_media, open_media, save_media_storage, wiring
-from flask_dualmedia.homes import Home, sql_home
+from flask_dualmedia.homes.base import Home, sql_home
 from flask_dualmedia.state import get_state
 
 from .conftest import MakeApp
@@ -233,7 +233,7 @@ def test_a_fork_in_the_middle_of_requests_of_other_threads(make_app: MakeApp) ->
 
 @pytest.mark.parametrize("holder", ["circuit", "counter", "documents", "deadlines"])
 def test_a_lock_that_another_thread_holds_is_free_in_the_child(make_app: MakeApp, holder: str) -> None:
-    from flask_dualmedia import deadlines
+    from flask_dualmedia.databases import deadlines
     from flask_dualmedia.views import docs
 
     app = make_app()

@@ -15,13 +15,7 @@ from jinja2.runtime import StrictUndefined
 from werkzeug.exceptions import HTTPException, Unauthorized
 from werkzeug.test import TestResponse
 
-from flask_dualmedia import (
-    ConfigurationError,
-    content_url,
-    dump_media,
-    save_media_storage,
-    signed_url,
-)
+from flask_dualmedia import ConfigurationError, content_url, dump_media, save_media_storage, signed_url
 
 from .conftest import Furnish
 from .samples import OFFSET_TYPE, PDF, Headers, bearer, counting, encoded, part, post_form

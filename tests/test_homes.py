@@ -14,14 +14,14 @@ import sqlalchemy as sa
 from flask import Flask
 
 from flask_dualmedia import ProductImage, get_media, lifecycle, open_media, save_product_image
+from flask_dualmedia.databases.leases import Lease
 from flask_dualmedia.errors import DatabaseUnavailable
-from flask_dualmedia.integrity import Check, Checker
-from flask_dualmedia.journal import drain_journal, homes_of
-from flask_dualmedia.leases import Lease
 from flask_dualmedia.models import AVAILABLE, DELETING, PENDING, Media, MediaChunk, new_id, now
 from flask_dualmedia.state import State, get_state
 from flask_dualmedia.storages.base import new_key
 from flask_dualmedia.storages.chunked import CHUNK_SIZE
+from flask_dualmedia.upkeep.check import Check, Checker
+from flask_dualmedia.upkeep.journal import drain_journal, homes_of
 
 from .conftest import MakeApp, StorageOptions
 from .proxy import Proxy

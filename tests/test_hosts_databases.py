@@ -41,9 +41,9 @@ from flask_dualmedia import (
     save_media_storage,
     save_product_image,
 )
-from flask_dualmedia.integrity import Checker
 from flask_dualmedia.models import Base
 from flask_dualmedia.state import get_state
+from flask_dualmedia.upkeep.check import Checker
 
 from .conftest import HOST_CONFIG, MakeApp, close
 from .samples import bearer, part, png

@@ -14,7 +14,16 @@ from datetime import timedelta
 import pytest
 import sqlalchemy as sa
 
-from flask_dualmedia.models import AVAILABLE, KINDS, CourseResource, CourseVideo, Media, MediaStorage, ProductImage, now
+from flask_dualmedia.models import (
+    AVAILABLE,
+    KINDS,
+    CourseResource,
+    CourseVideo,
+    Media,
+    MediaStorage,
+    ProductImage,
+    now,
+)
 from flask_dualmedia.quotas import of_owner
 from flask_dualmedia.repositories.base import Listing, Selection
 from flask_dualmedia.repositories.sql import (

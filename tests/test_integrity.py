@@ -22,12 +22,12 @@ from flask_dualmedia import (
     open_media,
     save_product_image,
 )
-from flask_dualmedia.integrity import Check, Checker, Decision
+from flask_dualmedia.content.uploads import Upload
 from flask_dualmedia.models import KINDS, MediaChunk, new_id, now
 from flask_dualmedia.state import State
 from flask_dualmedia.storages.base import new_key, owner_of_key
 from flask_dualmedia.storages.chunked import CHUNK_SIZE
-from flask_dualmedia.uploads import Upload
+from flask_dualmedia.upkeep.check import Check, Checker, Decision
 
 from .conftest import MakeApp
 from .samples import Tokens, counting, png

@@ -9,11 +9,11 @@ from datetime import timedelta
 import pytest
 
 from flask_dualmedia import ProductImage, get_product_images, lifecycle, open_media, save_product_image
-from flask_dualmedia.integrity import Checker
 from flask_dualmedia.models import new_id, now
 from flask_dualmedia.state import State, get_state
 from flask_dualmedia.storages.base import new_key
-from flask_dualmedia.transfer import records_of
+from flask_dualmedia.upkeep.check import Checker
+from flask_dualmedia.upkeep.transfer import records_of
 
 from .conftest import OUTSIDE, MakeApp, StorageOptions
 from .samples import counting, png

@@ -27,11 +27,11 @@ from flask_dualmedia import (
     save_product_image,
 )
 from flask_dualmedia.errors import MediaNotFound, WritesRefused
-from flask_dualmedia.integrity import Checker
-from flask_dualmedia.journal import drain_journal, homes_of
 from flask_dualmedia.models import new_id
 from flask_dualmedia.repositories.mongo import MongoRepository
 from flask_dualmedia.state import get_state
+from flask_dualmedia.upkeep.check import Checker
+from flask_dualmedia.upkeep.journal import drain_journal, homes_of
 
 from .conftest import MakeApp
 from .samples import bearer, png

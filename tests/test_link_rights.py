@@ -22,12 +22,12 @@ from flask_dualmedia import (
     signed_url,
     update_media,
 )
-from flask_dualmedia.homes import Home
-from flask_dualmedia.journal import drain_journal
+from flask_dualmedia.homes.base import Home
 from flask_dualmedia.models import AVAILABLE, now
 from flask_dualmedia.repositories.mongo import JournalRepository
 from flask_dualmedia.state import State, get_state
-from flask_dualmedia.transfer import Report, _copy
+from flask_dualmedia.upkeep.journal import drain_journal
+from flask_dualmedia.upkeep.transfer import Report, _copy
 
 from .conftest import MakeApp
 from .samples import PDF, Headers, Tokens, bearer, part, post_form

@@ -53,10 +53,10 @@ from flask_dualmedia import (
     update_media,
     update_media_access_count,
 )
+from flask_dualmedia.content.uploads import Upload
 from flask_dualmedia.models import KINDS, PENDING, Media
 from flask_dualmedia.state import State, get_state
 from flask_dualmedia.testing import count_queries
-from flask_dualmedia.uploads import Upload
 
 from .conftest import MakeApp
 from .samples import PDF, Dribble, Owners, counting, mp4, png

@@ -22,17 +22,17 @@ from flask_dualmedia import (
     DatabaseUnavailable,
     DualMedia,
     MediaConflict,
-    documents,
     save_media_storage,
     save_product_image,
-    staging,
 )
+from flask_dualmedia.databases import documents
+from flask_dualmedia.databases.leases import Lease
 from flask_dualmedia.errors import NoConnectionFree, WritesRefused
-from flask_dualmedia.leases import Lease
 from flask_dualmedia.models import KINDS, Media, new_id
 from flask_dualmedia.state import get_state
 from flask_dualmedia.storages import gridfs
 from flask_dualmedia.storages.chunked import CHUNK_SIZE
+from flask_dualmedia.uploads import staging
 
 from .conftest import HOST_CONFIG, MakeApp, close, unique
 from .faults.servers import MongoServer

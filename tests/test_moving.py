@@ -18,11 +18,11 @@ from flask_dualmedia import (
     save_course_video,
     save_media_storage,
 )
-from flask_dualmedia.integrity import Checker
+from flask_dualmedia.content.uploads import Upload
 from flask_dualmedia.models import KINDS
-from flask_dualmedia.moving import move
 from flask_dualmedia.state import get_state
-from flask_dualmedia.uploads import Upload
+from flask_dualmedia.upkeep.check import Checker
+from flask_dualmedia.upkeep.move import move
 
 from .conftest import OUTSIDE, MakeApp, StorageOptions
 from .samples import counting, mp4

@@ -33,11 +33,11 @@ from flask_dualmedia import (
     update_media,
     update_media_access_count,
 )
-from flask_dualmedia.integrity import Checker
+from flask_dualmedia.databases.tables import renamed, tables_for
 from flask_dualmedia.models import new_id, now
 from flask_dualmedia.state import State, get_state
 from flask_dualmedia.storages.base import new_key, owner_of_key
-from flask_dualmedia.tables import renamed, tables_for
+from flask_dualmedia.upkeep.check import Checker
 
 from .conftest import HOST_CONFIG, MakeApp
 from .proxy import Proxy, through

@@ -20,7 +20,6 @@ from flask_dualmedia import (
     CourseVideo,
     DatabaseUnavailable,
     ProductImage,
-    at_once,
     attach_media,
     delete_media,
     delete_media_of,
@@ -34,11 +33,10 @@ from flask_dualmedia import (
     update_media,
     update_media_access_count,
 )
-from flask_dualmedia.announcements import VALIDITY
+from flask_dualmedia.databases.announcements import VALIDITY
+from flask_dualmedia.databases.leases import Lease
 from flask_dualmedia.errors import NoConnectionFree
-from flask_dualmedia.integrity import Checker
-from flask_dualmedia.journal import drain_journal, homes_of
-from flask_dualmedia.leases import Lease
+from flask_dualmedia.homes import at_once
 from flask_dualmedia.models import KINDS, new_id
 from flask_dualmedia.repositories import psycopg as psycopg_repository
 from flask_dualmedia.repositories.base import Listing
@@ -46,6 +44,8 @@ from flask_dualmedia.repositories.failover import FailoverRepository
 from flask_dualmedia.repositories.sql import SQLRepository
 from flask_dualmedia.state import get_state
 from flask_dualmedia.storages.base import new_key
+from flask_dualmedia.upkeep.check import Checker
+from flask_dualmedia.upkeep.journal import drain_journal, homes_of
 
 from .conftest import MakeApp
 from .proxy import Proxy
@@ -615,7 +615,7 @@ def test_lists_are_partial_without_mongodb(
 
 @pytest.mark.long
 def test_only_one_drains_at_a_time(app: Flask) -> None:
-    from flask_dualmedia.leases import Lease
+    from flask_dualmedia.databases.leases import Lease
 
     state = get_state(app)
     one, other = Lease(state.mongo, "drain"), Lease(state.mongo, "drain")

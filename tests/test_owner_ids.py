@@ -34,10 +34,10 @@ from flask_dualmedia import (
     save_product_images,
 )
 from flask_dualmedia.authorization import is_usual
-from flask_dualmedia.integrity import Checker
 from flask_dualmedia.models import AVAILABLE, Media
 from flask_dualmedia.state import State, get_state
 from flask_dualmedia.testing import count_queries
+from flask_dualmedia.upkeep.check import Checker
 
 from .conftest import MakeApp, StorageOptions
 from .samples import Tokens, Tus, encoded, part, png, post_form

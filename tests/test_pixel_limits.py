@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from flask_dualmedia.dimensions import Gauge, read_dimensions
+from flask_dualmedia.content.dimensions import Gauge, read_dimensions
+from flask_dualmedia.content.policy import Policy
+from flask_dualmedia.content.uploads import Upload
 from flask_dualmedia.errors import TooManyPixels, UploadRejected
-from flask_dualmedia.policy import Policy
-from flask_dualmedia.uploads import Upload
 
 from .conftest import MakeApp
 from .samples import bearer, part, png, post_form

@@ -24,10 +24,10 @@ from flask_dualmedia import (
     save_media_storage,
     save_product_image,
 )
+from flask_dualmedia.content.policy import Policy, read_policies
+from flask_dualmedia.content.uploads import label
 from flask_dualmedia.models import KINDS, Media
-from flask_dualmedia.policy import Policy, read_policies
 from flask_dualmedia.state import State, get_state
-from flask_dualmedia.uploads import label
 
 from .conftest import MakeApp
 from .samples import NOTHING, PDF, Owners, Tokens, kept, mp4, part, png, post_file, post_form, post_url

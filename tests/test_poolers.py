@@ -25,17 +25,9 @@ import sqlalchemy as sa
 from flask import Flask
 from flask_sqlalchemy import SQLAlchemy
 
-from flask_dualmedia import (
-    DualMedia,
-    MediaStorage,
-    content_url,
-    get_media,
-    open_media,
-    save_media_storage,
-    schema,
-    turns,
-)
-from flask_dualmedia.connections import borrow
+from flask_dualmedia import DualMedia, MediaStorage, content_url, get_media, open_media, save_media_storage
+from flask_dualmedia.databases import schema, turns
+from flask_dualmedia.databases.connections import borrow
 from flask_dualmedia.errors import StatementCancelled
 from flask_dualmedia.state import get_state
 

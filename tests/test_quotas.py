@@ -22,7 +22,7 @@ from flask_dualmedia import (
     save_product_image,
     update_media,
 )
-from flask_dualmedia.leases import COLLECTION, Lease
+from flask_dualmedia.databases.leases import COLLECTION, Lease
 from flask_dualmedia.models import KINDS
 from flask_dualmedia.repositories.base import Repository
 from flask_dualmedia.state import State, get_state
@@ -176,7 +176,7 @@ def test_the_lease_of_a_killed_process_is_taken_over(
     make_host: t.Callable[..., Host], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     host = make_host(DUALMEDIA_QUOTA_PER_OWNER=1000)
-    monkeypatch.setattr("flask_dualmedia.leases.SECONDS", 0.3)
+    monkeypatch.setattr("flask_dualmedia.databases.leases.SECONDS", 0.3)
     assert Lease(host.state.mongo, "quota:owner:page:1").take()
     assert post(host.client, host.tokens.alice, 10).status_code == 201
 

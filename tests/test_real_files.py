@@ -14,11 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flask_dualmedia.content.file_types import FILE_TYPES, find_type
+from flask_dualmedia.content.policy import read_policies
+from flask_dualmedia.content.sniffing import media_type, resource_type, settle_type, sniff
+from flask_dualmedia.content.uploads import Upload
 from flask_dualmedia.errors import UnsupportedType
 from flask_dualmedia.models import KINDS, MEDIA_TYPES, RESOURCE_TYPES
-from flask_dualmedia.policy import read_policies
-from flask_dualmedia.sniffing import media_type, resource_type, settle_type, sniff
-from flask_dualmedia.uploads import Upload
 
 from .real_files import FILM, REAL_FILES, SHORT_SIGNATURES, RealFile
 

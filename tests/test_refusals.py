@@ -29,11 +29,11 @@ from werkzeug.test import encode_multipart
 from example_app import embedded
 from flask_dualmedia import CourseVideo, DualMedia, ProductImage, get_product_images, save_course_video
 from flask_dualmedia import save_media_storage as save_file
-from flask_dualmedia.connections import borrow
-from flask_dualmedia.journal import drain_journal, homes_of
+from flask_dualmedia.databases.connections import borrow
+from flask_dualmedia.databases.schema import head_revision
 from flask_dualmedia.models import KINDS
-from flask_dualmedia.schema import head_revision
 from flask_dualmedia.state import get_state
+from flask_dualmedia.upkeep.journal import drain_journal, homes_of
 
 from .conftest import HOST_CONFIG, MakeApp, close
 from .samples import png

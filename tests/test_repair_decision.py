@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from flask_dualmedia.integrity import Decision, decide
-from flask_dualmedia.integrity.decision import Tally
+from flask_dualmedia.upkeep.check import Decision, decide
+from flask_dualmedia.upkeep.check.decision import Tally
 
 
 def judge(deletions: int, size: int, share: float = 0.01, **options: list[str]) -> Decision:

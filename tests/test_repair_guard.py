@@ -25,12 +25,12 @@ from flask_dualmedia import (
     save_product_image,
 )
 from flask_dualmedia.authorization import possible_ids
-from flask_dualmedia.homes import mongo_home, sql_home
+from flask_dualmedia.content.uploads import Upload
+from flask_dualmedia.homes.base import mongo_home, sql_home
 from flask_dualmedia.models import Media, MediaChunk, new_id
 from flask_dualmedia.state import State, get_state
 from flask_dualmedia.storages.base import new_key
 from flask_dualmedia.storages.chunked import CHUNK_SIZE
-from flask_dualmedia.uploads import Upload
 
 from .conftest import MakeApp
 from .samples import counting, png

@@ -12,7 +12,16 @@ from datetime import timedelta
 import pytest
 
 from flask_dualmedia.errors import MediaConflict, SecondMainImage
-from flask_dualmedia.models import AVAILABLE, DELETING, KINDS, PENDING, Media, MediaStorage, ProductImage, now
+from flask_dualmedia.models import (
+    AVAILABLE,
+    DELETING,
+    KINDS,
+    PENDING,
+    Media,
+    MediaStorage,
+    ProductImage,
+    now,
+)
 from flask_dualmedia.repositories.base import Listing, Repository
 from flask_dualmedia.state import State
 

@@ -23,11 +23,11 @@ from flask_dualmedia import (
     save_media_storage,
     save_product_image,
 )
-from flask_dualmedia.journal import homes_of
+from flask_dualmedia.content.uploads import Upload
 from flask_dualmedia.models import MediaStorage
-from flask_dualmedia.staging import COLLECTION as UPLOADS
 from flask_dualmedia.state import get_state
-from flask_dualmedia.uploads import Upload
+from flask_dualmedia.upkeep.journal import homes_of
+from flask_dualmedia.uploads.staging import COLLECTION as UPLOADS
 
 from .conftest import MakeApp
 from .faults.backups import copy_of_mongo, copy_of_sql, everything, restore_mongo, restore_sql

@@ -15,20 +15,12 @@ from flask import Flask
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from flask_dualmedia import (
-    MediaStorage,
-    Unavailable,
-    get_media,
-    get_media_by_reference,
-    outage,
-    save_media_storage,
-    schema,
-    synchronizer,
-)
+from flask_dualmedia import MediaStorage, Unavailable, get_media, get_media_by_reference, save_media_storage
+from flask_dualmedia.databases import circuit, schema, synchronizer
+from flask_dualmedia.databases.tables import VERSION_TABLE
 from flask_dualmedia.errors import WritesRefused
 from flask_dualmedia.models import KINDS, Base
 from flask_dualmedia.state import get_state
-from flask_dualmedia.tables import VERSION_TABLE
 
 from .conftest import Databases, MakeApp, ServerUrls, close, unique
 from .proxy import Proxy, through
@@ -165,7 +157,7 @@ def test_the_app_does_itself_what_it_has_got_the_right_for_meanwhile(
     account: Account, start: t.Callable[..., Flask], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With the statements that its log names."""
-    monkeypatch.setattr(outage, "IDLE_INTERVAL", 0.2)
+    monkeypatch.setattr(circuit, "IDLE_INTERVAL", 0.2)
     monkeypatch.setattr(synchronizer, "IDLE_INTERVAL", 0.2)
     app = start()
     said = " ".join(warnings_of(caplog))
@@ -188,7 +180,7 @@ def test_the_schema_is_brought_up_to_date_while_mongodb_is_away(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """By an app that could not do it when it was started."""
-    monkeypatch.setattr(outage, "IDLE_INTERVAL", 0.2)
+    monkeypatch.setattr(circuit, "IDLE_INTERVAL", 0.2)
     monkeypatch.setattr(synchronizer, "IDLE_INTERVAL", 0.2)
     app = start(MONGO_URI=through(mongo_uri, mongo_proxy), DUALMEDIA_MONGO_TIMEOUT=0.5, DUALMEDIA_REFERENCES={})
     mongo_proxy.refuse()

@@ -16,9 +16,9 @@ import pytest
 import sqlalchemy as sa
 import sqlalchemy.exc
 
-from flask_dualmedia import schema
+from flask_dualmedia.databases import schema
+from flask_dualmedia.databases.tables import tables_for
 from flask_dualmedia.models import Base
-from flask_dualmedia.tables import tables_for
 
 ROOT = Path(__file__).parent.parent
 

@@ -18,14 +18,11 @@ from flask_dualmedia import (
     DualMedia,
     MediaStorage,
     OwnerNotFound,
-    outage,
     remember_owner,
     save_media_storage,
     save_product_image,
-    schema,
-    synchronizer,
-    turns,
 )
+from flask_dualmedia.databases import circuit, schema, synchronizer, turns
 from flask_dualmedia.errors import Unavailable
 from flask_dualmedia.models import Base
 from flask_dualmedia.state import get_state
@@ -151,7 +148,7 @@ def test_an_upgrade_that_others_keep_from_its_tables_is_tried_again(
     database_url: str, make: Make, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(turns, "PATIENCE", 0.5)
-    monkeypatch.setattr(outage, "IDLE_INTERVAL", 0.2)
+    monkeypatch.setattr(circuit, "IDLE_INTERVAL", 0.2)
     monkeypatch.setattr(synchronizer, "IDLE_INTERVAL", 0.2)
     engine = sa.create_engine(database_url, poolclass=sa.NullPool)
     schema.upgrade(engine, "0001")

@@ -10,7 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flask_dualmedia.content.names import FILENAME_LENGTH, label
-from flask_dualmedia.sniffing import HEAD_SIZE, OCTET_STREAM, media_type, resource_type, settle_type, sniff
+from flask_dualmedia.content.sniffing import (
+    HEAD_SIZE,
+    OCTET_STREAM,
+    media_type,
+    resource_type,
+    settle_type,
+    sniff,
+)
 
 from .samples import PDF, mp4, png
 

@@ -16,7 +16,14 @@ from flask_dualmedia.models import MediaChunk
 from flask_dualmedia.state import State
 from flask_dualmedia.storages import google_drive
 from flask_dualmedia.storages.base import AbstractStorage
-from flask_dualmedia.storages.chunked import CHUNK_SIZE, READ_BATCH, WRITE_BATCH, BatchedStorage, ChunkedStorage, split
+from flask_dualmedia.storages.chunked import (
+    CHUNK_SIZE,
+    READ_BATCH,
+    WRITE_BATCH,
+    BatchedStorage,
+    ChunkedStorage,
+    split,
+)
 from flask_dualmedia.storages.database import DELETED_AT_ONCE, DatabaseStorage
 from flask_dualmedia.storages.local import LocalStorage
 from flask_dualmedia.storages.outside import open_storages

@@ -12,7 +12,7 @@ from itertools import islice
 import pytest
 import sqlalchemy as sa
 
-from flask_dualmedia.connections import borrow
+from flask_dualmedia.databases.connections import borrow
 from flask_dualmedia.errors import BytesNotFound, DatabaseUnavailable
 from flask_dualmedia.models import MediaChunk
 from flask_dualmedia.state import State, get_state

@@ -17,12 +17,12 @@ from flask_dualmedia import (
     update_media,
     update_media_access_count,
 )
-from flask_dualmedia.journal import drain_journal, homes_of
-from flask_dualmedia.leases import Lease
+from flask_dualmedia.content.uploads import Upload
+from flask_dualmedia.databases.leases import Lease
 from flask_dualmedia.state import get_state
 from flask_dualmedia.storages.chunked import BytesOf
-from flask_dualmedia.transfer import _copy_bytes, drain, records_of
-from flask_dualmedia.uploads import Upload
+from flask_dualmedia.upkeep.journal import drain_journal, homes_of
+from flask_dualmedia.upkeep.transfer import _copy_bytes, drain, records_of
 
 from .conftest import MakeApp
 from .faults.transfer import homes, kill_and_go_on, seen, transfer

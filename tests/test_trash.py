@@ -21,13 +21,13 @@ from flask_dualmedia import (
     open_media,
     save_media_storage,
     save_product_image,
-    sightings,
     update_media,
 )
-from flask_dualmedia.integrity import Checker
 from flask_dualmedia.models import TRASHED, new_id
 from flask_dualmedia.state import State, get_state
 from flask_dualmedia.storages.base import new_key
+from flask_dualmedia.upkeep import sightings
+from flask_dualmedia.upkeep.check import Checker
 
 from .conftest import MakeApp
 from .faults.transfer import homes, transfer

@@ -16,10 +16,11 @@ from flask.testing import FlaskClient
 from werkzeug.http import parse_date
 from werkzeug.test import TestResponse
 
-from flask_dualmedia import MediaStorage, resumable, staging
+from flask_dualmedia import MediaStorage
 from flask_dualmedia.errors import UploadLocked
 from flask_dualmedia.state import State
 from flask_dualmedia.storages.base import new_key
+from flask_dualmedia.uploads import resumable, staging
 
 from . import samples
 from .conftest import MakeApp

@@ -15,8 +15,8 @@ import pytest
 import requests
 from tusclient.client import TusClient
 
-from flask_dualmedia.resumable import READ_SIZE
-from flask_dualmedia.staging import COLLECTION
+from flask_dualmedia.uploads.resumable import READ_SIZE
+from flask_dualmedia.uploads.staging import COLLECTION
 
 from . import samples
 from .conftest import Databases, ServerUrls, mongo_uri_for, unique

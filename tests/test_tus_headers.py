@@ -11,8 +11,8 @@ from flask.testing import FlaskClient
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from flask_dualmedia import staging
 from flask_dualmedia.state import State
+from flask_dualmedia.uploads import staging
 
 from .conftest import MakeApp
 from .samples import OFFSET_TYPE, PDF, Headers, Tokens, Tus, encoded

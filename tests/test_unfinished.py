@@ -14,10 +14,12 @@ from flask import Flask
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from flask_dualmedia import ConfigurationError, MediaStorage, Owner, default_rule, resumable, staging, upkeep
+from flask_dualmedia import ConfigurationError, MediaStorage, Owner, default_rule
 from flask_dualmedia.models import KINDS, now
 from flask_dualmedia.state import State, get_state
 from flask_dualmedia.testing import count_queries
+from flask_dualmedia.upkeep import chores
+from flask_dualmedia.uploads import resumable, staging
 
 from .conftest import MakeApp, StorageOptions
 from .samples import NOTHING, PDF, Headers, Tokens, Tus, encoded, kept, part, post_form
@@ -286,7 +288,7 @@ def test_expired_uploads_count_for_nothing_and_go_without_a_command(make_host: M
 
 def test_expired_uploads_of_others_go_too(make_host: MakeHost, monkeypatch: pytest.MonkeyPatch) -> None:
     """One by one, so that nobody waits long for it."""
-    monkeypatch.setattr(upkeep, "CLEARED_AT_ONCE", 1)
+    monkeypatch.setattr(chores, "CLEARED_AT_ONCE", 1)
     host = make_host()
     for _ in range(2):
         host.begin(500, bytes(200))

@@ -19,23 +19,23 @@ from flask_dualmedia import (
     get_media_by_reference,
     get_media_stats,
     lifecycle,
-    moving,
     open_media,
     save_media_storage,
     update_media,
     update_media_access_count,
 )
-from flask_dualmedia.counting import COLLECTION as PLAYS
+from flask_dualmedia.accesses.counting import COLLECTION as PLAYS
+from flask_dualmedia.content.uploads import Upload
+from flask_dualmedia.databases.leases import COLLECTION as LEASES
 from flask_dualmedia.errors import MediaConflict, MediaNotFound
-from flask_dualmedia.integrity import Checker
-from flask_dualmedia.integrity.checker import COLLECTION as CHECKS
-from flask_dualmedia.journal import drain_journal, homes_of, look_after_journal
-from flask_dualmedia.leases import COLLECTION as LEASES
 from flask_dualmedia.models import KINDS, Base, new_id
-from flask_dualmedia.staging import COLLECTION as UPLOADS
 from flask_dualmedia.state import get_state
 from flask_dualmedia.storages.base import new_key
-from flask_dualmedia.uploads import Upload
+from flask_dualmedia.upkeep import move
+from flask_dualmedia.upkeep.check import Checker
+from flask_dualmedia.upkeep.check.checker import COLLECTION as CHECKS
+from flask_dualmedia.upkeep.journal import drain_journal, homes_of, look_after_journal
+from flask_dualmedia.uploads.staging import COLLECTION as UPLOADS
 
 from . import old_version
 from .conftest import MakeApp, StorageOptions
@@ -199,9 +199,9 @@ def test_a_move_does_not_undo_what_a_worker_of_an_earlier_version_replaces_meanw
         if step == "move:copied":
             assert worker.replace(fields["id"], fields["storage_key"], b"by the old worker")
 
-    monkeypatch.setattr(moving, "reach", replace)
+    monkeypatch.setattr(move, "reach", replace)
     with app.app_context():
-        moving.move(get_state(app), "database", "local", [MediaStorage])
+        move.move(get_state(app), "database", "local", [MediaStorage])
         assert content_of(fields["id"]) == b"by the old worker"
     assert_nothing_is_wrong(app)
 

@@ -21,15 +21,15 @@ from flask_dualmedia import (
     lifecycle,
     open_media,
     save_product_image,
-    upkeep,
 )
-from flask_dualmedia.integrity import last_check
-from flask_dualmedia.journal import homes_of
 from flask_dualmedia.models import PENDING, Media, MediaChunk, new_id, now
 from flask_dualmedia.state import State, get_state
 from flask_dualmedia.storages.base import new_key
 from flask_dualmedia.storages.chunked import CHUNK_SIZE
-from flask_dualmedia.upkeep import WORKER, Upkeep, Verifier, clear_leftovers, find_damage
+from flask_dualmedia.upkeep import chores
+from flask_dualmedia.upkeep.check import last_check
+from flask_dualmedia.upkeep.chores import WORKER, Upkeep, Verifier, clear_leftovers, find_damage
+from flask_dualmedia.upkeep.journal import homes_of
 
 from .conftest import MakeApp, close
 from .samples import counting, png
@@ -43,7 +43,7 @@ OLD = timedelta(days=1)
 @pytest.fixture
 def make_kept(make_app: MakeApp, monkeypatch: pytest.MonkeyPatch) -> MakeApp:
     """Makes apps that keep themselves clean, often."""
-    monkeypatch.setattr(upkeep, "INTERVAL", 0.1)
+    monkeypatch.setattr(chores, "INTERVAL", 0.1)
 
     def make(mode: str = "dual", **config: t.Any) -> Flask:
         return make_app(mode, DUALMEDIA_UPKEEP=True, DUALMEDIA_REFERENCES={"product": None}, **config)
@@ -127,7 +127,7 @@ def test_it_can_be_turned_off(make_app: MakeApp) -> None:
 @pytest.mark.long
 def test_one_process_of_all_does_it(make_kept: MakeApp, monkeypatch: pytest.MonkeyPatch) -> None:
     by: list[State] = []
-    monkeypatch.setattr(upkeep, "clear_leftovers", by.append)
+    monkeypatch.setattr(chores, "clear_leftovers", by.append)
     for app in (make_kept(), make_kept()):
         visit(app)
     eventually(lambda: len(by) > 10)
@@ -144,7 +144,7 @@ def test_a_step_that_fails_is_told_of_once_and_stops_no_other(
         raise ZeroDivisionError
 
     monkeypatch.setattr(lifecycle, "sweep", fail)
-    monkeypatch.setattr(upkeep, "clear_leftovers", lambda state: rounds.append(1))
+    monkeypatch.setattr(chores, "clear_leftovers", lambda state: rounds.append(1))
     visit(app)
     eventually(lambda: len(rounds) > 5)
     assert [record.message for record in caplog.records if record.exc_info].count(
@@ -208,17 +208,17 @@ def test_leftovers_are_cleared_by_sweep_too(app: Flask, state: State) -> None:
 def test_damage_is_found_and_told_of_once(
     app: Flask, state: State, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(upkeep, "VERIFIED_PER_HOUR", 3600_000)
-    monkeypatch.setattr(upkeep, "VERIFIED_PER_SECOND", 1024**3)
-    monkeypatch.setattr(upkeep, "VERIFIED_EVERY", timedelta(0))
+    monkeypatch.setattr(chores, "VERIFIED_PER_HOUR", 3600_000)
+    monkeypatch.setattr(chores, "VERIFIED_PER_SECOND", 1024**3)
+    monkeypatch.setattr(chores, "VERIFIED_EVERY", timedelta(0))
     with app.app_context():
         save_product_image("p", io.BytesIO(PICTURE))
         bad = save_product_image("p", io.BytesIO(PICTURE), position=1)
         damage(state, bad)
     visit(app)
     eventually(lambda: find_damage(state))
-    first = state.mongo[upkeep.COLLECTION].find_one({"_id": "verification"})
-    eventually(lambda: state.mongo[upkeep.COLLECTION].find_one({"_id": "verification"}) != first)
+    first = state.mongo[chores.COLLECTION].find_one({"_id": "verification"})
+    eventually(lambda: state.mongo[chores.COLLECTION].find_one({"_id": "verification"}) != first)
     time.sleep(0.5)
     assert [note["id"] for note in find_damage(state)] == [bad.id]
     told = [record for record in caplog.records if "is damaged" in record.message]
@@ -238,7 +238,7 @@ def test_damage_is_found_and_told_of_once(
 def test_verification_goes_on_where_another_process_stopped_and_keeps_to_its_budget(
     app: Flask, state: State, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(upkeep, "VERIFIED_PER_HOUR", 0)
+    monkeypatch.setattr(chores, "VERIFIED_PER_HOUR", 0)
     with app.app_context():
         images = [save_product_image("p", io.BytesIO(PICTURE), position=number) for number in range(3)]
     read: list[str] = []
@@ -254,7 +254,7 @@ def test_verification_goes_on_where_another_process_stopped_and_keeps_to_its_bud
         verifier = Verifier(state, pause=lambda seconds: bool(waited.append(seconds)))
         verifier.go_on(60, keep_going=lambda: True)
     assert read == [image.storage_key for image in sorted(images, key=lambda image: image.id)]
-    assert sum(waited) == pytest.approx(3 * len(PICTURE) / upkeep.VERIFIED_PER_SECOND)
+    assert sum(waited) == pytest.approx(3 * len(PICTURE) / chores.VERIFIED_PER_SECOND)
     for _ in range(2):  # all kinds are through, and it is not time to begin anew
         Verifier(state, pause=lambda seconds: False).go_on(60, keep_going=lambda: True)
     assert len(read) == 3

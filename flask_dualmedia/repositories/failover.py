@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator
 from datetime import datetime
 from itertools import islice
 
-from ..documents import MONGO
+from ..databases.circuit import Circuit
+from ..databases.documents import MONGO
 from ..errors import DatabaseUnavailable, RecordRefused, WritesRefused
 from ..models import DELETING, PENDING, Media, new_id, now
-from ..outage import Circuit
 from ..storages.base import new_key
 from .base import Accesses, Announced, Listing, M, Position, Records, Selection, Values
 from .mongo import JournalRepository

@@ -12,9 +12,9 @@ from itertools import islice
 from pymongo import ASCENDING, DESCENDING, IndexModel, ReturnDocument, UpdateOne, errors
 from pymongo.collection import Collection
 
-from .. import storable
-from ..collections import DRAINS, JOURNAL, Collections, is_record, records_only
-from ..documents import BULK, INDEXING, MAIN_INDEX, Document, Documents
+from ..databases import storable
+from ..databases.collections import DRAINS, JOURNAL, Collections, is_record, records_only
+from ..databases.documents import BULK, INDEXING, MAIN_INDEX, Document, Documents
 from ..models import AVAILABLE, DELETING, KEPT, KINDS, PENDING, TRASHED, Media
 from .base import EVERYTHING, Accesses, Announced, Listing, M, Position, Records, Selection, Values
 

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 import sqlalchemy as sa
 
-from ..connections import borrow, is_heard, probe
+from ..databases.connections import borrow, is_heard, probe
+from ..databases.sqlstates import translate_errors
+from ..databases.tables import MODELS, Tables
 from ..models import Media
-from ..sqlstates import translate_errors
-from ..tables import MODELS, Tables
 from .base import Values
 from .sql import Query, SQLRepository, insert_record, insisting
 

@@ -15,8 +15,10 @@ from operator import itemgetter
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
-from .. import storable
-from ..deadlines import deadline
+from ..databases import storable
+from ..databases.deadlines import deadline
+from ..databases.sqlstates import translate_errors
+from ..databases.tables import MODELS, Tables
 from ..errors import Contended
 from ..models import (
     DELETING,
@@ -29,8 +31,6 @@ from ..models import (
     MediaStorage,
     row_reader,
 )
-from ..sqlstates import translate_errors
-from ..tables import MODELS, Tables
 from .base import EVERYTHING, Accesses, Announced, Listing, M, Position, Records, Selection, Values
 
 _AVAILABLE, _UNFINISHED = sa.text(IS_AVAILABLE), sa.text(IS_UNFINISHED)

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from secrets import token_hex
 
+from ..databases.shapes import owner_of_key as owner_of_key
 from ..models import new_id
-from ..shapes import owner_of_key as owner_of_key
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ from functools import cache
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
+from ..databases.sqlstates import translate_errors
+from ..databases.tables import MODELS, Tables
 from ..repositories.sql import limited
-from ..sqlstates import translate_errors
-from ..tables import MODELS, Tables
 from .base import Stat
 from .chunked import CHUNK_SIZE, ChunkedStorage, ChunkRange
 

@@ -7,8 +7,8 @@ from collections.abc import Generator, Iterable, Iterator
 from heapq import merge
 from itertools import groupby
 
+from ..databases.circuit import Circuit
 from ..errors import BytesNotFound, DatabaseUnavailable, WritesRefused
-from ..outage import Circuit
 from .base import Stat, merge_stats
 from .chunked import BatchedStorage, ChunkedStorage, ChunkRange, read_from
 from .gridfs import JournalStorage

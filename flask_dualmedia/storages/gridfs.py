@@ -10,9 +10,9 @@ from bson import Binary
 from pymongo import ASCENDING, DESCENDING
 from pymongo.collection import Collection
 
-from ..collections import BUCKET as BUCKET
-from ..collections import Collections
-from ..documents import BULK, Documents
+from ..databases.collections import BUCKET as BUCKET
+from ..databases.collections import Collections
+from ..databases.documents import BULK, Documents
 from ..errors import JournalFull, MediaConflict
 from ..models import now
 from .base import Stat

@@ -11,19 +11,19 @@ from itertools import chain, islice
 
 import sqlalchemy as sa
 
-from ..connections import borrow
-from ..deadlines import renew
+from ..databases.connections import borrow
+from ..databases.deadlines import renew
+from ..databases.sqlstates import translate_errors
+from ..databases.tables import MODELS, Tables
 from ..errors import DatabaseBusy, DatabaseUnavailable
-from ..forks import begin_in_children
-from ..sqlstates import translate_errors
-from ..tables import MODELS, Tables
+from ..processes.forks import begin_in_children
 from .chunked import CHUNK_SIZE, WRITE_BATCH, ChunkRange, in_batches, split
 from .database import DELETED_AT_ONCE, DatabaseStorage
 
 if t.TYPE_CHECKING:
     import psycopg
 
-    from ..connections import Driver
+    from ..databases.connections import Driver
 
     Cursor = psycopg.Cursor[tuple[t.Any, ...]]
 

@@ -11,10 +11,9 @@ from flask.sansio.blueprints import BlueprintSetupState
 from flask_smorest import Blueprint
 from werkzeug.exceptions import HTTPException
 
-from .. import bodies
 from ..errors import ConfigurationError
 from ..models import KINDS
-from . import content, direct, docs, errors, health, links, openapi, records, stats, tus
+from . import bodies, content, direct, docs, errors, health, links, openapi, records, stats, tus
 from .request_headers import check_headers
 
 if t.TYPE_CHECKING:

@@ -9,7 +9,7 @@ from functools import cache
 from flask import Response, current_app
 from werkzeug.datastructures import Headers
 
-from ..inline_types import SANDBOX
+from ..content.inline_types import SANDBOX
 
 if t.TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment

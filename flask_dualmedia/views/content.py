@@ -19,21 +19,22 @@ from werkzeug.exceptions import BadRequest, Forbidden, NotFound, RequestedRangeN
 from werkzeug.http import parse_range_header
 from werkzeug.wrappers.response import Response as BaseResponse
 
-from .. import at_once, lifecycle, links, schemas
-from ..bodies import open_body
-from ..counting import counted
+from .. import lifecycle, links, schemas
+from ..accesses.counting import counted
+from ..content.external_urls import location_of
+from ..content.inline_types import policy_of
+from ..content.mime_types import served_type
+from ..content.uploads import upload_for
 from ..errors import MediaConflict, MediaNotFound
-from ..external_urls import location_of
-from ..inline_types import policy_of
-from ..mime_types import served_type
+from ..homes import at_once
 from ..models import Media
-from ..security import anybody_may_read, find_caller, require_caller
 from ..state import get_state
 from ..storages.base import Delegation, Storage
-from ..uploads import upload_for
 from . import errors
 from .added_fields import read_form
 from .answers import content_answer, json_answer
+from .bodies import open_body
+from .callers import anybody_may_read, find_caller, require_caller
 from .records import MEDIA_ID, SECURITY, find, parse_id, permitted
 from .request_headers import CONDITION_PARAMETERS, REFUSALS, check_conditions
 

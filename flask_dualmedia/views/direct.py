@@ -8,15 +8,16 @@ from flask_smorest import Blueprint
 from marshmallow import fields
 from werkzeug.exceptions import Forbidden
 
-from .. import direct, lifecycle, schemas
+from .. import lifecycle, schemas
 from ..authorization import has_admin_role
 from ..errors import MediaNotFound, OwnerNotFound
 from ..models import AVAILABLE, Media
-from ..security import Caller, require_caller
 from ..state import State, get_state
-from ..unfinished import is_announced
+from ..uploads import direct
+from ..uploads.unfinished import is_announced
 from . import errors
 from .answers import json_answer
+from .callers import Caller, require_caller
 from .records import MEDIA_ID, SECURITY, check_storage, parse_id, permit_creation, read_json
 from .request_headers import CONDITION_PARAMETERS, REFUSALS, check_conditions
 

@@ -12,7 +12,7 @@ import jinja2
 from flask import Flask, Response, current_app, url_for
 from flask_smorest import Blueprint
 
-from ..forks import begin_in_children
+from ..processes.forks import begin_in_children
 from ..state import get_state
 from .answers import json_answer
 

@@ -14,8 +14,8 @@ from marshmallow import Schema, ValidationError
 from webargs.flaskparser import FlaskParser
 from werkzeug.exceptions import HTTPException, Unauthorized
 
+from ..databases.storable import log_refusal
 from ..errors import AnsweredError, InvalidMedia
-from ..storable import log_refusal
 from .added_fields import read_form
 from .answers import json_answer
 

@@ -9,14 +9,14 @@ from flask_smorest import Blueprint
 from marshmallow import fields
 
 from ..errors import DatabaseUnavailable, Unavailable
-from ..integrity import last_check
-from ..journal import count_waiting
 from ..repositories.base import Repository
 from ..repositories.mongo import JournalRepository
 from ..schemas import WireSchema
-from ..security import is_admin
 from ..state import State, get_state
+from ..upkeep.check import last_check
+from ..upkeep.journal import count_waiting
 from .answers import json_answer
+from .callers import is_admin
 
 
 class DatabaseHealthSchema(WireSchema):

@@ -13,10 +13,10 @@ from werkzeug.exceptions import Forbidden
 
 from .. import lifecycle, links, schemas
 from ..models import Media
-from ..security import Caller, require_caller
 from ..state import get_state
 from . import errors
 from .answers import empty_answer, json_answer
+from .callers import Caller, require_caller
 from .records import MEDIA_ID, SECURITY, permitted, read_json
 from .request_headers import CONDITION_PARAMETERS, REFUSALS, check_conditions
 

@@ -8,7 +8,7 @@ from flask import request
 from flask.views import MethodView
 from werkzeug.exceptions import BadRequest, MethodNotAllowed
 
-from ..security import require_caller
+from .callers import require_caller
 from .request_headers import SAFE_METHODS
 
 

@@ -20,16 +20,16 @@ from werkzeug.exceptions import BadRequest, Forbidden, UnsupportedMediaType
 
 from .. import lifecycle, schemas
 from ..authorization import Action, Owner, expect_owners, reads_by_default, usual_id, why_not_added
-from ..bodies import JSON_SIZE, open_body, set_limits
+from ..content.uploads import upload_for
 from ..errors import FileTooLarge, InvalidMedia, MediaNotFound
 from ..models import Media
 from ..repositories.base import Listing, M, Position, Records
-from ..security import Caller, require_caller, token_first
 from ..state import State, get_state
-from ..uploads import upload_for
 from . import errors
 from .added_fields import read_form, read_object, without_added
 from .answers import empty_answer, json_answer
+from .bodies import JSON_SIZE, open_body, set_limits
+from .callers import Caller, require_caller, token_first
 from .request_headers import CONDITION_PARAMETERS, REFUSALS, check_conditions, check_part
 
 MAX_LIMIT = 100

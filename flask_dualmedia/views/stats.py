@@ -9,12 +9,12 @@ from flask_smorest import Blueprint
 from marshmallow import fields, validate
 
 from .. import schemas
+from ..accesses.stats import Sort, stats_of
 from ..models import KINDS, Media
-from ..security import require_caller, token_first
 from ..state import get_state
-from ..stats import Sort, stats_of
 from . import errors
 from .answers import json_answer
+from .callers import require_caller, token_first
 from .records import MAX_LIMIT, SECURITY
 
 _SORTS: dict[str, Sort] = {"accessCount": "access_count", "lastAccessedAt": "last_accessed_at"}

@@ -23,18 +23,26 @@ from werkzeug.exceptions import (
 )
 from werkzeug.http import http_date
 
-from .. import lifecycle, resumable, schemas
+from .. import lifecycle, schemas
 from ..authorization import has_admin_role
-from ..bodies import open_body
-from ..errors import ChecksumMismatch, DualMediaError, FileTooLarge, IncompleteUpload, InvalidMedia, MediaNotFound
+from ..content.uploads import label
+from ..errors import (
+    ChecksumMismatch,
+    DualMediaError,
+    FileTooLarge,
+    IncompleteUpload,
+    InvalidMedia,
+    MediaNotFound,
+)
 from ..models import KINDS, new_id
-from ..security import Caller, require_caller, token_first
-from ..staging import Staged, Writer
 from ..state import State, get_state
-from ..uploads import label
+from ..uploads import resumable
+from ..uploads.staging import Staged, Writer
 from . import errors
 from .added_fields import without_added
 from .answers import empty_answer
+from .bodies import open_body
+from .callers import Caller, require_caller, token_first
 from .method_override import OverridableView
 from .records import SECURITY, check_storage, parse_id, permit_creation
 from .request_headers import CONDITION_PARAMETERS, REFUSALS, check_conditions

@@ -12,7 +12,7 @@ from flask import request
 from werkzeug.exceptions import BadRequest
 
 from .. import schemas
-from ..resumable import Digest
+from ..uploads.resumable import Digest
 from .records import parse_id
 
 ALGORITHMS = ("sha1", "sha256", "md5")

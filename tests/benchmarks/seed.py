@@ -13,7 +13,7 @@ import pymongo
 import sqlalchemy as sa
 from bson import ObjectId
 
-from flask_dualmedia import schema
+from flask_dualmedia.databases import schema
 
 from .floor import TABLES
 

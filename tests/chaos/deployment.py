@@ -13,10 +13,10 @@ import pymongo
 from flask import Flask
 
 from flask_dualmedia import DualMedia
-from flask_dualmedia.journal import homes_of
 from flask_dualmedia.models import KINDS
 from flask_dualmedia.state import get_state
-from flask_dualmedia.transfer import records_of
+from flask_dualmedia.upkeep.journal import homes_of
+from flask_dualmedia.upkeep.transfer import records_of
 from tests.faults.servers import MongoServer, PostgresServer, Workers, running
 from tests.proxy import Proxy
 from tests.tools.mongo_proxy import MongoProxy

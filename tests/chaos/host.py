@@ -8,7 +8,9 @@ from contextlib import ExitStack
 
 from flask import Flask
 
-from flask_dualmedia import DualMedia, anyone_may_add, staging, upkeep
+from flask_dualmedia import DualMedia, anyone_may_add
+from flask_dualmedia.upkeep import chores
+from flask_dualmedia.uploads import staging
 from tests.faults import host
 
 from .plants import planted
@@ -44,7 +46,7 @@ def create_app() -> Flask:
     plant = os.environ.get(PLANT)
     if plant:
         _for_life.enter_context(planted(plant))
-    upkeep.INTERVAL, staging.LOCK_SECONDS = UPKEEP_INTERVAL, LOCK_SECONDS
+    chores.INTERVAL, staging.LOCK_SECONDS = UPKEEP_INTERVAL, LOCK_SECONDS
     logging.basicConfig(format="%(asctime)s %(process)d %(name)s: %(message)s")
     logging.getLogger("flask_dualmedia").setLevel(logging.INFO)
     app = Flask("chaos")

@@ -12,8 +12,8 @@ from flask import Flask
 from pymongo.errors import PyMongoError
 
 from flask_dualmedia.errors import Unavailable
-from flask_dualmedia.integrity import Checker, Decision
 from flask_dualmedia.state import get_state
+from flask_dualmedia.upkeep.check import Checker, Decision
 
 from .clients import Client, Totals
 from .deployment import Deployment, type_command

@@ -10,17 +10,17 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from flask_dualmedia import at_once
-from flask_dualmedia.homes import Home
-from flask_dualmedia.integrity.finder import Finder
-from flask_dualmedia.integrity.findings import Finding
+from flask_dualmedia.databases.tables import MODELS, Tables
+from flask_dualmedia.homes import at_once
+from flask_dualmedia.homes.base import Home
 from flask_dualmedia.models import DELETING, KINDS, Media
 from flask_dualmedia.repositories import sql
 from flask_dualmedia.repositories.base import Records, Values
 from flask_dualmedia.repositories.failover import FailoverRepository
 from flask_dualmedia.repositories.sql import SQLRepository
-from flask_dualmedia.staging import Writer
-from flask_dualmedia.tables import MODELS, Tables
+from flask_dualmedia.upkeep.check.finder import Finder
+from flask_dualmedia.upkeep.check.findings import Finding
+from flask_dualmedia.uploads.staging import Writer
 
 Patch = tuple[t.Any, str, t.Any]
 """An object, the name of one of its attributes, and what takes the place of that."""

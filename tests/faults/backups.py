@@ -11,7 +11,7 @@ from flask import Flask
 from flask_dualmedia import dump_media, open_media
 from flask_dualmedia.models import AVAILABLE, KINDS, Base
 from flask_dualmedia.state import get_state
-from flask_dualmedia.transfer import records_of
+from flask_dualmedia.upkeep.transfer import records_of
 
 Documents = dict[str, list[dict[str, t.Any]]]
 Rows = dict[str, list[dict[str, t.Any]]]

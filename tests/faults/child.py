@@ -23,10 +23,18 @@ from pathlib import Path
 import requests
 from flask import Flask
 
-from flask_dualmedia import DualMedia, MediaStorage, delete_media, failpoints, get_media, lifecycle, save_media_storage
-from flask_dualmedia.journal import drain_journal
+from flask_dualmedia import (
+    DualMedia,
+    MediaStorage,
+    delete_media,
+    failpoints,
+    get_media,
+    lifecycle,
+    save_media_storage,
+)
+from flask_dualmedia.content.uploads import Upload
 from flask_dualmedia.state import get_state
-from flask_dualmedia.uploads import Upload
+from flask_dualmedia.upkeep.journal import drain_journal
 from tests import samples
 from tests.samples import Tus, bearer
 

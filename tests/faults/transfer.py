@@ -23,7 +23,7 @@ from flask_dualmedia import (
     save_media_storage,
     save_product_image,
 )
-from flask_dualmedia.homes import Home, journal_home, mongo_home, sql_home
+from flask_dualmedia.homes.base import Home, journal_home, mongo_home, sql_home
 from flask_dualmedia.models import KINDS
 from flask_dualmedia.state import get_state
 from tests.samples import png

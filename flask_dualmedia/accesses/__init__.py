@@ -1,0 +1,1 @@
+"""Reads that are counted, and what the counts tell."""

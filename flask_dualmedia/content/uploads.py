@@ -1,0 +1,198 @@
+"""Where the bytes of new media come from: a stream that is read once, checked while it is read."""
+
+from __future__ import annotations
+
+import hashlib
+import typing as t
+
+from ..errors import EmptyFile, FileTooLarge, IncompleteUpload
+from .dimensions import Dimensions, Gauge
+from .mime_types import one_type
+from .names import label
+from .policy import Policy
+from .sniffing import HEAD_SIZE, settle_type, sniff
+
+if t.TYPE_CHECKING:
+    from ..models import Media
+    from ..state import State
+
+BLOCK_SIZE = HEAD_SIZE
+"""Bytes asked of a stream at once. Smaller pieces cost servers more than they save memory."""
+
+Sniffer = t.Callable[[bytes], str | None]
+
+
+class Upload:
+    """The bytes of one upload on their way into a storage.
+
+    :param stream: Binary stream, read once from its current position to its end, never closed.
+    :param filename: The uploader's name for it. A label: nothing is opened or named after it.
+    :param mime_type: The type as the uploader declares it, whatever that is; believed only where the bytes show none.
+    :param size: How many bytes were announced. Servers end a body that the client cut short like any other, so
+        the count is compared at the end.
+    :param checksum: SHA-256 hex that the bytes must have.
+    :param policy: What is accepted; by default anything.
+    :param replaces: The bytes take the place of others, of which ``filename`` is the name: where its extension does not
+        fit them it is changed.
+    """
+
+    def __init__(
+        self,
+        stream: t.BinaryIO,
+        *,
+        filename: str | None = None,
+        mime_type: str | None = None,
+        size: int | None = None,
+        checksum: str | None = None,
+        policy: Policy | None = None,
+        sniffer: Sniffer = sniff,
+        replaces: bool = False,
+    ) -> None:
+        self.filename = label(filename)
+        self._stream, self._declared, self._sniffer, self._replaces = stream, mime_type, sniffer, replaces
+        self._policy = policy or Policy(max_pixels=None)
+        self._expected_size, self._expected_checksum = size, checksum
+        self._digest = hashlib.sha256()
+        self.head = b""
+        self.size = 0
+        self._gauge: Gauge | None = None
+
+    def open(self) -> None:
+        """Read the first block and learn the type from it, before anything is written.
+
+        :raises EmptyFile: The stream has no bytes.
+        :raises FileTooLarge: The announced size is over the limit already.
+        :raises UnsupportedType: The bytes are not of a type that is accepted, or they are not what they are called.
+        :raises TooManyPixels: They are an image of a size that is not accepted.
+        """
+        self._check_size(self._expected_size or 0)
+        self.head = self._read_block()
+        if not self.head:
+            raise EmptyFile(was_read=_was_read(self._stream))
+        sniffed = one_type(self._sniffer(self.head))
+        self.mime_type = settle_type(sniffed, self.filename, self._declared)
+        self._policy.check_type(self.mime_type, sniffed, self._declared)
+        if self._replaces:
+            self.filename = label(self._policy.renamed(self.filename, self.mime_type))
+        self._policy.check_name(self.filename, self.mime_type)
+        if self.mime_type.startswith("image/"):
+            self._gauge = Gauge(self.head)
+            self._measure(is_whole=self.is_read)
+
+    def blocks(self) -> t.Iterator[bytes]:
+        """The bytes in blocks of :data:`BLOCK_SIZE`, the last one shorter, counted and hashed as they pass.
+
+        :raises FileTooLarge: As soon as the limit is passed; what was yielded before is for the caller to discard.
+        :raises TooManyPixels: As soon as an image shows that it is larger than what its first block said.
+        :raises IncompleteUpload: After the last block, when size or checksum are not what was announced.
+        """
+        block = self.head
+        while block:
+            self.size += len(block)
+            self._check_size(self.size)
+            self._digest.update(block)
+            yield block
+            block = self._read_block()
+            self._measure(block, is_whole=not block)
+        if self._expected_size is not None and self.size != self._expected_size:
+            raise IncompleteUpload(f"{self.size} bytes came of the {self._expected_size} announced")
+        if self._expected_checksum is not None and self.checksum != self._expected_checksum:
+            raise IncompleteUpload("the bytes do not match the digest sent with them")
+
+    @property
+    def dimensions(self) -> Dimensions | None:
+        """Width and height of an image, as far as its bytes have come."""
+        return None if self._gauge is None else self._gauge.dimensions
+
+    @property
+    def is_measured(self) -> bool:
+        """Whether nothing more is to be learnt about the size of an image."""
+        return self._gauge is None or self._gauge.is_certain or self._policy.max_pixels is None
+
+    @property
+    def is_read(self) -> bool:
+        """Whether all bytes were in the first block."""
+        return len(self.head) < BLOCK_SIZE
+
+    @property
+    def least_size(self) -> int:
+        """How many bytes there are at least, as far as was said or read."""
+        return self._expected_size or len(self.head)
+
+    @property
+    def checksum(self) -> str:
+        """SHA-256 of what has passed so far, as 64 lowercase hex digits (FIPS 180-4)."""
+        return self._digest.hexdigest()
+
+    def _measure(self, block: bytes = b"", *, is_whole: bool) -> None:
+        gauge = self._gauge
+        if gauge is None:
+            return
+        gauge.feed(block)
+        if is_whole:
+            gauge.close()
+        self._policy.check_pixels(gauge, self.mime_type)
+
+    def _check_size(self, size: int) -> None:
+        limit = self._policy.max_size
+        if limit is not None and size > limit:
+            raise FileTooLarge(limit)
+
+    def _read_block(self) -> bytes:
+        """A whole block even from a stream that gives less at a time, so that chunks in storages are full."""
+        block = self._read(BLOCK_SIZE)
+        if len(block) in (0, BLOCK_SIZE):
+            return block
+        parts = [block]
+        missing = BLOCK_SIZE - len(block)
+        while missing and (part := self._read(missing)):
+            parts.append(part)
+            missing -= len(part)
+        return b"".join(parts)
+
+    def _read(self, size: int) -> bytes:
+        """
+        :raises TypeError: The stream gives anything but bytes.
+        """
+        piece: t.Any = self._stream.read(size)
+        if isinstance(piece, bytes):
+            return piece
+        if isinstance(piece, bytearray | memoryview):
+            return bytes(piece)
+        if isinstance(piece, str):
+            raise TypeError("the source is a text stream: open it with open(..., 'rb')")
+        if isinstance(piece, t.Coroutine):
+            piece.close()  # nobody is going to wait for it
+        raise TypeError(f"the source gives {type(piece).__name__}: its read(size) has to return bytes")
+
+
+def _was_read(stream: t.Any) -> bool:
+    """Whether a stream that has nothing to give is at the end of something."""
+    try:
+        return stream.tell() > 0
+    except (AttributeError, OSError, TypeError, ValueError):  # most streams that are no files
+        return False
+
+
+def upload_for(
+    state: State,
+    kind: type[Media],
+    stream: t.BinaryIO,
+    *,
+    filename: str | None = None,
+    mime_type: str | None = None,
+    size: int | None = None,
+    checksum: str | None = None,
+    replaces: bool = False,
+) -> Upload:
+    """An upload of a kind, under the settings of an app; parameters as of :class:`Upload`."""
+    return Upload(
+        stream,
+        filename=filename,
+        mime_type=mime_type,
+        size=size,
+        checksum=checksum,
+        policy=state.settings.policies[kind.kind],
+        sniffer=state.settings.sniffer,
+        replaces=replaces,
+    )

@@ -1,0 +1,1 @@
+"""How both databases are spoken to."""

@@ -1,0 +1,349 @@
+"""MongoDB as we ask it: within limits of our own, and not at all while it is away.
+
+The client is the host's, and its settings stay as they are. Each of our calls has an end all the same, and each error
+is told apart: a server that does not answer, one that answers "no", and a document that another one stands in the way
+of.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+import typing as t
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import Context
+from datetime import UTC, datetime
+from weakref import ref
+
+import pymongo
+from bson.errors import InvalidDocument
+from pymongo import MongoClient, errors
+from pymongo.database import Database
+
+from ..errors import (
+    DatabaseUnavailable,
+    DualMediaError,
+    MediaConflict,
+    NoConnectionFree,
+    RecordRefused,
+    SecondMainImage,
+)
+from ..processes.forks import begin_in_children, notice_fork
+from ..processes.threads import STOP_TIMEOUT, Worker
+from .clock import Clock, elapsed
+
+logger = logging.getLogger("flask_dualmedia")
+
+Document = dict[str, t.Any]
+
+MONGO = "MongoDB"
+"""What :class:`~flask_dualmedia.errors.DatabaseUnavailable` calls it."""
+
+MAIN_INDEX = "uq_product_images_main"
+DUPLICATE_KEY = 11000
+
+WATCHER = "dualmedia-watch-mongo"
+"""Name of the thread that asks whether MongoDB is back."""
+
+BULK = 5
+"""How many times as long a call may take that carries bytes, or concerns many documents."""
+
+INDEXING = 15
+"""How many times as long the creation of indexes may take. A build that is cut short begins anew the next time."""
+
+_PROBE = 0.75
+"""Seconds to answer "are you there": no time is needed, but the driver waits half a second before it connects anew."""
+
+_HEALTH = 1.0
+"""Seconds for the same, where somebody asks for that alone."""
+
+_TOLD_AGAIN = 60.0  # seconds after which the same trouble is logged again
+
+_REFUSALS = {
+    13: "does not allow it to our account",  # Unauthorized
+    18: "does not accept our account",  # AuthenticationFailed
+    50: "took too long",  # MaxTimeMSExpired
+    8000: "does not accept our account",  # AtlasError
+    14031: "has no space left on its disk",  # OutOfDiskSpace
+}
+
+_OF_ONE_DOCUMENT = {2, 14, 121, 10334, 17280, 17419}
+"""Codes of answers about one document: a wrong value or type, the host's validator, too large."""
+
+_NO_ANSWER = (errors.ConnectionFailure, errors.ExecutionTimeout)
+"""Errors of calls that did not come to their end, for whatever reason."""
+
+_ANSWER = (errors.NotPrimaryError, errors.OperationFailure)
+"""Errors by which a server shows that it is there."""
+
+
+class MongoCircuit:
+    """Whether MongoDB answers, so that no request has to find out anew. Every process has its own.
+
+    A call that was not answered in time proves nothing, for it may be slow alone. So MongoDB is then asked something
+    that is never slow. If it does not answer that either, calls are refused at once, until a thread that goes on
+    asking gets an answer.
+
+    :param ask: Asks MongoDB something, for so many seconds.
+    :param interval: Seconds between two probes of an open circuit.
+    """
+
+    def __init__(self, ask: Callable[[float], object], *, interval: float) -> None:
+        self._ask, self._interval = ask, interval
+        self._open = False
+        self._last_answer = 0.0
+        self.begin_process()
+        begin_in_children(self)
+
+    def begin_process(self) -> None:
+        """Forget the thread and the lock of another process."""
+        self._lock = threading.Lock()
+        self._worker = Worker(WATCHER, self._ask_again, delay=self._interval)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether MongoDB is taken to be gone."""
+        return self._open
+
+    def check(self) -> None:
+        """Refuse a call while the circuit is open.
+
+        :raises DatabaseUnavailable: MongoDB is gone.
+        """
+        notice_fork()
+        if self._open:
+            self._watch()
+            raise DatabaseUnavailable(MONGO, retry_after=max(1, round(self._interval)))
+
+    def doubt(self) -> None:
+        """Find out whether MongoDB is there, after a call that was not answered."""
+        began = time.monotonic()
+        with self._lock:  # of many calls that end without an answer one asks, and the others know then
+            if self._open or self._last_answer > began:
+                return
+            # No connection may have come free for the question. Then it counts whether other calls are answered.
+            if not self._answers(_PROBE) and self._last_answer < began:
+                self._trip()
+
+    def note_answer(self) -> None:
+        """Note that a call was answered."""
+        self._last_answer = time.monotonic()
+
+    def answers(self) -> bool:
+        """Whether MongoDB is there, as an answer to somebody who asks for that alone."""
+        notice_fork()
+        if self._open:
+            self._watch()
+            return False
+        began = time.monotonic()
+        if self._answers(_HEALTH) or self._last_answer > began:
+            return True
+        self._trip()
+        return False
+
+    def stop(self, seconds: float = STOP_TIMEOUT) -> None:
+        """End the thread."""
+        self._worker.stop(seconds)
+
+    def _answers(self, seconds: float) -> bool:
+        try:
+            self._ask(seconds)
+        except _ANSWER:
+            return True
+        except (errors.ConnectionFailure, errors.ConfigurationError):
+            return False
+        self.note_answer()
+        return True
+
+    def _trip(self) -> None:
+        if not self._open:
+            self._open = True
+            logger.warning("MongoDB does not answer: calls to it are refused until it does")
+        self._watch()
+
+    def _watch(self) -> None:
+        if not self._worker.has_begun:
+            self._worker.start()
+
+    def _ask_again(self) -> float | None:
+        """Ask whether MongoDB is back, and say after how many seconds to ask again."""
+        try:
+            answered = self._answers(_HEALTH)
+        except errors.InvalidOperation:
+            answered = True  # the client was closed, which every call then says itself
+        except Exception:  # the thread must not end: nobody else finds out that MongoDB is back
+            logger.exception("asking whether MongoDB is back")
+            answered = False
+        if not answered:
+            return self._interval
+
+        self._open = False
+        if not self._worker.is_stopped:
+            logger.info("MongoDB answers again")
+        return None
+
+
+class _Client:
+    """The client of a database, whose locks and threads PyMongo renews in a forked process.
+
+    It does so when Python tells it of the fork. uWSGI's forks it is not told of, and neither that gevent has patched
+    the process: it holds a lock while it starts a thread, and a greenlet that waits for one from before stops them all.
+    """
+
+    def __init__(self, client: MongoClient[t.Any]) -> None:
+        self._client = ref(client)
+        begin_in_children(self)
+
+    def begin_process(self) -> None:
+        client = self._client()
+        renew = getattr(client, "_after_fork", None)
+        if renew is None:  # no client any more, or a stand-in for PyMongo's
+            return
+        if "_lock" in vars(client):
+            vars(client)["_lock"] = threading.Lock()
+        renew()
+
+
+class Documents(Database[Document]):
+    """The host's MongoDB database, read with our own options. What we ask of it is asked in :meth:`asked`.
+
+    :param timeout: Seconds that a call may take.
+    :param interval: Seconds between two looks whether MongoDB is back.
+    :param clock: The clock that tells its time. Default: a new one.
+    """
+
+    def __init__(
+        self,
+        client: MongoClient[t.Any],
+        name: str,
+        *,
+        timeout: float,
+        interval: float,
+        clock: Clock | None = None,
+        **options: t.Any,
+    ) -> None:
+        super().__init__(client, name, **options)
+        self._renewed = _Client(client)
+        self.timeout, self._interval = timeout, interval
+        self._told: dict[str, float] = {}
+        self.circuit = MongoCircuit(self._ping, interval=interval)
+        self.clock = clock or Clock(self.time)
+
+    @contextmanager
+    def asked(self, times: float = 1) -> Iterator[None]:
+        """Give what is done in this block so long to be answered, and let no error of the driver's out.
+
+        Cursors are to be read to their end in it. Nothing may be yielded from it: the limit would hold for the caller.
+
+        :param times: How many times as long as usual: :data:`BULK` or :data:`INDEXING`.
+        :raises DatabaseUnavailable: MongoDB does not answer, or does not do it now.
+        :raises MediaConflict: Another document stands in the way.
+        :raises RecordRefused: MongoDB refuses the document.
+        """
+        self.circuit.check()
+        try:
+            with pymongo.timeout(self.timeout * times):
+                yield
+            self.circuit.note_answer()
+        except (errors.ConnectionFailure, errors.OperationFailure) as error:
+            if isinstance(error, _NO_ANSWER) and not isinstance(error, errors.NotPrimaryError):
+                self.circuit.doubt()
+            translated = _translated(error)
+            if isinstance(translated, DatabaseUnavailable):
+                self._tell(str(translated))
+            raise translated from error
+        except errors.ConfigurationError as error:
+            if not is_of_dns(error):
+                raise
+            self.circuit.doubt()
+            raise DatabaseUnavailable(MONGO, reason="cannot be found: the DNS does not tell where it is") from error
+        except (errors.DocumentTooLarge, InvalidDocument, OverflowError, UnicodeEncodeError) as error:
+            raise RecordRefused(MONGO, f"{type(error).__name__}: {error}") from error
+
+    def by(self, client: MongoClient[t.Any]) -> Documents:
+        """The same database, asked through another client."""
+        return Documents(
+            client,
+            self.name,
+            timeout=self.timeout,
+            interval=self._interval,
+            clock=self.clock,
+            codec_options=self.codec_options,
+            read_preference=self.read_preference,
+            read_concern=self.read_concern,
+            write_concern=self.write_concern,
+        )
+
+    def time(self) -> datetime:
+        """Ask MongoDB for its time, and set our clock by it.
+
+        :return: The time when MongoDB answered, aware, in UTC.
+        """
+        with self.asked():
+            began = elapsed()
+            told: datetime = self.command("hello")["localTime"]
+            ended = elapsed()
+        told = told if told.tzinfo else told.replace(tzinfo=UTC)
+        self.clock.note(told, began, ended)
+        return told
+
+    def _tell(self, trouble: str) -> None:
+        """Log what MongoDB says, but not as often as it says it. What the circuit has told is not told again."""
+        time_of_last = self._told.get(trouble, -_TOLD_AGAIN)
+        if not self.circuit.is_open and time.monotonic() - time_of_last >= _TOLD_AGAIN:
+            self._told[trouble] = time.monotonic()
+            logger.error("%s", trouble)
+
+    def _ping(self, seconds: float) -> None:
+        def ping() -> None:
+            with pymongo.timeout(seconds):
+                self.client.admin.command("ping")
+
+        # Where the host has set a limit of its own, a call may end early by that. The probe does not.
+        Context().run(ping)
+
+
+def is_of_dns(error: BaseException) -> bool:
+    """Whether it is the DNS that fails, which is asked for the servers of ``mongodb+srv://``."""
+    return type(error.__cause__).__module__.partition(".")[0] == "dns"
+
+
+def _translated(error: errors.PyMongoError) -> DualMediaError:
+    if isinstance(error, errors.DuplicateKeyError):
+        return _conflict(str(error))
+    if isinstance(error, errors.BulkWriteError):
+        return _of_many(error.details or {})
+    if isinstance(error, errors.WaitQueueTimeoutError):
+        return NoConnectionFree()
+    if isinstance(error, errors.NotPrimaryError):
+        return DatabaseUnavailable(MONGO, reason="has no primary at the moment")
+    if isinstance(error, errors.WriteConcernError):
+        return _unconfirmed()
+    if isinstance(error, errors.OperationFailure):
+        return _refusal(error.code, str((error.details or {}).get("errmsg", error)))
+    return DatabaseUnavailable(MONGO)
+
+
+def _of_many(details: t.Mapping[str, t.Any]) -> DualMediaError:
+    failed = details.get("writeErrors", [])
+    if details.get("writeConcernErrors"):
+        return _unconfirmed()
+    others = [one for one in failed if one["code"] != DUPLICATE_KEY]
+    return _refusal(others[0]["code"], str(others[0].get("errmsg"))) if others else _conflict(str(failed))
+
+
+def _conflict(details: str) -> MediaConflict:
+    return SecondMainImage() if MAIN_INDEX in details else MediaConflict("the change contradicts another record")
+
+
+def _unconfirmed() -> DatabaseUnavailable:
+    """A write that a majority has not confirmed may be undone, or may stay: nobody knows."""
+    return DatabaseUnavailable(MONGO, reason="did not confirm a write in time")
+
+
+def _refusal(code: int | None, said: str) -> DualMediaError:
+    if code in _OF_ONE_DOCUMENT:
+        return RecordRefused(MONGO, said)
+    return DatabaseUnavailable(MONGO, reason=_REFUSALS.get(code or 0, f"refused an operation (code {code})"))

@@ -1,0 +1,148 @@
+"""Work that one process at a time may do, among all processes on all hosts."""
+
+from __future__ import annotations
+
+import os
+import random
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from datetime import datetime, timedelta
+from secrets import token_hex
+
+from ..errors import MediaConflict, Unavailable
+from .clock import elapsed
+from .collections import LEASES, Collections
+from .documents import Document, Documents
+
+COLLECTION = LEASES
+
+SECONDS = 15
+"""How long a lease lasts unless it is renewed: that long nobody goes on with the work of a killed process."""
+
+
+def run_out(field: str, current: datetime, seconds: float) -> list[Document]:
+    """Conditions of which one is true for a lease that has run out.
+
+    One that lasts longer than any can was given out by a clock that was set back since: it would be held for hours.
+
+    :param field: Holds when it runs out.
+    :param seconds: How long it lasts when it is taken.
+    """
+    return [{field: {"$lt": current}}, {field: {"$gt": current + timedelta(seconds=2 * seconds)}}]
+
+
+class Lease:
+    """The right to do some work, kept in MongoDB.
+
+    :param name: Of the work.
+    :param seconds: How long it lasts unless it is renewed. Default :data:`SECONDS`.
+    :param holder: Who holds it. Default this object alone; objects with the same holder hold it together.
+    :param durable: Whether it is on the disks of a majority once it was taken.
+    :param is_over: Whether the work is to end, and nobody needs the lease any more.
+    """
+
+    def __init__(
+        self,
+        documents: Documents | Collections,
+        name: str,
+        *,
+        seconds: float | None = None,
+        holder: str | None = None,
+        durable: bool = False,
+        is_over: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self._collections, self._name, self._durable = Collections.of(documents), name, durable
+        self._seconds = SECONDS if seconds is None else seconds
+        self._is_over = is_over
+        self.holder = holder or f"{socket.gethostname()}-{os.getpid()}-{token_hex(4)}"
+
+    def take(self) -> bool:
+        """Take or renew the lease; false if another process has it, or the work is to end."""
+        if self._is_over():
+            return False
+        current = self._collections.documents.clock.now()
+        free = {"_id": self._name, "$or": [{"holder": self.holder}, *run_out("expires", current, self._seconds)]}
+        mine = {"$set": {"holder": self.holder, "expires": current + timedelta(seconds=self._seconds)}}
+        try:
+            with self._collections.documents.asked():
+                self._collections.get(COLLECTION, durable=self._durable).update_one(free, mine, upsert=True)
+        except MediaConflict:  # it exists, and is another's
+            return False
+        return True
+
+    def wait(self, seconds: float) -> bool:
+        """Take the lease, and wait for it for so long at most where another has it.
+
+        :return: Whether it is taken.
+        """
+        end = elapsed() + seconds
+        while not self.take():
+            if elapsed() > end:
+                return False
+            time.sleep(random.uniform(0.005, 0.05))  # noqa: S311 - so that those who wait do not ask all at once
+        return True
+
+    def is_held(self) -> bool:
+        """Whether anybody has it."""
+        return self.current_holder() is not None
+
+    def current_holder(self) -> str | None:
+        """Host and process of whoever has it."""
+        held = {"_id": self._name, "expires": {"$gte": self._collections.documents.clock.now()}}
+        with self._collections.documents.asked():
+            found = self._collections.get(COLLECTION).find_one(held, {"holder": 1})
+        return None if found is None else found["holder"]
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Have the lease for this block, however long it takes.
+
+        :raises MediaConflict: Another process has it; the message says which.
+        """
+        if not self.take() and not (self._end_of_dead() and self.take()):
+            raise MediaConflict(f"another process is at it: {self.current_holder() or 'it ended just now'}")
+        ended = threading.Event()
+        renewal = threading.Thread(target=self._renew, args=(ended,), name="dualmedia-lease", daemon=True)
+        try:
+            renewal.start()
+            try:
+                yield
+            finally:
+                ended.set()
+                renewal.join()
+        finally:
+            with suppress(Unavailable):  # it expires
+                self.give_back()
+
+    def _end_of_dead(self) -> bool:
+        """Take the lease from a killed process of this host; whether it was one."""
+        holder = self.current_holder()
+        if holder is None:
+            return True
+        host, pid, _ = holder.rsplit("-", 2)
+        if host != socket.gethostname():
+            return False
+        try:
+            os.kill(int(pid), 0)
+        except ProcessLookupError:
+            pass
+        except PermissionError:
+            return False
+        else:
+            return False
+        with self._collections.documents.asked():
+            self._collections.get(COLLECTION).delete_one({"_id": self._name, "holder": holder})
+        return True
+
+    def _renew(self, ended: threading.Event) -> None:
+        while not ended.wait(self._seconds / 3):
+            with suppress(Unavailable):
+                self.take()
+
+    def give_back(self) -> None:
+        """Let the next one have it at once."""
+        with self._collections.documents.asked():
+            self._collections.get(COLLECTION).delete_one({"_id": self._name, "holder": self.holder})

@@ -1,0 +1,248 @@
+"""The SQL schema: brought up to date by the revisions in ``migrations/``, and checked."""
+
+from __future__ import annotations
+
+import logging
+import typing as t
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import sqlalchemy as sa
+from alembic import command
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+
+from ..errors import NamesTaken, WritesRefused
+from ..models import KINDS, TRASHED
+from ..repositories.sql import limited
+from .connections import speaks_psycopg
+from .poolers import look_for_pooler
+from .pools import set_aside
+from .rights import Rights, is_about_rights, rights_of, said_by_server
+from .sqlstates import translate_errors
+from .tables import MODELS, Tables, check_names
+from .turns import alone_in_process, alone_on_database
+
+logger = logging.getLogger("flask_dualmedia")
+
+
+def migrations_directory() -> Path:
+    """The Flask-Migrate directory: inside the package when installed from a wheel, beside it in a checkout."""
+    package = Path(__file__).parent
+    shipped = package / "migrations"
+    return shipped if shipped.is_dir() else package.parent / "migrations"
+
+
+def upgrade(engine: sa.Engine, revision: str = "head", *, tables: Tables = MODELS) -> None:
+    """Run our revisions up to ``revision``. Processes and threads that do so at once wait for each other.
+
+    :raises NamesTaken: Something of the host's has a name of ours. It is left as it is.
+    :raises DatabaseBusy: Another upgrade, or those who use the tables, took too long. Nothing was changed.
+    :raises WritesRefused: The account lacks a right; the message has the statements that give it. Nothing was changed.
+    """
+    with _explained_refusals(engine, tables), alone_on_database(engine) as connection:
+        check_names(connection, tables)
+        current, present = current_revision(connection, tables), set(sa.inspect(connection).get_table_names())
+        if current is None and is_complete(connection, tables):
+            amend(connection, tables)  # made by the revisions of a host, who keeps them up to date
+            return
+        is_dropped = current is not None and present.isdisjoint(tables.metadata.tables)
+        if not is_dropped and revision == "head" and (current == head_revision() or not _is_known(current)):
+            return
+        with alone_in_process():
+            if is_dropped:
+                command.stamp(_config(connection, tables), "base")  # past the revisions, as by db.drop_all()
+            command.upgrade(_config(connection, tables), revision)
+
+
+def downgrade(engine: sa.Engine, revision: str = "base", *, tables: Tables = MODELS) -> None:
+    """Undo our revisions down to ``revision``; ``base`` leaves nothing of ours.
+
+    :raises NamesTaken: Something of the host's has a name of ours. It is left as it is.
+    :raises DatabaseBusy: As of :func:`upgrade`.
+    :raises WritesRefused: As of :func:`upgrade`.
+    """
+    with _explained_refusals(engine, tables), alone_on_database(engine) as connection:
+        check_names(connection, tables)
+        with alone_in_process():
+            command.downgrade(_config(connection, tables), revision)
+
+
+@contextmanager
+def _explained_refusals(engine: sa.Engine, tables: Tables) -> Iterator[None]:
+    """Have a refusal for want of a right say which, and how it is given."""
+    try:
+        with translate_errors():
+            yield
+    except WritesRefused as error:
+        if not is_about_rights(error):
+            raise
+        with translate_errors(), engine.connect() as connection:
+            connection.detach()
+            rights = rights_of(connection, tables)
+        lacks = [] if rights is None else rights.missing_for_upgrade()
+        reason = f"{error.reason} ({said_by_server(error)})" if said_by_server(error) else error.reason
+        advice = 'have an account that may run "flask dualmedia upgrade", or give the rights to this one'
+        raise WritesRefused(error.database, f"{reason}; {'. '.join([advice, *lacks])}") from error.__cause__
+
+
+class Amendment(t.NamedTuple):
+    """A change of a table that autogenerate does not see."""
+
+    table: str
+    statement: str
+
+
+@dataclass(frozen=True)
+class Condition:
+    """How our tables are, and what may be done with them."""
+
+    is_complete: bool
+    """Whether all tables and columns are there, whoever's revisions made them."""
+    is_behind: bool
+    """Whether our revisions have something to do."""
+    amendments: tuple[Amendment, ...]
+    """What makes good that which a host's own revisions do not see."""
+    rights: Rights | None
+    """Of the account, where the database knows of rights."""
+
+
+def examine(connection: sa.Connection, tables: Tables = MODELS) -> Condition:
+    """How our tables are. Nothing is changed, and nothing read for which a right may be missing."""
+    rights = rights_of(connection, tables)
+    has_tables = not set(sa.inspect(connection).get_table_names()).isdisjoint(tables.metadata.tables)
+    is_whole = is_complete(connection, tables)
+    is_behind = not is_whole
+    if rights is None or rights.may_read(tables.version_table):
+        current = current_revision(connection, tables)
+        if current is not None:
+            is_behind = not has_tables or (current != head_revision() and _is_known(current))
+    return Condition(is_whole, is_behind, tuple(_amendments(connection, tables)) if is_whole else (), rights)
+
+
+def amend(connection: sa.Connection, tables: Tables = MODELS) -> None:
+    """Make good what autogenerate does not see, where a host's own revisions made the tables."""
+    for amendment in _amendments(connection, tables):
+        connection.execute(sa.text(amendment.statement))
+
+
+def amend_owned(engine: sa.Engine, tables: Tables = MODELS) -> None:
+    """:func:`amend` the tables that the account owns, while nobody else does.
+
+    :raises DatabaseBusy: As of :func:`upgrade`.
+    :raises WritesRefused: As of :func:`upgrade`.
+    """
+    with translate_errors(), alone_on_database(engine) as connection:
+        rights = rights_of(connection, tables)
+        for table, statement in _amendments(connection, tables):
+            if rights is None or rights.owns(table):
+                connection.execute(sa.text(statement))
+
+
+def current_revision(connection: sa.Connection, tables: Tables = MODELS) -> str | None:
+    """The revision that the database is at, ``None`` if ours were never run on it."""
+    options = {"version_table": tables.version_table}
+    return MigrationContext.configure(connection, opts=options).get_current_revision()
+
+
+def head_revision() -> str | None:
+    """The newest revision that there is."""
+    return ScriptDirectory(str(migrations_directory())).get_current_head()
+
+
+def _is_known(revision: str | None) -> bool:
+    """Whether a revision is one of ours, and not of a later version, whose workers run already."""
+    scripts = ScriptDirectory(str(migrations_directory())).walk_revisions()
+    return revision is None or any(script.revision == revision for script in scripts)
+
+
+class NameCheck:
+    """Makes sure, once, that everything in a database that has a name of ours is ours."""
+
+    def __init__(self, engine: sa.Engine, tables: Tables, *, timeout: float | None = None) -> None:
+        """
+        :param timeout: Seconds that it may take, ``None`` for any number.
+        """
+        self._engine, self._tables, self._timeout = engine, tables, timeout
+        self._passed = False
+
+    def __call__(self) -> None:
+        """
+        :raises NamesTaken: Something is the host's.
+        :raises DatabaseUnavailable: Nobody knows.
+        """
+        if self._passed:
+            return
+        try:
+            with (
+                translate_errors(),
+                self._engine.connect() as connection,
+                limited(connection, self._timeout),
+            ):
+                if speaks_psycopg(self._engine):
+                    look_for_pooler(self._engine, t.cast("t.Any", connection.connection.driver_connection))
+                set_aside(connection)
+                check_names(connection, self._tables)
+        except NamesTaken as error:
+            logger.error("%s", error)
+            raise
+        self._passed = True
+
+
+def is_complete(connection: sa.Connection, tables: Tables = MODELS) -> bool:
+    """Whether all our tables and columns are there, whoever's revisions made them."""
+    expected = tables.metadata.tables
+    found = sa.inspect(connection).get_multi_columns(filter_names=[*expected])
+    present = {name: {column["name"] for column in columns} for (_, name), columns in found.items()}
+    return all(present.get(name, set()) >= {*table.columns.keys()} for name, table in expected.items())
+
+
+def _amendments(connection: sa.Connection, tables: Tables) -> Iterator[Amendment]:
+    if connection.dialect.name == "postgresql":
+        yield from _uncompressed_chunks(connection, tables)
+        yield from _allowed_trash(connection, tables)
+
+
+def _uncompressed_chunks(connection: sa.Connection, tables: Tables) -> Iterator[Amendment]:
+    """The storage of chunks is to be EXTERNAL.
+
+    Alembic's autogenerate does not see column storage. Media are compressed already, and a range of a compressed
+    value costs decompressing all that stands before it.
+    """
+    name = tables.chunks.name
+    query = "SELECT attstorage::text FROM pg_attribute WHERE attrelid = CAST(:name AS regclass) AND attname = 'data'"
+    storage = connection.execute(sa.text(query), {"name": name}).scalar_one()
+    if storage != "e":
+        yield Amendment(name, f"ALTER TABLE {name} ALTER COLUMN data SET STORAGE EXTERNAL")
+
+
+def _allowed_trash(connection: sa.Connection, tables: Tables) -> Iterator[Amendment]:
+    """The state of a record may be ``trashed``.
+
+    Alembic's autogenerate does not see check constraints.
+    """
+    allowed = "state IN ('pending', 'available', 'deleting', 'trashed')"
+    for kind in KINDS.values():
+        name = tables.of(kind).name
+        constraint = f"{tables.prefix}ck_{kind.__tablename__}_state"
+        rule = connection.execute(
+            sa.text(
+                "SELECT pg_get_constraintdef(oid) FROM pg_constraint"
+                " WHERE conrelid = CAST(:table AS regclass) AND conname = :constraint"
+            ),
+            {"table": name, "constraint": constraint},
+        ).scalar_one_or_none()
+        if rule is not None and TRASHED not in rule:
+            change = f"DROP CONSTRAINT {constraint}, ADD CONSTRAINT {constraint} CHECK ({allowed})"
+            yield Amendment(name, f"ALTER TABLE {name} {change}")
+
+
+def _config(connection: sa.Connection, tables: Tables) -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(migrations_directory()).replace("%", "%%"))
+    config.attributes["connection"] = connection
+    config.attributes["tables"] = tables
+    return config

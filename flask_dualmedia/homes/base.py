@@ -1,0 +1,89 @@
+"""The places where media may live: a repository for the records, and storages for the bytes."""
+
+from __future__ import annotations
+
+import typing as t
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+
+from ..databases.collections import Collections
+from ..databases.connections import speaks_psycopg
+from ..databases.documents import Documents
+from ..databases.tables import MODELS, Tables
+from ..repositories.base import Repository
+from ..repositories.mongo import JournalRepository, MongoRepository
+from ..repositories.psycopg import PsycopgRepository
+from ..repositories.sql import SQLRepository
+from ..storages.base import owner_of_key
+from ..storages.chunked import ChunkedStorage
+from ..storages.database import DatabaseStorage
+from ..storages.gridfs import GridFSStorage, JournalStorage
+from ..storages.psycopg import PsycopgStorage
+from ..uploads.staging import find_uploader
+
+R = t.TypeVar("R", bound=Repository, covariant=True)
+
+
+@dataclass(frozen=True)
+class Home(t.Generic[R]):
+    """Records, and the bytes of those whose ``storage_type`` is ``database``."""
+
+    name: str
+    repository: R
+    storage: ChunkedStorage
+
+
+class JournalHome(Home[JournalRepository]):
+    """Records and bytes that wait for SQL."""
+
+    def is_empty(self) -> bool:
+        """Whether there are neither records nor bytes in it, not even of an upload in progress."""
+        return self.repository.is_empty() and self.storage.is_empty()
+
+
+def sql_home(engine: sa.Engine, *, timeout: float | None = None, tables: Tables = MODELS) -> Home[SQLRepository]:
+    """Dual mode: tables and chunks.
+
+    :param timeout: Seconds that a statement about records may take; five times as many for a batch of bytes.
+    :param tables: Where they are.
+    """
+    repository, storage = SQLRepository, DatabaseStorage
+    if speaks_psycopg(engine):
+        repository, storage = PsycopgRepository, PsycopgStorage
+    return Home(
+        "SQL",
+        repository(engine, timeout=timeout, tables=tables),
+        storage(engine, timeout=timeout and 5 * timeout, tables=tables),
+    )
+
+
+def mongo_home(documents: Documents | Collections) -> Home[MongoRepository]:
+    """Mongo-only mode: collections and GridFS."""
+    collections = Collections.of(documents)
+    return Home("MongoDB", MongoRepository(collections), GridFSStorage(collections, collections.bucket))
+
+
+def journal_home(documents: Documents | Collections, *, max_size: int | None = None) -> JournalHome:
+    """What was accepted while SQL was down, until it is drained. Collections and a bucket of its own: those of
+    Mongo-only mode may still hold what was transferred to SQL.
+
+    :param max_size: Bytes that it may hold, ``None`` for no limit.
+    """
+    collections = Collections.of(documents)
+    repository = JournalRepository(collections)
+
+    def identify(key: str) -> str | None:
+        owner = owner_of_key(key)
+        if owner is None:
+            return None
+        return repository.uploader_of(owner[0]) or find_uploader(collections, owner[0])
+
+    storage = JournalStorage(
+        collections,
+        collections.journal_bucket,
+        max_size=max_size,
+        identify=identify,
+        unfinished=repository.keys_of_unfinished,
+    )
+    return JournalHome("journal", repository, storage)

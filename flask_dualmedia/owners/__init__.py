@@ -1,0 +1,1 @@
+"""Media among the other media of its owner."""

@@ -1,0 +1,61 @@
+"""Media on the pages of a host: that of many documents at once, as far as whoever looks at them may read it."""
+
+from __future__ import annotations
+
+import typing as t
+
+from ..authorization import readable, reference_to
+from ..databases.storable import plain
+from ..models import Media, MediaStorage
+from ..repositories.base import EVERYTHING, Records
+from ..state import get_state
+
+VisibleTo = t.Any
+"""Whom media is shown to, by the rule that the media routes ask:
+
+* the claims of their JWT, as ``get_jwt()`` of flask-jwt-extended gives them. Without a token, under
+  ``@jwt_required(optional=True)``, there are none: then as ``None``.
+* an identity. Nothing else is known of them: nobody is an admin by their identity.
+* ``None``: nobody in particular, as a visitor without a token.
+
+Where it is left out, the functions ask nobody and show everything.
+"""
+
+
+def attach_media(
+    documents: t.Iterable[t.MutableMapping[str, t.Any]],
+    *,
+    reference_type: str | None = None,
+    visible_to: VisibleTo = EVERYTHING,
+    **fields: type[Media],
+) -> list[t.MutableMapping[str, t.Any]]:
+    """Load the media of a page of documents in one query, and of it what the viewer of the page may read.
+
+    ``attach_media(products, images=ProductImage)`` gives each product its list ``product["images"]``;
+    ``attach_media(courses, videos=CourseVideo, resources=CourseResource)`` is one SQL statement too. In Mongo-only
+    mode it is one query per kind.
+
+    :param documents: MongoDB documents with an ``_id``.
+    :param reference_type: What the documents are, needed for :class:`MediaStorage`.
+    :param visible_to: Whom the page is for, ``get_jwt()`` for example; see :data:`VisibleTo`. Where it is left out, the
+        lists have private media of everybody.
+    :param fields: Name of the field to set, and the kind of media to set it to.
+    :return: The documents, changed in place.
+    """
+    documents = list(documents)
+    if MediaStorage in fields.values() and reference_type is None:
+        raise TypeError("attach_media() needs reference_type for MediaStorage")
+    lists: dict[type[Media], dict[str, Records[Media]]] = {kind: {} for kind in fields.values()}
+    for document in documents:
+        for name, kind in fields.items():
+            document[name] = lists[kind].setdefault(reference_to(document["_id"]), Records())
+    if documents and lists:
+        ids = [*next(iter(lists.values()))]
+        found = get_state().repository.of_owners([*lists], plain(reference_type), ids)
+        for record in readable(found, visible_to):
+            lists[type(record)][vars(record)[record.owner_field]].append(record)
+        if found.partial:
+            for by_owner in lists.values():
+                for records in by_owner.values():
+                    records.partial = True
+    return documents

@@ -1,0 +1,1 @@
+"""What keeps two databases and the bytes in step."""

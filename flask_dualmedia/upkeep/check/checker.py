@@ -1,0 +1,199 @@
+"""One check: everything is looked at, then it is decided, then it is repaired."""
+
+from __future__ import annotations
+
+import time
+import typing as t
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from datetime import datetime, timedelta
+from itertools import islice
+
+from pymongo.collection import Collection
+
+from ...databases.collections import CHECKS
+from ...databases.documents import Document
+from ...errors import Unavailable
+from ...models import Media
+from ...state import State
+from ..chores import find_damage, forget_damage
+from ..sightings import Sightings
+from .decision import Decision, Tally, decide, is_safe
+from .finder import BATCH, Finder
+from .findings import Check, Finding, FindingFile
+from .repair import TAKING_AWAY, Repairer
+
+COLLECTION = CHECKS
+
+
+class Checker:
+    """Checks the media of one app.
+
+    :param repair: Mend what can be mended.
+    :param approve: Called once, with ``repair``, when everything was looked at: whether what the decision names may be
+        deleted. Default: if it is safe.
+    :param at_once: With ``repair``: take away what no earlier check has found, too. Somebody has said how much it is.
+    :param discard_damaged: With ``repair``: delete media whose bytes are damaged. Without, it stays as it is, to be
+        restored from a backup.
+    :param verify_bytes: Read all bytes and compare checksums.
+    :param rate: Bytes read per second at most, ``None`` for no limit.
+    :param grace: Age in seconds below which something unfinished may be work in progress. Default
+        ``DUALMEDIA_GRACE``.
+    :param resume: Go on with the verification of bytes where the last check stopped.
+    :param advance: Called with the number of records done since the last call.
+    """
+
+    def __init__(
+        self,
+        state: State,
+        *,
+        repair: bool = False,
+        approve: Callable[[Decision], bool] = is_safe,
+        at_once: bool = False,
+        discard_damaged: bool = False,
+        verify_bytes: bool = False,
+        rate: float | None = None,
+        grace: float | None = None,
+        resume: bool = False,
+        advance: Callable[[int], object] = lambda count: None,
+    ) -> None:
+        self._state = state
+        self._repairs = repair
+        self._approve = approve
+        self._at_once = at_once
+        self._verifies = verify_bytes
+        self._resumes = resume
+        self._advance = advance
+        state.clock.measure()
+        self._grace = state.settings.grace if grace is None else grace
+        before = state.clock.now() - timedelta(seconds=self._grace)
+        self._finder = Finder(state, before=before, verify_bytes=verify_bytes, rate=rate)
+        self._repairer = Repairer(state, self._finder, discard_damaged=discard_damaged)
+        self._report = Check()
+        self._sightings = Sightings(state, "check")
+        # A check that does not read all bytes does not forget what one that did has found.
+        self._sightings_of_bytes = Sightings(state, "bytes")
+
+    @property
+    def _checks(self) -> Collection[Document]:
+        return self._state.collections.get(COLLECTION)
+
+    def run(self) -> Check:
+        """Look at everything, and repair it if that was asked for and is safe.
+
+        :raises Unavailable: A database or a storage is down: what it holds cannot be judged.
+        """
+        start = time.monotonic()
+        with FindingFile() as findings:
+            for finding in self._compare(self._find()):
+                self._report.add(finding)
+                if self._repairs and self._repairer.remedy(finding):
+                    findings.add(finding)
+            if self._repairs:
+                self._repair(findings)
+        self._forget()
+        self._report.verified = self._finder.verified
+        self._report.trashed = self._finder.trashed
+        self._report.seconds = time.monotonic() - start
+        self._save()
+        return self._report
+
+    def _find(self) -> t.Iterator[Finding]:
+        verified = self._progress() if self._verifies and self._resumes else {}
+        for home, kind, batch in self._finder.batches():
+            yield from self._finder.look_at_records(home, batch, verified.get(kind.kind, ""))
+            self._report.records += len(batch)
+            self._advance(len(batch))
+            if self._verifies:
+                self._remember(kind, batch[-1].id)
+        yield from self._finder.look_at_uploads()
+        yield from self._finder.look_at_keys()
+
+    def _compare(self, findings: Iterable[Finding]) -> t.Iterator[Finding]:
+        """The findings, and whether an earlier check found them too."""
+        iterator = iter(findings)
+        while batch := list(islice(iterator, BATCH)):
+            named = [finding for finding in batch if finding.problem in TAKING_AWAY and not finding.is_mendable]
+            of_bytes = {finding.name for finding in named if finding.problem == "checksum_wrong"}
+            since = self._sightings_of_bytes.note(of_bytes)
+            since |= self._sightings.note({finding.name for finding in named} - of_bytes)
+            for finding in batch:
+                seconds = self._repairer.seconds_before(finding, self._grace)
+                yield replace(finding, is_due=self._sightings.is_due(since.get(finding.name), seconds))
+
+    def _forget(self) -> None:
+        self._sightings.forget()
+        if self._verifies and not self._resumes:
+            self._sightings_of_bytes.forget()
+        self._report.forgone = self._sightings.forgone + self._sightings_of_bytes.forgone
+
+    def _repair(self, findings: FindingFile) -> None:
+        decision = self._decide(findings)
+        is_approved = self._approve(decision)
+        if not is_approved and decision.deletions:
+            self._report.refused = decision
+        for finding in findings:
+            if self._repairer.remedy(finding) != "mend":
+                if not is_approved:
+                    continue
+                if not finding.is_due and not self._at_once:
+                    self._report.waiting[finding.problem] += 1
+                    continue
+            outcome = self._repairer.repair(finding)
+            if outcome == "repaired":
+                self._report.mark_repaired(finding)
+            elif outcome == "gone":
+                self._report.withdraw(finding)
+        if is_approved:
+            self._repairer.sweep_finished_uploads()
+
+    def _decide(self, findings: FindingFile) -> Decision:
+        tally = Tally()
+        for finding in findings:
+            if self._repairer.remedy(finding) == "delete":
+                tally.add(finding.problem, finding.subject, finding.populations)
+        share = self._state.settings.repair_share
+        groundless = self._finder.groundless(tally.by_population)
+        return decide(tally, self._finder.sizes, share, groundless)
+
+    def _progress(self) -> dict[str, str]:
+        with self._state.mongo.asked():
+            return (self._checks.find_one({"_id": "progress"}) or {}).get("verified", {})
+
+    def _remember(self, kind: type[Media], last_id: uuid.UUID) -> None:
+        with self._state.mongo.asked():
+            self._checks.update_one({"_id": "progress"}, {"$set": {f"verified.{kind.kind}": str(last_id)}}, upsert=True)
+
+    def _save(self) -> None:
+        left = {problem: count - self._report.repaired[problem] for problem, count in self._report.found.items()}
+        findings = {problem: count for problem, count in left.items() if count}
+        summary = {"at": self._state.clock.now(), "records": self._report.records, "findings": findings}
+        if self._verifies and not self._resumes:
+            forget_damage(self._state)
+        with self._state.mongo.asked():
+            self._checks.replace_one({"_id": "last"}, summary, upsert=True)
+            self._checks.delete_one({"_id": "progress"})
+
+
+def _known_damage(state: State) -> list[dict[str, t.Any]]:
+    try:
+        return find_damage(state)
+    except Unavailable:
+        return []  # SQL is away
+
+
+def last_check(state: State) -> dict[str, t.Any] | None:
+    """When the last check was, and what it left unrepaired."""
+    with state.mongo.asked():
+        summary = state.collections.get(COLLECTION).find_one({"_id": "last"}, {"_id": 0})
+    damage = Counter(note["problem"] for note in _known_damage(state))
+    if summary is None and not damage:
+        return None
+    summary = summary or {"at": state.mongo.time(), "records": 0, "findings": {}}
+    # What the app has found by itself since, or before.
+    findings = summary["findings"]
+    for problem, number in damage.items():
+        findings[problem] = max(number, findings.get(problem, 0))
+    return summary | {"at": t.cast(datetime, summary["at"]).isoformat()}

@@ -1,0 +1,213 @@
+"""The journal: what MongoDB accepts for SQL while SQL is down, and how it gets there afterwards."""
+
+from __future__ import annotations
+
+import logging
+import typing as t
+from contextlib import suppress
+from itertools import islice
+
+from ..databases.leases import Lease
+from ..errors import DatabaseUnavailable, DualMediaError, RecordRefused, Unavailable, WritesRefused
+from ..failpoints import reach
+from ..homes.base import Home, JournalHome
+from ..models import AVAILABLE, DELETING, KINDS, PENDING, Media, now
+from ..repositories.sql import SQLRepository
+from ..signals import journal_drained
+from ..state import State
+from ..uploads.tickets import delete_bytes
+from .transfer import (
+    OF_ONE_RECORD,
+    Report,
+    drain,
+    reason_of,
+    records_in,
+    records_of,
+    release_claims,
+    strangers,
+)
+
+logger = logging.getLogger("flask_dualmedia")
+
+GATHER_INTERVAL = 5.0
+"""Seconds between two looks for bytes in the journal's bucket that belong into SQL, of all processes together."""
+
+KEYS_COUNTED = 1000
+"""Keys of the journal's bucket that are looked at to count what waits."""
+
+
+def homes_of(state: State) -> tuple[Home[SQLRepository], JournalHome]:
+    """SQL and the journal of an app in dual mode."""
+    return t.cast("tuple[Home[SQLRepository], JournalHome]", state.homes)
+
+
+def drain_journal(state: State, *, retry: bool = True) -> Report | None:
+    """Move the journal into SQL, and tell those who want to know.
+
+    :param retry: Try again what SQL has refused not long ago.
+    :return: What was done; ``None`` if another process is at it.
+    :raises DatabaseUnavailable: SQL is down. What was moved until then is there; the rest stays.
+    :raises WritesRefused: SQL changes nothing for now, or not what some kind of record needs. The others were moved.
+    """
+    sql, journal = homes_of(state)
+    refusal = _finish_deletions(state, retry=retry)  # first: they may stand in the way of what is moved
+    _drop_twins(state)
+    report = drain(journal, sql, _lease(state), retry=retry, awaited=state.staging.awaited)
+    if report is not None and (report.moved or report.present):
+        logger.info("journal drained: %d record(s) moved into SQL", report.moved)
+        for conflict in report.conflicts:
+            logger.warning("%s", conflict)
+        with state.app.app_context():
+            journal_drained.send(state.app, report=report)
+    if report is not None:
+        for description in report.news:
+            logger.error("%s", description)
+        for stale in report.stale:
+            logger.error("%s: it was put into the trash (flask dualmedia check --restore)", stale)
+        refusal = report.refusal or refusal
+    if refusal is not None:
+        raise refusal
+    return report
+
+
+def _lease(state: State) -> Lease:
+    """The right to drain, which nobody has who is to end."""
+    return Lease(state.collections, "drain", is_over=lambda: state.uses.is_closed)
+
+
+def _finish_deletions(state: State, *, retry: bool) -> WritesRefused | None:
+    """Finish what needs SQL: while it was down, nobody knew whether it holds something of a deleted record, or gets it
+    yet, as where an insertion was never answered.
+
+    :return: Why it could not be done of some kind of record.
+    """
+    refusal = None
+    for kind in KINDS.values():
+        try:
+            _finish_deletions_of(state, kind, retry=retry)
+        except WritesRefused as error:
+            refusal = error  # another table may be changed
+    return refusal
+
+
+def _finish_deletions_of(state: State, kind: type[Media], *, retry: bool) -> None:
+    sql, journal = homes_of(state)
+    for record in records_of(journal.repository, kind):
+        if record.state != DELETING or not (retry or journal.repository.is_due(record)):
+            continue
+        try:
+            fenced = _fenced(sql, record)
+            if fenced is None:
+                # Nobody was told of it, but somebody has found and changed it, which was acknowledged.
+                journal.repository.remove(kind, record.id)
+            else:
+                _forget(state, record, fenced)
+        except Unavailable:
+            raise
+        except OF_ONE_RECORD as error:
+            if journal.repository.set_aside(record, reason_of(error)):
+                logger.warning("%r cannot be deleted now: %s", record, reason_of(error))
+
+
+def _drop_twins(state: State) -> None:
+    """Remove unfinished records from the journal that SQL has, and that became available there.
+
+    Workers of an earlier version made them, where the answer to an insertion was lost.
+    """
+    sql, journal = homes_of(state)
+    for kind in KINDS.values():
+        for record in records_of(journal.repository, kind):
+            if record.state != PENDING:
+                continue
+            held = sql.repository.get(kind, record.id)
+            if held is None:
+                continue
+            if record.storage_key not in (None, held.storage_key):
+                state.storage_of(record).delete(t.cast(str, record.storage_key))
+            journal.repository.remove(kind, record.id)
+
+
+def _fenced(sql: Home[SQLRepository], record: Media) -> Media | None:
+    """A deleted record as SQL has it, where nothing can bring it back any more; ``None`` if it stays."""
+    try:
+        return sql.repository.fence(record)
+    except RecordRefused:
+        # Then no insertion of it was ever taken. SQL may have what it was before an edit.
+        changes = {"state": DELETING, "updated_at": now()}
+        sql.repository.update(type(record), record.id, changes, where={"state": AVAILABLE})
+        return sql.repository.find(type(record), record.id) or record
+
+
+def _forget(state: State, record: Media, fenced: Media) -> None:
+    """Remove the bytes of a deleted record, and what the journal has of it.
+
+    :param record: As the journal has it.
+    :param fenced: As SQL has it, where it may have had other bytes.
+    """
+    is_free = True
+    for one in (record, fenced):
+        if one.storage_key is not None:
+            is_free &= delete_bytes(state, state.storage_of(one), one.storage_key)
+    reach("forget:bytes")
+    if is_free:  # otherwise SQL's record keeps the key taken, until the sweep
+        state.homes[0].repository.bury(type(fenced), fenced.id)
+    state.homes[1].repository.remove(type(record), record.id)
+
+
+def try_again(state: State) -> None:
+    """Have what SQL refused tried again soon: the schema, or a rule of the host's, may be another one now."""
+    _, journal = homes_of(state)
+    with suppress(DatabaseUnavailable):  # then it is tried again in a while
+        journal.repository.try_again()
+
+
+def look_after_journal(state: State) -> bool:
+    """Drain the journal if there is something in it and the host has not kept that to himself.
+
+    :return: Whether something is left in it.
+    """
+    sql, journal = homes_of(state)
+    if journal.is_empty():
+        return False
+    if not state.settings.auto_drain:
+        release_claims(journal, sql, _lease(state))
+    elif journal.repository.has_work() or _is_bucket_due(state):
+        drain_journal(state, retry=False)
+    return not journal.is_empty()
+
+
+def agree_on_drains(state: State, journal: JournalHome) -> None:
+    """Have a MongoDB that was restored from a backup, with an empty journal, know of the last drain again: what comes
+    into the journal from now on is new."""
+    sql, _ = homes_of(state)
+    with suppress(DualMediaError):  # then the next drain compares the times
+        number, _ = sql.repository.last_drain()
+        if journal.repository.is_empty() and journal.repository.last_drain() < number:
+            journal.repository.note_drain(number)
+
+
+def _is_bucket_due(state: State) -> bool:
+    """Whether it is time to look for bytes in the journal's bucket that belong into SQL.
+
+    Others may be there for long: those of records that SQL refuses, and what a killed upload left. So all processes
+    together look once in a while. Nobody gives this lease back: it expires.
+    """
+    if homes_of(state)[1].storage.is_empty():
+        return False
+    return Lease(state.collections, "gather", seconds=GATHER_INTERVAL).take()
+
+
+def count_waiting(state: State) -> int:
+    """How much waits to be moved into SQL: records, and bytes of records that are there already.
+
+    Bytes are counted while SQL answers, and up to :data:`KEYS_COUNTED` of them. Those of an upload that was never
+    finished wait for nobody: the sweep takes them away.
+    """
+    sql, journal = homes_of(state)
+    waiting = journal.repository.waiting()
+    if state.circuit is None or state.circuit.is_open or journal.storage.is_empty():
+        return waiting
+    keys = list(islice(journal.storage.keys(), KEYS_COUNTED))
+    with suppress(Unavailable):
+        waiting += state.circuit.read(lambda: len(records_in(sql, strangers(journal, keys))))
+    return waiting

@@ -1,0 +1,589 @@
+"""Move records and bytes from one home to another: the journal into SQL, or a whole deployment between the modes.
+
+The same ids, keys and URLs; a step that was done is not done twice, so a transfer that was killed goes on when it is
+called again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import typing as t
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import datetime
+from itertools import islice
+
+from ..content.mime_types import one_type
+from ..content.sniffing import settle_type
+from ..databases.leases import Lease
+from ..errors import (
+    BytesNotFound,
+    DatabaseBusy,
+    DualMediaError,
+    MediaConflict,
+    RecordRefused,
+    SecondMainImage,
+    StorageError,
+    Unavailable,
+    WritesRefused,
+)
+from ..failpoints import reach
+from ..homes.base import Home
+from ..models import AVAILABLE, DELETING, KEPT, KINDS, PENDING, TRASHED, Media, now
+from ..repositories.base import Repository
+from ..repositories.mongo import JournalRepository
+from ..repositories.sql import SQLRepository
+from ..storages.base import owner_of_key
+from ..storages.chunked import BytesOf, ChunkedStorage
+
+logger = logging.getLogger("flask_dualmedia")
+
+BATCH = 200
+"""Records read at once."""
+
+OF_ONE_RECORD = (
+    RecordRefused,
+    MediaConflict,
+    StorageError,
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    TypeError,
+    ValueError,
+)
+"""Errors that concern one record and stop no other: what a database refuses, damaged bytes, and what our own code says
+of a document that is malformed. Those of them that are :class:`~flask_dualmedia.errors.Unavailable` are an outage."""
+
+
+def reason_of(error: Exception) -> str:
+    """An error in words, for people."""
+    return str(error) if isinstance(error, DualMediaError) else f"{type(error).__name__}: {error}"
+
+
+@dataclass
+class Report:
+    """What a transfer did."""
+
+    moved: int = 0
+    """Records that were written or brought up to date in the target."""
+    present: int = 0
+    """Records that the target had already."""
+    conflicts: list[str] = field(default_factory=list)
+    """Images that could not stay the main image, because the target has another one of the product."""
+    failed: list[str] = field(default_factory=list)
+    """Records that stay where they are, and why: the target refuses them, or their bytes are damaged."""
+    news: list[str] = field(default_factory=list)
+    """Those of them that a drain has set aside for a reason that it had not before."""
+    refusal: WritesRefused | None = None
+    """Why SQL does not take some kind of record, or none at all, for now."""
+    stale: list[str] = field(default_factory=list)
+    """Records that SQL had once, and has no more: the journal is older. They were put into the trash."""
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a home holds, to compare with what another holds."""
+
+    counts: dict[str, int]
+    """Available records by kind."""
+    sizes: dict[str, int]
+    """Bytes by kind, as the records have them."""
+    digest: str
+    """SHA-256 over id, checksum, size and URL of every record, in order."""
+
+
+def records_of(repository: Repository, kind: type[Media]) -> Iterator[Media]:
+    """Every record of a kind, in any state, sorted by id, a batch in memory at a time."""
+    after: uuid.UUID | None = None
+    while batch := repository.scan(kind, after, BATCH):
+        yield from batch
+        after = batch[-1].id
+
+
+def manifest(repository: Repository) -> Manifest:
+    """What a repository says it holds."""
+    counts, sizes, digest = {}, {}, hashlib.sha256()
+    for kind in KINDS.values():
+        count = size = 0
+        for record in records_of(repository, kind):
+            if record.state != AVAILABLE:
+                continue
+            count += 1
+            size += record.file_size or 0
+            line = (kind.kind, record.id, record.checksum, record.file_size, record.external_url, record.owner_id)
+            digest.update(repr(line).encode())
+        counts[kind.kind], sizes[kind.kind] = count, size
+    return Manifest(counts, sizes, digest.hexdigest())
+
+
+def transfer(source: Home, target: Home, *, advance: Callable[[int], object] = lambda count: None) -> Report:
+    """Copy every record that is available or in the trash, with its bytes. The source stays as it is.
+
+    :param advance: Called with the number of records done since the last call.
+    """
+    report = Report()
+    for kind in KINDS.values():
+        for record in records_of(source.repository, kind):
+            if record.state in KEPT:
+                try:
+                    _copy(record, source, target, report)
+                except Unavailable:
+                    raise
+                except OF_ONE_RECORD as error:
+                    report.failed.append(f"{record!r} stays in {source.name}: {reason_of(error)}")
+            advance(1)
+    return report
+
+
+def clear(source: Home, target: Home, *, advance: Callable[[int], object] = lambda count: None) -> None:
+    """Delete every record and its bytes from the source of a transfer.
+
+    :raises StorageError: The target does not hold the same of a record. It and those behind it stay.
+    """
+    for kind in KINDS.values():
+        for record in records_of(source.repository, kind):
+            if record.state in KEPT and not _is_held(record, target):
+                raise StorageError(f"{target.name} does not hold {record!r}; it was not deleted from {source.name}")
+            if record.storage_key is not None:
+                source.storage.delete(record.storage_key)
+            reach("clear:bytes")
+            source.repository.remove(kind, record.id)
+            advance(1)
+
+
+def _is_held(record: Media, target: Home) -> bool:
+    held = target.repository.find(type(record), record.id)
+    if held is None or _is_newer(record, held):
+        return False
+    if held.state != AVAILABLE or held.storage_key is None or held.storage_type != "database":
+        return True  # deleted there since, or in the trash, or a URL alone
+    stat = target.storage.stat(held.storage_key)
+    return stat is not None and stat.complete and stat.size == held.file_size
+
+
+def surplus(source: Home, target: Home) -> Iterator[Media]:
+    """The available records of the target that the source does not hold, or not any more."""
+    for kind in KINDS.values():
+        others = records_of(source.repository, kind)
+        other = next(others, None)
+        for record in records_of(target.repository, kind):
+            while other is not None and other.id < record.id:
+                other = next(others, None)
+            held = other is not None and other.id == record.id and other.state in KEPT
+            if record.state == AVAILABLE and not held:
+                yield record
+
+
+def delete_surplus(source: Home, target: Home, *, limit: int) -> int:
+    """Delete from the target what was deleted from the source after it had been transferred.
+
+    :param limit: How many records may be deleted at most.
+    :return: How many were.
+    """
+    deleted = 0
+    for record in surplus(source, target):
+        if deleted == limit:
+            break  # the source has lost more of them since they were counted
+        held = source.repository.find(type(record), record.id)
+        if held is not None and held.state in KEPT:
+            continue  # it came to the source meanwhile
+        try:
+            deleted += _delete_from(target, record)
+        except Unavailable:
+            raise
+        except OF_ONE_RECORD as error:
+            logger.warning("%r stays in %s: %s", record, target.name, reason_of(error))
+    return deleted
+
+
+def _delete_from(home: Home, record: Media) -> bool:
+    changes = {"state": DELETING, "updated_at": now()}
+    where = {"state": AVAILABLE, "version": record.version}
+    if home.repository.update(type(record), record.id, changes, where=where) is None:
+        return False
+    if record.storage_key is not None:
+        home.storage.delete(record.storage_key)
+    reach("mirror:bytes")
+    home.repository.remove(type(record), record.id)
+    return True
+
+
+def drain(
+    journal: Home[JournalRepository],
+    target: Home[SQLRepository],
+    lease: Lease,
+    *,
+    retry: bool = True,
+    awaited: Callable[[list[str]], set[str]] = lambda keys: set(),
+) -> Report | None:
+    """Move the journal, oldest first. Uploads still in progress stay.
+
+    A record that the target refuses is set aside in the journal, and the rest goes on. Drains are numbered in both
+    databases. Where the target knows of a later one, the journal comes from a backup, and a record that the target does
+    not hold may have been moved and deleted since: it is put into the trash.
+
+    :param retry: Try again what was set aside not long ago.
+    :param awaited: Those of some keys that are parts of resumable uploads under way.
+    :return: What was done; ``None`` if another process is at it.
+    :raises DatabaseUnavailable: The target does not answer. What was moved until then is there; the rest stays.
+    """
+    if not lease.take():
+        return None
+    report = Report()
+    try:
+        # The target first: a drain that slept through its lease may end now, and notes its number in the journal first.
+        last_of_target, time = target.repository.last_drain()
+        number = journal.repository.last_drain()
+        if time is not None and number < last_of_target:
+            _trash_stale(journal, target, lease, report, time)
+        number = max(number, last_of_target)
+        _number(journal, target, number + 1)
+        for kind in KINDS.values():
+            try:
+                _drain_kind(kind, journal, target, lease, report, retry=retry)
+            except WritesRefused as error:
+                report.refusal = error  # another table may take what is for it
+        if report.refusal is None:
+            _gather(journal, target, lease, report, awaited)
+        _number(journal, target, number + 2)  # a backup that was made meanwhile is older, too
+        return report
+    except _LeaseLost:
+        return report
+    finally:
+        lease.give_back()
+
+
+def _drain_kind(
+    kind: type[Media],
+    journal: Home[JournalRepository],
+    target: Home,
+    lease: Lease,
+    report: Report,
+    *,
+    retry: bool,
+) -> None:
+    for record in records_of(journal.repository, kind):
+        if record.state not in KEPT or not (retry or journal.repository.is_due(record)):
+            continue
+        if journal.repository.is_stale(record):
+            continue
+        if not lease.take():
+            raise _LeaseLost
+        _move_or_set_aside(record, journal, target, lease, report)
+
+
+def _trash_stale(
+    journal: Home[JournalRepository], target: Home[SQLRepository], lease: Lease, report: Report, time: datetime
+) -> None:
+    """
+    :param time: When the last drain was that the target knows of: what came later was in none of them.
+    """
+    for kind in KINDS.values():
+        for record in records_of(journal.repository, kind):
+            if record.state != AVAILABLE or record.created_at > time or _has_settled(record, target):
+                continue
+            if not lease.take():
+                raise _LeaseLost
+            if journal.repository.trash_stale(record):
+                report.stale.append(f"{record!r} is in the journal, which is older than SQL, and not in SQL any more")
+
+
+def _number(journal: Home[JournalRepository], target: Home[SQLRepository], number: int) -> None:
+    """Number a drain. The journal knows of it first: a process that is killed in between leaves no journal that looks
+    older than it is."""
+    journal.repository.note_drain(number)
+    with suppress(RecordRefused, MediaConflict):  # a rule of the host's refuses the note, and must not end the drain
+        target.repository.note_drain(number)
+
+
+def release_claims(journal: Home[JournalRepository], target: Home, lease: Lease) -> None:
+    """Undo what a drain that was killed has claimed, unless the target has it: nobody may come and drain soon."""
+    claimed = journal.repository.claimed()
+    if not claimed or not lease.take():
+        return
+    try:
+        for record in claimed:
+            if not _has_settled(record, target):
+                journal.repository.release(type(record), record.id, vars(record)["claimed"])
+    finally:
+        lease.give_back()
+
+
+class _LeaseLost(Exception):
+    """Another process drains now."""
+
+
+def _move_or_set_aside(
+    record: Media, journal: Home[JournalRepository], target: Home, lease: Lease, report: Report
+) -> None:
+    try:
+        _move(record, journal, target, lease, report)
+        return
+    except Unavailable:
+        raise
+    except OF_ONE_RECORD as error:
+        refusal = error
+    if isinstance(refusal, MediaConflict) and _has_settled(record, target):
+        return  # another process has moved it, while this one slept through its lease
+    if not lease.take():
+        raise _LeaseLost  # it is another's to say
+    reason = reason_of(refusal)
+    description = f"{record!r} stays in the journal: {reason}"
+    report.failed.append(description)
+    if journal.repository.set_aside(record, reason):
+        report.news.append(description)
+
+
+def _has_settled(record: Media, target: Home) -> bool:
+    held = target.repository.find(type(record), record.id)
+    return held is not None and held.state != PENDING
+
+
+def _move(record: Media, journal: Home[JournalRepository], target: Home, lease: Lease, report: Report) -> None:
+    reach("drain:claim")
+    claimed = journal.repository.claim(type(record), record.id, lease.holder)
+    if claimed is None:
+        return  # deleted meanwhile
+    reach("drain:copy")
+    is_sent = False
+
+    def note_sending() -> None:
+        nonlocal is_sent
+        is_sent = True
+
+    try:
+        _copy(claimed, journal, target, report, keep_going=lease.take, before_record=note_sending)
+    except BaseException as error:
+        # Once it was sent, nobody knows whether the target has it: then it is not changed here until that is known.
+        if not is_sent or isinstance(error, WritesRefused | DatabaseBusy):
+            with suppress(DualMediaError):
+                journal.repository.release(type(record), record.id, lease.holder)
+        raise
+    reach("drain:copied")
+    # The bytes first: the record names them, so that a drain that is killed here finds them again.
+    if claimed.storage_key is not None:
+        journal.storage.delete(claimed.storage_key)
+    reach("drain:bytes-deleted")
+    journal.repository.remove(type(record), record.id)
+    reach("drain:done")
+
+
+def keys_named_in(home: Home, keys: t.Sequence[str]) -> set[str]:
+    """Those of these keys that a record of a home names, in whatever state it is."""
+    ids = list({owner[0] for key in keys if (owner := owner_of_key(key)) is not None})
+    if not ids:
+        return set()
+    named = {key for kind in KINDS.values() for key in home.repository.keys_of(kind, ids) if key}
+    return named.intersection(keys)
+
+
+def strangers(journal: Home[JournalRepository], keys: t.Sequence[str]) -> list[str]:
+    """Those of these keys of the journal's bucket that no record of the journal names: they do not wait for one."""
+    named = keys_named_in(journal, keys)
+    return [key for key in keys if key not in named]
+
+
+def records_in(home: Home, keys: t.Sequence[str]) -> dict[str, Media]:
+    """The available records of a home that have bytes under these keys in the database, by key."""
+    records: dict[str, Media] = {}
+    for key in keys_named_in(home, keys):
+        media_id, _ = t.cast("tuple[uuid.UUID, object]", owner_of_key(key))
+        for kind in KINDS.values():
+            record = home.repository.get(kind, media_id)
+            if record is not None and record.storage_key == key and record.storage_type == "database":
+                records[key] = record
+    return records
+
+
+def _gather(
+    journal: Home[JournalRepository],
+    target: Home,
+    lease: Lease,
+    report: Report,
+    awaited: Callable[[list[str]], set[str]],
+) -> None:
+    """Move bytes whose record is in the target, or comes there: SQL went away, and came back, while they were sent.
+
+    :param awaited: Those of some keys that are parts of resumable uploads under way.
+    """
+    keys = journal.storage.keys()
+    while batch := list(islice(keys, BATCH)):
+        others = strangers(journal, batch)
+        for key, record in records_in(target, others).items():
+            _gather_one(key, record, journal, target, lease, report)
+        for key in awaited(others):
+            _gather_part(key, journal, target, lease, awaited)
+
+
+def _gather_one(
+    key: str, record: Media, journal: Home[JournalRepository], target: Home, lease: Lease, report: Report
+) -> None:
+    try:
+        _copy_bytes(record, BytesOf(target.storage, journal.storage), target.storage, lease.take, verifies=True)
+    except Unavailable:
+        raise
+    except OF_ONE_RECORD as error:
+        if target.repository.keys_of(type(record), [record.id]) == [key]:
+            report.failed.append(f"the bytes of {record!r} stay in the journal: {reason_of(error)}")
+            return
+    reach("gather:copied")
+    current = target.repository.get(type(record), record.id)
+    if current is None or current.storage_key != key:
+        target.storage.delete(key)  # it was deleted, or replaced, while they were copied
+    journal.storage.delete(key)
+
+
+def _gather_part(
+    key: str,
+    journal: Home[JournalRepository],
+    target: Home,
+    lease: Lease,
+    awaited: Callable[[list[str]], set[str]],
+) -> None:
+    stat = journal.storage.stat(key)
+    if stat is None or not stat.complete:
+        return
+    with suppress(BytesNotFound):  # the upload was finished, or given up, meanwhile
+        target.storage.put(key, _watched(journal.storage.open(key, 0, stat.size), lease.take))
+    if key not in awaited([key]):
+        target.storage.delete(key)
+    journal.storage.delete(key)
+
+
+def _watched(pieces: Iterator[bytes], keep_going: Callable[[], bool]) -> Iterator[bytes]:
+    for piece in pieces:
+        yield piece
+        if not keep_going():
+            raise _LeaseLost
+
+
+def _copy(
+    record: Media,
+    source: Home,
+    target: Home,
+    report: Report,
+    *,
+    keep_going: Callable[[], bool] = lambda: True,
+    before_record: Callable[[], None] = lambda: None,
+) -> None:
+    present = target.repository.find(type(record), record.id)
+    if present is not None and present.state != PENDING and not _is_newer(record, present):
+        report.present += 1  # copied before, and perhaps changed since
+        _carry_accesses(record, present, target.repository)
+        return
+    if record.storage_key is not None and record.storage_type == "database":
+        try:
+            # After an outage some of the bytes may be in the target already.
+            _copy_bytes(record, BytesOf(source.storage, target.storage), target.storage, keep_going)
+        except BytesNotFound:
+            if record.state != TRASHED:
+                raise
+            # It is in the trash because they are gone, and it may be all that is left of it.
+    reach("copy:bytes")
+    if not keep_going():
+        raise _LeaseLost
+    before_record()
+    _put_record(record, target.repository, present, report)
+    reach("copy:record")
+    report.moved += 1
+    if present is not None and present.storage_key not in (None, record.storage_key):
+        target.storage.delete(present.storage_key)  # the content was replaced since it was copied
+
+
+def _is_newer(record: Media, present: Media) -> bool:
+    """Whether a record was changed since the other one was copied from it.
+
+    Workers of an earlier version did not number changes: between equal versions the time decides.
+    """
+    return (record.version, record.updated_at) > (present.version, present.updated_at)
+
+
+def _carry_accesses(record: Media, present: Media, target: Repository) -> None:
+    """Bring accesses over that were counted since the record was copied: a count is no change of the record."""
+    if record.access_count > present.access_count:
+        counted = {"access_count": record.access_count, "last_accessed_at": record.last_accessed_at}
+        counted["version"] = present.version
+        where = {"state": present.state, "access_count": present.access_count}
+        target.update(type(record), record.id, counted, where=where)
+
+
+def _put_record(record: Media, target: Repository, present: Media | None, report: Report) -> None:
+    record = _with_valid_type(record)
+    try:
+        _write_record(record, target, present)
+    except SecondMainImage:
+        # The one that the target has stays the main image: readers have seen it as that all the time.
+        report.conflicts.append(f"{record!r} is no longer the main image: the product has another")
+        demoted = type(record).from_values(record.values() | {"is_main_image": False})
+        _write_record(demoted, target, present)
+
+
+def _with_valid_type(record: Media) -> Media:
+    """The record with one valid type. Older versions kept in MongoDB whatever was declared, which SQL may refuse."""
+    if record.mime_type is None:
+        return record
+    mime_type = one_type(record.mime_type)
+    if mime_type is None and record.storage_key is not None:
+        mime_type = settle_type(None, record.filename, None)
+    if mime_type == record.mime_type:
+        return record
+    return type(record).from_values(record.values() | {"mime_type": mime_type})
+
+
+def _write_record(record: Media, target: Repository, present: Media | None) -> None:
+    if present is None:
+        target.add(type(record).from_values(record.values()))
+    else:
+        values = record.values()
+        values.pop("id")
+        values["access_count"] = max(record.access_count, present.access_count)
+        values["links_revoked_at"] = _latest(record.links_revoked_at, present.links_revoked_at)
+        where = {"state": present.state, "version": present.version}
+        target.update(type(record), record.id, values, where=where)
+
+
+def _latest(one: datetime | None, other: datetime | None) -> datetime | None:
+    """The later of two marks: a link that was revoked where the record is written must not open it again."""
+    if one is None or other is None:
+        return one or other
+    return max(one, other)
+
+
+def _copy_bytes(
+    record: Media,
+    source: BytesOf,
+    target: ChunkedStorage,
+    keep_going: Callable[[], bool],
+    *,
+    verifies: bool = False,
+) -> None:
+    """Copy what the target does not have of the bytes of a record.
+
+    :param verifies: Read them even if the target has them.
+    """
+    key, size = record.storage_key, record.file_size
+    assert key is not None
+    assert size is not None
+    found = target.stat(key)
+    if not verifies and found is not None and found.complete and found.size == size:
+        return
+    # What a killed transfer left of it is completed, not deleted: one that was only slow may be writing there still.
+    digest = hashlib.sha256()
+
+    def blocks() -> Iterator[bytes]:
+        for piece in source.open(key, 0, size):
+            digest.update(piece)
+            reach("copy:piece")
+            yield piece
+            if not keep_going():
+                raise _LeaseLost
+
+    target.put(key, blocks())
+    if digest.hexdigest() != record.checksum:
+        if found is None:
+            target.delete(key)
+        raise StorageError(f"the bytes under {key!r} are not those of the checksum; they stay where they are")

@@ -1,0 +1,1 @@
+"""The ways in that take more than one request."""

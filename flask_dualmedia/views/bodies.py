@@ -1,0 +1,358 @@
+"""The body of a request: a little of it from a client that nobody knows, all of it from a known caller.
+
+watch    request comes → its body is wrapped; the app's own hooks read of it what they like
+guard    view is called → what they have read is put back, and the body is limited
+look     token is looked for → at most the beginning of the body is read, and stays to be read
+admit    caller is known → the limit ends; each view has its own
+finish   answer is ready → whoever reads now, a hook of the app, finds the end of the body
+drop     answer is sent → what is left is read and forgotten, up to a bound, so that the client gets to the answer
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import time
+import typing as t
+from collections.abc import Iterator
+from contextlib import suppress
+
+from flask import Response, current_app, request
+from werkzeug.datastructures import ImmutableMultiDict
+from werkzeug.exceptions import BadRequest, ClientDisconnected, HTTPException, RequestEntityTooLarge, RequestTimeout
+from werkzeug.formparser import FormDataParser
+from werkzeug.sansio.multipart import Data, Epilogue, Field, MultipartDecoder, NeedData
+from werkzeug.wsgi import get_content_length, get_input_stream
+
+from ..state import find_state
+from .pace import PIECE_SIZE, Pace
+
+if t.TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
+
+JSON_SIZE = 1024 * 1024
+"""Largest accepted JSON body, and what a multipart body may hold beside the file, in bytes."""
+
+FORM_SIZE = 500_000
+"""Bytes of a multipart body's text parts that are held in memory at most."""
+
+FORM_PARTS = 1000
+
+LOOK_SIZE = 64 * 1024
+"""Bytes of a body that are read to find a token or a CSRF field in it, and that may be read twice."""
+
+NOBODY_SIZE = 2 * 1024 * 1024
+"""Bytes of a body that are read at most while its sender is unknown, those that are dropped included."""
+
+NOBODY_SECONDS = 2.0
+
+KNOWN_SIZE = 64 * 1024 * 1024
+"""Bytes that are dropped at most of a known caller's body."""
+
+KNOWN_SECONDS = 5.0
+
+
+class Body(io.RawIOBase):
+    """``wsgi.input``, whose errors are the client's.
+
+    A server finds out while it is read that a body is no valid message, a chunked one for example. PEP 3333 has no
+    error for that: each server has its own.
+    """
+
+    def __init__(self, environ: WSGIEnvironment) -> None:
+        self._environ = environ
+        self._stream = environ["wsgi.input"]
+        self._length = get_content_length(environ)
+        if self._length is None and "wsgi.input_terminated" not in environ:
+            self._length = 0  # nobody would tell where it ends
+        self._received = 0
+        self._is_at_end = self._length == 0
+        self._is_watched = True
+        self._is_lost = False
+        self._is_admitted = False
+        self._is_finished = False
+        self._beginning = b""
+        self._unread = memoryview(b"")
+        settings = find_state(current_app).settings
+        connection = environ.get("gunicorn.socket") or environ.get("werkzeug.socket")
+        self._pace = Pace(settings.least_rate, settings.least_rate_seconds, connection)
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1, /) -> bytes:
+        """The next bytes; of an unknown sender's body no more than its beginning.
+
+        :raises RequestEntityTooLarge: The sender is unknown, and there is more than the beginning.
+        :raises RequestTimeout: It comes too slowly.
+        :raises RuntimeError: The app has read the body before, and nobody has kept it.
+        """
+        if size < 0:
+            return self.readall()
+        if self._is_finished:
+            return b""
+        self._check_not_lost()
+        if self._unread:
+            data, self._unread = self._unread[:size], self._unread[size:]
+            return bytes(data)
+        if self._is_watched:
+            return self._receive_watched(size)
+        if self._is_admitted or self._is_at_end:
+            return self._receive(size)
+        data = self._receive(min(size, LOOK_SIZE + 1 - self._received))
+        if self._received > LOOK_SIZE:
+            raise RequestEntityTooLarge
+        return data
+
+    def readinto(self, buffer: t.Any, /) -> int:
+        if not self._is_plain:
+            data = self.read(len(buffer))
+            buffer[: len(data)] = data
+            return len(data)
+        place = 0
+        for piece in self._pieces(len(buffer)):
+            buffer[place : place + len(piece)] = piece
+            place += len(piece)
+        return place
+
+    @property
+    def _is_plain(self) -> bool:
+        """Whether nothing stands between the reader and the server."""
+        return self._is_admitted and not (self._is_finished or self._is_lost or self._unread or self._is_watched)
+
+    def guard(self, kept: bytes | None) -> None:
+        """Limit the body from now on, and put back what the app has read of it.
+
+        :param kept: The whole body, if the app has read it and Flask has kept it.
+        """
+        self._is_watched = False
+        if kept is not None:
+            self._beginning = kept
+        elif self._received > LOOK_SIZE:
+            self._is_lost = True
+        self.rewind()
+
+    def _receive_watched(self, size: int) -> bytes:
+        data = self._receive(size)
+        if self._received <= LOOK_SIZE:
+            self._beginning += data
+        return data
+
+    def _check_not_lost(self) -> None:
+        if self._is_lost:
+            raise RuntimeError(
+                f"the app has read {self._received} bytes of this body before the media routes could: "
+                "its before_request must leave their bodies alone, or keep what it reads, as request.get_data() does"
+            )
+
+    def look(self) -> bytes:
+        """The first :data:`LOOK_SIZE` bytes, which stay to be read."""
+        self._check_not_lost()
+        while self._received < LOOK_SIZE and (piece := self._receive(LOOK_SIZE - self._received)):
+            self._beginning += piece
+        self.rewind()
+        return self._beginning[:LOOK_SIZE]
+
+    def look_at_all(self) -> bytes | None:
+        """The whole body, which stays to be read; nothing if it is larger than :data:`LOOK_SIZE`."""
+        if self._length is not None and self._length > LOOK_SIZE:
+            return None
+        beginning = self.look()
+        if not self._is_at_end:
+            self._beginning = beginning + self._receive(1)
+            self.rewind()
+        return beginning if self._is_at_end and len(self._beginning) <= LOOK_SIZE else None
+
+    def rewind(self) -> None:
+        """Give what was looked at once more to whoever reads next."""
+        self._unread = memoryview(self._beginning)  # which may be a whole film: slices of it are no copies
+
+    def admit(self) -> None:
+        """The sender is known: all of the body may be read."""
+        self._is_admitted = True
+
+    def finish(self) -> None:
+        """The answer is ready: nothing is left for whoever reads now."""
+        self._is_finished = True
+
+    @property
+    def is_guarded(self) -> bool:
+        """Whether a view of ours was called."""
+        return not self._is_watched
+
+    def drop(self) -> None:
+        """Read and forget what is left, up to a bound, after the answer was sent.
+
+        A server that closes a connection with unread bytes resets it. A client that has not finished sending then never
+        gets to the answer.
+        """
+        room = KNOWN_SIZE if self._is_admitted else NOBODY_SIZE - self._received
+        end = time.monotonic() + (KNOWN_SECONDS if self._is_admitted else NOBODY_SECONDS)
+        with suppress(HTTPException):
+            while room > 0 and (seconds := end - time.monotonic()) > 0:
+                self._pace.limit(seconds)
+                piece = self._receive(min(PIECE_SIZE, room))
+                if not piece:
+                    break
+                room -= len(piece)
+        if not self._is_at_end:
+            self._pace.stop()  # some servers would read the rest, for as long as it takes, before the next request
+
+    @property
+    def is_left(self) -> bool:
+        """Whether something may be left that the client is going to send, and the server does not drop by itself."""
+        environ = self._environ
+        if self._is_at_end or self._pace.is_too_slow or not environ["SERVER_PROTOCOL"].startswith("HTTP/1"):
+            return False  # HTTP/2 ends a request without its connection
+        if self._length is None and "HTTP_TRANSFER_ENCODING" not in environ:
+            return False
+        # A client that waits for "100 Continue" sends nothing after a final status (RFC 9110, section 10.1.1), and most
+        # servers would say "100" on the first read. gunicorn has said it before it called us.
+        if environ.get("HTTP_EXPECT", "").lower() == "100-continue" and "gunicorn.socket" not in environ:
+            return False
+        return "werkzeug.socket" not in environ  # Werkzeug's server drops all of it before it closes the answer
+
+    def _receive(self, size: int) -> bytes:
+        pieces = [*self._pieces(size)]
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def _pieces(self, size: int) -> Iterator[bytes]:
+        """So many bytes in pieces that are asked for one by one, or fewer at the end of what the server has."""
+        if self._length is not None:
+            size = min(size, self._length - self._received)
+        is_first = True
+        while size > 0:
+            try:
+                asked, data = self._read_in_time(size)
+            except RequestTimeout:
+                if is_first:
+                    raise
+                return  # the next read says so
+            self._received += len(data)
+            self._is_at_end = not data or self._received == self._length
+            yield data
+            if len(data) < asked:
+                return
+            size -= asked
+            is_first = False
+
+    def _read_in_time(self, size: int) -> tuple[int, bytes]:
+        """How many of so many bytes were asked for, and what came of them.
+
+        The end of a body that is too slow is given, and an error is what follows it.
+
+        :raises RequestTimeout: It comes too slowly.
+        """
+        pace, data = self._pace, b""
+        if pace.is_too_slow:
+            raise RequestTimeout("The body comes too slowly.")
+        asked = pace.begin(size)
+        try:
+            data = self._stream.read(asked)
+        except HTTPException:
+            raise
+        except (OSError, ValueError) as error:  # it was closed
+            raise ClientDisconnected from error
+        except Exception as error:  # each server has errors of its own for a malformed body
+            raise BadRequest("The body is not what its headers say.") from error
+        finally:
+            pace.note(len(data))
+            if pace.is_too_slow:
+                pace.stop()
+                if not data:
+                    raise RequestTimeout("The body comes too slowly.")
+        return asked, data
+
+
+def watch() -> None:
+    """Take notice of what is read of the body of a request to the blueprint, before a hook of the app reads it."""
+    environ = request.environ
+    if environ.get("CONTENT_LENGTH") != "0":
+        environ["wsgi.input"] = Body(environ)
+
+
+def guard() -> None:
+    """Limit the body of a request to a view of ours, before anybody looks for a token in it."""
+    body = find_body()
+    if body is None:
+        return
+    body.guard(vars(request).get("_cached_data"))
+    vars(request).pop("stream", None)  # the app's, at the place that it has read to
+    set_limits(max_content_length=JSON_SIZE, max_form_memory_size=FORM_SIZE, max_form_parts=FORM_PARTS)
+
+
+def set_limits(**limits: int) -> None:
+    """Set limits of the request. Those that a request class of the app's own has fixed stay as they are."""
+    for name, value in limits.items():
+        with suppress(AttributeError):
+            setattr(request, name, value)
+
+
+def find_body() -> Body | None:
+    """The body of the request, if it has one and :func:`watch` has seen it."""
+    body = request.environ["wsgi.input"]
+    return body if isinstance(body, Body) else None
+
+
+def look_for_fields(body: Body) -> ImmutableMultiDict[str, str]:
+    """The text fields at the beginning of a form, which stay to be read; none of what is no form."""
+    if request.mimetype == "multipart/form-data":
+        boundary = request.mimetype_params.get("boundary", "")
+        return ImmutableMultiDict(_first_fields(boundary.encode("latin-1", "replace"), body.look()))
+    if request.mimetype == "application/x-www-form-urlencoded":
+        form = io.BytesIO(body.look_at_all() or b"")
+        return ImmutableMultiDict(FormDataParser().parse(form, request.mimetype, None)[1])
+    return ImmutableMultiDict()
+
+
+def _first_fields(boundary: bytes, beginning: bytes) -> list[tuple[str, str]]:
+    """The fields that a multipart body has before its beginning ends."""
+    decoder = MultipartDecoder(boundary, LOOK_SIZE, max_parts=FORM_PARTS)
+    fields: list[tuple[str, str]] = []
+    name: str | None = None
+    value = b""
+    try:
+        decoder.receive_data(beginning)
+        while not isinstance(event := decoder.next_event(), NeedData | Epilogue):
+            if isinstance(event, Field):
+                name, value = event.name, b""
+            elif not isinstance(event, Data):
+                name = None  # a file
+            elif name is not None:
+                value += event.data
+                if not event.more_data:
+                    fields.append((name, value.decode(errors="replace")))
+    except (ValueError, RequestEntityTooLarge):  # it is no multipart body, or its fields are too large
+        pass
+    return fields
+
+
+def look_for_json(body: Body) -> bool:
+    """Whether the body is a JSON object small enough to have a token, and stays to be read."""
+    if not request.is_json:
+        return False
+    try:
+        return isinstance(json.loads(body.look_at_all() or b""), dict)
+    except (ValueError, RecursionError):  # the second of a body nested thousands deep
+        return False
+
+
+def drop_after(response: Response) -> Response:
+    """Drop what is left of the body once the answer is sent."""
+    body = find_body()
+    if body is None:
+        return response
+    if body.is_guarded:
+        body.finish()
+        vars(request)["stream"] = body  # another one would take its end for that of the connection
+    if body.is_left:
+        response.call_on_close(body.drop)
+    return response
+
+
+def open_body() -> t.BinaryIO:
+    """The body, of whatever size: whoever reads it has to count.
+
+    ``request.stream`` would hold it to the host's limit, and under any limit copies it three times.
+    """
+    return t.cast(t.BinaryIO, get_input_stream(request.environ))
