@@ -1,7 +1,8 @@
 """Check the wheel in an empty environment: ``check_wheel.py PYTHON WHEEL [--lowest]``.
 
-Run by another Python that has the embedded servers and uv. With core dependencies alone the wheel runs Mongo-only, and
-says which extra is missing where PostgreSQL is asked for; with that extra it makes, checks and drops the schema.
+Run by another Python that has the embedded servers and uv. With core dependencies alone the wheel
+runs Mongo-only, and says which extra is missing where PostgreSQL is asked for; with that extra it
+makes, checks and drops the schema.
 
 ``--lowest`` installs the lowest versions that the wheel allows of whatever it names.
 """
@@ -43,7 +44,9 @@ assert app.test_client().get(f"/media/files/{saved.id}/content").status_code == 
 print(app.test_client().get("/media/health").json)
 """
 
-INDEXES = "SELECT count(*) FROM pg_indexes WHERE schemaname = 'public' AND indexname NOT LIKE 'pk\\_%'"
+INDEXES = (
+    "SELECT count(*) FROM pg_indexes WHERE schemaname = 'public' AND indexname NOT LIKE 'pk\\_%'"
+)
 
 
 def run(*command: str, fails: bool = False, **environment: str) -> str:
@@ -57,9 +60,17 @@ def run(*command: str, fails: bool = False, **environment: str) -> str:
 def install(python: str, wheel: str, lowest: bool, *, extra: str = "") -> None:
     if lowest:
         uv = (sys.executable, "-m", "uv", "pip", "install", "--quiet", "--python", python)
-        # Of a wheel's dependencies none is direct: they are those of the project that it was built from.
+        # Of a wheel's dependencies none is direct: they are those of the project that it was built
+        # from.
         extras = ("--extra", extra) if extra else ()
-        run(*uv, "--resolution", "lowest-direct", "--requirements", f"{ROOT / 'pyproject.toml'}", *extras)
+        run(
+            *uv,
+            "--resolution",
+            "lowest-direct",
+            "--requirements",
+            f"{ROOT / 'pyproject.toml'}",
+            *extras,
+        )
         run(*uv, "--no-deps", wheel)
     else:
         run(python, "-m", "pip", "install", "--quiet", f"{wheel}[{extra}]" if extra else wheel)
@@ -87,7 +98,9 @@ def main(python: str, wheel: str, *options: str) -> None:
         count(url, indexes=45, tables=6)
         run(python, "-m", "flask", "db", "downgrade", "base", **dual)
         count(url, indexes=0, tables=1)
-        print("flask db upgrade made 45 indexes, flask db check found no difference, downgrade left nothing")
+        print(
+            "flask db upgrade made 45 indexes, flask db check found no difference, downgrade left nothing"
+        )
 
 
 def count(url: str, *, indexes: int, tables: int) -> None:

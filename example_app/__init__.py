@@ -1,4 +1,5 @@
-"""A small shop and course site on flask-dualmedia: documents in MongoDB, pictures and videos through the extension.
+"""A small shop and course site on flask-dualmedia: documents in MongoDB, pictures and videos
+through the extension.
 
 ``flask --app example_app run`` is all it takes: it starts its own database servers unless the
 configuration names some.
@@ -20,15 +21,18 @@ from . import api, csrf, database, errors, limits, pages, sample, security, serv
 def create_app(config: t.Mapping[str, t.Any] | None = None) -> Flask:
     """Make the application.
 
-    :param config: Wins over the environment. Beside Flask's keys and the extension's: ``INSTANCE_PATH`` (absolute
-        folder of the embedded servers' data and the generated secret) and ``SAMPLE_DATA`` (fill an empty database; on
-        by default). The sample accounts are in the embedded server alone: everybody knows their password.
+    :param config: Wins over the environment. Beside Flask's keys and the extension's:
+        ``INSTANCE_PATH`` (absolute folder of the embedded servers' data and the generated secret)
+        and ``SAMPLE_DATA`` (fill an empty database; on by default). The sample accounts are in the
+        embedded server alone: everybody knows their password.
     """
     log_start_up()
     config = dict(config or {})
     app = Flask(__name__, instance_path=config.pop("INSTANCE_PATH", None))
     settings.load(app, config)
-    t.cast(DefaultJSONProvider, app.json).sort_keys = False  # to sort them takes a quarter of the time
+    t.cast(
+        DefaultJSONProvider, app.json
+    ).sort_keys = False  # to sort them takes a quarter of the time
     started = servers.start(app)
     mongo = database.init_app(app)
     security.init_app(app)
@@ -44,7 +48,8 @@ def create_app(config: t.Mapping[str, t.Any] | None = None) -> Flask:
 
 
 def log_start_up() -> None:
-    """Show what the extension and this app say at INFO. A host that has set up logging already keeps what it has."""
+    """Show what the extension and this app say at INFO. A host that has set up logging already
+    keeps what it has."""
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s")
     for name in ("flask_dualmedia", __name__):
         logging.getLogger(name).setLevel(logging.INFO)

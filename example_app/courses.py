@@ -50,16 +50,21 @@ def create_course(values: t.Mapping[str, t.Any], *, creator_id: str) -> Document
 
 
 def check_size(course: Document) -> None:
-    """Refuse what would make a course larger than it may be, before it is written. Its students are counted apart."""
+    """Refuse what would make a course larger than it may be, before it is written. Its students are
+    counted apart."""
     lessons = [module["lessons"] for module in course["modules"]]
     if any(len(parts) > MAX_PARTS for parts in [course["modules"], *lessons]):
-        abort(413, f"A course has at most {MAX_PARTS} modules, and each of them at most {MAX_PARTS} lessons.")
+        abort(
+            413,
+            f"A course has at most {MAX_PARTS} modules, and each of them at most {MAX_PARTS} lessons.",
+        )
     if len(bson.encode(course | {"student_ids": []})) > MAX_SIZE:
         abort(413, f"A course with its modules and lessons has at most {MAX_SIZE} bytes.")
 
 
 def find_course(course_id: ObjectId, viewer: Viewer) -> Document:
-    """The course with those of its ``videos`` and ``resources`` that the viewer may see: two queries in all."""
+    """The course with those of its ``videos`` and ``resources`` that the viewer may see: two
+    queries in all."""
     return attach([find_or_404("courses", course_id)], viewer)[0]
 
 
@@ -95,8 +100,8 @@ def find_lesson_or_404(course: Document, lesson_id: str) -> Document:
 
 
 def delete_course(course: Document) -> None:
-    """Delete a course, then what belongs to it: of a failure on the way ``flask dualmedia check --repair`` takes away
-    the media that is left."""
+    """Delete a course, then what belongs to it: of a failure on the way ``flask dualmedia check
+    --repair`` takes away the media that is left."""
     db.courses.delete_one({"_id": course["_id"]})
     delete_media_of("course", course["_id"])
     db.reviews.delete_many({"target_id": course["_id"]})
@@ -106,7 +111,9 @@ def delete_media_of_parts(course: Document, part_ids: set[str]) -> None:
     """Delete the videos and resources of some modules and lessons."""
     attach_media([course], videos=CourseVideo, resources=CourseResource)
     if course["videos"].partial:
-        raise DatabaseUnavailable("PostgreSQL")  # what is not listed would stay for ever: its course is still there
+        raise DatabaseUnavailable(
+            "PostgreSQL"
+        )  # what is not listed would stay for ever: its course is still there
     for media in [*course.pop("videos"), *course.pop("resources")]:
         if media.mongo_lesson_id in part_ids:
             delete_media(type(media), media.id)

@@ -1,7 +1,7 @@
 """Forms of people who are not logged in: another site cannot send them in a visitor's name.
 
-A form has the value of a cookie, which the other site can neither read nor set. Whoever is logged in has such a pair by
-flask-jwt-extended.
+A form has the value of a cookie, which the other site can neither read nor set. Whoever is logged
+in has such a pair by flask-jwt-extended.
 """
 
 from __future__ import annotations
@@ -39,5 +39,7 @@ def check_form() -> None:
     """Refuse a form that another site sends, with 403."""
     cookie = request.cookies.get(COOKIE, "")
     sent = request.form.get(FIELD, "")
-    if not cookie or not hmac.compare_digest(cookie.encode(errors="replace"), sent.encode(errors="replace")):
+    if not cookie or not hmac.compare_digest(
+        cookie.encode(errors="replace"), sent.encode(errors="replace")
+    ):
         abort(403, "The form has expired. Go back, load the page again, and send it once more.")

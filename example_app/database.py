@@ -48,6 +48,13 @@ def find_or_404(collection: str, document_id: object) -> Document:
 def find_page(
     collection: str, *, page: int, page_size: int, where: Document | None = None
 ) -> tuple[list[Document], bool]:
-    """One page of documents, newest first, and whether more follow. One query: it asks for one document too many."""
-    found = list(db[collection].find(where or {}).sort("_id", -1).skip((page - 1) * page_size).limit(page_size + 1))
+    """One page of documents, newest first, and whether more follow. One query: it asks for one
+    document too many."""
+    found = list(
+        db[collection]
+        .find(where or {})
+        .sort("_id", -1)
+        .skip((page - 1) * page_size)
+        .limit(page_size + 1)
+    )
     return found[:page_size], len(found) > page_size

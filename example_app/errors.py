@@ -1,4 +1,5 @@
-"""Errors as JSON under ``/api``, as a page elsewhere. The extension's blueprint answers for itself."""
+"""Errors as JSON under ``/api``, as a page elsewhere. The extension's blueprint answers for
+itself."""
 
 from __future__ import annotations
 
@@ -31,11 +32,15 @@ def answer(status: HTTPStatus, message: str | None, errors: t.Any = None) -> Res
 
 
 def answer_http_error(error: HTTPException) -> ResponseReturnValue:
-    if error.code is None or error.code < HTTPStatus.BAD_REQUEST:  # a redirect of the routing, or an abort(response)
+    if (
+        error.code is None or error.code < HTTPStatus.BAD_REQUEST
+    ):  # a redirect of the routing, or an abort(response)
         return error
     # Errors of the extension are HTTP errors, and say which fields they are about.
     fields = getattr(error, "fields", None)
-    body, status = t.cast("tuple[t.Any, HTTPStatus]", answer(HTTPStatus(error.code), error.description, fields))
+    body, status = t.cast(
+        "tuple[t.Any, HTTPStatus]", answer(HTTPStatus(error.code), error.description, fields)
+    )
     headers = [
         (name, value) for name, value in error.get_headers() if name.lower() != "content-type"
     ]  # Allow, Retry-After

@@ -32,7 +32,9 @@ ACCOUNTS = {
 def init_app(app: Flask) -> None:
     # Counted in this process alone: who wants to change media has an account.
     limiter = Limiter(get_remote_address, app=app, storage_uri="memory://", headers_enabled=True)
-    limiter.limit(app.config["MEDIA_LIMIT"], methods=CHANGES)(t.cast(Blueprint, app.blueprints["dualmedia"]))
+    limiter.limit(app.config["MEDIA_LIMIT"], methods=CHANGES)(
+        t.cast(Blueprint, app.blueprints["dualmedia"])
+    )
 
     if app.config.get("RATELIMIT_ENABLED", True):
         limits = parse_many(app.config["LOGIN_LIMIT"])
@@ -62,7 +64,9 @@ def count(action: str, limit: RateLimitItem) -> None:
     attempt = count_in_window(key) or begin_window(key, limit.get_expiry()) or count_in_window(key)
     if attempt is not None and attempt["count"] > limit.amount:
         seconds = (attempt["ends_at"] - now()).total_seconds()
-        raise TooManyRequests(f"Too often: at most {limit}.", retry_after=max(1, math.ceil(seconds)))
+        raise TooManyRequests(
+            f"Too often: at most {limit}.", retry_after=max(1, math.ceil(seconds))
+        )
 
 
 def count_in_window(key: str) -> t.Any:

@@ -23,7 +23,8 @@ from .security import Viewer
 
 
 def find_product(product_id: ObjectId, viewer: Viewer) -> Document:
-    """The product with those of its ``images`` that the viewer may see: one MongoDB query, one SQL statement."""
+    """The product with those of its ``images`` that the viewer may see: one MongoDB query, one SQL
+    statement."""
     return attach([find_or_404("products", product_id)], viewer)[0]
 
 
@@ -39,15 +40,23 @@ def find_whole_product(product_id: ObjectId) -> Document:
     return product
 
 
-def create_product(values: t.Mapping[str, t.Any], sources: t.Sequence[t.Any], *, creator_id: str) -> Document:
-    """Insert a product with its pictures, the first as the main one. If a picture fails, nothing of it stays."""
+def create_product(
+    values: t.Mapping[str, t.Any], sources: t.Sequence[t.Any], *, creator_id: str
+) -> Document:
+    """Insert a product with its pictures, the first as the main one. If a picture fails, nothing of
+    it stays."""
     product = {"_id": ObjectId(), **values, "creator_id": creator_id, "created_at": now()}
     with ExitStack() as undo:
         db.products.insert_one(dict(product))
         undo.callback(db.products.delete_one, {"_id": product["_id"]})
         remember_owner("product", product)
         product["images"] = save_product_images(
-            product["_id"], sources, is_main_image=True, position=0, uploaded_by=creator_id, is_public=True
+            product["_id"],
+            sources,
+            is_main_image=True,
+            position=0,
+            uploaded_by=creator_id,
+            is_public=True,
         )
         undo.pop_all()
     return product
@@ -82,8 +91,8 @@ def make_main(product: Document, image: ProductImage) -> None:
 
 
 def delete_product(product: Document) -> None:
-    """Delete a product, then what belongs to it: of a failure on the way ``flask dualmedia check --repair`` takes
-    away the pictures that are left."""
+    """Delete a product, then what belongs to it: of a failure on the way ``flask dualmedia check
+    --repair`` takes away the pictures that are left."""
     db.products.delete_one({"_id": product["_id"]})
     delete_media_of("product", product["_id"])
     db.reviews.delete_many({"target_id": product["_id"]})

@@ -31,7 +31,9 @@ logger = logging.getLogger(__name__)
 
 MEDIA = Path(__file__).parent / "sample_media"
 MARKER = "sample-data"
-LEASE = timedelta(minutes=1)  # longer than loading takes; then another process may finish what a killed one began
+LEASE = timedelta(
+    minutes=1
+)  # longer than loading takes; then another process may finish what a killed one began
 LOGIN = "demo-password"  # of all sample accounts
 
 
@@ -47,7 +49,8 @@ USERS = [
     {"_id": DEMO_ID, "email": "demo@example.com", "name": "Demo Maker", "role": "user"},
 ]
 
-# Name, description, price in cents, pictures with their alternative texts; the first is the main one.
+# Name, description, price in cents, pictures with their alternative texts; the first is the main
+# one.
 PRODUCTS: list[tuple[str, str, int, list[tuple[str, str]]]] = [
     (
         "Postcards, set of four",
@@ -70,7 +73,10 @@ PRODUCTS: list[tuple[str, str, int, list[tuple[str, str]]]] = [
         "Canvas: morning meadow",
         "First light over the hills, stretched on a frame of spruce. 80 x 45 cm, ready to hang.",
         8900,
-        [("bunny-meadow.jpg", "A meadow before a fir"), ("bunny-stream.jpg", "A stream with water lilies")],
+        [
+            ("bunny-meadow.jpg", "A meadow before a fir"),
+            ("bunny-stream.jpg", "A stream with water lilies"),
+        ],
     ),
     (
         "Photo print: below the falls",
@@ -103,7 +109,11 @@ COURSES: list[Document] = [
             {
                 "title": "Foundations",
                 "lessons": [
-                    {"title": "Spaces and distances", "summary": "What near and far mean.", "resource": "geotopo.pdf"},
+                    {
+                        "title": "Spaces and distances",
+                        "summary": "What near and far mean.",
+                        "resource": "geotopo.pdf",
+                    },
                     {"title": "Surfaces", "summary": "Manifolds, gently."},
                 ],
             },
@@ -122,12 +132,18 @@ COURSES: list[Document] = [
                         "summary": "Watch the opening shot twice: once for the light, once for the camera.",
                         "video": "The opening shot",
                     },
-                    {"title": "Colour and mood", "summary": "Why the morning is pink.", "resource": "bunny-meadow.jpg"},
+                    {
+                        "title": "Colour and mood",
+                        "summary": "Why the morning is pink.",
+                        "resource": "bunny-meadow.jpg",
+                    },
                 ],
             },
             {
                 "title": "From idea to storyboard",
-                "lessons": [{"title": "One page, six frames", "summary": "Draw badly, draw early."}],
+                "lessons": [
+                    {"title": "One page, six frames", "summary": "Draw badly, draw early."}
+                ],
             },
         ],
     },
@@ -137,8 +153,8 @@ COURSES: list[Document] = [
 def load(app: Flask, *, with_accounts: bool) -> None:
     """Fill the database if it has no products. Of processes that start together, one does it.
 
-    :param with_accounts: Whether nobody but who tries this app out can reach the database, so that there may be
-        accounts with a password that everybody knows.
+    :param with_accounts: Whether nobody but who tries this app out can reach the database, so that
+        there may be accounts with a password that everybody knows.
     """
     with app.app_context():
         if not claim():
@@ -154,7 +170,9 @@ def load(app: Flask, *, with_accounts: bool) -> None:
             return
         db.meta.update_one({"_id": MARKER}, {"$set": {"state": "loaded"}})
         if with_accounts:
-            logger.info("sample data loaded: log in as demo@example.com or admin@example.com with %s", LOGIN)
+            logger.info(
+                "sample data loaded: log in as demo@example.com or admin@example.com with %s", LOGIN
+            )
         else:
             logger.info("sample data loaded, without accounts: MONGO_URI names the database")
 
@@ -181,7 +199,12 @@ def load_users() -> None:
 
 def load_products() -> None:
     for number, (name, description, price, pictures) in enumerate(reversed(PRODUCTS), 100):
-        product = {"_id": sample_id(number), "name": name, "description": description, "price": price}
+        product = {
+            "_id": sample_id(number),
+            "name": name,
+            "description": description,
+            "price": price,
+        }
         put(db.products, product | {"creator_id": str(DEMO_ID)})
         clear_media(product, ProductImage)
         for position, (filename, alt_text) in enumerate(pictures):
@@ -201,21 +224,31 @@ def load_products() -> None:
 
 def load_courses() -> None:
     for number, sample in enumerate(COURSES, 200):
-        course = {"_id": sample_id(number), "title": sample["title"], "description": sample["description"]}
+        course = {
+            "_id": sample_id(number),
+            "title": sample["title"],
+            "description": sample["description"],
+        }
         part_ids = (str(sample_id(part)) for part in itertools.count(number * 100))
         course["modules"], lessons = [], []
         for module in sample["modules"]:
             with_media = [{"id": next(part_ids), **lesson} for lesson in module["lessons"]]
             lessons += with_media
-            bare = [{key: lesson[key] for key in ("id", "title", "summary")} for lesson in with_media]
-            course["modules"].append({"id": next(part_ids), "title": module["title"], "lessons": bare})
+            bare = [
+                {key: lesson[key] for key in ("id", "title", "summary")} for lesson in with_media
+            ]
+            course["modules"].append(
+                {"id": next(part_ids), "title": module["title"], "lessons": bare}
+            )
         put(db.courses, course | {"creator_id": str(DEMO_ID), "student_ids": []})
         clear_media(course, CourseVideo, CourseResource)
         if "intro" in sample:
             add_video(course, video_type="intro", title=sample["intro"])
         for lesson in lessons:
             if "video" in lesson:
-                add_video(course, lesson_id=lesson["id"], title=lesson["video"], is_public=False)  # for its students
+                add_video(
+                    course, lesson_id=lesson["id"], title=lesson["video"], is_public=False
+                )  # for its students
             if "resource" in lesson:
                 add_resource(course, lesson["resource"], lesson_id=lesson["id"])
     add_review("courses", sample_id(201), 5, "Clear, short, and the bird is a star.")
@@ -224,13 +257,19 @@ def load_courses() -> None:
 def add_video(course: Document, **fields: t.Any) -> None:
     name = "big-buck-bunny-480p-30s.mp4"
     with (MEDIA / name).open("rb") as file:
-        fields = {"is_public": True} | fields | {"filename": name, "duration": 30, "uploaded_by": DEMO_ID}
+        fields = (
+            {"is_public": True}
+            | fields
+            | {"filename": name, "duration": 30, "uploaded_by": DEMO_ID}
+        )
         save_course_video(course["_id"], file, **fields)
 
 
 def add_resource(course: Document, name: str, **fields: t.Any) -> None:
     with (MEDIA / name).open("rb") as file:
-        save_course_resource(course["_id"], file, filename=name, uploaded_by=DEMO_ID, is_public=True, **fields)
+        save_course_resource(
+            course["_id"], file, filename=name, uploaded_by=DEMO_ID, is_public=True, **fields
+        )
 
 
 def add_review(collection: str, target_id: ObjectId, rating: int, text: str) -> None:

@@ -1,4 +1,5 @@
-"""What the resources of the API share: names in camelCase, fields that both databases can hold, reading the input."""
+"""What the resources of the API share: names in camelCase, fields that both databases can hold,
+reading the input."""
 
 from __future__ import annotations
 
@@ -42,7 +43,8 @@ class Email(Text):
 
 
 class Money(fields.Decimal):
-    """An amount with two decimals on the wire, a number of cents in documents: sums of cents are exact."""
+    """An amount with two decimals on the wire, a number of cents in documents: sums of cents are
+    exact."""
 
     def __init__(self, **kwargs: t.Any) -> None:
         super().__init__(places=2, **kwargs)
@@ -105,7 +107,9 @@ def read_json() -> t.Any:
 def read(schema: ma.Schema) -> dict[str, t.Any]:
     """The checked fields of the request, from JSON or from the text parts of a multipart body."""
     is_multipart = request.mimetype == "multipart/form-data"
-    return t.cast("dict[str, t.Any]", schema.load(request.form.to_dict() if is_multipart else read_json()))
+    return t.cast(
+        "dict[str, t.Any]", schema.load(request.form.to_dict() if is_multipart else read_json())
+    )
 
 
 def read_upload(schema: ma.Schema) -> dict[str, t.Any]:
@@ -131,13 +135,16 @@ def dump(schema: ma.Schema, document: t.Mapping[str, t.Any]) -> dict[str, t.Any]
     return t.cast("dict[str, t.Any]", schema.dump(document))
 
 
-def page_body(name: str, items: t.Sequence[t.Any], query: dict[str, t.Any], *, has_next: bool) -> dict[str, t.Any]:
+def page_body(
+    name: str, items: t.Sequence[t.Any], query: dict[str, t.Any], *, has_next: bool
+) -> dict[str, t.Any]:
     """The answer of a list."""
     return {name: items, "page": query["page"], "pageSize": query["page_size"], "hasNext": has_next}
 
 
 def read_source(schema: SourceSchema) -> tuple[t.Any, dict[str, t.Any]]:
-    """The part ``file`` of a multipart body, or the ``url`` of a JSON body, and the other fields."""
+    """The part ``file`` of a multipart body, or the ``url`` of a JSON body, and the other
+    fields."""
     values = read_upload(schema)
     url, file = values.pop("url", None), request.files.get("file")
     if file is None and url is None:
@@ -147,5 +154,6 @@ def read_source(schema: SourceSchema) -> tuple[t.Any, dict[str, t.Any]]:
 
 
 def uploaded_files(name: str) -> list[t.Any]:
-    """The files of a multipart body. A file field that the user left empty comes as a part without a filename."""
+    """The files of a multipart body. A file field that the user left empty comes as a part without
+    a filename."""
     return [file for file in request.files.getlist(name) if file.filename]

@@ -29,7 +29,9 @@ class Viewer:
 
     def may_change(self, document: Document) -> bool:
         """Whether this is the creator of the document, or an admin."""
-        return self.role == ADMIN or (self.id is not None and self.id == str(document["creator_id"]))
+        return self.role == ADMIN or (
+            self.id is not None and self.id == str(document["creator_id"])
+        )
 
     @property
     def claims(self) -> dict[str, t.Any]:
@@ -37,9 +39,12 @@ class Viewer:
         return {"sub": self.id, "role": self.role}
 
 
-def authorize(action: Action, subject: t.Any, identity: str | None, claims: t.Mapping[str, t.Any]) -> bool:
-    """Who may do what with media, for ``DUALMEDIA_AUTHORIZE``: beside what the extension allows, the students of a
-    course see its videos and resources; and nobody but admins adds media to what this app has no documents of."""
+def authorize(
+    action: Action, subject: t.Any, identity: str | None, claims: t.Mapping[str, t.Any]
+) -> bool:
+    """Who may do what with media, for ``DUALMEDIA_AUTHORIZE``: beside what the extension allows,
+    the students of a course see its videos and resources; and nobody but admins adds media to what
+    this app has no documents of."""
     if isinstance(subject, Owner) and get_owner(subject) is None:
         return claims.get("role") == ADMIN
     if default_rule(action, subject, identity, claims):
@@ -76,7 +81,9 @@ def require_change(document: Document) -> None:
 
 
 def make_access_token(user: Document) -> str:
-    return create_access_token(str(user["_id"]), additional_claims={"name": user["name"], "role": user["role"]})
+    return create_access_token(
+        str(user["_id"]), additional_claims={"name": user["name"], "role": user["role"]}
+    )
 
 
 def make_refresh_token(user: Document) -> str:

@@ -41,7 +41,9 @@ def start(app: Flask) -> Started:
         reloader = int(os.environ.get(RELOADER_PID, os.getppid()))
         threading.Thread(target=end_with_reloader, args=[reloader], daemon=True).start()
     else:
-        os.environ[RELOADER_PID] = str(os.getpid())  # which this process is, if it starts that child
+        os.environ[RELOADER_PID] = str(
+            os.getpid()
+        )  # which this process is, if it starts that child
     return started
 
 
@@ -52,7 +54,8 @@ def setting(app: Flask, key: str, default: object = None) -> object:
 def end_with_reloader(pid: int) -> None:
     """End this process, the child of Werkzeug's reloader, when the reloader is gone.
 
-    Killed with ``kill -9``, the reloader leaves its child behind, and the child would keep the servers running.
+    Killed with ``kill -9``, the reloader leaves its child behind, and the child would keep the
+    servers running.
     """
     while os.getppid() == pid:
         time.sleep(0.5)

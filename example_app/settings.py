@@ -1,4 +1,5 @@
-"""Where the settings come from: defaults, then the environment, then what ``create_app`` was given."""
+"""Where the settings come from: defaults, then the environment, then what ``create_app`` was
+given."""
 
 from __future__ import annotations
 
@@ -19,8 +20,8 @@ DEFAULTS = {
     "SAMPLE_DATA": True,
     "MEDIA_LIMIT": "600 per minute",
     "LOGIN_LIMIT": "60 per minute; 600 per day",  # each of logging in, registering, logging out, by address
-    # Bytes of a stranger's body: views that take files raise it, once the caller is known. So few that Werkzeug writes
-    # nothing to the disk.
+    # Bytes of a stranger's body: views that take files raise it, once the caller is known. So few
+    # that Werkzeug writes nothing to the disk.
     "MAX_CONTENT_LENGTH": 500_000,
     "MAX_FORM_MEMORY_SIZE": 500_000,
     "DUALMEDIA_AUTHORIZE": authorize,
@@ -35,10 +36,13 @@ DEFAULTS = {
 
 def load(app: Flask, config: t.Mapping[str, t.Any]) -> None:
     app.config.from_mapping(DEFAULTS)
-    app.config.from_mapping({key: os.environ[key] for key in FROM_ENVIRONMENT if os.environ.get(key)})
+    app.config.from_mapping(
+        {key: os.environ[key] for key in FROM_ENVIRONMENT if os.environ.get(key)}
+    )
     app.config.from_mapping(config)
     if not (app.config["SECRET_KEY"] or app.config.get("JWT_SECRET_KEY")):
-        # Of tokens and links. Flask's own key would have it open a session with each request, and there are none.
+        # Of tokens and links. Flask's own key would have it open a session with each request, and
+        # there are none.
         app.config["JWT_SECRET_KEY"] = instance_secret(Path(app.instance_path))
 
 
@@ -51,7 +55,9 @@ def instance_secret(instance: Path) -> str:
         with os.fdopen(descriptor, "w") as file:
             file.write(secrets.token_urlsafe(48))
         try:
-            os.link(new, path)  # of several processes one wins, and nobody reads a file that is half written
+            os.link(
+                new, path
+            )  # of several processes one wins, and nobody reads a file that is half written
         except FileExistsError:
             pass
         finally:

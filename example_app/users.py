@@ -41,7 +41,8 @@ def find_user(user_id: str) -> Document | None:
 def find_login(email: str, password: str) -> Document | None:
     """The user with this e-mail address, if the password is right."""
     user = db.users.find_one({"email": email})
-    # An unknown address takes as long as a wrong password: the time does not tell who is registered.
+    # An unknown address takes as long as a wrong password: the time does not tell who is
+    # registered.
     right = check_password_hash(user["password_hash"] if user else nobodys_hash(), password)
     return user if user and right else None
 

@@ -1,7 +1,14 @@
 """Documents in MongoDB, heavy media in PostgreSQL: a Flask extension that keeps both in step."""
 
 from .accesses.stats import MediaStats
-from .authorization import Owner, anyone_may_add, default_rule, get_owner, is_allowed, remember_owner
+from .authorization import (
+    Owner,
+    anyone_may_add,
+    default_rule,
+    get_owner,
+    is_allowed,
+    remember_owner,
+)
 from .content.sources import ExternalURL
 from .errors import (
     BytesNotFound,

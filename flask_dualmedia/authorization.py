@@ -18,8 +18,8 @@ from .repositories.base import EVERYTHING, M
 from .state import State, get_state, request_notes
 
 Action = t.Literal["read", "create", "edit", "delete", "link"]
-"""``read`` a record and its bytes, ``create`` media of an owner, ``edit`` its fields or replace its bytes, ``delete``
-it, make a ``link`` to its bytes."""
+"""``read`` a record and its bytes, ``create`` media of an owner, ``edit`` its fields or replace its
+bytes, ``delete`` it, make a ``link`` to its bytes."""
 
 Claims = t.Mapping[str, t.Any]
 """The claims of a verified JWT; none for who has no token."""
@@ -27,7 +27,8 @@ Claims = t.Mapping[str, t.Any]
 
 @dataclass(frozen=True)
 class Owner:
-    """The document that media of a kind is to belong to: what there is to judge by before media is created."""
+    """The document that media of a kind is to belong to: what there is to judge by before media is
+    created."""
 
     kind: type[Media]
     reference_type: str
@@ -52,8 +53,8 @@ class Viewer:
 
     @property
     def sees(self) -> t.Any:
-        """What lists show, :attr:`~flask_dualmedia.repositories.base.Listing.visible_to`, where the database can tell:
-        by the default rule. Of another rule it knows nothing."""
+        """What lists show, :attr:`~flask_dualmedia.repositories.base.Listing.visible_to`, where the
+        database can tell: by the default rule. Of another rule it knows nothing."""
         if not reads_by_default() or (self.identity is not None and has_admin_role(self.claims)):
             return EVERYTHING
         return self.identity
@@ -74,7 +75,8 @@ def viewer_of(visible_to: t.Any) -> Viewer:
 def readable(records: t.Iterable[M], visible_to: t.Any) -> t.Iterable[M]:
     """Those of these records that somebody may read.
 
-    :param visible_to: As for :func:`viewer_of`; or :data:`~flask_dualmedia.repositories.base.EVERYTHING`, for all.
+    :param visible_to: As for :func:`viewer_of`; or
+        :data:`~flask_dualmedia.repositories.base.EVERYTHING`, for all.
     """
     if visible_to is EVERYTHING:
         return records
@@ -85,11 +87,12 @@ def readable(records: t.Iterable[M], visible_to: t.Any) -> t.Iterable[M]:
 
 
 def default_rule(action: Action, subject: Subject, identity: str | None, claims: Claims) -> bool:
-    """The rule where the host has none: anybody reads public media, and its uploader and admins do everything.
+    """The rule where the host has none: anybody reads public media, and its uploader and admins do
+    everything.
 
-    Media of a document of ``DUALMEDIA_REFERENCES`` is created by admins, and by the identity that the document names in
-    its ``DUALMEDIA_OWNER_FIELD``; other media by anybody with a token. Rules of hosts may ask this one first and grant
-    more.
+    Media of a document of ``DUALMEDIA_REFERENCES`` is created by admins, and by the identity that
+    the document names in its ``DUALMEDIA_OWNER_FIELD``; other media by anybody with a token. Rules
+    of hosts may ask this one first and grant more.
 
     An admin has the claim ``role``, or a list ``roles``, with ``DUALMEDIA_ADMIN_ROLE``.
     """
@@ -101,14 +104,16 @@ def default_rule(action: Action, subject: Subject, identity: str | None, claims:
 
 
 def anyone_may_add(action: Action, subject: Subject, identity: str | None, claims: Claims) -> bool:
-    """The default rule, but anybody with a token creates media of any document: for ``DUALMEDIA_AUTHORIZE``."""
+    """The default rule, but anybody with a token creates media of any document: for
+    ``DUALMEDIA_AUTHORIZE``."""
     if isinstance(subject, Owner):
         return identity is not None
     return default_rule(action, subject, identity, claims)
 
 
 def reads_by_default() -> bool:
-    """Whether the rule of the current app says about reading what the default rule says, which databases know too."""
+    """Whether the rule of the current app says about reading what the default rule says, which
+    databases know too."""
     return get_state().settings.authorize in (None, default_rule, anyone_may_add)
 
 
@@ -120,8 +125,8 @@ def has_admin_role(claims: Claims) -> bool:
 
 
 def is_allowed(action: Action, subject: Subject, identity: str | None, claims: Claims) -> bool:
-    """What the rule of the current app says: for views of hosts that show media, so that they show what the media
-    routes would.
+    """What the rule of the current app says: for views of hosts that show media, so that they show
+    what the media routes would.
 
     :param identity: Of the caller, as in the JWT; ``None`` without a token.
     :param claims: Of the JWT; empty without a token.
@@ -146,7 +151,8 @@ def get_owner(subject: Subject) -> dict[str, t.Any] | None:
 
 
 def expect_owners(records: t.Sequence[Media]) -> None:
-    """Tell whose media the rule is about to be asked about: if it asks for one of these documents, all are read."""
+    """Tell whose media the rule is about to be asked about: if it asks for one of these documents,
+    all are read."""
     _expected_media().append(records)
 
 
@@ -154,25 +160,32 @@ def _find_owners(state: State, reference: Reference) -> dict[Reference, dict[str
     """A document, and in the same query those of its type that are expected."""
     reference_type = reference[0]
     expected = {_reference_of(record) for records in _expected_media() for record in records}
-    wanted = {one for one in expected if one[0] == reference_type} - known_owners().keys() | {reference}
+    wanted = {one for one in expected if one[0] == reference_type} - known_owners().keys() | {
+        reference
+    }
 
     collection = state.settings.references.get(reference_type)
     if collection is None or len(wanted) == 1:
         return {one: find_owner(state, *one) for one in wanted}
     ids = [possible for _, reference_id in wanted for possible in possible_ids(reference_id)]
     with state.mongo.asked():
-        documents = {document["_id"]: document for document in state.mongo[collection].find({"_id": {"$in": ids}})}
+        documents = {
+            document["_id"]: document
+            for document in state.mongo[collection].find({"_id": {"$in": ids}})
+        }
     return {one: _document_for(one[1], documents) for one in wanted}
 
 
-def _document_for(reference_id: str, documents: t.Mapping[t.Any, dict[str, t.Any]]) -> dict[str, t.Any] | None:
+def _document_for(
+    reference_id: str, documents: t.Mapping[t.Any, dict[str, t.Any]]
+) -> dict[str, t.Any] | None:
     found = (documents.get(possible) for possible in possible_ids(reference_id))
     return next((document for document in found if document is not None), None)
 
 
 def remember_owner(reference_type: str, document: t.Mapping[str, t.Any]) -> None:
-    """Tell of a document that the request has just read, or inserted, so that it is not looked for again: neither
-    by :func:`get_owner` nor before media is saved.
+    """Tell of a document that the request has just read, or inserted, so that it is not looked for
+    again: neither by :func:`get_owner` nor before media is saved.
 
     :param reference_type: What it is, as in ``DUALMEDIA_REFERENCES``.
     :param document: Whole, with its ``_id``.
@@ -190,12 +203,14 @@ def _expected_media() -> list[t.Sequence[Media]]:
 
 
 def _named_owners() -> dict[Reference, dict[str, t.Any] | None]:
-    """Of documents, their ids and whom they name, which the next look at the same ones need not ask for again."""
+    """Of documents, their ids and whom they name, which the next look at the same ones need not ask
+    for again."""
     return request_notes().setdefault("named_owners", {})
 
 
 def _is_named(owner: Owner, identity: str) -> bool:
-    """Whether an identity is one that the document names; anybody's is where there is no document to look at."""
+    """Whether an identity is one that the document names; anybody's is where there is no document
+    to look at."""
     settings = get_state().settings
     if owner.reference_type not in settings.references:
         return True
@@ -212,7 +227,10 @@ def _is_named(owner: Owner, identity: str) -> bool:
 def why_not_added(owner: Owner) -> str:
     """The sentence for a caller whom the rule does not let add media to a document."""
     settings = get_state().settings
-    if settings.authorize not in (None, default_rule) or owner.reference_type not in settings.references:
+    if (
+        settings.authorize not in (None, default_rule)
+        or owner.reference_type not in settings.references
+    ):
         return "You may not add media here."
     if owner.reference_type in settings.owner_fields:
         return f"Only admins and the owner of this {owner.reference_type} may add media to it."
@@ -222,8 +240,11 @@ def why_not_added(owner: Owner) -> str:
     )
 
 
-def find_named_owner(state: State, reference_type: str, reference_id: str) -> dict[str, t.Any] | None:
-    """At least the ``_id`` of a document. What the rule has just asked for is not looked for again, once."""
+def find_named_owner(
+    state: State, reference_type: str, reference_id: str
+) -> dict[str, t.Any] | None:
+    """At least the ``_id`` of a document. What the rule has just asked for is not looked for again,
+    once."""
     reference = (reference_type, reference_id)
     document = known_owners().get(reference)
     if document is not None:
@@ -243,7 +264,8 @@ def _find_named(state: State, reference: Reference) -> dict[str, t.Any] | None:
 def _names_identity(document: t.Mapping[str, t.Any], field: str, identity: str) -> bool:
     """Whether a field of a document has an identity, or a list with it.
 
-    It may be a path: dots lead into documents within, and into lists of them, as in MongoDB's queries.
+    It may be a path: dots lead into documents within, and into lists of them, as in MongoDB's
+    queries.
     """
     values: list[t.Any] = [document]
     for name in field.split("."):
@@ -265,20 +287,28 @@ def _reference_of(subject: Subject) -> Reference:
 
 
 def find_owner(
-    state: State, reference_type: str, reference_id: str, *, projection: t.Mapping[str, t.Any] | None = None
+    state: State,
+    reference_type: str,
+    reference_id: str,
+    *,
+    projection: t.Mapping[str, t.Any] | None = None,
 ) -> dict[str, t.Any] | None:
-    """A document by what media names it by; ``None`` too where the host did not say in which collection it would be."""
+    """A document by what media names it by; ``None`` too where the host did not say in which
+    collection it would be."""
     collection = state.settings.references.get(reference_type)
     if collection is None:
         return None
     with state.mongo.asked():
-        return state.mongo[collection].find_one({"_id": {"$in": possible_ids(reference_id)}}, projection)
+        return state.mongo[collection].find_one(
+            {"_id": {"$in": possible_ids(reference_id)}}, projection
+        )
 
 
 def reference_to(value: t.Any) -> str:
     """The string by which media names a document.
 
-    :param value: Its ``_id``: a string, an ``ObjectId``, an integer or a UUID, as ``UUID`` or as ``Binary``.
+    :param value: Its ``_id``: a string, an ``ObjectId``, an integer or a UUID, as ``UUID`` or as
+        ``Binary``.
     :raises TypeError: It is of another type. By its string the document could not be found again.
     """
     value = plain(value)
@@ -297,11 +327,15 @@ def reference_to(value: t.Any) -> str:
 
 
 def possible_ids(reference_id: str) -> list[t.Any]:
-    """The ``_id`` values that a reference id may stand for: we keep strings, hosts use what they like."""
+    """The ``_id`` values that a reference id may stand for: we keep strings, hosts use what they
+    like."""
     ids: list[t.Any] = [reference_id]
     if ObjectId.is_valid(reference_id):
         ids.append(ObjectId(reference_id))
-    if reference_id.removeprefix("-").isdecimal() and str(number := int(reference_id[:20])) == reference_id:
+    if (
+        reference_id.removeprefix("-").isdecimal()
+        and str(number := int(reference_id[:20])) == reference_id
+    ):
         ids += [number] if -(2**63) <= number < 2**63 else []
     with suppress(ValueError):
         identifier = uuid.UUID(reference_id)
@@ -326,8 +360,8 @@ def one_id(state: State, reference_id: str, document_id: t.Any) -> str:
 
 
 def is_usual(reference_id: str) -> bool:
-    """Whether an id is spelled as :func:`reference_to` does, as nearly all are. Only a string that the app uses as an
-    ``_id`` may be spelled otherwise."""
+    """Whether an id is spelled as :func:`reference_to` does, as nearly all are. Only a string that
+    the app uses as an ``_id`` may be spelled otherwise."""
     if len(reference_id) < _SHORTEST:
         return True
     with suppress(ValueError):
@@ -346,7 +380,11 @@ def usual_id(state: State, reference_type: str, reference_id: str) -> str:
     return reference_id if document is None else one_id(state, reference_id, document["_id"])
 
 
-_LEGACY = (UuidRepresentation.PYTHON_LEGACY, UuidRepresentation.JAVA_LEGACY, UuidRepresentation.CSHARP_LEGACY)
+_LEGACY = (
+    UuidRepresentation.PYTHON_LEGACY,
+    UuidRepresentation.JAVA_LEGACY,
+    UuidRepresentation.CSHARP_LEGACY,
+)
 """Forms in which the host's client, which need not be ours, may keep UUIDs."""
 
 _SHORTEST = 24

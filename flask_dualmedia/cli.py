@@ -20,7 +20,14 @@ from . import lifecycle, wiring
 from .databases import schema
 from .databases.leases import Lease
 from .databases.sqlstates import translate_errors
-from .errors import ConfigurationError, DualMediaError, MediaConflict, NamesTaken, StorageError, Unavailable
+from .errors import (
+    ConfigurationError,
+    DualMediaError,
+    MediaConflict,
+    NamesTaken,
+    StorageError,
+    Unavailable,
+)
 from .homes import base as homes
 from .models import KINDS, STORAGE_TYPES, TRASHED, Media
 from .state import State, get_state
@@ -37,16 +44,23 @@ REFUSED_SHOWN = 20
 """Records that SQL refuses, named by ``status``."""
 
 DRAIN_PATIENCE = 5.0
-"""Seconds to wait for another process that drains the journal: a worker that has just looked at it is done soon."""
+"""Seconds to wait for another process that drains the journal: a worker that has just looked at it
+is done soon."""
 
 _GRACE = click.option(
-    "--grace", type=click.FloatRange(min=0), help="Seconds that an upload may take. Default DUALMEDIA_GRACE."
+    "--grace",
+    type=click.FloatRange(min=0),
+    help="Seconds that an upload may take. Default DUALMEDIA_GRACE.",
 )
 
 
-_FORCE = click.option("--force", is_flag=True, help="Delete much at once. Asks to type how many are deleted.")
+_FORCE = click.option(
+    "--force", is_flag=True, help="Delete much at once. Asks to type how many are deleted."
+)
 _EXPECT = click.option(
-    "--expect", type=click.IntRange(min=0), help="How many may be deleted: the number that --force asks to type."
+    "--expect",
+    type=click.IntRange(min=0),
+    help="How many may be deleted: the number that --force asks to type.",
 )
 
 
@@ -56,7 +70,9 @@ def upgrade(revision: str) -> None:
     """Bring our tables up to date by our own revisions."""
     _answering(lambda: schema.upgrade(_engine(), revision, tables=get_state().tables))
     journal.try_again(get_state())
-    click.echo("The schema is up to date." if revision == "head" else f"The schema is at {revision}.")
+    click.echo(
+        "The schema is up to date." if revision == "head" else f"The schema is at {revision}."
+    )
 
 
 @group.command()
@@ -71,7 +87,9 @@ def downgrade(revision: str, yes: bool) -> None:
         kinds = [kind for kind in KINDS.values() if tables.of(kind).name in existing]
         count = homes.sql_home(engine, tables=tables).repository.count
         held = _answering(lambda: sum(map(count, kinds)))
-        click.echo(f"SQL holds {held} record(s). What is dropped with their tables cannot be brought back.")
+        click.echo(
+            f"SQL holds {held} record(s). What is dropped with their tables cannot be brought back."
+        )
         if _ask(f"Type {revision!r} to go on") != revision:
             raise click.ClickException("Nothing was changed. --yes goes on without asking.")
     _answering(lambda: schema.downgrade(engine, revision, tables=tables))
@@ -104,8 +122,14 @@ def status() -> None:
         click.echo(f"checked   {error}")
         return
     _show_damage(state)
-    findings = checked and (", ".join(f"{n} {problem}" for problem, n in checked["findings"].items()) or "clean")
-    click.echo(f"checked   {checked['at']}: {findings}" if checked else "checked   never (flask dualmedia check)")
+    findings = checked and (
+        ", ".join(f"{n} {problem}" for problem, n in checked["findings"].items()) or "clean"
+    )
+    click.echo(
+        f"checked   {checked['at']}: {findings}"
+        if checked
+        else "checked   never (flask dualmedia check)"
+    )
 
 
 def _show_trash(state: State) -> None:
@@ -115,7 +139,9 @@ def _show_trash(state: State) -> None:
     except Unavailable:
         return  # it was said above
     if number:
-        click.echo(f"trash     {number} record(s), kept for {_period(state)} (flask dualmedia check --restore)")
+        click.echo(
+            f"trash     {number} record(s), kept for {_period(state)} (flask dualmedia check --restore)"
+        )
 
 
 def _period(state: State) -> str:
@@ -131,7 +157,9 @@ def _show_refused(state: State) -> None:
     except Unavailable:
         return  # it was said above
     if number:
-        click.secho(f"refused   {number} record(s) of the journal by SQL: edit or delete them", fg="red")
+        click.secho(
+            f"refused   {number} record(s) of the journal by SQL: edit or delete them", fg="red"
+        )
     for record in records:
         refusal = repository.refusal_of(record)
         if refusal is not None:
@@ -157,7 +185,9 @@ def drain() -> None:
     if state.mode == "mongo":
         raise click.ClickException("Mongo-only mode (DB_ENABLED is false): there is no journal.")
     end = time.monotonic() + DRAIN_PATIENCE
-    while (report := _answering(lambda: journal.drain_journal(state))) is None and time.monotonic() < end:
+    while (
+        report := _answering(lambda: journal.drain_journal(state))
+    ) is None and time.monotonic() < end:
         time.sleep(0.2)
     if report is None:
         raise click.ClickException("Another process is draining the journal.")
@@ -173,30 +203,54 @@ def drain() -> None:
 
 
 @group.command()
-@click.option("--to", "where", type=click.Choice(["sql", "mongo"]), required=True, help="Where the media is to live.")
+@click.option(
+    "--to",
+    "where",
+    type=click.Choice(["sql", "mongo"]),
+    required=True,
+    help="Where the media is to live.",
+)
 @click.option("--dry-run", is_flag=True, help="Show what would be transferred.")
-@click.option("--mirror", is_flag=True, help="Delete from the target what was deleted from the source meanwhile.")
-@click.option("--delete-source", is_flag=True, help="Delete what was transferred from where it was. Asks.")
+@click.option(
+    "--mirror",
+    is_flag=True,
+    help="Delete from the target what was deleted from the source meanwhile.",
+)
+@click.option(
+    "--delete-source", is_flag=True, help="Delete what was transferred from where it was. Asks."
+)
 @click.option("--yes", is_flag=True, help="With --delete-source: do not ask.")
 @_FORCE
 @_EXPECT
 def transfer(
-    where: str, dry_run: bool, mirror: bool, delete_source: bool, yes: bool, force: bool, expect: int | None
+    where: str,
+    dry_run: bool,
+    mirror: bool,
+    delete_source: bool,
+    yes: bool,
+    force: bool,
+    expect: int | None,
 ) -> None:
     """Copy all media between SQL and MongoDB, to change the mode.
 
-    The same ids and URLs. A transfer that was killed goes on when it is called again. The source stays until it is
-    deleted by a call with --delete-source, which does nothing but that, and only to what the other holds too.
+    The same ids and URLs. A transfer that was killed goes on when it is called again. The source
+    stays until it is deleted by a call with --delete-source, which does nothing but that, and only
+    to what the other holds too.
     """
     state = get_state()
     app_runs_on = "sql" if state.mode == "dual" else "mongo"
     if delete_source and not dry_run and where != app_runs_on:
-        raise click.ClickException(f"The app runs on {app_runs_on}: --delete-source would delete what it serves.")
+        raise click.ClickException(
+            f"The app runs on {app_runs_on}: --delete-source would delete what it serves."
+        )
     if (force or expect is not None) and not mirror:
         raise click.UsageError("--force and --expect go with --mirror.")
     approve = _approval(force, expect)
     with _any_engine(state) as engine:
-        sql, mongo = homes.sql_home(engine, tables=state.tables), homes.mongo_home(state.collections)
+        sql, mongo = (
+            homes.sql_home(engine, tables=state.tables),
+            homes.mongo_home(state.collections),
+        )
         _answering(schema.NameCheck(engine, state.tables))
         _answering(mongo.repository.check_names)
         if delete_source and not dry_run:
@@ -208,7 +262,9 @@ def transfer(
         if where == "sql" and not dry_run:
             schema.upgrade(engine, tables=state.tables)
         if mirror and where == app_runs_on:
-            raise click.ClickException(f"The app runs on {where}: --mirror would delete what came there since.")
+            raise click.ClickException(
+                f"The app runs on {where}: --mirror would delete what came there since."
+            )
         source, target = (mongo, sql) if where == "sql" else (sql, mongo)
         limit = None
         if mirror and not dry_run:
@@ -217,9 +273,13 @@ def transfer(
 
 
 def _mirrored(
-    source: homes.Home[t.Any], target: homes.Home[t.Any], share: float, approve: Callable[[Decision], bool]
+    source: homes.Home[t.Any],
+    target: homes.Home[t.Any],
+    share: float,
+    approve: Callable[[Decision], bool],
 ) -> int:
-    """How many records may be deleted from the target, because the source does not hold them any more."""
+    """How many records may be deleted from the target, because the source does not hold them any
+    more."""
 
     def judge() -> Decision:
         tally = Tally()
@@ -231,14 +291,19 @@ def _mirrored(
 
     decision = _answering(judge)
     if not approve(decision):
-        raise click.ClickException(f"Nothing was transferred, and nothing deleted from {target.name}.")
+        raise click.ClickException(
+            f"Nothing was transferred, and nothing deleted from {target.name}."
+        )
     return decision.deletions
 
 
-def _transfer(source: homes.Home[t.Any], target: homes.Home[t.Any], *, dry_run: bool, limit: int | None) -> None:
+def _transfer(
+    source: homes.Home[t.Any], target: homes.Home[t.Any], *, dry_run: bool, limit: int | None
+) -> None:
     """Transfer everything.
 
-    :param limit: Delete at most so many records from the target that the source does not hold; ``None`` for none.
+    :param limit: Delete at most so many records from the target that the source does not hold;
+        ``None`` for none.
     """
     before = _answering(lambda: transfers.manifest(source.repository))
     _show(f"{source.name} holds", before)
@@ -255,12 +320,18 @@ def _transfer(source: homes.Home[t.Any], target: homes.Home[t.Any], *, dry_run: 
         click.echo(failure)
     if limit is not None:
         deleted = _answering(lambda: transfers.delete_surplus(source, target, limit=limit))
-        click.echo(f"Deleted {deleted} record(s) from {target.name} that {source.name} does not hold.")
+        click.echo(
+            f"Deleted {deleted} record(s) from {target.name} that {source.name} does not hold."
+        )
     after = transfers.manifest(target.repository)
     _show(f"{target.name} holds", after)
     if after != before:
         alone = sum(1 for _ in transfers.surplus(source, target))
-        hint = f" {alone} record(s) are in {target.name} alone: --mirror deletes them." if alone else ""
+        hint = (
+            f" {alone} record(s) are in {target.name} alone: --mirror deletes them."
+            if alone
+            else ""
+        )
         raise click.ClickException(f"The two do not hold the same.{hint}")
     if report.failed:
         raise click.ClickException(f"{len(report.failed)} record(s) were not transferred.")
@@ -275,9 +346,11 @@ def _ask_about_source(source: homes.Home[t.Any]) -> None:
 
 
 def _delete_source(source: homes.Home[t.Any], target: homes.Home[t.Any]) -> None:
-    # Record by record, not whether both hold the same: of a deletion that was killed the source holds less, and the
-    # target has been in use since.
-    with click.progressbar(length=sum(map(source.repository.count, KINDS.values())), label="deleting") as bar:
+    # Record by record, not whether both hold the same: of a deletion that was killed the source
+    # holds less, and the target has been in use since.
+    with click.progressbar(
+        length=sum(map(source.repository.count, KINDS.values())), label="deleting"
+    ) as bar:
         try:
             _answering(lambda: transfers.clear(source, target, advance=bar.update))
         except StorageError as error:
@@ -291,13 +364,15 @@ _PLACE = click.Choice([name for name in STORAGE_TYPES if name != lifecycle.EXTER
 @group.command()
 @click.option("--from", "source", type=_PLACE, required=True, help="Where the bytes are.")
 @click.option("--to", "target", type=_PLACE, required=True, help="Where they are to be.")
-@click.option("--kind", "names", type=click.Choice([*KINDS]), multiple=True, help="Of these kinds alone.")
+@click.option(
+    "--kind", "names", type=click.Choice([*KINDS]), multiple=True, help="Of these kinds alone."
+)
 @click.option("--dry-run", is_flag=True, help="Show what would be moved.")
 def move(source: str, target: str, names: tuple[str, ...], dry_run: bool) -> None:
     """Move the bytes of media from one storage to another, while the app runs.
 
-    The same ids and URLs. A move that was killed goes on when it is called again; what it left half way, "check
-    --repair" takes away.
+    The same ids and URLs. A move that was killed goes on when it is called again; what it left half
+    way, "check --repair" takes away.
     """
     state = get_state()
     for name in (source, target):
@@ -313,7 +388,9 @@ def move(source: str, target: str, names: tuple[str, ...], dry_run: bool) -> Non
     total = sum(map(state.repository.count, kinds))
     with click.progressbar(length=total, label="records") as bar, _alone(state, "move"):
         report = _answering(lambda: moves.move(state, source, target, kinds, advance=bar.update))
-    click.echo(f"Moved {report.moved} record(s), {report.size / 1024**2:.1f} MiB, from {source} to {target}.")
+    click.echo(
+        f"Moved {report.moved} record(s), {report.size / 1024**2:.1f} MiB, from {source} to {target}."
+    )
     if report.failed:
         raise click.ClickException("\n".join(report.failed))
 
@@ -324,8 +401,9 @@ def move(source: str, target: str, names: tuple[str, ...], dry_run: bool) -> Non
 def sweep(grace: float | None, yes: bool) -> None:
     """Take away what killed uploads and deletions left behind, and purge the trash.
 
-    Something unfinished is taken away if an earlier sweep saw it too, as long ago as the grace time; with --grace 0 at
-    once. A shorter grace time than DUALMEDIA_GRACE may end uploads in progress, and asks.
+    Something unfinished is taken away if an earlier sweep saw it too, as long ago as the grace
+    time; with --grace 0 at once. A shorter grace time than DUALMEDIA_GRACE may end uploads in
+    progress, and asks.
     """
     state = get_state()
     if grace is not None and grace < state.settings.grace and not yes:
@@ -349,13 +427,23 @@ def _ask_about_unfinished(state: State, grace: float) -> None:
 @group.command()
 @click.option("--repair", is_flag=True, help="Mend what can be mended.")
 @click.option(
-    "--restore", metavar="[ID]", is_flag=False, flag_value="all", help="Bring back what is in the trash, or one of it."
+    "--restore",
+    metavar="[ID]",
+    is_flag=False,
+    flag_value="all",
+    help="Bring back what is in the trash, or one of it.",
 )
-@click.option("--discard-damaged", is_flag=True, help="With --repair: delete media whose bytes are damaged.")
+@click.option(
+    "--discard-damaged", is_flag=True, help="With --repair: delete media whose bytes are damaged."
+)
 @click.option("--dry-run", is_flag=True, help="With --repair: only say what is found.")
 @click.option("--verify-bytes", is_flag=True, help="Read all bytes and compare checksums.")
-@click.option("--rate", type=click.FloatRange(min=0, min_open=True), help="MiB per second that may be read.")
-@click.option("--resume", is_flag=True, help="Go on with the bytes where an interrupted check stopped.")
+@click.option(
+    "--rate", type=click.FloatRange(min=0, min_open=True), help="MiB per second that may be read."
+)
+@click.option(
+    "--resume", is_flag=True, help="Go on with the bytes where an interrupted check stopped."
+)
 @click.option("--json", "as_json", is_flag=True, help="Write the report as JSON.")
 @_FORCE
 @_EXPECT
@@ -377,11 +465,11 @@ def check(
 ) -> None:
     """Compare the databases and the bytes.
 
-    A repair takes away only what an earlier check has found too, as long ago as the grace time. Records go to the
-    trash for DUALMEDIA_TRASH_SECONDS, and --restore brings them back.
+    A repair takes away only what an earlier check has found too, as long ago as the grace time.
+    Records go to the trash for DUALMEDIA_TRASH_SECONDS, and --restore brings them back.
 
-    Where a repair would delete much at once it deletes nothing: that is the sign of a backup that was restored in
-    part, or of a wrong database, folder or bucket.
+    Where a repair would delete much at once it deletes nothing: that is the sign of a backup that
+    was restored in part, or of a wrong database, folder or bucket.
 
     The exit status is 1 when something is wrong and was not repaired.
     """
@@ -415,16 +503,22 @@ def check(
     else:
         for finding in report.findings:
             done = "  repaired" if finding.repaired else ""
-            click.echo(f"{finding.problem:17} {finding.kind or '-':17} {finding.subject}  {finding.detail}{done}")
+            click.echo(
+                f"{finding.problem:17} {finding.kind or '-':17} {finding.subject}  {finding.detail}{done}"
+            )
         for problem, count in sorted(report.found.items()):
             mended = f", {report.repaired[problem]} repaired" if repair else ""
             click.echo(f"{count} {problem}: {EXPLAINED[t.cast(t.Any, problem)]}{mended}")
         _show_waiting(state, report)
         if report.trashed:
-            click.echo(f"{report.trashed} in the trash, each for {_period(state)} (--restore brings them back)")
+            click.echo(
+                f"{report.trashed} in the trash, each for {_period(state)} (--restore brings them back)"
+            )
         rate_seen = report.records / report.seconds if report.seconds else 0
         read = f", {report.verified / 1024**2:.1f} MiB read" if verify_bytes else ""
-        click.echo(f"{report.records} record(s) in {report.seconds:.1f} s, {rate_seen:.0f} per second{read}")
+        click.echo(
+            f"{report.records} record(s) in {report.seconds:.1f} s, {rate_seen:.0f} per second{read}"
+        )
         click.echo("clean" if report.clean else "not clean")
     context.exit(0 if report.clean else 1)
 
@@ -434,9 +528,13 @@ def _show_waiting(state: State, report: Check) -> None:
     orphans = report.waiting["bytes_orphaned"]
     others = sum(report.waiting.values()) - orphans
     if others:
-        click.echo(f"{others} left: no check found them before, or not as long ago as the grace time")
+        click.echo(
+            f"{others} left: no check found them before, or not as long ago as the grace time"
+        )
     if orphans:
-        click.echo(f"{orphans} bytes_orphaned left: found for {_period(state)} first, as their records may come back")
+        click.echo(
+            f"{orphans} bytes_orphaned left: found for {_period(state)} first, as their records may come back"
+        )
     if report.forgone:
         click.echo(f"{report.forgone} not remembered for the next check: too many at once")
 
@@ -477,7 +575,8 @@ def _trash(state: State, wanted: str) -> Iterator[Media]:
 
 
 def _approval(force: bool, expect: int | None) -> Callable[[Decision], bool]:
-    """How a command that deletes is approved: by itself where it is safe, else by the number of deletions."""
+    """How a command that deletes is approved: by itself where it is safe, else by the number of
+    deletions."""
     if expect is not None and not force:
         raise click.UsageError("--expect goes with --force.")
 
@@ -488,7 +587,10 @@ def _approval(force: bool, expect: int | None) -> Callable[[Decision], bool]:
         for line in decision.lines():
             click.echo(f"  {line}", err=True)
         if not decision.is_safe:
-            click.echo("That is much at once. Was a backup restored in part, or is it the wrong database,", err=True)
+            click.echo(
+                "That is much at once. Was a backup restored in part, or is it the wrong database,",
+                err=True,
+            )
             click.echo("folder or bucket? Too much of:", err=True)
             for reason in decision.reasons():
                 click.echo(f"  {reason}", err=True)
@@ -498,7 +600,9 @@ def _approval(force: bool, expect: int | None) -> Callable[[Decision], bool]:
             answer = _ask("Type the number that is to be deleted")
         if force and answer == number:
             return True
-        click.echo(f"Nothing was deleted. If it is right: --force, or --force --expect {number}.", err=True)
+        click.echo(
+            f"Nothing was deleted. If it is right: --force, or --force --expect {number}.", err=True
+        )
         return False
 
     return approve
@@ -565,4 +669,6 @@ def _answering(call: Callable[[], T]) -> T:
 def _show(title: str, manifest: transfers.Manifest) -> None:
     held = asdict(manifest)
     total, size = sum(held["counts"].values()), sum(held["sizes"].values())
-    click.echo(f"{title} {total} record(s), {size / 1024**2:.1f} MiB, manifest {manifest.digest[:16]}")
+    click.echo(
+        f"{title} {total} record(s), {size / 1024**2:.1f} MiB, manifest {manifest.digest[:16]}"
+    )

@@ -1,7 +1,8 @@
 """Everything this package raises on purpose.
 
-An error that a client can be told of is one of werkzeug's HTTP errors too. So Flask, and everything that handles errors
-for an app, answers it with its status, in the app's own look. Other errors are for those who run the app.
+An error that a client can be told of is one of werkzeug's HTTP errors too. So Flask, and everything
+that handles errors for an app, answers it with its status, in the app's own look. Other errors are
+for those who run the app.
 """
 
 from __future__ import annotations
@@ -37,8 +38,8 @@ class DualMediaError(Exception):
 class AnsweredError(DualMediaError, HTTPException):
     """Base of the errors that have a status.
 
-    The status is ``code``, that of werkzeug's class among the bases, which is also what an app's handler for a status
-    looks for.
+    The status is ``code``, that of werkzeug's class among the bases, which is also what an app's
+    handler for a status looks for.
     """
 
     response = None
@@ -76,7 +77,8 @@ class ConfigurationError(DualMediaError):
 
 
 class MissingExtra(DualMediaError, ImportError):
-    """A feature needs a package that is not installed; the message names the extra that brings it."""
+    """A feature needs a package that is not installed; the message names the extra that brings
+    it."""
 
     def __init__(self, feature: str, extra: str) -> None:
         super().__init__(f"{feature} needs an extra: pip install 'flask-dualmedia[{extra}]'")
@@ -84,12 +86,14 @@ class MissingExtra(DualMediaError, ImportError):
 
 
 def _encodable(text: str) -> str:
-    """Text that any answer can have: clients may have sent halves of surrogate pairs, which have no bytes."""
+    """Text that any answer can have: clients may have sent halves of surrogate pairs, which have no
+    bytes."""
     return text.encode(errors="backslashreplace").decode()
 
 
 class RecordRefused(AnsweredError, UnprocessableEntity):
-    """A database answers that it does not keep this record. It would say so again; other records are not concerned.
+    """A database answers that it does not keep this record. It would say so again; other records
+    are not concerned.
 
     ``reason`` is the database's own word, for those who run the app.
     """
@@ -134,7 +138,8 @@ class MediaNotFound(AnsweredError, NotFound):
 
 
 class MediaConflict(AnsweredError, Conflict):
-    """The change contradicts another record, such as a second main image, or another change won the race."""
+    """The change contradicts another record, such as a second main image, or another change won the
+    race."""
 
 
 class SecondMainImage(MediaConflict):
@@ -163,7 +168,8 @@ class UploadRejected(AnsweredError):
     def __new__(cls, *args: object, **kwargs: object) -> t.Self:
         error = super().__new__(cls, *args)
         if error.code is None:
-            # The class has none: Flask would ask an app's handler for it about no subclass of another status.
+            # The class has none: Flask would ask an app's handler for it about no subclass of
+            # another status.
             error.code = UnprocessableEntity.code
         return error
 
@@ -187,7 +193,11 @@ class EmptyFile(UploadRejected, UnprocessableEntity):
     """
 
     def __init__(self, *, was_read: bool = False) -> None:
-        super().__init__("the stream was read to its end before: seek(0) first" if was_read else "the file is empty")
+        super().__init__(
+            "the stream was read to its end before: seek(0) first"
+            if was_read
+            else "the file is empty"
+        )
 
 
 class UnsupportedType(UploadRejected, UnsupportedMediaType):
@@ -198,7 +208,9 @@ class TooManyPixels(UploadRejected, UnprocessableEntity):
     """The image is larger than ``max_pixels`` allows; it was not decoded."""
 
     def __init__(self, width: int, height: int, max_pixels: int) -> None:
-        super().__init__(f"the image has {width} x {height} pixels; at most {max_pixels} in all are accepted")
+        super().__init__(
+            f"the image has {width} x {height} pixels; at most {max_pixels} in all are accepted"
+        )
         self.width, self.height, self.max_pixels = width, height, max_pixels
 
 
@@ -206,15 +218,20 @@ class QuotaExceeded(UploadRejected, RequestEntityTooLarge):
     """The bytes do not fit into what the uploader, or the owner, may keep."""
 
     def __init__(self, whose: str, *, used: int, limit: int, size: int) -> None:
-        super().__init__(f"{used} of the {limit} bytes that {whose} may have are used: {size} more do not fit")
+        super().__init__(
+            f"{used} of the {limit} bytes that {whose} may have are used: {size} more do not fit"
+        )
         self.used, self.limit, self.size = used, limit, size
 
 
 class TooManyUnfinished(UploadRejected, TooManyRequests):
-    """The uploader has begun as many uploads as one may have at a time, and none of them has ended."""
+    """The uploader has begun as many uploads as one may have at a time, and none of them has
+    ended."""
 
     def __init__(self, limit: int) -> None:
-        super().__init__(f"{limit} uploads of yours are unfinished, and no more may be: finish or delete some")
+        super().__init__(
+            f"{limit} uploads of yours are unfinished, and no more may be: finish or delete some"
+        )
         self.limit = limit
 
 
@@ -223,14 +240,16 @@ class IncompleteUpload(UploadRejected, BadRequest):
 
 
 class TooManyParts(UploadRejected, UnprocessableEntity):
-    """The bytes of a resumable upload came, or are to be joined, in more pieces than one upload may have."""
+    """The bytes of a resumable upload came, or are to be joined, in more pieces than one upload may
+    have."""
 
     def __init__(self, limit: int) -> None:
         super().__init__(f"an upload of more than {limit} parts: send more bytes with each request")
 
 
 class ChecksumMismatch(IncompleteUpload):
-    """The bytes of one request of a resumable upload are not those of its checksum. None of them is kept."""
+    """The bytes of one request of a resumable upload are not those of its checksum. None of them is
+    kept."""
 
     code = 460
     """A status of tus, which HTTP does not know."""
@@ -248,7 +267,8 @@ class StorageError(DualMediaError):
 
 
 class Unavailable(AnsweredError, ServiceUnavailable):
-    """A server does not answer. Try again after ``retry_after`` seconds; nothing was found missing."""
+    """A server does not answer. Try again after ``retry_after`` seconds; nothing was found
+    missing."""
 
     def __init__(self, message: str, *, retry_after: int = 5) -> None:
         super().__init__(message)
@@ -260,8 +280,8 @@ class Unavailable(AnsweredError, ServiceUnavailable):
 
 
 class MediaClosed(Unavailable):
-    """:meth:`DualMedia.close() <flask_dualmedia.DualMedia.close>` was called: media of this app is not to be had from
-    this process any more."""
+    """:meth:`DualMedia.close() <flask_dualmedia.DualMedia.close>` was called: media of this app is
+    not to be had from this process any more."""
 
     def __init__(self) -> None:
         super().__init__("media is closed on this app: DualMedia.close() was called")
@@ -270,7 +290,9 @@ class MediaClosed(Unavailable):
 class StorageUnavailable(Unavailable, StorageError):
     """A storage outside of the databases does not answer, or takes no more for now."""
 
-    def __init__(self, storage: str, reason: str = "does not answer", *, retry_after: int = 5) -> None:
+    def __init__(
+        self, storage: str, reason: str = "does not answer", *, retry_after: int = 5
+    ) -> None:
         super().__init__(f"the storage {storage!r} {reason}", retry_after=retry_after)
         self.storage = storage
 
@@ -284,10 +306,11 @@ class BytesNotFound(StorageError):
 
 
 class DatabaseUnavailable(Unavailable):
-    """A database does not answer, or lets nobody in. What was sent to it may have been done all the same.
+    """A database does not answer, or lets nobody in. What was sent to it may have been done all the
+    same.
 
-    ``is_hanging`` says that the server itself was asked, and did not answer; ``was_sent`` is false where nothing can
-    have been done, since there was no connection.
+    ``is_hanging`` says that the server itself was asked, and did not answer; ``was_sent`` is false
+    where nothing can have been done, since there was no connection.
     """
 
     def __init__(
@@ -305,7 +328,8 @@ class DatabaseUnavailable(Unavailable):
 
 
 class WritesRefused(Unavailable):
-    """A database answers, but changes nothing: it is read-only, its disk is full, or a right is missing."""
+    """A database answers, but changes nothing: it is read-only, its disk is full, or a right is
+    missing."""
 
     def __init__(self, database: str, reason: str) -> None:
         super().__init__(f"{database} {reason}")
@@ -344,11 +368,15 @@ class Contended(DatabaseBusy):
 
 
 class JournalFull(Unavailable):
-    """The journal, which keeps new media while SQL is down, takes no more: of anybody, or of this uploader."""
+    """The journal, which keeps new media while SQL is down, takes no more: of anybody, or of this
+    uploader."""
 
     def __init__(self, *, is_share: bool) -> None:
         whose = "your share of it is" if is_share else "it is"
-        super().__init__(f"new media waits in a journal until PostgreSQL is back, and {whose} full", retry_after=60)
+        super().__init__(
+            f"new media waits in a journal until PostgreSQL is back, and {whose} full",
+            retry_after=60,
+        )
         self.is_share = is_share
 
 
@@ -360,9 +388,11 @@ class QuotaBusy(Unavailable):
 
 
 class NamesTaken(ConfigurationError, DatabaseUnavailable):
-    """Something in a database has a name of ours and is not ours. Nothing is read, written or deleted there.
+    """Something in a database has a name of ours and is not ours. Nothing is read, written or
+    deleted there.
 
-    Raised by ``init_app``; and where the database did not answer then, by the first call that reaches it.
+    Raised by ``init_app``; and where the database did not answer then, by the first call that
+    reaches it.
     """
 
     def __init__(self, database: str, names: list[str], setting: str) -> None:

@@ -50,30 +50,39 @@ logger = logging.getLogger("flask_dualmedia")
 logger.addFilter(Printable())
 
 _registering = threading.Lock()
-"""Werkzeug parses Python for rules with converters, which some releases of Python 3.11 cannot do in two threads at
-once: ``SystemError: AST constructor recursion depth mismatch``."""
+"""Werkzeug parses Python for rules with converters, which some releases of Python 3.11 cannot do in
+two threads at once: ``SystemError: AST constructor recursion depth mismatch``."""
 
 
 class DualMedia:
     """Media in PostgreSQL for an app whose documents are in MongoDB.
 
-    ``DualMedia(app)``, or ``media = DualMedia()`` and later ``media.init_app(app)``, for any number of apps. What the
-    host has is used: its Flask-SQLAlchemy, Flask-Migrate and JWTManager are found on the app, so set them up first;
-    its ``PyMongo`` has to be passed. What is missing is created. The settings are described at
+    ``DualMedia(app)``, or ``media = DualMedia()`` and later ``media.init_app(app)``, for any number
+    of apps. What the host has is used: its Flask-SQLAlchemy, Flask-Migrate and JWTManager are found
+    on the app, so set them up first; its ``PyMongo`` has to be passed. What is missing is created.
+    The settings are described at
     :class:`~flask_dualmedia.config.Settings`.
 
     :param app: Set it up on this app at once.
     :param mongo: The host's Flask-PyMongo; by default a new one on ``MONGO_URI``.
     :param db: The host's Flask-SQLAlchemy; by default the one on the app, or a new one.
-    :raises ConfigurationError: A setting is missing or wrong. Nothing is registered on the app then.
+    :raises ConfigurationError: A setting is missing or wrong. Nothing is registered on the app
+        then.
 
-    As a context manager it closes media, at the end of the block, on every app that it was set up on::
+    As a context manager it closes media, at the end of the block, on every app that it was set up
+    on::
 
         with DualMedia(app):
             app.test_client().get("/media/health")
     """
 
-    def __init__(self, app: Flask | None = None, *, mongo: PyMongo | None = None, db: SQLAlchemy | None = None) -> None:
+    def __init__(
+        self,
+        app: Flask | None = None,
+        *,
+        mongo: PyMongo | None = None,
+        db: SQLAlchemy | None = None,
+    ) -> None:
         self._mongo, self._db = mongo, db
         self._apps: WeakSet[Flask] = WeakSet()
         if app is not None:
@@ -86,8 +95,11 @@ class DualMedia:
         for app in list(self._apps):
             self.close(app)
 
-    def init_app(self, app: Flask, *, mongo: PyMongo | None = None, db: SQLAlchemy | None = None) -> None:
-        """Set the extension up on an app: state, blueprint, commands; then connect and log what was found.
+    def init_app(
+        self, app: Flask, *, mongo: PyMongo | None = None, db: SQLAlchemy | None = None
+    ) -> None:
+        """Set the extension up on an app: state, blueprint, commands; then connect and log what was
+        found.
 
         A database that does not answer is logged and does not stop the app.
 
@@ -98,7 +110,9 @@ class DualMedia:
         if "dualmedia" in app.extensions:
             raise RuntimeError("DualMedia is set up on this app already")
         mongo, db = mongo or self._mongo, db or self._db
-        settings = Settings.from_config(app.config, host_has_sql="sqlalchemy" in app.extensions or db is not None)
+        settings = Settings.from_config(
+            app.config, host_has_sql="sqlalchemy" in app.extensions or db is not None
+        )
         views.check_names(app, settings)
         outside = open_storages(settings.storages)
         with _undone_on_error(app) as opened:
@@ -113,11 +127,13 @@ class DualMedia:
 
     @property
     def mongo(self) -> PyMongo:
-        """The Flask-PyMongo that the app's documents are in, the host's own or the one that was made for it.
+        """The Flask-PyMongo that the app's documents are in, the host's own or the one that was
+        made for it.
 
-        ``media.mongo.db.products`` is a collection. It stands for the ``PyMongo`` of the current app, which is looked
-        up at each use: ``mongo = media.mongo`` may stand at the top of a module, before any app is set up. Outside of
-        app contexts it is that of the one app that the extension was set up on.
+        ``media.mongo.db.products`` is a collection. It stands for the ``PyMongo`` of the current
+        app, which is looked up at each use: ``mongo = media.mongo`` may stand at the top of a
+        module, before any app is set up. Outside of app contexts it is that of the one app that the
+        extension was set up on.
 
         :raises RuntimeError: At its use, outside of app contexts: there is no such app, or several.
         :raises MediaClosed: At its use: media was closed on the app.
@@ -132,21 +148,26 @@ class DualMedia:
             return get_state().pymongo
         apps = list(self._apps)
         if len(apps) != 1:
-            raise RuntimeError(f"media.mongo needs an app context: DualMedia is set up on {len(apps)} apps")
+            raise RuntimeError(
+                f"media.mongo needs an app context: DualMedia is set up on {len(apps)} apps"
+            )
         return get_state(apps[0]).pymongo
 
     @staticmethod
     def close(app: Flask, *, timeout: float = closing.TIMEOUT) -> None:
-        """Close media on an app, which nobody can use there any more: in tests, or at the end of a process.
+        """Close media on an app, which nobody can use there any more: in tests, or at the end of a
+        process.
 
-        Requests that have begun get their answers. Counted reads are written down, threads end, and what was opened for
-        the app is closed: its MongoDB client, its connections to SQL and to storages. What the host has opened stays
-        open, such as a ``PyMongo`` that was passed and a Flask-SQLAlchemy that was found.
+        Requests that have begun get their answers. Counted reads are written down, threads end, and
+        what was opened for the app is closed: its MongoDB client, its connections to SQL and to
+        storages. What the host has opened stays open, such as a ``PyMongo`` that was passed and a
+        Flask-SQLAlchemy that was found.
 
-        Later media calls raise :class:`~flask_dualmedia.MediaClosed`. To close twice does nothing. An app that is not
-        closed is closed at the end of the process.
+        Later media calls raise :class:`~flask_dualmedia.MediaClosed`. To close twice does nothing.
+        An app that is not closed is closed at the end of the process.
 
-        :param timeout: Seconds to wait for requests that have begun. What a slower one needs is closed after it.
+        :param timeout: Seconds to wait for requests that have begun. What a slower one needs is
+            closed after it.
         :raises RuntimeError: ``init_app`` was not called on the app.
         """
         closing.close(find_state(app), timeout)
@@ -172,7 +193,9 @@ class DualMedia:
         database = wiring.documents_of(pymongo, settings)
         if mongo is None:
             opened.callback(database.client.close)
-        collections = Collections(database, prefix=settings.collection_prefix, bucket=settings.bucket)
+        collections = Collections(
+            database, prefix=settings.collection_prefix, bucket=settings.bucket
+        )
         synchronizer = None
         if settings.sql_enabled:
             db = wiring.find_sqlalchemy(app, db, settings, opened)
@@ -181,7 +204,9 @@ class DualMedia:
             if is_own:
                 opened.callback(close_engine, engine)
             synchronizer = _synchronizer(settings, engine, owns_schema=owns_schema)
-            state = _dual_state(app, settings, pymongo, collections, engine, outside, synchronizer, opened)
+            state = _dual_state(
+                app, settings, pymongo, collections, engine, outside, synchronizer, opened
+            )
         else:
             home = homes.mongo_home(collections)
             counter = _counter(app, settings, collections, home.repository)
@@ -257,7 +282,9 @@ def _dual_state(
     )
     clock = collections.documents.clock
     clock.ask_other = lambda: _ask_for_time(clock, circuit, sql.repository)
-    repository = FailoverRepository(sql.repository, journal.repository, circuit, journals=settings.journals)
+    repository = FailoverRepository(
+        sql.repository, journal.repository, circuit, journals=settings.journals
+    )
     storage = FailoverStorage(sql.storage, t.cast(JournalStorage, journal.storage), circuit)
     counter = _counter(app, settings, collections, repository)
     storages = {"database": storage, **outside}
@@ -295,7 +322,9 @@ def _ask_for_time(clock: Clock, circuit: Circuit, sql: SQLRepository) -> None:
         clock.note(told, began, elapsed(), is_mongo=False)
 
 
-def _counter(app: Flask, settings: Settings, collections: Collections, repository: Repository) -> Counter | None:
+def _counter(
+    app: Flask, settings: Settings, collections: Collections, repository: Repository
+) -> Counter | None:
     if not settings.count_reads:
         return None
     plays = Plays(collections, settings.count_window) if settings.count_window else None
@@ -388,10 +417,15 @@ def _start_up(state: State, answering: _Answering, synchronizer: Synchronizer | 
         elif answering.mongo is None and not synchronizer.is_due:
             with wiring.passing_client(state.mongo) as database:
                 agree_on_drains(state, homes.journal_home(state.collections.by(database)))
-    logger.info("dual mode: documents in MongoDB, media in %s at %s", name, state.settings.url_prefix)
+    logger.info(
+        "dual mode: documents in MongoDB, media in %s at %s", name, state.settings.url_prefix
+    )
 
 
 def _is_schema_command() -> bool:
-    """Whether this process is ``flask db ...`` or ``flask dualmedia ...``: whoever types that decides himself what
-    happens to the schema."""
-    return click.get_current_context(silent=True) is not None and not {"db", "dualmedia"}.isdisjoint(sys.argv[1:])
+    """Whether this process is ``flask db ...`` or ``flask dualmedia ...``: whoever types that
+    decides himself what happens to the schema."""
+    return click.get_current_context(silent=True) is not None and not {
+        "db",
+        "dualmedia",
+    }.isdisjoint(sys.argv[1:])

@@ -9,7 +9,8 @@ _armed, _left = "", 1
 
 
 def arm(point: str) -> None:
-    """Name the step at which this process is to die; ``copy:piece*3`` when it is passed for the third time."""
+    """Name the step at which this process is to die; ``copy:piece*3`` when it is passed for the
+    third time."""
     global _armed, _left
     _armed, _, times = point.partition("*")
     _left = int(times or 1)

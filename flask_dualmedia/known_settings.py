@@ -43,7 +43,8 @@ class Watched(Mapping[str, t.Any]):
 
 
 def warn_of_unknown(config: Mapping[str, t.Any], known: Collection[str]) -> None:
-    """Log a warning for each key that is meant for us and that nobody reads, with the name that is most like it.
+    """Log a warning for each key that is meant for us and that nobody reads, with the name that is
+    most like it.
 
     :param known: Keys that are read, of ours and of others.
     """
@@ -62,7 +63,8 @@ def _is_meant_for_us(key: str) -> bool:
 
 
 def _nearest(key: str, known: Collection[str]) -> str | None:
-    """The known key that is most like another one. A key of another extension's may have got our prefix."""
+    """The known key that is most like another one. A key of another extension's may have got our
+    prefix."""
     names = {_plain(name).removeprefix(_plain(PREFIX)): name for name in sorted({*known, *OTHERS})}
     similar = get_close_matches(_plain(key).removeprefix(_plain(PREFIX)), names, n=1, cutoff=0.4)
     return names[similar[0]] if similar else None

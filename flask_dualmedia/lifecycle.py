@@ -1,15 +1,16 @@
-"""The life of a media record: created, its content replaced, deleted. The order of writes is the whole point.
+"""The life of a media record: created, its content replaced, deleted. The order of writes is the
+whole point.
 
     create   record ``pending`` → bytes → record ``available``
     replace  new bytes under a new key → record names them → old bytes gone
     delete   record ``deleting`` → bytes gone → record gone, after the grace time
     trash    record ``trashed``, bytes kept → record ``available`` again, or deleted after the trash time
 
-Readers see only ``available`` records. A process killed between any two steps leaves a complete record, or an
-unfinished one that nobody sees and :func:`sweep` takes away.
+Readers see only ``available`` records. A process killed between any two steps leaves a complete
+record, or an unfinished one that nobody sees and :func:`sweep` takes away.
 
-A change names the version of the record that it is built on. A statement that was given up, and arrives when others
-have been acknowledged, changes nothing then.
+A change names the version of the record that it is built on. A statement that was given up, and
+arrives when others have been acknowledged, changes nothing then.
 """
 
 from __future__ import annotations
@@ -49,7 +50,17 @@ from .errors import (
 from .failpoints import reach
 from .homes import at_once
 from .homes.base import Home
-from .models import AVAILABLE, DELETING, KINDS, PENDING, TRASHED, CourseResource, Media, MediaStorage, now
+from .models import (
+    AVAILABLE,
+    DELETING,
+    KINDS,
+    PENDING,
+    TRASHED,
+    CourseResource,
+    Media,
+    MediaStorage,
+    now,
+)
 from .owners.main_images import refuse_second_main, write_main
 from .owners.places import Place, placed, position_behind
 from .repositories.base import Listing, M, Position
@@ -96,14 +107,17 @@ def create(
     :param fields: Values checked by the kind's schema.
     :param upload: The bytes, or ``None`` for external media, of which ``fields`` has the URL.
     :param unplaced: As of :func:`~flask_dualmedia.owners.places.placed`.
-    :param viewer: Whoever asked for it over HTTP, for whom hidden main images give way; ``None`` for the host.
+    :param viewer: Whoever asked for it over HTTP, for whom hidden main images give way; ``None``
+        for the host.
     :raises OwnerNotFound: The document that it should belong to does not exist. Nothing is written.
     :raises InvalidMedia: Fields contradict each other.
     :raises UploadRejected: The bytes break a rule. Nothing is kept.
     :raises MediaConflict: It would be a second main image of its product. Nothing is kept.
     """
     if upload is None:
-        return create_external(state, kind, [fields], uploaded_by=uploaded_by, unplaced=unplaced, viewer=viewer)[0]
+        return create_external(
+            state, kind, [fields], uploaded_by=uploaded_by, unplaced=unplaced, viewer=viewer
+        )[0]
     storage_type = fields.pop("storage_type", None)
     storable.check(kind, fields | {"uploaded_by": uploaded_by})
     record = kind.new(uploaded_by=uploaded_by, **fields)
@@ -113,7 +127,9 @@ def create(
     refuse_second_main(state, record, viewer)
     upload.open()
     keeps_id = "id" in fields
-    describe(state, _with(record, storage_type=storage_type, storage_key=new_key(record.id)), upload)
+    describe(
+        state, _with(record, storage_type=storage_type, storage_key=new_key(record.id)), upload
+    )
     storable.check(kind, record.values())
     quotas.check(state, record, upload.least_size)
     reach("create:begin")
@@ -144,7 +160,12 @@ def create(
         storage.put(t.cast(str, record.storage_key), kept_alive(state, record, blocks))
         reach("create:bytes")
         with quotas.reserved(state, record, upload.size):
-            available = placed(state, record, unplaced, lambda place: _publish(state, record, upload, place, viewer))
+            available = placed(
+                state,
+                record,
+                unplaced,
+                lambda place: _publish(state, record, upload, place, viewer),
+            )
     except JournalFull:
         # It was never published: SQL, if it has it at all, has it as pending.
         with suppress(Unavailable):
@@ -211,7 +232,8 @@ def create_external(
 
 
 def foresee(state: State, kind: type[Media], fields: dict[str, t.Any], *, viewer: Viewer) -> None:
-    """Refuse what :func:`create` would refuse before it reads a byte, of an upload whose bytes are still to come.
+    """Refuse what :func:`create` would refuse before it reads a byte, of an upload whose bytes are
+    still to come.
 
     :param viewer: As of :func:`create`.
     :raises OwnerNotFound: As :func:`create`, as are the others.
@@ -227,10 +249,13 @@ def replace(state: State, record: M, upload: Upload) -> M:
 
     :raises InvalidMedia: The record is external media.
     :raises UploadRejected: The bytes break a rule. The old ones stay.
-    :raises MediaConflict: Another change of the content won the race, or the record was deleted meanwhile.
+    :raises MediaConflict: Another change of the content won the race, or the record was deleted
+        meanwhile.
     """
     if record.storage_key is None:
-        raise InvalidMedia({"storageType": ["External media has no content here; change its URL instead."]})
+        raise InvalidMedia(
+            {"storageType": ["External media has no content here; change its URL instead."]}
+        )
     storage = state.storage_of(record)
     upload.open()
     changes: dict[str, t.Any] = {"mime_type": upload.mime_type}
@@ -268,7 +293,8 @@ def replace(state: State, record: M, upload: Upload) -> M:
     changes |= _published(upload) | {"storage_key": key}
     try:
         with quotas.reserved(state, record, upload.size - old_size):
-            # A database that does not answer may have made the change all the same: then neither bytes are deleted.
+            # A database that does not answer may have made the change all the same: then neither
+            # bytes are deleted.
             changed = change(state, record, changes, same_content=True)
     except (UploadRejected, QuotaBusy, RecordRefused, DatabaseBusy, WritesRefused):
         clean_up(storage.delete, key)
@@ -285,7 +311,14 @@ def replace(state: State, record: M, upload: Upload) -> M:
     return changed
 
 
-def edit(state: State, record: M, changes: dict[str, t.Any], *, check: Check = bool, viewer: Viewer | None = None) -> M:
+def edit(
+    state: State,
+    record: M,
+    changes: dict[str, t.Any],
+    *,
+    check: Check = bool,
+    viewer: Viewer | None = None,
+) -> M:
     """Change fields of a record. Making it private revokes its links.
 
     :param changes: Values checked by the kind's schema of changes.
@@ -295,7 +328,9 @@ def edit(state: State, record: M, changes: dict[str, t.Any], *, check: Check = b
     :raises MediaNotFound: It was deleted meanwhile.
     """
     if record.url_field in changes and record.storage_type != EXTERNAL:
-        raise InvalidMedia({camelcase(record.url_field): ["Only external media can be given a URL."]})
+        raise InvalidMedia(
+            {camelcase(record.url_field): ["Only external media can be given a URL."]}
+        )
     if not changes:
         return record
     if "filename" in changes:
@@ -333,7 +368,8 @@ def change(
     :param attempts: How often it is built anew; 1 to change it only as it was read.
     :param in_state: State that it must be in.
     :param check: Called with the record as it is then.
-    :return: The record after the change; ``None`` if there is none any more, or none with these bytes.
+    :return: The record after the change; ``None`` if there is none any more, or none with these
+        bytes.
     :raises MediaConflict: Others change it at the same time.
     """
     current: M | None = record
@@ -341,14 +377,20 @@ def change(
         check(current)
         where = {"state": in_state, "version": current.version}
         if same_content:
-            where["storage_key"] = record.storage_key  # workers of an earlier version replace bytes under one version
+            where["storage_key"] = (
+                record.storage_key
+            )  # workers of an earlier version replace bytes under one version
         values = changes(current) if callable(changes) else changes
         changed = state.repository.update(type(record), record.id, values, where=where)
         if changed is not None:
             return changed
         read = state.repository.get if in_state == AVAILABLE else state.repository.find
         current = read(type(record), record.id)
-        if current is None or current.state != in_state or (same_content and current.storage_key != record.storage_key):
+        if (
+            current is None
+            or current.state != in_state
+            or (same_content and current.storage_key != record.storage_key)
+        ):
             return None
     raise MediaConflict("too many others are changing it at the moment")
 
@@ -356,7 +398,8 @@ def change(
 def revoke_links(state: State, record: Media, *, check: Check = bool) -> None:
     """Make the signed links of a record worthless that were made until now.
 
-    A link names the revocation that it came after. So each revocation must be another one than those before.
+    A link names the revocation that it came after. So each revocation must be another one than
+    those before.
 
     :raises MediaNotFound: There is no such record any more.
     """
@@ -409,7 +452,8 @@ def count_access(state: State, kind: type[Media], media_id: uuid.UUID) -> None:
 
 
 def trash(state: State, record: Media) -> None:
-    """Take a record away from its readers and keep it with its bytes, for :func:`restore`, until the sweep purges it.
+    """Take a record away from its readers and keep it with its bytes, for :func:`restore`, until
+    the sweep purges it.
 
     :param record: As it was read. If it was changed since, it stays.
     :raises MediaNotFound: There is no such record any more.
@@ -449,15 +493,17 @@ def trashed_records(state: State) -> Iterator[Media]:
             yield from batch
 
 
-def sweep(state: State, *, grace: float | None = None, keep_going: t.Callable[[], bool] = lambda: True) -> int:
-    """Take away what killed processes left, records that never became available or were being deleted, and purge the
-    trash.
+def sweep(
+    state: State, *, grace: float | None = None, keep_going: t.Callable[[], bool] = lambda: True
+) -> int:
+    """Take away what killed processes left, records that never became available or were being
+    deleted, and purge the trash.
 
-    An unfinished record is taken away if an earlier sweep saw it as it is now, at least the grace time ago; a record in
-    the trash after ``DUALMEDIA_TRASH_SECONDS``. Both by the clock of MongoDB.
+    An unfinished record is taken away if an earlier sweep saw it as it is now, at least the grace
+    time ago; a record in the trash after ``DUALMEDIA_TRASH_SECONDS``. Both by the clock of MongoDB.
 
-    :param grace: Seconds for which something unfinished may be somebody's upload in progress. Default
-        ``DUALMEDIA_GRACE``. With 0 it is taken away now: nothing may be uploaded meanwhile.
+    :param grace: Seconds for which something unfinished may be somebody's upload in progress.
+        Default ``DUALMEDIA_GRACE``. With 0 it is taken away now: nothing may be uploaded meanwhile.
     :param keep_going: Asked before each record; the sweep ends early where it says no.
     :return: How many records were removed, and resumable uploads that have expired.
     """
@@ -470,7 +516,9 @@ def sweep(state: State, *, grace: float | None = None, keep_going: t.Callable[[]
             return swept
         swept += _swept(remove, state, record)
     if sightings.forgone:
-        logger.warning("%d unfinished record(s) wait for a later sweep: too many at once", sightings.forgone)
+        logger.warning(
+            "%d unfinished record(s) wait for a later sweep: too many at once", sightings.forgone
+        )
     sightings.forget()
     return swept + state.staging.sweep()
 
@@ -478,8 +526,11 @@ def sweep(state: State, *, grace: float | None = None, keep_going: t.Callable[[]
 Remove = t.Callable[[State, t.Any], bool]
 
 
-def _abandoned(state: State, sightings: Sightings, seconds: float) -> Iterator[tuple[Remove, Media]]:
-    """What is to be swept, and how: the unfinished records of each home, and what was in the trash long enough."""
+def _abandoned(
+    state: State, sightings: Sightings, seconds: float
+) -> Iterator[tuple[Remove, Media]]:
+    """What is to be swept, and how: the unfinished records of each home, and what was in the trash
+    long enough."""
     for kind in KINDS.values():
         for home in state.homes:
             remove = partial(_sweep_in, home)
@@ -487,7 +538,10 @@ def _abandoned(state: State, sightings: Sightings, seconds: float) -> Iterator[t
                 due = batch if seconds <= 0 else _seen_before(sightings, batch, seconds)
                 yield from ((remove, record) for record in due)
         for batch in _trashed_batches(state, kind):
-            yield from ((_purge, record) for record in _seen_before(sightings, batch, state.settings.trash_seconds))
+            yield from (
+                (_purge, record)
+                for record in _seen_before(sightings, batch, state.settings.trash_seconds)
+            )
 
 
 def _sweep_in(home: Home[t.Any], state: State, record: Media) -> bool:
@@ -496,7 +550,9 @@ def _sweep_in(home: Home[t.Any], state: State, record: Media) -> bool:
 
 def count_unfinished(state: State) -> int:
     """How many records a sweep without a grace time would remove."""
-    batches = (_unfinished_batches(home, kind, grace=0) for kind in KINDS.values() for home in state.homes)
+    batches = (
+        _unfinished_batches(home, kind, grace=0) for kind in KINDS.values() for home in state.homes
+    )
     return sum(len(batch) for each in batches for batch in each)
 
 
@@ -521,7 +577,8 @@ def _note_trashed(state: State, record: Media) -> None:
 
 
 def _seen_before(sightings: Sightings, records: list[M], seconds: float) -> list[M]:
-    """Those of these records that an earlier sweep saw, as they are, at least so many seconds ago."""
+    """Those of these records that an earlier sweep saw, as they are, at least so many seconds
+    ago."""
     since = sightings.note({name_of(record) for record in records})
     return [record for record in records if sightings.is_due(since.get(name_of(record)), seconds)]
 
@@ -538,7 +595,8 @@ def _purge(state: State, record: Media) -> bool:
 
 
 def sweep_one(state: State, record: Media) -> bool:
-    """Take away one unfinished record, wherever it is, unless something happened to it since it was read."""
+    """Take away one unfinished record, wherever it is, unless something happened to it since it was
+    read."""
     if state.repository.get(type(record), record.id) is not None:
         return False  # unfinished in SQL, while SQL was going; it was finished in the journal
     # Only whoever turns it to ``deleting`` may remove it: an upload that finishes now has won.
@@ -560,7 +618,9 @@ def sweep_in(state: State, home: Home[t.Any], record: Media) -> bool:
     if home.repository.update(type(record), record.id, changes, where=where) is None:
         return False
     state.staging.forget_finished(record.id)  # a check would miss the media that it became
-    if record.storage_key is not None and record.storage_key not in _keys_elsewhere(state, home, record):
+    if record.storage_key is not None and record.storage_key not in _keys_elsewhere(
+        state, home, record
+    ):
         state.storage_of(record).delete(record.storage_key)
     reach("sweep:bytes")
     home.repository.remove(type(record), record.id)
@@ -571,8 +631,9 @@ def sweep_in(state: State, home: Home[t.Any], record: Media) -> bool:
 def is_finished_elsewhere(state: State, home: Home[t.Any], record: Media) -> bool:
     """Whether an unfinished record is to stay for the drain.
 
-    What is unfinished in SQL while it is available in the journal is brought up to date by the drain. What is deleted
-    in the journal may be in SQL, or come there yet: the drain sees to it that it is not.
+    What is unfinished in SQL while it is available in the journal is brought up to date by the
+    drain. What is deleted in the journal may be in SQL, or come there yet: the drain sees to it
+    that it is not.
     """
     if len(state.homes) == 1:
         return home.repository.get(type(record), record.id) is not None
@@ -598,7 +659,8 @@ def _swept(remove: Remove, state: State, record: Media) -> bool:
 
 
 def check_owner(state: State, *records: Media) -> None:
-    """Make sure that the document exists that records are to belong to, where the host said in which collection.
+    """Make sure that the document exists that records are to belong to, where the host said in
+    which collection.
 
     They name it by its one id afterwards, however it was spelled.
 
@@ -625,7 +687,9 @@ def _checked_name(state: State, record: Media, filename: str | None) -> str | No
     """A new name, if it fits the bytes that we keep."""
     if record.storage_key is not None:
         try:
-            state.settings.policies[record.kind].check_name(filename, one_type(record.mime_type) or OCTET_STREAM)
+            state.settings.policies[record.kind].check_name(
+                filename, one_type(record.mime_type) or OCTET_STREAM
+            )
         except UnsupportedType as error:
             raise InvalidMedia({"filename": [str(error)]}) from error
     return filename
@@ -643,7 +707,8 @@ def describe(state: State, record: Media, upload: Upload) -> None:
 
 
 def _measured(record: Media, upload: Upload) -> dict[str, int]:
-    """Width and height of an image, where the record has fields for them that the caller left to us."""
+    """Width and height of an image, where the record has fields for them that the caller left to
+    us."""
     found = upload.dimensions
     if found is None or max(found) > schemas.MAX_INTEGER:
         return {}
@@ -683,7 +748,9 @@ def _publish(state: State, record: M, upload: Upload, place: Place, viewer: View
     return changed
 
 
-def publish(state: State, record: M, changes: dict[str, t.Any], *, viewer: Viewer | None) -> M | None:
+def publish(
+    state: State, record: M, changes: dict[str, t.Any], *, viewer: Viewer | None
+) -> M | None:
     """Make an unfinished record available.
 
     :param viewer: As of :func:`create`.
@@ -699,12 +766,19 @@ def publish(state: State, record: M, changes: dict[str, t.Any], *, viewer: Viewe
 
 def _published(upload: Upload) -> dict[str, t.Any]:
     """What is known of a record when its bytes have come."""
-    return {"state": AVAILABLE, "file_size": upload.size, "checksum": upload.checksum, "updated_at": now()}
+    return {
+        "state": AVAILABLE,
+        "file_size": upload.size,
+        "checksum": upload.checksum,
+        "updated_at": now(),
+    }
 
 
 def _bury(state: State, record: Media) -> None:
     """Remove the bytes of a record that was deleted. The record itself goes with the sweep."""
-    is_free = record.storage_key is None or delete_bytes(state, state.storage_of(record), record.storage_key)
+    is_free = record.storage_key is None or delete_bytes(
+        state, state.storage_of(record), record.storage_key
+    )
     reach("delete:bytes")
     if not is_free:
         return  # it keeps its key taken
@@ -713,7 +787,8 @@ def _bury(state: State, record: Media) -> None:
 
 
 def _finish(state: State, record: Media) -> None:
-    """Remove a record that readers no longer see: the bytes first, so that no bytes are left without a record."""
+    """Remove a record that readers no longer see: the bytes first, so that no bytes are left
+    without a record."""
     if record.storage_key is not None:
         state.storage_of(record).delete(record.storage_key)
     reach("sweep:bytes")
@@ -724,8 +799,8 @@ def _finish(state: State, record: Media) -> None:
 def _discard(state: State, record: Media, storage: Storage) -> None:
     """Take back a record that was not acknowledged.
 
-    It may be available after all, where the answer to the last change was lost; so nobody may see it before its bytes
-    go. If somebody has changed it since, it stays: that was acknowledged.
+    It may be available after all, where the answer to the last change was lost; so nobody may see
+    it before its bytes go. If somebody has changed it since, it stays: that was acknowledged.
     """
     for where in (ours(record, PENDING), ours(record, AVAILABLE) | {"version": 1}):
         changes = {"state": DELETING, "updated_at": now()}
@@ -734,11 +809,14 @@ def _discard(state: State, record: Media, storage: Storage) -> None:
             return
     current = state.repository.get(type(record), record.id)
     if current is None or current.storage_key != record.storage_key:
-        storage.delete(t.cast(str, record.storage_key))  # it was swept, the bytes that came after it were not
+        storage.delete(
+            t.cast(str, record.storage_key)
+        )  # it was swept, the bytes that came after it were not
 
 
 def clean_up(action: t.Callable[..., object], *args: t.Any) -> None:
-    """Do what the sweep would do later. A failure is logged, not raised over the error that brought us here."""
+    """Do what the sweep would do later. A failure is logged, not raised over the error that brought
+    us here."""
     try:
         action(*args)
     except DualMediaError:

@@ -1,5 +1,5 @@
-"""Signed links: URLs that open the bytes of one record for a while, without a token, for ``<img>``, ``<video>`` and
-e-mail."""
+"""Signed links: URLs that open the bytes of one record for a while, without a token, for ``<img>``,
+``<video>`` and e-mail."""
 
 from __future__ import annotations
 
@@ -57,7 +57,8 @@ class Link:
             return False
         if self.was_public and not record.is_public:
             return False
-        # No order of times: whoever made the link and whoever revoked it need not agree what time it is.
+        # No order of times: whoever made the link and whoever revoked it need not agree what time
+        # it is.
         is_over = _milliseconds(now()) >= self.expires_at or self.revocation != _revocation(record)
         return not is_over and self._lends_a_right(record)
 
@@ -69,11 +70,13 @@ class Link:
 
 
 _MISSED = (LookupError, TypeError, AttributeError, ValueError, StopIteration)
-"""Errors of a rule that takes a claim for granted, or what is in it, which every token has and this link has not."""
+"""Errors of a rule that takes a claim for granted, or what is in it, which every token has and this
+link has not."""
 
 
 def may_read_by_link(record: Media, maker: str, claims: Claims) -> bool:
-    """Whether the rule lets an identity read a record, of whose claims it is told those alone that a link carries."""
+    """Whether the rule lets an identity read a record, of whose claims it is told those alone that
+    a link carries."""
     try:
         return is_allowed("read", record, maker, claims)
     except _MISSED:
@@ -81,16 +84,21 @@ def may_read_by_link(record: Media, maker: str, claims: Claims) -> bool:
 
 
 def signed_url(
-    record: Media, *, expires_in: float | None = None, identity: str | None = None, maker: str | None = None
+    record: Media,
+    *,
+    expires_in: float | None = None,
+    identity: str | None = None,
+    maker: str | None = None,
 ) -> str:
     """Path of a link to the bytes of a record, for who has it and nobody's token.
 
     It ends when links of the record are revoked, and with a record that is made private.
 
     :param expires_in: Seconds that it holds. Default ``DUALMEDIA_LINK_SECONDS``.
-    :param identity: Bind it to this JWT identity: it then opens only together with a valid token of theirs.
-    :param maker: JWT identity whose right to read it lends: it opens while the rule lets them. Default: the app's own,
-        which the rule is not asked about.
+    :param identity: Bind it to this JWT identity: it then opens only together with a valid token of
+        theirs.
+    :param maker: JWT identity whose right to read it lends: it opens while the rule lets them.
+        Default: the app's own, which the rule is not asked about.
     :raises ConfigurationError: There is no key to sign with.
     """
     return make_link(record, expires_in=expires_in, identity=identity, maker=maker)[0]
@@ -150,7 +158,8 @@ def _link(payload: dict[str, t.Any]) -> Link | None:
 
 
 def _oldest_link(payload: list[t.Any]) -> Link | None:
-    """A link of the first format, which had a place for a variant of the content and none for the revocation.
+    """A link of the first format, which had a place for a variant of the content and none for the
+    revocation.
 
     It opens until links of its record are revoked for the first time.
     """
@@ -163,7 +172,9 @@ def _oldest_link(payload: list[t.Any]) -> Link | None:
 def _serializer() -> URLSafeSerializer:
     keys = get_state().settings.link_keys
     if not keys:
-        raise ConfigurationError("DUALMEDIA_LINK_KEYS is not set, and neither is SECRET_KEY: links cannot be signed")
+        raise ConfigurationError(
+            "DUALMEDIA_LINK_KEYS is not set, and neither is SECRET_KEY: links cannot be signed"
+        )
     signer = {"key_derivation": "hmac", "digest_method": hashlib.sha256}
     return URLSafeSerializer(list(reversed(keys)), salt=_SALT, signer_kwargs=signer)
 

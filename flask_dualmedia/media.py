@@ -1,4 +1,5 @@
-"""The media functions: what a host calls in its views, the same in every mode. They need an app context."""
+"""The media functions: what a host calls in its views, the same in every mode. They need an app
+context."""
 
 from __future__ import annotations
 
@@ -21,8 +22,8 @@ from .repositories.base import EVERYTHING, Listing, M, Records
 from .state import get_state
 
 Reference = t.Any
-"""``_id`` of an owner: a string, an ``ObjectId``, an integer, or a UUID in any of the forms that MongoDB's clients keep
-them in. With others, such as dates or documents, ``TypeError`` is raised."""
+"""``_id`` of an owner: a string, an ``ObjectId``, an integer, or a UUID in any of the forms that
+MongoDB's clients keep them in. With others, such as dates or documents, ``TypeError`` is raised."""
 
 Kind = type[M] | str
 """A record class, or its name in URLs such as ``product-images``."""
@@ -59,12 +60,12 @@ def save_product_image(
     """Save a picture of a product.
 
     :param product_id: ``_id`` of the product.
-    :param source: A binary stream, read once in blocks and not closed; bytes; a ``pathlib.Path``; or, as a ``str``, the
-        http or https URL of external media, never fetched.
+    :param source: A binary stream, read once in blocks and not closed; bytes; a ``pathlib.Path``;
+        or, as a ``str``, the http or https URL of external media, never fetched.
     :param is_main_image: Default: if the product has no main image.
-    :param position: Place among the pictures of the product, from 0. Default: behind the last one. However many are
-        saved at once, each gets a place of its own and one becomes the main image. With both arguments nobody looks
-        at what the product has.
+    :param position: Place among the pictures of the product, from 0. Default: behind the last one.
+        However many are saved at once, each gets a place of its own and one becomes the main image.
+        With both arguments nobody looks at what the product has.
     :param width: Pixels, as ``height``.
     :return: The saved record.
     :raises OwnerNotFound: There is no such product.
@@ -74,7 +75,9 @@ def save_product_image(
     :raises TypeError: ``source`` is none of these.
     """
     fields = {"alt_text": alt_text, "is_main_image": is_main_image, "position": position}
-    return _save(ProductImage, product_id, source, fields | {"width": width, "height": height}, common)
+    return _save(
+        ProductImage, product_id, source, fields | {"width": width, "height": height}, common
+    )
 
 
 def save_product_images(
@@ -87,10 +90,12 @@ def save_product_images(
 ) -> list[ProductImage]:
     """Save pictures of a product, all or none.
 
-    :param sources: As for :func:`save_product_image`. Where all are URLs they are saved in one transaction.
-    :param is_main_image: Whether the first one becomes the main image. Default: if the product has none.
-    :param position: Place of the first one. Default: behind those that the product has. With both arguments, as for a
-        new product, nobody looks at what it has.
+    :param sources: As for :func:`save_product_image`. Where all are URLs they are saved in one
+        transaction.
+    :param is_main_image: Whether the first one becomes the main image. Default: if the product has
+        none.
+    :param position: Place of the first one. Default: behind those that the product has. With both
+        arguments, as for a new product, nobody looks at what it has.
     :return: The saved records.
     :raises OwnerNotFound: As :func:`save_product_image`, as are the others. None is kept.
     """
@@ -98,7 +103,9 @@ def save_product_images(
     urls = [url for url in (url_of(ProductImage, source) for source in sources) if url is not None]
     if sources and len(urls) == len(sources):
         with logged_refusals():
-            return _save_urls(product_id, urls, {"is_main_image": is_main_image, "position": position}, common)
+            return _save_urls(
+                product_id, urls, {"is_main_image": is_main_image, "position": position}, common
+            )
 
     saved: list[ProductImage] = []
     with ExitStack() as undo:
@@ -118,7 +125,10 @@ def _take_back(image: ProductImage) -> None:
 
 
 def _save_urls(
-    product_id: Reference, urls: t.Sequence[str], place: dict[str, t.Any], common: t.Mapping[str, t.Any]
+    product_id: Reference,
+    urls: t.Sequence[str],
+    place: dict[str, t.Any],
+    common: t.Mapping[str, t.Any],
 ) -> list[ProductImage]:
     """Save external pictures of a product in one transaction.
 
@@ -134,10 +144,14 @@ def _save_urls(
             fields["is_main_image"] = False
         checked.append(fields)
     by = _optional_id(common.get("uploaded_by"))
-    return lifecycle.create_external(get_state(), ProductImage, checked, uploaded_by=by, unplaced=unplaced)
+    return lifecycle.create_external(
+        get_state(), ProductImage, checked, uploaded_by=by, unplaced=unplaced
+    )
 
 
-def get_product_images(product_id: Reference, *, visible_to: VisibleTo = EVERYTHING) -> Records[ProductImage]:
+def get_product_images(
+    product_id: Reference, *, visible_to: VisibleTo = EVERYTHING
+) -> Records[ProductImage]:
     """The images of a product, sorted by position and age.
 
     :param visible_to: Only those that they may read; see :data:`VisibleTo`.
@@ -163,7 +177,8 @@ def save_course_video(
     :param course_id: ``_id`` of the course.
     :param source: As for :func:`save_product_image`.
     :param lesson_id: Id of the lesson or module that it belongs to.
-    :param position: Place in the lesson, or without one in the course, from 0. Default: behind the last one.
+    :param position: Place in the lesson, or without one in the course, from 0. Default: behind the
+        last one.
     :param duration: Seconds.
     :return: The saved record.
     :raises OwnerNotFound: There is no such course.
@@ -214,7 +229,10 @@ def save_course_resource(
     :raises UploadRejected: The bytes are none or too many.
     :raises InvalidMedia: An argument is out of range.
     """
-    fields = {"mongo_lesson_id": None if lesson_id is None else reference_to(lesson_id), "resource_name": resource_name}
+    fields = {
+        "mongo_lesson_id": None if lesson_id is None else reference_to(lesson_id),
+        "resource_name": resource_name,
+    }
     if resource_type is not None:
         fields["resource_type"] = resource_type
     return _save(CourseResource, course_id, source, fields, common)
@@ -246,7 +264,8 @@ def save_media_storage(
     :param source: As for :func:`save_product_image`.
     :param media_type: Default: what the bytes are.
     :return: The saved record.
-    :raises OwnerNotFound: The type is one of ``DUALMEDIA_REFERENCES`` and there is no such document.
+    :raises OwnerNotFound: The type is one of ``DUALMEDIA_REFERENCES`` and there is no such
+        document.
     :raises UploadRejected: The bytes are none or too many.
     :raises InvalidMedia: An argument is out of range.
     """
@@ -267,7 +286,9 @@ def get_media_by_reference(
 
     :param visible_to: Only those that they may read; see :data:`VisibleTo`.
     """
-    return _of(MediaStorage, reference_id, visible_to, reference_type=reference_type, media_type=media_type)
+    return _of(
+        MediaStorage, reference_id, visible_to, reference_type=reference_type, media_type=media_type
+    )
 
 
 def update_media_access_count(kind: Kind[t.Any], media_id: uuid.UUID | str) -> None:
@@ -279,7 +300,8 @@ def update_media_access_count(kind: Kind[t.Any], media_id: uuid.UUID | str) -> N
 
 
 def flush_counts() -> None:
-    """Write down at once the reads of content that this process has counted and not written down yet.
+    """Write down at once the reads of content that this process has counted and not written down
+    yet.
 
     That is done every ``DUALMEDIA_COUNT_INTERVAL`` seconds, and at the end of the process, anyway.
 
@@ -302,9 +324,11 @@ def get_media_stats(
 
     :param reference_type: What the document is, such as ``course`` or ``user``.
     :param reference_id: Its ``_id``.
-    :param sort: ``access_count``: the most accessed first, or ``last_accessed_at``: the last accessed.
+    :param sort: ``access_count``: the most accessed first, or ``last_accessed_at``: the last
+        accessed.
     :param limit: How many records to list, ``None`` for all. The totals are always those of all.
-    :param visible_to: Only those that they may read, and the totals of these; see :data:`VisibleTo`.
+    :param visible_to: Only those that they may read, and the totals of these; see
+        :data:`VisibleTo`.
     """
     state, owner_id = get_state(), reference_to(reference_id)
     if visible_to is EVERYTHING:
@@ -332,8 +356,8 @@ def delete_media(kind: Kind[t.Any], media_id: uuid.UUID | str) -> None:
 def delete_media_of(reference_type: str, reference_id: Reference) -> int:
     """Delete all media of one document, as when the document is deleted.
 
-    Delete the document first: of a process that is killed in between, media without an owner is left, which
-    ``flask dualmedia check --repair`` takes away.
+    Delete the document first: of a process that is killed in between, media without an owner is
+    left, which ``flask dualmedia check --repair`` takes away.
 
     While SQL is down it deletes what the journal holds; the rest is left for the same repair.
 
@@ -363,7 +387,8 @@ def get_media(kind: Kind[M], media_id: uuid.UUID | str, *, visible_to: VisibleTo
 
 
 def update_media(kind: Kind[M], media_id: uuid.UUID | str, **changes: t.Any) -> M:
-    """Change fields of a record, such as ``position`` or ``title``. Its owner and its bytes stay what they are.
+    """Change fields of a record, such as ``position`` or ``title``. Its owner and its bytes stay
+    what they are.
 
     :return: The record after the change.
     :raises MediaNotFound: There is no such record.
@@ -381,15 +406,20 @@ def open_media(record: Media, start: int = 0, stop: int | None = None) -> t.Iter
     :param start: First byte of the range ``[start, stop)``.
     :param stop: Behind its last byte. Default: the end.
     :raises BytesNotFound: They are not all there.
-    :raises ValueError: It is external media, whose bytes are elsewhere, or the range is not within the file.
+    :raises ValueError: It is external media, whose bytes are elsewhere, or the range is not within
+        the file.
     """
     if record.storage_key is None or record.file_size is None:
         raise ValueError(f"{record!r} is external media: its bytes are at {record.external_url}")
     stop = record.file_size if stop is None else stop
     if not 0 <= start <= stop <= record.file_size:
-        raise ValueError(f"[{start}, {stop}) is not within the {record.file_size} bytes of {record!r}")
+        raise ValueError(
+            f"[{start}, {stop}) is not within the {record.file_size} bytes of {record!r}"
+        )
     state = get_state()
-    return state.uses.during(state.app, state.storage_of(record).open(record.storage_key, start, stop))
+    return state.uses.during(
+        state.app, state.storage_of(record).open(record.storage_key, start, stop)
+    )
 
 
 def kind_of(kind: Kind[M]) -> type[M]:
@@ -403,7 +433,11 @@ def kind_of(kind: Kind[M]) -> type[M]:
 
 
 def _save(
-    kind: type[M], owner_id: Reference, source: Source, fields: dict[str, t.Any], common: t.Mapping[str, t.Any]
+    kind: type[M],
+    owner_id: Reference,
+    source: Source,
+    fields: dict[str, t.Any],
+    common: t.Mapping[str, t.Any],
 ) -> M:
     state = get_state()
     uploaded_by = _optional_id(common.get("uploaded_by"))
@@ -412,7 +446,9 @@ def _save(
     if url is not None:
         checked = _checked(kind, owner_id, url, fields | dict(common))
         with logged_refusals():
-            return lifecycle.create(state, kind, checked, None, uploaded_by=uploaded_by, unplaced=unplaced)
+            return lifecycle.create(
+                state, kind, checked, None, uploaded_by=uploaded_by, unplaced=unplaced
+            )
 
     values = {kind.owner_field: reference_to(owner_id)} | fields | dict(common)
     values.pop("uploaded_by", None)
@@ -427,10 +463,14 @@ def _save(
             filename=checked.pop("filename", None) or name_of(stream),
             mime_type=declared or getattr(stream, "content_type", None),
         )
-        return lifecycle.create(state, kind, checked, upload, uploaded_by=uploaded_by, unplaced=unplaced)
+        return lifecycle.create(
+            state, kind, checked, upload, uploaded_by=uploaded_by, unplaced=unplaced
+        )
 
 
-def _checked(kind: type[M], owner_id: Reference, url: str, fields: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
+def _checked(
+    kind: type[M], owner_id: Reference, url: str, fields: t.Mapping[str, t.Any]
+) -> dict[str, t.Any]:
     """The fields of external media."""
     values = {kind.owner_field: reference_to(owner_id), kind.url_field: url} | dict(fields)
     values.pop("uploaded_by", None)

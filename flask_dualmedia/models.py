@@ -1,7 +1,8 @@
 """The four media records, and the rows that hold their bytes.
 
-The classes are SQLAlchemy models of our own ``Base``. In Mongo-only mode the same classes are used, filled from
-documents with the same field names, so a host never sees which database a record came from.
+The classes are SQLAlchemy models of our own ``Base``. In Mongo-only mode the same classes are used,
+filled from documents with the same field names, so a host never sees which database a record came
+from.
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ MEDIA_TYPES = ("image", "video", "document", "audio")
 KEPT = (AVAILABLE, TRASHED)
 """States of records that are whole, and go wherever their database goes."""
 
-# Written into queries as SQL text, not as a parameter: the planner must see it to use the partial indexes.
+# Written into queries as SQL text, not as a parameter: the planner must see it to use the partial
+# indexes.
 IS_AVAILABLE = "state = 'available'"
 IS_UNFINISHED = "state <> 'available'"
 IS_PUBLIC = f"is_public AND {IS_AVAILABLE}"
@@ -39,7 +41,8 @@ IS_PRIVATE = f"NOT is_public AND {IS_AVAILABLE}"
 
 
 _TICKS = 4096
-"""Parts of a millisecond by which ids of the same one are ordered (RFC 9562, section 6.2, method 3)."""
+"""Parts of a millisecond by which ids of the same one are ordered (RFC 9562, section 6.2, method
+3)."""
 
 _RANDOM = (1 << 62) - 1
 _VERSION_AND_VARIANT = 7 << 76 | 2 << 62
@@ -48,16 +51,21 @@ _last_tick = 0
 
 
 def new_id() -> uuid.UUID:
-    """A UUIDv7 (RFC 9562): ordered by the time it was made, so that the primary key serves lists by age.
+    """A UUIDv7 (RFC 9562): ordered by the time it was made, so that the primary key serves lists by
+    age.
 
     The time is that of the database clock. Whatever makes UUIDs elsewhere takes that of the host.
     """
     global _last_tick
     tick = int(clock.seconds() * 1000 * _TICKS)
-    if 0 <= _last_tick - tick < 1000 * _TICKS:  # the clock was corrected a little; it may also have been set anew
+    if (
+        0 <= _last_tick - tick < 1000 * _TICKS
+    ):  # the clock was corrected a little; it may also have been set anew
         tick = _last_tick + 1
     _last_tick = tick
-    number = tick // _TICKS << 80 | tick % _TICKS << 64 | uuid4().int & _RANDOM | _VERSION_AND_VARIANT
+    number = (
+        tick // _TICKS << 80 | tick % _TICKS << 64 | uuid4().int & _RANDOM | _VERSION_AND_VARIANT
+    )
 
     # The constructor, which takes any form of an id, takes longer than all of the above.
     made = object.__new__(uuid.UUID)
@@ -67,14 +75,17 @@ def new_id() -> uuid.UUID:
 
 
 class Check(t.NamedTuple):
-    """The rule of a CHECK constraint in Python, kept in the constraint's ``info`` for MongoDB, which knows none."""
+    """The rule of a CHECK constraint in Python, kept in the constraint's ``info`` for MongoDB,
+    which knows none."""
 
     field: str
     is_met: t.Callable[[t.Any], bool]
     message: str
 
 
-def _check(field: str, condition: str, is_met: t.Callable[[t.Any], bool], message: str) -> sa.CheckConstraint:
+def _check(
+    field: str, condition: str, is_met: t.Callable[[t.Any], bool], message: str
+) -> sa.CheckConstraint:
     return sa.CheckConstraint(condition, name=field, info={"check": Check(field, is_met, message)})
 
 
@@ -85,21 +96,28 @@ def _one_of(field: str, values: tuple[str, ...]) -> sa.CheckConstraint:
 
 
 def _not_negative(*fields: str) -> list[sa.CheckConstraint]:
-    return [_check(field, f"{field} >= 0", lambda value: value >= 0, "Must not be negative.") for field in fields]
+    return [
+        _check(field, f"{field} >= 0", lambda value: value >= 0, "Must not be negative.")
+        for field in fields
+    ]
 
 
 def _unfinished_index(table: str) -> sa.Index:
     """Serves the sweep: few rows are ever in it."""
     where = sa.text(IS_UNFINISHED)
-    return sa.Index(f"ix_{table}_unfinished", "updated_at", postgresql_where=where, sqlite_where=where)
+    return sa.Index(
+        f"ix_{table}_unfinished", "updated_at", postgresql_where=where, sqlite_where=where
+    )
 
 
 def _visible_indexes(table: str, **keys: tuple[str, ...]) -> list[sa.Index]:
-    """Serve lists that show what their reader may see: public records, and private ones by their uploader.
+    """Serve lists that show what their reader may see: public records, and private ones by their
+    uploader.
 
-    Nobody's list may take longer for records that it does not show. So every index that a list could go by has a twin
-    of public records alone. The private records of each uploader stand together in others; these are for the lists of
-    one owner, of whom there may be much by strangers. Other lists sort or filter what their reader has uploaded.
+    Nobody's list may take longer for records that it does not show. So every index that a list
+    could go by has a twin of public records alone. The private records of each uploader stand
+    together in others; these are for the lists of one owner, of whom there may be much by
+    strangers. Other lists sort or filter what their reader has uploaded.
 
     :param keys: By the name of the index, the columns that lists are filtered or sorted by.
     """
@@ -114,7 +132,9 @@ def _visible_indexes(table: str, **keys: tuple[str, ...]) -> list[sa.Index]:
     for name, columns in keys.items():
         indexes.append(sa.Index(f"ix_{table}_public_{name}", *columns, "id", **in_public))
         if name in ("owner", "lesson"):
-            indexes.append(sa.Index(f"ix_{table}_private_{name}", "uploaded_by", *columns, "id", **in_private))
+            indexes.append(
+                sa.Index(f"ix_{table}_private_{name}", "uploaded_by", *columns, "id", **in_private)
+            )
     return indexes
 
 
@@ -125,7 +145,8 @@ class _QuietMapper(Mapper[t.Any]):
 
 
 class Base(DeclarativeBase):
-    """Base of our models alone, so that they can be read without, and copied into, the host's metadata."""
+    """Base of our models alone, so that they can be read without, and copied into, the host's
+    metadata."""
 
     __mapper_cls__ = _QuietMapper
 
@@ -142,9 +163,11 @@ M = t.TypeVar("M", bound="Media")
 
 
 class _State:
-    """``_sa_instance_state``, where SQLAlchemy looks for what it knows of an instance, made when it looks.
+    """``_sa_instance_state``, where SQLAlchemy looks for what it knows of an instance, made when it
+    looks.
 
-    To make and to forget it takes as long as all the rest of a record, and of most records nobody asks for it.
+    To make and to forget it takes as long as all the rest of a record, and of most records nobody
+    asks for it.
     """
 
     def __get__(self, record: Media | None, owner: type[Media]) -> InstanceState[Media]:
@@ -187,17 +210,25 @@ class Media(Base):
     created_at: Mapped[datetime] = mapped_column(sa.DateTime(timezone=True))
     updated_at: Mapped[datetime] = mapped_column(sa.DateTime(timezone=True))
     links_revoked_at: Mapped[datetime | None] = mapped_column(sa.DateTime(timezone=True))
-    """A mark, which each revocation of signed links changes. Links have it as it was when they were made."""
+    """A mark, which each revocation of signed links changes. Links have it as it was when they were
+    made."""
     version: Mapped[int] = mapped_column(sa.Integer, server_default="1")
-    """Number of the change that made the record what it is, from 1. A change names the version that it is built on, so
-    that one which arrives late changes nothing. Counting an access is no change."""
+    """Number of the change that made the record what it is, from 1. A change names the version that
+    it is built on, so that one which arrives late changes nothing. Counting an access is no
+    change."""
 
     @classmethod
     def new(cls, **fields: t.Any) -> t.Self:
         """A record with an id, ``pending`` until its bytes are safe; fields not given are empty."""
         time = now()
         values: dict[str, t.Any] = dict.fromkeys(cls.field_names())
-        values |= {"id": new_id(), "state": PENDING, "is_public": False, "access_count": 0, "version": 1}
+        values |= {
+            "id": new_id(),
+            "state": PENDING,
+            "is_public": False,
+            "access_count": 0,
+            "version": 1,
+        }
         values |= {"created_at": time, "updated_at": time} | fields
         return cls.from_values(values)
 
@@ -205,7 +236,8 @@ class Media(Base):
     def from_values(cls, values: t.Mapping[str, t.Any] | t.Iterable[tuple[str, t.Any]]) -> t.Self:
         """A record holding ``values`` as a database gave them.
 
-        It skips the instrumented constructor, which takes ten times as long for a record of this width.
+        It skips the instrumented constructor, which takes ten times as long for a record of this
+        width.
         """
         record = cls.__new__(cls)
         vars(record).update(values)
@@ -248,7 +280,8 @@ class Media(Base):
         return getattr(self, self.url_field)
 
     def next_revocation(self) -> datetime:
-        """A mark for ``links_revoked_at`` that no link of this record has, in milliseconds as MongoDB keeps it."""
+        """A mark for ``links_revoked_at`` that no link of this record has, in milliseconds as
+        MongoDB keeps it."""
         time, before = now(), self.links_revoked_at
         mark = time.replace(microsecond=time.microsecond // 1000 * 1000)
         return mark if before is None else max(mark, before + timedelta(milliseconds=1))
@@ -435,10 +468,11 @@ KINDS: dict[str, type[Media]] = {
 
 
 def _configure() -> None:
-    """Make our attributes ready, which SQLAlchemy does when a mapper is used first. Records are made past that.
+    """Make our attributes ready, which SQLAlchemy does when a mapper is used first. Records are
+    made past that.
 
-    To have the registry do it would tell every listener in the process that all mappers are configured, when the host
-    may not have defined its models yet.
+    To have the registry do it would tell every listener in the process that all mappers are
+    configured, when the host may not have defined its models yet.
     """
     Base.registry._new_mappers = False
     for mapper in Base.registry.mappers:

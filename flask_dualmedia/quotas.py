@@ -1,7 +1,9 @@
-"""How many bytes one identity, or one owner, may keep, and how many uploads an identity may have under way.
+"""How many bytes one identity, or one owner, may keep, and how many uploads an identity may have
+under way.
 
-What is used is asked of the databases each time; there is no counter that could drift. Of uploads that end at the same
-time, one after the other asks and becomes available, among all processes on all hosts.
+What is used is asked of the databases each time; there is no counter that could drift. Of uploads
+that end at the same time, one after the other asks and becomes available, among all processes on
+all hosts.
 """
 
 from __future__ import annotations
@@ -45,7 +47,8 @@ Subject = Media | Staged
 def check(state: State, subject: Subject, size: int) -> None:
     """Refuse bytes that cannot fit, before they are read.
 
-    :param subject: A record, or a resumable upload as a whole. What was announced under its id does not count twice.
+    :param subject: A record, or a resumable upload as a whole. What was announced under its id does
+        not count twice.
     :param size: How many there are at least, less those that they take the place of.
     :raises QuotaExceeded: They have no place.
     """
@@ -55,10 +58,11 @@ def check(state: State, subject: Subject, size: int) -> None:
 
 @contextmanager
 def reserved(state: State, subject: Subject, size: int) -> Iterator[None]:
-    """Make sure that bytes fit, and that they still do until the end of the ``with`` block, which makes them available
-    or announces them.
+    """Make sure that bytes fit, and that they still do until the end of the ``with`` block, which
+    makes them available or announces them.
 
-    :param size: How many there are, less those that they take the place of. To take up less is always allowed.
+    :param size: How many there are, less those that they take the place of. To take up less is
+        always allowed.
     :raises QuotaExceeded: They have no place.
     :raises QuotaBusy: Others did not come to an end in time.
     """
@@ -68,17 +72,21 @@ def reserved(state: State, subject: Subject, size: int) -> Iterator[None]:
             _take(Lease(state.collections, quota.lease), taken)
         start = elapsed()
         _check(state, quotas, size)
-        # Whoever waits for the leases gets them when they expire: by then, what follows must be over.
+        # Whoever waits for the leases gets them when they expire: by then, what follows must be
+        # over.
         if quotas and elapsed() - start > SECONDS / 2:
             raise QuotaBusy
         yield
 
 
-def admit(state: State, identity: str, begin: Callable[[], T], take_back: Callable[[T], object]) -> T:
+def admit(
+    state: State, identity: str, begin: Callable[[], T], take_back: Callable[[T], object]
+) -> T:
     """Begin an upload, if it is not one too many of the unfinished ones of an identity.
 
-    It is counted when it is there, and taken back if it is too many: so however many begin at once, no more stay than
-    may. Those that were taken back come again, one after the other, so that no fewer stay either.
+    It is counted when it is there, and taken back if it is too many: so however many begin at once,
+    no more stay than may. Those that were taken back come again, one after the other, so that no
+    fewer stay either.
 
     :raises TooManyUnfinished: It would be.
     """
@@ -89,7 +97,9 @@ def admit(state: State, identity: str, begin: Callable[[], T], take_back: Callab
     def begin_within_limit() -> T:
         begun = begin()
         with ExitStack() as undo:
-            undo.callback(take_back, begun)  # where nobody can tell how many there are, too: no client has heard of it
+            undo.callback(
+                take_back, begun
+            )  # where nobody can tell how many there are, too: no client has heard of it
             if unfinished_of(state, identity).number > limit:
                 raise TooManyUnfinished(limit)
             undo.pop_all()
@@ -128,7 +138,9 @@ def _owner_of(subject: Subject) -> tuple[str, str] | None:
     if subject.kind is None:
         return None
     kind = KINDS[subject.kind]
-    return subject.values.get("reference_type", kind.reference_type), subject.values[kind.owner_field]
+    return subject.values.get("reference_type", kind.reference_type), subject.values[
+        kind.owner_field
+    ]
 
 
 def of_owner(reference_type: str, reference_id: str) -> dict[type[Media], dict[str, t.Any]]:

@@ -57,7 +57,8 @@ class Filename(fields.String):
 
 
 class DeclaredType(fields.String):
-    """A MIME type, or a range such as ``image/*``. Text that is neither is no error, and counts as not declared."""
+    """A MIME type, or a range such as ``image/*``. Text that is neither is no error, and counts as
+    not declared."""
 
     def _deserialize(self, value: t.Any, attr: str | None, data: t.Any, **kwargs: t.Any) -> t.Any:
         if not isinstance(value, str | bytes):
@@ -79,7 +80,9 @@ class FilePart(Upload):
 
     default_error_messages = {"text": "Send a file, with a filename."}
 
-    def _deserialize(self, value: t.Any, attr: str | None, data: t.Any, **kwargs: t.Any) -> FileStorage:
+    def _deserialize(
+        self, value: t.Any, attr: str | None, data: t.Any, **kwargs: t.Any
+    ) -> FileStorage:
         if not isinstance(value, FileStorage):
             raise self.make_error("text")
         return value
@@ -107,7 +110,9 @@ def _url() -> Text:
     rules = [validate.Length(min=1, max=MAX_URL), _check_url]
     return Text(
         validate=rules,
-        metadata={"description": "Where the bytes are: an external URL, or the content route of this record."},
+        metadata={
+            "description": "Where the bytes are: an external URL, or the content route of this record."
+        },
     )
 
 
@@ -122,22 +127,28 @@ class WireSchema(ma.Schema):
 
 
 class MediaSchema(WireSchema):
-    """What all kinds share. Fields that only we may set are ``dump_only``: sending one is an error."""
+    """What all kinds share. Fields that only we may set are ``dump_only``: sending one is an
+    error."""
 
     id = fields.UUID(dump_only=True)
     storage_type = fields.String(validate=validate.OneOf(STORAGE_TYPES))
     filename = Filename(allow_none=True)
     mime_type = DeclaredType(
-        allow_none=True, metadata={"description": "MIME type. What is no such type counts as not declared."}
+        allow_none=True,
+        metadata={"description": "MIME type. What is no such type counts as not declared."},
     )
     file_size = _count(MAX_BIGINT, allow_none=True, metadata={"description": "Size in bytes."})
     checksum = fields.String(
-        dump_only=True, allow_none=True, metadata={"description": "SHA-256 of the bytes, hexadecimal."}
+        dump_only=True,
+        allow_none=True,
+        metadata={"description": "SHA-256 of the bytes, hexadecimal."},
     )
     uploaded_by = fields.String(
         dump_only=True, allow_none=True, metadata={"description": "JWT identity of the uploader."}
     )
-    is_public = fields.Boolean(load_default=False, metadata={"description": "Whether anyone may read the content."})
+    is_public = fields.Boolean(
+        load_default=False, metadata={"description": "Whether anyone may read the content."}
+    )
     access_count = fields.Integer(dump_only=True)
     last_accessed_at = fields.AwareDateTime(dump_only=True, allow_none=True)
     created_at = fields.AwareDateTime(dump_only=True)
@@ -166,11 +177,15 @@ class CourseVideoSchema(MediaSchema):
     title = _text(255)
     position = _count(load_default=0)
     duration = fields.Float(
-        validate=validate.Range(min=0, max=MAX_INTEGER), allow_none=True, metadata={"description": "Seconds."}
+        validate=validate.Range(min=0, max=MAX_INTEGER),
+        allow_none=True,
+        metadata={"description": "Seconds."},
     )
     width = _count(allow_none=True, metadata={"description": "Pixels."})
     height = _count(allow_none=True, metadata={"description": "Pixels."})
-    processing_status = fields.String(validate=validate.OneOf(PROCESSING_STATUSES), load_default="ready")
+    processing_status = fields.String(
+        validate=validate.OneOf(PROCESSING_STATUSES), load_default="ready"
+    )
 
 
 class CourseResourceSchema(MediaSchema):
@@ -231,7 +246,9 @@ def multipart_schema_of(kind: type[Media]) -> MediaSchema:
     """The same, and the part ``file`` with the bytes."""
     base = _SCHEMAS[kind]
     with_file = type(
-        f"{kind.__name__}UploadSchema", (base,), {"file": FilePart(required=True), "__doc__": base.__doc__}
+        f"{kind.__name__}UploadSchema",
+        (base,),
+        {"file": FilePart(required=True), "__doc__": base.__doc__},
     )
     schema = with_file(exclude=_not_sent_with_bytes(kind))
     for form_field in schema.fields.values():
@@ -245,21 +262,29 @@ def direct_schema_of(kind: type[Media]) -> MediaSchema:
     base = _SCHEMAS[kind]
     announced: dict[str, t.Any] = {
         "filename": Filename(
-            required=True, allow_none=True, metadata={"description": "Empty where the client knows none."}
+            required=True,
+            allow_none=True,
+            metadata={"description": "Empty where the client knows none."},
         ),
         "mime_type": DeclaredType(
             required=True, metadata={"description": "MIME type, empty where the client knows none."}
         ),
         "file_size": WholeNumber(
-            required=True, validate=validate.Range(min=1, max=MAX_BIGINT), metadata={"description": "Size in bytes."}
+            required=True,
+            validate=validate.Range(min=1, max=MAX_BIGINT),
+            metadata={"description": "Size in bytes."},
         ),
         "checksum": Text(
             required=True,
-            validate=validate.Regexp(r"^[0-9a-f]{64}\Z", error="Not SHA-256 in lower case hexadecimal."),
+            validate=validate.Regexp(
+                r"^[0-9a-f]{64}\Z", error="Not SHA-256 in lower case hexadecimal."
+            ),
             metadata={"description": "SHA-256 of the bytes, hexadecimal."},
         ),
     }
-    schema = type(f"{kind.__name__}DirectUploadSchema", (base,), announced | {"__doc__": base.__doc__})
+    schema = type(
+        f"{kind.__name__}DirectUploadSchema", (base,), announced | {"__doc__": base.__doc__}
+    )
     return schema(exclude=(kind.url_field,))
 
 
@@ -291,7 +316,8 @@ def load(schema: WireSchema, data: t.Any) -> dict[str, t.Any]:
 
 
 def load_json(schema: WireSchema, data: t.Any) -> dict[str, t.Any]:
-    """The same of a JSON body, which has numbers and booleans as such; queries and forms have them as text.
+    """The same of a JSON body, which has numbers and booleans as such; queries and forms have them
+    as text.
 
     :raises InvalidMedia: With messages by wire names.
     """
@@ -310,8 +336,9 @@ def load_json(schema: WireSchema, data: t.Any) -> dict[str, t.Any]:
 def content_url(record: Media) -> str:
     """URL of the route that serves the bytes of a record: a path, below where the app is mounted.
 
-    Outside of requests that is ``APPLICATION_ROOT``. With ``DUALMEDIA_HOST`` or ``DUALMEDIA_SUBDOMAIN`` it is a whole
-    URL wherever the media routes are not on the host of the request; outside of requests it takes ``SERVER_NAME``.
+    Outside of requests that is ``APPLICATION_ROOT``. With ``DUALMEDIA_HOST`` or
+    ``DUALMEDIA_SUBDOMAIN`` it is a whole URL wherever the media routes are not on the host of the
+    request; outside of requests it takes ``SERVER_NAME``.
     """
     return f"{_root()}/{record.kind}/{record.id}/content"
 
@@ -340,15 +367,18 @@ class _Form(t.NamedTuple):
 def _form_of(kind: type[Media]) -> _Form:
     dumped = schema_of(kind).dump_fields
     names = tuple(field.data_key or name for name, field in dumped.items())
-    times = tuple(camelcase(name) for name, field in dumped.items() if isinstance(field, fields.AwareDateTime))
+    times = tuple(
+        camelcase(name) for name, field in dumped.items() if isinstance(field, fields.AwareDateTime)
+    )
     return _Form(names, itemgetter(*dumped), times, camelcase(kind.url_field))
 
 
 def dump_media(record: Media) -> dict[str, t.Any]:
     """A record as JSON-ready data, as our HTTP routes answer it.
 
-    ``imageUrl`` (``videoUrl``, ``resourceUrl``, ``url``) is the external URL, or the path of the content route where
-    we keep the bytes. The schema says which fields there are; marshmallow's own dump of it takes twenty times as long.
+    ``imageUrl`` (``videoUrl``, ``resourceUrl``, ``url``) is the external URL, or the path of the
+    content route where we keep the bytes. The schema says which fields there are; marshmallow's own
+    dump of it takes twenty times as long.
     """
     return _dump(record, _root())
 
@@ -378,7 +408,9 @@ class ErrorSchema(WireSchema):
     status = fields.String(metadata={"description": "Name of the status."})
     message = fields.String(metadata={"description": "What is wrong, for people."})
     errors = fields.Dict(
-        keys=fields.String(), values=fields.List(fields.String()), metadata={"description": "Messages by field."}
+        keys=fields.String(),
+        values=fields.List(fields.String()),
+        metadata={"description": "Messages by field."},
     )
 
 

@@ -1,6 +1,7 @@
 """What the extension tells those who want to know. The sender is the Flask app.
 
-Receivers run in the thread of the change, after it is committed; what they raise reaches the caller.
+Receivers run in the thread of the change, after it is committed; what they raise reaches the
+caller.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ media_deleted = _signals.signal("media-deleted")
 """Media that readers no longer see: ``record``."""
 
 media_accessed = _signals.signal("media-accessed")
-"""Accesses were counted: ``kind``, ``media_id``, ``count``. Of reads it is sent by the thread that writes them down."""
+"""Accesses were counted: ``kind``, ``media_id``, ``count``. Of reads it is sent by the thread that
+writes them down."""
 
 sql_lost = _signals.signal("sql-lost")
 """This process finds that SQL does not answer."""
@@ -25,4 +27,5 @@ sql_recovered = _signals.signal("sql-recovered")
 """This process finds that SQL answers again."""
 
 journal_drained = _signals.signal("journal-drained")
-"""Records of the journal were moved into SQL: ``report``, a :class:`~flask_dualmedia.upkeep.transfer.Report`."""
+"""Records of the journal were moved into SQL: ``report``, a
+:class:`~flask_dualmedia.upkeep.transfer.Report`."""

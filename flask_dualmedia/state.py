@@ -107,7 +107,8 @@ def get_state(app: Flask | None = None) -> State:
     """The state on ``app``, by default the current app.
 
     :raises RuntimeError: ``init_app`` was not called on it.
-    :raises MediaClosed: It was closed, or is being closed, and the current context had not used media before.
+    :raises MediaClosed: It was closed, or is being closed, and the current context had not used
+        media before.
     """
     if app is not None:
         state = find_state(app)
@@ -127,14 +128,16 @@ def find_state(app: Flask) -> State:
     try:
         return app.extensions["dualmedia"]
     except KeyError:
-        raise RuntimeError("DualMedia is not set up on this app: call DualMedia(app) or init_app(app) first") from None
+        raise RuntimeError(
+            "DualMedia is not set up on this app: call DualMedia(app) or init_app(app) first"
+        ) from None
 
 
 def request_notes() -> dict[str, t.Any]:
     """What the current app notes for the length of a request; nothing is kept outside of one.
 
-    They are on the request, and not in its environ, which a host may hand to another app, or copy for another request.
-    Those of another app whose context is pushed in between are others too.
+    They are on the request, and not in its environ, which a host may hand to another app, or copy
+    for another request. Those of another app whose context is pushed in between are others too.
     """
     if not has_request_context():
         return {}

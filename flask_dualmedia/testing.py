@@ -25,7 +25,8 @@ class QueryLog:
     """What was asked while :func:`count_queries` listened."""
 
     sql: list[str] = field(default_factory=list)
-    """SQL statements. Reading and writing the bytes of media goes past SQLAlchemy and is not among them."""
+    """SQL statements. Reading and writing the bytes of media goes past SQLAlchemy and is not among
+    them."""
     mongo: list[str] = field(default_factory=list)
     """MongoDB commands, such as ``find products``."""
 
@@ -34,7 +35,8 @@ class QueryLog:
 def count_queries(app: Flask | None = None) -> Iterator[QueryLog]:
     """Log the queries of a block, of all threads but ours in the background.
 
-    Import this module before the app is created: MongoDB clients that exist already cannot be listened to. ::
+    Import this module before the app is created: MongoDB clients that exist already cannot be
+    listened to. ::
 
         with count_queries() as queries:
             client.get("/products")

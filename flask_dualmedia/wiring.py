@@ -41,8 +41,9 @@ from .databases.tables import check_metadata, copy_tables, tables_for
 from .errors import ConfigurationError, DualMediaError, MissingExtra
 from .processes.forks import separate
 
-# How documents are read, whatever the host's client does: UUIDs in the standard form, times aware and in UTC. What the
-# host keeps and Python cannot, as text that is not UTF-8 or a time after the year 9999, is no reason to fail.
+# How documents are read, whatever the host's client does: UUIDs in the standard form, times aware
+# and in UTC. What the host keeps and Python cannot, as text that is not UTF-8 or a time after the
+# year 9999, is no reason to fail.
 _CODEC_OPTIONS: CodecOptions[dict[str, t.Any]] = CodecOptions(
     tz_aware=True,
     tzinfo=datetime.UTC,
@@ -52,21 +53,34 @@ _CODEC_OPTIONS: CodecOptions[dict[str, t.Any]] = CodecOptions(
 )
 
 # A host changes any of them with SQLALCHEMY_ENGINE_OPTIONS.
-_POOL_OPTIONS = {"poolclass": LastUsedFirst, "pool_size": 10, "max_overflow": 10, "pool_recycle": 1800}
+_POOL_OPTIONS = {
+    "poolclass": LastUsedFirst,
+    "pool_size": 10,
+    "max_overflow": 10,
+    "pool_recycle": 1800,
+}
 
 # Arguments of psycopg's connect() that are none of libpq's.
-_OPTIONS_OF_PSYCOPG = {"autocommit", "prepare_threshold", "context", "row_factory", "cursor_factory"}
+_OPTIONS_OF_PSYCOPG = {
+    "autocommit",
+    "prepare_threshold",
+    "context",
+    "row_factory",
+    "cursor_factory",
+}
 
 
 def find_mongo(app: Flask, given: PyMongo | None, settings: Settings) -> PyMongo:
-    """The host's Flask-PyMongo. It leaves no trace on the app: pass the host's ``PyMongo`` to share its client, or we
-    open one of our own on ``MONGO_URI``.
+    """The host's Flask-PyMongo. It leaves no trace on the app: pass the host's ``PyMongo`` to share
+    its client, or we open one of our own on ``MONGO_URI``.
 
     :raises ConfigurationError: There is no ``MONGO_URI``, or it names no database.
     """
     mongo = given if given is not None else _open_mongo(app, settings)
     if mongo.cx is None:
-        raise ConfigurationError("the PyMongo passed to DualMedia is not set up: call its init_app(app) first")
+        raise ConfigurationError(
+            "the PyMongo passed to DualMedia is not set up: call its init_app(app) first"
+        )
     if mongo.db is None:
         raise ConfigurationError("MONGO_URI names no database: end it with /NAME")
     return mongo
@@ -90,7 +104,8 @@ def documents_of(mongo: PyMongo, settings: Settings) -> Documents:
 
 
 def _safe(hosts: WriteConcern) -> WriteConcern:
-    """The host's write concern, but none by which an acknowledged write, such as the one of a lease, may be lost."""
+    """The host's write concern, but none by which an acknowledged write, such as the one of a
+    lease, may be lost."""
     chosen = hosts.document
     confirmations = chosen.get("w")
     if isinstance(confirmations, int) and confirmations < 2:
@@ -115,16 +130,27 @@ def passing_client(documents: Documents) -> Iterator[Documents]:
 def _open_mongo(app: Flask, settings: Settings) -> PyMongo:
     uri = app.config.get("MONGO_URI")
     if not uri:
-        raise ConfigurationError("MONGO_URI is not set, and no PyMongo was passed: documents live in MongoDB")
+        raise ConfigurationError(
+            "MONGO_URI is not set, and no PyMongo was passed: documents live in MongoDB"
+        )
     milliseconds = int(settings.connect_timeout * 1000)
     timeouts = {"serverSelectionTimeoutMS": milliseconds, "connectTimeoutMS": milliseconds}
     mongo, provider = PyMongo(), app.json
     try:
-        chosen = {name.lower() for name in parse_uri(uri, connect_timeout=settings.connect_timeout)["options"]}
-        mongo.init_app(app, uri, **{name: value for name, value in timeouts.items() if name.lower() not in chosen})
+        chosen = {
+            name.lower()
+            for name in parse_uri(uri, connect_timeout=settings.connect_timeout)["options"]
+        }
+        mongo.init_app(
+            app,
+            uri,
+            **{name: value for name, value in timeouts.items() if name.lower() not in chosen},
+        )
     except (InvalidURI, PyMongoConfigurationError, ValueError, TypeError) as error:
         if is_of_dns(error):
-            raise ConfigurationError(f"MONGO_URI: the DNS does not tell where its servers are: {error}") from None
+            raise ConfigurationError(
+                f"MONGO_URI: the DNS does not tell where its servers are: {error}"
+            ) from None
         # The value may hold a password: it is neither quoted nor chained.
         raise ConfigurationError("MONGO_URI is not a MongoDB URI") from None
     finally:
@@ -132,12 +158,15 @@ def _open_mongo(app: Flask, settings: Settings) -> PyMongo:
     return mongo
 
 
-def find_sqlalchemy(app: Flask, given: SQLAlchemy | None, settings: Settings, opened: ExitStack) -> SQLAlchemy:
-    """The host's Flask-SQLAlchemy, or a new one on the app; our tables are in its metadata afterwards.
+def find_sqlalchemy(
+    app: Flask, given: SQLAlchemy | None, settings: Settings, opened: ExitStack
+) -> SQLAlchemy:
+    """The host's Flask-SQLAlchemy, or a new one on the app; our tables are in its metadata
+    afterwards.
 
     :param opened: Gets what closes the connections of a new one.
-    :raises ConfigurationError: One was passed that is not set up on this app, or the URL names no known database, or
-        a table of the host's has the name of one of ours.
+    :raises ConfigurationError: One was passed that is not set up on this app, or the URL names no
+        known database, or a table of the host's has the name of one of ours.
     :raises MissingExtra: The driver is not installed.
     """
     db = app.extensions.get("sqlalchemy")
@@ -214,7 +243,8 @@ def _open_sqlalchemy(app: Flask, settings: Settings, opened: ExitStack) -> SQLAl
 
 @contextmanager
 def _config_as_it_was(app: Flask) -> Iterator[None]:
-    """Set the config back after the block: what an extension reads while it is set up alone need not stay there."""
+    """Set the config back after the block: what an extension reads while it is set up alone need
+    not stay there."""
     before = dict(app.config)
     try:
         yield
@@ -237,7 +267,8 @@ def find_migrate(app: Flask, db: SQLAlchemy, settings: Settings) -> bool:
 
 
 def _hide(table: str, migrate: t.Any) -> None:
-    """Have the host's own revisions pass a table by, which they would drop otherwise: it is in no metadata."""
+    """Have the host's own revisions pass a table by, which they would drop otherwise: it is in no
+    metadata."""
     options: dict[str, t.Any] | None = getattr(migrate, "configure_args", None)
     if options is None:
         return  # another extension of this name
@@ -258,7 +289,11 @@ def find_jwt(app: Flask) -> None:
     """
     if "flask-jwt-extended" in app.extensions:
         return
-    if not (app.config.get("JWT_SECRET_KEY") or app.config.get("SECRET_KEY") or app.config.get("JWT_PUBLIC_KEY")):
+    if not (
+        app.config.get("JWT_SECRET_KEY")
+        or app.config.get("SECRET_KEY")
+        or app.config.get("JWT_PUBLIC_KEY")
+    ):
         raise ConfigurationError("JWT_SECRET_KEY is not set: tokens could not be checked")
     JWTManager(app)
 
@@ -281,7 +316,8 @@ def open_engine(settings: Settings) -> sa.Engine:
 
 
 def _check_connection_options(engine: sa.Engine) -> None:
-    """Make sure that libpq knows every option behind the ``?`` of a URL, whether the server is up or not.
+    """Make sure that libpq knows every option behind the ``?`` of a URL, whether the server is up
+    or not.
 
     :raises ConfigurationError: It does not know one.
     """
@@ -305,7 +341,8 @@ def _engine_options(settings: Settings) -> dict[str, t.Any]:
         "pool_timeout": settings.sql_timeout,
         "connect_args": {
             "connect_timeout": max(2, round(settings.connect_timeout)),
-            # A network that swallows packets is noticed even where nobody waits for an answer any more.
+            # A network that swallows packets is noticed even where nobody waits for an answer any
+            # more.
             "tcp_user_timeout": int(5000 * settings.sql_timeout),
         },
     }
@@ -314,7 +351,9 @@ def _engine_options(settings: Settings) -> dict[str, t.Any]:
 def _explained(error: ModuleNotFoundError) -> DualMediaError:
     if error.name == "psycopg":
         return MissingExtra("PostgreSQL", "postgres")
-    return ConfigurationError(f"SQLALCHEMY_DATABASE_URI needs the driver {error.name}, which is not installed")
+    return ConfigurationError(
+        f"SQLALCHEMY_DATABASE_URI needs the driver {error.name}, which is not installed"
+    )
 
 
 def _check_idle_connections(engine: sa.Engine, seconds: float) -> None:

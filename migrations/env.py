@@ -1,4 +1,5 @@
-"""Run the revisions: for ``flask db`` on an app without a Flask-Migrate of its own, and for the extension itself."""
+"""Run the revisions: for ``flask db`` on an app without a Flask-Migrate of its own, and for the
+extension itself."""
 
 from __future__ import annotations
 
@@ -42,7 +43,9 @@ else:
     engine = current_app.extensions["dualmedia"].engine
     if context.is_offline_mode():
         output = t.cast("t.TextIO", RenamedOutput(config.output_buffer or sys.stdout, tables))
-        context.configure(dialect_name=engine.dialect.name, literal_binds=True, output_buffer=output, **options)
+        context.configure(
+            dialect_name=engine.dialect.name, literal_binds=True, output_buffer=output, **options
+        )
         with context.begin_transaction():
             context.run_migrations()
     else:

@@ -36,7 +36,8 @@ Furnish = Callable[..., Flask]
 def pytest_configure() -> None:
     """Lets processes of tests be interrupted.
 
-    A shell without job control starts a command in the background with SIGINT ignored, and its children inherit that.
+    A shell without job control starts a command in the background with SIGINT ignored, and its
+    children inherit that.
     """
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -50,13 +51,20 @@ class ServerUrls(t.NamedTuple):
 
 @pytest.fixture(scope="session")
 def servers() -> Iterator[ServerUrls]:
-    """The servers that the environment names; those that it does not name are started, and end with the tests."""
-    postgres, mongo = os.environ.get("DUALMEDIA_TEST_POSTGRES_URL"), os.environ.get("DUALMEDIA_TEST_MONGO_URI")
-    # Not in a folder of pytest's: where root runs the tests, pytest shuts the PostgreSQL account out of those.
+    """The servers that the environment names; those that it does not name are started, and end with
+    the tests."""
+    postgres, mongo = (
+        os.environ.get("DUALMEDIA_TEST_POSTGRES_URL"),
+        os.environ.get("DUALMEDIA_TEST_MONGO_URI"),
+    )
+    # Not in a folder of pytest's: where root runs the tests, pytest shuts the PostgreSQL account
+    # out of those.
     directory = tempfile.mkdtemp(prefix="dualmedia-tests-")
     started = embedded.start(directory, postgres=not postgres, mongo=not mongo)
     url = sa.make_url(postgres or started.postgres_url or "").set(drivername="postgresql+psycopg")
-    if started.postgres_url:  # nobody cuts the power: what the system has taken is not lost when PostgreSQL is killed
+    if (
+        started.postgres_url
+    ):  # nobody cuts the power: what the system has taken is not lost when PostgreSQL is killed
         admin = sa.create_engine(url, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
         with admin.connect() as connection:
             connection.exec_driver_sql("ALTER SYSTEM SET fsync = off")
@@ -102,7 +110,9 @@ def template_database(servers: ServerUrls) -> Iterator[str]:
     name = unique("template")
     url = databases.create(name)
     app = Flask("template")
-    app.config.update(BASE_CONFIG, SQLALCHEMY_DATABASE_URI=url, MONGO_URI=mongo_uri_for(servers, name))
+    app.config.update(
+        BASE_CONFIG, SQLALCHEMY_DATABASE_URI=url, MONGO_URI=mongo_uri_for(servers, name)
+    )
     DualMedia(app)
     close(app)
     yield name
@@ -125,7 +135,9 @@ def database_url(databases: Databases) -> str:
 @pytest.fixture
 def migrated_url(databases: Databases, template_database: str) -> str:
     """URL of a PostgreSQL database at the newest revision."""
-    return databases.create(unique("test"), template=template_database).render_as_string(hide_password=False)
+    return databases.create(unique("test"), template=template_database).render_as_string(
+        hide_password=False
+    )
 
 
 @pytest.fixture(scope="session")
@@ -136,7 +148,9 @@ def worker_databases(servers: ServerUrls) -> Iterator[Databases]:
 
 
 @pytest.fixture(scope="session")
-def worker_postgres(worker_databases: Databases, template_database: str) -> Iterator[tuple[str, sa.Engine]]:
+def worker_postgres(
+    worker_databases: Databases, template_database: str
+) -> Iterator[tuple[str, sa.Engine]]:
     url = worker_databases.create(unique("worker"), template=template_database)
     engine = sa.create_engine(url, isolation_level="AUTOCOMMIT")
     yield url.render_as_string(hide_password=False), engine
@@ -145,11 +159,14 @@ def worker_postgres(worker_databases: Databases, template_database: str) -> Iter
 
 @pytest.fixture
 def emptied_url(worker_postgres: tuple[str, sa.Engine]) -> str:
-    """URL of a PostgreSQL database at the newest revision, for tests that leave its tables as they are: emptying it
-    takes less time than making another one, and to delete the few rows of a test less than to truncate."""
+    """URL of a PostgreSQL database at the newest revision, for tests that leave its tables as they
+    are: emptying it takes less time than making another one, and to delete the few rows of a test
+    less than to truncate."""
     url, engine = worker_postgres
     with engine.connect() as connection:
-        connection.exec_driver_sql("; ".join(f"DELETE FROM {name}" for name in Base.metadata.tables))
+        connection.exec_driver_sql(
+            "; ".join(f"DELETE FROM {name}" for name in Base.metadata.tables)
+        )
     return url
 
 
@@ -170,8 +187,8 @@ def worker_mongo(servers: ServerUrls) -> Iterator[tuple[str, pymongo.MongoClient
 
 @pytest.fixture
 def mongo_uri(worker_mongo: tuple[str, pymongo.MongoClient[t.Any]]) -> str:
-    """URI of a MongoDB database without documents. Its collections and their indexes may be there: making them anew
-    takes a while."""
+    """URI of a MongoDB database without documents. Its collections and their indexes may be there:
+    making them anew takes a while."""
     uri, client = worker_mongo
     database = client.get_default_database()
     for name in database.list_collection_names():
@@ -194,7 +211,8 @@ HOST_CONFIG = BASE_CONFIG | {"DUALMEDIA_AUTHORIZE": anyone_may_add}
 
 @pytest.fixture
 def make_app(request: pytest.FixtureRequest, mongo_uri: str) -> Iterator[MakeApp]:
-    """Makes apps that are closed after the test. Keywords go into the config; ``mode`` chooses the databases."""
+    """Makes apps that are closed after the test. Keywords go into the config; ``mode`` chooses the
+    databases."""
     yield from making_apps(mongo_uri, lambda: request.getfixturevalue("emptied_url"))
 
 
@@ -202,7 +220,8 @@ def make_app(request: pytest.FixtureRequest, mongo_uri: str) -> Iterator[MakeApp
 def make_lasting_app(
     worker_mongo: tuple[str, pymongo.MongoClient[t.Any]], worker_postgres: tuple[str, sa.Engine]
 ) -> Iterator[MakeApp]:
-    """Makes apps for all tests of a module. Those that want empty databases take the fixtures that empty them."""
+    """Makes apps for all tests of a module. Those that want empty databases take the fixtures that
+    empty them."""
     yield from making_apps(worker_mongo[0], lambda: worker_postgres[0])
 
 
@@ -235,7 +254,10 @@ def furnish(mongo_uri: str) -> Iterator[Furnish]:
 
     def put(app: Flask, **config: t.Any) -> Flask:
         app.config.update(
-            HOST_CONFIG, MONGO_URI=mongo_uri, DB_ENABLED=False, SECRET_KEY="a key of thirty-two bytes at least"
+            HOST_CONFIG,
+            MONGO_URI=mongo_uri,
+            DB_ENABLED=False,
+            SECRET_KEY="a key of thirty-two bytes at least",
         )
         app.config.update(config)
         DualMedia(app)
@@ -248,7 +270,8 @@ def furnish(mongo_uri: str) -> Iterator[Furnish]:
 
 
 def close(app: Flask) -> None:
-    """Give back what an app holds, so that databases can be dropped and nothing is left to the garbage collector."""
+    """Give back what an app holds, so that databases can be dropped and nothing is left to the
+    garbage collector."""
     if "dualmedia" in app.extensions:
         DualMedia.close(app)
         # What the tests have opened themselves, as hosts.
@@ -319,7 +342,10 @@ def client(app: Flask) -> FlaskClient:
 def owners(state: State) -> samples.Owners:
     """A product, a course and a user in MongoDB."""
     return samples.Owners(
-        *(state.mongo[name].insert_one({"name": name}).inserted_id for name in ("products", "courses", "users"))
+        *(
+            state.mongo[name].insert_one({"name": name}).inserted_id
+            for name in ("products", "courses", "users")
+        )
     )
 
 
@@ -362,7 +388,8 @@ StorageOptions = Callable[..., dict[str, t.Any]]
 
 @pytest.fixture
 def storage_options(request: pytest.FixtureRequest, tmp_path: Path) -> StorageOptions:
-    """Options of an empty storage by its name, for ``DUALMEDIA_STORAGES``. Keywords are added to them."""
+    """Options of an empty storage by its name, for ``DUALMEDIA_STORAGES``. Keywords are added to
+    them."""
 
     def options(name: str, **more: t.Any) -> dict[str, t.Any]:
         return {name: getattr(_Options, name)(request, tmp_path) | more}
@@ -372,7 +399,11 @@ def storage_options(request: pytest.FixtureRequest, tmp_path: Path) -> StorageOp
 
 def s3_options(url: str) -> dict[str, t.Any]:
     """Options of an empty bucket."""
-    keys = {"aws_access_key_id": "key", "aws_secret_access_key": "secret", "region_name": "us-east-1"}
+    keys = {
+        "aws_access_key_id": "key",
+        "aws_secret_access_key": "secret",
+        "region_name": "us-east-1",
+    }
     connection: dict[str, t.Any] = {"endpoint_url": url, **keys}
     bucket = unique("bucket").replace("_", "-")
     S3Storage(bucket, **connection)._client.get().create_bucket(Bucket=bucket)
@@ -393,7 +424,11 @@ class _Options:
         from google.oauth2.credentials import Credentials
 
         server: drive.Server = request.getfixturevalue("drive_server")
-        return {"folder": unique("folder"), "credentials": Credentials(drive.TOKEN), "base_url": server.drive.url}
+        return {
+            "folder": unique("folder"),
+            "credentials": Credentials(drive.TOKEN),
+            "base_url": server.drive.url,
+        }
 
     @staticmethod
     def cloud(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, t.Any]:

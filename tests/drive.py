@@ -1,7 +1,8 @@
 """A stand-in for the part of Google Drive v3 that we use, on the loopback interface.
 
-What it does as Drive does: files have ids of their own and names that are not unique; a resumable upload takes parts of
-multiples of 256 KiB, and the file is there when the last one has come; errors are JSON with a reason.
+What it does as Drive does: files have ids of their own and names that are not unique; a resumable
+upload takes parts of multiples of 256 KiB, and the file is there when the last one has come; errors
+are JSON with a reason.
 """
 
 from __future__ import annotations
@@ -48,7 +49,9 @@ class Drive:
         self.requests.append(request.method)
         if request.headers.get("Authorization") != f"Bearer {TOKEN}":
             return error(401, "authError")
-        refusal, self.refusals = (self.refusals[0], self.refusals[1:]) if self.refusals else (None, ())
+        refusal, self.refusals = (
+            (self.refusals[0], self.refusals[1:]) if self.refusals else (None, ())
+        )
         return None if refusal is None else error(*refusal)
 
     def begin(self) -> Response:
@@ -62,7 +65,9 @@ class Drive:
         assert match is not None
         start, _, total = match.groups()
         data = request.get_data()
-        if int(start or len(upload["data"])) != len(upload["data"]) or (total == "*" and len(data) % PART):
+        if int(start or len(upload["data"])) != len(upload["data"]) or (
+            total == "*" and len(data) % PART
+        ):
             return error(400, "badRequest")
         upload["data"] += data[: len(data) // 2] if self.forgets else data
         if total == "*":
@@ -75,14 +80,19 @@ class Drive:
 
     def list(self) -> Response:
         query = request.args["q"]
-        name, parent = re.search(r"name = '([^']*)'", query), re.search(r"'([^']*)' in parents", query)
+        name, parent = (
+            re.search(r"name = '([^']*)'", query),
+            re.search(r"'([^']*)' in parents", query),
+        )
         assert parent is not None
         found = [
             {"id": file_id, "name": file["name"], "size": str(len(file["data"]))}
             for file_id, file in self.files.items()
             if parent[1] in file["parents"] and (name is None or file["name"] == name[1])
         ]
-        found.sort(key=lambda file: file["name"] if request.args.get("orderBy") == "name" else file["id"])
+        found.sort(
+            key=lambda file: file["name"] if request.args.get("orderBy") == "name" else file["id"]
+        )
         start, size = int(request.args.get("pageToken", 0)), min(int(request.args["pageSize"]), 3)
         more = {"nextPageToken": str(start + size)} if start + size < len(found) else {}
         return jsonify(files=found[start : start + size], **more)
@@ -108,7 +118,9 @@ class Drive:
 
 
 def error(status: int, reason: str) -> Response:
-    response = jsonify(error={"code": status, "errors": [{"domain": "usageLimits", "reason": reason}]})
+    response = jsonify(
+        error={"code": status, "errors": [{"domain": "usageLimits", "reason": reason}]}
+    )
     response.status_code = status
     return response
 
@@ -120,7 +132,9 @@ class Server:
         self.drive = Drive()
         self._server = make_server("127.0.0.1", 0, self.drive.app(), threaded=True)
         self.drive.url = f"http://127.0.0.1:{self._server.port}"
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02})
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, kwargs={"poll_interval": 0.02}
+        )
         self._thread.start()
 
     def stop(self) -> None:

@@ -27,14 +27,22 @@ def zipped(*names: str, mimetype: str | None = None) -> bytes:
 
 def ole(*streams: str) -> bytes:
     """A storage of older Office programs: header, table of sectors, directory."""
-    header = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(16) + struct.pack("<HHHHH", 0x3E, 3, 0xFFFE, 9, 6)
-    header += bytes(6) + struct.pack("<IIIIIIII", 0, 1, 1, 0, 4096, 0xFFFFFFFE, 0, 0xFFFFFFFE) + bytes(4)
+    header = (
+        b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
+        + bytes(16)
+        + struct.pack("<HHHHH", 0x3E, 3, 0xFFFE, 9, 6)
+    )
+    header += (
+        bytes(6) + struct.pack("<IIIIIIII", 0, 1, 1, 0, 4096, 0xFFFFFFFE, 0, 0xFFFFFFFE) + bytes(4)
+    )
     sectors = struct.pack("<I", 0) + b"\xff" * 432
     entries = b""
     for number, name in enumerate(("Root Entry", *streams)):
         encoded = name.encode("utf-16-le")
         kind = 2 if number else 5
-        entries += encoded.ljust(64, b"\0") + struct.pack("<HBB", len(encoded) + 2, kind, 1) + bytes(60)
+        entries += (
+            encoded.ljust(64, b"\0") + struct.pack("<HBB", len(encoded) + 2, kind, 1) + bytes(60)
+        )
     return (header + sectors).ljust(512, b"\xff")[:512] + b"\xff" * 512 + entries.ljust(1024, b"\0")
 
 
@@ -71,7 +79,9 @@ def ftyp(major: bytes, *compatible: bytes) -> bytes:
 def without_ftyp(*names: bytes) -> bytes:
     """A QuickTime film as cameras wrote it before there were brands."""
     boxes = _boxes((FILES / "camera.mov").read_bytes())
-    return b"".join(boxes.get(name) or box(name, bytes(8) if name != b"wide" else b"") for name in names)
+    return b"".join(
+        boxes.get(name) or box(name, bytes(8) if name != b"wide" else b"") for name in names
+    )
 
 
 def _boxes(content: bytes) -> dict[bytes, bytes]:

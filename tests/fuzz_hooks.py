@@ -33,18 +33,27 @@ NOT_IN_SCHEMAS = (
 )
 """Why a request is refused that fits the document: what no JSON schema can say."""
 
-VALID = {"default_positive_test", "valid_object", "object_only_required", "object_required_and_optional"}
-"""Scenarios that are valid by their names. Where Schemathesis puts known ids into a form, it calls the form invalid,
-because it cannot check the bytes in it; in sequences of requests it then says in so many words that the invalid part is
-a positive test case."""
+VALID = {
+    "default_positive_test",
+    "valid_object",
+    "object_only_required",
+    "object_required_and_optional",
+}
+"""Scenarios that are valid by their names. Where Schemathesis puts known ids into a form, it calls
+the form invalid, because it cannot check the bytes in it; in sequences of requests it then says in
+so many words that the invalid part is a positive test case."""
 
 
 @schemathesis.hook
 def before_load_schema(context: schemathesis.HookContext, raw_schema: dict[str, t.Any]) -> None:
-    """Say where ids of resumable uploads come from: OpenAPI has nothing that cuts one out of a path. And say that there
-    is a body where one of two types is needed, which the document leaves out."""
+    """Say where ids of resumable uploads come from: OpenAPI has nothing that cuts one out of a
+    path. And say that there is a body where one of two types is needed, which the document leaves
+    out."""
     links = {
-        name: {"operationId": name, "parameters": {"upload_id": "$response.header.Location#regex:([^/]+)$"}}
+        name: {
+            "operationId": name,
+            "parameters": {"upload_id": "$response.header.Location#regex:([^/]+)$"},
+        }
         for name in ("head_upload", "append_to_upload", "remove_upload", "override_upload_method")
     }
     for item in raw_schema["paths"].values():
@@ -55,7 +64,8 @@ def before_load_schema(context: schemathesis.HookContext, raw_schema: dict[str, 
 
 @schemathesis.hook
 def map_body(context: schemathesis.HookContext, body: t.Any) -> t.Any:
-    """Name owners that exist, most times, and send videos where they are wanted: a valid body stays one."""
+    """Name owners that exist, most times, and send videos where they are wanted: a valid body stays
+    one."""
     path = context.operation.path if context.operation is not None else ""
     if not isinstance(body, dict):
         return _fitting(path, body)
@@ -78,20 +88,28 @@ def _fitting(path: str, content: t.Any) -> t.Any:
 
 
 @schemathesis.hook
-def before_call(context: schemathesis.HookContext, case: schemathesis.Case, kwargs: dict[str, t.Any]) -> None:
-    """Speak the version of tus that there is: without it nothing else about a request is looked at."""
+def before_call(
+    context: schemathesis.HookContext, case: schemathesis.Case, kwargs: dict[str, t.Any]
+) -> None:
+    """Speak the version of tus that there is: without it nothing else about a request is looked
+    at."""
     if "/uploads" in case.path:
         case.headers["Tus-Resumable"] = "1.0.0"
 
 
 @schemathesis.hook
-def filter_failure(context: t.Any, failure: t.Any, case: schemathesis.Case, response: schemathesis.Response) -> bool:
+def filter_failure(
+    context: t.Any, failure: t.Any, case: schemathesis.Case, response: schemathesis.Response
+) -> bool:
     """Leave out what the document cannot know, and what Schemathesis gets wrong."""
     if isinstance(failure, RejectedPositiveData):
         return not any(reason in response.text for reason in NOT_IN_SCHEMAS)
     if isinstance(failure, AcceptedNegativeData):
         # In a form everything is text: the text of a wrong type may be right.
-        is_form, wrong_type = case.media_type == "multipart/form-data", ("violates `type`", "Incorrect type")
+        is_form, wrong_type = (
+            case.media_type == "multipart/form-data",
+            ("violates `type`", "Incorrect type"),
+        )
         is_text = is_form and any(words in failure.message for words in wrong_type)
         is_valid = _scenario(case) in VALID or (is_form and "positive test case" in failure.message)
         return not (is_text or is_valid)

@@ -1,7 +1,8 @@
 """What workers of the version before records had a number of their change write, in its own words.
 
-Its rows lack ``version``, and so do its documents. It changes rows without naming the change that it builds on, and
-claims what it drains by ``True``. The statements are those that it sent, as its compiler made them.
+Its rows lack ``version``, and so do its documents. It changes rows without naming the change that
+it builds on, and claims what it drains by ``True``. The statements are those that it sent, as its
+compiler made them.
 """
 
 from __future__ import annotations
@@ -28,7 +29,9 @@ INSERT = """
         %(is_public)s, %(access_count)s, %(last_accessed_at)s, %(created_at)s, %(updated_at)s, %(links_revoked_at)s)
     RETURNING media_storage.id
 """
-INSERT_CHUNK = "INSERT INTO media_chunks (storage_key, seq, data) VALUES (%s, %s, %b) ON CONFLICT DO NOTHING"
+INSERT_CHUNK = (
+    "INSERT INTO media_chunks (storage_key, seq, data) VALUES (%s, %s, %b) ON CONFLICT DO NOTHING"
+)
 DELETE_CHUNKS = "DELETE FROM media_chunks WHERE storage_key = %s"
 EDIT = """
     UPDATE media_storage SET title=%(title)s, updated_at=%(updated_at)s
@@ -103,7 +106,9 @@ class OldWorker:
         return cursor.fetchall() if cursor.description else []
 
     def insert(self, content: bytes = CONTENT, **changed: t.Any) -> dict[str, t.Any]:
-        fields = values(file_size=len(content), checksum=hashlib.sha256(content).hexdigest(), **changed)
+        fields = values(
+            file_size=len(content), checksum=hashlib.sha256(content).hexdigest(), **changed
+        )
         self._send(INSERT, fields)
         if fields["storage_key"] is not None:
             self._send(INSERT_CHUNK, (fields["storage_key"], 0, content))

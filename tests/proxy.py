@@ -19,7 +19,8 @@ Address = tuple[str, int] | str
 
 
 class Proxy:
-    """Passes connections on to a server, or spoils them. Listens from the start; close it after use.
+    """Passes connections on to a server, or spoils them. Listens from the start; close it after
+    use.
 
     :param target: Where the server is, which may be down.
     """
@@ -59,7 +60,8 @@ class Proxy:
         self._generation += 1
 
     def cut_next(self, after: int) -> None:
-        """Reset one of the next connections when so many bytes of the client were passed on, in mid-body as a rule."""
+        """Reset one of the next connections when so many bytes of the client were passed on, in
+        mid-body as a rule."""
         self._cuts.append(after)
 
     def cut_request(self, after: int) -> None:
@@ -89,7 +91,9 @@ class Proxy:
                 connection, _ = listener.accept()
             except OSError:  # closed meanwhile
                 continue
-            threading.Thread(target=self._serve, args=(connection,), name="proxy-connection", daemon=True).start()
+            threading.Thread(
+                target=self._serve, args=(connection,), name="proxy-connection", daemon=True
+            ).start()
 
     def _serve(self, client: socket.socket) -> None:
         generation = self._generation

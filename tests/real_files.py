@@ -8,7 +8,19 @@ import lzma
 import struct
 import typing as t
 
-from .file_makers import FILES, LONG, OTHER, box, database, ftyp, ole, picture, tarred, without_ftyp, zipped
+from .file_makers import (
+    FILES,
+    LONG,
+    OTHER,
+    box,
+    database,
+    ftyp,
+    ole,
+    picture,
+    tarred,
+    without_ftyp,
+    zipped,
+)
 from .samples import PDF, png
 
 PICTURE, FILM = "product-images", "course-videos"
@@ -29,7 +41,9 @@ class RealFile(t.NamedTuple):
     accepted_as: tuple[str, ...] = ANY
 
 
-def document(name: str, content: bytes, mime_type: str, resource_type: str = "document") -> RealFile:
+def document(
+    name: str, content: bytes, mime_type: str, resource_type: str = "document"
+) -> RealFile:
     return RealFile(name, content, mime_type, resource_type, "document")
 
 
@@ -52,7 +66,9 @@ def sound(name: str, mime_type: str, content: bytes | None = None) -> RealFile:
 
 
 def image(name: str, mime_type: str, content: bytes, *, is_shown: bool = False) -> RealFile:
-    return RealFile(name, content, mime_type, "image", "image", (PICTURE, *ANY) if is_shown else ANY)
+    return RealFile(
+        name, content, mime_type, "image", "image", (PICTURE, *ANY) if is_shown else ANY
+    )
 
 
 FILMS = [
@@ -100,10 +116,14 @@ SOUNDS = [
 SVG_TAG = b'<svg xmlns="http://www.w3.org/2000/svg"><path/></svg>'
 SVG_PREFIXED = b'<svg:svg xmlns:svg="http://www.w3.org/2000/svg"><svg:path/></svg:svg>'
 SVG_DOCTYPE = b'<!DOCTYPE svg PUBLIC "-//W3C//DTD SVG 1.1//EN" "http://www.w3.org/Graphics/SVG/1.1/DTD/svg11.dtd">\n'
-SVG_ENTITIES = b'<!DOCTYPE svg PUBLIC "a" "b" [\n<!ENTITY ns_svg "http://www.w3.org/2000/svg">\n]>\n'
+SVG_ENTITIES = (
+    b'<!DOCTYPE svg PUBLIC "a" "b" [\n<!ENTITY ns_svg "http://www.w3.org/2000/svg">\n]>\n'
+)
 PROLOG = b'<?xml version="1.0" encoding="UTF-8" standalone="no"?>\n'
 
-MEASURED = box(b"meta", bytes(4) + box(b"iprp", box(b"ipco", box(b"ispe", struct.pack(">III", 0, 32, 32)))))
+MEASURED = box(
+    b"meta", bytes(4) + box(b"iprp", box(b"ipco", box(b"ispe", struct.pack(">III", 0, 32, 32))))
+)
 
 IMAGES = [
     image("a.png", "image/png", picture("PNG"), is_shown=True),
@@ -332,7 +352,12 @@ _BY_NAME: list[tuple[str, str, str]] = [
 ]
 
 TEXTS = [
-    document(name, _NOTEBOOK if name.endswith(".ipynb") else b"some text, and more\n", mime_type, resource_type)
+    document(
+        name,
+        _NOTEBOOK if name.endswith(".ipynb") else b"some text, and more\n",
+        mime_type,
+        resource_type,
+    )
     for names, mime_type, resource_type in _BY_NAME
     for name in names.split()
 ]
@@ -387,7 +412,19 @@ LETTERS = [
 # Bytes that are not what they are called: no name makes a picture, or a film, of them.
 PRETENDERS = [
     document(name, b"just text\n", "application/octet-stream")
-    for name in ("a.png", "a.svg", "a.mp4", "a.webm", "a.mp3", "a.pdf", "a.zip", "a.docx", "a.woff2", "a.key", "a.dng")
+    for name in (
+        "a.png",
+        "a.svg",
+        "a.mp4",
+        "a.webm",
+        "a.mp3",
+        "a.pdf",
+        "a.zip",
+        "a.docx",
+        "a.woff2",
+        "a.key",
+        "a.dng",
+    )
 ] + [
     document("long.bmp", b"BM" + bytes(60), "application/octet-stream"),
     document("tail.tif", b"II*\0" + bytes(60), "application/octet-stream"),

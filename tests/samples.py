@@ -30,11 +30,18 @@ def png(width: int = 1, height: int = 1, *, comment: bytes = b"") -> bytes:
     header = width.to_bytes(4) + height.to_bytes(4) + b"\x08\x00\x00\x00\x00"
     pixels = zlib.compress(b"\x00" * (width + 1) * height)
     text = chunk(b"tEXt", b"Comment\x00" + comment) if comment else b""
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + text + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + text
+        + chunk(b"IDAT", pixels)
+        + chunk(b"IEND", b"")
+    )
 
 
 def mp4(size: int = 4096, *, brand: bytes = b"isom") -> bytes:
-    """Bytes with the signature of an MP4 video, of exactly this size, no two parts of them alike."""
+    """Bytes with the signature of an MP4 video, of exactly this size, no two parts of them
+    alike."""
     head = (20).to_bytes(4) + b"ftyp" + brand + (512).to_bytes(4) + brand
     return head + counting(size - len(head))
 
@@ -66,7 +73,9 @@ class Tokens:
 
 def bearer(app: Flask, identity: str, **claims: t.Any) -> Headers:
     with app.app_context():
-        return {"Authorization": f"Bearer {create_access_token(identity, additional_claims=claims)}"}
+        return {
+            "Authorization": f"Bearer {create_access_token(identity, additional_claims=claims)}"
+        }
 
 
 def part(content: bytes, filename: str = "file", mime_type: str | None = None) -> t.Any:
@@ -107,19 +116,29 @@ def of_owner(kind: str, owners: Owners) -> dict[str, str]:
     return {"mongoCourseId": str(owners.course)}
 
 
-def post_file(client: FlaskClient, headers: Headers, kind: str, owners: Owners, **fields: t.Any) -> TestResponse:
-    """Upload a file; ``fields`` under their wire names, ``file`` among them where it is not to be the usual one."""
+def post_file(
+    client: FlaskClient, headers: Headers, kind: str, owners: Owners, **fields: t.Any
+) -> TestResponse:
+    """Upload a file; ``fields`` under their wire names, ``file`` among them where it is not to be
+    the usual one."""
     data = {"file": part(SAMPLES[kind]), **of_owner(kind, owners), **fields}
     return post_form(client, headers, f"/media/{kind}", data)
 
 
-def post_form(client: FlaskClient, headers: Headers, path: str, data: t.Mapping[str, t.Any]) -> TestResponse:
-    """Send a multipart form. The test client would make large ones in temporary files, and leave them open."""
+def post_form(
+    client: FlaskClient, headers: Headers, path: str, data: t.Mapping[str, t.Any]
+) -> TestResponse:
+    """Send a multipart form. The test client would make large ones in temporary files, and leave
+    them open."""
     boundary, body = encode_multipart(data)
-    return client.post(path, headers=headers, data=body, content_type=f"multipart/form-data; boundary={boundary}")
+    return client.post(
+        path, headers=headers, data=body, content_type=f"multipart/form-data; boundary={boundary}"
+    )
 
 
-def post_url(client: FlaskClient, headers: Headers, kind: str, owners: Owners, **fields: t.Any) -> TestResponse:
+def post_url(
+    client: FlaskClient, headers: Headers, kind: str, owners: Owners, **fields: t.Any
+) -> TestResponse:
     """Create external media."""
     values = {URL_FIELDS[kind]: "https://cdn.example/a", **of_owner(kind, owners), **fields}
     return client.post(f"/media/{kind}", headers=headers, json=values)
@@ -141,7 +160,9 @@ OFFSET_TYPE = "application/offset+octet-stream"
 
 def encoded(values: t.Mapping[str, str]) -> str:
     """``Upload-Metadata``."""
-    return ",".join(f"{name} {base64.b64encode(value.encode()).decode()}" for name, value in values.items())
+    return ",".join(
+        f"{name} {base64.b64encode(value.encode()).decode()}" for name, value in values.items()
+    )
 
 
 class Tus:
@@ -167,17 +188,28 @@ class Tus:
         return self.send("DELETE", url)
 
     def send(
-        self, method: str, url: str, body: bytes | None = None, given: Headers | None = None, **headers: str
+        self,
+        method: str,
+        url: str,
+        body: bytes | None = None,
+        given: Headers | None = None,
+        **headers: str,
     ) -> TestResponse:
         more = {name.replace("_", "-"): value for name, value in headers.items()}
-        return self._client.open(url, method=method, data=body, headers=self._headers | (given or {}) | more)
+        return self._client.open(
+            url, method=method, data=body, headers=self._headers | (given or {}) | more
+        )
 
-    def cut_short(self, url: str, offset: int, body: bytes, announced: int, **headers: str) -> TestResponse:
+    def cut_short(
+        self, url: str, offset: int, body: bytes, announced: int, **headers: str
+    ) -> TestResponse:
         """A request whose body ends before it is complete."""
         headers = {name.replace("_", "-"): value for name, value in headers.items()}
         return self._client.patch(
             url,
             input_stream=io.BytesIO(body),
             environ_overrides={"CONTENT_LENGTH": str(announced)},
-            headers=self._headers | {"Upload-Offset": str(offset), "Content-Type": OFFSET_TYPE} | headers,
+            headers=self._headers
+            | {"Upload-Offset": str(offset), "Content-Type": OFFSET_TYPE}
+            | headers,
         )

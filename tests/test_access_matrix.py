@@ -23,19 +23,29 @@ from flask_dualmedia.models import KINDS
 from flask_dualmedia.state import State
 
 from .conftest import MakeApp, StorageOptions
-from .samples import OFFSET_TYPE, SAMPLES, URL_FIELDS, Headers, Owners, bearer, encoded, of_owner, part
+from .samples import (
+    OFFSET_TYPE,
+    SAMPLES,
+    URL_FIELDS,
+    Headers,
+    Owners,
+    bearer,
+    encoded,
+    of_owner,
+    part,
+)
 
 PEOPLE = ("nobody", "expired", "invalid", "other", "student", "owner", "admin", "link", "stray")
 """The columns of the table.
 
-"nobody" has no token, "expired" and "invalid" a bad one; "other" has one and nothing more. The owner has uploaded the
-media, and made the document that it belongs to. The last two have no token and a signed link: "link" one of the record
-in question, "stray" one of another record.
+"nobody" has no token, "expired" and "invalid" a bad one; "other" has one and nothing more. The
+owner has uploaded the media, and made the document that it belongs to. The last two have no token
+and a signed link: "link" one of the record in question, "stray" one of another record.
 """
 
 Row = tuple[str, str, str]
-"""Method, path, and which record: a private or a public one, of bytes or of a URL, or none. Of the collections, it is
-the one to be created."""
+"""Method, path, and which record: a private or a public one, of bytes or of a URL, or none. Of the
+collections, it is the one to be created."""
 
 Table = dict[Row, dict[str, int]]
 
@@ -117,8 +127,8 @@ POST       /uploads/<id>               private        401     401     401   404 
 OPTIONS    /uploads/<id>               private        204     204     204   204     204   204   204  204   204
 """)
 
-# What is otherwise where the host has no rule. That knows no students either, nor does that of the example of kinds
-# that are not of a course: there, they are others.
+# What is otherwise where the host has no rule. That knows no students either, nor does that of the
+# example of kinds that are not of a course: there, they are others.
 WITHOUT_RULE = rows("""
 POST       /<kind>                     private        401     401     401   201     201   201   201  401   401
 POST       /<kind>                     public         401     401     401   201     201   201   201  401   401
@@ -139,10 +149,20 @@ def table_of(rule: str, kind: str) -> Table:
 
 def test_the_table_has_every_route_and_method(make_app: MakeApp) -> None:
     """A route that is new, or not there any more, has to be judged here."""
-    rules = [rule for rule in make_app("mongo").url_map.iter_rules() if rule.endpoint.startswith("dualmedia.")]
-    found = {(m, re.sub("<string:[a-z_]+>", "<id>", rule.rule)) for rule in rules for m in rule.methods or ()}
+    rules = [
+        rule
+        for rule in make_app("mongo").url_map.iter_rules()
+        if rule.endpoint.startswith("dualmedia.")
+    ]
+    found = {
+        (m, re.sub("<string:[a-z_]+>", "<id>", rule.rule))
+        for rule in rules
+        for m in rule.methods or ()
+    }
     named = {(method, f"/media{path}") for method, path, _ in TABLE}
-    assert found == {(method, path.replace("<kind>", kind)) for method, path in named for kind in KINDS}
+    assert found == {
+        (method, path.replace("<kind>", kind)) for method, path in named for kind in KINDS
+    }
 
 
 RECORDS = ("private", "public", "private-url", "public-url")
@@ -171,8 +191,12 @@ class World:
             "admin": bearer(app, "root", role="admin"),
         }
         self.ids: dict[str, dict[str, str]] = {}
-        self.ids |= {kind: {record: self.make(kind, record) for record in RECORDS} for kind in KINDS}
-        self._links = {kind: {record: self._link(kind, record) for record in RECORDS} for kind in KINDS}
+        self.ids |= {
+            kind: {record: self.make(kind, record) for record in RECORDS} for kind in KINDS
+        }
+        self._links = {
+            kind: {record: self._link(kind, record) for record in RECORDS} for kind in KINDS
+        }
 
     def make(self, kind: str, record: str, path: str = "/<kind>") -> str:
         """Another record of the owner's, or upload, made at a path; its id."""
@@ -190,13 +214,17 @@ class World:
         :param media_id: Of another record than the one that the row names.
         """
         method, path, record = row
-        url = path.replace("<kind>", kind).replace("<id>", media_id or self.ids.get(kind, {}).get(record, ""))
+        url = path.replace("<kind>", kind).replace(
+            "<id>", media_id or self.ids.get(kind, {}).get(record, "")
+        )
         headers, more = self._sent(kind, row)
         if who == "link":
             more["query_string"] = self._links[kind][record if record in RECORDS else "private"]
         elif who == "stray":
             more["query_string"] = self._links[kind]["private" if record != "private" else "public"]
-        return self._client.open(f"/media{url}", method=method, headers=headers | self.tokens.get(who, {}), **more)
+        return self._client.open(
+            f"/media{url}", method=method, headers=headers | self.tokens.get(who, {}), **more
+        )
 
     def _sent(self, kind: str, row: Row) -> tuple[Headers, dict[str, t.Any]]:
         method, path, record = row
@@ -204,9 +232,16 @@ class World:
         is_public = {"isPublic": record.startswith("public")}  # in JSON a boolean, in forms text
         match method, path:
             case "GET" | "HEAD", "/stats":
-                return {}, {"query_string": {"referenceType": "course", "referenceId": str(self.owners.course)}}
+                return {}, {
+                    "query_string": {
+                        "referenceType": "course",
+                        "referenceId": str(self.owners.course),
+                    }
+                }
             case "POST", "/<kind>" if record.endswith("-url"):
-                return {}, {"json": fields | is_public | {URL_FIELDS[kind]: "https://cdn.example/secret"}}
+                return {}, {
+                    "json": fields | is_public | {URL_FIELDS[kind]: "https://cdn.example/secret"}
+                }
             case "POST", "/<kind>":
                 return {}, {"data": fields | {"file": part(SAMPLES[kind])}}
             case "PATCH", "/<kind>/<id>":
@@ -217,9 +252,17 @@ class World:
                 content = SAMPLES[kind]
                 described = {"filename": "file", "mimeType": sniff(content), "storageType": "s3"}
                 digest = hashlib.sha256(content).hexdigest()
-                return {}, {"json": fields | is_public | described | {"fileSize": len(content), "checksum": digest}}
+                return {}, {
+                    "json": fields
+                    | is_public
+                    | described
+                    | {"fileSize": len(content), "checksum": digest}
+                }
             case "POST", "/uploads":
-                return TUS | {"Upload-Length": "10", "Upload-Metadata": encoded(fields | {"kind": kind})}, {}
+                return TUS | {
+                    "Upload-Length": "10",
+                    "Upload-Metadata": encoded(fields | {"kind": kind}),
+                }, {}
             case _, "/uploads/<id>":
                 override = {"X-HTTP-Method-Override": "PATCH"} if method == "POST" else {}
                 return TUS | override | {"Upload-Offset": "0", "Content-Type": OFFSET_TYPE}, {}
@@ -241,7 +284,8 @@ def rule(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def app(make_app: MakeApp, rule: str, storage_options: StorageOptions) -> Flask:
-    """In one mode each: the rule knows of none, and where a database does its work in lists, other tests see to it."""
+    """In one mode each: the rule knows of none, and where a database does its work in lists, other
+    tests see to it."""
     s3 = {"DUALMEDIA_STORAGES": storage_options("s3"), "DUALMEDIA_ALLOWED_STORAGES": ["s3"]}
     if rule == "no rule":
         return make_app("mongo", **s3)
@@ -266,11 +310,15 @@ def test_everybody_at_every_route(world: World, rule: str) -> None:
             method, path, record = row
             if "<kind>" not in path and path != "/uploads" and kind != "files":
                 continue  # knows no kinds
-            held = world.make(kind, record, path.removesuffix("/<id>")) if path in UNFINISHED else ""
+            held = (
+                world.make(kind, record, path.removesuffix("/<id>")) if path in UNFINISHED else ""
+            )
             for who, status in statuses.items():
                 own = held
                 if (method, status) == ("DELETE", 204):
-                    own = world.make(kind, record, path.removesuffix("/<id>") if held else "/<kind>")
+                    own = world.make(
+                        kind, record, path.removesuffix("/<id>") if held else "/<kind>"
+                    )
                 answer = world.ask(who, kind, row, own)
                 asked += 1
                 if problem := problem_of(answer, status, kind, row):
@@ -295,10 +343,16 @@ def test_what_may_not_be_read_is_not_listed(world: World, rule: str) -> None:
     """T21: neither among records nor in the stats of the document."""
     for kind, ids in world.ids.items():
         for who in ("other", "student", "owner", "admin"):
-            statuses = {r: table_of(rule, kind)["GET", "/<kind>/<id>", r.removesuffix("-url")][who] for r in RECORDS}
+            statuses = {
+                r: table_of(rule, kind)["GET", "/<kind>/<id>", r.removesuffix("-url")][who]
+                for r in RECORDS
+            }
             readable = {ids[record] for record, status in statuses.items() if status == 200}
             for path in ("/<kind>", "/stats") if kind.startswith("course-") else ("/<kind>",):
-                listed = {item["id"] for item in (world.ask(who, kind, ("GET", path, "-")).json or {})["items"]}
+                listed = {
+                    item["id"]
+                    for item in (world.ask(who, kind, ("GET", path, "-")).json or {})["items"]
+                }
                 assert listed & set(ids.values()) == readable, (kind, who, path)
 
 
@@ -312,7 +366,12 @@ def test_what_is_not_there_looks_like_what_may_not_be_read(world: World, rule: s
         there = world.ids[kind][record]
         if path in UNFINISHED:
             there = world.make(kind, record, path.removesuffix("/<id>"))
-        for who, refused in (("nobody", "nobody"), ("invalid", "invalid"), ("admin", "other"), ("link", "stray")):
+        for who, refused in (
+            ("nobody", "nobody"),
+            ("invalid", "invalid"),
+            ("admin", "other"),
+            ("link", "stray"),
+        ):
             expected = world.ask(refused, kind, row, there)
             assert expected.status_code == statuses[refused]
             for nothing in (str(uuid.uuid4()), "no-uuid"):

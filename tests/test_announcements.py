@@ -1,4 +1,5 @@
-"""What one process writes to the journal is found by lists of every other process, from the moment of its answer."""
+"""What one process writes to the journal is found by lists of every other process, from the moment
+of its answer."""
 
 from __future__ import annotations
 
@@ -71,7 +72,9 @@ def asks_journal(state: State, product: ObjectId, monkeypatch: pytest.MonkeyPatc
     return bool(asked)
 
 
-def test_another_process_lists_at_once_what_was_journaled(make_process: Callable[[], Flask]) -> None:
+def test_another_process_lists_at_once_what_was_journaled(
+    make_process: Callable[[], Flask],
+) -> None:
     writer, reader = make_process(), make_process()
     product = ObjectId()
     with reader.app_context():
@@ -89,7 +92,9 @@ def test_another_process_lists_at_once_what_was_journaled(make_process: Callable
         assert not images.partial
 
 
-def test_the_first_upload_waits_and_the_next_one_does_not(make_process: Callable[[], Flask]) -> None:
+def test_the_first_upload_waits_and_the_next_one_does_not(
+    make_process: Callable[[], Flask],
+) -> None:
     writer = make_process()
     refuse(writer)
     seconds = []
@@ -105,7 +110,8 @@ def test_the_first_upload_waits_and_the_next_one_does_not(make_process: Callable
 def test_lists_ask_the_journal_only_where_it_may_hold_something(
     make_process: Callable[[], Flask], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A process whose thread could not look for a while has to ask: it got no processor, or was stopped."""
+    """A process whose thread could not look for a while has to ask: it got no processor, or was
+    stopped."""
     app = make_process()
     state, product = get_state(app), ObjectId()
     assert asks_journal(state, product, monkeypatch), "the first list does not know yet"
@@ -118,7 +124,9 @@ def test_lists_ask_the_journal_only_where_it_may_hold_something(
     assert asks_journal(state, product, monkeypatch)
 
 
-def test_what_was_left_in_the_journal_is_known_after_its_announcement(make_process: Callable[[], Flask]) -> None:
+def test_what_was_left_in_the_journal_is_known_after_its_announcement(
+    make_process: Callable[[], Flask],
+) -> None:
     writer, reader = make_process(), make_process()
     product = ObjectId()
     refuse(writer)

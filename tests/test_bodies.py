@@ -1,4 +1,5 @@
-"""Bodies that nobody wants to have: how little is read of them, and that their senders get an answer all the same."""
+"""Bodies that nobody wants to have: how little is read of them, and that their senders get an
+answer all the same."""
 
 from __future__ import annotations
 
@@ -36,11 +37,14 @@ MIB = 1024 * 1024
 SIZE = 200 * MIB
 
 MOST_READ = 2 * MIB
-"""Bytes of a stranger's body that are read at most, and the size of the largest file that may be written meanwhile."""
+"""Bytes of a stranger's body that are read at most, and the size of the largest file that may be
+written meanwhile."""
 
 LOCATIONS = ["headers", "cookies", "query_string", "json"]
 
-COMBINATIONS = [list(chosen) for count in range(1, 5) for chosen in itertools.permutations(LOCATIONS, count)]
+COMBINATIONS = [
+    list(chosen) for count in range(1, 5) for chosen in itertools.permutations(LOCATIONS, count)
+]
 """Every ``JWT_TOKEN_LOCATION``: their order is the order in which a token is looked for."""
 
 METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
@@ -49,13 +53,15 @@ FILE = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\
 TEXT = b'--b\r\nContent-Disposition: form-data; name="title"\r\n\r\n'
 
 COOKIE = "access_token_cookie=eyJ.nobody.knows"
-"""It makes flask-jwt-extended look for the CSRF token that belongs to it, before it looks at the cookie."""
+"""It makes flask-jwt-extended look for the CSRF token that belongs to it, before it looks at the
+cookie."""
 
 MISSING = "0199f000-0000-7000-8000-000000000000"
 
 
 class Shape(t.NamedTuple):
-    """What a body looks like: how it is announced, how it begins, and what goes on and on after that."""
+    """What a body looks like: how it is announced, how it begins, and what goes on and on after
+    that."""
 
     content_type: str | None
     beginning: bytes
@@ -115,7 +121,9 @@ class Endless(io.RawIOBase):
         return len(data)
 
 
-def call(app: Flask, method: str, path: str, body: io.RawIOBase, **environ: str) -> tuple[int, bytes]:
+def call(
+    app: Flask, method: str, path: str, body: io.RawIOBase, **environ: str
+) -> tuple[int, bytes]:
     """Call the app as a server does that ends bodies by itself.
 
     :return: The status and the body of the answer.
@@ -181,7 +189,8 @@ def paths(app: Flask, prefix: str) -> list[str]:
 
 @contextmanager
 def small_files() -> Iterator[None]:
-    """Within it no file of this process can grow over :data:`MOST_READ`, not even one without a name."""
+    """Within it no file of this process can grow over :data:`MOST_READ`, not even one without a
+    name."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (MOST_READ, before[1]))
     try:
@@ -203,7 +212,12 @@ def app(make_app: MakeApp) -> Flask:
 
 @pytest.fixture
 def example(mongo_uri: str, tmp_path: Path) -> Iterator[Flask]:
-    config = BASE_CONFIG | {"SECRET_KEY": "x" * 32, "SAMPLE_DATA": False, "MONGO_URI": mongo_uri, "DB_ENABLED": False}
+    config = BASE_CONFIG | {
+        "SECRET_KEY": "x" * 32,
+        "SAMPLE_DATA": False,
+        "MONGO_URI": mongo_uri,
+        "DB_ENABLED": False,
+    }
     limits = {"LOGIN_LIMIT": "100000 per minute", "MEDIA_LIMIT": "100000 per minute"}
     app = create_app(config | limits | {"INSTANCE_PATH": str(tmp_path / "instance")})
     yield app
@@ -224,10 +238,19 @@ def check_strangers(app: Flask, requests: t.Iterable[tuple[str, str, str, str]])
 @pytest.mark.long
 def test_every_route_reads_little_of_a_stranger(app: Flask) -> None:
     """Every route of ours and none, with every method and the usual bodies."""
-    bodies = [*((shape, "announced") for shape in FIVE), ("multipart", "in chunks"), ("JSON", "in chunks")]
+    bodies = [
+        *((shape, "announced") for shape in FIVE),
+        ("multipart", "in chunks"),
+        ("JSON", "in chunks"),
+    ]
     check_strangers(
         app,
-        ((method, path, *body) for path in paths(app, "/media/") for method in METHODS for body in bodies),
+        (
+            (method, path, *body)
+            for path in paths(app, "/media/")
+            for method in METHODS
+            for body in bodies
+        ),
     )
 
 
@@ -241,16 +264,31 @@ def test_every_body_is_read_little_of(app: Flask, shape: str) -> None:
         ("PATCH", item),
         ("PATCH", f"/media/uploads/{MISSING}"),
     ]
-    routes += [("POST", f"{item}/link"), ("GET", "/media/health"), ("PUT", "/media/files"), ("POST", "/media/nothing")]
-    check_strangers(app, ((*route, shape, frame) for route, frame in itertools.product(routes, FRAMES)))
+    routes += [
+        ("POST", f"{item}/link"),
+        ("GET", "/media/health"),
+        ("PUT", "/media/files"),
+        ("POST", "/media/nothing"),
+    ]
+    check_strangers(
+        app, ((*route, shape, frame) for route, frame in itertools.product(routes, FRAMES))
+    )
 
 
 def test_every_place_of_a_token_is_looked_at_with_limits(app: Flask) -> None:
     """All orders of all token locations."""
     for combination in COMBINATIONS:
         app.config.update(JWT_TOKEN_LOCATION=combination)
-        routes = [("POST", "/media/files"), ("PUT", f"/media/files/{MISSING}/content"), ("POST", "/media/uploads")]
-        bodies = [*((shape, "announced") for shape in FIVE), ("multipart", "in chunks"), ("JSON", "in chunks")]
+        routes = [
+            ("POST", "/media/files"),
+            ("PUT", f"/media/files/{MISSING}/content"),
+            ("POST", "/media/uploads"),
+        ]
+        bodies = [
+            *((shape, "announced") for shape in FIVE),
+            ("multipart", "in chunks"),
+            ("JSON", "in chunks"),
+        ]
         for (method, path), (shape, frame) in itertools.product(routes, bodies):
             status, count = send_as_stranger(app, method, path, shape, frame)
             assert status == 401, (combination, method, path, shape, frame)
@@ -274,7 +312,9 @@ def test_memory_stays_small(app: Flask, shape: str, frame: str) -> None:
 def test_a_host_without_limits_of_its_own(app: Flask) -> None:
     """The limits of our routes do not depend on those of the app, in either direction."""
     for limit in (None, 1, 10**12):
-        app.config.update(MAX_CONTENT_LENGTH=limit, MAX_FORM_MEMORY_SIZE=limit, MAX_FORM_PARTS=limit)
+        app.config.update(
+            MAX_CONTENT_LENGTH=limit, MAX_FORM_MEMORY_SIZE=limit, MAX_FORM_PARTS=limit
+        )
         for shape in SHAPES:
             status, count = send_as_stranger(app, "POST", "/media/files", shape, "announced")
             assert (status, count <= MOST_READ) == (401, True), (limit, shape)
@@ -283,17 +323,27 @@ def test_a_host_without_limits_of_its_own(app: Flask) -> None:
 def test_nothing_is_read_of_a_client_that_waits_to_be_asked(app: Flask) -> None:
     """Most servers answer ``Expect: 100-continue`` as soon as somebody reads."""
     app.config["JWT_TOKEN_LOCATION"] = ["headers"]
-    for method, path in (("PUT", f"/media/files/{MISSING}/content"), ("POST", "/media/files"), ("PUT", "/media/files")):
+    for method, path in (
+        ("PUT", f"/media/files/{MISSING}/content"),
+        ("POST", "/media/files"),
+        ("PUT", "/media/files"),
+    ):
         body = Endless(SHAPES["raw"])
         status, _ = call(app, method, path, body, **FRAMES["announced"], HTTP_EXPECT="100-continue")
         assert status in (401, 405)
         assert body.count == 0
 
 
-@pytest.mark.filterwarnings("ignore::ResourceWarning")  # Werkzeug leaves files of forms it refuses to the collector
+@pytest.mark.filterwarnings(
+    "ignore::ResourceWarning"
+)  # Werkzeug leaves files of forms it refuses to the collector
 def test_the_example_app_reads_little_of_a_stranger(example: Flask) -> None:
     """Its pages and its API: nobody fills its disk or its memory by logging in."""
-    bodies = [*((shape, "announced") for shape in FIVE), ("multipart", "in chunks"), ("JSON", "in chunks")]
+    bodies = [
+        *((shape, "announced") for shape in FIVE),
+        ("multipart", "in chunks"),
+        ("JSON", "in chunks"),
+    ]
     check_strangers(
         example,
         (
@@ -311,10 +361,14 @@ def test_the_example_app_takes_large_files(example: Flask) -> None:
     client = example.test_client()
     account = {"email": "alice@example.org", "password": "correct horse", "name": "Alice"}
     client.post("/api/auth/register", json=account)
-    login = client.post("/api/auth/login", json={"email": account["email"], "password": account["password"]})
+    login = client.post(
+        "/api/auth/login", json={"email": account["email"], "password": account["password"]}
+    )
     headers = {"Authorization": f"Bearer {json.loads(login.data)['accessToken']}"}
     modules = [{"title": "Start", "lessons": [{"title": "One"}]}]
-    course = client.post("/api/courses", json={"title": "Films", "modules": modules}, headers=headers)
+    course = client.post(
+        "/api/courses", json={"title": "Films", "modules": modules}, headers=headers
+    )
     course = json.loads(course.data)["course"]
     lesson = course["modules"][0]["lessons"][0]["id"]
     url = f"/api/courses/{course['id']}/lessons/{lesson}/resources"
@@ -348,53 +402,92 @@ def known(app: Flask) -> Known:
 
 @pytest.fixture
 def media_id(client: FlaskClient, known: Known) -> str:
-    data = {"referenceType": "page", "referenceId": "1", "file": (io.BytesIO(counting(10)), "a.bin")}
+    data = {
+        "referenceType": "page",
+        "referenceId": "1",
+        "file": (io.BytesIO(counting(10)), "a.bin"),
+    }
     answer = client.post("/media/files", data=data, headers=known.header)
     assert answer.status_code == 201, answer.json
     return json.loads(answer.data)["id"]
 
 
 @pytest.mark.parametrize("size", [10, 64 * 1024 - 9, 64 * 1024 - 8, 1_500_000])
-@pytest.mark.parametrize("content_type", ["application/json", "multipart/form-data; boundary=b", None])
+@pytest.mark.parametrize(
+    "content_type", ["application/json", "multipart/form-data; boundary=b", None]
+)
 def test_looking_for_a_token_takes_nothing_from_the_content(
-    app: Flask, client: FlaskClient, known: Known, media_id: str, size: int, content_type: str | None
+    app: Flask,
+    client: FlaskClient,
+    known: Known,
+    media_id: str,
+    size: int,
+    content_type: str | None,
 ) -> None:
-    """Whatever is looked at first, the content that is kept is what was sent, from its first byte."""
+    """Whatever is looked at first, the content that is kept is what was sent, from its first
+    byte."""
     content = b'{"a": "' + b"x" * size + b'"}'
     client.set_cookie("access_token_cookie", known.token)
-    for combination in (["headers"], ["json", "headers"], ["json", "cookies"], ["query_string", "cookies", "json"]):
+    for combination in (
+        ["headers"],
+        ["json", "headers"],
+        ["json", "cookies"],
+        ["query_string", "cookies", "json"],
+    ):
         app.config["JWT_TOKEN_LOCATION"] = combination
         headers = known.header if "headers" in combination else {"X-CSRF-TOKEN": known.csrf}
         answer = client.put(
-            f"/media/files/{media_id}/content", data=content, headers=headers, content_type=content_type
+            f"/media/files/{media_id}/content",
+            data=content,
+            headers=headers,
+            content_type=content_type,
         )
         assert answer.status_code == 200, (combination, answer.json)
-        assert json.loads(answer.data)["checksum"] == hashlib.sha256(content).hexdigest(), combination
+        assert json.loads(answer.data)["checksum"] == hashlib.sha256(content).hexdigest(), (
+            combination
+        )
 
 
 @pytest.mark.parametrize("in_chunks", [False, True])
-def test_a_csrf_field_before_a_large_file(app: Flask, known: Known, media_id: str, in_chunks: bool) -> None:
+def test_a_csrf_field_before_a_large_file(
+    app: Flask, known: Known, media_id: str, in_chunks: bool
+) -> None:
     """A form may bring the CSRF token of a cookie, if it does so at the beginning."""
     path = f"/media/files/{media_id}/accesses"
-    field = f'--b\r\nContent-Disposition: form-data; name="csrf_token"\r\n\r\n{known.csrf}\r\n'.encode()
+    field = (
+        f'--b\r\nContent-Disposition: form-data; name="csrf_token"\r\n\r\n{known.csrf}\r\n'.encode()
+    )
     environ = FRAMES["in chunks" if in_chunks else "announced"] | {"HTTP_COOKIE": known.cookie}
     environ["CONTENT_TYPE"] = "multipart/form-data; boundary=b"
     small = FILE + b"a small file\r\n"
     for beginning in (field + FILE, TEXT + b"a title\r\n" + field + FILE, small + field + FILE):
         assert call(app, "POST", path, Endless(Shape(None, beginning)), **environ)[0] == 204
-    for beginning in (FILE + bytes(100_000) + b"\r\n" + field + FILE, FILE, b"", field[:-50], b"x" * 100_000 + field):
+    for beginning in (
+        FILE + bytes(100_000) + b"\r\n" + field + FILE,
+        FILE,
+        b"",
+        field[:-50],
+        b"x" * 100_000 + field,
+    ):
         status, answer = call(app, "POST", path, Endless(Shape(None, beginning)), **environ)
         assert (status, json.loads(answer)["message"]) == (401, "Missing CSRF token")
 
 
-def test_a_csrf_field_before_a_large_file_that_the_app_has_read(app: Flask, known: Known, media_id: str) -> None:
+def test_a_csrf_field_before_a_large_file_that_the_app_has_read(
+    app: Flask, known: Known, media_id: str
+) -> None:
     path = f"/media/files/{media_id}/accesses"
-    field = f'--b\r\nContent-Disposition: form-data; name="csrf_token"\r\n\r\n{known.csrf}\r\n'.encode()
+    field = (
+        f'--b\r\nContent-Disposition: form-data; name="csrf_token"\r\n\r\n{known.csrf}\r\n'.encode()
+    )
     app.before_request_funcs.setdefault(None, []).append(lambda: request.get_data() and None)
     client = app.test_client()
     client.set_cookie("access_token_cookie", known.token)
     body = field + FILE + bytes(100_000) + b"\r\n--b--\r\n"
-    assert client.post(path, data=body, content_type="multipart/form-data; boundary=b").status_code == 204
+    assert (
+        client.post(path, data=body, content_type="multipart/form-data; boundary=b").status_code
+        == 204
+    )
 
 
 def test_a_large_body_that_the_app_has_read_is_read_again_in_no_time(app: Flask) -> None:
@@ -428,12 +521,27 @@ def test_a_token_in_json(app: Flask, client: FlaskClient, known: Known, media_id
     for combination in (["json"], ["json", "headers"], ["cookies", "json"]):
         app.config["JWT_TOKEN_LOCATION"] = combination
         assert client.post(url, json={"access_token": known.token}).status_code == 204
-        for body in (b"[1]", b"5", b'"text"', b"null", b"{", b"", b"[" * 50_000, b"\xff\xfe", b'{"access_token": 5}'):
+        for body in (
+            b"[1]",
+            b"5",
+            b'"text"',
+            b"null",
+            b"{",
+            b"",
+            b"[" * 50_000,
+            b"\xff\xfe",
+            b'{"access_token": 5}',
+        ):
             answer = client.post(url, data=body, content_type="application/json")
             assert 400 <= answer.status_code < 500, (combination, body[:20])
     app.config["JWT_TOKEN_LOCATION"] = ["json", "headers"]
     large = json.dumps({"title": "x" * 100_000})
-    answer = client.patch(f"/media/files/{media_id}", data=large, content_type="application/json", headers=known.header)
+    answer = client.patch(
+        f"/media/files/{media_id}",
+        data=large,
+        content_type="application/json",
+        headers=known.header,
+    )
     assert answer.status_code == 422  # read, and refused for what it is
 
 
@@ -445,12 +553,16 @@ class Answer(t.NamedTuple):
     body: bytes
 
 
-def send_raw(port: int, path: str, size: int, headers: Mapping[str, str], *, method: str = "PUT") -> Answer:
-    """Send a request in blocks and read the answer afterwards, as a client does that sees a broken connection as the
-    end."""
+def send_raw(
+    port: int, path: str, size: int, headers: Mapping[str, str], *, method: str = "PUT"
+) -> Answer:
+    """Send a request in blocks and read the answer afterwards, as a client does that sees a broken
+    connection as the end."""
     lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
     with socket.create_connection((ORIGIN, port), timeout=30) as connection:
-        connection.sendall(f"{method} {path} HTTP/1.1\r\nHost: x\r\n{lines}Content-Length: {size}\r\n\r\n".encode())
+        connection.sendall(
+            f"{method} {path} HTTP/1.1\r\nHost: x\r\n{lines}Content-Length: {size}\r\n\r\n".encode()
+        )
         connection.sendall(bytes(size))
         answer = http.client.HTTPResponse(connection)
         answer.begin()
@@ -458,7 +570,9 @@ def send_raw(port: int, path: str, size: int, headers: Mapping[str, str], *, met
 
 
 def send_by_requests(port: int, path: str, size: int, headers: Mapping[str, str]) -> Answer:
-    answer = requests.put(f"http://{ORIGIN}:{port}{path}", data=bytes(size), headers=headers, timeout=30)
+    answer = requests.put(
+        f"http://{ORIGIN}:{port}{path}", data=bytes(size), headers=headers, timeout=30
+    )
     return Answer(answer.status_code, answer.content)
 
 
@@ -480,7 +594,11 @@ CLIENTS = [send_raw, send_by_requests, send_in_chunks]
 @pytest.fixture(scope="module")
 def port(servers: ServerUrls, tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     """gunicorn on MongoDB."""
-    config = {"DB_ENABLED": "false", "MONGO_URI": mongo_uri_for(servers, unique("test")), "DUALMEDIA_MAX_SIZE": MIB}
+    config = {
+        "DB_ENABLED": "false",
+        "MONGO_URI": mongo_uri_for(servers, unique("test")),
+        "DUALMEDIA_MAX_SIZE": MIB,
+    }
     workers = Workers(tmp_path_factory.mktemp("gunicorn"), config, count=1)
     with running(workers):
         workers.wait()
@@ -491,7 +609,9 @@ def port(servers: ServerUrls, tmp_path_factory: pytest.TempPathFactory) -> Itera
 def port_without_database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     """gunicorn whose MongoDB does not answer."""
     uri = f"mongodb://{ORIGIN}:{free_port()}/test?serverSelectionTimeoutMS=200"
-    workers = Workers(tmp_path_factory.mktemp("gunicorn"), {"DB_ENABLED": "false", "MONGO_URI": uri}, count=1)
+    workers = Workers(
+        tmp_path_factory.mktemp("gunicorn"), {"DB_ENABLED": "false", "MONGO_URI": uri}, count=1
+    )
     with running(workers):
         workers.wait()
         yield workers.port
@@ -499,8 +619,11 @@ def port_without_database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 @pytest.mark.parametrize("size", [6 * MIB, 20 * MIB])
 @pytest.mark.parametrize("send", CLIENTS)
-def test_a_refused_upload_reaches_its_client(port: int, send: t.Callable[..., Answer], size: int) -> None:
-    """An id that is not there, a file that is too large: the answer comes, and the connection holds until then."""
+def test_a_refused_upload_reaches_its_client(
+    port: int, send: t.Callable[..., Answer], size: int
+) -> None:
+    """An id that is not there, a file that is too large: the answer comes, and the connection holds
+    until then."""
     caller = bearer("alice")
     for _ in range(3):
         answer = send(port, f"/media/files/{MISSING}/content", size, caller)
@@ -527,10 +650,12 @@ def test_an_upload_during_an_outage_is_answered(
     assert (answer.status, json.loads(answer.body)["code"]) == (503, 503)
 
 
-@pytest.mark.parametrize("path", [f"/media/files/{MISSING}/content", "/media/files", "/media/nothing"])
+@pytest.mark.parametrize(
+    "path", [f"/media/files/{MISSING}/content", "/media/files", "/media/nothing"]
+)
 def test_a_stranger_is_answered_too(port: int, path: str) -> None:
-    """As far as what is read of a stranger's body goes, the connection holds. Clients that read what came when they
-    cannot go on sending see the answer after any number of bytes."""
+    """As far as what is read of a stranger's body goes, the connection holds. Clients that read
+    what came when they cannot go on sending see the answer after any number of bytes."""
     status = {"/media/files": 405, "/media/nothing": 404}.get(path, 401)
     for _ in range(3):
         assert send_raw(port, path, 3 * MIB // 2, {}).status == status
@@ -540,7 +665,9 @@ def test_a_stranger_is_answered_too(port: int, path: str) -> None:
 def test_a_client_that_stops_sending_holds_nobody_up(port: int) -> None:
     """The answer comes at once; the rest of the body is waited for a moment only."""
     with socket.create_connection((ORIGIN, port), timeout=10) as connection:
-        connection.sendall(b"PUT /media/files/x/content HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\nbegin")
+        connection.sendall(
+            b"PUT /media/files/x/content HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\nbegin"
+        )
         received = b""
         while piece := connection.recv(65536):
             received += piece
@@ -551,6 +678,10 @@ def test_a_connection_is_good_for_another_request(port: int) -> None:
     """What is left of a small body does not become the next request."""
     with requests.Session() as session:
         for _ in range(3):
-            answer = session.put(f"http://{ORIGIN}:{port}/media/files/x/content", data=bytes(100_000), timeout=30)
+            answer = session.put(
+                f"http://{ORIGIN}:{port}/media/files/x/content", data=bytes(100_000), timeout=30
+            )
             assert answer.status_code == 401
-            assert session.get(f"http://{ORIGIN}:{port}/media/health", timeout=30).status_code == 200
+            assert (
+                session.get(f"http://{ORIGIN}:{port}/media/health", timeout=30).status_code == 200
+            )

@@ -1,6 +1,7 @@
 """Short runs of :mod:`tests.chaos`, with all its faults: every answer is explained.
 
-A run that fails prints its seed and leaves its databases: go on with ``python -m tests.chaos --seconds 60 --seed N``.
+A run that fails prints its seed and leaves its databases: go on with ``python -m tests.chaos
+--seconds 60 --seed N``.
 """
 
 from __future__ import annotations

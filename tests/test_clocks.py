@@ -130,16 +130,23 @@ class Host:
                 "isPublic": "true" if is_public else "false",
             }
         )
-        answer = self.send("POST", "/media/files", body, Content_Type=f"multipart/form-data; boundary={boundary}")
+        answer = self.send(
+            "POST", "/media/files", body, Content_Type=f"multipart/form-data; boundary={boundary}"
+        )
         assert answer.status == 201, answer.body
         return answer.json
 
     @contextmanager
-    def sending(self, method: str, path: str, content: bytes, content_type: str) -> Iterator[Callable[[], Answer]]:
+    def sending(
+        self, method: str, path: str, content: bytes, content_type: str
+    ) -> Iterator[Callable[[], Answer]]:
         """A request whose body comes only in part; the function sends the rest."""
         with self._connection() as connection:
             connection.putrequest(method, path)
-            headers = self._token | {"Content-Type": content_type, "Content-Length": str(len(content))}
+            headers = self._token | {
+                "Content-Type": content_type,
+                "Content-Length": str(len(content)),
+            }
             for name, value in headers.items():
                 connection.putheader(name, value)
             connection.endheaders(content[:SENT])
@@ -160,7 +167,8 @@ class Host:
 
     @contextmanager
     def lease(self, name: str, seconds: float) -> Iterator[bool]:
-        """Whether a process on this host gets a lease. It is killed in the end, and cannot give it back."""
+        """Whether a process on this host gets a lease. It is killed in the end, and cannot give it
+        back."""
         with self.python(TAKE_LEASE, name, str(seconds)) as printed:
             yield printed == "True"
 
@@ -182,8 +190,18 @@ class Host:
             process.communicate()
 
     def _flask(self, *args: str) -> str:
-        command = [sys.executable, "-m", "flask", "--app", "tests.faults.host:create_app", "dualmedia", *args]
-        done = subprocess.run(command, cwd=ROOT, env=self._environment, capture_output=True, text=True, timeout=120)
+        command = [
+            sys.executable,
+            "-m",
+            "flask",
+            "--app",
+            "tests.faults.host:create_app",
+            "dualmedia",
+            *args,
+        ]
+        done = subprocess.run(
+            command, cwd=ROOT, env=self._environment, capture_output=True, text=True, timeout=120
+        )
         return done.stdout + done.stderr
 
     def _send(self, method: str, path: str, body: bytes | None, headers: dict[str, str]) -> Answer:
@@ -230,7 +248,11 @@ def observing(config: dict[str, str]) -> Iterator[Flask]:
 
 
 def configuration(mongo_uri: str, sql_url: str | None) -> dict[str, str]:
-    config = {"MONGO_URI": mongo_uri, "JWT_DECODE_LEEWAY": "7200", "DUALMEDIA_COUNT_INTERVAL": "0.2"}
+    config = {
+        "MONGO_URI": mongo_uri,
+        "JWT_DECODE_LEEWAY": "7200",
+        "DUALMEDIA_COUNT_INTERVAL": "0.2",
+    }
     config["DUALMEDIA_UPLOAD_EXPIRES"] = str(HOUR // 2)
     if sql_url is None:
         return config | {"DB_ENABLED": "false"}
@@ -248,7 +270,9 @@ def deployment(
     """Hosts that are two hours apart, on databases of their own."""
     name, url = unique("clocks"), None
     if request.param == "dual":
-        url = worker_databases.create(name, template=template_database).render_as_string(hide_password=False)
+        url = worker_databases.create(name, template=template_database).render_as_string(
+            hide_password=False
+        )
     config = configuration(mongo_uri_for(servers, name), url)
     directory = tmp_path_factory.mktemp("clocks")
     behind, ahead = Host(directory, config, -HOUR), Host(directory, config, HOUR)
@@ -288,7 +312,9 @@ def wait_until(is_so: Callable[[], bool]) -> None:
 
 
 @pytest.mark.faketime
-def test_a_running_replacement_survives_a_check_and_a_sweep_on_another_host(deployment: Deployment) -> None:
+def test_a_running_replacement_survives_a_check_and_a_sweep_on_another_host(
+    deployment: Deployment,
+) -> None:
     state = get_state(deployment.app)
     for host, other in deployment.pairs:
         path = f"/media/files/{host.upload(OLD)['id']}/content"
@@ -302,7 +328,9 @@ def test_a_running_replacement_survives_a_check_and_a_sweep_on_another_host(depl
 
 
 @pytest.mark.faketime
-def test_a_record_that_is_pending_survives_a_check_and_a_sweep_on_another_host(deployment: Deployment) -> None:
+def test_a_record_that_is_pending_survives_a_check_and_a_sweep_on_another_host(
+    deployment: Deployment,
+) -> None:
     repository = get_state(deployment.app).repository
     for host, other in deployment.pairs:
         with host.python(ADD_PENDING) as printed:
@@ -313,13 +341,19 @@ def test_a_record_that_is_pending_survives_a_check_and_a_sweep_on_another_host(d
 
 
 @pytest.mark.faketime
-def test_what_is_left_is_taken_away_after_the_grace_time_and_not_an_hour_later(deployment: Deployment) -> None:
+def test_what_is_left_is_taken_away_after_the_grace_time_and_not_an_hour_later(
+    deployment: Deployment,
+) -> None:
     """One host has seen it before."""
     state = get_state(deployment.app)
     old = now() - timedelta(seconds=state.settings.grace + 60)
     for host, other in deployment.pairs:
         left = MediaStorage.new(
-            reference_type="page", reference_id="3", media_type="image", storage_type="database", updated_at=old
+            reference_type="page",
+            reference_id="3",
+            media_type="image",
+            storage_type="database",
+            updated_at=old,
         )
         state.repository.add(left)
         other.tidy()
@@ -362,12 +396,18 @@ def test_a_resumable_upload_goes_on_at_another_host(deployment: Deployment) -> N
     content = b"%PDF-1.7" + counting(1000)
     for host, other in deployment.pairs:
         begun = host.send(
-            "POST", "/media/uploads", Tus_Resumable="1.0.0", Upload_Length=str(len(content)), Upload_Metadata=METADATA
+            "POST",
+            "/media/uploads",
+            Tus_Resumable="1.0.0",
+            Upload_Length=str(len(content)),
+            Upload_Metadata=METADATA,
         )
         assert begun.status == 201, begun.body
         path = urlsplit(begun.headers["Location"]).path
         expected = datetime.now(UTC) + timedelta(seconds=HOUR / 2)
-        assert abs(parsedate_to_datetime(begun.headers["Upload-Expires"]) - expected) < timedelta(minutes=1)
+        assert abs(parsedate_to_datetime(begun.headers["Upload-Expires"]) - expected) < timedelta(
+            minutes=1
+        )
         for sender, start, stop in ((host, 0, 500), (other, 500, len(content))):
             answer = sender.send(
                 "PATCH",
@@ -386,12 +426,24 @@ def test_a_resumable_upload_goes_on_at_another_host(deployment: Deployment) -> N
 def test_a_resumable_upload_expires_on_every_host_at_the_same_time(deployment: Deployment) -> None:
     uploads = get_state(deployment.app).mongo[UPLOADS]
     for host, other in deployment.pairs:
-        begun = host.send("POST", "/media/uploads", Tus_Resumable="1.0.0", Upload_Length="10", Upload_Metadata=METADATA)
+        begun = host.send(
+            "POST",
+            "/media/uploads",
+            Tus_Resumable="1.0.0",
+            Upload_Length="10",
+            Upload_Metadata=METADATA,
+        )
         path = urlsplit(begun.headers["Location"]).path
-        assert [one.send("HEAD", path, Tus_Resumable="1.0.0").status for one in (host, other)] == [200, 200]
+        assert [one.send("HEAD", path, Tus_Resumable="1.0.0").status for one in (host, other)] == [
+            200,
+            200,
+        ]
         passed = datetime.now(UTC) - timedelta(minutes=1)
         uploads.update_one({"_id": uuid.UUID(path[-36:])}, {"$set": {"expires_at": passed}})
-        assert [one.send("HEAD", path, Tus_Resumable="1.0.0").status for one in (host, other)] == [410, 410]
+        assert [one.send("HEAD", path, Tus_Resumable="1.0.0").status for one in (host, other)] == [
+            410,
+            410,
+        ]
 
 
 @pytest.mark.faketime
@@ -452,7 +504,9 @@ def test_a_host_that_starts_without_mongodb_takes_the_time_of_postgresql(
         host = Host(tmp_path, config | {"MONGO_URI": proxy.uri}, -HOUR)
         app = stack.enter_context(observing(config))
         with app.app_context():
-            record = save_media_storage("page", "1", io.BytesIO(OLD), filename="old.pdf", uploaded_by="alice")
+            record = save_media_storage(
+                "page", "1", io.BytesIO(OLD), filename="old.pdf", uploaded_by="alice"
+            )
         state = get_state(app)
         stack.enter_context(running(host.workers))
         host.workers.wait()
@@ -495,7 +549,9 @@ def test_a_clock_that_was_set_changes_nothing(
     assert is_right(t.cast("tuple[t.Any, datetime]", owner_of_key(new_key(record.id)))[1])
 
 
-def test_background_threads_know_the_time_too(app: Flask, wrong_wall_clock: Callable[[float], None]) -> None:
+def test_background_threads_know_the_time_too(
+    app: Flask, wrong_wall_clock: Callable[[float], None]
+) -> None:
     wrong_wall_clock(-HOUR)
     assert is_right(now())
 
@@ -563,7 +619,9 @@ def test_nobody_waits_while_the_time_is_measured_again(monkeypatch: pytest.Monke
     wait_until(lambda: clock_of_app.now() - datetime.now(UTC) > timedelta(minutes=50))
 
 
-def test_a_forked_process_knows_the_time(app: Flask, wrong_wall_clock: Callable[[float], None]) -> None:
+def test_a_forked_process_knows_the_time(
+    app: Flask, wrong_wall_clock: Callable[[float], None]
+) -> None:
     wrong_wall_clock(HOUR)
     pid = os.fork()
     if pid == 0:
@@ -577,7 +635,9 @@ def test_ids_sort_by_the_order_they_were_made(context: None) -> None:
     assert {(one.version, one.variant) for one in ids} == {(7, uuid.RFC_4122)}
 
 
-def tell(clock_of_app: Clock, *, ahead: float = 0, took: float = 0.0, is_mongo: bool = True) -> None:
+def tell(
+    clock_of_app: Clock, *, ahead: float = 0, took: float = 0.0, is_mongo: bool = True
+) -> None:
     """Tell a clock the time of a database that is ahead of this host."""
     ended = clock.elapsed()
     told = datetime.now(UTC) + timedelta(seconds=ahead - took / 2)
@@ -617,7 +677,9 @@ def test_links_of_an_earlier_version_go_on(app: Flask, state: State, context: No
     record, client = save_file(), app.test_client()
     issued = round(time.time() * 1000)
     for ends, status in ((60_000, 200), (-1, 403)):
-        signed = links._serializer().dumps([record.id.hex, "read", None, issued, issued + ends, None])
+        signed = links._serializer().dumps(
+            [record.id.hex, "read", None, issued, issued + ends, None]
+        )
         url = f"/media/files/{record.id}/content?signature={signed}"
         assert client.get(url).status_code == status
         if status == 200:
@@ -631,7 +693,9 @@ def test_a_link_with_more_in_it_than_is_known_opens_nothing(app: Flask, context:
     payload = links._serializer().loads(signature)
     for more, status in (({}, 200), ({"downloads": 1}, 403)):
         signed = links._serializer().dumps(payload | more)
-        assert client.get(f"/media/files/{record.id}/content?signature={signed}").status_code == status
+        assert (
+            client.get(f"/media/files/{record.id}/content?signature={signed}").status_code == status
+        )
 
 
 def save_file() -> MediaStorage:

@@ -1,4 +1,5 @@
-"""Media comes to its end: on an app that is closed, on one that nobody needs any more, and in a process that ends."""
+"""Media comes to its end: on an app that is closed, on one that nobody needs any more, and in a
+process that ends."""
 
 from __future__ import annotations
 
@@ -44,7 +45,9 @@ PDF = b"%PDF-1.7 closing"
 def wait_until(is_so: Callable[[], bool]) -> None:
     end = time.monotonic() + 15
     while not is_so():
-        assert time.monotonic() < end, f"it is not so: {[thread.name for thread in threading.enumerate()]}"
+        assert time.monotonic() < end, (
+            f"it is not so: {[thread.name for thread in threading.enumerate()]}"
+        )
         time.sleep(0.02)
 
 
@@ -62,7 +65,9 @@ def connections_to(url: str) -> int:
 
 def new_app(mongo_uri: str, url: str | None, **config: t.Any) -> Flask:
     app = Flask("host")
-    app.config.update(HOST_CONFIG, MONGO_URI=mongo_uri, DUALMEDIA_UPKEEP=True, DUALMEDIA_AUTO_UPGRADE=False)
+    app.config.update(
+        HOST_CONFIG, MONGO_URI=mongo_uri, DUALMEDIA_UPKEEP=True, DUALMEDIA_AUTO_UPGRADE=False
+    )
     app.config.update({"DB_ENABLED": False} if url is None else {"SQLALCHEMY_DATABASE_URI": url})
     app.config.update(config)
     return app
@@ -75,7 +80,12 @@ def use_media(app: Flask) -> str:
         url = content_url(record)
     client = app.test_client()
     assert client.get(url).data == PDF
-    assert client.get("/media/files", headers=Tokens.of(app).alice, query_string={"limit": 1}).status_code == 200
+    assert (
+        client.get(
+            "/media/files", headers=Tokens.of(app).alice, query_string={"limit": 1}
+        ).status_code
+        == 200
+    )
     assert client.get("/media/openapi.json").status_code == 200
     return url
 
@@ -233,8 +243,11 @@ def in_thread(call: Callable[[], t.Any]) -> tuple[threading.Thread, list[t.Any]]
 
 
 @pytest.mark.parametrize("is_waited_for", [True, False], ids=["in time", "late"])
-def test_requests_that_have_begun_get_their_answers(app: Flask, tokens: Tokens, is_waited_for: bool) -> None:
-    """An upload in its middle, answers that are being sent, and a view of the host between two media calls."""
+def test_requests_that_have_begun_get_their_answers(
+    app: Flask, tokens: Tokens, is_waited_for: bool
+) -> None:
+    """An upload in its middle, answers that are being sent, and a view of the host between two
+    media calls."""
     with app.app_context():
         content = os.urandom(3_000_000)
         film = save_media_storage("page", "closing", content, is_public=True)
@@ -260,7 +273,11 @@ def test_requests_that_have_begun_get_their_answers(app: Flask, tokens: Tokens, 
         lambda: app.test_client().put(
             f"/media/files/{replaced.id}/content",
             headers=tokens.admin,
-            environ_overrides={"wsgi.input": body, "wsgi.input_terminated": True, "CONTENT_LENGTH": "21"},
+            environ_overrides={
+                "wsgi.input": body,
+                "wsgi.input_terminated": True,
+                "CONTENT_LENGTH": "21",
+            },
         )
     )
     visit, visited = in_thread(lambda: app.test_client().get("/host"))
@@ -310,7 +327,9 @@ def is_client_closed(app: Flask) -> bool:
     return False
 
 
-def test_counted_reads_are_written_down_on_request_and_at_the_end(make_app: MakeApp, mode: str) -> None:
+def test_counted_reads_are_written_down_on_request_and_at_the_end(
+    make_app: MakeApp, mode: str
+) -> None:
     app = make_app(mode, DUALMEDIA_COUNT_INTERVAL=3600)
     url = use_media(app)
     with app.app_context():
@@ -360,11 +379,25 @@ print(record.id, flush=True)
 def run_host(mongo_uri: str, url: str | None, code: str = "") -> subprocess.CompletedProcess[str]:
     """A process that uses media and ends without closing anything."""
     config = new_app(mongo_uri, url, DUALMEDIA_COUNT_INTERVAL=3600).config
-    names = ("MONGO_URI", "SQLALCHEMY_DATABASE_URI", "DB_ENABLED", "JWT_SECRET_KEY", "DUALMEDIA_COUNT_INTERVAL")
-    environment = {f"FLASK_{name}": str(config[name]) for name in names if config.get(name) is not None}
+    names = (
+        "MONGO_URI",
+        "SQLALCHEMY_DATABASE_URI",
+        "DB_ENABLED",
+        "JWT_SECRET_KEY",
+        "DUALMEDIA_COUNT_INTERVAL",
+    )
+    environment = {
+        f"FLASK_{name}": str(config[name]) for name in names if config.get(name) is not None
+    }
     command = [sys.executable, "-W", "error", "-c", HOST + code]
     return subprocess.run(
-        command, cwd=ROOT, env=os.environ | environment, capture_output=True, text=True, timeout=60, check=False
+        command,
+        cwd=ROOT,
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
 
 
@@ -382,6 +415,8 @@ def test_a_process_that_ends_has_written_down_what_it_counted(
     make_app: MakeApp, mongo_uri: str, url: str | None, mode: str, end: str
 ) -> None:
     ended = run_host(mongo_uri, url, ENDS[end])
-    assert (ended.returncode, ended.stderr) == (STATUS[end], ""), "and nothing warns of what was left open"
+    assert (ended.returncode, ended.stderr) == (STATUS[end], ""), (
+        "and nothing warns of what was left open"
+    )
     with make_app(mode).app_context():
         assert get_media(MediaStorage, uuid.UUID(ended.stdout.strip())).access_count == 1

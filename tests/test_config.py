@@ -23,7 +23,10 @@ from flask_dualmedia.storages.outside import open_storages
 
 from .conftest import BASE_CONFIG, Databases, MakeApp, StorageOptions, close, unique
 
-STORAGES: dict[str, t.Any] = {"local": {"directory": "/srv/media"}, "s3": {"bucket": "b", "endpoint_url": None}}
+STORAGES: dict[str, t.Any] = {
+    "local": {"directory": "/srv/media"},
+    "s3": {"bucket": "b", "endpoint_url": None},
+}
 
 DB_KEYS = ("DB_ENABLED", "DB_NAME", "DB_USER", "DB_PASSWORD", "DB_HOST", "DB_PORT")
 
@@ -55,13 +58,18 @@ def test_sql_is_on_when_it_is_configured() -> None:
     assert not read().sql_enabled
 
 
-def test_the_environment_gives_the_db_names_that_the_config_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environment_gives_the_db_names_that_the_config_does_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("DB_NAME", "from environment")
     monkeypatch.setenv("DB_HOST", "db.example")
     monkeypatch.setenv("DUALMEDIA_URL_PREFIX", "/ignored")
     settings = read(DB_HOST="config.example")
     assert settings.sql_url is not None
-    assert (settings.sql_url.database, settings.sql_url.host) == ("from environment", "config.example")
+    assert (settings.sql_url.database, settings.sql_url.host) == (
+        "from environment",
+        "config.example",
+    )
     assert settings.url_prefix == "/media"
 
 
@@ -81,11 +89,20 @@ def test_parts_of_any_characters_reach_the_driver(name: str, user: str, password
     assert url is not None
     _, arguments = sa.create_engine(url).dialect.create_connect_args(url)
     assert arguments["dbname"] == name
-    assert (arguments["user"], arguments["password"], arguments["host"]) == (user, password, "localhost")
-    # SQLAlchemy 2.0 writes the name of a database as it is, so that a question mark in it would end it.
+    assert (arguments["user"], arguments["password"], arguments["host"]) == (
+        user,
+        password,
+        "localhost",
+    )
+    # SQLAlchemy 2.0 writes the name of a database as it is, so that a question mark in it would end
+    # it.
     named = url.set(database="name")
     assert sa.make_url(named.render_as_string(hide_password=False)) == named
-    assert password not in repr(url) or password in f"{user}{name}localhost" or password in repr(url).replace("***", "")
+    assert (
+        password not in repr(url)
+        or password in f"{user}{name}localhost"
+        or password in repr(url).replace("***", "")
+    )
 
 
 @pytest.mark.parametrize(
@@ -136,18 +153,26 @@ def test_what_is_wrong_is_named(config: dict[str, t.Any], key: str) -> None:
 
 
 def test_a_database_and_a_password_with_special_characters(
-    databases: Databases, servers: t.Any, mongo_uri: str, caplog: pytest.LogCaptureFixture, tmp_path: Path
+    databases: Databases,
+    servers: t.Any,
+    mongo_uri: str,
+    caplog: pytest.LogCaptureFixture,
+    tmp_path: Path,
 ) -> None:
     """T40, on a real PostgreSQL that asks for the password."""
     password, role = "p@ss:/%#?&+ é", unique("Zoë Müller")
     databases.create("ebay lms")
-    with psycopg.connect(servers.postgres.set(drivername="postgresql").render_as_string(hide_password=False)) as admin:
+    with psycopg.connect(
+        servers.postgres.set(drivername="postgresql").render_as_string(hide_password=False)
+    ) as admin:
         admin.autocommit = True
         hba = Path(str(admin.execute("SHOW hba_file").fetchone()[0]))  # type: ignore[index]
         admin.execute(SQL("CREATE ROLE {} LOGIN PASSWORD {}").format(Identifier(role), password))
         admin.execute(SQL('ALTER DATABASE "ebay lms" OWNER TO {}').format(Identifier(role)))
         before = hba.read_text()
-        hba.write_text(f'local all "{role}" scram-sha-256\nhost all "{role}" all scram-sha-256\n{before}')
+        hba.write_text(
+            f'local all "{role}" scram-sha-256\nhost all "{role}" all scram-sha-256\n{before}'
+        )
         admin.execute("SELECT pg_reload_conf()")
         try:
             _use_database(servers.postgres, "ebay lms", role, password, mongo_uri, caplog)
@@ -159,11 +184,23 @@ def test_a_database_and_a_password_with_special_characters(
 
 
 def _use_database(
-    server: sa.URL, name: str, role: str, password: str, mongo_uri: str, caplog: pytest.LogCaptureFixture
+    server: sa.URL,
+    name: str,
+    role: str,
+    password: str,
+    mongo_uri: str,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     host = server.host or str(server.query["host"])
     app = Flask("host")
-    app.config.update(BASE_CONFIG, MONGO_URI=mongo_uri, DB_NAME=name, DB_USER=role, DB_PASSWORD=password, DB_HOST=host)
+    app.config.update(
+        BASE_CONFIG,
+        MONGO_URI=mongo_uri,
+        DB_NAME=name,
+        DB_USER=role,
+        DB_PASSWORD=password,
+        DB_HOST=host,
+    )
     app.config["DB_PORT"] = server.port or 5432
     with caplog.at_level(logging.DEBUG):
         DualMedia(app)
@@ -176,7 +213,14 @@ def _use_database(
     assert "p@ss" not in caplog.text
     close(app)
     app = Flask("host")
-    app.config.update(BASE_CONFIG, MONGO_URI=mongo_uri, DB_NAME=name, DB_USER=role, DB_PASSWORD="wrong", DB_HOST=host)
+    app.config.update(
+        BASE_CONFIG,
+        MONGO_URI=mongo_uri,
+        DB_NAME=name,
+        DB_USER=role,
+        DB_PASSWORD="wrong",
+        DB_HOST=host,
+    )
     caplog.clear()
     DualMedia(app)
     assert app.test_client().get("/media/health").json["sql"] == {"ok": False}  # type: ignore[index]
@@ -196,7 +240,9 @@ def test_the_start_up_facts_in_dual_mode(
     assert lines[3] == "dual mode: documents in MongoDB, media in PostgreSQL at /media"
 
 
-def test_the_start_up_facts_in_mongo_only_mode(make_app: MakeApp, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_start_up_facts_in_mongo_only_mode(
+    make_app: MakeApp, caplog: pytest.LogCaptureFixture
+) -> None:
     with caplog.at_level(logging.INFO, "flask_dualmedia"):
         make_app("mongo")
     lines = [record.getMessage() for record in caplog.records if record.name == "flask_dualmedia"]
@@ -231,9 +277,13 @@ def test_storages() -> None:
     settings = read(DUALMEDIA_STORAGES=STORAGES, DUALMEDIA_DEFAULT_STORAGE={"files": "s3"})
     assert settings.storages == {"local": {"directory": "/srv/media"}, "s3": {"bucket": "b"}}
     assert settings.default_storages == dict.fromkeys(KINDS, "database") | {"files": "s3"}
-    assert set(read(DUALMEDIA_STORAGES=STORAGES, DUALMEDIA_DEFAULT_STORAGE="s3").default_storages.values()) == {"s3"}
+    assert set(
+        read(DUALMEDIA_STORAGES=STORAGES, DUALMEDIA_DEFAULT_STORAGE="s3").default_storages.values()
+    ) == {"s3"}
     assert read().allowed_storages == frozenset()
-    allowed = read(DUALMEDIA_STORAGES=STORAGES, DUALMEDIA_ALLOWED_STORAGES=["local", "database"]).allowed_storages
+    allowed = read(
+        DUALMEDIA_STORAGES=STORAGES, DUALMEDIA_ALLOWED_STORAGES=["local", "database"]
+    ).allowed_storages
     assert allowed == {"local", "database"}
 
 
@@ -244,17 +294,35 @@ def test_storages() -> None:
         ({"DUALMEDIA_STORAGES": {"local": "/srv"}}, "DUALMEDIA_STORAGES must map"),
         ({"DUALMEDIA_STORAGES": {"attic": {}}}, "DUALMEDIA_STORAGES has 'attic'"),
         ({"DUALMEDIA_STORAGES": {"database": {}}}, "DUALMEDIA_STORAGES has 'database'"),
-        ({"DUALMEDIA_STORAGES": {"local": {}}}, r"DUALMEDIA_STORAGES\['local'\]\['directory'\] is missing"),
-        ({"DUALMEDIA_STORAGES": {"local": {"directory": "media"}}}, r"\['directory'\] is not an absolute path"),
+        (
+            {"DUALMEDIA_STORAGES": {"local": {}}},
+            r"DUALMEDIA_STORAGES\['local'\]\['directory'\] is missing",
+        ),
+        (
+            {"DUALMEDIA_STORAGES": {"local": {"directory": "media"}}},
+            r"\['directory'\] is not an absolute path",
+        ),
         ({"DUALMEDIA_STORAGES": {"s3": {"bucket": ""}}}, r"\['bucket'\] is missing"),
-        ({"DUALMEDIA_STORAGES": {"s3": {"bucket": "b", "secret": "x"}}}, r"DUALMEDIA_STORAGES\['s3'\] has 'secret'"),
-        ({"DUALMEDIA_STORAGES": {"s3": {"bucket": "b", "redirect": "yes"}}}, r"\['redirect'\] is not of type bool"),
-        ({"DUALMEDIA_STORAGES": {"google_drive": {"folder": "a' or 'b"}}}, r"\['folder'\] is not an id"),
+        (
+            {"DUALMEDIA_STORAGES": {"s3": {"bucket": "b", "secret": "x"}}},
+            r"DUALMEDIA_STORAGES\['s3'\] has 'secret'",
+        ),
+        (
+            {"DUALMEDIA_STORAGES": {"s3": {"bucket": "b", "redirect": "yes"}}},
+            r"\['redirect'\] is not of type bool",
+        ),
+        (
+            {"DUALMEDIA_STORAGES": {"google_drive": {"folder": "a' or 'b"}}},
+            r"\['folder'\] is not an id",
+        ),
         (
             {"DUALMEDIA_DEFAULT_STORAGE": "s3"},
             "DUALMEDIA_DEFAULT_STORAGE names 's3', which is not in DUALMEDIA_STORAGES",
         ),
-        ({"DUALMEDIA_DEFAULT_STORAGE": {"pictures": "database"}}, "DUALMEDIA_DEFAULT_STORAGE has 'pictures'"),
+        (
+            {"DUALMEDIA_DEFAULT_STORAGE": {"pictures": "database"}},
+            "DUALMEDIA_DEFAULT_STORAGE has 'pictures'",
+        ),
         ({"DUALMEDIA_DEFAULT_STORAGE": ["database"]}, "DUALMEDIA_DEFAULT_STORAGE names"),
         ({"DUALMEDIA_DEFAULT_STORAGE": "external"}, "DUALMEDIA_DEFAULT_STORAGE names"),
         ({"DUALMEDIA_ALLOWED_STORAGES": "database"}, "DUALMEDIA_ALLOWED_STORAGES is not a list"),
@@ -267,19 +335,31 @@ def test_storages_that_are_wrong(config: dict[str, t.Any], message: str) -> None
 
 
 def test_a_cloud_without_a_driver(make_app: MakeApp) -> None:
-    with pytest.raises(ConfigurationError, match=r"DUALMEDIA_STORAGES\['cloud'\]\['url'\]: .*nowhere"):
+    with pytest.raises(
+        ConfigurationError, match=r"DUALMEDIA_STORAGES\['cloud'\]\['url'\]: .*nowhere"
+    ):
         make_app("mongo", DUALMEDIA_STORAGES={"cloud": {"url": "nowhere://bucket"}})
 
 
 @pytest.mark.parametrize(
     ("name", "module", "extra"),
-    [("s3", "boto3", "s3"), ("google_drive", "google.resumable_media", "gdrive"), ("cloud", "fsspec", "cloud")],
+    [
+        ("s3", "boto3", "s3"),
+        ("google_drive", "google.resumable_media", "gdrive"),
+        ("cloud", "fsspec", "cloud"),
+    ],
 )
 def test_a_storage_whose_package_is_missing(
-    monkeypatch: pytest.MonkeyPatch, storage_options: StorageOptions, name: str, module: str, extra: str
+    monkeypatch: pytest.MonkeyPatch,
+    storage_options: StorageOptions,
+    name: str,
+    module: str,
+    extra: str,
 ) -> None:
     options = storage_options(name)
-    for imported in [loaded for loaded in sys.modules if loaded == module or loaded.startswith(f"{module}.")]:
+    for imported in [
+        loaded for loaded in sys.modules if loaded == module or loaded.startswith(f"{module}.")
+    ]:
         monkeypatch.delitem(sys.modules, imported)
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(MissingExtra, match=rf"flask-dualmedia\[{extra}\]"):

@@ -55,7 +55,11 @@ def engine(app: Flask) -> sa.Engine:
 def transactions(engine: sa.Engine) -> int:
     """The number of the last transaction that wrote something."""
     with engine.connect() as connection:
-        return int(connection.exec_driver_sql("SELECT txid_snapshot_xmax(txid_current_snapshot())").scalar_one())
+        return int(
+            connection.exec_driver_sql(
+                "SELECT txid_snapshot_xmax(txid_current_snapshot())"
+            ).scalar_one()
+        )
 
 
 def test_a_small_upload_is_one_transaction(app: Flask, engine: sa.Engine) -> None:
@@ -68,7 +72,9 @@ def test_a_small_upload_is_one_transaction(app: Flask, engine: sa.Engine) -> Non
 
 @pytest.mark.parametrize("size", [1, 256 * 1024, 700 * 1024, 1024 * 1024 - 1])
 @pytest.mark.parametrize("old_size", [9, 65 * 1024 * 1024])
-def test_a_small_replacement_leaves_its_own_chunks_alone(app: Flask, size: int, old_size: int) -> None:
+def test_a_small_replacement_leaves_its_own_chunks_alone(
+    app: Flask, size: int, old_size: int
+) -> None:
     content = os.urandom(size)
     with app.app_context():
         record = save_media_storage("page", "1", io.BytesIO(bytes(old_size)), uploaded_by="alice")
@@ -117,7 +123,9 @@ def test_a_small_file_is_read_with_its_record(
     assert answer.data == {200: content, 206: content[2:5], 304: b""}[status]
 
 
-def test_a_small_file_that_the_database_has_a_part_of_is_an_error(app: Flask, engine: sa.Engine) -> None:
+def test_a_small_file_that_the_database_has_a_part_of_is_an_error(
+    app: Flask, engine: sa.Engine
+) -> None:
     with app.app_context():
         path = content_url(save_media_storage("page", "1", b"few bytes", is_public=True))
     with engine.begin() as connection:
@@ -149,7 +157,9 @@ def test_a_connection_that_broke_does_not_go_back_to_the_pool(engine: sa.Engine)
         assert driver.execute("SELECT 1").fetchone() == (1,)
 
 
-def test_after_a_failed_statement_others_find_the_connection_as_they_expect_it(engine: sa.Engine) -> None:
+def test_after_a_failed_statement_others_find_the_connection_as_they_expect_it(
+    engine: sa.Engine,
+) -> None:
     def fail() -> None:
         with borrow(engine, 5) as driver, driver.transaction():
             driver.execute("INSERT INTO media_chunks VALUES ('key', 0, '')")
@@ -164,7 +174,9 @@ def test_after_a_failed_statement_others_find_the_connection_as_they_expect_it(e
 
 
 @pytest.mark.parametrize("before", range(6))
-def test_refused_records_leave_a_connection_that_prepares_what_it_is_asked(app: Flask, before: int) -> None:
+def test_refused_records_leave_a_connection_that_prepares_what_it_is_asked(
+    app: Flask, before: int
+) -> None:
     """One that is refused among several makes the server pass by the others, unprepared."""
     urls = ["https://cdn.example/a.png", "https://cdn.example/b.png"]
     with app.app_context():
@@ -178,7 +190,9 @@ def test_refused_records_leave_a_connection_that_prepares_what_it_is_asked(app: 
         assert len(save_product_images(other, urls)) == 2
 
 
-def test_a_statement_that_its_server_does_not_know_any_more_is_asked_anew(app: Flask, engine: sa.Engine) -> None:
+def test_a_statement_that_its_server_does_not_know_any_more_is_asked_anew(
+    app: Flask, engine: sa.Engine
+) -> None:
     """As behind a pooler, or after DISCARD ALL of somebody who shares the connection."""
     with app.app_context():
         record = save_media_storage("page", "1", b"few bytes")
@@ -206,7 +220,8 @@ def test_a_record_can_be_put_into_a_session(app: Flask, engine: sa.Engine) -> No
 
 @pytest.fixture
 def no_threads_start() -> Iterator[Callable[[], object]]:
-    """Has no thread start any more, as at the end of a process, or where the system has as many as it takes."""
+    """Has no thread start any more, as at the end of a process, or where the system has as many as
+    it takes."""
     size = threading.stack_size()
     yield lambda: threading.stack_size(2**46)
     threading.stack_size(size)
@@ -233,7 +248,9 @@ def test_a_statement_ends_in_time_where_no_thread_starts(
         assert driver.execute("SELECT 1").fetchone() == (1,)
 
 
-@pytest.mark.parametrize("options", [{}, {"SQLALCHEMY_DATABASE_URI": "sqlite://"}], ids=["PostgreSQL", "in memory"])
+@pytest.mark.parametrize(
+    "options", [{}, {"SQLALCHEMY_DATABASE_URI": "sqlite://"}], ids=["PostgreSQL", "in memory"]
+)
 def test_our_logger_says_nothing_of_the_ups_and_downs_of_a_pool(
     make_app: MakeApp, caplog: pytest.LogCaptureFixture, options: dict[str, str]
 ) -> None:
@@ -242,5 +259,7 @@ def test_our_logger_says_nothing_of_the_ups_and_downs_of_a_pool(
     with app.app_context():
         save_media_storage("note", "1", b"a note")
     DualMedia.close(app)
-    loggers = {record.name for record in caplog.records if record.name.startswith("flask_dualmedia")}
+    loggers = {
+        record.name for record in caplog.records if record.name.startswith("flask_dualmedia")
+    }
     assert loggers == {"flask_dualmedia"}

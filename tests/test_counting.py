@@ -53,7 +53,10 @@ __all__ = ["proxied_app"]
 
 CONTENT = mp4(100_000)
 
-SLOW: dict[str, t.Any] = {"DUALMEDIA_COUNT_INTERVAL": 3600, "DUALMEDIA_REFERENCES": {"user": None, "course": None}}
+SLOW: dict[str, t.Any] = {
+    "DUALMEDIA_COUNT_INTERVAL": 3600,
+    "DUALMEDIA_REFERENCES": {"user": None, "course": None},
+}
 """Tests flush themselves, and know what a flush finds."""
 
 
@@ -93,7 +96,8 @@ def counted(app: Flask, record: MediaStorage) -> int:
 
 
 def play(clients: t.Sequence[FlaskClient], path: str, headers: Headers) -> None:
-    """What a browser does to play a video: a probe, the whole, then seeks; 40 ranges, each of another process."""
+    """What a browser does to play a video: a probe, the whole, then seeks; 40 ranges, each of
+    another process."""
     ranges = ["bytes=0-1", "bytes=0-", f"bytes={len(CONTENT) - 100}-", "bytes=-100"]
     ranges += [f"bytes={start}-{start + 999}" for start in range(1000, 37_000, 1000)]
     assert len(ranges) == 40
@@ -115,7 +119,9 @@ def test_a_play_of_forty_ranges_counts_once(app: Flask, tokens: Tokens, public: 
     assert before <= last <= now()
 
 
-def test_a_play_served_by_two_processes_counts_once(make_app: MakeApp, app: Flask, mode: str) -> None:
+def test_a_play_served_by_two_processes_counts_once(
+    make_app: MakeApp, app: Flask, mode: str
+) -> None:
     """T12: nothing but the databases is shared."""
     other = make_app(mode, name="other", **SLOW)
     record = save(app)
@@ -138,8 +144,18 @@ def test_starts_are_what_reaches_the_first_byte(every_start: Flask) -> None:
     app = every_start
     record, size = save(app), len(CONTENT)
     client, path = app.test_client(), content_of(record)
-    for wanted in ("bytes=0-0", f"bytes=-{size}", f"bytes=-{size * 2}", "bytes=0-5,10-20", "lines=1-2", ""):
-        assert client.get(path, headers={"Range": wanted} if wanted else {}).status_code in (200, 206)
+    for wanted in (
+        "bytes=0-0",
+        f"bytes=-{size}",
+        f"bytes=-{size * 2}",
+        "bytes=0-5,10-20",
+        "lines=1-2",
+        "",
+    ):
+        assert client.get(path, headers={"Range": wanted} if wanted else {}).status_code in (
+            200,
+            206,
+        )
     assert counted(app, record) == 6
     for wanted in ("bytes=1-", "bytes=5-10", f"bytes=-{size - 1}"):
         assert client.get(path, headers={"Range": wanted}).status_code == 206
@@ -150,7 +166,9 @@ def test_what_sends_no_bytes_never_counts(every_start: Flask, tokens: Tokens) ->
     app = every_start
     client, private, public = app.test_client(), save(app, is_public=False), save(app)
     with app.app_context():
-        external = save_media_storage("user", "1", "https://cdn.example/a.jpg", uploaded_by="alice", is_public=True)
+        external = save_media_storage(
+            "user", "1", "https://cdn.example/a.jpg", uploaded_by="alice", is_public=True
+        )
     tag = client.get(content_of(public)).headers["ETag"]
     assert counted(app, public) == 1
     refused: list[tuple[MediaStorage, str, Headers, int]] = [
@@ -169,7 +187,9 @@ def test_what_sends_no_bytes_never_counts(every_start: Flask, tokens: Tokens) ->
     ]
     for record, method, headers, status in refused:
         assert client.open(content_of(record), method=method, headers=headers).status_code == status
-    assert client.get(f"/media/files/{uuid.uuid4()}/content", headers=tokens.alice).status_code == 404
+    assert (
+        client.get(f"/media/files/{uuid.uuid4()}/content", headers=tokens.alice).status_code == 404
+    )
     assert counter_of(app).waiting() == 0
     assert [counted(app, record) for record in (public, private, external)] == [1, 0, 0]
 
@@ -189,8 +209,14 @@ def test_readers_are_told_apart(app: Flask, tokens: Tokens) -> None:
         {"environ_base": {"REMOTE_ADDR": "192.0.2.1"}, "headers": {"User-Agent": "a"}},
         {"environ_base": {"REMOTE_ADDR": "192.0.2.2"}, "headers": {"User-Agent": "a"}},
         {"environ_base": {"REMOTE_ADDR": "192.0.2.1"}, "headers": {"User-Agent": "b"}},
-        {"environ_base": {"REMOTE_ADDR": "192.0.2.1"}, "headers": {"User-Agent": "a", **tokens.alice}},
-        {"environ_base": {"REMOTE_ADDR": "192.0.2.1"}, "headers": {"User-Agent": "a", **tokens.bob}},
+        {
+            "environ_base": {"REMOTE_ADDR": "192.0.2.1"},
+            "headers": {"User-Agent": "a", **tokens.alice},
+        },
+        {
+            "environ_base": {"REMOTE_ADDR": "192.0.2.1"},
+            "headers": {"User-Agent": "a", **tokens.bob},
+        },
     ]
     for reader in readers * 2:
         assert client.get(content_of(public), **reader).status_code == 200
@@ -204,7 +230,13 @@ def test_readers_are_told_apart(app: Flask, tokens: Tokens) -> None:
 def test_a_reader_counts_again_after_the_window(app: Flask) -> None:
     plays, start, window = Plays(get_state(app).mongo, 60), now(), timedelta(seconds=60)
     moment = timedelta(milliseconds=1)
-    times = [start, start + window - moment, start + window, start + window + moment, start + 2 * window]
+    times = [
+        start,
+        start + window - moment,
+        start + window,
+        start + window + moment,
+        start + 2 * window,
+    ]
     for at, counts in zip(times, (True, False, True, False, True), strict=True):
         play = Play(MediaStorage, uuid.uuid4(), at)
         other = Play(MediaStorage, uuid.uuid4(), at)
@@ -270,11 +302,14 @@ def test_a_count_for_deleted_media_is_dropped(every_start: Flask) -> None:
     assert counted(app, kept) == 1
 
 
-@pytest.mark.parametrize(("window", "expected"), [(0, [8 * 334, 8 * 333, 8 * 333]), (1800, [20, 20, 20])])
+@pytest.mark.parametrize(
+    ("window", "expected"), [(0, [8 * 334, 8 * 333, 8 * 333]), (1800, [20, 20, 20])]
+)
 def test_no_read_is_lost_when_many_count_at_once(
     make_app: MakeApp, mode: str, window: float, expected: list[int]
 ) -> None:
-    """8 threads, 1,000 reads each of three files by 20 readers, while the counter's thread writes them down."""
+    """8 threads, 1,000 reads each of three files by 20 readers, while the counter's thread writes
+    them down."""
     config = SLOW | {"DUALMEDIA_COUNT_INTERVAL": 0.02, "DUALMEDIA_COUNT_WINDOW": window}
     app = make_app(mode, **config)
     records = [save(app) for _ in range(3)]
@@ -291,7 +326,10 @@ def test_no_read_is_lost_when_many_count_at_once(
 
 def test_no_access_is_lost_when_many_count_at_once(app: Flask, mode: str) -> None:
     """8 threads, 1,000 accesses each, every one in the database when the call returns."""
-    record, number = save(app), 1000 if mode == "dual" else 50  # each is on the disk of MongoDB before the next
+    record, number = (
+        save(app),
+        1000 if mode == "dual" else 50,
+    )  # each is on the disk of MongoDB before the next
 
     def count(_: int) -> None:
         with app.app_context():
@@ -350,13 +388,17 @@ def test_what_a_receiver_raises_loses_no_count(app: Flask) -> None:
         raise ValueError("the host's receiver")
 
     app.test_client().get(content_of(record))
-    with signals.media_accessed.connected_to(fail, sender=app), pytest.raises(ValueError, match="receiver"):
+    with (
+        signals.media_accessed.connected_to(fail, sender=app),
+        pytest.raises(ValueError, match="receiver"),
+    ):
         counter_of(app).flush()
     assert counted(app, record) == 1
 
 
 def test_a_forked_process_counts_for_itself(app: Flask) -> None:
-    """A worker that is forked from a process that counts: what that one noted is not written twice."""
+    """A worker that is forked from a process that counts: what that one noted is not written
+    twice."""
     record = save(app)
     counter = counter_of(app)
     counter.note(MediaStorage, record.id, "parent")
@@ -386,15 +428,24 @@ def test_nothing_is_lost_when_gunicorn_ends_its_workers(
     """Real workers, which would not write anything for another hour."""
     app = make_app(mode, SQLALCHEMY_DATABASE_URI=migrated_url, DUALMEDIA_AUTO_UPGRADE=False, **SLOW)
     record = save(app)
-    config = {"MONGO_URI": mongo_uri, "SQLALCHEMY_DATABASE_URI": migrated_url, "DB_ENABLED": mode == "dual"}
-    workers = Workers(tmp_path, config | {"DUALMEDIA_AUTO_UPGRADE": False, "DUALMEDIA_COUNT_INTERVAL": 3600})
+    config = {
+        "MONGO_URI": mongo_uri,
+        "SQLALCHEMY_DATABASE_URI": migrated_url,
+        "DB_ENABLED": mode == "dual",
+    }
+    workers = Workers(
+        tmp_path, config | {"DUALMEDIA_AUTO_UPGRADE": False, "DUALMEDIA_COUNT_INTERVAL": 3600}
+    )
     workers.start()
     try:
         url = f"http://127.0.0.1:{workers.port}"
         eventually(lambda: _answers(f"{url}/media/health"), 60)
         for number in range(20):
             headers = {"User-Agent": f"browser {number}", "Connection": "close"}
-            assert requests.get(url + content_of(record), headers=headers, timeout=20).content == CONTENT
+            assert (
+                requests.get(url + content_of(record), headers=headers, timeout=20).content
+                == CONTENT
+            )
         assert counted(app, record) == 0
     finally:
         workers.stop()
@@ -422,7 +473,9 @@ def test_reads_of_an_outage_arrive_afterwards(
     counter = counter_of(app)
     with app.app_context():
         counter.flush()
-        assert get_media(MediaStorage, journaled.id).access_count == 1, "counted in the journal at once"
+        assert get_media(MediaStorage, journaled.id).access_count == 1, (
+            "counted in the journal at once"
+        )
     assert counter.waiting() == 1
     counter.flush()
     assert counter.waiting() == 1
@@ -432,7 +485,9 @@ def test_reads_of_an_outage_arrive_afterwards(
     assert "counting reads" not in caplog.text
 
 
-def test_a_count_waits_while_its_record_is_moved(make_proxied: Callable[..., Flask], proxy: Proxy) -> None:
+def test_a_count_waits_while_its_record_is_moved(
+    make_proxied: Callable[..., Flask], proxy: Proxy
+) -> None:
     """A claimed record is not changed until it is in SQL."""
     app = make_proxied(DUALMEDIA_AUTO_DRAIN=False, **SLOW)
     proxy.refuse()
@@ -485,25 +540,46 @@ def used(app: Flask) -> dict[str, t.Any]:
     """Media of one course, of all kinds that a course has, and of others."""
     with app.app_context():
         made: dict[str, t.Any] = {
-            "video": save_course_video("7", "https://cdn.example/a.mp4", uploaded_by="alice", file_size=10**6),
+            "video": save_course_video(
+                "7", "https://cdn.example/a.mp4", uploaded_by="alice", file_size=10**6
+            ),
             "paper": save_course_resource("7", io.BytesIO(PDF), uploaded_by="bob", is_public=True),
             "secret": save_media_storage("course", "7", io.BytesIO(PDF), uploaded_by="bob"),
             "unused": save_media_storage("course", "7", io.BytesIO(PDF), uploaded_by="alice"),
         }
-        others = [save_course_video("8", "https://cdn.example/b.mp4"), save_media_storage("user", "7", b"of a user")]
+        others = [
+            save_course_video("8", "https://cdn.example/b.mp4"),
+            save_media_storage("user", "7", b"of a user"),
+        ]
     repository, start = get_state(app).repository, now()
-    for record, number in ((made["video"], 2), (made["paper"], 5), (made["secret"], 9), *((o, 99) for o in others)):
-        assert repository.count_access(type(record), record.id, start.replace(year=2020 + number % 9), number)
+    for record, number in (
+        (made["video"], 2),
+        (made["paper"], 5),
+        (made["secret"], 9),
+        *((o, 99) for o in others),
+    ):
+        assert repository.count_access(
+            type(record), record.id, start.replace(year=2020 + number % 9), number
+        )
     return made
 
 
 def test_stats(app: Flask, used: dict[str, t.Any]) -> None:
     with app.app_context():
         stats = get_media_stats("course", 7)
-        assert [r.id for r in stats.records] == [used[name].id for name in ("secret", "paper", "video", "unused")]
-        assert (stats.media, stats.size, stats.accesses, stats.partial) == (4, 10**6 + 3 * len(PDF), 16, False)
+        assert [r.id for r in stats.records] == [
+            used[name].id for name in ("secret", "paper", "video", "unused")
+        ]
+        assert (stats.media, stats.size, stats.accesses, stats.partial) == (
+            4,
+            10**6 + 3 * len(PDF),
+            16,
+            False,
+        )
         last = get_media_stats("course", "7", sort="last_accessed_at", limit=3)
-        assert [r.id for r in last.records] == [used[name].id for name in ("paper", "video", "secret")]
+        assert [r.id for r in last.records] == [
+            used[name].id for name in ("paper", "video", "secret")
+        ]
         assert last.media == 4
         nothing = get_media_stats("course", "none")
         assert (nothing.records, nothing.media, nothing.size, nothing.accesses) == ([], 0, 0, 0)
@@ -517,8 +593,14 @@ def test_stats_over_http(app: Flask, tokens: Tokens, used: dict[str, t.Any]) -> 
         return client.get("/media/stats", query_string=query | more, headers=headers)
 
     answer = ask(tokens.alice).json
-    assert [item["id"] for item in answer["items"]] == [str(used[name].id) for name in ("paper", "video", "unused")]
-    assert [item["kind"] for item in answer["items"]] == ["course-resources", "course-videos", "files"]
+    assert [item["id"] for item in answer["items"]] == [
+        str(used[name].id) for name in ("paper", "video", "unused")
+    ]
+    assert [item["kind"] for item in answer["items"]] == [
+        "course-resources",
+        "course-videos",
+        "files",
+    ]
     assert answer["totals"] == {"media": 3, "bytes": 10**6 + 2 * len(PDF), "accesses": 7}
     assert answer["partial"] is False
     record = client.get(f"/media/course-videos/{used['video'].id}", headers=tokens.alice).json
@@ -528,7 +610,13 @@ def test_stats_over_http(app: Flask, tokens: Tokens, used: dict[str, t.Any]) -> 
     assert [item["id"] for item in last["items"]] == [str(used["paper"].id)]
     assert last["totals"]["media"] == 4
     assert ask({}).status_code == 401
-    for wrong in ({"limit": 0}, {"limit": 101}, {"sort": "size"}, {"referenceId": ""}, {"referenceType": "a\0"}):
+    for wrong in (
+        {"limit": 0},
+        {"limit": 101},
+        {"sort": "size"},
+        {"referenceId": ""},
+        {"referenceType": "a\0"},
+    ):
         assert ask(tokens.alice, **wrong).status_code == 422, wrong
     assert client.get("/media/stats?referenceType=course", headers=tokens.alice).status_code == 422
 
@@ -549,10 +637,14 @@ def test_stats_over_http_ask_for_nothing_that_the_caller_may_not_see(make_app: M
     with app.app_context(), count_queries() as queries:
         assert app.test_client().get(query, headers=Tokens.of(app).alice).status_code == 200
     assert len(queries.sql) == 3  # kinds that a course has
-    assert all("is_public AND state = 'available'" in statement for statement in queries.sql), queries.sql
+    assert all("is_public AND state = 'available'" in statement for statement in queries.sql), (
+        queries.sql
+    )
 
 
-def test_stats_are_partial_while_sql_is_down(make_proxied: Callable[..., Flask], proxy: Proxy) -> None:
+def test_stats_are_partial_while_sql_is_down(
+    make_proxied: Callable[..., Flask], proxy: Proxy
+) -> None:
     app = make_proxied(**SLOW)
     save(app)
     proxy.refuse()
@@ -561,6 +653,8 @@ def test_stats_are_partial_while_sql_is_down(make_proxied: Callable[..., Flask],
         stats = get_media_stats("user", "1")
     assert (stats.partial, stats.media, stats.size) == (True, 1, len(CONTENT))
     query = {"referenceType": "user", "referenceId": "1"}
-    answer = app.test_client().get("/media/stats", query_string=query, headers=bearer(app, "alice")).json
+    answer = (
+        app.test_client().get("/media/stats", query_string=query, headers=bearer(app, "alice")).json
+    )
     assert answer is not None
     assert (answer["partial"], answer["totals"]["media"]) == (True, 1)

@@ -1,4 +1,5 @@
-"""Declared types, through every way in and in both modes, and the types that content is served with."""
+"""Declared types, through every way in and in both modes, and the types that content is served
+with."""
 
 from __future__ import annotations
 
@@ -86,7 +87,13 @@ SCRIPTS = [
 
 STYLESHEETS = ["text/css", "text/xsl", "application/xslt+xml"]
 
-NEVER_SERVED = [*SCRIPTS, *STYLESHEETS, "multipart/x-mixed-replace", "multipart/mixed", "application/wasm"]
+NEVER_SERVED = [
+    *SCRIPTS,
+    *STYLESHEETS,
+    "multipart/x-mixed-replace",
+    "multipart/mixed",
+    "application/wasm",
+]
 
 
 def in_disguise(mime_type: str) -> list[str]:
@@ -119,7 +126,9 @@ def test_what_is_one_type(declared: str, expected: str) -> None:
     assert claim_of(declared) == declared_type(declared) == one_type(declared) == expected
 
 
-@pytest.mark.parametrize("nothing", [None, 5, 1.5, True, [], ["text/csv"], {}, b"\xff/\xff", b"text/\xe9", object()])
+@pytest.mark.parametrize(
+    "nothing", [None, 5, 1.5, True, [], ["text/csv"], {}, b"\xff/\xff", b"text/\xe9", object()]
+)
 def test_what_is_no_text_claims_nothing(nothing: object) -> None:
     assert (claim_of(nothing), one_type(nothing)) == (None, None)
 
@@ -133,7 +142,12 @@ def test_a_type_that_was_read_is_read_as_itself(text: str | bytes) -> None:
 
 def test_long_texts_are_read_in_no_time() -> None:
     """No text has so many ways to be read that they take long to try."""
-    for text in ("a/b" + " ; " * 50_000 + "\0", "a/b;" + '"\\' * 50_000, "a" * 100_000, "a/b" + " " * 100_000 + "x"):
+    for text in (
+        "a/b" + " ; " * 50_000 + "\0",
+        "a/b;" + '"\\' * 50_000,
+        "a" * 100_000,
+        "a/b" + " " * 100_000 + "x",
+    ):
         assert one_type(text) is None
 
 
@@ -159,7 +173,9 @@ WEBM = b"\x1aE\xdf\xa3\x9f\x42\x86\x81\x01\x42\xf7\x81\x01\x42\xf2\x81\x04\x42\x
         (PDF, ("application/pdf",), "x/*", False),
     ],
 )
-def test_a_range_agrees_with_what_it_names(content: bytes, types: tuple[str, ...], declared: str, agrees: bool) -> None:
+def test_a_range_agrees_with_what_it_names(
+    content: bytes, types: tuple[str, ...], declared: str, agrees: bool
+) -> None:
     policy = Policy(types=types)
     upload = Upload(io.BytesIO(content), mime_type=declared, policy=policy)
     if agrees:
@@ -172,7 +188,9 @@ def test_a_range_agrees_with_what_it_names(content: bytes, types: tuple[str, ...
 @pytest.mark.parametrize(
     "shown", ["text/csv, text/javascript", "PNG image data, 1 x 1", "text/é", "x/" + "y" * 300, ""]
 )
-def test_a_sniffer_of_the_host_says_one_type_or_nothing(make_app: MakeApp, mode: str, shown: str) -> None:
+def test_a_sniffer_of_the_host_says_one_type_or_nothing(
+    make_app: MakeApp, mode: str, shown: str
+) -> None:
     app = make_app(mode, DUALMEDIA_SNIFFER=lambda head: shown)
     with app.app_context():
         assert save_media_storage("page", "1", PROSE).mime_type == OCTET_STREAM
@@ -193,7 +211,9 @@ class Hosts(t.NamedTuple):
 def module_hosts(make_lasting_app: MakeApp, s3_url: str) -> Hosts:
     options = s3_options(s3_url)
     apps = {
-        mode: make_lasting_app(mode, DUALMEDIA_STORAGES={"s3": options}, DUALMEDIA_ALLOWED_STORAGES=["s3"])
+        mode: make_lasting_app(
+            mode, DUALMEDIA_STORAGES={"s3": options}, DUALMEDIA_ALLOWED_STORAGES=["s3"]
+        )
         for mode in ("dual", "mongo")
     }
     return Hosts(
@@ -227,25 +247,43 @@ def as_text(declared: Declared) -> str:
     return declared if isinstance(declared, str) else declared.decode("latin-1")
 
 
-def by_multipart(app: Flask, client: FlaskClient, token: Headers, declared: Declared, content: bytes) -> Outcome:
-    fields = [f'--b\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{OWNER[name]}'.encode() for name in OWNER]
-    head = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a"\r\nContent-Type: ' + as_bytes(declared)
+def by_multipart(
+    app: Flask, client: FlaskClient, token: Headers, declared: Declared, content: bytes
+) -> Outcome:
+    fields = [
+        f'--b\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{OWNER[name]}'.encode()
+        for name in OWNER
+    ]
+    head = (
+        b'--b\r\nContent-Disposition: form-data; name="file"; filename="a"\r\nContent-Type: '
+        + as_bytes(declared)
+    )
     lines = [*fields, head, b"", content, b"--b--", b""]
     body, form = b"\r\n".join(lines), "multipart/form-data; boundary=b"
     return outcome(client.post("/media/files", headers=token, data=body, content_type=form))
 
 
-def by_put(app: Flask, client: FlaskClient, token: Headers, declared: Declared, content: bytes) -> Outcome:
-    path = post_form(client, token, "/media/files", OWNER | {"file": part(PDF, "a")}).headers["Location"]
+def by_put(
+    app: Flask, client: FlaskClient, token: Headers, declared: Declared, content: bytes
+) -> Outcome:
+    path = post_form(client, token, "/media/files", OWNER | {"file": part(PDF, "a")}).headers[
+        "Location"
+    ]
     # As a server hands it over (PEP 3333), whatever a client may be able to send.
     header = {"CONTENT_TYPE": as_bytes(declared).decode("latin-1")}
-    return outcome(client.put(f"{path}/content", headers=token, data=content, environ_overrides=header))
+    return outcome(
+        client.put(f"{path}/content", headers=token, data=content, environ_overrides=header)
+    )
 
 
-def by_tus(app: Flask, client: FlaskClient, token: Headers, declared: Declared, content: bytes) -> Outcome:
+def by_tus(
+    app: Flask, client: FlaskClient, token: Headers, declared: Declared, content: bytes
+) -> Outcome:
     values = {"kind": b"files", "filename": b"a", "filetype": as_bytes(declared)}
     values |= {name: value.encode() for name, value in OWNER.items()}
-    header = ",".join(f"{name} {base64.b64encode(value).decode()}" for name, value in values.items())
+    header = ",".join(
+        f"{name} {base64.b64encode(value).decode()}" for name, value in values.items()
+    )
     made = Tus(client, token).create(len(content), content, Upload_Metadata=header)
     if made.status_code != 201:
         return made.status_code, None
@@ -253,24 +291,42 @@ def by_tus(app: Flask, client: FlaskClient, token: Headers, declared: Declared, 
     return made.status_code if status == 200 else status, mime_type
 
 
-def by_direct_upload(app: Flask, client: FlaskClient, token: Headers, declared: Declared, content: bytes) -> Outcome:
-    announced = {"filename": "a", "mimeType": as_text(declared), "fileSize": len(content), "storageType": "s3"}
+def by_direct_upload(
+    app: Flask, client: FlaskClient, token: Headers, declared: Declared, content: bytes
+) -> Outcome:
+    announced = {
+        "filename": "a",
+        "mimeType": as_text(declared),
+        "fileSize": len(content),
+        "storageType": "s3",
+    }
     announced["checksum"] = hashlib.sha256(content).hexdigest()
     begun = client.post("/media/files/direct-uploads", headers=token, json=OWNER | announced)
     if begun.status_code != 201:
         return begun.status_code, None
     request = begun.json or {}
     assert is_harmless(request["headers"]["Content-Type"])
-    assert requests.put(request["url"], data=content, headers=request["headers"], timeout=10).status_code == 200
+    assert (
+        requests.put(
+            request["url"], data=content, headers=request["headers"], timeout=10
+        ).status_code
+        == 200
+    )
     return outcome(client.post(begun.headers["Location"], headers=token))
 
 
-def by_function(app: Flask, client: FlaskClient, token: Headers, declared: Declared, content: bytes) -> Outcome:
+def by_function(
+    app: Flask, client: FlaskClient, token: Headers, declared: Declared, content: bytes
+) -> Outcome:
     with app.app_context():
-        return 201, save_media_storage("page", "1", content, filename="a", mime_type=t.cast(str, declared)).mime_type
+        return 201, save_media_storage(
+            "page", "1", content, filename="a", mime_type=t.cast(str, declared)
+        ).mime_type
 
 
-def by_uploaded_file(app: Flask, client: FlaskClient, token: Headers, declared: Declared, content: bytes) -> Outcome:
+def by_uploaded_file(
+    app: Flask, client: FlaskClient, token: Headers, declared: Declared, content: bytes
+) -> Outcome:
     """A view of the host's own hands a file of the request over."""
     file = part(content, "a")
     file.headers._list.append(("Content-Type", as_text(declared)))
@@ -278,9 +334,13 @@ def by_uploaded_file(app: Flask, client: FlaskClient, token: Headers, declared: 
         return 201, save_media_storage("page", "1", file).mime_type
 
 
-def by_json(app: Flask, client: FlaskClient, token: Headers, declared: Declared, content: bytes) -> Outcome:
+def by_json(
+    app: Flask, client: FlaskClient, token: Headers, declared: Declared, content: bytes
+) -> Outcome:
     body = json.dumps(OWNER | {"url": URL, "mimeType": as_text(declared)})
-    return outcome(client.post("/media/files", headers=token, data=body, content_type="application/json"))
+    return outcome(
+        client.post("/media/files", headers=token, data=body, content_type="application/json")
+    )
 
 
 def by_function_with_url(
@@ -300,7 +360,10 @@ every_way = pytest.mark.parametrize("way", WAYS)
 
 def without_a_type(way: str, declared: Declared = "") -> set[Outcome]:
     """What comes of an upload of prose whose type is not declared."""
-    status, mime_type = 200 if way == "put" else 201, None if way in ("json", "url") else OCTET_STREAM
+    status, mime_type = (
+        200 if way == "put" else 201,
+        None if way in ("json", "url") else OCTET_STREAM,
+    )
     outcomes: set[Outcome] = {(status, mime_type)}
     if way == "multipart" and "\ufffd" in as_bytes(declared).decode(errors="replace"):
         outcomes.add((422, None))  # a form whose headers are not UTF-8 is no form
@@ -341,16 +404,20 @@ def test_a_range_is_no_type_to_keep(hosts: Hosts, way: str) -> None:
 ANYTHING = st.text(max_size=300) | st.binary(max_size=300)
 LIKELY = st.text(st.sampled_from('aZ0/*;,=" \t\r\n\0é€.+-\\'), max_size=20)
 BUILT = st.builds(
-    "".join, st.lists(st.sampled_from([*NOT_DECLARED, *DECLARED, *NEVER_SERVED, ",", ";", "/"]), max_size=3)
+    "".join,
+    st.lists(st.sampled_from([*NOT_DECLARED, *DECLARED, *NEVER_SERVED, ",", ";", "/"]), max_size=3),
 )
 
 
 @pytest.mark.long
 @every_way
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(declared=ANYTHING | LIKELY | BUILT)
 def test_whatever_is_declared(hosts: Hosts, way: str, declared: Declared) -> None:
-    """The record has one valid type, or the one that it would have without: the same in both modes."""
+    """The record has one valid type, or the one that it would have without: the same in both
+    modes."""
     status, mime_type = send(hosts, way, declared)
     assert status < 500
     if status in (200, 201) and (status, mime_type) not in without_a_type(way, declared):
@@ -364,9 +431,12 @@ def test_whatever_is_declared(hosts: Hosts, way: str, declared: Declared) -> Non
 
 @pytest.mark.parametrize("mode", ["dual", "mongo"])
 @pytest.mark.parametrize(
-    "declared", ["", "binary", "*/*", "image/*", "application/octet-stream", "text/€", "image/png,text/css"]
+    "declared",
+    ["", "binary", "*/*", "image/*", "application/octet-stream", "text/€", "image/png,text/css"],
 )
-def test_a_direct_upload_without_a_type_is_judged_by_its_bytes(hosts: Hosts, mode: str, declared: str) -> None:
+def test_a_direct_upload_without_a_type_is_judged_by_its_bytes(
+    hosts: Hosts, mode: str, declared: str
+) -> None:
     """Name and bytes decide the class of the file too, and a policy still holds."""
     app, client, token = hosts.apps[mode], hosts.clients[mode], hosts.tokens[mode]
     assert by_direct_upload(app, client, token, declared, png()) == (201, "image/png")
@@ -395,7 +465,9 @@ def plant(app: Flask, media_id: uuid.UUID, mime_type: str | None) -> None:
         return
     with state.engine.begin() as connection:
         table = t.cast(sa.Table, MediaStorage.__table__)
-        changed = connection.execute(sa.update(table).where(table.c.id == media_id).values(mime_type=mime_type))
+        changed = connection.execute(
+            sa.update(table).where(table.c.id == media_id).values(mime_type=mime_type)
+        )
         assert changed.rowcount == 1
 
 
@@ -433,14 +505,18 @@ def check_answers(app: Flask, media_id: uuid.UUID) -> str:
     return served
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(
     mime_type=st.none()
     | st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=255)
     | BUILT.filter(lambda text: text.isprintable() and len(text) <= MAX_LENGTH)
 )
 @example(mime_type="text/html,text/javascript")
-def test_whatever_is_stored_one_harmless_type_is_served(app: Flask, stored: uuid.UUID, mime_type: str | None) -> None:
+def test_whatever_is_stored_one_harmless_type_is_served(
+    app: Flask, stored: uuid.UUID, mime_type: str | None
+) -> None:
     plant(app, stored, mime_type)
     check_answers(app, stored)
 
@@ -478,16 +554,22 @@ def test_how_old_records_are_served(
     assert headers["Content-Disposition"].split(";")[0] == disposition
 
 
-@pytest.mark.parametrize("stored_type", ["text/javascript", "image/png,text/css", "text/csv\nX-Evil: 1"])
+@pytest.mark.parametrize(
+    "stored_type", ["text/javascript", "image/png,text/css", "text/csv\nX-Evil: 1"]
+)
 def test_other_servers_are_told_the_same_type(
     make_app: MakeApp, mode: str, storage_options: StorageOptions, stored_type: str
 ) -> None:
     """A redirect to the storage has it in the signed URL, an answer through nginx in its header."""
-    options = storage_options("s3", redirect=True) | storage_options("local", x_accel_redirect="/internal")
+    options = storage_options("s3", redirect=True) | storage_options(
+        "local", x_accel_redirect="/internal"
+    )
     app = make_app(mode, DUALMEDIA_STORAGES=options)
     for storage_type in ("s3", "local"):
         with app.app_context():
-            media_id = save_media_storage("page", "1", b"alert(1)", is_public=True, storage_type=storage_type).id
+            media_id = save_media_storage(
+                "page", "1", b"alert(1)", is_public=True, storage_type=storage_type
+            ).id
         plant(app, media_id, stored_type)
         answer = app.test_client().get(f"/media/files/{media_id}/content")
         if storage_type == "s3":
@@ -517,8 +599,12 @@ OLD_TYPES = {
 """Types in MongoDB, and what a transfer makes of them where we keep the bytes, and for a URL."""
 
 
-def test_a_transfer_brings_old_types_over_as_valid_ones(make_app: MakeApp, migrated_url: str) -> None:
-    mongo, dual = (make_app(mode, SQLALCHEMY_DATABASE_URI=migrated_url) for mode in ("mongo", "dual"))
+def test_a_transfer_brings_old_types_over_as_valid_ones(
+    make_app: MakeApp, migrated_url: str
+) -> None:
+    mongo, dual = (
+        make_app(mode, SQLALCHEMY_DATABASE_URI=migrated_url) for mode in ("mongo", "dual")
+    )
     planted: dict[uuid.UUID, str | None] = {}
     for old, expected in OLD_TYPES.items():
         for source, mime_type in zip((PROSE, URL), expected, strict=True):
@@ -528,12 +614,16 @@ def test_a_transfer_brings_old_types_over_as_valid_ones(make_app: MakeApp, migra
             planted[media_id] = mime_type
     assert "Both hold the same" in transfer(mongo, "sql")
     with dual.app_context():
-        assert {media_id: get_media(MediaStorage, media_id).mime_type for media_id in planted} == planted
+        assert {
+            media_id: get_media(MediaStorage, media_id).mime_type for media_id in planted
+        } == planted
 
 
 def test_an_old_record_can_be_renamed(app: Flask, stored: uuid.UUID) -> None:
     headers = Tokens.of(app).admin
     for old in ("text/html,text/javascript", "x/" + "y" * 253, "image/*"):
         plant(app, stored, old)
-        answer = app.test_client().patch(f"/media/files/{stored}", headers=headers, json={"filename": "b.txt"})
+        answer = app.test_client().patch(
+            f"/media/files/{stored}", headers=headers, json={"filename": "b.txt"}
+        )
         assert answer.status_code == 200

@@ -31,7 +31,9 @@ CONTENT = mp4(5000)
 
 def post(app: Flask, content: bytes = CONTENT, filename: str = "film.mp4", **fields: str) -> t.Any:
     client, tokens = app.test_client(), Tokens.of(app)
-    return post_form(client, tokens.alice, "/media/files", PAGE | fields | {"file": part(content, filename)})
+    return post_form(
+        client, tokens.alice, "/media/files", PAGE | fields | {"file": part(content, filename)}
+    )
 
 
 def path_of(answer: t.Any) -> str:
@@ -55,14 +57,21 @@ def redirecting(make_app: MakeApp, storage_options: StorageOptions) -> Flask:
 
 
 def test_a_redirect_is_good_for_this_object_and_this_while(redirecting: Flask) -> None:
-    """The client gets the bytes, and any range of them, from S3; nobody who is not entitled learns where they are."""
-    path, client, tokens = path_of(post(redirecting)), redirecting.test_client(), Tokens.of(redirecting)
+    """The client gets the bytes, and any range of them, from S3; nobody who is not entitled learns
+    where they are."""
+    path, client, tokens = (
+        path_of(post(redirecting)),
+        redirecting.test_client(),
+        Tokens.of(redirecting),
+    )
     assert client.get(path).status_code == 401
     assert client.get(path, headers=tokens.bob).status_code == 404
     answer = client.get(path, headers=tokens.alice | {"Range": "bytes=10-19"})
     assert (answer.status_code, answer.data) == (302, b"")
     assert answer.headers["Cache-Control"] == "no-store"
-    assert {"Content-Range", "ETag", "Last-Modified", "Accept-Ranges"}.isdisjoint(answer.headers.keys())
+    assert {"Content-Range", "ETag", "Last-Modified", "Accept-Ranges"}.isdisjoint(
+        answer.headers.keys()
+    )
     signed = urllib.parse.parse_qs(urllib.parse.urlsplit(answer.location).query)
     assert int(signed["X-Amz-Expires"][0]) <= 300
     client.get(path, headers=tokens.alice)
@@ -88,7 +97,9 @@ def test_nothing_that_runs_is_shown_by_a_redirect(redirecting: Flask) -> None:
         signed = urllib.parse.parse_qs(urllib.parse.urlsplit(location).query)
         with requests.get(location, timeout=10) as answer:
             for headers in ({name: values[0] for name, values in signed.items()}, answer.headers):
-                shown = headers.get("response-content-disposition") or headers["Content-Disposition"]
+                shown = (
+                    headers.get("response-content-disposition") or headers["Content-Disposition"]
+                )
                 assert parse_options_header(shown) == (disposition, {"filename": filename})
                 mime_type = headers.get("response-content-type") or headers["Content-Type"]
                 assert mime_type.partition(";")[0] == made.json["mimeType"]
@@ -97,9 +108,21 @@ def test_nothing_that_runs_is_shown_by_a_redirect(redirecting: Flask) -> None:
 def google_key() -> dict[str, str]:
     """The key of a service account that does not exist. URLs are signed without asking anybody."""
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-    encoding = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    account = {"type": "service_account", "project_id": "p", "private_key_id": "1", "client_email": "a@p.example"}
-    return account | {"private_key": key.private_bytes(*encoding).decode(), "token_uri": "http://127.0.0.1:1/token"}
+    encoding = (
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+    account = {
+        "type": "service_account",
+        "project_id": "p",
+        "private_key_id": "1",
+        "client_email": "a@p.example",
+    }
+    return account | {
+        "private_key": key.private_bytes(*encoding).decode(),
+        "token_uri": "http://127.0.0.1:1/token",
+    }
 
 
 @pytest.mark.parametrize("protocol", ["gs", "az"])
@@ -107,7 +130,10 @@ def test_a_redirect_to_other_clouds_says_what_is_shown(protocol: str) -> None:
     """T23, T25: with type and disposition as our own answers have them, for a while."""
     keys = {
         "gs": lambda: {"token": google_key(), "project": "p"},
-        "az": lambda: {"account_name": "account", "account_key": base64.b64encode(bytes(32)).decode()},
+        "az": lambda: {
+            "account_name": "account",
+            "account_key": base64.b64encode(bytes(32)).decode(),
+        },
     }
     given = {"url": f"{protocol}://bucket/media", "redirect": True, "options": keys[protocol]()}
     storage = open_storages(check_options({"cloud": given}))["cloud"]
@@ -134,14 +160,28 @@ def test_no_redirect_to_a_cloud_that_shows_objects_as_they_came() -> None:
 
 
 def test_questions_about_the_content_are_answered_without_a_redirect(redirecting: Flask) -> None:
-    path, client, tokens = path_of(post(redirecting)), redirecting.test_client(), Tokens.of(redirecting)
+    path, client, tokens = (
+        path_of(post(redirecting)),
+        redirecting.test_client(),
+        Tokens.of(redirecting),
+    )
     etag = f'"{hashlib.sha256(CONTENT).hexdigest()}"'
     head = client.head(path, headers=tokens.alice)
-    assert (head.status_code, head.headers["Content-Length"], head.headers["ETag"]) == (200, "5000", etag)
-    for given, status in (({"If-None-Match": etag}, 304), ({"If-Match": '"x"'}, 412), ({"Range": "bytes=5000-"}, 416)):
+    assert (head.status_code, head.headers["Content-Length"], head.headers["ETag"]) == (
+        200,
+        "5000",
+        etag,
+    )
+    for given, status in (
+        ({"If-None-Match": etag}, 304),
+        ({"If-Match": '"x"'}, 412),
+        ({"Range": "bytes=5000-"}, 416),
+    ):
         assert client.get(path, headers=tokens.alice | given).status_code == status
     with redirecting.app_context():
-        assert b"".join(open_media(get_media(MediaStorage, path.split("/")[-2]), 3, 7)) == CONTENT[3:7]
+        assert (
+            b"".join(open_media(get_media(MediaStorage, path.split("/")[-2]), 3, 7)) == CONTENT[3:7]
+        )
 
 
 @pytest.mark.parametrize("option", ["x_accel_redirect", "x_sendfile"])
@@ -149,7 +189,9 @@ def test_the_web_server_sends_local_files(
     make_app: MakeApp, storage_options: StorageOptions, option: str, tmp_path: t.Any
 ) -> None:
     """The headers say what it is and where; of ranges the web server sees to it itself."""
-    options = storage_options("local", **{option: "/protected/" if option == "x_accel_redirect" else True})
+    options = storage_options(
+        "local", **{option: "/protected/" if option == "x_accel_redirect" else True}
+    )
     app = make_app("mongo", DUALMEDIA_STORAGES=options, DUALMEDIA_DEFAULT_STORAGE="local")
     path, client, tokens = path_of(post(app)), app.test_client(), Tokens.of(app)
     assert client.get(path, headers=tokens.bob).status_code == 404
@@ -166,7 +208,9 @@ def test_the_web_server_sends_local_files(
         file = tmp_path.__class__(answer.headers["X-Sendfile"])
     assert file.read_bytes() == CONTENT
     assert (answer.mimetype, answer.headers["X-Content-Type-Options"]) == ("video/mp4", "nosniff")
-    assert answer.headers["Content-Security-Policy"].startswith("default-src 'none'; media-src 'self'; ")
+    assert answer.headers["Content-Security-Policy"].startswith(
+        "default-src 'none'; media-src 'self'; "
+    )
     for given, status in (({"If-Match": '"x"'}, 412), ({"Range": "bytes=5000-"}, 416)):
         refused = client.get(path, headers=tokens.alice | given)
         assert (refused.status_code, "X-Sendfile" in refused.headers, "X-Accel-Redirect" in refused.headers) == (
@@ -248,11 +292,15 @@ def test_a_storage_that_is_down_is_503_and_no_outage_of_sql(
     assert not state.circuit.is_open
     assert client.get(held, headers=tokens.alice).data == CONTENT
     # Nothing of it is seen: neither now nor when the sweep comes.
-    assert (client.get("/media/files", headers=tokens.alice).json or {})["items"][0]["storageType"] == "database"
+    assert (client.get("/media/files", headers=tokens.alice).json or {})["items"][0][
+        "storageType"
+    ] == "database"
     assert len((client.get("/media/files", headers=tokens.alice).json or {})["items"]) == 1
 
 
-def test_a_storage_that_is_no_longer_set_up(make_app: MakeApp, storage_options: StorageOptions) -> None:
+def test_a_storage_that_is_no_longer_set_up(
+    make_app: MakeApp, storage_options: StorageOptions
+) -> None:
     """It is a mistake of the host's, who is told; the record is not touched."""
     options = storage_options("local")
     app = make_app("mongo", DUALMEDIA_STORAGES=options)
@@ -264,7 +312,9 @@ def test_a_storage_that_is_no_longer_set_up(make_app: MakeApp, storage_options: 
             open_media(record)
         with pytest.raises(InvalidMedia):
             save_media_storage("page", "1", io.BytesIO(PDF), storage_type="local")
-    result = without.test_cli_runner().invoke(args=["dualmedia", "check", "--repair", "--grace", "0"])
+    result = without.test_cli_runner().invoke(
+        args=["dualmedia", "check", "--repair", "--grace", "0"]
+    )
     assert (result.exit_code, "1 storage_unknown" in result.output) == (1, True)
     with app.app_context():
         assert b"".join(open_media(get_media(MediaStorage, record.id))) == PDF

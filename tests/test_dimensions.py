@@ -85,7 +85,14 @@ def test_a_png_and_a_webp_say_it_behind_their_pixels_too(lossless: bool) -> None
     assert read_dimensions(webp) == read_dimensions(png_with_exif) == (41, 23)
 
 
-DAMAGED_EXIF = [b"", b"MM", b"MM\0*\0\0\xff\xff", b"nonsense", b"Exif\0\0", b"II*\0\x08\0\0\0\xff\xff"]
+DAMAGED_EXIF = [
+    b"",
+    b"MM",
+    b"MM\0*\0\0\xff\xff",
+    b"nonsense",
+    b"Exif\0\0",
+    b"II*\0\x08\0\0\0\xff\xff",
+]
 
 
 @pytest.mark.parametrize("exif", DAMAGED_EXIF)
@@ -105,10 +112,14 @@ def test_exif_data_that_is_damaged_hides_no_size_of_a_jpeg(exif: bytes) -> None:
 def test_photos_of_the_example(media_directory: Path) -> None:
     for path in sorted(media_directory.glob("*.jpg")):
         with Image.open(path) as image:
-            assert read_dimensions(path.read_bytes()) == ImageOps.exif_transpose(image).size, path.name
+            assert read_dimensions(path.read_bytes()) == ImageOps.exif_transpose(image).size, (
+                path.name
+            )
 
 
-@pytest.mark.parametrize("between", [b"\0" * 100, b"\xff\x01", b"\xff\xd0", b"\xff\x00", b"\xff\xff\xff"])
+@pytest.mark.parametrize(
+    "between", [b"\0" * 100, b"\xff\x01", b"\xff\xd0", b"\xff\x00", b"\xff\xff\xff"]
+)
 def test_a_jpeg_with_bytes_between_its_segments(between: bytes) -> None:
     """T31: what decoders skip does not hide the size."""
     content = picture("JPEG")
@@ -130,7 +141,10 @@ def test_the_largest_picture_of_an_avif_counts() -> None:
     def box(name: bytes, content: bytes) -> bytes:
         return struct.pack(">I4s", 8 + len(content), name) + content
 
-    sizes = b"".join(box(b"ispe", struct.pack(">III", 0, *size)) for size in ((16, 16), (60_000, 50_000), (512, 512)))
+    sizes = b"".join(
+        box(b"ispe", struct.pack(">III", 0, *size))
+        for size in ((16, 16), (60_000, 50_000), (512, 512))
+    )
     for turned, expected in ((b"", (60_000, 50_000)), (box(b"irot", b"\x01"), (50_000, 60_000))):
         meta = box(b"meta", bytes(4) + box(b"iprp", box(b"ipco", sizes + turned)))
         assert read_dimensions(box(b"ftyp", b"avif\0\0\0\0") + meta) == expected
@@ -139,7 +153,8 @@ def test_the_largest_picture_of_an_avif_counts() -> None:
 @pytest.mark.parametrize("form", ["large", "to the end"])
 @pytest.mark.parametrize("unusual", [b"free", b"meta", b"iprp", b"ipco", b"ispe"])
 def test_every_way_to_write_the_length_of_a_box(unusual: bytes, form: str) -> None:
-    """A length of 64 bits, or none for a box that goes on to the end, hides no size (ISO/IEC 14496-12, 4.2)."""
+    """A length of 64 bits, or none for a box that goes on to the end, hides no size (ISO/IEC
+    14496-12, 4.2)."""
 
     def box(name: bytes, content: bytes) -> bytes:
         if name != unusual or (form == "to the end" and name == b"free"):
@@ -150,7 +165,10 @@ def test_every_way_to_write_the_length_of_a_box(unusual: bytes, form: str) -> No
 
     properties = box(b"ipco", box(b"ispe", struct.pack(">III", 0, 60_000, 50_000)))
     meta = box(b"meta", bytes(4) + box(b"iprp", properties))
-    assert read_dimensions(box(b"ftyp", b"avif\0\0\0\0") + box(b"free", b"x") + meta) == (60_000, 50_000)
+    assert read_dimensions(box(b"ftyp", b"avif\0\0\0\0") + box(b"free", b"x") + meta) == (
+        60_000,
+        50_000,
+    )
 
 
 @pytest.mark.parametrize(
@@ -171,11 +189,23 @@ def test_any_bytes_are_taken(form: str, data: st.DataObject) -> None:
     content = bytearray(picture(form, 3, 5))
     for _ in range(data.draw(st.integers(0, 4))):
         content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
-    read_dimensions(bytes(content[: data.draw(st.integers(0, len(content)))]) + data.draw(st.binary(max_size=64)))
+    read_dimensions(
+        bytes(content[: data.draw(st.integers(0, len(content)))])
+        + data.draw(st.binary(max_size=64))
+    )
 
 
 @pytest.mark.parametrize(
-    "signature", [png()[:8], b"\xff\xd8\xff", b"GIF89a", b"RIFF....WEBP", b"\0\0\0\x18ftypavif", b"BM", b"II*\0"]
+    "signature",
+    [
+        png()[:8],
+        b"\xff\xd8\xff",
+        b"GIF89a",
+        b"RIFF....WEBP",
+        b"\0\0\0\x18ftypavif",
+        b"BM",
+        b"II*\0",
+    ],
 )
 def test_a_megabyte_of_anything_takes_no_time(signature: bytes) -> None:
     started = time.process_time()

@@ -1,4 +1,5 @@
-"""Uploads that clients send to S3 themselves: what is signed, and what is looked at before anybody sees them."""
+"""Uploads that clients send to S3 themselves: what is signed, and what is looked at before anybody
+sees them."""
 
 from __future__ import annotations
 
@@ -42,8 +43,12 @@ class Host(t.NamedTuple):
     client: FlaskClient
     tokens: Tokens
 
-    def begin(self, content: bytes = CONTENT, filename: str = "film.mp4", **fields: t.Any) -> TestResponse:
-        return self.client.post(ROUTE, headers=self.tokens.alice, json=announced(content, filename) | fields)
+    def begin(
+        self, content: bytes = CONTENT, filename: str = "film.mp4", **fields: t.Any
+    ) -> TestResponse:
+        return self.client.post(
+            ROUTE, headers=self.tokens.alice, json=announced(content, filename) | fields
+        )
 
     def confirm(self, begun: TestResponse, who: Headers | None = None) -> TestResponse:
         return self.client.post(begun.headers["Location"], headers=who or self.tokens.alice)
@@ -60,7 +65,12 @@ class Host(t.NamedTuple):
 
 
 def announced(content: bytes, filename: str, mime_type: str = "video/mp4") -> dict[str, t.Any]:
-    values = {"referenceType": "page", "referenceId": "1", "filename": filename, "mimeType": mime_type}
+    values = {
+        "referenceType": "page",
+        "referenceId": "1",
+        "filename": filename,
+        "mimeType": mime_type,
+    }
     return values | {"fileSize": len(content), "checksum": hashlib.sha256(content).hexdigest()}
 
 
@@ -93,7 +103,9 @@ def host(make_host: t.Callable[..., Host]) -> Host:
     return make_host()
 
 
-def test_bytes_become_media_when_they_are_confirmed(make_host: t.Callable[..., Host], mode: str) -> None:
+def test_bytes_become_media_when_they_are_confirmed(
+    make_host: t.Callable[..., Host], mode: str
+) -> None:
     """Until then nobody sees them. To confirm them again changes nothing."""
     host, saved = make_host(mode), []
     begun = host.begin(title="A film", isPublic=True)
@@ -112,13 +124,18 @@ def test_bytes_become_media_when_they_are_confirmed(make_host: t.Callable[..., H
     record = answer_of(answers[0])
     assert record == answers[1].json == host.client.get(path, headers=host.tokens.alice).json
     assert [str(media_id) for media_id in saved] == [record["id"]]
-    expected = announced(CONTENT, "film.mp4") | {"title": "A film", "mediaType": "video", "storageType": "s3"}
+    expected = announced(CONTENT, "film.mp4") | {
+        "title": "A film",
+        "mediaType": "video",
+        "storageType": "s3",
+    }
     assert record.items() >= (expected | {"uploadedBy": "alice", "accessCount": 0}).items()
     assert host.client.get(f"{path}/content", headers=host.tokens.bob).data == CONTENT
 
 
 def test_size_type_and_checksum_are_signed(host: Host) -> None:
-    """T30: all that is announced is part of the signature, and that there is nothing under the key yet."""
+    """T30: all that is announced is part of the signature, and that there is nothing under the key
+    yet."""
     begun = host.begin()
     url = urllib.parse.urlsplit(answer_of(begun)["url"])
     query = {name: values[0] for name, values in urllib.parse.parse_qs(url.query).items()}
@@ -147,7 +164,8 @@ def test_size_type_and_checksum_are_signed(host: Host) -> None:
 def test_what_was_not_announced_is_removed(
     host: Host, filename: str, mime_type: str, claimed: bytes, sent: bytes, status: int
 ) -> None:
-    """T13, T25, T30, T31: on a server that takes whatever comes; the client cannot confirm it afterwards either."""
+    """T13, T25, T30, T31: on a server that takes whatever comes; the client cannot confirm it
+    afterwards either."""
     begun = host.begin(claimed, filename, mimeType=mime_type)
     assert send(begun, sent) == 200
     answer = host.confirm(begun)
@@ -198,11 +216,15 @@ def test_a_ticket_works_once_whatever_became_of_its_bytes(
     assert check.exit_code == 0, check.output
     lifecycle.sweep(host.state, grace=0)
     assert 0 not in host.sizes()
-    check = host.app.test_cli_runner().invoke(args=["dualmedia", "check", "--verify-bytes", "--grace", "0"])
+    check = host.app.test_cli_runner().invoke(
+        args=["dualmedia", "check", "--verify-bytes", "--grace", "0"]
+    )
     assert check.exit_code == 0, check.output
 
 
-def test_a_ticket_works_once_while_sql_is_down_and_afterwards(make_host: t.Callable[..., Host]) -> None:
+def test_a_ticket_works_once_while_sql_is_down_and_afterwards(
+    make_host: t.Callable[..., Host],
+) -> None:
     host = make_host("dual", DUALMEDIA_AUTO_DRAIN=False)
     circuit = host.state.circuit
     assert circuit is not None
@@ -237,14 +259,20 @@ def test_bytes_that_no_ticket_can_bring_back_are_deleted_at_once(
     host.state.storages["s3"].put(t.cast(str, record.storage_key), [CONTENT])
     assert host.confirm(begun).status_code == 201
     monkeypatch.setattr("flask_dualmedia.uploads.tickets.SECONDS", 0)
-    assert host.client.delete(f"/media/files/{record.id}", headers=host.tokens.alice).status_code == 204
+    assert (
+        host.client.delete(f"/media/files/{record.id}", headers=host.tokens.alice).status_code
+        == 204
+    )
     assert host.kept() == (0, [])
 
 
 def test_the_rules_of_the_kind_hold(make_host: t.Callable[..., Host]) -> None:
     """What can be told from the announcement is refused before anything is sent."""
     host = make_host(
-        DUALMEDIA_POLICY={"files": {"types": ["image/*"], "max_size": 5000}, "product-images": {"max_size": 10}},
+        DUALMEDIA_POLICY={
+            "files": {"types": ["image/*"], "max_size": 5000},
+            "product-images": {"max_size": 10},
+        },
         DUALMEDIA_REFERENCES={"product": None},
     )
     image = {"filename": "a.png", "mimeType": "image/png"}
@@ -304,7 +332,11 @@ def test_a_finished_upload_shows_its_record_to_nobody_who_may_not_read_it(
 def test_other_unfinished_uploads_cannot_be_confirmed(host: Host) -> None:
     """As one whose bytes are just coming through us."""
     record = MediaStorage.new(
-        reference_type="page", reference_id="1", media_type="document", storage_type="s3", uploaded_by="alice"
+        reference_type="page",
+        reference_id="1",
+        media_type="document",
+        storage_type="s3",
+        uploaded_by="alice",
     )
     vars(record)["storage_key"] = new_key(record.id)
     host.state.repository.add(record)
@@ -313,7 +345,8 @@ def test_other_unfinished_uploads_cannot_be_confirmed(host: Host) -> None:
 
 
 def test_what_is_never_confirmed_is_swept_away(host: Host) -> None:
-    """T13: row and object go; those that were confirmed stay, and so do those that may still come."""
+    """T13: row and object go; those that were confirmed stay, and so do those that may still
+    come."""
     confirmed, abandoned, unsent = (host.begin(title=title) for title in "abc")
     send(confirmed)
     send(abandoned)
@@ -324,16 +357,22 @@ def test_what_is_never_confirmed_is_swept_away(host: Host) -> None:
     records, keys = host.kept()
     assert (records, len(keys)) == (1, 1)
     assert (
-        host.client.get(f"/media/files/{answer_of(confirmed)['id']}/content", headers=host.tokens.alice).data == CONTENT
+        host.client.get(
+            f"/media/files/{answer_of(confirmed)['id']}/content", headers=host.tokens.alice
+        ).data
+        == CONTENT
     )
     for gone in (abandoned, unsent):
         assert host.confirm(gone).status_code == 404
-    check = host.app.test_cli_runner().invoke(args=["dualmedia", "check", "--verify-bytes", "--grace", "0"])
+    check = host.app.test_cli_runner().invoke(
+        args=["dualmedia", "check", "--verify-bytes", "--grace", "0"]
+    )
     assert check.exit_code == 0, check.output
 
 
 def test_a_quota_is_kept_by_many_at_once(make_host: t.Callable[..., Host]) -> None:
-    """T11: of five that want to begin two have a place; each is confirmed twice at the same time."""
+    """T11: of five that want to begin two have a place; each is confirmed twice at the same
+    time."""
     host = make_host(DUALMEDIA_QUOTA_PER_IDENTITY=2 * len(CONTENT) + 1)
     answers = [host.begin(title=f"{number}") for number in range(5)]
     assert [answer.status_code for answer in answers] == [201, 201, 413, 413, 413]
@@ -342,7 +381,9 @@ def test_a_quota_is_kept_by_many_at_once(make_host: t.Callable[..., Host]) -> No
 
     def confirm(one: TestResponse) -> tuple[str, int]:
         with host.app.test_client() as client:
-            return answer_of(one)["id"], client.post(one.headers["Location"], headers=host.tokens.alice).status_code
+            return answer_of(one)["id"], client.post(
+                one.headers["Location"], headers=host.tokens.alice
+            ).status_code
 
     with ThreadPoolExecutor(10) as pool:
         confirmed = list(pool.map(confirm, begun * 5))

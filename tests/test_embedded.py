@@ -1,4 +1,5 @@
-"""The embedded servers of the example app: shared, stopped by the last user's end, and never losing data."""
+"""The embedded servers of the example app: shared, stopped by the last user's end, and never losing
+data."""
 
 from __future__ import annotations
 
@@ -25,7 +26,8 @@ pytestmark = pytest.mark.long
 
 ROOT = Path(embedded.__file__).parent.parent
 
-# Starts the servers named by the other arguments, says where they are, and ends when its standard input does.
+# Starts the servers named by the other arguments, says where they are, and ends when its standard
+# input does.
 USER = """
 import json, sys
 from example_app import embedded
@@ -40,7 +42,11 @@ class User:
 
     def __init__(self, directory: Path, *names: str) -> None:
         command = [sys.executable, "-c", USER, str(directory), *names]
-        pipes: dict[str, t.Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        pipes: dict[str, t.Any] = {
+            "stdin": subprocess.PIPE,
+            "stdout": subprocess.PIPE,
+            "stderr": subprocess.PIPE,
+        }
         self.process = subprocess.Popen(command, cwd=ROOT, text=True, **pipes)
 
     def servers(self) -> embedded.Servers:
@@ -67,7 +73,8 @@ def directory(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def use(directory: Path) -> Iterator[Callable[..., User]]:
-    """Starts users of the directory; ends them, and waits for the servers to end, after the test."""
+    """Starts users of the directory; ends them, and waits for the servers to end, after the
+    test."""
     users: list[User] = []
 
     def start(*names: str) -> User:
@@ -84,7 +91,11 @@ def use(directory: Path) -> Iterator[Callable[..., User]]:
 def processes_of(directory: Path) -> list[psutil.Process]:
     """Users, servers and supervisors of a directory. One that has ended has no command line."""
     running = psutil.process_iter(["cmdline"])
-    return [process for process in running if any(str(directory) in part for part in process.info["cmdline"] or [])]
+    return [
+        process
+        for process in running
+        if any(str(directory) in part for part in process.info["cmdline"] or [])
+    ]
 
 
 def runs(pid: int) -> bool:
@@ -114,8 +125,13 @@ def mark_document(uri: str) -> int:
         return marks.count_documents({})
 
 
-def test_processes_share_the_servers_and_the_last_one_stops_them(use: Callable[..., User], directory: Path) -> None:
-    first, second = use("postgres", "mongo"), use("postgres", "mongo")  # at the same time, in an empty directory
+def test_processes_share_the_servers_and_the_last_one_stops_them(
+    use: Callable[..., User], directory: Path
+) -> None:
+    first, second = (
+        use("postgres", "mongo"),
+        use("postgres", "mongo"),
+    )  # at the same time, in an empty directory
     servers = first.servers()
     assert second.servers() == servers
     first.end()
@@ -132,7 +148,9 @@ def test_processes_share_the_servers_and_the_last_one_stops_them(use: Callable[.
     assert mark_document(again.mongo_uri or "") == 2
 
 
-def test_servers_stop_after_their_users_are_killed(use: Callable[..., User], directory: Path) -> None:
+def test_servers_stop_after_their_users_are_killed(
+    use: Callable[..., User], directory: Path
+) -> None:
     users = [use("mongo"), use("mongo")]
     (pid,) = {pid for user in users for pid in user.servers().pids}
     for user in users:
@@ -154,10 +172,14 @@ def test_each_server_alone(use: Callable[..., User], directory: Path) -> None:
     assert use("postgres").servers().mongo_uri is None
 
 
-def test_a_killed_supervisor_leaves_a_server_that_is_taken_over(use: Callable[..., User], directory: Path) -> None:
+def test_a_killed_supervisor_leaves_a_server_that_is_taken_over(
+    use: Callable[..., User], directory: Path
+) -> None:
     first = use("postgres")
     servers = first.servers()
-    supervisors = [process for process in processes_of(directory) if process.pid not in servers.pids]
+    supervisors = [
+        process for process in processes_of(directory) if process.pid not in servers.pids
+    ]
     supervisor = next(process for process in supervisors if "embedded.py" in str(process.cmdline()))
     supervisor.kill()
     wait_until(lambda: not runs(supervisor.pid))
@@ -169,7 +191,9 @@ def test_a_killed_supervisor_leaves_a_server_that_is_taken_over(use: Callable[..
     wait_until(lambda: not processes_of(directory))
 
 
-def test_a_server_that_was_killed_too_starts_again(use: Callable[..., User], directory: Path) -> None:
+def test_a_server_that_was_killed_too_starts_again(
+    use: Callable[..., User], directory: Path
+) -> None:
     servers = use("postgres").servers()
     assert mark(servers.postgres_url or "") == 1
     for process in processes_of(directory):
@@ -179,7 +203,9 @@ def test_a_server_that_was_killed_too_starts_again(use: Callable[..., User], dir
     assert mark(use("postgres").servers().postgres_url or "") == 2
 
 
-def test_a_supervisor_that_is_told_to_end_stops_its_server(use: Callable[..., User], directory: Path) -> None:
+def test_a_supervisor_that_is_told_to_end_stops_its_server(
+    use: Callable[..., User], directory: Path
+) -> None:
     (pid,) = use("mongo").servers().pids
     supervisor = next(process for process in processes_of(directory) if process.pid != pid)
     supervisor.send_signal(signal.SIGTERM)
@@ -187,7 +213,9 @@ def test_a_supervisor_that_is_told_to_end_stops_its_server(use: Callable[..., Us
     assert mark_document(use("mongo").servers().mongo_uri or "") == 1
 
 
-def test_a_server_that_ends_by_itself_is_started_again(use: Callable[..., User], directory: Path) -> None:
+def test_a_server_that_ends_by_itself_is_started_again(
+    use: Callable[..., User], directory: Path
+) -> None:
     servers = use("mongo").servers()
     (pid,) = servers.pids
     server = psutil.Process(pid)
@@ -211,7 +239,9 @@ def test_a_server_that_cannot_start_says_why(use: Callable[..., User], directory
     assert "database files are incompatible with server" in errors
 
 
-def test_missing_packages_are_named_by_their_extra(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_missing_packages_are_named_by_their_extra(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ImportError, match=r"pip install 'flask-dualmedia\[demo\]'"):
         embedded.start(tmp_path)
@@ -224,15 +254,37 @@ class Command:
     """``flask run`` of a copy of the example, whose instance folder is the test's."""
 
     def __init__(self, directory: Path, *options: str) -> None:
-        shutil.copytree(ROOT / "example_app", directory / "example_app", ignore=shutil.ignore_patterns("__pycache__"))
-        unset = ("DB_HOST", "SQLALCHEMY_DATABASE_URI", "MONGO_URI", "DB_ENABLED", "WERKZEUG_RUN_MAIN")
+        shutil.copytree(
+            ROOT / "example_app",
+            directory / "example_app",
+            ignore=shutil.ignore_patterns("__pycache__"),
+        )
+        unset = (
+            "DB_HOST",
+            "SQLALCHEMY_DATABASE_URI",
+            "MONGO_URI",
+            "DB_ENABLED",
+            "WERKZEUG_RUN_MAIN",
+        )
         environment = {key: value for key, value in os.environ.items() if key not in unset}
         environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), environment.get("PYTHONPATH", "")])
         self.log = directory / "log"
-        self.ready = "Debugger is active" if "--debug" in options else "Running on"  # of its two processes one serves
+        self.ready = (
+            "Debugger is active" if "--debug" in options else "Running on"
+        )  # of its two processes one serves
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "flask", "--app", "example_app", "run", "--port", "0", *options],
+                [
+                    sys.executable,
+                    "-m",
+                    "flask",
+                    "--app",
+                    "example_app",
+                    "run",
+                    "--port",
+                    "0",
+                    *options,
+                ],
                 cwd=directory,
                 env=environment,
                 stdout=log,
@@ -240,16 +292,25 @@ class Command:
             )
 
     def wait_until_it_serves(self) -> None:
-        wait_until(lambda: self.ready in self.log.read_text() or self.process.poll() is not None, 30)
+        wait_until(
+            lambda: self.ready in self.log.read_text() or self.process.poll() is not None, 30
+        )
         assert self.process.poll() is None, self.log.read_text()
 
 
 @pytest.mark.parametrize(
     ("end", "options"),
-    [(signal.SIGINT, []), (signal.SIGKILL, []), (signal.SIGTERM, ["--debug"]), (signal.SIGKILL, ["--debug"])],
+    [
+        (signal.SIGINT, []),
+        (signal.SIGKILL, []),
+        (signal.SIGTERM, ["--debug"]),
+        (signal.SIGKILL, ["--debug"]),
+    ],
     ids=["Ctrl-C", "kill -9", "debug, kill", "debug, kill -9"],
 )
-def test_flask_run_takes_its_servers_with_it(directory: Path, end: signal.Signals, options: list[str]) -> None:
+def test_flask_run_takes_its_servers_with_it(
+    directory: Path, end: signal.Signals, options: list[str]
+) -> None:
     directory.mkdir()
     command = Command(directory, *options)
     try:
@@ -258,7 +319,10 @@ def test_flask_run_takes_its_servers_with_it(directory: Path, end: signal.Signal
         assert "MongoDB connected" in log
         assert "PostgreSQL connected" in log
         instance = directory / "instance" / "servers"
-        pids = [json.loads((instance / name / "server.json").read_text())["pid"] for name in ("mongo", "postgres")]
+        pids = [
+            json.loads((instance / name / "server.json").read_text())["pid"]
+            for name in ("mongo", "postgres")
+        ]
         command.process.send_signal(end)
         command.process.wait(15)
         wait_until(lambda: not any(runs(pid) for pid in pids))
@@ -274,7 +338,10 @@ def test_processes_that_need_the_account_at_once_make_one():
     """For an ordinary user, who makes none, the account is his own."""
     name = f"dualmedia-{os.getpid()}" if os.geteuid() == 0 else pwd.getpwuid(os.geteuid()).pw_name
     code = f"from example_app import embedded; print(embedded.find_account({name!r}).pw_uid)"
-    finders = [subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE) for _ in range(4)]
+    finders = [
+        subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE)
+        for _ in range(4)
+    ]
     try:
         found = {finder.communicate()[0] for finder in finders}
         assert found == {f"{pwd.getpwnam(name).pw_uid}\n".encode()}

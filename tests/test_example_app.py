@@ -1,4 +1,5 @@
-"""The example app over HTTP: what its users and the readers of its code may rely on. In both modes."""
+"""The example app over HTTP: what its users and the readers of its code may rely on. In both
+modes."""
 
 from __future__ import annotations
 
@@ -30,8 +31,12 @@ PASSWORD = "correct horse"
 
 
 @pytest.fixture
-def app(request: pytest.FixtureRequest, mode: str, mongo_uri: str, tmp_path: Path) -> Iterator[Flask]:
-    config: dict[str, t.Any] = dict(conftest.BASE_CONFIG, SECRET_KEY="x" * 32, SAMPLE_DATA=False, MONGO_URI=mongo_uri)
+def app(
+    request: pytest.FixtureRequest, mode: str, mongo_uri: str, tmp_path: Path
+) -> Iterator[Flask]:
+    config: dict[str, t.Any] = dict(
+        conftest.BASE_CONFIG, SECRET_KEY="x" * 32, SAMPLE_DATA=False, MONGO_URI=mongo_uri
+    )
     if mode == "dual":
         config |= {
             "SQLALCHEMY_DATABASE_URI": request.getfixturevalue("emptied_url"),
@@ -56,7 +61,9 @@ def bob(client: FlaskClient) -> Headers:
 
 @pytest.fixture
 def course(client: FlaskClient, alice: Headers) -> dict[str, t.Any]:
-    modules = [{"title": "Start", "lessons": [{"title": "One"}, {"title": "Two", "summary": "More."}]}]
+    modules = [
+        {"title": "Start", "lessons": [{"title": "One"}, {"title": "Two", "summary": "More."}]}
+    ]
     answer = client.post("/api/courses", json={"title": "Films", "modules": modules}, headers=alice)
     return checked(answer, 201)["course"]
 
@@ -77,13 +84,20 @@ def checked(response: TestResponse, status: int = 200) -> t.Any:
 
 def form_token(client: FlaskClient, path: str) -> str:
     """The value of the hidden field of the page's form."""
-    found = re.search(r'<form class="panel.*?name="csrf_token" value="([^"]+)"', client.get(path).text, re.DOTALL)
+    found = re.search(
+        r'<form class="panel.*?name="csrf_token" value="([^"]+)"', client.get(path).text, re.DOTALL
+    )
     assert found is not None
     return found[1]
 
 
 def new_product(client: FlaskClient, headers: Headers, **fields: t.Any) -> dict[str, t.Any]:
-    return checked(client.post("/api/products", json={"name": "Lamp", "price": 12.5, **fields}, headers=headers), 201)
+    return checked(
+        client.post(
+            "/api/products", json={"name": "Lamp", "price": 12.5, **fields}, headers=headers
+        ),
+        201,
+    )
 
 
 def images_of(client: FlaskClient, product_id: str) -> list[dict[str, t.Any]]:
@@ -95,10 +109,18 @@ def images_of(client: FlaskClient, product_id: str) -> list[dict[str, t.Any]]:
 
 def test_register_login_refresh_and_me(client: FlaskClient) -> None:
     account = {"email": " Carol@Example.org", "password": PASSWORD}
-    user = checked(client.post("/api/auth/register", json={**account, "name": "Carol"}), 201)["user"]
+    user = checked(client.post("/api/auth/register", json={**account, "name": "Carol"}), 201)[
+        "user"
+    ]
     tokens = checked(client.post("/api/auth/login", json=account))
-    refreshed = checked(client.post("/api/auth/refresh", headers={"Authorization": f"Bearer {tokens['refreshToken']}"}))
-    me = checked(client.get("/api/auth/me", headers={"Authorization": f"Bearer {refreshed['accessToken']}"}))
+    refreshed = checked(
+        client.post(
+            "/api/auth/refresh", headers={"Authorization": f"Bearer {tokens['refreshToken']}"}
+        )
+    )
+    me = checked(
+        client.get("/api/auth/me", headers={"Authorization": f"Bearer {refreshed['accessToken']}"})
+    )
     assert me == {"user": user}
     assert user == {"id": user["id"], "email": "carol@example.org", "name": "Carol", "role": "user"}
 
@@ -111,7 +133,9 @@ def test_a_password_is_kept_as_a_hash(client: FlaskClient, app: Flask, alice: He
 
 def test_an_email_address_registers_once(client: FlaskClient, alice: Headers) -> None:
     again = {"email": "ALICE@example.org", "password": PASSWORD, "name": "Other"}
-    assert checked(client.post("/api/auth/register", json=again), 409)["message"].endswith("registered already.")
+    assert checked(client.post("/api/auth/register", json=again), 409)["message"].endswith(
+        "registered already."
+    )
 
 
 def test_a_wrong_login_does_not_tell_what_was_wrong(client: FlaskClient, alice: Headers) -> None:
@@ -130,7 +154,9 @@ def test_an_access_token_does_not_refresh(client: FlaskClient, alice: Headers) -
 def test_the_curl_command_of_the_readme(client: FlaskClient, alice: Headers) -> None:
     """``curl -d`` calls the JSON a form."""
     body = '{"name":"Product","price":100,"images":["url"]}'
-    created = client.post("/api/products", data=body, content_type="application/x-www-form-urlencoded", headers=alice)
+    created = client.post(
+        "/api/products", data=body, content_type="application/x-www-form-urlencoded", headers=alice
+    )
     answer = checked(created, 201)
     read = client.get(created.headers["Location"])
     assert checked(read) == answer
@@ -141,7 +167,9 @@ def test_the_curl_command_of_the_readme(client: FlaskClient, alice: Headers) -> 
     assert image["mongoProductId"] == answer["product"]["id"]
 
 
-def test_a_product_with_uploaded_pictures(client: FlaskClient, alice: Headers, media_directory: Path) -> None:
+def test_a_product_with_uploaded_pictures(
+    client: FlaskClient, alice: Headers, media_directory: Path
+) -> None:
     names = ["portrait.jpg", "landscape-exif-orientation-6.jpg"]
     files = [samples.part((media_directory / name).read_bytes(), name) for name in names]
     data = {"name": "Prints", "price": "4.20", "images": files}
@@ -152,20 +180,28 @@ def test_a_product_with_uploaded_pictures(client: FlaskClient, alice: Headers, m
     assert [image["position"] for image in answer["images"]] == [0, 1]
     for image in answer["images"]:
         sent = (media_directory / image["filename"]).read_bytes()
-        assert client.get(image["imageUrl"]).data == sent  # no token: pictures of products are public
+        assert (
+            client.get(image["imageUrl"]).data == sent
+        )  # no token: pictures of products are public
         assert image["fileSize"] == len(sent)
 
 
-def test_a_bad_picture_leaves_neither_product_nor_pictures(client: FlaskClient, app: Flask, alice: Headers) -> None:
+def test_a_bad_picture_leaves_neither_product_nor_pictures(
+    client: FlaskClient, app: Flask, alice: Headers
+) -> None:
     files = [samples.part(samples.png(), "good.png"), samples.part(b"no picture at all", "bad.png")]
-    answer = client.post("/api/products", data={"name": "Half", "price": 1, "images": files}, headers=alice)
+    answer = client.post(
+        "/api/products", data={"name": "Half", "price": 1, "images": files}, headers=alice
+    )
     assert list(checked(answer, 415)["errors"]) == ["file"]
     assert checked(client.get("/api/products"))["products"] == []
     listed = checked(client.get("/media/product-images", headers=alice))
     assert (listed.get("items") or listed.get("productImages") or []) == []
 
 
-def test_reading_a_product_is_one_query_to_each_database(client: FlaskClient, app: Flask, alice: Headers) -> None:
+def test_reading_a_product_is_one_query_to_each_database(
+    client: FlaskClient, app: Flask, alice: Headers
+) -> None:
     product_id = new_product(client, alice, images=["a", "b"])["product"]["id"]
     rest(app)
     with count_queries(app) as queries:
@@ -175,7 +211,9 @@ def test_reading_a_product_is_one_query_to_each_database(client: FlaskClient, ap
     assert queries.mongo == ["find products"] + ["find product_images"] * (1 - len(queries.sql))
 
 
-def test_a_page_of_products_is_one_query_to_each_database(client: FlaskClient, app: Flask, alice: Headers) -> None:
+def test_a_page_of_products_is_one_query_to_each_database(
+    client: FlaskClient, app: Flask, alice: Headers
+) -> None:
     for number in range(50):
         new_product(client, alice, name=f"Lamp {number}", images=["a", "b"])
     rest(app)
@@ -191,13 +229,20 @@ def test_pages_of_products(client: FlaskClient, alice: Headers) -> None:
     for number in range(5):
         new_product(client, alice, name=str(number))
     pages = [checked(client.get(f"/api/products?page={page}&pageSize=2")) for page in (1, 2, 3, 4)]
-    assert [[product["name"] for product in page["products"]] for page in pages] == [["4", "3"], ["2", "1"], ["0"], []]
+    assert [[product["name"] for product in page["products"]] for page in pages] == [
+        ["4", "3"],
+        ["2", "1"],
+        ["0"],
+        [],
+    ]
     assert [page["hasNext"] for page in pages] == [True, True, False, False]
 
 
 def test_editing_a_product_changes_only_what_is_sent(client: FlaskClient, alice: Headers) -> None:
     product = new_product(client, alice, images=["a"], description="Bright.")["product"]
-    answer = checked(client.patch(f"/api/products/{product['id']}", json={"price": 9.99}, headers=alice))
+    answer = checked(
+        client.patch(f"/api/products/{product['id']}", json={"price": 9.99}, headers=alice)
+    )
     assert answer == checked(client.get(f"/api/products/{product['id']}"))
     assert answer["product"] == product | {"price": 9.99}
 
@@ -208,7 +253,11 @@ def test_pictures_are_added_chosen_and_removed(client: FlaskClient, alice: Heade
     checked(client.post(url, json={"images": ["b"]}, headers=alice), 201)
     added = client.post(url, data={"images": [samples.part(samples.png(), "c.png")]}, headers=alice)
     images = checked(added, 201)["images"]
-    assert [(image["position"], image["isMainImage"]) for image in images] == [(0, True), (1, False), (2, False)]
+    assert [(image["position"], image["isMainImage"]) for image in images] == [
+        (0, True),
+        (1, False),
+        (2, False),
+    ]
 
     chosen = checked(client.put(f"{url}/{images[2]['id']}/main", headers=alice))["images"]
     assert [image["isMainImage"] for image in chosen] == [False, False, True]
@@ -274,7 +323,14 @@ def test_invalid_products_are_refused_with_the_field(client: FlaskClient, alice:
     assert checked(client.get("/api/products"))["products"] == []
 
 
-NO_JSON = [(b"", 400), (b"{", 400), (b"\xff\xfe", 400), (b"[" * 200_000, 400), (b"9" * 5000, 400), (b" " * 2**21, 413)]
+NO_JSON = [
+    (b"", 400),
+    (b"{", 400),
+    (b"\xff\xfe", 400),
+    (b"[" * 200_000, 400),
+    (b"9" * 5000, 400),
+    (b" " * 2**21, 413),
+]
 
 
 def test_what_is_no_json_is_a_client_error(client: FlaskClient, alice: Headers) -> None:
@@ -310,12 +366,20 @@ def test_errors_of_routing_are_json_too(client: FlaskClient) -> None:
 # Courses
 
 
-def test_a_course_with_its_modules_and_lessons(client: FlaskClient, alice: Headers, course: dict[str, t.Any]) -> None:
+def test_a_course_with_its_modules_and_lessons(
+    client: FlaskClient, alice: Headers, course: dict[str, t.Any]
+) -> None:
     url = f"/api/courses/{course['id']}"
-    module = checked(client.post(f"{url}/modules", json={"title": "End"}, headers=alice), 201)["module"]
+    module = checked(client.post(f"{url}/modules", json={"title": "End"}, headers=alice), 201)[
+        "module"
+    ]
     lessons = f"{url}/modules/{module['id']}/lessons"
     lesson = checked(client.post(lessons, json={"title": "Three"}, headers=alice), 201)["lesson"]
-    checked(client.patch(f"{url}/lessons/{lesson['id']}", json={"title": "Last", "summary": "."}, headers=alice))
+    checked(
+        client.patch(
+            f"{url}/lessons/{lesson['id']}", json={"title": "Last", "summary": "."}, headers=alice
+        )
+    )
     checked(client.patch(f"{url}/modules/{module['id']}", json={"title": "Finale"}, headers=alice))
     checked(client.patch(url, json={"title": "Short films"}, headers=alice))
     first, second = course["modules"][0]["lessons"]
@@ -335,12 +399,20 @@ def test_videos_of_every_type_and_a_resource(
 ) -> None:
     url, module = f"/api/courses/{course['id']}", course["modules"][0]
     lesson = module["lessons"][0]
-    places = [("intro", {}), ("module", {"moduleId": module["id"]}), ("lesson", {"lessonId": lesson["id"]})]
+    places = [
+        ("intro", {}),
+        ("module", {"moduleId": module["id"]}),
+        ("lesson", {"lessonId": lesson["id"]}),
+    ]
     for video_type, place in places:
         fields = {"videoType": video_type, **place, "title": video_type, "isPublic": "true"}
         upload = {**fields, "file": samples.part(samples.mp4(), f"{video_type}.mp4")}
         video = checked(client.post(f"{url}/videos", data=upload, headers=alice), 201)["video"]
-        assert (video["videoType"], video["title"], video["isPublic"]) == (video_type, video_type, True)
+        assert (video["videoType"], video["title"], video["isPublic"]) == (
+            video_type,
+            video_type,
+            True,
+        )
     script = (media_directory / "geotopo.pdf").read_bytes()
     paper = {"file": samples.part(script, "geotopo.pdf"), "resourceName": "Script"}
     checked(client.post(f"{url}/lessons/{lesson['id']}/resources", data=paper, headers=alice), 201)
@@ -367,7 +439,9 @@ def test_students_of_a_course_see_what_is_not_public(
 
     def seen(headers: Headers) -> tuple[int, ...]:
         page = checked(client.get(url, headers=headers))
-        listed = checked(client.get(f"/media/course-videos?mongoCourseId={course['id']}", headers=headers))
+        listed = checked(
+            client.get(f"/media/course-videos?mongoCourseId={course['id']}", headers=headers)
+        )
         answers = [client.get(path, headers=headers).status_code for path in paths.values()]
         return (*answers, len(page["videos"]), len(listed["items"]))
 
@@ -405,7 +479,9 @@ def test_a_private_picture_of_a_product_is_shown_to_its_uploader_alone(
         assert image["id"] not in client.get(page).text
 
 
-def test_only_creators_add_media_through_the_media_routes(client: FlaskClient, alice: Headers, bob: Headers) -> None:
+def test_only_creators_add_media_through_the_media_routes(
+    client: FlaskClient, alice: Headers, bob: Headers
+) -> None:
     product = new_product(client, alice)["product"]
     values = {"mongoProductId": product["id"], "imageUrl": "https://cdn.example/a.png"}
     checked(client.post("/media/product-images", json=values, headers=bob), 403)
@@ -419,12 +495,24 @@ def test_only_creators_add_media_through_the_media_routes(client: FlaskClient, a
     [
         ("MEDIA_LIMIT", "/media/product-images", {"imageUrl": "https://cdn.example/a.png"}),
         ("LOGIN_LIMIT", "/api/auth/login", {"email": "alice@example.org", "password": PASSWORD}),
-        ("LOGIN_LIMIT", "/api/auth/register", {"email": "alice@example.org", "password": PASSWORD, "name": "Alice"}),
+        (
+            "LOGIN_LIMIT",
+            "/api/auth/register",
+            {"email": "alice@example.org", "password": PASSWORD, "name": "Alice"},
+        ),
         ("LOGIN_LIMIT", "/api/auth/refresh", {}),
     ],
 )
-def test_limits(mongo_uri: str, tmp_path: Path, limit: str, path: str, body: dict[str, str]) -> None:
-    config = dict(conftest.BASE_CONFIG, SECRET_KEY="x" * 32, SAMPLE_DATA=False, MONGO_URI=mongo_uri, DB_ENABLED=False)
+def test_limits(
+    mongo_uri: str, tmp_path: Path, limit: str, path: str, body: dict[str, str]
+) -> None:
+    config = dict(
+        conftest.BASE_CONFIG,
+        SECRET_KEY="x" * 32,
+        SAMPLE_DATA=False,
+        MONGO_URI=mongo_uri,
+        DB_ENABLED=False,
+    )
     app = create_app(config | {limit: "3 per minute", "INSTANCE_PATH": str(tmp_path)})
     client = app.test_client()
     answers = [client.post(path, json=body) for _ in range(4)]
@@ -434,7 +522,9 @@ def test_limits(mongo_uri: str, tmp_path: Path, limit: str, path: str, body: dic
     assert int(answers[3].headers["Retry-After"]) > 0
 
 
-def test_enrolling_on_the_page_of_a_course(client: FlaskClient, alice: Headers, course: dict[str, t.Any]) -> None:
+def test_enrolling_on_the_page_of_a_course(
+    client: FlaskClient, alice: Headers, course: dict[str, t.Any]
+) -> None:
     register(client, "carol")
     page = f"/courses/{course['id']}"
     assert "Enrol" in client.get(page).text
@@ -452,7 +542,9 @@ def test_a_real_video_comes_back_whole_and_in_ranges(
 ) -> None:
     sent = (media_directory / VIDEO).read_bytes()
     upload = {"videoType": "intro", "isPublic": "true", "file": samples.part(sent, VIDEO)}
-    video = checked(client.post(f"/api/courses/{course['id']}/videos", data=upload, headers=alice), 201)["video"]
+    video = checked(
+        client.post(f"/api/courses/{course['id']}/videos", data=upload, headers=alice), 201
+    )["video"]
     assert video["checksum"] == hashlib.sha256(sent).hexdigest()
     assert client.get(video["videoUrl"]).data == sent
     cuts = [0, *sorted(random.sample(range(1, len(sent)), 19)), len(sent)]
@@ -494,13 +586,18 @@ REFUSED_VIDEOS: list[tuple[dict[str, t.Any], int, str | None]] = [
 ]
 
 
-def test_videos_that_are_refused(client: FlaskClient, alice: Headers, course: dict[str, t.Any]) -> None:
+def test_videos_that_are_refused(
+    client: FlaskClient, alice: Headers, course: dict[str, t.Any]
+) -> None:
     url = f"/api/courses/{course['id']}"
     for fields, status, field in REFUSED_VIDEOS:
         data = {
-            key: samples.part(value, "a.mp4") if isinstance(value, bytes) else value for key, value in fields.items()
+            key: samples.part(value, "a.mp4") if isinstance(value, bytes) else value
+            for key, value in fields.items()
         }
-        answer = client.post(f"{url}/videos", data=data, headers=alice, content_type="multipart/form-data")
+        answer = client.post(
+            f"{url}/videos", data=data, headers=alice, content_type="multipart/form-data"
+        )
         errors = checked(answer, status).get("errors", {})
         assert field is None or list(errors) == [field], fields
     assert checked(client.get(url, headers=alice))["videos"] == []
@@ -513,7 +610,9 @@ def test_deleting_parts_of_a_course_deletes_their_media(
     videos = []
     for lesson in lessons:
         upload = {"lessonId": lesson["id"], "file": samples.part(samples.mp4(), "a.mp4")}
-        videos.append(checked(client.post(f"{url}/videos", data=upload, headers=alice), 201)["video"])
+        videos.append(
+            checked(client.post(f"{url}/videos", data=upload, headers=alice), 201)["video"]
+        )
     checked(client.delete(f"{url}/lessons/{lessons[0]['id']}", headers=alice), 204)
     statuses = [client.get(video["videoUrl"], headers=alice).status_code for video in videos]
     assert statuses == [404, 200]
@@ -521,7 +620,9 @@ def test_deleting_parts_of_a_course_deletes_their_media(
     assert client.get(videos[1]["videoUrl"], headers=alice).status_code == 404
 
 
-def test_only_the_creator_adds_to_a_course(client: FlaskClient, bob: Headers, course: dict[str, t.Any]) -> None:
+def test_only_the_creator_adds_to_a_course(
+    client: FlaskClient, bob: Headers, course: dict[str, t.Any]
+) -> None:
     url, lesson = f"/api/courses/{course['id']}", course["modules"][0]["lessons"][0]
     for path in ("videos", "modules", f"lessons/{lesson['id']}/resources"):
         assert client.post(f"{url}/{path}", json={}).status_code == 401
@@ -534,18 +635,24 @@ def test_only_the_creator_adds_to_a_course(client: FlaskClient, bob: Headers, co
 
 def test_a_user_reviews_a_thing_once(client: FlaskClient, alice: Headers, bob: Headers) -> None:
     url = f"/api/products/{new_product(client, alice)['product']['id']}/reviews"
-    review = checked(client.post(url, json={"rating": 5, "text": "Fine."}, headers=bob), 201)["review"]
+    review = checked(client.post(url, json={"rating": 5, "text": "Fine."}, headers=bob), 201)[
+        "review"
+    ]
     assert (review["author"], review["rating"]) == ("Bob", 5)
     assert client.post(url, json={"rating": 1}, headers=bob).status_code == 409
     for rating in (0, 6, 2.5, "x", None):
-        assert list(checked(client.post(url, json={"rating": rating}, headers=alice), 422)["errors"]) == ["rating"]
+        assert list(
+            checked(client.post(url, json={"rating": rating}, headers=alice), 422)["errors"]
+        ) == ["rating"]
     assert checked(client.get(url))["reviews"] == [review]
     assert client.delete(f"/api/reviews/{review['id']}", headers=alice).status_code == 403
     checked(client.delete(f"/api/reviews/{review['id']}", headers=bob), 204)
     assert checked(client.get(url))["reviews"] == []
 
 
-def test_an_order_keeps_the_price_it_was_made_at(client: FlaskClient, alice: Headers, bob: Headers) -> None:
+def test_an_order_keeps_the_price_it_was_made_at(
+    client: FlaskClient, alice: Headers, bob: Headers
+) -> None:
     product_id = new_product(client, alice, price=0.1)["product"]["id"]
     items = [{"productId": product_id, "quantity": 3}]
     created = client.post("/api/orders", json={"items": items}, headers=bob)
@@ -568,20 +675,29 @@ def test_orders_that_are_refused(client: FlaskClient, alice: Headers) -> None:
         [unknown | {"quantity": 0}],
         [unknown | {"quantity": 2**70}],
     ):
-        assert list(checked(client.post("/api/orders", json={"items": items}, headers=alice), 422)["errors"]) == [
-            "items"
-        ]
+        assert list(
+            checked(client.post("/api/orders", json={"items": items}, headers=alice), 422)["errors"]
+        ) == ["items"]
 
 
 # Pages
 
 
-def test_the_pages_show_what_there_is(client: FlaskClient, alice: Headers, course: dict[str, t.Any]) -> None:
+def test_the_pages_show_what_there_is(
+    client: FlaskClient, alice: Headers, course: dict[str, t.Any]
+) -> None:
     files = [samples.part(samples.png(), "a.png"), samples.part(samples.png(2), "b.png")]
     data = {"name": "<b>Lamp</b>", "price": 5, "images": files}
     answer = checked(client.post("/api/products", data=data, headers=alice), 201)
-    upload = {"videoType": "intro", "isPublic": "true", "title": "Hello", "file": samples.part(samples.mp4(), "a.mp4")}
-    video = checked(client.post(f"/api/courses/{course['id']}/videos", data=upload, headers=alice), 201)["video"]
+    upload = {
+        "videoType": "intro",
+        "isPublic": "true",
+        "title": "Hello",
+        "file": samples.part(samples.mp4(), "a.mp4"),
+    }
+    video = checked(
+        client.post(f"/api/courses/{course['id']}/videos", data=upload, headers=alice), 201
+    )["video"]
 
     shop = client.get("/").text
     assert "&lt;b&gt;Lamp&lt;/b&gt;" in shop
@@ -595,14 +711,18 @@ def test_the_pages_show_what_there_is(client: FlaskClient, alice: Headers, cours
     assert client.get(f"/courses/{ObjectId()}").status_code == 404
 
 
-def test_pages_have_no_inline_scripts_and_say_so(client: FlaskClient, course: dict[str, t.Any]) -> None:
+def test_pages_have_no_inline_scripts_and_say_so(
+    client: FlaskClient, course: dict[str, t.Any]
+) -> None:
     for path in ("/", "/courses", f"/courses/{course['id']}", "/login", "/register"):
         response = client.get(path)
         assert "default-src 'self'" in response.headers["Content-Security-Policy"]
         assert not re.search(r"<script>|<style| on\w+=| style=", response.text)
 
 
-def test_a_list_page_is_one_query_to_each_database(client: FlaskClient, app: Flask, alice: Headers) -> None:
+def test_a_list_page_is_one_query_to_each_database(
+    client: FlaskClient, app: Flask, alice: Headers
+) -> None:
     for _ in range(3):
         new_product(client, alice, images=["a"])
     rest(app)
@@ -611,7 +731,9 @@ def test_a_list_page_is_one_query_to_each_database(client: FlaskClient, app: Fla
     assert len(queries.sql) + len(queries.mongo) == 2
 
 
-def log_in(client: FlaskClient, path: str = "/login", email: str = "alice@example.org") -> TestResponse:
+def log_in(
+    client: FlaskClient, path: str = "/login", email: str = "alice@example.org"
+) -> TestResponse:
     form = {"csrf_token": form_token(client, path), "email": email, "password": PASSWORD}
     return client.post(path, data=form)
 
@@ -625,7 +747,9 @@ def test_login_by_cookie_upload_and_logout(client: FlaskClient, alice: Headers) 
     csrf = client.get_cookie("csrf_access_token")
     assert csrf is not None
     data = {"name": "Lamp", "price": 1, "images": [samples.part(samples.png(), "a.png")]}
-    assert client.post("/api/products", data=data | {"images": []}).status_code == 401  # a cookie needs its CSRF token
+    assert (
+        client.post("/api/products", data=data | {"images": []}).status_code == 401
+    )  # a cookie needs its CSRF token
     checked(client.post("/api/products", data=data, headers={"X-CSRF-TOKEN": csrf.value}), 201)
 
     token = re.search(r'name="csrf_token" value="([^"]+)"', page)
@@ -643,7 +767,9 @@ def test_a_private_video_plays_for_its_uploader_by_cookie(
     client: FlaskClient, alice: Headers, course: dict[str, t.Any]
 ) -> None:
     upload = {"videoType": "intro", "file": samples.part(samples.mp4(), "a.mp4")}
-    video = checked(client.post(f"/api/courses/{course['id']}/videos", data=upload, headers=alice), 201)["video"]
+    video = checked(
+        client.post(f"/api/courses/{course['id']}/videos", data=upload, headers=alice), 201
+    )["video"]
     page = f"/courses/{course['id']}"
     assert video["videoUrl"] not in client.get(page).text
     assert client.get(video["videoUrl"]).status_code == 401
@@ -668,7 +794,11 @@ def test_a_page_with_an_expired_login_is_that_of_anybody(client: FlaskClient) ->
 
 
 def test_login_does_not_lead_to_another_site(client: FlaskClient, alice: Headers) -> None:
-    form = {"email": "alice@example.org", "password": PASSWORD, "csrf_token": form_token(client, "/login")}
+    form = {
+        "email": "alice@example.org",
+        "password": PASSWORD,
+        "csrf_token": form_token(client, "/login"),
+    }
     for target in ("//evil.example", "/\\evil.example", "https://evil.example", "\t//evil.example"):
         response = client.post("/login", query_string={"next": target}, data=form)
         assert response.headers["Location"] == "/", target
@@ -678,8 +808,14 @@ def test_login_does_not_lead_to_another_site(client: FlaskClient, alice: Headers
 
 
 def test_sample_data_is_loaded_once(app: Flask, client: FlaskClient) -> None:
-    config = {key: app.config[key] for key in ("MONGO_URI", "SECRET_KEY", "JWT_SECRET_KEY", "TESTING")}
-    config |= {key: app.config[key] for key in ("SQLALCHEMY_DATABASE_URI", "DB_ENABLED") if key in app.config}
+    config = {
+        key: app.config[key] for key in ("MONGO_URI", "SECRET_KEY", "JWT_SECRET_KEY", "TESTING")
+    }
+    config |= {
+        key: app.config[key]
+        for key in ("SQLALCHEMY_DATABASE_URI", "DB_ENABLED")
+        if key in app.config
+    }
     for _ in range(2):
         conftest.close(create_app(config))
     products = checked(client.get("/api/products"))["products"]
@@ -687,16 +823,25 @@ def test_sample_data_is_loaded_once(app: Flask, client: FlaskClient) -> None:
     assert [image["isMainImage"] for image in products[0]["images"]] == [True, False, False, False]
     course = checked(client.get("/api/courses"))["courses"][0]
     answer = checked(client.get(f"/api/courses/{course['id']}"))
-    assert [video["videoType"] for video in answer["videos"]] == ["intro"]  # the lesson is for students
+    assert [video["videoType"] for video in answer["videos"]] == [
+        "intro"
+    ]  # the lesson is for students
     assert all(client.get(image["imageUrl"]).status_code == 200 for image in products[0]["images"])
     for email in ("demo@example.com", "admin@example.com"):
         account = {"email": email, "password": "demo-password"}
-        assert client.post("/api/auth/login", json=account).status_code == 401, "the configuration names this database"
+        assert client.post("/api/auth/login", json=account).status_code == 401, (
+            "the configuration names this database"
+        )
     assert app.extensions["example_app.mongo"].db.users.count_documents({}) == 0
 
 
 def test_the_generated_secret_stays_and_is_private(mongo_uri: str, tmp_path: Path) -> None:
-    config = {"MONGO_URI": mongo_uri, "DB_ENABLED": False, "SAMPLE_DATA": False, "INSTANCE_PATH": str(tmp_path)}
+    config = {
+        "MONGO_URI": mongo_uri,
+        "DB_ENABLED": False,
+        "SAMPLE_DATA": False,
+        "INSTANCE_PATH": str(tmp_path),
+    }
     keys = []
     for _ in range(2):
         app = create_app(config)

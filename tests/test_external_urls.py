@@ -84,7 +84,9 @@ def test_urls_that_an_earlier_version_has_kept(
             "media_type": "image",
             "state": "available",
         }
-        record = MediaStorage.new(**values, storage_type="external", url=url, uploaded_by="alice", updated_at=now())
+        record = MediaStorage.new(
+            **values, storage_type="external", url=url, uploaded_by="alice", updated_at=now()
+        )
         state.repository.add(record)
         answer = client.get(f"/media/files/{record.id}/content", headers=tokens.alice)
         location = answer.headers.get("Location", "")
@@ -97,7 +99,9 @@ def test_urls_that_an_earlier_version_has_kept(
 
 
 @pytest.mark.parametrize("url", ["http://h:99999/", "http://user:secret@h/"])
-def test_what_is_wrong_is_said(client: FlaskClient, tokens: Tokens, owners: Owners, url: str) -> None:
+def test_what_is_wrong_is_said(
+    client: FlaskClient, tokens: Tokens, owners: Owners, url: str
+) -> None:
     answer = post_url(client, tokens.alice, "files", owners, url=url)
     assert ("port" if "99999" in url else "password") in (answer.json or {})["errors"]["url"][0]
     assert "secret" not in answer.text

@@ -1,9 +1,9 @@
-"""Kill -9 at every step of every operation, then one repair: T5 (a process killed between two writes), T2 (records
-without bytes), T3 (a replacement that loses both), T6 (a repair that deletes what is alive), T7 (two databases that
-disagree).
+"""Kill -9 at every step of every operation, then one repair: T5 (a process killed between two
+writes), T2 (records without bytes), T3 (a replacement that loses both), T6 (a repair that deletes
+what is alive), T7 (two databases that disagree).
 
-The processes are real, and so is the signal. A step that an operation does not reach fails the test, because then the
-process ends by itself.
+The processes are real, and so is the signal. A step that an operation does not reach fails the
+test, because then the process ends by itself.
 """
 
 from __future__ import annotations
@@ -64,9 +64,22 @@ COPYING = ["copy:piece", "copy:piece*20", "copy:bytes", "copy:record"]
 STEPS = {
     "save": ["create:begin", "create:pending", IN_MID_BODY, "create:bytes", "create:available"],
     "save external": ["create:external"],
-    "replace": ["replace:begin", IN_MID_BODY, "replace:bytes", "replace:committed", "replace:cleaned"],
+    "replace": [
+        "replace:begin",
+        IN_MID_BODY,
+        "replace:bytes",
+        "replace:committed",
+        "replace:cleaned",
+    ],
     "delete": ["delete:begin", "delete:marked", "delete:bytes", "delete:done"],
-    "drain": ["drain:claim", "drain:copy", *COPYING, "drain:copied", "drain:bytes-deleted", "drain:done"],
+    "drain": [
+        "drain:claim",
+        "drain:copy",
+        *COPYING,
+        "drain:copied",
+        "drain:bytes-deleted",
+        "drain:done",
+    ],
     "gather": ["copy:piece*3", "gather:copied"],
     "drain of a deletion": ["forget:bytes"],
     "transfer": COPYING,
@@ -76,10 +89,22 @@ STEPS = {
     "check --repair --grace 0, into the trash": ["trash:marked"],
     "sweep --grace 0 --yes": ["sweep:bytes", "sweep:done"],
     "direct": ["direct:pending", "direct:checked", "direct:available"],
-    "tus": ["tus:part*2", "tus:committed", "tus:attempt", "tus:media", "tus:finished", "tus:cleaned"],
+    "tus": [
+        "tus:part*2",
+        "tus:committed",
+        "tus:attempt",
+        "tus:media",
+        "tus:finished",
+        "tus:cleaned",
+    ],
     "tus join": ["tus:joined"],
     "tus remove": ["tus:removing", "tus:removed"],
-    "move --from database --to local": ["move:piece*5", "move:copied", "move:switched", "move:done"],
+    "move --from database --to local": [
+        "move:piece*5",
+        "move:copied",
+        "move:switched",
+        "move:done",
+    ],
 }
 
 NOWHERE = "postgresql+psycopg://nobody@127.0.0.1:1/none"
@@ -88,35 +113,55 @@ NOWHERE = "postgresql+psycopg://nobody@127.0.0.1:1/none"
 
 def test_every_step_is_in_the_matrix():
     """A step that is added to the source must be added here too."""
-    source = "".join(path.read_text() for path in Path(flask_dualmedia.__file__).parent.rglob("*.py"))
+    source = "".join(
+        path.read_text() for path in Path(flask_dualmedia.__file__).parent.rglob("*.py")
+    )
     reached = set(re.findall(r'reach\("([^"]+)"\)', source))
-    assert reached == {step.partition("*")[0] for steps in STEPS.values() for step in steps} - {IN_MID_BODY}
+    assert reached == {step.partition("*")[0] for steps in STEPS.values() for step in steps} - {
+        IN_MID_BODY
+    }
 
 
 class Deployment:
     """The databases of one test, an app on them, and processes that work on them and die."""
 
     def __init__(self, nursery: Nursery, make_app: MakeApp, mongo_uri: str, sql_url: str) -> None:
-        self._nursery, self._make_app, self._mongo_uri, self.sql_url = nursery, make_app, mongo_uri, sql_url
+        self._nursery, self._make_app, self._mongo_uri, self.sql_url = (
+            nursery,
+            make_app,
+            mongo_uri,
+            sql_url,
+        )
         self.config: dict[str, t.Any] = {}
         """Settings beside those of the mode."""
 
     def app(self, mode: str) -> Flask:
-        """In the mode ``dual``, ``mongo`` or ``degraded``. No app drains by itself: tests say when."""
+        """In the mode ``dual``, ``mongo`` or ``degraded``. No app drains by itself: tests say
+        when."""
         return self._make_app("mongo" if mode == "mongo" else "dual", **self._config(mode))
 
     def _config(self, mode: str) -> dict[str, t.Any]:
         url = NOWHERE if mode == "degraded" else self.sql_url
-        config = {"SQLALCHEMY_DATABASE_URI": url, "DUALMEDIA_AUTO_DRAIN": False, "DUALMEDIA_AUTO_UPGRADE": False}
+        config = {
+            "SQLALCHEMY_DATABASE_URI": url,
+            "DUALMEDIA_AUTO_DRAIN": False,
+            "DUALMEDIA_AUTO_UPGRADE": False,
+        }
         config["DUALMEDIA_TRASH_SECONDS"] = 0
         return config | self.config
 
     def kill(self, mode: str, step: str, operation: str, *args: str) -> None:
         """Run an operation in a process that dies at a step."""
-        config = BASE_CONFIG | self._config(mode) | {"MONGO_URI": self._mongo_uri, "DB_ENABLED": mode != "mongo"}
+        config = (
+            BASE_CONFIG
+            | self._config(mode)
+            | {"MONGO_URI": self._mongo_uri, "DB_ENABLED": mode != "mongo"}
+        )
         environment = {f"CHILD_{name}": value if isinstance(value, str) else json.dumps(value)
                        for name, value in config.items()}  # fmt: skip
-        code, log = self._nursery.bear(environment | {"DUALMEDIA_FAILPOINT": step}, operation, *args)
+        code, log = self._nursery.bear(
+            environment | {"DUALMEDIA_FAILPOINT": step}, operation, *args
+        )
         assert code == -9, f"{step} was not reached: {log}"
 
 
@@ -128,7 +173,9 @@ def nursery() -> Iterator[Nursery]:
 
 
 @pytest.fixture
-def deployment(nursery: Nursery, make_app: MakeApp, mongo_uri: str, migrated_url: str) -> Deployment:
+def deployment(
+    nursery: Nursery, make_app: MakeApp, mongo_uri: str, migrated_url: str
+) -> Deployment:
     return Deployment(nursery, make_app, mongo_uri, migrated_url)
 
 
@@ -142,12 +189,15 @@ def digest(content: bytes) -> str:
 
 
 def contents(app: Flask) -> dict[uuid.UUID, str]:
-    """What readers see: the checksum of the bytes of every record by its id. External media has the URL."""
+    """What readers see: the checksum of the bytes of every record by its id. External media has the
+    URL."""
     found = {}
     with app.app_context():
         for record in get_media_by_reference("page", OWNER):
             assert get_media(MediaStorage, record.id).values() == record.values()
-            found[record.id] = record.url if record.storage_key is None else digest(b"".join(open_media(record)))
+            found[record.id] = (
+                record.url if record.storage_key is None else digest(b"".join(open_media(record)))
+            )
     return found
 
 
@@ -157,7 +207,8 @@ def repair(app: Flask) -> None:
     What was deleted is still an empty row that keeps its id taken. One sweep takes that away.
     """
     state, runner = get_state(app), app.test_cli_runner()
-    # The dead process may have held the lease of the drain: spare the test the seconds until that runs out.
+    # The dead process may have held the lease of the drain: spare the test the seconds until that
+    # runs out.
     state.mongo[LEASES].update_many({}, {"$set": {"expires": datetime(2000, 1, 1, tzinfo=UTC)}})
     runner.invoke(args=["dualmedia", "check", "--grace", "0"])  # nothing is taken away on one look
     repaired = runner.invoke(args=["dualmedia", "check", "--repair", "--grace", "0"])
@@ -166,7 +217,9 @@ def repair(app: Flask) -> None:
     assert checked.exit_code == 0, repaired.output + checked.output
     for home in state.homes:
         records = all_records(home)
-        there = [record for record in records if (record.state, record.storage_key) != ("deleting", None)]
+        there = [
+            record for record in records if (record.state, record.storage_key) != ("deleting", None)
+        ]
         assert {record.state for record in there} <= {"available"}
         named = {record.storage_key for record in there if record.storage_type == "database"}
         assert set(home.storage.keys()) == named
@@ -188,7 +241,8 @@ MODES = ["dual", "mongo", "degraded"]
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("step", STEPS["save"])
 def test_killed_upload(deployment: Deployment, mode: str, step: str):
-    """T5: what was there is whole, what was not acknowledged is invisible or complete, never half there."""
+    """T5: what was there is whole, what was not acknowledged is invisible or complete, never half
+    there."""
     kept = save(deployment.app(mode), OLD_CONTENT)
     deployment.kill(mode, step, "save")
     app = deployment.app("mongo" if mode == "mongo" else "dual")
@@ -222,9 +276,11 @@ def test_killed_replacement(deployment: Deployment, mode: str, step: str):
         repair(app)
 
 
-# While SQL is down a deletion goes as far as its mark: whether SQL holds something of it, nobody knows then.
+# While SQL is down a deletion goes as far as its mark: whether SQL holds something of it, nobody
+# knows then.
 @pytest.mark.parametrize(
-    ("mode", "step"), [*product(MODES, STEPS["delete"][:2]), *product(["dual", "mongo"], STEPS["delete"][2:])]
+    ("mode", "step"),
+    [*product(MODES, STEPS["delete"][:2]), *product(["dual", "mongo"], STEPS["delete"][2:])],
 )
 def test_killed_deletion(deployment: Deployment, mode: str, step: str):
     """T5: there and whole, or gone for everybody."""
@@ -245,7 +301,10 @@ def test_killed_deletion(deployment: Deployment, mode: str, step: str):
 def test_killed_drain(deployment: Deployment, step: str):
     """T7: a record is in the journal or in SQL, and readers find it once and whole in either."""
     degraded = deployment.app("degraded")
-    saved = {save(degraded, OLD_CONTENT): digest(OLD_CONTENT), save(degraded, NEW_CONTENT): digest(NEW_CONTENT)}
+    saved = {
+        save(degraded, OLD_CONTENT): digest(OLD_CONTENT),
+        save(degraded, NEW_CONTENT): digest(NEW_CONTENT),
+    }
     deployment.kill("dual", step, "drain")
     app = deployment.app("dual")
     assert contents(app) == saved
@@ -286,7 +345,9 @@ def test_killed_drain_of_a_deletion(deployment: Deployment, step: str):
 
 
 @pytest.mark.parametrize("step", STEPS["drain"])
-def test_media_deleted_while_a_killed_drain_has_left_two_copies_of_it(deployment: Deployment, step: str):
+def test_media_deleted_while_a_killed_drain_has_left_two_copies_of_it(
+    deployment: Deployment, step: str
+):
     """T6: what is deleted does not come back from the copy."""
     media_id = save(deployment.app("degraded"), OLD_CONTENT)
     deployment.kill("dual", step, "drain")
@@ -304,12 +365,15 @@ def test_media_deleted_while_a_killed_drain_has_left_two_copies_of_it(deployment
 
 
 def test_outage_after_a_killed_drain_has_left_two_copies(deployment: Deployment):
-    """T7, T9: the copy in the journal is not shown for what SQL has, where it may have been changed since."""
+    """T7, T9: the copy in the journal is not shown for what SQL has, where it may have been changed
+    since."""
     media_id = save(deployment.app("degraded"), OLD_CONTENT)
     deployment.kill("dual", "drain:copied", "drain")
     app = deployment.app("dual")
     with app.app_context():
-        lifecycle.replace(get_state(app), get_media(MediaStorage, media_id), Upload(io.BytesIO(NEW_CONTENT)))
+        lifecycle.replace(
+            get_state(app), get_media(MediaStorage, media_id), Upload(io.BytesIO(NEW_CONTENT))
+        )
     degraded = deployment.app("degraded")
     with degraded.app_context():
         with pytest.raises(DatabaseUnavailable):
@@ -326,7 +390,10 @@ def test_killed_transfer(deployment: Deployment, to: str, step: str):
     """T7: the source stays whole, the same command goes on, and then both hold the same."""
     before, after = ("mongo", "dual") if to == "sql" else ("dual", "mongo")
     source = deployment.app(before)
-    saved = {save(source, OLD_CONTENT): digest(OLD_CONTENT), save(source, NEW_CONTENT): digest(NEW_CONTENT)}
+    saved = {
+        save(source, OLD_CONTENT): digest(OLD_CONTENT),
+        save(source, NEW_CONTENT): digest(NEW_CONTENT),
+    }
     deployment.kill(before, step, f"transfer --to {to}")
     repair(source)
     assert contents(source) == saved
@@ -335,7 +402,10 @@ def test_killed_transfer(deployment: Deployment, to: str, step: str):
     target = deployment.app(after)
     repair(target)
     assert contents(target) == contents(source) == saved
-    sql, mongo = sql_home(get_state(deployment.app("dual")).engine), mongo_home(get_state(target).mongo)  # type: ignore[arg-type]
+    sql, mongo = (
+        sql_home(get_state(deployment.app("dual")).engine),
+        mongo_home(get_state(target).mongo),
+    )  # type: ignore[arg-type]
     assert manifest(sql.repository) == manifest(mongo.repository)
 
 
@@ -345,17 +415,26 @@ def test_killed_deletion_of_the_source(deployment: Deployment, to: str, step: st
     """The same command goes on with the deletion; the target is never touched."""
     before, after = ("mongo", "dual") if to == "sql" else ("dual", "mongo")
     source = deployment.app(before)
-    saved = {save(source, OLD_CONTENT): digest(OLD_CONTENT), save(source, NEW_CONTENT): digest(NEW_CONTENT)}
+    saved = {
+        save(source, OLD_CONTENT): digest(OLD_CONTENT),
+        save(source, NEW_CONTENT): digest(NEW_CONTENT),
+    }
     runner = deployment.app(after).test_cli_runner()
     assert runner.invoke(args=["dualmedia", "transfer", "--to", to]).exit_code == 0
     deployment.kill(after, step, f"transfer --to {to} --delete-source --yes")
     target = deployment.app(after)
     assert contents(target) == saved
-    result = target.test_cli_runner().invoke(args=["dualmedia", "transfer", "--to", to, "--delete-source", "--yes"])
+    result = target.test_cli_runner().invoke(
+        args=["dualmedia", "transfer", "--to", to, "--delete-source", "--yes"]
+    )
     assert result.exit_code == 0, result.output
     repair(target)
     assert contents(target) == saved
-    old = sql_home(get_state(deployment.app("dual")).engine) if to == "mongo" else mongo_home(get_state(target).mongo)  # type: ignore[arg-type]
+    old = (
+        sql_home(get_state(deployment.app("dual")).engine)
+        if to == "mongo"
+        else mongo_home(get_state(target).mongo)
+    )  # type: ignore[arg-type]
     assert all_records(old) == []
     assert list(old.storage.keys()) == []
 
@@ -423,10 +502,18 @@ def test_killed_sweep(deployment: Deployment, mode: str, step: str):
     assert contents(app) == {kept: digest(OLD_CONTENT)}
 
 
-@pytest.mark.parametrize(("mode", "step"), list(zip(["mongo", "degraded", "dual"], STEPS["direct"], strict=True)))
-def test_killed_direct_upload(deployment: Deployment, mode: str, step: str, storage_options: StorageOptions):
-    """T5, T13: the client confirms it, again or on another server, or it is taken away with its bytes."""
-    deployment.config |= {"DUALMEDIA_STORAGES": storage_options("s3"), "DUALMEDIA_ALLOWED_STORAGES": ["s3"]}
+@pytest.mark.parametrize(
+    ("mode", "step"), list(zip(["mongo", "degraded", "dual"], STEPS["direct"], strict=True))
+)
+def test_killed_direct_upload(
+    deployment: Deployment, mode: str, step: str, storage_options: StorageOptions
+):
+    """T5, T13: the client confirms it, again or on another server, or it is taken away with its
+    bytes."""
+    deployment.config |= {
+        "DUALMEDIA_STORAGES": storage_options("s3"),
+        "DUALMEDIA_ALLOWED_STORAGES": ["s3"],
+    }
     deployment.app(mode)
     deployment.kill(mode, step, "direct")
     app = deployment.app("mongo" if mode == "mongo" else "dual")
@@ -459,7 +546,9 @@ def test_killed_resumable_upload(deployment: Deployment, mode: str, step: str):
         assert tus.patch(url, offset, NEW_CONTENT[offset:]).status_code == 204
     head = tus.head(url)
     for _ in ("before the repair", "after it"):
-        assert contents(app) == {uuid.UUID(head.headers["Content-Location"][-36:]): digest(NEW_CONTENT)}
+        assert contents(app) == {
+            uuid.UUID(head.headers["Content-Location"][-36:]): digest(NEW_CONTENT)
+        }
         repair(app)
 
 
@@ -474,11 +563,15 @@ def test_killed_concatenation(deployment: Deployment):
     for _ in range(2):
         answer = tus.create(None, Upload_Metadata=samples.encoded(PAGE), Upload_Concat=joined)
         assert answer.status_code == 201
-        assert contents(app) == {uuid.UUID(answer.headers["Content-Location"][-36:]): digest(NEW_CONTENT)}
+        assert contents(app) == {
+            uuid.UUID(answer.headers["Content-Location"][-36:]): digest(NEW_CONTENT)
+        }
     repair(app)
 
 
-@pytest.mark.parametrize(("mode", "step"), list(zip(["dual", "mongo"], STEPS["tus remove"], strict=True)))
+@pytest.mark.parametrize(
+    ("mode", "step"), list(zip(["dual", "mongo"], STEPS["tus remove"], strict=True))
+)
 def test_killed_removal_of_a_resumable_upload(deployment: Deployment, mode: str, step: str):
     app = deployment.app(mode)
     deployment.kill(mode, step, "tus remove")
@@ -500,16 +593,22 @@ def left_by_killed(app: Flask) -> str:
 
 
 @pytest.mark.parametrize(
-    ("mode", "step"), [*product(["dual"], STEPS["move --from database --to local"]), ("mongo", "move:switched")]
+    ("mode", "step"),
+    [*product(["dual"], STEPS["move --from database --to local"]), ("mongo", "move:switched")],
 )
 def test_killed_move(deployment: Deployment, mode: str, step: str, storage_options: StorageOptions):
     """T3: the bytes are where the record says, whole, at every moment; the same command goes on."""
     deployment.config["DUALMEDIA_STORAGES"] = storage_options("local")
     app = deployment.app(mode)
-    saved = {save(app, OLD_CONTENT): digest(OLD_CONTENT), save(app, NEW_CONTENT): digest(NEW_CONTENT)}
+    saved = {
+        save(app, OLD_CONTENT): digest(OLD_CONTENT),
+        save(app, NEW_CONTENT): digest(NEW_CONTENT),
+    }
     deployment.kill(mode, step, "move --from database --to local")
     assert contents(app) == saved
-    result = app.test_cli_runner().invoke(args=["dualmedia", "move", "--from", "database", "--to", "local"])
+    result = app.test_cli_runner().invoke(
+        args=["dualmedia", "move", "--from", "database", "--to", "local"]
+    )
     assert result.exit_code == 0, result.output
     assert contents(app) == saved
     repair(app)
@@ -517,7 +616,9 @@ def test_killed_move(deployment: Deployment, mode: str, step: str, storage_optio
     with app.app_context():
         records = get_media_by_reference("page", OWNER)
     assert {record.storage_type for record in records} == {"local"}
-    assert set(get_state(app).storages["local"].keys()) == {record.storage_key for record in records}
+    assert set(get_state(app).storages["local"].keys()) == {
+        record.storage_key for record in records
+    }
 
 
 def test_the_journal_keeps_what_its_target_would_not_take(deployment: Deployment):
@@ -525,13 +626,17 @@ def test_the_journal_keeps_what_its_target_would_not_take(deployment: Deployment
     degraded = deployment.app("degraded")
     media_id = save(degraded, OLD_CONTENT)
     journal = journal_home(get_state(degraded).mongo)
-    get_state(degraded).mongo["media_journal.chunks"].update_one({"n": 3}, {"$set": {"data": b"\0" * 262144}})
+    get_state(degraded).mongo["media_journal.chunks"].update_one(
+        {"n": 3}, {"$set": {"data": b"\0" * 262144}}
+    )
     app = deployment.app("dual")
     result = app.test_cli_runner().invoke(args=["dualmedia", "drain"])
     assert result.exit_code != 0
     assert [record.id for record in all_records(journal)] == [media_id]
     assert len(list(journal.storage.keys())) == 1
-    checked = app.test_cli_runner().invoke(args=["dualmedia", "check", "--verify-bytes", "--grace", "0"])
+    checked = app.test_cli_runner().invoke(
+        args=["dualmedia", "check", "--verify-bytes", "--grace", "0"]
+    )
     assert checked.exit_code == 1
     assert "checksum_wrong" in checked.output
 
@@ -541,9 +646,11 @@ OUTAGE = 4.0
 
 
 def test_postgres_is_killed_under_load():
-    """T9, T7: eight clients go on while PostgreSQL is killed and comes back. What was answered with 2xx is there in the
-    end, once; what SQL holds is unavailable in between, never missing."""
-    directory = Path(tempfile.mkdtemp(prefix="dualmedia-killed-"))  # pytest's folders are closed to PostgreSQL
+    """T9, T7: eight clients go on while PostgreSQL is killed and comes back. What was answered with
+    2xx is there in the end, once; what SQL holds is unavailable in between, never missing."""
+    directory = Path(
+        tempfile.mkdtemp(prefix="dualmedia-killed-")
+    )  # pytest's folders are closed to PostgreSQL
     totals, until = chaos.Totals(), threading.Event()
     with chaos.Deployment(directory) as deployment:
         port = deployment.workers.port
@@ -587,16 +694,25 @@ def test_postgres_is_killed_under_load():
 class Uploader(threading.Thread):
     """Uploads, and reads what it uploaded."""
 
-    def __init__(self, number: int, port: int, totals: chaos.Totals, until: threading.Event) -> None:
+    def __init__(
+        self, number: int, port: int, totals: chaos.Totals, until: threading.Event
+    ) -> None:
         super().__init__(daemon=True)
-        self._port, self._totals, self._until, self._random = port, totals, until, random.Random(number)
+        self._port, self._totals, self._until, self._random = (
+            port,
+            totals,
+            until,
+            random.Random(number),
+        )
         self._headers = bearer(f"uploader-{number}")
         self.saved: list[tuple[str, str]] = []
         """Path and checksum of what was acknowledged."""
 
     def run(self) -> None:
         while not self._until.is_set():
-            self._totals.count("upload", self.upload(self._random.choice([20_000, 300_000, 2_000_000])))
+            self._totals.count(
+                "upload", self.upload(self._random.choice([20_000, 300_000, 2_000_000]))
+            )
             if self.saved:
                 self._totals.count("read", self.read(*self._random.choice(self.saved)))
             time.sleep(0.05)
@@ -606,7 +722,9 @@ class Uploader(threading.Thread):
         fields = {"file": samples.part(content), "referenceType": "page", "referenceId": OWNER}
         boundary, body = encode_multipart(fields)
         content_type = f"multipart/form-data; boundary={boundary}"
-        answer = chaos.request(self._port, "POST", "/media/files", self._headers, body, content_type)
+        answer = chaos.request(
+            self._port, "POST", "/media/files", self._headers, body, content_type
+        )
         if answer.status == 201:
             self.saved.append((f"/media/files/{answer.json['id']}", digest(content)))
         elif answer.status != 503:
@@ -631,5 +749,7 @@ def ids_in_both(deployment: chaos.Deployment) -> set[uuid.UUID]:
     with pymongo.MongoClient(deployment.mongo.uri) as client:
         documents = Documents(client, client.get_default_database().name, timeout=10, interval=1)
         journal = journal_home(documents)
-        in_sql, in_journal = ({record.id for record in all_records(home)} for home in (sql_home(engine), journal))
+        in_sql, in_journal = (
+            {record.id for record in all_records(home)} for home in (sql_home(engine), journal)
+        )
     return in_sql & in_journal

@@ -1,5 +1,6 @@
 # ruff: noqa: RUF001 - letters of all scripts, as people name their files
-"""Filenames as people have them, by every way in and in both modes, and the names under which content is saved."""
+"""Filenames as people have them, by every way in and in both modes, and the names under which
+content is saved."""
 
 from __future__ import annotations
 
@@ -85,12 +86,17 @@ def test_a_name_beyond_ascii_has_a_plain_one_beside_it(name: str, plain: str) ->
     assert _names(name) == {"filename": plain, "filename*": _names(name)["filename*"]}
 
 
-@pytest.mark.parametrize("name", ["a.txt", "a b (1).txt", ".htaccess", "a;b.txt", "it's.txt", "a=b?.txt"])
+@pytest.mark.parametrize(
+    "name", ["a.txt", "a b (1).txt", ".htaccess", "a;b.txt", "it's.txt", "a=b?.txt"]
+)
 def test_a_name_in_ascii_needs_no_other(name: str) -> None:
     assert _names(name) == {"filename": name}
 
 
-@given(st.text(min_size=1, max_size=40) | st.text(st.sampled_from("./\\%=?．／‥ aé写\u202f"), min_size=1, max_size=12))
+@given(
+    st.text(min_size=1, max_size=40)
+    | st.text(st.sampled_from("./\\%=?．／‥ aé写\u202f"), min_size=1, max_size=12)
+)
 @example("..%2f..%2fetc")
 def test_no_name_leads_a_download_astray(name: str) -> None:
     kept = label(name)
@@ -125,47 +131,83 @@ def outcome(response: TestResponse, status: int | None = None) -> Outcome:
 Way = t.Callable[[FlaskClient, Headers, str, str, bytes], Outcome]
 
 
-def by_multipart(client: FlaskClient, token: Headers, name: str, declared: str, content: bytes) -> Outcome:
-    lines = [f'--b\r\nContent-Disposition: form-data; name="{key}"\r\n\r\n{OWNER[key]}'.encode() for key in OWNER]
+def by_multipart(
+    client: FlaskClient, token: Headers, name: str, declared: str, content: bytes
+) -> Outcome:
+    lines = [
+        f'--b\r\nContent-Disposition: form-data; name="{key}"\r\n\r\n{OWNER[key]}'.encode()
+        for key in OWNER
+    ]
     # The name as a field, which no browser has put quotes around.
     lines += [b'--b\r\nContent-Disposition: form-data; name="filename"\r\n\r\n' + name.encode()]
-    lines += [b'--b\r\nContent-Disposition: form-data; name="file"; filename="."', f"Content-Type: {declared}".encode()]
+    lines += [
+        b'--b\r\nContent-Disposition: form-data; name="file"; filename="."',
+        f"Content-Type: {declared}".encode(),
+    ]
     body = b"\r\n".join([*lines, b"", content, b"--b--", b""])
     return outcome(
-        client.post("/media/files", headers=token, data=body, content_type="multipart/form-data; boundary=b")
+        client.post(
+            "/media/files", headers=token, data=body, content_type="multipart/form-data; boundary=b"
+        )
     )
 
 
-def by_put(client: FlaskClient, token: Headers, name: str, declared: str, content: bytes) -> Outcome:
+def by_put(
+    client: FlaskClient, token: Headers, name: str, declared: str, content: bytes
+) -> Outcome:
     made = by_multipart(client, token, name, declared, content)
     assert made[0] == 201
-    newest = (client.get("/media/files?sort=-createdAt&limit=1", headers=token).json or {})["items"][0]
+    newest = (client.get("/media/files?sort=-createdAt&limit=1", headers=token).json or {})[
+        "items"
+    ][0]
     path = f"/media/files/{newest['id']}/content"
-    changed = client.put(path, headers=token, data=content, environ_overrides={"CONTENT_TYPE": declared})
+    changed = client.put(
+        path, headers=token, data=content, environ_overrides={"CONTENT_TYPE": declared}
+    )
     return outcome(changed, 201 if changed.status_code == 200 else None)
 
 
-def by_tus(client: FlaskClient, token: Headers, name: str, declared: str, content: bytes) -> Outcome:
+def by_tus(
+    client: FlaskClient, token: Headers, name: str, declared: str, content: bytes
+) -> Outcome:
     values = {"kind": "files", "filename": name, "filetype": declared} | OWNER
-    header = ",".join(f"{key} {base64.b64encode(value.encode()).decode()}" for key, value in values.items())
+    header = ",".join(
+        f"{key} {base64.b64encode(value.encode()).decode()}" for key, value in values.items()
+    )
     made = Tus(client, token).create(len(content), content, Upload_Metadata=header)
     if made.status_code != 201:
         return outcome(made)
     return outcome(client.get(made.headers["Content-Location"], headers=token), 201)
 
 
-def by_direct_upload(client: FlaskClient, token: Headers, name: str, declared: str, content: bytes) -> Outcome:
+def by_direct_upload(
+    client: FlaskClient, token: Headers, name: str, declared: str, content: bytes
+) -> Outcome:
     checksum = hashlib.sha256(content).hexdigest()
-    announced = {"filename": name, "mimeType": declared, "fileSize": len(content), "checksum": checksum}
-    begun = client.post("/media/files/direct-uploads", headers=token, json=OWNER | announced | {"storageType": "s3"})
+    announced = {
+        "filename": name,
+        "mimeType": declared,
+        "fileSize": len(content),
+        "checksum": checksum,
+    }
+    begun = client.post(
+        "/media/files/direct-uploads", headers=token, json=OWNER | announced | {"storageType": "s3"}
+    )
     if begun.status_code != 201:
         return outcome(begun)
     request = begun.json or {}
-    assert requests.put(request["url"], data=content, headers=request["headers"], timeout=10).status_code == 200
+    assert (
+        requests.put(
+            request["url"], data=content, headers=request["headers"], timeout=10
+        ).status_code
+        == 200
+    )
     return outcome(client.post(begun.headers["Location"], headers=token))
 
 
-def by_function(client: FlaskClient, token: Headers, name: str, declared: str, content: bytes) -> Outcome:
+def by_function(
+    client: FlaskClient, token: Headers, name: str, declared: str, content: bytes
+) -> Outcome:
     with t.cast(Flask, client.application).app_context():
         record = save_media_storage("page", "1", content, filename=name or None, mime_type=declared)
     return 201, record.filename, record.mime_type, record.media_type, record.checksum
@@ -193,15 +235,27 @@ CLAIMS = [
     "image/*",
     "x/y",
 ]
-LIKELY = st.sampled_from([*(name for name in KEPT if name.isprintable()), *CHANGED]) | st.text(max_size=30)
+LIKELY = st.sampled_from([*(name for name in KEPT if name.isprintable()), *CHANGED]) | st.text(
+    max_size=30
+)
 
 
 @pytest.mark.long
-@settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(name=LIKELY, declared=st.sampled_from(CLAIMS), file=st.sampled_from(REAL_FILES))
-@example("notes.md", "application/octet-stream", RealFile("", b"# Notes", "text/markdown", "document", "document"))
-@example("a.csv", "application/vnd.ms-excel", RealFile("", b"a,b", "text/csv", "document", "document"))
-def test_what_is_kept_is_the_same_by_every_way(hosts: Hosts, name: str, declared: str, file: RealFile) -> None:
+@example(
+    "notes.md",
+    "application/octet-stream",
+    RealFile("", b"# Notes", "text/markdown", "document", "document"),
+)
+@example(
+    "a.csv", "application/vnd.ms-excel", RealFile("", b"a,b", "text/csv", "document", "document")
+)
+def test_what_is_kept_is_the_same_by_every_way(
+    hosts: Hosts, name: str, declared: str, file: RealFile
+) -> None:
     outcomes = send_by_all_ways(hosts, name, declared, file.content)
     assert len(outcomes) == 1, outcomes
     status, filename, *_ = outcomes.pop()
@@ -221,12 +275,17 @@ def test_a_direct_upload_is_accepted_like_any_other(hosts: Hosts) -> None:
         ("", "", png(), "image/png"),
     ):
         outcomes = send_by_all_ways(hosts, name, declared, content)
-        assert [(status, mime_type) for status, _, mime_type, *_ in outcomes] == [(201, expected)], (name, outcomes)
+        assert [(status, mime_type) for status, _, mime_type, *_ in outcomes] == [
+            (201, expected)
+        ], (name, outcomes)
 
 
 # Before the bytes
 
-LIMITED = {"files": {"types": ["text/*", "image/png"]}, "course-videos": {"extensions": ["mp4", "webm"]}}
+LIMITED = {
+    "files": {"types": ["text/*", "image/png"]},
+    "course-videos": {"extensions": ["mp4", "webm"]},
+}
 
 REFUSED_AT_ONCE = [
     ("files", "a.pdf", "application/pdf"), ("files", "a.mp4", ""), ("files", "a.png", "image/jpeg"),
@@ -243,8 +302,13 @@ NOT_KNOWN_YET = [
 
 @pytest.fixture
 def limited(make_app: MakeApp, storage_options: StorageOptions) -> tuple[FlaskClient, Headers]:
-    given_options = {"DUALMEDIA_STORAGES": storage_options("s3"), "DUALMEDIA_ALLOWED_STORAGES": ["s3"]}
-    app = make_app("mongo", DUALMEDIA_POLICY=LIMITED, DUALMEDIA_REFERENCES={"course": None}, **given_options)
+    given_options = {
+        "DUALMEDIA_STORAGES": storage_options("s3"),
+        "DUALMEDIA_ALLOWED_STORAGES": ["s3"],
+    }
+    app = make_app(
+        "mongo", DUALMEDIA_POLICY=LIMITED, DUALMEDIA_REFERENCES={"course": None}, **given_options
+    )
     return app.test_client(), Tokens.of(app).alice
 
 
@@ -257,12 +321,20 @@ def test_what_no_bytes_can_put_right_is_refused_before_them(
 ) -> None:
     client, token = limited
     owner = OWNER if kind == "files" else {"mongoCourseId": "1"}
-    announced = {"filename": name, "mimeType": declared, "fileSize": 10, "checksum": "0" * 64, "storageType": "s3"}
+    announced = {
+        "filename": name,
+        "mimeType": declared,
+        "fileSize": 10,
+        "checksum": "0" * 64,
+        "storageType": "s3",
+    }
     begun = client.post(f"/media/{kind}/direct-uploads", headers=token, data=json.dumps(owner | announced),
                         content_type="application/json")  # fmt: skip
     assert begun.status_code == status, begun.json
     values = {"kind": kind, "filename": name, "filetype": declared} | owner
-    header = ",".join(f"{key} {base64.b64encode(value.encode()).decode()}" for key, value in values.items())
+    header = ",".join(
+        f"{key} {base64.b64encode(value.encode()).decode()}" for key, value in values.items()
+    )
     assert Tus(client, token).create(10, Upload_Metadata=header).status_code == status
 
 
@@ -270,6 +342,8 @@ def test_a_film_that_is_none_is_refused_by_its_bytes(limited: tuple[FlaskClient,
     client, token = limited
     for content, status in ((mp4(), 201), (b"<html>", 415), (png(), 415)):
         values = {"kind": "course-videos", "filename": "a.mp4", "mongoCourseId": "1"}
-        header = ",".join(f"{key} {base64.b64encode(value.encode()).decode()}" for key, value in values.items())
+        header = ",".join(
+            f"{key} {base64.b64encode(value.encode()).decode()}" for key, value in values.items()
+        )
         made = Tus(client, token).create(len(content), content, Upload_Metadata=header)
         assert made.status_code == status

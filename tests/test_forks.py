@@ -1,4 +1,5 @@
-"""Apps that were used before their process forks: each process is answered what it asked for, and nothing else."""
+"""Apps that were used before their process forks: each process is answered what it asked for, and
+nothing else."""
 
 from __future__ import annotations
 
@@ -29,7 +30,14 @@ import sqlalchemy.exc
 from flask import Flask
 from sqlalchemy import event
 
-from flask_dualmedia import MediaStorage, content_url, get_media, open_media, save_media_storage, wiring
+from flask_dualmedia import (
+    MediaStorage,
+    content_url,
+    get_media,
+    open_media,
+    save_media_storage,
+    wiring,
+)
 from flask_dualmedia.homes.base import Home, sql_home
 from flask_dualmedia.state import get_state
 
@@ -38,7 +46,8 @@ from .faults.servers import ROOT, Workers, running
 
 MIB = 1024 * 1024
 
-# One chunk, which comes with its record; several, which are streamed; more than are written at once.
+# One chunk, which comes with its record; several, which are streamed; more than are written at
+# once.
 SIZES = [1000, 200_000, 300_000, MIB, 3 * MIB]
 
 pytestmark = pytest.mark.filterwarnings(
@@ -71,7 +80,9 @@ def read_files(app: Flask, files: list[File], seed: int, *, number: int = 25) ->
     for _ in range(number):
         file = chance.choice(files)
         start = chance.randrange(len(file.content))
-        answer = client.get(file.url, headers={"Range": f"bytes={start}-"} if chance.random() < 0.6 else {})
+        answer = client.get(
+            file.url, headers={"Range": f"bytes={start}-"} if chance.random() < 0.6 else {}
+        )
         wanted = file.content[start:] if answer.status_code == 206 else file.content
         wrong += hashlib.sha256(answer.data).digest() != hashlib.sha256(wanted).digest()
         with app.app_context():
@@ -143,7 +154,9 @@ def test_parent_and_children_read_what_they_ask_for(make_app: MakeApp, options: 
         assert sessions(engine_of(app)) == before, "the parent's connections are as they were"
 
 
-def test_a_connection_from_before_the_extension_came_is_the_parents(mongo_uri: str, emptied_url: str) -> None:
+def test_a_connection_from_before_the_extension_came_is_the_parents(
+    mongo_uri: str, emptied_url: str
+) -> None:
     from flask_pymongo import PyMongo
     from flask_sqlalchemy import SQLAlchemy
 
@@ -193,7 +206,12 @@ def test_the_parent_of_a_connection_that_is_in_use_goes_on(make_app: MakeApp) ->
         assert begun + b"".join(stream) == big.content
         connection.commit()
     with engine.begin() as connection:
-        assert connection.exec_driver_sql("DELETE FROM media_chunks WHERE storage_key = 'forked'").rowcount == 1
+        assert (
+            connection.exec_driver_sql(
+                "DELETE FROM media_chunks WHERE storage_key = 'forked'"
+            ).rowcount
+            == 1
+        )
 
 
 def test_parent_and_child_both_read_on_in_a_stream(make_app: MakeApp) -> None:
@@ -232,7 +250,9 @@ def test_a_fork_in_the_middle_of_requests_of_other_threads(make_app: MakeApp) ->
 
 
 @pytest.mark.parametrize("holder", ["circuit", "counter", "documents", "deadlines"])
-def test_a_lock_that_another_thread_holds_is_free_in_the_child(make_app: MakeApp, holder: str) -> None:
+def test_a_lock_that_another_thread_holds_is_free_in_the_child(
+    make_app: MakeApp, holder: str
+) -> None:
     from flask_dualmedia.databases import deadlines
     from flask_dualmedia.views import docs
 
@@ -241,7 +261,9 @@ def test_a_lock_that_another_thread_holds_is_free_in_the_child(make_app: MakeApp
     locks: dict[str, Callable[[], list[t.Any]]] = {
         "circuit": lambda: [state.circuit._lock],  # type: ignore[union-attr]
         "counter": lambda: [state.counter._lock, state.counter._flushing],  # type: ignore[union-attr]
-        "documents": lambda: [found._lock for found in gc.get_objects() if type(found) is docs.Documents],
+        "documents": lambda: [
+            found._lock for found in gc.get_objects() if type(found) is docs.Documents
+        ],
         "deadlines": lambda: [deadlines._watcher._lock],
     }
     held, freed = threading.Event(), threading.Event()
@@ -346,7 +368,9 @@ def test_the_engine_of_a_transfer_is_not_shared(
 def test_a_fork_that_python_is_not_told_of(emptied_url: str) -> None:
     """As that of uWSGI."""
     command = [sys.executable, "-m", "tests.faults.silent", emptied_url]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+    )
     assert done.stdout == "[0, 0, 0, 0, 0]\n", done.stderr
 
 
@@ -356,7 +380,9 @@ def test_a_child_that_python_is_not_told_of_ends_and_its_parent_goes_on(
     mongo_uri: str, emptied_url: str, how: str
 ) -> None:
     command = [sys.executable, "-m", "tests.faults.silent_end", mongo_uri, emptied_url, how]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+    )
     assert done.stdout == "True\n", done.stderr
 
 
@@ -373,7 +399,9 @@ def test_nothing_of_ours_uses_mongodb_before_a_fork(
     from .conftest import HOST_CONFIG, close
 
     app = Flask("host")
-    app.config.update(HOST_CONFIG, MONGO_URI=mongo_uri, DB_ENABLED=mode == "dual", DUALMEDIA_AUTO_UPGRADE=False)
+    app.config.update(
+        HOST_CONFIG, MONGO_URI=mongo_uri, DB_ENABLED=mode == "dual", DUALMEDIA_AUTO_UPGRADE=False
+    )
     if mode == "dual":
         app.config["SQLALCHEMY_DATABASE_URI"] = emptied_url
     DualMedia(app, mongo=PyMongo(app) if given else None)
@@ -389,20 +417,26 @@ def test_nothing_of_ours_uses_mongodb_before_a_fork(
 
 
 @pytest.mark.parametrize("used", [True, False])
-def test_greenlets_of_a_process_that_gevent_patches_after_the_app_was_loaded(make_app: MakeApp, used: bool) -> None:
-    """As gunicorn does with ``--preload``: first it forks, and then it patches. Nobody waits for a lock from before."""
+def test_greenlets_of_a_process_that_gevent_patches_after_the_app_was_loaded(
+    make_app: MakeApp, used: bool
+) -> None:
+    """As gunicorn does with ``--preload``: first it forks, and then it patches. Nobody waits for a
+    lock from before."""
     from gevent import monkey
 
     app = make_app()
     files = save_files(app) if used else []
     if not used:
-        time.sleep(1)  # half a second after a client was closed its threads end, and leave dead references to gevent
+        time.sleep(
+            1
+        )  # half a second after a client was closed its threads end, and leave dead references to gevent
 
     def ask(number: int) -> int:
         client = app.test_client()
         path = "/media/health" if number % 2 else "/media/openapi.json"
         wrong = read_files(app, files, number, number=3) if used else 0
-        # A busy machine may be too slow for the one second that MongoDB has to say that it is healthy.
+        # A busy machine may be too slow for the one second that MongoDB has to say that it is
+        # healthy.
         return wrong + (client.get(path).status_code not in (200, 503))
 
     def work() -> list[int]:
@@ -433,7 +467,9 @@ def set_up_process(config: dict[str, t.Any], files: list[File]) -> None:
 
 
 @pytest.mark.parametrize("method", ["fork", pytest.param("spawn", marks=pytest.mark.long)])
-def test_processes_of_multiprocessing(make_app: MakeApp, method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_processes_of_multiprocessing(
+    make_app: MakeApp, method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     app = make_app()
     files = save_files(app)
     module = __import__(__name__, fromlist=["_app"])
@@ -442,8 +478,12 @@ def test_processes_of_multiprocessing(make_app: MakeApp, method: str, monkeypatc
     context = t.cast("t.Any", multiprocessing.get_context(method))
     names = ("SQLALCHEMY_DATABASE_URI", "MONGO_URI", "JWT_SECRET_KEY", "DUALMEDIA_AUTO_UPGRADE")
     config = {name: app.config[name] for name in names}
-    config["SQLALCHEMY_DATABASE_URI"] = str(sa.make_url(config["SQLALCHEMY_DATABASE_URI"]).render_as_string(False))
-    set_up = {"initializer": set_up_process, "initargs": (config, files)} if method == "spawn" else {}
+    config["SQLALCHEMY_DATABASE_URI"] = str(
+        sa.make_url(config["SQLALCHEMY_DATABASE_URI"]).render_as_string(False)
+    )
+    set_up = (
+        {"initializer": set_up_process, "initargs": (config, files)} if method == "spawn" else {}
+    )
     with context.Pool(2, **set_up) as processes:
         answers = processes.map_async(read_in_process, range(4))
         assert read_files(app, files, 99) == 0
@@ -455,13 +495,22 @@ def test_processes_of_multiprocessing(make_app: MakeApp, method: str, monkeypatc
 @pytest.mark.long
 @pytest.mark.parametrize("kind", ["sync", "gthread", "gevent"])
 def test_gunicorn_that_loads_and_uses_the_app_before_it_forks(
-    make_app: MakeApp, mongo_uri: str, migrated_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+    make_app: MakeApp,
+    mongo_uri: str,
+    migrated_url: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    kind: str,
 ) -> None:
     files = save_files(make_app(SQLALCHEMY_DATABASE_URI=migrated_url, DUALMEDIA_AUTO_UPGRADE=False))
     log = tmp_path / "reads.log"
     log.touch()
     monkeypatch.setenv("READS_LOG", str(log))
-    config = {"MONGO_URI": mongo_uri, "SQLALCHEMY_DATABASE_URI": migrated_url, "DUALMEDIA_AUTO_UPGRADE": False}
+    config = {
+        "MONGO_URI": mongo_uri,
+        "SQLALCHEMY_DATABASE_URI": migrated_url,
+        "DUALMEDIA_AUTO_UPGRADE": False,
+    }
     options = ["--preload", "-k", kind, *(["--threads", "4"] if kind == "gthread" else [])]
     workers = Workers(tmp_path, config, app="tests.faults.used:create_app()", options=options)
 

@@ -1,4 +1,5 @@
-"""Clients that are generated from the OpenAPI document: they cover every operation, and what they upload comes back."""
+"""Clients that are generated from the OpenAPI document: they cover every operation, and what they
+upload comes back."""
 
 from __future__ import annotations
 
@@ -53,7 +54,9 @@ def document(app: Flask, tmp_path: Path) -> Path:
 
 def operation_ids(document: Path) -> set[str]:
     paths = json.loads(document.read_text())["paths"].values()
-    operations = [operation for item in paths for operation in item.values() if isinstance(operation, dict)]
+    operations = [
+        operation for item in paths for operation in item.values() if isinstance(operation, dict)
+    ]
     return {operation["operationId"] for operation in operations}
 
 
@@ -64,12 +67,22 @@ def run(*command: str | Path, **options: t.Any) -> str:
 
 
 @pytest.fixture
-def media_client(document: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[t.Callable[[str], t.Any]]:
+def media_client(
+    document: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[t.Callable[[str], t.Any]]:
     """Imports modules of the client for Python."""
     target = document.parent / "media_client"
     settings = document.parent / "settings.yml"
     settings.write_text("post_hooks: []\n")
-    command = [sys.executable, "-m", "openapi_python_client", "generate", "--fail-on-warning", "--meta", "none"]
+    command = [
+        sys.executable,
+        "-m",
+        "openapi_python_client",
+        "generate",
+        "--fail-on-warning",
+        "--meta",
+        "none",
+    ]
     told = run(*command, "--path", document, "--output-path", target, "--config", settings)
     assert "arning" not in told
     monkeypatch.syspath_prepend(document.parent)
@@ -78,7 +91,9 @@ def media_client(document: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[t.
         del sys.modules[name]
 
 
-def test_a_client_for_python_has_every_operation(media_client: t.Callable[[str], t.Any], document: Path) -> None:
+def test_a_client_for_python_has_every_operation(
+    media_client: t.Callable[[str], t.Any], document: Path
+) -> None:
     root = Path(media_client("api").__file__).parent
     modules = [path for path in root.glob("*/*.py") if path.stem != "__init__"]
     for path in modules:
@@ -99,8 +114,15 @@ def test_a_client_for_python_uploads_and_downloads(
     def call(operation: str, *arguments: t.Any, **named: t.Any) -> t.Any:
         return media_client(f"api.{operation}").sync_detailed(*arguments, client=client, **named)
 
-    file = file_of(payload=io.BytesIO(CONTENT), file_name="notes.bin", mime_type="application/octet-stream")
-    fields = {"reference_type": "user", "reference_id": str(owners.user), "title": "Notes", "is_public": False}
+    file = file_of(
+        payload=io.BytesIO(CONTENT), file_name="notes.bin", mime_type="application/octet-stream"
+    )
+    fields = {
+        "reference_type": "user",
+        "reference_id": str(owners.user),
+        "title": "Notes",
+        "is_public": False,
+    }
     created = call("files.create_files", body=models.MediaStorageUpload(file=file, **fields))
     assert created.status_code == 201, created.content
     record = created.parsed
@@ -111,20 +133,32 @@ def test_a_client_for_python_uploads_and_downloads(
     piece = call("files.get_files_content", record.id, range_="bytes=10-19")
     assert (piece.status_code, piece.parsed.payload.read()) == (206, CONTENT[10:20])
 
-    replaced = call("files.replace_files_content", record.id, body=file_of(payload=io.BytesIO(CONTENT[:99])))
+    replaced = call(
+        "files.replace_files_content", record.id, body=file_of(payload=io.BytesIO(CONTENT[:99]))
+    )
     assert (replaced.status_code, replaced.parsed.file_size) == (200, 99)
     listed = call("files.list_files", reference_type="user", reference_id=str(owners.user))
     assert [item.id for item in listed.parsed.items] == [record.id]
 
     metadata = {"kind": "files", "referenceType": "user", "referenceId": str(owners.user)}
     tus: dict[str, t.Any] = {"tus_resumable": models.CreateUploadTusResumable.VALUE_0}
-    begun = call("uploads.create_upload", upload_length=len(CONTENT), upload_metadata=encoded(metadata), **tus)
+    begun = call(
+        "uploads.create_upload",
+        upload_length=len(CONTENT),
+        upload_metadata=encoded(metadata),
+        **tus,
+    )
     upload_id = begun.headers["Location"].rpartition("/")[2]
     tus = {"tus_resumable": models.AppendToUploadTusResumable.VALUE_0}
     half = len(CONTENT) // 2
     for offset, part in ((0, CONTENT[:half]), (half, CONTENT[half:])):
         body = file_of(payload=io.BytesIO(part))
-        assert call("uploads.append_to_upload", upload_id, body=body, upload_offset=offset, **tus).status_code == 204
+        assert (
+            call(
+                "uploads.append_to_upload", upload_id, body=body, upload_offset=offset, **tus
+            ).status_code
+            == 204
+        )
     assert call("files.get_files_content", upload_id).content == CONTENT
     assert call("files.delete_files", record.id).status_code == 204
     missing = call("files.get_files", record.id)
@@ -142,13 +176,30 @@ def test_a_client_in_typescript_uploads_and_downloads(
     packages: Path, document: Path, url: str, tokens: Tokens, owners: Owners
 ) -> None:
     programs = packages / "node_modules" / ".bin"
-    told = run(programs / "openapi-typescript", document, "--output", packages / "schema.d.ts", cwd=packages)
+    told = run(
+        programs / "openapi-typescript",
+        document,
+        "--output",
+        packages / "schema.d.ts",
+        cwd=packages,
+    )
     assert "arning" not in told
     types = (packages / "schema.d.ts").read_text()
     assert all(f'operations["{name}"]' in types for name in operation_ids(document))
 
     (packages / "generated.mts").write_text((HERE / "generated.mts").read_text())
-    options = ["--strict", "--skipLibCheck", "--module", "nodenext", "--target", "es2022", "--lib", "es2022,dom"]
+    options = [
+        "--strict",
+        "--skipLibCheck",
+        "--module",
+        "nodenext",
+        "--target",
+        "es2022",
+        "--lib",
+        "es2022,dom",
+    ]
     run(programs / "tsc", *options, "generated.mts", cwd=packages)
-    told = run("node", "generated.mjs", url, tokens.alice["Authorization"], str(owners.user), cwd=packages)
+    told = run(
+        "node", "generated.mjs", url, tokens.alice["Authorization"], str(owners.user), cwd=packages
+    )
     assert told.strip() == "what was uploaded came back"

@@ -1,4 +1,5 @@
-"""Reads that a server's processes have counted, and not written down yet, are there after it was asked to stop."""
+"""Reads that a server's processes have counted, and not written down yet, are there after it was
+asked to stop."""
 
 from __future__ import annotations
 
@@ -27,12 +28,26 @@ FACTORY = APP.removesuffix("()")
 
 
 def python(*arguments: str) -> Callable[[int], list[str]]:
-    return lambda port: [sys.executable, "-m", *(argument.format(port=port) for argument in arguments)]
+    return lambda port: [
+        sys.executable,
+        "-m",
+        *(argument.format(port=port) for argument in arguments),
+    ]
 
 
 def uwsgi(*options: str) -> Callable[[int], list[str]]:
     program = str(Path(sys.executable).with_name("uwsgi"))
-    given = ["--module", APP, "--pyhome", sys.prefix, "--master", "--enable-threads", "--processes", "2", *options]
+    given = [
+        "--module",
+        APP,
+        "--pyhome",
+        sys.prefix,
+        "--master",
+        "--enable-threads",
+        "--processes",
+        "2",
+        *options,
+    ]
     return lambda port: [program, "--http-socket", f"127.0.0.1:{port}", *given]
 
 
@@ -47,10 +62,14 @@ SERVERS: dict[str, Callable[[int], list[str]]] = {
     "uWSGI": uwsgi("--die-on-term"),
     "uWSGI lazy": uwsgi("--die-on-term", "--lazy-apps"),
     "waitress": python("waitress", "--listen", "127.0.0.1:{port}", "--call", FACTORY),
-    "granian": python("granian", "--interface", "wsgi", "--factory", "--port", "{port}", "--workers", "2", FACTORY),
+    "granian": python(
+        "granian", "--interface", "wsgi", "--factory", "--port", "{port}", "--workers", "2", FACTORY
+    ),
     "flask run": python("flask", "--app", FACTORY, "run", "--port", "{port}"),
     "flask run --debug": python("flask", "--app", FACTORY, "run", "--debug", "--port", "{port}"),
-    "flask run, one thread": python("flask", "--app", FACTORY, "run", "--without-threads", "--port", "{port}"),
+    "flask run, one thread": python(
+        "flask", "--app", FACTORY, "run", "--without-threads", "--port", "{port}"
+    ),
 }
 
 
@@ -77,7 +96,12 @@ STOPS = [
 
 @pytest.mark.parametrize(("server", "signal_name"), STOPS)
 def test_counts_are_kept(
-    make_app: MakeApp, mongo_uri: str, emptied_url: str, tmp_path: Path, server: str, signal_name: str
+    make_app: MakeApp,
+    mongo_uri: str,
+    emptied_url: str,
+    tmp_path: Path,
+    server: str,
+    signal_name: str,
 ) -> None:
     app = make_app()
     with app.app_context():
@@ -86,22 +110,31 @@ def test_counts_are_kept(
     config: dict[str, t.Any] = {"MONGO_URI": mongo_uri, "SQLALCHEMY_DATABASE_URI": emptied_url}
     config |= {"DUALMEDIA_COUNT_INTERVAL": 3600, "DUALMEDIA_AUTO_UPGRADE": False}
     environment = os.environ | {
-        f"FLASK_{name}": str(value).lower() if value is False else str(value) for name, value in config.items()
+        f"FLASK_{name}": str(value).lower() if value is False else str(value)
+        for name, value in config.items()
     }
     port, log = free_port(), tmp_path / "server.log"
 
     with log.open("wb") as output:
         process = subprocess.Popen(
-            SERVERS[server](port), cwd=ROOT, env=environment, stdout=output, stderr=output, start_new_session=True
+            SERVERS[server](port),
+            cwd=ROOT,
+            env=environment,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
         )
     try:
         wait_for(port, process, log)
         assert [read(port, url, reader) for reader in range(READS)] == [200] * READS
-        # gunicorn hangs for its graceful timeout where SIGINT comes while it starts a thread for a request.
+        # gunicorn hangs for its graceful timeout where SIGINT comes while it starts a thread for a
+        # request.
         time.sleep(1)
         number = signal.Signals[signal_name]
         if "debug" in server:
-            os.killpg(process.pid, number)  # as a terminal does it: the reloader leaves that to its child
+            os.killpg(
+                process.pid, number
+            )  # as a terminal does it: the reloader leaves that to its child
         else:
             process.send_signal(number)
         process.wait(40)

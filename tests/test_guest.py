@@ -1,4 +1,5 @@
-"""A guest in houses with habits of their own: hooks that read bodies, handlers of every error, sessions, hosts."""
+"""A guest in houses with habits of their own: hooks that read bodies, handlers of every error,
+sessions, hosts."""
 
 from __future__ import annotations
 
@@ -15,7 +16,13 @@ from jinja2.runtime import StrictUndefined
 from werkzeug.exceptions import HTTPException, Unauthorized
 from werkzeug.test import TestResponse
 
-from flask_dualmedia import ConfigurationError, content_url, dump_media, save_media_storage, signed_url
+from flask_dualmedia import (
+    ConfigurationError,
+    content_url,
+    dump_media,
+    save_media_storage,
+    signed_url,
+)
 
 from .conftest import Furnish
 from .samples import OFFSET_TYPE, PDF, Headers, bearer, counting, encoded, part, post_form
@@ -25,8 +32,12 @@ LARGE = b"%PDF-1.7\n" + counting(200_000)
 OWNER = {"referenceType": "note", "referenceId": "n1"}
 
 
-def upload(client: FlaskClient, token: Headers, content: bytes = PDF, **fields: str) -> TestResponse:
-    return post_form(client, token, "/media/files", {"file": part(content, "a.pdf"), **OWNER, **fields})
+def upload(
+    client: FlaskClient, token: Headers, content: bytes = PDF, **fields: str
+) -> TestResponse:
+    return post_form(
+        client, token, "/media/files", {"file": part(content, "a.pdf"), **OWNER, **fields}
+    )
 
 
 def uploaded(app: Flask, content: bytes = PDF, **fields: str) -> str:
@@ -60,7 +71,9 @@ def read_first(app: Flask, read: Callable[[], t.Any]) -> None:
 
 
 @pytest.mark.parametrize("reader", READERS)
-def test_a_small_body_that_the_host_reads_first_is_whole_all_the_same(furnish: Furnish, reader: str) -> None:
+def test_a_small_body_that_the_host_reads_first_is_whole_all_the_same(
+    furnish: Furnish, reader: str
+) -> None:
     app = Flask("host")
     read_first(app, READERS[reader])
     furnish(app)
@@ -70,7 +83,9 @@ def test_a_small_body_that_the_host_reads_first_is_whole_all_the_same(furnish: F
     types = ("application/pdf", "application/x-www-form-urlencoded")
     for number, (environ, content_type) in enumerate(itertools.product(({}, CHUNKED), types)):
         new = PDF + bytes([number])
-        answer = client.put(url, data=new, content_type=content_type, headers=token, environ_overrides=environ)
+        answer = client.put(
+            url, data=new, content_type=content_type, headers=token, environ_overrides=environ
+        )
         assert answer.status_code == 200, answer.text
         assert client.get(url, headers=token).data == new
     item = url.removesuffix("/content")
@@ -78,7 +93,9 @@ def test_a_small_body_that_the_host_reads_first_is_whole_all_the_same(furnish: F
 
 
 @pytest.mark.parametrize("reader", ["data that nobody keeps", "stream"])
-def test_a_large_body_that_the_host_has_taken_is_an_error_that_says_so(furnish: Furnish, reader: str) -> None:
+def test_a_large_body_that_the_host_has_taken_is_an_error_that_says_so(
+    furnish: Furnish, reader: str
+) -> None:
     app = Flask("host")
     read_first(app, READERS[reader])
     furnish(app)
@@ -111,7 +128,12 @@ def test_a_large_body_that_flask_keeps_for_the_host_is_whole(furnish: Furnish) -
     url = uploaded(app, LARGE)
     client, token = app.test_client(), bearer(app, "alice")
     assert client.get(url, headers=token).data == LARGE
-    assert client.put(url, data=LARGE + b"!", headers=token, content_type="application/pdf").status_code == 200
+    assert (
+        client.put(
+            url, data=LARGE + b"!", headers=token, content_type="application/pdf"
+        ).status_code
+        == 200
+    )
     assert client.get(url, headers=token).data == LARGE + b"!"
 
 
@@ -133,8 +155,13 @@ def test_a_host_may_read_requests_and_answers_after_the_view(furnish: Furnish) -
     whole = client.get(url, headers=token)
     assert (whole.status_code, whole.data, seen[-1][2]) == (200, LARGE, LARGE)
     assert client.get(url, headers=token | {"Range": "bytes=7-9"}).data == LARGE[7:10]
-    assert client.put(url, data=PDF, headers=token, content_type="application/pdf").status_code == 200
-    assert client.patch(url.removesuffix("/content"), json={"title": "x"}, headers=token).status_code == 200
+    assert (
+        client.put(url, data=PDF, headers=token, content_type="application/pdf").status_code == 200
+    )
+    assert (
+        client.patch(url.removesuffix("/content"), json={"title": "x"}, headers=token).status_code
+        == 200
+    )
     assert seen[-1][0] == b'{"title": "x"}'
     assert upload(client, {}, LARGE).status_code == 401
     assert client.put(url, data=LARGE).status_code == 401
@@ -145,7 +172,9 @@ def test_handlers_of_the_host_for_every_error_are_asked_about_its_own(furnish: F
     app = Flask("host")
     for code in [*range(400, 406), 412, 413, 415, 416, 422, 500, 503]:
         if code != 402:
-            app.register_error_handler(code, lambda error: ("the host's page", getattr(error, "code", 500)))
+            app.register_error_handler(
+                code, lambda error: ("the host's page", getattr(error, "code", 500))
+            )
     app.register_error_handler(HTTPException, lambda error: ("the host's page", error.code or 500))
     app.register_error_handler(Exception, lambda error: ("the host's page", 500))
     furnish(app, DUALMEDIA_MAX_SIZE=len(LARGE))
@@ -157,7 +186,9 @@ def test_handlers_of_the_host_for_every_error_are_asked_about_its_own(furnish: F
         403: client.get(f"{url}?signature=x"),
         404: client.get("/media/files/x", headers=token),
         412: client.get(url, headers=token | {"If-Match": '"x"'}),
-        413: client.post("/media/files", data=b"x" * 2_000_000, content_type="application/json", headers=token),
+        413: client.post(
+            "/media/files", data=b"x" * 2_000_000, content_type="application/json", headers=token
+        ),
         415: client.post("/media/files", data="x", content_type="text/plain", headers=token),
         416: client.get(url, headers=token | {"Range": "bytes=5000-"}),
         422: client.post("/media/files", json={}, headers=token),
@@ -284,9 +315,17 @@ def test_json_on_the_wire_is_ours_whatever_the_host_writes(furnish: Furnish) -> 
     furnish(app)
     client, token = app.test_client(), bearer(app, "alice")
     values = '{"referenceType": "note", "referenceId": "n1", "url": "https://cdn.example/a"}'
-    created = client.post("/media/files", data=values, content_type="application/json", headers=token)
+    created = client.post(
+        "/media/files", data=values, content_type="application/json", headers=token
+    )
     assert created.status_code == 201
-    for path in ("/media/files", "/media/health", "/media/openapi.json", created.headers["Location"], "/media/files/x"):
+    for path in (
+        "/media/files",
+        "/media/health",
+        "/media/openapi.json",
+        created.headers["Location"],
+        "/media/files/x",
+    ):
         answer = client.get(path, headers=token)
         assert (answer.mimetype, "DATA" in answer.text[:10]) == ("application/json", False)
     assert client.delete(created.headers["Location"], headers=token).data == b""
@@ -326,13 +365,24 @@ def test_requests_and_answers_are_of_the_hosts_own_classes(furnish: Furnish) -> 
     furnish(app)
     client, token = app.test_client(), bearer(app, "alice")
     url = uploaded(app)
-    answers = [client.get(url, headers=token), client.get("/media/health"), client.get("/media/files")]
+    answers = [
+        client.get(url, headers=token),
+        client.get("/media/health"),
+        client.get("/media/files"),
+    ]
     assert [answer.headers["X-Host"] for answer in answers] == ["house"] * 3
-    assert [answer.mimetype for answer in answers] == ["application/pdf", "application/json", "application/json"]
+    assert [answer.mimetype for answer in answers] == [
+        "application/pdf",
+        "application/json",
+        "application/json",
+    ]
     assert client.get("/media/docs").mimetype == "text/html"
     large = '{"title": "' + "x" * 150_000 + '"}'
     item = url.removesuffix("/content")
-    assert client.patch(item, data=large, content_type="application/json", headers=token).status_code == 413
+    assert (
+        client.patch(item, data=large, content_type="application/json", headers=token).status_code
+        == 413
+    )
 
 
 def test_urls_outside_of_requests_are_below_the_root_of_the_app(furnish: Furnish) -> None:
@@ -355,7 +405,9 @@ def test_an_app_that_matches_hosts_says_where_media_is(furnish: Furnish) -> None
     with pytest.raises(ConfigurationError, match="DUALMEDIA_HOST"):
         furnish(Flask("host", host_matching=True, static_host="www.example"))
     app = Flask("host", host_matching=True, static_host="www.example")
-    app.add_url_rule("/", endpoint="home", view_func=lambda: content_url(record), host="www.example")
+    app.add_url_rule(
+        "/", endpoint="home", view_func=lambda: content_url(record), host="www.example"
+    )
     furnish(app, DUALMEDIA_HOST="media.example", SERVER_NAME="www.example")
     client = app.test_client()
     with app.app_context():

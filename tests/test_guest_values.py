@@ -47,7 +47,12 @@ TEXTS: list[Callable[[str], t.Any]] = [
 def test_any_kind_of_text_is_kept_as_text(furnish: Furnish, text: Callable[[str], t.Any]) -> None:
     with furnish(Flask("host")).app_context():
         record = save_media_storage(
-            text("note"), text("n1"), PDF, title=text("A title"), filename=text("a.pdf"), uploaded_by=text("alice")
+            text("note"),
+            text("n1"),
+            PDF,
+            title=text("A title"),
+            filename=text("a.pdf"),
+            uploaded_by=text("alice"),
         )
         linked = save_media_storage("note", "n1", text("https://cdn.example/a"))
         kept = get_media_by_reference(text("note"), text("n1"))
@@ -75,7 +80,9 @@ def test_our_schemas_are_not_found_by_their_names() -> None:
 
 
 @pytest.mark.parametrize("scheme", ["postgresql", "postgresql+psycopg"])
-def test_the_config_keeps_the_values_that_it_had(furnish: Furnish, emptied_url: str, scheme: str) -> None:
+def test_the_config_keeps_the_values_that_it_had(
+    furnish: Furnish, emptied_url: str, scheme: str
+) -> None:
     url = f"{scheme}://{emptied_url.partition('://')[2]}"
     app = Flask("host")
     furnish(app, DB_ENABLED=True, SQLALCHEMY_DATABASE_URI=url, DUALMEDIA_AUTO_UPGRADE=False)

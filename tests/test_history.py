@@ -23,10 +23,14 @@ class Story:
         self.events: list[Event] = []
         self._now = 0.0
 
-    def _add(self, operation: Operation, outcome: t.Any, at: tuple[float, float] | None, **more: t.Any) -> t.Self:
+    def _add(
+        self, operation: Operation, outcome: t.Any, at: tuple[float, float] | None, **more: t.Any
+    ) -> t.Self:
         start, end = at or (self._now + 1, self._now + 2)
         self._now = max(self._now, end)
-        self.events.append(Event("client", operation, "a", start, end, outcome, group="list", **more))
+        self.events.append(
+            Event("client", operation, "a", start, end, outcome, group="list", **more)
+        )
         return self
 
     def create(self, content: str, outcome: str = "acknowledged", **fields: t.Any) -> t.Self:
@@ -50,7 +54,16 @@ class Story:
     def list(self, *listed: tuple[str, Seen], is_whole: bool = True) -> t.Self:
         start = self._now + 1
         self._now += 2
-        event = Event("client", "list", None, start, self._now, "acknowledged", group="list", is_whole=is_whole)
+        event = Event(
+            "client",
+            "list",
+            None,
+            start,
+            self._now,
+            "acknowledged",
+            group="list",
+            is_whole=is_whole,
+        )
         event.listed = list(listed)
         self.events.append(event)
         return self
@@ -72,22 +85,44 @@ EXPLAINED = {
     .delete()
     .miss(),
     "an unknown replace took effect": Story().create("1").replace("2", UNKNOWN).read("2"),
-    "an unknown replace takes effect late": Story().create("1").replace("2", UNKNOWN).read("1").read("1").read("2"),
-    "an unknown replace never takes effect": Story().create("1").replace("2", UNKNOWN).read("1").replace("3").read("3"),
+    "an unknown replace takes effect late": Story()
+    .create("1")
+    .replace("2", UNKNOWN)
+    .read("1")
+    .read("1")
+    .read("2"),
+    "an unknown replace never takes effect": Story()
+    .create("1")
+    .replace("2", UNKNOWN)
+    .read("1")
+    .replace("3")
+    .read("3"),
     "an unknown delete before a replace that is refused": Story()
     .create("1")
     .delete(UNKNOWN)
     .replace("2", "refused")
     .miss(),
-    "a delete acknowledged after an unknown one": Story().create("1").delete(UNKNOWN).miss().delete().miss(),
+    "a delete acknowledged after an unknown one": Story()
+    .create("1")
+    .delete(UNKNOWN)
+    .miss()
+    .delete()
+    .miss(),
     "two at once, in either order": Story()
     .create("1")
     .replace("2", at=(10, 20))
     .replace("3", at=(11, 19))
     .read("2")
     .read("2"),
-    "a read during a replace": Story().create("1").replace("2", at=(10, 20)).read("2", at=(11, 12)).read("2"),
-    "edits of different fields": Story().create("1", public=True).edit("x").read("1", title="x", public=True),
+    "a read during a replace": Story()
+    .create("1")
+    .replace("2", at=(10, 20))
+    .read("2", at=(11, 12))
+    .read("2"),
+    "edits of different fields": Story()
+    .create("1", public=True)
+    .edit("x")
+    .read("1", title="x", public=True),
     "an unknown edit that ended after a later one began": Story()
     .create("1")
     .edit("x", UNKNOWN, at=(10, 20))
@@ -116,13 +151,22 @@ ANOMALIES: dict[str, tuple[Story, Kind]] = {
     "deleted and readable": (Story().create("1").delete().miss().read("1"), "revived"),
     "deleted and listed": (Story().create("1").delete().list(("a", Seen())), "revived"),
     "an acknowledged replace undone": (Story().create("1").replace("2").read("1"), "undone"),
-    "an acknowledged edit undone": (Story().create("1").edit("x").edit("y").read(title="x"), "undone"),
+    "an acknowledged edit undone": (
+        Story().create("1").edit("x").edit("y").read(title="x"),
+        "undone",
+    ),
     "an unknown edit wins over a later one": (
         Story().create("1").edit("x", UNKNOWN).edit("y").read(title="y").read(title="x"),
         "undone",
     ),
-    "an unknown delete wins over a later replace": (Story().create("1").delete(UNKNOWN).replace("2").miss(), "gone"),
-    "an unknown create that comes and goes": (Story().create("1", UNKNOWN).read("1").miss().read("1"), "revived"),
+    "an unknown delete wins over a later replace": (
+        Story().create("1").delete(UNKNOWN).replace("2").miss(),
+        "gone",
+    ),
+    "an unknown create that comes and goes": (
+        Story().create("1", UNKNOWN).read("1").miss().read("1"),
+        "revived",
+    ),
     "an unknown create that is taken back after an edit": (
         Story().create("1", UNKNOWN).read("1").edit("x").miss(),
         "gone",
@@ -136,12 +180,17 @@ ANOMALIES: dict[str, tuple[Story, Kind]] = {
         "undone",
     ),
     "bytes that nobody sent": (Story().create("1").replace("2").read("12"), "wrong"),
-    "a title that nobody gave": (Story().create("1", title="x").edit("y").read("1", title="xy"), "wrong"),
+    "a title that nobody gave": (
+        Story().create("1", title="x").edit("y").read("1", title="xy"),
+        "wrong",
+    ),
     "bytes that were refused": (Story().create("1").replace("2", "refused").read("2"), "wrong"),
     "among many unknown ones": (Story().create("1").replace("2"), "wrong"),
 }
 for number in range(12):
-    ANOMALIES["among many unknown ones"][0].edit(f"{number}", UNKNOWN).replace(f"r{number}", UNKNOWN)
+    ANOMALIES["among many unknown ones"][0].edit(f"{number}", UNKNOWN).replace(
+        f"r{number}", UNKNOWN
+    )
 ANOMALIES["among many unknown ones"][0].read("r3", title="7").read("x", title="4")
 
 
@@ -214,7 +263,9 @@ class Register:
     was_created: bool = False
 
     def seen(self) -> Seen:
-        return ABSENT if self.content is None else Seen(content=self.content, fields=dict(self.fields))
+        return (
+            ABSENT if self.content is None else Seen(content=self.content, fields=dict(self.fields))
+        )
 
     def apply(self, event: Event) -> bool:
         """Whether it took effect."""
@@ -234,13 +285,17 @@ class Register:
 
 @st.composite
 def histories(draw: st.DrawFn) -> list[Event]:
-    """Histories of one record by several clients at once, as a register with unknown outcomes makes them.
+    """Histories of one record by several clients at once, as a register with unknown outcomes makes
+    them.
 
-    Each operation gets a moment at which it takes effect, and an interval around it. A moment of an unknown operation
-    may be long after its interval, but not after an acknowledged change that began later.
+    Each operation gets a moment at which it takes effect, and an interval around it. A moment of an
+    unknown operation may be long after its interval, but not after an acknowledged change that
+    began later.
     """
     size = draw(st.integers(1, 14))
-    moments: list[tuple[float, Event]] = [(0.0, Event("client", "create", "a", -1.0, 1.0, "acknowledged", content="0"))]
+    moments: list[tuple[float, Event]] = [
+        (0.0, Event("client", "create", "a", -1.0, 1.0, "acknowledged", content="0"))
+    ]
     for number in range(1, size):
         operation = draw(st.sampled_from(("replace", "edit", "delete", "read", "read")))
         moment = draw(st.floats(1, 100))
@@ -282,11 +337,15 @@ def test_histories_of_a_register_are_accepted(events: list[Event]) -> None:
 @given(histories(), st.data())
 def test_one_wrong_answer_is_found(events: list[Event], data: st.DataObject) -> None:
     """After the last change a read of any older state, or of nothing, cannot be explained."""
-    told = [event for event in events if event.outcome == "acknowledged" and event.operation != "read"]
+    told = [
+        event for event in events if event.outcome == "acknowledged" and event.operation != "read"
+    ]
     end = max(event.completed for event in events) + 1
     last = Event("client", "replace", "a", end, end + 1, "acknowledged", content="last")
     is_deleted = any(event.operation == "delete" for event in told)
-    wrong = data.draw(st.sampled_from([ABSENT, *(Seen(content=event.content) for event in told if event.content)]))
+    wrong = data.draw(
+        st.sampled_from([ABSENT, *(Seen(content=event.content) for event in told if event.content)])
+    )
     read = Event("client", "read", "a", end + 2, end + 3, "acknowledged", seen=wrong)
     found: list[Anomaly] = check([*events, last, read])
     assert [anomaly.record for anomaly in found] == ["a"]

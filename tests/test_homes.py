@@ -65,7 +65,9 @@ def check(state: State, **options: t.Any) -> Check:
 def is_at_home(state: State) -> bool:
     """Whether nothing is in the journal, and all bytes are in SQL."""
     _, journal = homes_of(state)
-    has_bytes = any(state.mongo[f"media_journal.{part}"].find_one({}) for part in ("files", "chunks"))
+    has_bytes = any(
+        state.mongo[f"media_journal.{part}"].find_one({}) for part in ("files", "chunks")
+    )
     return journal.repository.is_empty() and not has_bytes
 
 
@@ -76,7 +78,9 @@ def misplace(state: State, record: Media, first: int = 0) -> None:
     key = str(record.storage_key)
     journal.storage.put(key, sql.storage.open(key, 0, record.file_size or 0))
     with state.engine.begin() as connection:
-        connection.execute(sa.delete(_chunks).where(_chunks.c.storage_key == key, _chunks.c.seq >= first))
+        connection.execute(
+            sa.delete(_chunks).where(_chunks.c.storage_key == key, _chunks.c.seq >= first)
+        )
     if first:
         state.mongo["media_journal.files"].delete_one({"_id": key})
         state.mongo["media_journal.chunks"].delete_many({"files_id": key, "n": {"$lt": first}})
@@ -92,7 +96,9 @@ def lose(app: Flask, proxy: Proxy) -> None:
 class SlowBody(io.RawIOBase):
     """A body whose client pauses once before the first byte, and once in the middle."""
 
-    def __init__(self, content: bytes, before: Callable[[], None], between: Callable[[], None]) -> None:
+    def __init__(
+        self, content: bytes, before: Callable[[], None], between: Callable[[], None]
+    ) -> None:
         self._rest = memoryview(content)
         self._pauses = {0: before, len(content) // 2: between}
         self._position = 0
@@ -109,7 +115,9 @@ class SlowBody(io.RawIOBase):
         return len(piece)
 
 
-def test_sql_is_away_and_back_in_the_middle_of_a_replacement(make_proxied: Callable[..., Flask], proxy: Proxy) -> None:
+def test_sql_is_away_and_back_in_the_middle_of_a_replacement(
+    make_proxied: Callable[..., Flask], proxy: Proxy
+) -> None:
     app = make_proxied(DUALMEDIA_REFERENCES={"product": None})
     state = get_state(app)
     with app.app_context():
@@ -188,11 +196,16 @@ def test_bytes_in_the_journal_of_a_record_in_sql_are_found_read_counted_and_move
 
 @pytest.mark.usefixtures("context")
 @pytest.mark.parametrize("first", [0, 3])
-def test_repair_moves_misplaced_bytes_and_discards_none(app: Flask, state: State, first: int) -> None:
+def test_repair_moves_misplaced_bytes_and_discards_none(
+    app: Flask, state: State, first: int
+) -> None:
     image = save_product_image("p", io.BytesIO(PICTURE))
     misplace(state, image, first)
     report = check(state, repair=True, discard_damaged=True)
-    assert (dict(report.found), dict(report.repaired)) == ({"bytes_misplaced": 1}, {"bytes_misplaced": 1})
+    assert (dict(report.found), dict(report.repaired)) == (
+        {"bytes_misplaced": 1},
+        {"bytes_misplaced": 1},
+    )
     assert is_at_home(state)
     assert b"".join(open_media(image)) == PICTURE
 
@@ -210,11 +223,18 @@ def test_misplaced_bytes_that_are_damaged_stay_where_they_are(state: State) -> N
 
 
 @pytest.mark.parametrize("unfinished", [PENDING, DELETING])
-def test_bytes_of_an_unfinished_upload_do_not_wait_for_sql(app: Flask, state: State, unfinished: str) -> None:
-    """SQL went while they were sent, and then the process. A sweep takes them away; no drain ever would."""
+def test_bytes_of_an_unfinished_upload_do_not_wait_for_sql(
+    app: Flask, state: State, unfinished: str
+) -> None:
+    """SQL went while they were sent, and then the process. A sweep takes them away; no drain ever
+    would."""
     sql, journal = homes_of(state)
     record = ProductImage.new(
-        mongo_product_id="p", storage_type="database", state=unfinished, position=0, is_main_image=False
+        mongo_product_id="p",
+        storage_type="database",
+        state=unfinished,
+        position=0,
+        is_main_image=False,
     )
     vars(record)["storage_key"] = key = new_key(record.id)
     sql.repository.add(record)
@@ -244,25 +264,32 @@ def test_bytes_of_journaled_records_go_with_their_records(state: State) -> None:
     assert b"".join(open_media(image)) == PICTURE
 
 
-def test_parts_of_resumable_uploads_come_home(make_proxied: Callable[..., Flask], proxy: Proxy) -> None:
+def test_parts_of_resumable_uploads_come_home(
+    make_proxied: Callable[..., Flask], proxy: Proxy
+) -> None:
     app = make_proxied(DUALMEDIA_REFERENCES={"product": None})
     client, headers = app.test_client(), bearer(app, "alice") | {"Tus-Resumable": "1.0.0"}
     lose(app, proxy)
     metadata = "kind cHJvZHVjdC1pbWFnZXM=,mongoProductId cA==,filename YS5wbmc="
     created = client.post(
-        "/media/uploads", headers=headers | {"Upload-Length": str(len(PICTURE)), "Upload-Metadata": metadata}
+        "/media/uploads",
+        headers=headers | {"Upload-Length": str(len(PICTURE)), "Upload-Metadata": metadata},
     )
     assert created.status_code == 201, created.json
     sending = headers | {"Content-Type": "application/offset+octet-stream"}
     half = len(PICTURE) // 2
-    first = client.patch(created.location, data=PICTURE[:half], headers=sending | {"Upload-Offset": "0"})
+    first = client.patch(
+        created.location, data=PICTURE[:half], headers=sending | {"Upload-Offset": "0"}
+    )
     assert first.status_code == 204
     state = get_state(app)
     assert not is_at_home(state)
 
     proxy.let_through()
     eventually(lambda: is_at_home(state))
-    second = client.patch(created.location, data=PICTURE[half:], headers=sending | {"Upload-Offset": str(half)})
+    second = client.patch(
+        created.location, data=PICTURE[half:], headers=sending | {"Upload-Offset": str(half)}
+    )
     assert second.status_code == 204
     assert not check(state, verify_bytes=True).found
     (key,) = homes_of(state)[0].storage.keys()
@@ -270,8 +297,14 @@ def test_parts_of_resumable_uploads_come_home(make_proxied: Callable[..., Flask]
 
 
 def plant_twin(state: State, image: ProductImage, **changes: t.Any) -> None:
-    """What an earlier version left, where the answer to an insertion was lost and the upload went on."""
-    old = {"state": PENDING, "updated_at": now() - timedelta(days=1), "file_size": None, "checksum": None}
+    """What an earlier version left, where the answer to an insertion was lost and the upload went
+    on."""
+    old = {
+        "state": PENDING,
+        "updated_at": now() - timedelta(days=1),
+        "file_size": None,
+        "checksum": None,
+    }
     homes_of(state)[1].repository.add(ProductImage.from_values(image.values() | old | changes))
 
 
@@ -328,7 +361,11 @@ def test_a_check_does_not_report_what_is_being_drained(state: State) -> None:
     image = save_product_image("p", io.BytesIO(PICTURE))
     misplace(state, image)
     _, journal = homes_of(state)
-    external = {"mongo_product_id": "p", "image_url": "https://cdn.example/a", "storage_type": "external"}
+    external = {
+        "mongo_product_id": "p",
+        "image_url": "https://cdn.example/a",
+        "storage_type": "external",
+    }
     waiting = ProductImage.new(is_main_image=False, position=0, **external)
     journal.repository.add(ProductImage.from_values(waiting.values() | {"state": AVAILABLE}))
     lease = Lease(state.mongo, "drain")
@@ -360,7 +397,9 @@ def test_leftovers_alone_are_not_waiting(app: Flask, state: State) -> None:
 def test_a_second_one_says_which_process_is_at_it(
     make_app: MakeApp, storage_options: StorageOptions, work: str, command: list[str]
 ) -> None:
-    app = make_app(DUALMEDIA_STORAGES=storage_options("local"), DUALMEDIA_REFERENCES={"product": None})
+    app = make_app(
+        DUALMEDIA_STORAGES=storage_options("local"), DUALMEDIA_REFERENCES={"product": None}
+    )
     lease = Lease(get_state(app).mongo, work)
     with lease.held():
         refused = app.test_cli_runner().invoke(args=["dualmedia", *command])

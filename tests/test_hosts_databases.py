@@ -1,4 +1,5 @@
-"""Databases of hosts in all shapes: drivers, schemas, naming, ids of documents, and settings of clients."""
+"""Databases of hosts in all shapes: drivers, schemas, naming, ids of documents, and settings of
+clients."""
 
 from __future__ import annotations
 
@@ -53,7 +54,8 @@ MakeHost = Callable[..., tuple[Flask, SQLAlchemy]]
 
 @pytest.fixture
 def make_host(mongo_uri: str) -> Iterator[MakeHost]:
-    """Makes hosts with a Flask-SQLAlchemy of their own. Keywords in small letters are for that, others are settings."""
+    """Makes hosts with a Flask-SQLAlchemy of their own. Keywords in small letters are for that,
+    others are settings."""
     hosts: list[tuple[Flask, SQLAlchemy]] = []
 
     def make(**given: t.Any) -> tuple[Flask, SQLAlchemy]:
@@ -98,13 +100,19 @@ def test_a_database_that_is_not_supported_is_refused_at_the_start(mongo_uri: str
     assert "sqlalchemy" not in app.extensions
 
 
-def test_an_engine_of_the_hosts_that_is_not_supported_is_refused_at_the_start(make_host: MakeHost) -> None:
-    app, _ = make_host(SQLALCHEMY_DATABASE_URI="postgresql+psycopg_async://user:secret@127.0.0.1:1/shop")
+def test_an_engine_of_the_hosts_that_is_not_supported_is_refused_at_the_start(
+    make_host: MakeHost,
+) -> None:
+    app, _ = make_host(
+        SQLALCHEMY_DATABASE_URI="postgresql+psycopg_async://user:secret@127.0.0.1:1/shop"
+    )
     with pytest.raises(ConfigurationError, match=r"psycopg_async.*postgresql\+psycopg://"):
         DualMedia(app)
 
 
-def test_a_database_that_is_not_supported_is_the_hosts_own_affair_without_sql(mongo_uri: str) -> None:
+def test_a_database_that_is_not_supported_is_the_hosts_own_affair_without_sql(
+    mongo_uri: str,
+) -> None:
     app = Flask("host")
     app.config.update(HOST_CONFIG, MONGO_URI=mongo_uri, DB_ENABLED=False)
     app.config["SQLALCHEMY_DATABASE_URI"] = "mysql://user:secret@db.example/shop"
@@ -116,15 +124,21 @@ def test_a_database_that_is_not_supported_is_the_hosts_own_affair_without_sql(mo
 
 def test_binds_alone_name_no_database_for_media(make_host: MakeHost) -> None:
     app, _ = make_host(SQLALCHEMY_BINDS={"reports": "sqlite://"})
-    with pytest.raises(ConfigurationError, match="SQLALCHEMY_DATABASE_URI is not set, only SQLALCHEMY_BINDS"):
+    with pytest.raises(
+        ConfigurationError, match="SQLALCHEMY_DATABASE_URI is not set, only SQLALCHEMY_BINDS"
+    ):
         DualMedia(app)
     app.config["DB_ENABLED"] = False
     DualMedia(app)
     assert get_state(app).mode == "mongo"
 
 
-def test_binds_stay_as_they_are_beside_a_database_for_media(make_host: MakeHost, emptied_url: str) -> None:
-    app, db = make_host(SQLALCHEMY_DATABASE_URI=emptied_url, SQLALCHEMY_BINDS={"reports": "sqlite://"})
+def test_binds_stay_as_they_are_beside_a_database_for_media(
+    make_host: MakeHost, emptied_url: str
+) -> None:
+    app, db = make_host(
+        SQLALCHEMY_DATABASE_URI=emptied_url, SQLALCHEMY_BINDS={"reports": "sqlite://"}
+    )
     DualMedia(app)
     with app.app_context():
         assert get_state().engine is db.engine
@@ -167,7 +181,8 @@ SHAPES: dict[str, Callable[[], dict[str, t.Any]]] = {
 def test_media_lives_beside_models_of_any_shape(
     make_host: MakeHost, migrated_url: str, shape: Callable[[], dict[str, t.Any]]
 ) -> None:
-    """The host's table of the same name in its schema is its own; autogenerate finds nothing to do about ours."""
+    """The host's table of the same name in its schema is its own; autogenerate finds nothing to do
+    about ours."""
     app, db = make_host(SQLALCHEMY_DATABASE_URI=migrated_url, **shape())
     schema = db.metadata.schema
     Migrate(app, db)
@@ -197,26 +212,34 @@ def test_media_lives_beside_models_of_any_shape(
         db.session.rollback()
 
 
-def test_revisions_of_the_host_pass_by_what_it_names_and_our_state(make_host: MakeHost, migrated_url: str) -> None:
+def test_revisions_of_the_host_pass_by_what_it_names_and_our_state(
+    make_host: MakeHost, migrated_url: str
+) -> None:
     app, db = make_host(SQLALCHEMY_DATABASE_URI=migrated_url)
     Migrate(app, db, include_name=lambda name, *_: name != "legacy")
     DualMedia(app)
     with app.app_context(), db.engine.connect() as connection:
         for table in ("legacy", "unknown"):
             connection.exec_driver_sql(f"CREATE TABLE {table} (id integer)")
-        context = MigrationContext.configure(connection, opts=app.extensions["migrate"].configure_args)
+        context = MigrationContext.configure(
+            connection, opts=app.extensions["migrate"].configure_args
+        )
         differences = compare_metadata(context, db.metadata)
         assert [(what, table.name) for what, table in differences] == [("remove_table", "unknown")]
 
 
 @pytest.mark.long
-def test_media_lives_in_the_schema_that_connections_name(make_host: MakeHost, database_url: str) -> None:
+def test_media_lives_in_the_schema_that_connections_name(
+    make_host: MakeHost, database_url: str
+) -> None:
     url = sa.make_url(database_url)
     admin = sa.create_engine(url, poolclass=sa.NullPool)
     with admin.begin() as connection:
         connection.exec_driver_sql("CREATE SCHEMA shop")
     query = {**url.query, "options": "-csearch_path=shop"}
-    app, _ = make_host(SQLALCHEMY_DATABASE_URI=url.set(query=query), metadata=sa.MetaData(schema="shop"))
+    app, _ = make_host(
+        SQLALCHEMY_DATABASE_URI=url.set(query=query), metadata=sa.MetaData(schema="shop")
+    )
     DualMedia(app)
     with app.app_context():
         save_media_storage("page", "1", b"bytes")
@@ -225,15 +248,21 @@ def test_media_lives_in_the_schema_that_connections_name(make_host: MakeHost, da
     assert inspector.get_table_names(schema="public") == []
 
 
-def test_names_of_ours_do_not_follow_the_hosts_naming_convention(make_host: MakeHost, database_url: str) -> None:
-    app, db = make_host(SQLALCHEMY_DATABASE_URI=database_url, metadata=sa.MetaData(naming_convention=_NAMES))
+def test_names_of_ours_do_not_follow_the_hosts_naming_convention(
+    make_host: MakeHost, database_url: str
+) -> None:
+    app, db = make_host(
+        SQLALCHEMY_DATABASE_URI=database_url, metadata=sa.MetaData(naming_convention=_NAMES)
+    )
     Migrate(app, db)
     DualMedia(app)
     with app.app_context():
         db.create_all()
         inspector = sa.inspect(db.engine)
         for name, table in Base.metadata.tables.items():
-            expected = {str(one.name) for one in table.constraints if isinstance(one, sa.CheckConstraint)}
+            expected = {
+                str(one.name) for one in table.constraints if isinstance(one, sa.CheckConstraint)
+            }
             assert {one["name"] for one in inspector.get_check_constraints(name)} == expected
             assert inspector.get_pk_constraint(name)["name"] == table.primary_key.name
 
@@ -252,12 +281,15 @@ def test_the_config_keeps_its_values(make_app: MakeApp, mongo_uri: str, emptied_
 
 def test_an_app_without_a_jwt_manager_gets_its_settings_and_no_others(make_app: MakeApp) -> None:
     app = make_app("dual")
-    added = {name for name in app.config if not name.startswith(("JWT_", "DUALMEDIA_"))} - set(Flask("host").config)
+    added = {name for name in app.config if not name.startswith(("JWT_", "DUALMEDIA_"))} - set(
+        Flask("host").config
+    )
     assert added == {"MONGO_URI", "SQLALCHEMY_DATABASE_URI"}
 
 
 def test_listeners_to_all_mappers_hear_nothing_of_ours() -> None:
-    """A hook that waits until all models are there would otherwise fire when ours are, and the host's are not."""
+    """A hook that waits until all models are there would otherwise fire when ours are, and the
+    host's are not."""
     program = """
 from sqlalchemy import event
 from sqlalchemy.orm import DeclarativeBase, Mapped, Mapper, Session, configure_mappers, mapped_column
@@ -347,7 +379,9 @@ def test_documents_with_ids_of_all_promised_types_own_media(app: Flask) -> None:
             assert Checker(state).run().clean, name
 
             form = {"file": part(png(), "a.png"), "mongoProductId": image.mongo_product_id}
-            answer = app.test_client().post("/media/product-images", data=form, headers=bearer(app, "alice"))
+            answer = app.test_client().post(
+                "/media/product-images", data=form, headers=bearer(app, "alice")
+            )
             assert answer.status_code == 201, name
             delete_media_of("product", passed)
             products.delete_one({"_id": kept})
@@ -416,14 +450,24 @@ def test_settings_of_the_hosts_client_change_nothing_for_media(
     assert state.mongo.write_concern.document.get("w", "majority") == "majority"
     assert state.mongo.write_concern.document.get("j") is not False
     with app.app_context():
-        product = state.mongo["products"].insert_one({"at": datetime.datetime.now(datetime.UTC)}).inserted_id
+        product = (
+            state.mongo["products"]
+            .insert_one({"at": datetime.datetime.now(datetime.UTC)})
+            .inserted_id
+        )
         image = save_product_image(product, png(), uploaded_by="alice")
         headers = bearer(app, "alice")
         client = app.test_client()
-        assert client.get(f"/media/product-images/{image.id}/content", headers=headers).data == png()
-        assert client.get("/media/product-images", headers=headers).json["items"][0]["id"] == str(image.id)  # type: ignore[index]
+        assert (
+            client.get(f"/media/product-images/{image.id}/content", headers=headers).data == png()
+        )
+        assert client.get("/media/product-images", headers=headers).json["items"][0]["id"] == str(
+            image.id
+        )  # type: ignore[index]
         assert Checker(state).run().clean
-        assert client.delete(f"/media/product-images/{image.id}", headers=headers).status_code == 204
+        assert (
+            client.delete(f"/media/product-images/{image.id}", headers=headers).status_code == 204
+        )
     close(app)
 
 
@@ -439,7 +483,11 @@ def test_documents_that_python_cannot_hold_are_read_all_the_same(make_app: MakeA
 
 def test_a_uri_whose_servers_the_dns_does_not_tell_names_the_cause() -> None:
     app = Flask("host")
-    app.config.update(HOST_CONFIG, MONGO_URI="mongodb+srv://user:secret@cluster.nowhere.invalid/shop", DB_ENABLED=False)
+    app.config.update(
+        HOST_CONFIG,
+        MONGO_URI="mongodb+srv://user:secret@cluster.nowhere.invalid/shop",
+        DB_ENABLED=False,
+    )
     with pytest.raises(ConfigurationError, match="MONGO_URI: the DNS") as refused:
         DualMedia(app)
     assert "secret" not in str(refused.value)

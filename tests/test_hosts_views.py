@@ -132,8 +132,12 @@ def test_every_class_is_looked_at() -> None:
 
 
 @pytest.mark.parametrize("error", ANSWERED, ids=name_of)
-@pytest.mark.parametrize("config", [{}, {"TESTING": True}, {"PROPAGATE_EXCEPTIONS": True}, {"DEBUG": True}], ids=str)
-def test_a_view_that_fails_answers_with_the_status(error: errors.AnsweredError, config: dict[str, bool]) -> None:
+@pytest.mark.parametrize(
+    "config", [{}, {"TESTING": True}, {"PROPAGATE_EXCEPTIONS": True}, {"DEBUG": True}], ids=str
+)
+def test_a_view_that_fails_answers_with_the_status(
+    error: errors.AnsweredError, config: dict[str, bool]
+) -> None:
     app = host(error)
     app.config.update(config)
     answer = app.test_client().get("/")
@@ -169,7 +173,8 @@ def test_errors_say_what_they_said_and_travel(error: DualMediaError) -> None:
 
 
 @pytest.mark.parametrize(
-    "error", [InvalidMedia({"\ud800": ["Unknown."]}), UploadRejected("no \ud800"), MediaConflict("\ud800")]
+    "error",
+    [InvalidMedia({"\ud800": ["Unknown."]}), UploadRejected("no \ud800"), MediaConflict("\ud800")],
 )
 def test_what_has_no_bytes_is_answered_too(error: errors.AnsweredError) -> None:
     answer = host(error).test_client().get("/")
@@ -223,7 +228,11 @@ def test_the_hosts_handlers_are_asked(register: Callable[..., None]) -> None:
 
 @pytest.mark.parametrize("kind", [UploadRejected, MediaConflict, RecordRefused, errors.Unavailable])
 def test_a_handler_of_a_base_class_gets_all_of_its_errors(kind: type[DualMediaError]) -> None:
-    public = [error for error in ANSWERED if isinstance(error, kind) and name_of(error) in flask_dualmedia.__all__]
+    public = [
+        error
+        for error in ANSWERED
+        if isinstance(error, kind) and name_of(error) in flask_dualmedia.__all__
+    ]
     assert len(public) > 1
     for error in public:
         app = host(error)
@@ -231,10 +240,14 @@ def test_a_handler_of_a_base_class_gets_all_of_its_errors(kind: type[DualMediaEr
         assert app.test_client().get("/").text == f"handled: {error}"
 
 
-def test_a_handler_of_everything_that_passes_http_errors_on(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_handler_of_everything_that_passes_http_errors_on(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     """As Flask's documentation has it."""
     app = host(OwnerNotFound("product", "1"))
-    app.register_error_handler(Exception, lambda error: error if isinstance(error, HTTPException) else ("broken", 500))
+    app.register_error_handler(
+        Exception, lambda error: error if isinstance(error, HTTPException) else ("broken", 500)
+    )
     assert app.test_client().get("/").status_code == 404
     assert not caplog.records, "a client that asks for what is not there is no event"
 
@@ -268,7 +281,10 @@ def test_why_a_database_refuses_is_logged_and_not_answered(
 
 
 def test_a_record_that_is_not_there_is_404_in_a_view_of_the_hosts(app: Flask) -> None:
-    app.add_url_rule("/first", view_func=lambda: get_media("files", "00000000-0000-0000-0000-000000000000").filename)
+    app.add_url_rule(
+        "/first",
+        view_func=lambda: get_media("files", "00000000-0000-0000-0000-000000000000").filename,
+    )
     assert app.test_client().get("/first").status_code == 404
 
 
@@ -281,7 +297,11 @@ def two(make_app: MakeApp, mongo_uri: str) -> Iterator[tuple[DualMedia, Flask, F
     media = DualMedia()
     one, other = Flask("one"), Flask("two")
     for app in (one, other):
-        uri = mongo_uri.replace("?", f"_{app.name}?") if "?" in mongo_uri else f"{mongo_uri}_{app.name}"
+        uri = (
+            mongo_uri.replace("?", f"_{app.name}?")
+            if "?" in mongo_uri
+            else f"{mongo_uri}_{app.name}"
+        )
         app.config.update(BASE_CONFIG, MONGO_URI=uri, DB_ENABLED=False)
         media.init_app(app)
     yield media, one, other
@@ -331,7 +351,9 @@ def test_documents_are_in_the_hosts_own_client_where_it_has_one(mongo_uri: str) 
     close(app)
 
 
-@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning", "ignore:MongoClient opened before fork")
+@pytest.mark.filterwarnings(
+    "ignore:This process:DeprecationWarning", "ignore:MongoClient opened before fork"
+)
 def test_documents_are_there_in_a_forked_process(app: Flask, mongo_uri: str) -> None:
     media = DualMedia()
     forking = Flask("forking")

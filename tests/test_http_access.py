@@ -1,4 +1,5 @@
-"""What the table in ``test_access_matrix.py`` leaves open: what makes an admin, and where tokens are taken from."""
+"""What the table in ``test_access_matrix.py`` leaves open: what makes an admin, and where tokens
+are taken from."""
 
 from __future__ import annotations
 
@@ -10,7 +11,9 @@ from .conftest import MakeApp
 from .samples import PDF, Owners, Tokens, bearer, part, post_file, post_form
 
 
-def test_private_content_becomes_public_and_back(client: FlaskClient, tokens: Tokens, owners: Owners) -> None:
+def test_private_content_becomes_public_and_back(
+    client: FlaskClient, tokens: Tokens, owners: Owners
+) -> None:
     location = post_file(client, tokens.alice, "files", owners).headers["Location"]
     for public, status in ((True, 200), (False, 401)):
         client.patch(location, json={"isPublic": public}, headers=tokens.alice)
@@ -18,7 +21,9 @@ def test_private_content_becomes_public_and_back(client: FlaskClient, tokens: To
         assert client.get(location).status_code == 401
 
 
-def test_tokens_are_not_taken_from_urls_and_cookies(client: FlaskClient, tokens: Tokens, owners: Owners) -> None:
+def test_tokens_are_not_taken_from_urls_and_cookies(
+    client: FlaskClient, tokens: Tokens, owners: Owners
+) -> None:
     """T22: they would be in logs, histories and referrers."""
     location = post_file(client, tokens.alice, "files", owners).headers["Location"]
     token = tokens.alice["Authorization"].removeprefix("Bearer ")
@@ -61,7 +66,8 @@ def test_the_role_of_admins_can_be_named(make_app: MakeApp) -> None:
     form = {"file": part(PDF), "referenceType": "page", "referenceId": "1"}
     location = post_form(client, bearer(app, "alice"), "/media/files", form).location
     statuses = [
-        client.get(location, headers=bearer(app, "x", role=role)).status_code for role in ("librarian", "admin")
+        client.get(location, headers=bearer(app, "x", role=role)).status_code
+        for role in ("librarian", "admin")
     ]
     assert statuses == [200, 404]
 

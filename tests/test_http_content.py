@@ -23,7 +23,20 @@ from werkzeug.serving import make_server
 from flask_dualmedia.state import State
 
 from .conftest import MakeApp
-from .samples import NOTHING, PDF, Headers, Owners, Tokens, kept, mp4, part, png, post_file, post_form, post_url
+from .samples import (
+    NOTHING,
+    PDF,
+    Headers,
+    Owners,
+    Tokens,
+    kept,
+    mp4,
+    part,
+    png,
+    post_file,
+    post_form,
+    post_url,
+)
 
 CHUNK = 256 * 1024
 VIDEO = mp4(2 * CHUNK + 1000)
@@ -34,7 +47,12 @@ ETAG = f'"{hashlib.sha256(VIDEO).hexdigest()}"'
 @pytest.fixture
 def video(client: FlaskClient, tokens: Tokens, owners: Owners) -> str:
     """Path of the content of a video of two chunks and a bit."""
-    return post_file(client, tokens.alice, "course-videos", owners, file=part(VIDEO)).headers["Location"] + "/content"
+    return (
+        post_file(client, tokens.alice, "course-videos", owners, file=part(VIDEO)).headers[
+            "Location"
+        ]
+        + "/content"
+    )
 
 
 INLINE = {
@@ -60,19 +78,29 @@ ATTACHMENT = {
 
 
 @pytest.mark.parametrize("public", [False, True])
-def test_headers_keep_content_harmless(client: FlaskClient, tokens: Tokens, owners: Owners, public: bool) -> None:
+def test_headers_keep_content_harmless(
+    client: FlaskClient, tokens: Tokens, owners: Owners, public: bool
+) -> None:
     """T19, T25: what was uploaded runs nowhere, and private content stays out of shared caches."""
     for filename, content in (INLINE | ATTACHMENT).items():
         # It comes as a picture by its type; HTML comes as a picture by its name too.
         for name in {filename, "a.png"}:
             made = post_file(
-                client, tokens.alice, "files", owners, file=part(content, name, "image/png"), isPublic=str(public)
+                client,
+                tokens.alice,
+                "files",
+                owners,
+                file=part(content, name, "image/png"),
+                isPublic=str(public),
             )
             response = client.get(f"{made.headers['Location']}/content", headers=tokens.alice)
             assert response.data == content
             headers = response.headers
             disposition = parse_options_header(headers["Content-Disposition"])
-            assert disposition == ("inline" if filename in INLINE else "attachment", {"filename": name})
+            assert disposition == (
+                "inline" if filename in INLINE else "attachment",
+                {"filename": name},
+            )
             assert headers["X-Content-Type-Options"] == "nosniff"
             policy = headers["Content-Security-Policy"]
             assert policy.startswith("default-src 'none'; ")
@@ -87,7 +115,9 @@ def test_headers_keep_content_harmless(client: FlaskClient, tokens: Tokens, owne
             assert headers["Accept-Ranges"] == "bytes"
 
 
-def test_partial_and_empty_answers_have_the_headers_too(client: FlaskClient, tokens: Tokens, video: str) -> None:
+def test_partial_and_empty_answers_have_the_headers_too(
+    client: FlaskClient, tokens: Tokens, video: str
+) -> None:
     """T19: a 206 or 304 must not loosen what a cache knows."""
     for given in ({"Range": "bytes=0-1"}, {"If-None-Match": ETAG}):
         headers = client.get(video, headers=tokens.alice | given).headers
@@ -100,7 +130,11 @@ def test_partial_and_empty_answers_have_the_headers_too(client: FlaskClient, tok
 
 
 def test_download(client: FlaskClient, tokens: Tokens, video: str) -> None:
-    for query, expected in (("", "inline"), ("?download=true", "attachment"), ("?download=false", "inline")):
+    for query, expected in (
+        ("", "inline"),
+        ("?download=true", "attachment"),
+        ("?download=false", "inline"),
+    ):
         response = client.get(f"{video}{query}", headers=tokens.alice)
         assert response.headers["Content-Disposition"].split(";")[0] == expected
     assert client.get(f"{video}?download=perhaps", headers=tokens.alice).status_code == 422
@@ -135,7 +169,10 @@ def test_filenames_are_labels(client: FlaskClient, tokens: Tokens, owners: Owner
     for sent, kept_as in NAMES:
         body = multipart([("referenceType", "page"), ("referenceId", "1")], sent.encode())
         made = client.post(
-            "/media/files", data=body, content_type="multipart/form-data; boundary=b", headers=tokens.alice
+            "/media/files",
+            data=body,
+            content_type="multipart/form-data; boundary=b",
+            headers=tokens.alice,
         )
         assert made.json is not None
         assert made.status_code == 201, made.json
@@ -143,7 +180,9 @@ def test_filenames_are_labels(client: FlaskClient, tokens: Tokens, owners: Owner
         assert downloaded_as(client, tokens.alice, made.location) == kept_as
 
 
-def test_filenames_given_as_a_field_are_labels_too(client: FlaskClient, tokens: Tokens, owners: Owners) -> None:
+def test_filenames_given_as_a_field_are_labels_too(
+    client: FlaskClient, tokens: Tokens, owners: Owners
+) -> None:
     """T27, T36: by JSON any character can come."""
     names = [(sent, kept_as) for sent, kept_as in NAMES if len(sent) <= 255 and "\0" not in sent]
     names += [
@@ -162,7 +201,9 @@ def test_filenames_given_as_a_field_are_labels_too(client: FlaskClient, tokens: 
         assert (field.json or {})["filename"] == kept_as
 
 
-def test_content_without_a_filename_is_named_by_its_id(client: FlaskClient, tokens: Tokens, owners: Owners) -> None:
+def test_content_without_a_filename_is_named_by_its_id(
+    client: FlaskClient, tokens: Tokens, owners: Owners
+) -> None:
     location = post_file(client, tokens.alice, "files", owners).headers["Location"]
     client.patch(location, json={"filename": None}, headers=tokens.alice)
     assert downloaded_as(client, tokens.alice, location) == location.rpartition("/")[2]
@@ -182,10 +223,15 @@ def downloaded_as(client: FlaskClient, headers: Headers, location: str) -> str:
 
 def multipart(fields: list[tuple[str, str]], filename: bytes, content: bytes = b"text") -> bytes:
     head = b"".join(
-        f'--b\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'.encode() for name, value in fields
+        f'--b\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'.encode()
+        for name, value in fields
     )
     # Browsers escape backslashes not at all, and quotes as %22.
-    file = b'--b\r\nContent-Disposition: form-data; name="file"; filename="' + filename.replace(b"\\", b"\\\\") + b'"'
+    file = (
+        b'--b\r\nContent-Disposition: form-data; name="file"; filename="'
+        + filename.replace(b"\\", b"\\\\")
+        + b'"'
+    )
     return head + file + b"\r\n\r\n" + content + b"\r\n--b--\r\n"
 
 
@@ -201,14 +247,20 @@ def test_replace(client: FlaskClient, tokens: Tokens, owners: Owners, state: Sta
     made = post_file(client, tokens.alice, "files", owners, file=part(PDF, "a.pdf"))
     content = f"{made.headers['Location']}/content"
     old_key = kept(state)[1]
-    answer = client.put(content, data=VIDEO, content_type="application/x-www-form-urlencoded", headers=tokens.alice)
+    answer = client.put(
+        content, data=VIDEO, content_type="application/x-www-form-urlencoded", headers=tokens.alice
+    )
     assert answer.status_code == 200, answer.json
     assert made.json is not None
     assert answer.json is not None
     changed = {"fileSize": SIZE, "mimeType": "video/mp4", "checksum": ETAG.strip('"')}
     assert answer.json == made.json | changed | {"updatedAt": answer.json["updatedAt"]}
     response = client.get(content, headers=tokens.alice)
-    assert (response.data, response.headers["ETag"], response.mimetype) == (VIDEO, ETAG, "video/mp4")
+    assert (response.data, response.headers["ETag"], response.mimetype) == (
+        VIDEO,
+        ETAG,
+        "video/mp4",
+    )
     records, keys, _ = kept(state)
     assert (records, len(keys)) == (1, 1)
     assert keys != old_key
@@ -217,10 +269,14 @@ def test_replace(client: FlaskClient, tokens: Tokens, owners: Owners, state: Sta
 @pytest.fixture
 def picture(client: FlaskClient, tokens: Tokens, owners: Owners) -> str:
     """Path of the content of an image."""
-    return post_file(client, tokens.alice, "product-images", owners).headers["Location"] + "/content"
+    return (
+        post_file(client, tokens.alice, "product-images", owners).headers["Location"] + "/content"
+    )
 
 
-def test_replace_with_a_digest(client: FlaskClient, tokens: Tokens, picture: str, state: State) -> None:
+def test_replace_with_a_digest(
+    client: FlaskClient, tokens: Tokens, picture: str, state: State
+) -> None:
     """RFC 9530: a digest that is known must be right; algorithms that are not known are ignored."""
     wrong, new = png(comment=b"wrong"), png(comment=b"new")
     before = kept(state)
@@ -259,9 +315,22 @@ def test_replace_only_what_is_known(client: FlaskClient, tokens: Tokens, picture
     assert (first.status_code, second.status_code, (second.json or {})["code"]) == (200, 412, 412)
     assert client.get(picture, headers=tokens.alice).data == png(2)
     old = http_date(datetime.now(UTC) - timedelta(days=1))
-    assert client.put(picture, data=png(3), headers=tokens.alice | {"If-Unmodified-Since": old}).status_code == 412
-    assert client.put(picture, data=png(3), headers=tokens.alice | {"If-Match": f"W/{etag}"}).status_code == 412
-    assert client.put(picture, data=png(3), headers=tokens.alice | {"If-Match": "*"}).status_code == 200
+    assert (
+        client.put(
+            picture, data=png(3), headers=tokens.alice | {"If-Unmodified-Since": old}
+        ).status_code
+        == 412
+    )
+    assert (
+        client.put(
+            picture, data=png(3), headers=tokens.alice | {"If-Match": f"W/{etag}"}
+        ).status_code
+        == 412
+    )
+    assert (
+        client.put(picture, data=png(3), headers=tokens.alice | {"If-Match": "*"}).status_code
+        == 200
+    )
 
 
 def test_bytes_that_are_refused_leave_the_old_ones(
@@ -272,7 +341,12 @@ def test_bytes_that_are_refused_leave_the_old_ones(
 
     def put(data: bytes, length: int | None = None) -> tuple[int, str]:
         overrides = {"CONTENT_LENGTH": str(len(data) if length is None else length)}
-        answer = client.put(picture, input_stream=io.BytesIO(data), environ_overrides=overrides, headers=tokens.alice)
+        answer = client.put(
+            picture,
+            input_stream=io.BytesIO(data),
+            environ_overrides=overrides,
+            headers=tokens.alice,
+        )
         assert answer.json is not None
         assert answer.json["code"] == answer.status_code
         return answer.status_code, answer.json["status"]
@@ -287,7 +361,9 @@ def test_bytes_that_are_refused_leave_the_old_ones(
     assert kept(state) == before
 
 
-def test_external_media_has_no_content_to_replace(client: FlaskClient, tokens: Tokens, owners: Owners) -> None:
+def test_external_media_has_no_content_to_replace(
+    client: FlaskClient, tokens: Tokens, owners: Owners
+) -> None:
     location = post_url(client, tokens.alice, "files", owners).headers["Location"]
     answer = client.put(f"{location}/content", data=PDF, headers=tokens.alice)
     assert (answer.status_code, list((answer.json or {})["errors"])) == (422, ["storageType"])
@@ -299,10 +375,14 @@ def test_nothing_is_larger_than_the_limit(make_app: MakeApp, mode: str) -> None:
     client, tokens, state = app.test_client(), Tokens.of(app), app.extensions["dualmedia"]
     fields = {"referenceType": "page", "referenceId": "1"}
     for size in (1001, 3_000_000):
-        answer = post_form(client, tokens.alice, "/media/files", fields | {"file": part(bytes(size))})
+        answer = post_form(
+            client, tokens.alice, "/media/files", fields | {"file": part(bytes(size))}
+        )
         assert (answer.status_code, (answer.json or {})["code"]) == (413, 413)
     assert kept(state) == NOTHING
-    made = client.post("/media/files", data=fields | {"file": part(bytes(1000))}, headers=tokens.alice)
+    made = client.post(
+        "/media/files", data=fields | {"file": part(bytes(1000))}, headers=tokens.alice
+    )
     assert made.status_code == 201
     before, content = kept(state), f"{made.headers['Location']}/content"
     for size in (1001, 3_000_000):
@@ -339,7 +419,9 @@ def ask(
         connection.close()
 
 
-def test_any_filename_gets_through_a_server(port: int, client: FlaskClient, tokens: Tokens, owners: Owners) -> None:
+def test_any_filename_gets_through_a_server(
+    port: int, client: FlaskClient, tokens: Tokens, owners: Owners
+) -> None:
     """T36: headers are Latin-1 at most; the test client would let others pass."""
     made = post_file(client, tokens.alice, "files", owners, filename="😀 größe.pdf")
     response, body = ask(port, "GET", f"{made.headers['Location']}/content", tokens.alice)
@@ -348,18 +430,24 @@ def test_any_filename_gets_through_a_server(port: int, client: FlaskClient, toke
 
 
 def test_a_range_through_a_server(port: int, tokens: Tokens, video: str) -> None:
-    response, body = ask(port, "GET", video, tokens.alice | {"Range": f"bytes={CHUNK - 2}-{CHUNK + 1}"})
+    response, body = ask(
+        port, "GET", video, tokens.alice | {"Range": f"bytes={CHUNK - 2}-{CHUNK + 1}"}
+    )
     assert (response.status, body) == (206, VIDEO[CHUNK - 2 : CHUNK + 2])
     assert response.headers["Content-Length"] == "4"
     response, body = ask(port, "HEAD", video, tokens.alice)
     assert (response.status, body, response.headers["Content-Length"]) == (200, b"", str(SIZE))
 
 
-def test_a_body_without_a_length(make_app: MakeApp, port: int, client: FlaskClient, tokens: Tokens, video: str) -> None:
+def test_a_body_without_a_length(
+    make_app: MakeApp, port: int, client: FlaskClient, tokens: Tokens, video: str
+) -> None:
     """T29: sent in chunks, its size is known only at its end."""
     pieces = [VIDEO[n : n + 100_000] for n in range(0, SIZE, 100_000)][::-1]
     body = VIDEO[:32] + b"".join(pieces)
-    response, _ = ask(port, "PUT", video, tokens.alice, iter([VIDEO[:32], *pieces]), encode_chunked=True)
+    response, _ = ask(
+        port, "PUT", video, tokens.alice, iter([VIDEO[:32], *pieces]), encode_chunked=True
+    )
     assert response.status == 200
     assert client.get(video, headers=tokens.alice).data == body
 

@@ -27,7 +27,18 @@ from flask_dualmedia.testing import count_queries
 from flask_dualmedia.views.records import SCANNED
 
 from .conftest import MakeApp
-from .samples import SAMPLES, Headers, Owners, Tokens, bearer, mp4, of_owner, part, post_file, post_form
+from .samples import (
+    SAMPLES,
+    Headers,
+    Owners,
+    Tokens,
+    bearer,
+    mp4,
+    of_owner,
+    part,
+    post_file,
+    post_form,
+)
 
 
 def link(client: FlaskClient, headers: Headers, location: str, **wanted: t.Any) -> str:
@@ -42,8 +53,11 @@ def location(client: FlaskClient, tokens: Tokens, owners: Owners) -> str:
     return post_file(client, tokens.alice, "course-videos", owners).headers["Location"]
 
 
-def test_a_link_opens_the_content(client: FlaskClient, tokens: Tokens, owners: Owners, location: str) -> None:
-    """T21, T22, T23: for whoever has it, and for this record alone. A token beside it gives what it gives."""
+def test_a_link_opens_the_content(
+    client: FlaskClient, tokens: Tokens, owners: Owners, location: str
+) -> None:
+    """T21, T22, T23: for whoever has it, and for this record alone. A token beside it gives what it
+    gives."""
     url = link(client, tokens.alice, location)
     answer = client.get(url)
     assert (answer.status_code, answer.data) == (200, SAMPLES["course-videos"])
@@ -52,19 +66,32 @@ def test_a_link_opens_the_content(client: FlaskClient, tokens: Tokens, owners: O
     assert answer.headers["Cache-Control"] == "private, no-cache"
     assert answer.headers["Cross-Origin-Resource-Policy"] == "cross-origin"
     assert answer.headers["Referrer-Policy"] == "no-referrer"
-    assert answer.headers["Content-Security-Policy"].startswith("default-src 'none'; media-src 'self'; ")
+    assert answer.headers["Content-Security-Policy"].startswith(
+        "default-src 'none'; media-src 'self'; "
+    )
     other = post_file(client, tokens.alice, "course-videos", owners).headers["Location"]
     stray = f"{other}/content?{urlsplit(url).query}"
     assert client.get(stray, headers=tokens.bob).status_code == 404
     assert client.get(stray, headers=tokens.alice).status_code == 200
 
 
-def test_what_is_no_link_of_ours_opens_nothing(client: FlaskClient, tokens: Tokens, location: str) -> None:
-    """T23, T33: changed, of another key, or made up; and nobody learns whether the record exists."""
+def test_what_is_no_link_of_ours_opens_nothing(
+    client: FlaskClient, tokens: Tokens, location: str
+) -> None:
+    """T23, T33: changed, of another key, or made up; and nobody learns whether the record
+    exists."""
     signature = parse_qs(urlsplit(link(client, tokens.alice, location)).query)["signature"][0]
     payload, _, tag = signature.rpartition(".")
     nothing = location[:-12] + "0" * 12
-    for bad in (signature[:-1], f"{payload}.{tag[::-1]}", f"{payload}x.{tag}", payload, "x", ".", "ä"):
+    for bad in (
+        signature[:-1],
+        f"{payload}.{tag[::-1]}",
+        f"{payload}x.{tag}",
+        payload,
+        "x",
+        ".",
+        "ä",
+    ):
         for path in (location, nothing):
             answer = client.get(f"{path}/content", query_string={"signature": bad})
             assert (answer.status_code, answer.json["message"]) == (  # type: ignore[index]
@@ -95,7 +122,9 @@ def test_a_link_may_hold_for_a_week_at_most(make_app: MakeApp) -> None:
     assert client.get(url).status_code == 403
 
 
-def test_links_can_be_revoked(client: FlaskClient, app: Flask, tokens: Tokens, location: str) -> None:
+def test_links_can_be_revoked(
+    client: FlaskClient, app: Flask, tokens: Tokens, location: str
+) -> None:
     url = link(client, tokens.alice, location)
     assert client.delete(f"{location}/link", headers=tokens.bob).status_code == 404
     assert client.get(url).status_code == 200
@@ -141,13 +170,18 @@ def test_keys_are_rotated(make_app: MakeApp) -> None:
     assert rotated.test_client().get(url).status_code == 200
     new = link(rotated.test_client(), bearer(rotated, "alice"), location)
     assert client.get(new).status_code == 403, "signed with the new key"
-    assert make_app("mongo", DUALMEDIA_LINK_KEYS=["new key"]).test_client().get(url).status_code == 403
+    assert (
+        make_app("mongo", DUALMEDIA_LINK_KEYS=["new key"]).test_client().get(url).status_code == 403
+    )
     with pytest.raises(ConfigurationError, match="DUALMEDIA_LINK_KEYS"):
         make_app("mongo", DUALMEDIA_LINK_KEYS="new key")
 
 
-def students_watch(action: str, subject: t.Any, identity: str | None, claims: t.Mapping[str, t.Any]) -> bool:
-    """A rule as a host writes it: students of a course see its videos, and only its teacher adds some."""
+def students_watch(
+    action: str, subject: t.Any, identity: str | None, claims: t.Mapping[str, t.Any]
+) -> bool:
+    """A rule as a host writes it: students of a course see its videos, and only its teacher adds
+    some."""
     if isinstance(subject, Owner) and subject.kind is CourseVideo:
         return (get_owner(subject) or {}).get("teacher") == identity
     if action in ("read", "link") and isinstance(subject, CourseVideo):
@@ -165,7 +199,9 @@ def school(make_app: MakeApp, mode: str) -> Flask:
 def test_a_rule_of_the_host_goes_by_the_document(school: Flask) -> None:
     """As it is now; and views of the host are told the same as clients."""
     client, state = school.test_client(), school.extensions["dualmedia"]
-    course = state.mongo["courses"].insert_one({"teacher": "alice", "students": ["stud"]}).inserted_id
+    course = (
+        state.mongo["courses"].insert_one({"teacher": "alice", "students": ["stud"]}).inserted_id
+    )
     people = {who: bearer(school, who) for who in ("alice", "bob", "stud")}
 
     def upload(headers: Headers, course_id: t.Any) -> t.Any:
@@ -188,24 +224,36 @@ def test_a_rule_of_the_host_goes_by_the_document(school: Flask) -> None:
 def test_lists_under_a_rule_of_the_host_are_paged(school: Flask) -> None:
     client, state = school.test_client(), school.extensions["dualmedia"]
     courses = [
-        state.mongo["courses"].insert_one({"teacher": "alice", "students": ["stud"] * (n % 3 == 0)}).inserted_id
+        state.mongo["courses"]
+        .insert_one({"teacher": "alice", "students": ["stud"] * (n % 3 == 0)})
+        .inserted_id
         for n in range(12)
     ]
     for course in courses:
-        values = {"videoUrl": "https://cdn.example/v"} | of_owner("course-videos", Owners(course, course, course))
-        assert client.post("/media/course-videos", json=values, headers=bearer(school, "alice")).status_code == 201
+        values = {"videoUrl": "https://cdn.example/v"} | of_owner(
+            "course-videos", Owners(course, course, course)
+        )
+        assert (
+            client.post(
+                "/media/course-videos", json=values, headers=bearer(school, "alice")
+            ).status_code
+            == 201
+        )
     path, pages = "/media/course-videos?limit=3&sort=createdAt", []
     while path:
         page = client.get(path, headers=bearer(school, "stud")).json or {}
         pages.append([item["mongoCourseId"] for item in page["items"]])
         path = page["next"]
     assert [len(page) for page in pages] == [3, 1]
-    assert [course_id for page in pages for course_id in page] == [str(course) for course in courses[::3]]
+    assert [course_id for page in pages for course_id in page] == [
+        str(course) for course in courses[::3]
+    ]
 
 
 @pytest.mark.parametrize("sort", ["createdAt", "-createdAt", "-accessCount"])
 def test_long_lists_under_a_rule_of_the_host(make_app: MakeApp, mode: str, sort: str) -> None:
-    """Where few may be read, at most so many are looked at for a page; where all may, one query brings no others."""
+    """Where few may be read, at most so many are looked at for a page; where all may, one query
+    brings no others."""
     asked: list[int] = []
 
     def rule(_action: str, subject: t.Any, identity: str | None, _claims: t.Any) -> bool:
@@ -218,7 +266,9 @@ def test_long_lists_under_a_rule_of_the_host(make_app: MakeApp, mode: str, sort:
     owner = {"reference_type": "page", "reference_id": "1"}
     for first in range(0, 1300, 100):
         numbers = range(first, first + 100)
-        state.repository.add_all([MediaStorage.new(access_count=n, **external, **owner) for n in numbers])
+        state.repository.add_all(
+            [MediaStorage.new(access_count=n, **external, **owner) for n in numbers]
+        )
 
     def pages(who: str) -> t.Iterator[list[int]]:
         path = f"/media/files?limit=4&sort={sort}"
@@ -231,7 +281,9 @@ def test_long_lists_under_a_rule_of_the_host(make_app: MakeApp, mode: str, sort:
 
     expected = [*range(99, 1300, 100)]
     found = [*pages("bob")]
-    assert [n for page in found for n in page] == (expected if sort == "createdAt" else expected[::-1])
+    assert [n for page in found for n in page] == (
+        expected if sort == "createdAt" else expected[::-1]
+    )
     assert all(found[:-1])
     with count_queries(app) as queries:
         assert len(next(pages("alice"))) == 4

@@ -1,4 +1,5 @@
-"""Ranges and conditions as RFC 9110 has them: the same table for every storage, and the bytes read from each."""
+"""Ranges and conditions as RFC 9110 has them: the same table for every storage, and the bytes read
+from each."""
 
 from __future__ import annotations
 
@@ -28,7 +29,8 @@ WHOLE = (0, SIZE)
 
 
 class Answer(t.NamedTuple):
-    """What matters of an answer; ``part`` is the range ``[start, stop)`` of the video that the body must be."""
+    """What matters of an answer; ``part`` is the range ``[start, stop)`` of the video that the body
+    must be."""
 
     status: int
     part: tuple[int, int] | None
@@ -62,22 +64,34 @@ def answer_of(response: TestResponse) -> Answer:
         return Answer(status, None, content_range, length)
     start = int(content_range.split()[1].split("-")[0]) if content_range else 0
     stop = start + len(response.data)
-    return Answer(status, (start, stop) if response.data == VIDEO[start:stop] else None, content_range, length)
+    return Answer(
+        status, (start, stop) if response.data == VIDEO[start:stop] else None, content_range, length
+    )
 
 
 @pytest.fixture(params=["dual", "mongo", *OUTSIDE])
-def app(request: pytest.FixtureRequest, make_app: MakeApp, storage_options: StorageOptions) -> Flask:
-    """Bytes in every storage in turn: in PostgreSQL, in GridFS, and in those outside of the databases."""
+def app(
+    request: pytest.FixtureRequest, make_app: MakeApp, storage_options: StorageOptions
+) -> Flask:
+    """Bytes in every storage in turn: in PostgreSQL, in GridFS, and in those outside of the
+    databases."""
     name = request.param
     if name in OUTSIDE:
-        return make_app("mongo", DUALMEDIA_STORAGES=storage_options(name), DUALMEDIA_DEFAULT_STORAGE=name)
+        return make_app(
+            "mongo", DUALMEDIA_STORAGES=storage_options(name), DUALMEDIA_DEFAULT_STORAGE=name
+        )
     return make_app(name)
 
 
 @pytest.fixture
 def video(client: FlaskClient, tokens: Tokens, owners: Owners) -> str:
     """Path of the content of a video of two chunks and a bit."""
-    return post_file(client, tokens.alice, "course-videos", owners, file=part(VIDEO)).headers["Location"] + "/content"
+    return (
+        post_file(client, tokens.alice, "course-videos", owners, file=part(VIDEO)).headers[
+            "Location"
+        ]
+        + "/content"
+    )
 
 
 RANGES: dict[str, Answer] = {
@@ -90,7 +104,8 @@ RANGES: dict[str, Answer] = {
     "bytes=-1": ranged(SIZE - 1, SIZE),
     "bytes=-10": ranged(SIZE - 10, SIZE),
     f"bytes=-{SIZE}": ranged(0, SIZE),
-    # "If the selected representation is shorter than the specified suffix-length, the entire representation is used."
+    # "If the selected representation is shorter than the specified suffix-length, the entire
+    # representation is used."
     f"bytes=-{SIZE + 100}": ranged(0, SIZE),
     # "the last-pos value ... greater than or equal to the current length": the remainder
     f"bytes={SIZE - 5}-{SIZE + 1000}": ranged(SIZE - 5, SIZE),
@@ -133,12 +148,18 @@ RANGES: dict[str, Answer] = {
 
 def test_ranges(client: FlaskClient, tokens: Tokens, video: str) -> None:
     """T15, T17: every form of range, by RFC 9110 sections 14.1 and 14.2."""
-    answers = {header: answer_of(client.get(video, headers=tokens.alice | {"Range": header})) for header in RANGES}
+    answers = {
+        header: answer_of(client.get(video, headers=tokens.alice | {"Range": header}))
+        for header in RANGES
+    }
     assert answers == RANGES
 
 
-def test_a_suffix_of_no_bytes_cannot_be_satisfied(client: FlaskClient, tokens: Tokens, video: str) -> None:
-    """T15: "a suffix-range with a non-zero suffix-length" is what can be; the whole may be sent all the same."""
+def test_a_suffix_of_no_bytes_cannot_be_satisfied(
+    client: FlaskClient, tokens: Tokens, video: str
+) -> None:
+    """T15: "a suffix-range with a non-zero suffix-length" is what can be; the whole may be sent all
+    the same."""
     answer = answer_of(client.get(video, headers=tokens.alice | {"Range": "bytes=-0"}))
     assert answer in (UNSATISFIABLE, whole())
 
@@ -159,7 +180,8 @@ def test_conditions(client: FlaskClient, tokens: Tokens, video: str) -> None:
         (("If-Modified-Since", later),): NOT_MODIFIED,
         (("If-Modified-Since", earlier),): whole(),
         (("If-Modified-Since", "yesterday"),): whole(),
-        # "A recipient MUST ignore If-Modified-Since if the request contains an If-None-Match header field"
+        # "A recipient MUST ignore If-Modified-Since if the request contains an If-None-Match header
+        # field"
         (("If-None-Match", '"x"'), ("If-Modified-Since", later)): whole(),
         (("If-None-Match", ETAG), ("If-Modified-Since", earlier)): NOT_MODIFIED,
         (("If-Match", ETAG),): whole(),
@@ -190,8 +212,14 @@ def test_conditions(client: FlaskClient, tokens: Tokens, video: str) -> None:
         (("Range", f"bytes={SIZE}-"), ("If-Range", '"x"')): whole(),
         (("If-Range", '"x"'),): whole(),  # ignored without Range
     }
-    answers = {case: answer_of(client.get(video, headers={**tokens.alice, **dict(case)})) for case in table}
-    assert {case: (answer, table[case]) for case, answer in answers.items() if not same(answer, table[case])} == {}
+    answers = {
+        case: answer_of(client.get(video, headers={**tokens.alice, **dict(case)})) for case in table
+    }
+    assert {
+        case: (answer, table[case])
+        for case, answer in answers.items()
+        if not same(answer, table[case])
+    } == {}
 
 
 def same(answer: Answer, expected: Answer) -> bool:
@@ -205,7 +233,9 @@ def test_head_is_get_without_the_body(client: FlaskClient, tokens: Tokens, video
     head = client.head(video, headers=tokens.alice)
     assert head.data == b""
     names = set(full.headers.keys()) - {"Date"}
-    assert {name: head.headers.get(name) for name in names} == {name: full.headers[name] for name in names}
+    assert {name: head.headers.get(name) for name in names} == {
+        name: full.headers[name] for name in names
+    }
     expected = Answer(200, None, None, SIZE)
     for header in ("bytes=2-4", f"bytes={SIZE}-", "bytes=a"):
         assert answer_of(client.head(video, headers=tokens.alice | {"Range": header})) == expected
@@ -213,10 +243,15 @@ def test_head_is_get_without_the_body(client: FlaskClient, tokens: Tokens, video
     assert client.head(video, headers=tokens.alice | {"If-Match": '"x"'}).status_code == 412
 
 
-def test_every_range_answer_can_be_put_together(client: FlaskClient, tokens: Tokens, video: str) -> None:
+def test_every_range_answer_can_be_put_together(
+    client: FlaskClient, tokens: Tokens, video: str
+) -> None:
     step = 70_001  # prime to the size of a chunk
     parts = [
-        client.get(video, headers=tokens.alice | {"Range": f"bytes={start}-{start + step - 1}", "If-Range": ETAG}).data
+        client.get(
+            video,
+            headers=tokens.alice | {"Range": f"bytes={start}-{start + step - 1}", "If-Range": ETAG},
+        ).data
         for start in range(0, SIZE, step)
     ]
     assert b"".join(parts) == VIDEO
@@ -225,9 +260,16 @@ def test_every_range_answer_can_be_put_together(client: FlaskClient, tokens: Tok
 def test_only_what_was_asked_for_is_read(
     client: FlaskClient, tokens: Tokens, video: str, state: State, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """T16: bytes pulled from the storage, by request; where a server tells, the bytes that it sent."""
+    """T16: bytes pulled from the storage, by request; where a server tells, the bytes that it
+    sent."""
     pulled, sent = count_reads(state, monkeypatch)
-    cases = {"bytes=0-0": 1, "bytes=-10": 10, f"bytes={CHUNK - 1}-{CHUNK}": 2, "bytes=5-1004": 1000, "bytes=0-": SIZE}
+    cases = {
+        "bytes=0-0": 1,
+        "bytes=-10": 10,
+        f"bytes={CHUNK - 1}-{CHUNK}": 2,
+        "bytes=5-1004": 1000,
+        "bytes=0-": SIZE,
+    }
     cases |= {f"bytes={SIZE}-": 0}
     for header, size in cases.items():
         pulled.clear()
@@ -244,13 +286,19 @@ def test_only_what_was_asked_for_is_read(
 
 
 def test_a_client_that_hangs_up_leaves_the_rest_unread(
-    client: FlaskClient, tokens: Tokens, owners: Owners, state: State, monkeypatch: pytest.MonkeyPatch
+    client: FlaskClient,
+    tokens: Tokens,
+    owners: Owners,
+    state: State,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """T18: players ask for everything from here on, and go away when they have enough."""
     content = mp4(4 * PIECE_SIZE)
     made = post_file(client, tokens.alice, "course-videos", owners, file=part(content))
     pulled, _ = count_reads(state, monkeypatch)
-    response = client.get(f"{made.location}/content", headers=tokens.alice | {"Range": "bytes=100-"}, buffered=False)
+    response = client.get(
+        f"{made.location}/content", headers=tokens.alice | {"Range": "bytes=100-"}, buffered=False
+    )
     assert (response.status_code, response.content_length) == (206, len(content) - 100)
     first = next(t.cast("Iterator[bytes]", response.response))
     assert content[100:].startswith(first)
@@ -259,7 +307,8 @@ def test_a_client_that_hangs_up_leaves_the_rest_unread(
 
 
 def count_reads(state: State, monkeypatch: pytest.MonkeyPatch) -> tuple[list[int], list[int]]:
-    """Lists that the sizes of what is read from now on are added to: by us, and as servers have sent it."""
+    """Lists that the sizes of what is read from now on are added to: by us, and as servers have
+    sent it."""
     name = state.settings.default_storages["course-videos"]
     storage: t.Any = state.homes[0].storage if name == "database" else state.storages[name]
     pulled, sent = [], []
@@ -275,7 +324,9 @@ def count_reads(state: State, monkeypatch: pytest.MonkeyPatch) -> tuple[list[int
             yield piece
 
     streams = {StreamedStorage: "_stream", PsycopgStorage: "stream"}
-    name_of_stream = next((attribute for kind, attribute in streams.items() if isinstance(storage, kind)), None)
+    name_of_stream = next(
+        (attribute for kind, attribute in streams.items() if isinstance(storage, kind)), None
+    )
     read_on: t.Any = getattr(storage, name_of_stream or "", None)
     if name_of_stream is not None:
         monkeypatch.setattr(storage, name_of_stream, counted_stream)
@@ -284,10 +335,14 @@ def count_reads(state: State, monkeypatch: pytest.MonkeyPatch) -> tuple[list[int
         monkeypatch.setattr(storage, "_read", counted)
     if name == "s3":
         events = storage._client.get().meta.events
-        events.register("after-call.s3.GetObject", lambda parsed, **_: sent.append(parsed["ContentLength"]))
+        events.register(
+            "after-call.s3.GetObject", lambda parsed, **_: sent.append(parsed["ContentLength"])
+        )
     elif name == "google_drive":
         hooks = storage._session.get().hooks
-        hooks["response"].append(lambda answer, **_: sent.append(int(answer.headers["Content-Length"])))
+        hooks["response"].append(
+            lambda answer, **_: sent.append(int(answer.headers["Content-Length"]))
+        )
     return pulled, sent
 
 

@@ -63,13 +63,25 @@ def as_text(value: t.Any) -> str:
 
 
 @every_kind
-def test_an_upload_keeps_every_field(client: FlaskClient, tokens: Tokens, owners: Owners, kind: str) -> None:
+def test_an_upload_keeps_every_field(
+    client: FlaskClient, tokens: Tokens, owners: Owners, kind: str
+) -> None:
     given = FIELDS[kind] | COMMON
-    response = post_file(client, tokens.alice, kind, owners, **{name: as_text(value) for name, value in given.items()})
+    response = post_file(
+        client,
+        tokens.alice,
+        kind,
+        owners,
+        **{name: as_text(value) for name, value in given.items()},
+    )
     record = response.json
     assert response.status_code == 201, record
     assert record is not None
-    expected = given | of_owner(kind, owners) | {"uploadedBy": "alice", "accessCount": 0, "lastAccessedAt": None}
+    expected = (
+        given
+        | of_owner(kind, owners)
+        | {"uploadedBy": "alice", "accessCount": 0, "lastAccessedAt": None}
+    )
     assert {name: record[name] for name in expected} == expected
     assert record[URL_FIELDS[kind]] == f"/media/{kind}/{record['id']}/content"
     assert record["createdAt"] <= record["updatedAt"]
@@ -82,12 +94,21 @@ def test_an_upload_keeps_every_field(client: FlaskClient, tokens: Tokens, owners
 def test_external_media_keeps_every_field(
     client: FlaskClient, tokens: Tokens, owners: Owners, state: State, kind: str
 ) -> None:
-    given = FIELDS[kind] | {"filename": "shown.dat", "isPublic": True, "mimeType": "image/png", "fileSize": 2**40}
+    given = FIELDS[kind] | {
+        "filename": "shown.dat",
+        "isPublic": True,
+        "mimeType": "image/png",
+        "fileSize": 2**40,
+    }
     response = post_url(client, tokens.alice, kind, owners, **given)
     record = response.json
     assert response.status_code == 201, record
     assert record is not None
-    expected = given | of_owner(kind, owners) | {"uploadedBy": "alice", "storageType": "external", "checksum": None}
+    expected = (
+        given
+        | of_owner(kind, owners)
+        | {"uploadedBy": "alice", "storageType": "external", "checksum": None}
+    )
     expected[URL_FIELDS[kind]] = "https://cdn.example/a"
     assert {name: record[name] for name in expected} == expected
     assert client.get(response.headers["Location"], headers=tokens.alice).json == record
@@ -119,11 +140,20 @@ def test_owner_and_measured_fields_cannot_be_edited(
 ) -> None:
     """T26, the second way."""
     created = post_file(client, tokens.alice, kind, owners)
-    fixed = INTERNAL | of_owner(kind, owners) | {"mimeType": "text/html", "fileSize": 1, "storageType": "external"}
+    fixed = (
+        INTERNAL
+        | of_owner(kind, owners)
+        | {"mimeType": "text/html", "fileSize": 1, "storageType": "external"}
+    )
     for name, value in fixed.items():
         answer = client.patch(created.headers["Location"], headers=tokens.alice, json={name: value})
-        assert (answer.status_code, (answer.json or {})["errors"]) == (422, {name: ["Unknown field."]})
-    answer = client.patch(created.location, headers=tokens.alice, json={URL_FIELDS[kind]: "https://evil.example"})
+        assert (answer.status_code, (answer.json or {})["errors"]) == (
+            422,
+            {name: ["Unknown field."]},
+        )
+    answer = client.patch(
+        created.location, headers=tokens.alice, json={URL_FIELDS[kind]: "https://evil.example"}
+    )
     assert (answer.status_code, list((answer.json or {})["errors"])) == (422, [URL_FIELDS[kind]])
     assert client.get(created.headers["Location"], headers=tokens.alice).json == created.json
 
@@ -144,22 +174,30 @@ def test_edit(client: FlaskClient, tokens: Tokens, owners: Owners, kind: str) ->
     assert client.patch(location, headers=tokens.alice, json={}).json == answer.json
 
 
-def test_external_media_gets_another_url(client: FlaskClient, tokens: Tokens, owners: Owners) -> None:
+def test_external_media_gets_another_url(
+    client: FlaskClient, tokens: Tokens, owners: Owners
+) -> None:
     location = post_url(client, tokens.alice, "files", owners).headers["Location"]
     answer = client.patch(location, headers=tokens.alice, json={"url": "/static/b.png"})
     assert (answer.json or {})["url"] == "/static/b.png"
 
 
-def test_optional_fields_can_be_emptied(client: FlaskClient, tokens: Tokens, owners: Owners) -> None:
+def test_optional_fields_can_be_emptied(
+    client: FlaskClient, tokens: Tokens, owners: Owners
+) -> None:
     given = {"altText": "x", "width": "5", "filename": "a.png"}
-    location = post_file(client, tokens.alice, "product-images", owners, **given).headers["Location"]
+    location = post_file(client, tokens.alice, "product-images", owners, **given).headers[
+        "Location"
+    ]
     empty = dict.fromkeys(given)
     answer = client.patch(location, headers=tokens.alice, json=empty)
     assert answer.json is not None
     assert {name: answer.json[name] for name in empty} == empty
 
 
-def test_uploaded_by_is_the_identity_in_the_token(client: FlaskClient, app: Flask, owners: Owners) -> None:
+def test_uploaded_by_is_the_identity_in_the_token(
+    client: FlaskClient, app: Flask, owners: Owners
+) -> None:
     for identity in ("alice", "64f0c0ffee0000000000beef", "ünïcode@example"):
         record = post_file(client, bearer(app, identity), "files", owners).json
         assert record is not None
@@ -184,7 +222,9 @@ TYPES: list[tuple[bytes, str, str | None, str, str, str]] = [
 ]  # fmt: skip
 
 
-def test_types_are_derived_from_the_bytes(client: FlaskClient, tokens: Tokens, owners: Owners) -> None:
+def test_types_are_derived_from_the_bytes(
+    client: FlaskClient, tokens: Tokens, owners: Owners
+) -> None:
     """T25, T28: neither the name nor the uploader makes bytes an image."""
     for content, filename, declared, *expected in TYPES:
         file = {"file": part(content, filename, declared)}
@@ -193,7 +233,9 @@ def test_types_are_derived_from_the_bytes(client: FlaskClient, tokens: Tokens, o
             client, tokens.alice, "course-resources", owners, file=part(content, filename, declared)
         ).json
         assert resource is not None
-        assert [stored["mimeType"], stored["mediaType"], resource["resourceType"]] == expected, filename
+        assert [stored["mimeType"], stored["mediaType"], resource["resourceType"]] == expected, (
+            filename
+        )
         assert resource["resourceName"] == filename
 
 
@@ -202,32 +244,64 @@ def test_images_are_images_and_videos_are_videos(
     client: FlaskClient, tokens: Tokens, owners: Owners, state: State, kind: str, content: bytes
 ) -> None:
     """T25: whatever name and type they come with."""
-    for body in (content, b"<html>", b"<svg/>" if kind == "course-videos" else b"text", b"\0" * 100):
-        answer = post_file(client, tokens.alice, kind, owners, file=part(body, "a.png", "image/png"))
-        assert (answer.status_code, (answer.json or {})["status"]) == (415, "Unsupported Media Type")
+    for body in (
+        content,
+        b"<html>",
+        b"<svg/>" if kind == "course-videos" else b"text",
+        b"\0" * 100,
+    ):
+        answer = post_file(
+            client, tokens.alice, kind, owners, file=part(body, "a.png", "image/png")
+        )
+        assert (answer.status_code, (answer.json or {})["status"]) == (
+            415,
+            "Unsupported Media Type",
+        )
     assert kept(state) == NOTHING
 
 
-def test_a_product_has_one_main_image(client: FlaskClient, tokens: Tokens, owners: Owners, state: State) -> None:
+def test_a_product_has_one_main_image(
+    client: FlaskClient, tokens: Tokens, owners: Owners, state: State
+) -> None:
     first = post_file(client, tokens.alice, "product-images", owners, isMainImage="true")
     before = kept(state)
     second = post_file(client, tokens.alice, "product-images", owners, isMainImage="true")
     assert (second.status_code, (second.json or {})["status"]) == (409, "Conflict")
-    assert post_url(client, tokens.alice, "product-images", owners, isMainImage=True).status_code == 409
+    assert (
+        post_url(client, tokens.alice, "product-images", owners, isMainImage=True).status_code
+        == 409
+    )
     assert kept(state) == before
     other = post_url(client, tokens.alice, "product-images", owners)
-    assert client.patch(other.location, headers=tokens.alice, json={"isMainImage": True}).status_code == 409
-    assert client.patch(first.location, headers=tokens.alice, json={"isMainImage": False}).status_code == 200
-    assert client.patch(other.location, headers=tokens.alice, json={"isMainImage": True}).status_code == 200
+    assert (
+        client.patch(other.location, headers=tokens.alice, json={"isMainImage": True}).status_code
+        == 409
+    )
+    assert (
+        client.patch(first.location, headers=tokens.alice, json={"isMainImage": False}).status_code
+        == 200
+    )
+    assert (
+        client.patch(other.location, headers=tokens.alice, json={"isMainImage": True}).status_code
+        == 200
+    )
 
 
 @every_kind
-def test_delete(client: FlaskClient, tokens: Tokens, owners: Owners, state: State, kind: str) -> None:
+def test_delete(
+    client: FlaskClient, tokens: Tokens, owners: Owners, state: State, kind: str
+) -> None:
     location = post_file(client, tokens.alice, kind, owners, isPublic="true").headers["Location"]
     answer = client.delete(location, headers=tokens.alice)
     assert (answer.status_code, answer.data) == (204, b"")
     assert kept(state) == NOTHING
-    for method, path in [("GET", ""), ("PATCH", ""), ("DELETE", ""), ("GET", "/content"), ("PUT", "/content")]:
+    for method, path in [
+        ("GET", ""),
+        ("PATCH", ""),
+        ("DELETE", ""),
+        ("GET", "/content"),
+        ("PUT", "/content"),
+    ]:
         json_body = {} if method == "PATCH" else None
         answer = client.open(location + path, method=method, headers=tokens.alice, json=json_body)
         assert answer.status_code == 404, (method, path)
@@ -235,9 +309,14 @@ def test_delete(client: FlaskClient, tokens: Tokens, owners: Owners, state: Stat
 
 
 @every_kind
-def test_the_document_must_exist(client: FlaskClient, tokens: Tokens, owners: Owners, state: State, kind: str) -> None:
+def test_the_document_must_exist(
+    client: FlaskClient, tokens: Tokens, owners: Owners, state: State, kind: str
+) -> None:
     missing = owners._replace(product=state_id(), course=state_id(), user=state_id())
-    for answer in (post_file(client, tokens.alice, kind, missing), post_url(client, tokens.alice, kind, missing)):
+    for answer in (
+        post_file(client, tokens.alice, kind, missing),
+        post_url(client, tokens.alice, kind, missing),
+    ):
         assert (answer.status_code, (answer.json or {})["code"]) == (404, 404)
     assert kept(state) == NOTHING
     if kind == "files":
@@ -251,17 +330,23 @@ def state_id() -> t.Any:
 
 @pytest.mark.long
 def test_no_access_is_lost_when_many_count_at_once(make_app: MakeApp, mode: str) -> None:
-    """Twenty threads, exact total. What is read is counted by itself, and not written down while this goes on."""
+    """Twenty threads, exact total. What is read is counted by itself, and not written down while
+    this goes on."""
     app = make_app(mode, DUALMEDIA_COUNT_INTERVAL=3600)
     collections = [get_state(app).mongo[name] for name in ("products", "courses", "users")]
     owners = Owners(*(collection.insert_one({}).inserted_id for collection in collections))
     client, tokens = app.test_client(), Tokens.of(app)
-    location = post_file(client, tokens.alice, "course-videos", owners, isPublic="true").headers["Location"]
+    location = post_file(client, tokens.alice, "course-videos", owners, isPublic="true").headers[
+        "Location"
+    ]
     content = f"{location}/content"
 
     def watch(_: int) -> list[int]:
         with app.test_client() as viewer:
-            statuses = [viewer.post(f"{location}/accesses", headers=tokens.bob).status_code for _ in range(5)]
+            statuses = [
+                viewer.post(f"{location}/accesses", headers=tokens.bob).status_code
+                for _ in range(5)
+            ]
             viewer.get(content, headers={"Range": "bytes=0-"})
             return statuses
 
@@ -296,7 +381,9 @@ def ids_and_items(client: FlaskClient, headers: Headers, path: str) -> list[dict
     return answer.json["items"]
 
 
-def walk(client: FlaskClient, headers: Headers, path: str | None) -> tuple[list[dict[str, t.Any]], list[int]]:
+def walk(
+    client: FlaskClient, headers: Headers, path: str | None
+) -> tuple[list[dict[str, t.Any]], list[int]]:
     """All records by following ``next``, and the sizes of the pages."""
     items, sizes = [], []
     while path is not None:
@@ -312,11 +399,22 @@ def walk(client: FlaskClient, headers: Headers, path: str | None) -> tuple[list[
 def test_pages_together_are_the_whole_list(
     client: FlaskClient, tokens: Tokens, shelf: list[dict[str, t.Any]], owners: Owners, field: str
 ) -> None:
-    """Ties are broken by id, in the direction of the sort, so that no record is on two pages or on none."""
-    ascending = sorted(shelf, key=lambda record: (record[field] if field != "createdAt" else 0, record["id"]))
+    """Ties are broken by id, in the direction of the sort, so that no record is on two pages or on
+    none."""
+    ascending = sorted(
+        shelf, key=lambda record: (record[field] if field != "createdAt" else 0, record["id"])
+    )
     for sort, expected in ((field, ascending), (f"-{field}", ascending[::-1])):
-        for limit, sizes in ((1, [1] * 23), (4, [4] * 5 + [3]), (22, [22, 1]), (23, [23]), (100, [23])):
-            first = f"/media/product-images?sort={sort}&limit={limit}&mongoProductId={owners.product}"
+        for limit, sizes in (
+            (1, [1] * 23),
+            (4, [4] * 5 + [3]),
+            (22, [22, 1]),
+            (23, [23]),
+            (100, [23]),
+        ):
+            first = (
+                f"/media/product-images?sort={sort}&limit={limit}&mongoProductId={owners.product}"
+            )
             assert walk(client, tokens.alice, first) == (expected, sizes), (sort, limit)
 
 
@@ -333,11 +431,18 @@ def test_a_record_added_or_deleted_meanwhile_moves_no_page(
 
 def test_order_without_a_sort(client: FlaskClient, tokens: Tokens, owners: Owners) -> None:
     """The newest first; of one owner, in the order of the owner."""
-    images = [post_url(client, tokens.alice, "product-images", owners, position=p).json for p in (2, 0, 1)]
+    images = [
+        post_url(client, tokens.alice, "product-images", owners, position=p).json for p in (2, 0, 1)
+    ]
     files = [post_url(client, tokens.alice, "files", owners).json for _ in range(3)]
     ordered = [images[1], images[2], images[0]]
     assert ids_and_items(client, tokens.alice, "/media/product-images") == images[::-1]
-    assert ids_and_items(client, tokens.alice, f"/media/product-images?mongoProductId={owners.product}") == ordered
+    assert (
+        ids_and_items(
+            client, tokens.alice, f"/media/product-images?mongoProductId={owners.product}"
+        )
+        == ordered
+    )
     assert ids_and_items(client, tokens.alice, "/media/files") == files[::-1]
     assert ids_and_items(client, tokens.alice, f"/media/files?referenceId={owners.user}") == files
 
@@ -372,24 +477,35 @@ def test_filters(client: FlaskClient, tokens: Tokens, owners: Owners, kind: str)
             answer = client.get(f"/media/{kind}", query_string=query, headers=tokens.alice).json
             assert answer == {"items": [wanted], "next": None, "partial": False}
             # Several filters all have to hold.
-            nobody = client.get(f"/media/{kind}", query_string=query | {"uploadedBy": "bob"}, headers=tokens.alice)
+            nobody = client.get(
+                f"/media/{kind}", query_string=query | {"uploadedBy": "bob"}, headers=tokens.alice
+            )
             assert nobody.json == {"items": [], "next": None, "partial": False}
         for made in (first, second):
             client.delete(f"/media/{kind}/{made['id']}", headers=tokens.alice)
 
 
 @every_kind
-def test_filter_by_owner_and_uploader(client: FlaskClient, tokens: Tokens, owners: Owners, kind: str) -> None:
+def test_filter_by_owner_and_uploader(
+    client: FlaskClient, tokens: Tokens, owners: Owners, kind: str
+) -> None:
     made = post_file(client, tokens.alice, kind, owners, isPublic="true").json
     other = post_file(client, tokens.bob, kind, owners, isPublic="true").json
     for name, value in of_owner(kind, owners).items():
-        assert ids_and_items(client, tokens.alice, f"/media/{kind}?sort=createdAt&{name}={value}") == [made, other]
+        assert ids_and_items(
+            client, tokens.alice, f"/media/{kind}?sort=createdAt&{name}={value}"
+        ) == [made, other]
         assert ids_and_items(client, tokens.alice, f"/media/{kind}?{name}=nothing") == []
     assert ids_and_items(client, tokens.alice, f"/media/{kind}?uploadedBy=bob") == [other]
 
 
-def test_the_next_page_keeps_the_filters(client: FlaskClient, tokens: Tokens, owners: Owners) -> None:
-    made = [post_url(client, tokens.alice, "files", owners, referenceType="a b&c=ü").json for _ in range(5)]
+def test_the_next_page_keeps_the_filters(
+    client: FlaskClient, tokens: Tokens, owners: Owners
+) -> None:
+    made = [
+        post_url(client, tokens.alice, "files", owners, referenceType="a b&c=ü").json
+        for _ in range(5)
+    ]
     for _ in range(3):
         post_url(client, tokens.alice, "files", owners, referenceType="other")
     query = "referenceType=a%20b%26c%3D%C3%BC&limit=2&sort=createdAt"
@@ -403,7 +519,15 @@ def test_lists_show_own_and_public_records_and_an_admin_all(
     """T21: what may not be read is not listed either."""
     made = {
         (who, public): (
-            post_url(client, getattr(tokens, who), "files", owners, isPublic=public, title=f"{who} {public}").json or {}
+            post_url(
+                client,
+                getattr(tokens, who),
+                "files",
+                owners,
+                isPublic=public,
+                title=f"{who} {public}",
+            ).json
+            or {}
         )["title"]
         for who in ("alice", "bob")
         for public in (False, True)
@@ -452,16 +576,29 @@ def test_an_identity_that_cannot_be_kept(client: FlaskClient, app: Flask, identi
     assert answer.status_code == 401
 
 
-def test_a_part_that_is_sent_twice(client: FlaskClient, tokens: samples.Tokens, owners: samples.Owners) -> None:
-    data = {"file": samples.part(samples.png()), "mongoProductId": str(owners.product), "altText": ["a", "b"]}
+def test_a_part_that_is_sent_twice(
+    client: FlaskClient, tokens: samples.Tokens, owners: samples.Owners
+) -> None:
+    data = {
+        "file": samples.part(samples.png()),
+        "mongoProductId": str(owners.product),
+        "altText": ["a", "b"],
+    }
     answer = client.post("/media/product-images", data=data, headers=tokens.alice)
-    assert (answer.status_code, answer.json["errors"]) == (422, {"altText": ["Sent more than once."]})  # type: ignore[index]
+    assert (answer.status_code, answer.json["errors"]) == (
+        422,
+        {"altText": ["Sent more than once."]},
+    )  # type: ignore[index]
 
 
 def test_a_second_main_image_names_its_field(
     client: FlaskClient, tokens: samples.Tokens, owners: samples.Owners
 ) -> None:
-    data = {"mongoProductId": str(owners.product), "imageUrl": "https://cdn.example/a.jpg", "isMainImage": True}
+    data = {
+        "mongoProductId": str(owners.product),
+        "imageUrl": "https://cdn.example/a.jpg",
+        "isMainImage": True,
+    }
     assert client.post("/media/product-images", json=data, headers=tokens.alice).status_code == 201
     answer = client.post("/media/product-images", json=data, headers=tokens.alice)
     assert (answer.status_code, list(answer.json["errors"])) == (409, ["isMainImage"])  # type: ignore[index]

@@ -1,4 +1,5 @@
-"""Uploads as no client library sends them, to gunicorn: lengths that lie, bodies that end early, forms without end."""
+"""Uploads as no client library sends them, to gunicorn: lengths that lie, bodies that end early,
+forms without end."""
 
 from __future__ import annotations
 
@@ -42,14 +43,18 @@ class Answer(t.NamedTuple):
 
 
 class Server:
-    """gunicorn on MongoDB, seen from outside: by sockets, by what is kept, and by the files that its workers hold."""
+    """gunicorn on MongoDB, seen from outside: by sockets, by what is kept, and by the files that
+    its workers hold."""
 
     def __init__(self, port: int, database: Database[t.Any], temporary: Path) -> None:
         self._port, self._database, self._temporary = port, database, temporary
         self.authorization = f"Authorization: {bearer('alice')['Authorization']}\r\n"
 
-    def send(self, method: str, path: str, headers: str, body: t.Iterable[bytes], *, leave: bool = False) -> Answer:
-        """Send a request as it stands and read the answer; ``leave`` hangs up without waiting for it."""
+    def send(
+        self, method: str, path: str, headers: str, body: t.Iterable[bytes], *, leave: bool = False
+    ) -> Answer:
+        """Send a request as it stands and read the answer; ``leave`` hangs up without waiting for
+        it."""
         head = f"{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{self.authorization}{headers}\r\n"
         with socket.create_connection(("127.0.0.1", self._port), timeout=30) as connection:
             with suppress(ConnectionError):  # it was refused before it was read
@@ -66,15 +71,23 @@ class Server:
 
     def kept(self) -> tuple[int, int]:
         """Records and chunks of any state."""
-        return self._database["media_storage"].count_documents({}), self._database["media.chunks"].count_documents({})
+        return self._database["media_storage"].count_documents({}), self._database[
+            "media.chunks"
+        ].count_documents({})
 
     def size_of(self, owner: str) -> int:
         """Bytes that are kept for an owner, as GridFS has them."""
-        keys = [record["storage_key"] for record in self._database["media_storage"].find({"reference_id": owner})]
-        return sum(file["length"] for file in self._database["media.files"].find({"_id": {"$in": keys}}))
+        keys = [
+            record["storage_key"]
+            for record in self._database["media_storage"].find({"reference_id": owner})
+        ]
+        return sum(
+            file["length"] for file in self._database["media.files"].find({"_id": {"$in": keys}})
+        )
 
     def temporary_files(self) -> list[str]:
-        """What is in the folder for temporary files, and what the workers hold open there without a name."""
+        """What is in the folder for temporary files, and what the workers hold open there without a
+        name."""
         held = [str(path) for path in self._temporary.iterdir()]
         for process in psutil.Process().children(recursive=True):
             with suppress(FileNotFoundError, psutil.NoSuchProcess):
@@ -94,7 +107,14 @@ def _read(connection: socket.socket) -> Answer:
             received += piece
     head, _, body = received.partition(b"\r\n\r\n")
     status = int(head.split()[1]) if head else 0
-    length = next((int(line[15:]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")), 0)
+    length = next(
+        (
+            int(line[15:])
+            for line in head.lower().split(b"\r\n")
+            if line.startswith(b"content-length:")
+        ),
+        0,
+    )
     is_json = b"application/json" in head
     return Answer(status, json.loads(body[:length]) if is_json else None)
 
@@ -105,7 +125,12 @@ def server(servers: ServerUrls, tmp_path_factory: pytest.TempPathFactory) -> Ite
     temporary = directory / "tmp"
     temporary.mkdir()
     uri = mongo_uri_for(servers, unique("test"))
-    config = {"DB_ENABLED": "false", "MONGO_URI": uri, "DUALMEDIA_MAX_SIZE": LIMIT, "DUALMEDIA_QUOTA_PER_OWNER": QUOTA}
+    config = {
+        "DB_ENABLED": "false",
+        "MONGO_URI": uri,
+        "DUALMEDIA_MAX_SIZE": LIMIT,
+        "DUALMEDIA_QUOTA_PER_OWNER": QUOTA,
+    }
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TMPDIR", str(temporary))
         workers = Workers(directory, config)
@@ -145,9 +170,12 @@ def in_chunks(body: bytes) -> Iterator[bytes]:
 
 
 def test_a_length_that_is_too_small(server: Server, video: str) -> None:
-    """T29: declared 1, sent 10: what was declared is the body, and a digest shows that it is not all."""
+    """T29: declared 1, sent 10: what was declared is the body, and a digest shows that it is not
+    all."""
     body = b"0123456789"
-    digest = f"Content-Digest: sha-256=:{base64.b64encode(hashlib.sha256(body).digest()).decode()}:\r\n"
+    digest = (
+        f"Content-Digest: sha-256=:{base64.b64encode(hashlib.sha256(body).digest()).decode()}:\r\n"
+    )
     before = checksum(server, video)
     assert server.send("PUT", video, f"Content-Length: 1\r\n{digest}", [body]).status == 400
     assert checksum(server, video) == before
@@ -156,7 +184,10 @@ def test_a_length_that_is_too_small(server: Server, video: str) -> None:
     # nothing of a form that is longer than it said
     records = server.kept()
     assert server.form(OWNER + FILE + bytes(1000) + END, length=len(OWNER) + 100).status == 422
-    assert server.form(OWNER + FILE + bytes(1000) + END, length=len(OWNER + FILE) + 100).status in (400, 422)
+    assert server.form(OWNER + FILE + bytes(1000) + END, length=len(OWNER + FILE) + 100).status in (
+        400,
+        422,
+    )
     assert server.kept() == records
 
 
@@ -192,13 +223,16 @@ def test_a_length_beside_chunks(server: Server, video: str) -> None:
 
 
 def test_a_body_without_a_length_and_without_end(server: Server, video: str) -> None:
-    """T29: sent in chunks, it is refused as soon as it is too large, to the byte, and leaves nothing."""
+    """T29: sent in chunks, it is refused as soon as it is too large, to the byte, and leaves
+    nothing."""
     before, records = checksum(server, video), server.kept()
     chunked = "Transfer-Encoding: chunked\r\n"
     for size in (LIMIT + 1, 3 * LIMIT):
         answer = server.send("PUT", video, chunked, in_chunks(counting(size)))
         assert (answer.status, list(answer.json["errors"])) == (413, ["file"])
-        answer = server.send("POST", "/media/files", FORM + chunked, in_chunks(OWNER + FILE + counting(size) + END))
+        answer = server.send(
+            "POST", "/media/files", FORM + chunked, in_chunks(OWNER + FILE + counting(size) + END)
+        )
         assert answer.status == 413
     assert checksum(server, video) == before
     assert server.kept() == records
@@ -206,7 +240,13 @@ def test_a_body_without_a_length_and_without_end(server: Server, video: str) -> 
     assert server.send("PUT", video, chunked, in_chunks(counting(LIMIT))).status == 200
     assert checksum(server, video) == hashlib.sha256(counting(LIMIT)).hexdigest()
     # chunks that are none, and that end early
-    for broken in (b"zz\r\nabc\r\n", b"-5\r\nabc\r\n", b"5\r\nabc", b"", b"5;x=" + b"y" * 100_000 + b"\r\nabcde\r\n"):
+    for broken in (
+        b"zz\r\nabc\r\n",
+        b"-5\r\nabc\r\n",
+        b"5\r\nabc",
+        b"",
+        b"5;x=" + b"y" * 100_000 + b"\r\nabcde\r\n",
+    ):
         assert server.send("PUT", video, chunked, [broken]).status in (400, 422), broken[:20]
     assert checksum(server, video) == hashlib.sha256(counting(LIMIT)).hexdigest()
 
@@ -219,15 +259,22 @@ def test_a_length_over_the_limit_is_refused_unread(server: Server, video: str) -
 
 
 def test_forms_without_end(server: Server) -> None:
-    """T35: two thousand parts, a megabyte of text, a large file before it: refused, and no temporary file left."""
+    """T35: two thousand parts, a megabyte of text, a large file before it: refused, and no
+    temporary file left."""
     many = b"".join(
-        f'--b\r\nContent-Disposition: form-data; name="field{n}"\r\n\r\nx\r\n'.encode() for n in range(2000)
+        f'--b\r\nContent-Disposition: form-data; name="field{n}"\r\n\r\nx\r\n'.encode()
+        for n in range(2000)
     )
     files = b"".join(
-        f'--b\r\nContent-Disposition: form-data; name="f{n}"; filename="f"\r\n\r\nx\r\n'.encode() for n in range(2000)
+        f'--b\r\nContent-Disposition: form-data; name="f{n}"; filename="f"\r\n\r\nx\r\n'.encode()
+        for n in range(2000)
     )
     text = b'--b\r\nContent-Disposition: form-data; name="title"\r\n\r\n' + b"x" * 2**20 + b"\r\n"
-    header = b'--b\r\nContent-Disposition: form-data; name="title"; x="' + b"x" * 2**20 + b'"\r\n\r\nx\r\n'
+    header = (
+        b'--b\r\nContent-Disposition: form-data; name="title"; x="'
+        + b"x" * 2**20
+        + b'"\r\n\r\nx\r\n'
+    )
     records = server.kept()
     for endless in (many, files, text, header):
         large = FILE + bytes(1_000_000) + b"\r\n"
@@ -250,13 +297,16 @@ def test_processes_do_not_take_more_together(server: Server) -> None:
 
 
 def test_clients_that_hang_up(server: Server, video: str) -> None:
-    """T5, T35: in the middle of a file, of a header, of a boundary: nothing is kept, no file stays open."""
+    """T5, T35: in the middle of a file, of a header, of a boundary: nothing is kept, no file stays
+    open."""
     before, records = checksum(server, video), server.kept()
     body = OWNER + FILE + bytes(2_000_000) + END
     for length in (len(body) - 5, 1_500_000, len(OWNER) + 30, 10):
         server.form(body[:length], length=len(body), leave=True)
     server.send("PUT", video, "Content-Length: 2000000\r\n", [counting(1_500_000)], leave=True)
-    server.send("PUT", video, "Transfer-Encoding: chunked\r\n", [b"100000\r\n" + bytes(5000)], leave=True)
+    server.send(
+        "PUT", video, "Transfer-Encoding: chunked\r\n", [b"100000\r\n" + bytes(5000)], leave=True
+    )
     deadline = time.monotonic() + 10
     while (server.temporary_files() or server.kept() != records) and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -299,7 +349,9 @@ def test_names_in_the_header_of_a_part(server: Server, name: bytes, kept_as: str
     assert (answer.status, answer.json["filename"]) == (201, kept_as)
     content = f"/media/files/{answer.json['id']}/content"
     with socket.create_connection(("127.0.0.1", server._port), timeout=30) as connection:
-        request = f"GET {content} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{server.authorization}\r\n"
+        request = (
+            f"GET {content} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{server.authorization}\r\n"
+        )
         connection.sendall(request.encode())
         received = b""
         while piece := connection.recv(65536):

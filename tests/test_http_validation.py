@@ -31,8 +31,11 @@ from .samples import (
     post_url,
 )
 
-# Werkzeug leaves the temporary files of a form that it gives up to the garbage collector, which is at once in CPython.
-left_to_the_collector = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+# Werkzeug leaves the temporary files of a form that it gives up to the garbage collector, which is
+# at once in CPython.
+left_to_the_collector = pytest.mark.filterwarnings(
+    "ignore::pytest.PytestUnraisableExceptionWarning"
+)
 
 every_kind = pytest.mark.parametrize("kind", KINDS)
 
@@ -84,8 +87,24 @@ WRONG: dict[str, dict[str, list[t.Any]]] = {
     },
 }  # fmt: skip
 WRONG_COMMON: dict[str, list[t.Any]] = {
-    "filename": [1, 1.5, True, [], ["a"], {}, {"$ne": ""}],  # any text is accepted, and made fit to keep
-    "mimeType": [1, 1.5, True, [], ["a"], {}, {"$ne": ""}],  # any text is accepted, and may declare nothing
+    "filename": [
+        1,
+        1.5,
+        True,
+        [],
+        ["a"],
+        {},
+        {"$ne": ""},
+    ],  # any text is accepted, and made fit to keep
+    "mimeType": [
+        1,
+        1.5,
+        True,
+        [],
+        ["a"],
+        {},
+        {"$ne": ""},
+    ],  # any text is accepted, and may declare nothing
     "fileSize": [v for v in WRONG_WHOLE if v != 2**31],
     "storageType": wrong_choice("s3", "database"),
     "isPublic": WRONG_BOOLEAN,
@@ -100,11 +119,15 @@ WRONG_IN_JSON: list[tuple[set[str], list[t.Any]]] = [
 
 def wrong_in_json(kind: str) -> dict[str, list[t.Any]]:
     more = {name: values for names, values in WRONG_IN_JSON for name in names}
-    return {name: [*values, *more.get(name, [])] for name, values in (WRONG[kind] | WRONG_COMMON).items()}
+    return {
+        name: [*values, *more.get(name, [])]
+        for name, values in (WRONG[kind] | WRONG_COMMON).items()
+    }
 
 
 def refusal(response: TestResponse, *statuses: int) -> dict[str, list[str]]:
-    """The messages by field, of an answer that must be an error of one of these statuses in our shape."""
+    """The messages by field, of an answer that must be an error of one of these statuses in our
+    shape."""
     body = response.json
     assert response.status_code in statuses, (response.status_code, body)
     assert response.content_type == "application/json"
@@ -118,7 +141,9 @@ def refusal(response: TestResponse, *statuses: int) -> dict[str, list[str]]:
 
 
 @every_kind
-def test_wrong_values_in_json(client: FlaskClient, tokens: Tokens, owners: Owners, state: State, kind: str) -> None:
+def test_wrong_values_in_json(
+    client: FlaskClient, tokens: Tokens, owners: Owners, state: State, kind: str
+) -> None:
     for name, values in wrong_in_json(kind).items():
         for value in values:
             errors = refusal(post_url(client, tokens.alice, kind, owners, **{name: value}), 422)
@@ -146,25 +171,39 @@ def test_wrong_values_in_multipart(
 
 
 @every_kind
-def test_wrong_values_in_edits(client: FlaskClient, tokens: Tokens, owners: Owners, state: State, kind: str) -> None:
+def test_wrong_values_in_edits(
+    client: FlaskClient, tokens: Tokens, owners: Owners, state: State, kind: str
+) -> None:
     """T26: an edit is checked like a creation."""
     made = post_url(client, tokens.alice, kind, owners)
     for name, values in wrong_in_json(kind).items():
         for value in values:
-            errors = refusal(client.patch(made.location, json={name: value}, headers=tokens.alice), 422)
+            errors = refusal(
+                client.patch(made.location, json={name: value}, headers=tokens.alice), 422
+            )
             assert list(errors) == [name], value
     assert client.get(made.location, headers=tokens.alice).json == made.json
 
 
 @every_kind
-def test_missing_and_unknown_fields(client: FlaskClient, tokens: Tokens, state: State, kind: str) -> None:
+def test_missing_and_unknown_fields(
+    client: FlaskClient, tokens: Tokens, state: State, kind: str
+) -> None:
     def post(values: dict[str, t.Any]) -> dict[str, list[str]]:
         return refusal(client.post(f"/media/{kind}", json=values, headers=tokens.alice), 422)
 
     required = {"referenceType", "referenceId"} if kind == "files" else None
     required = required or {"mongoProductId" if kind == "product-images" else "mongoCourseId"}
     assert post({}).keys() == required
-    unknown = {"nonsense": 1, "mongo_product_id": "x", "__proto__": {}, "$where": "1", "": "", "\ud800": 1, "a.b": 1}
+    unknown = {
+        "nonsense": 1,
+        "mongo_product_id": "x",
+        "__proto__": {},
+        "$where": "1",
+        "": "",
+        "\ud800": 1,
+        "a.b": 1,
+    }
     assert post(unknown).keys() == required | unknown.keys()
     form = {"nonsense": "1", "$where": "1", "file": part(SAMPLES[kind])}
     errors = refusal(post_form(client, tokens.alice, f"/media/{kind}", form), 422)
@@ -173,13 +212,17 @@ def test_missing_and_unknown_fields(client: FlaskClient, tokens: Tokens, state: 
 
 
 @every_kind
-def test_json_without_a_url(client: FlaskClient, tokens: Tokens, owners: Owners, state: State, kind: str) -> None:
+def test_json_without_a_url(
+    client: FlaskClient, tokens: Tokens, owners: Owners, state: State, kind: str
+) -> None:
     answer = client.post(f"/media/{kind}", json=of_owner(kind, owners), headers=tokens.alice)
     assert list(refusal(answer, 422)) == [URL_FIELDS[kind]]
     assert kept(state) == NOTHING
 
 
-def test_bodies_that_are_no_json_object(client: FlaskClient, tokens: Tokens, owners: Owners, state: State) -> None:
+def test_bodies_that_are_no_json_object(
+    client: FlaskClient, tokens: Tokens, owners: Owners, state: State
+) -> None:
     location = post_url(client, tokens.alice, "files", owners).headers["Location"]
     before = kept(state)
     cases: dict[bytes, int] = {
@@ -191,24 +234,48 @@ def test_bodies_that_are_no_json_object(client: FlaskClient, tokens: Tokens, own
     }  # fmt: skip
     for body, status in cases.items():
         for method, path in (("POST", "/media/files"), ("PATCH", location)):
-            answer = client.open(path, method=method, data=body, content_type="application/json", headers=tokens.alice)
+            answer = client.open(
+                path,
+                method=method,
+                data=body,
+                content_type="application/json",
+                headers=tokens.alice,
+            )
             errors = refusal(answer, status)
             assert bool(errors) == (status == 422), body[:20]
     assert kept(state) == before
 
 
-def test_wrong_content_types(client: FlaskClient, tokens: Tokens, owners: Owners, state: State) -> None:
+def test_wrong_content_types(
+    client: FlaskClient, tokens: Tokens, owners: Owners, state: State
+) -> None:
     location = post_url(client, tokens.alice, "files", owners).headers["Location"]
     before = kept(state)
     body = json.dumps(of_owner("files", owners) | {"url": "https://cdn.example/a"})
-    for content_type in ("text/plain", "application/x-www-form-urlencoded", "application/xml", "", "nonsense", "json"):
+    for content_type in (
+        "text/plain",
+        "application/x-www-form-urlencoded",
+        "application/xml",
+        "",
+        "nonsense",
+        "json",
+    ):
         for method, path in (("POST", "/media/files"), ("PATCH", location)):
-            answer = client.open(path, method=method, data=body, content_type=content_type, headers=tokens.alice)
+            answer = client.open(
+                path, method=method, data=body, content_type=content_type, headers=tokens.alice
+            )
             refusal(answer, 415)
-    refusal(client.patch(location, data={"title": "a"}, content_type="multipart/form-data", headers=tokens.alice), 415)
+    refusal(
+        client.patch(
+            location, data={"title": "a"}, content_type="multipart/form-data", headers=tokens.alice
+        ),
+        415,
+    )
     assert kept(state) == before
     for content_type in ("application/json; charset=utf-8", "application/vnd.api+json"):
-        answer = client.post("/media/files", data=body, content_type=content_type, headers=tokens.alice)
+        answer = client.post(
+            "/media/files", data=body, content_type=content_type, headers=tokens.alice
+        )
         assert answer.status_code == 201
 
 
@@ -233,7 +300,9 @@ def test_forms_without_one_good_file(
         assert "file" in errors, files
     # a file where a text belongs
     name = next(iter(owner))
-    errors = refusal(post_form(client, tokens.alice, path, owner | {"file": part(good), name: part(b"x")}), 422)
+    errors = refusal(
+        post_form(client, tokens.alice, path, owner | {"file": part(good), name: part(b"x")}), 422
+    )
     assert list(errors) == [name]
     assert kept(state) == NOTHING
 
@@ -255,7 +324,10 @@ def test_broken_forms(client: FlaskClient, tokens: Tokens, owners: Owners, state
         ("; boundary=b", b"--b\r\n\r\n\r\n--b--\r\n"),
     ):
         answer = client.post(
-            "/media/product-images", data=body, content_type=f"multipart/form-data{boundary}", headers=tokens.alice
+            "/media/product-images",
+            data=body,
+            content_type=f"multipart/form-data{boundary}",
+            headers=tokens.alice,
         )
         refusal(answer, 400, 422)
     assert kept(state) == NOTHING
@@ -281,13 +353,16 @@ def test_endless_forms(client: FlaskClient, tokens: Tokens, owners: Owners, stat
 def test_endless_json(client: FlaskClient, tokens: Tokens, owners: Owners, state: State) -> None:
     made = post_url(client, tokens.alice, "product-images", owners)
     before = kept(state)
-    assert list(refusal(post_url(client, tokens.alice, "product-images", owners, altText="x" * 10**6), 422)) == [
-        "altText"
-    ]
+    assert list(
+        refusal(post_url(client, tokens.alice, "product-images", owners, altText="x" * 10**6), 422)
+    ) == ["altText"]
     refusal(post_url(client, tokens.alice, "product-images", owners, altText="x" * 2**20), 413)
     refusal(client.patch(made.location, json={"altText": "x" * 2**20}, headers=tokens.alice), 413)
     many = {f"field{n}": n for n in range(10_000)}
-    assert refusal(post_url(client, tokens.alice, "product-images", owners, **many), 422).keys() == many.keys()
+    assert (
+        refusal(post_url(client, tokens.alice, "product-images", owners, **many), 422).keys()
+        == many.keys()
+    )
     assert kept(state) == before
 
 
@@ -318,7 +393,9 @@ def test_ids_of_nothing(client: FlaskClient, tokens: Tokens, kind: str) -> None:
                 assert refusal(answer, 404) == {}
 
 
-def test_an_id_of_another_kind_is_nothing(client: FlaskClient, tokens: Tokens, owners: Owners) -> None:
+def test_an_id_of_another_kind_is_nothing(
+    client: FlaskClient, tokens: Tokens, owners: Owners
+) -> None:
     made = post_file(client, tokens.alice, "files", owners)
     other = made.location.replace("/files/", "/course-resources/")
     for path in (other, f"{other}/content"):
@@ -326,7 +403,9 @@ def test_an_id_of_another_kind_is_nothing(client: FlaskClient, tokens: Tokens, o
 
 
 def cursor(value: t.Any) -> str:
-    return base64.urlsafe_b64encode(value if isinstance(value, bytes) else json.dumps(value).encode()).decode()
+    return base64.urlsafe_b64encode(
+        value if isinstance(value, bytes) else json.dumps(value).encode()
+    ).decode()
 
 
 SOME_ID = uuid.uuid4().hex
@@ -336,14 +415,33 @@ BAD_CURSORS = [
     cursor([None, None]),
     cursor([1, "no id"]), cursor([1, [SOME_ID]]), cursor([1, SOME_ID, 3]), "x" * 100_000,
 ]  # fmt: skip
-BAD_PLACES = [None, "1", "x", -1, 1.5, True, [], {}, 2**31, 2**40, 2**63, 2**64, 10**30, math.nan, math.inf, {"$gt": 0}]
+BAD_PLACES = [
+    None,
+    "1",
+    "x",
+    -1,
+    1.5,
+    True,
+    [],
+    {},
+    2**31,
+    2**40,
+    2**63,
+    2**64,
+    10**30,
+    math.nan,
+    math.inf,
+    {"$gt": 0},
+]
 
 
 def test_bad_cursors(client: FlaskClient, tokens: Tokens) -> None:
     """A cursor is the client's to forge: it is a 422, whatever is in it."""
 
     def ask(**query: str) -> dict[str, list[str]]:
-        return refusal(client.get("/media/product-images", query_string=query, headers=tokens.alice), 422)
+        return refusal(
+            client.get("/media/product-images", query_string=query, headers=tokens.alice), 422
+        )
 
     for sort in ("createdAt", "position", "-accessCount"):
         for bad in BAD_CURSORS:
@@ -384,10 +482,22 @@ def test_wrong_queries(client: FlaskClient, tokens: Tokens, kind: str) -> None:
         "": ["x"],
     }
     choices = {
-        "files": {"mediaType": ["x", "", "IMAGE", "\0"], "referenceId": ["\0"], "referenceType": ["\0"]},
+        "files": {
+            "mediaType": ["x", "", "IMAGE", "\0"],
+            "referenceId": ["\0"],
+            "referenceType": ["\0"],
+        },
         "course-videos": {"videoType": ["x", ""], "mongoLessonId": ["\0"], "mongoCourseId": ["\0"]},
-        "course-resources": {"resourceType": ["x", ""], "mongoLessonId": ["\0"], "mongoCourseId": ["\0"]},
-        "product-images": {"isMainImage": ["x", "", "2", "\0"], "mongoProductId": ["\0"], "mongoCourseId": ["x"]},
+        "course-resources": {
+            "resourceType": ["x", ""],
+            "mongoLessonId": ["\0"],
+            "mongoCourseId": ["\0"],
+        },
+        "product-images": {
+            "isMainImage": ["x", "", "2", "\0"],
+            "mongoProductId": ["\0"],
+            "mongoCourseId": ["x"],
+        },
     }
     for name, values in (wrong | choices[kind]).items():
         for value in values:
@@ -405,28 +515,54 @@ def test_queries_that_are_only_strange(client: FlaskClient, tokens: Tokens, owne
         "referenceType=%5B%5D",
     ):  # fmt: skip
         answer = client.get(f"/media/files?{query}", headers=tokens.alice)
-        assert (answer.status_code, answer.json) == (200, {"items": [], "next": None, "partial": False}), query
+        assert (answer.status_code, answer.json) == (
+            200,
+            {"items": [], "next": None, "partial": False},
+        ), query
     for query in ("", "limit=1", "limit=100", "limit=1&limit=1"):
-        assert len((client.get(f"/media/files?{query}", headers=tokens.alice).json or {})["items"]) == 1
+        assert (
+            len((client.get(f"/media/files?{query}", headers=tokens.alice).json or {})["items"])
+            == 1
+        )
 
 
 def test_bounds_are_accepted(client: FlaskClient, tokens: Tokens, owners: Owners) -> None:
     """What is just not wrong."""
-    fields = {"position": 2**31 - 1, "width": 0, "height": 2**31 - 1, "altText": "x" * 2000, "fileSize": 2**63 - 1}
-    fields |= {"filename": "ß" * 255, "imageUrl": "https://a/" + "x" * 2038, "mimeType": f"a/{'b' * 253}"}
-    for changed in ({}, {"imageUrl": "/relative"}, {"imageUrl": "//host/path"}, {"imageUrl": "HTTPS://a/?q=ü#f"}):
+    fields = {
+        "position": 2**31 - 1,
+        "width": 0,
+        "height": 2**31 - 1,
+        "altText": "x" * 2000,
+        "fileSize": 2**63 - 1,
+    }
+    fields |= {
+        "filename": "ß" * 255,
+        "imageUrl": "https://a/" + "x" * 2038,
+        "mimeType": f"a/{'b' * 253}",
+    }
+    for changed in (
+        {},
+        {"imageUrl": "/relative"},
+        {"imageUrl": "//host/path"},
+        {"imageUrl": "HTTPS://a/?q=ü#f"},
+    ):
         answer = post_url(client, tokens.alice, "product-images", owners, **fields | changed)
         assert answer.status_code == 201, answer.json
         assert answer.json is not None
         assert {name: answer.json[name] for name in fields | changed} == fields | changed
     for page in ("position", "accessCount"):
-        first = client.get(f"/media/product-images?limit=1&sort={page}", headers=tokens.alice).json or {}
+        first = (
+            client.get(f"/media/product-images?limit=1&sort={page}", headers=tokens.alice).json
+            or {}
+        )
         assert len((client.get(first["next"], headers=tokens.alice).json or {})["items"]) == 1
     long = {"referenceType": "t" * 64, "referenceId": "i" * 255}
     assert post_url(client, tokens.alice, "files", owners, **long).status_code == 201
 
 
-def test_storages_that_are_not_set_up(client: FlaskClient, tokens: Tokens, owners: Owners, state: State) -> None:
+def test_storages_that_are_not_set_up(
+    client: FlaskClient, tokens: Tokens, owners: Owners, state: State
+) -> None:
     for storage_type in ("s3", "local", "google_drive", "cloud", "external"):
         answer = post_file(client, tokens.alice, "files", owners, storageType=storage_type)
         assert list(refusal(answer, 422)) == ["storageType"]
@@ -449,7 +585,13 @@ def test_pages_of_the_host_stay_as_they_are(make_app: MakeApp, mode: str) -> Non
         raise ValueError("the host's own")
 
     client, tokens = app.test_client(), Tokens.of(app)
-    for path in ("/nothing", "/media", "/media/nothing", "/media/files/x/y", "/media/product_images"):
+    for path in (
+        "/nothing",
+        "/media",
+        "/media/nothing",
+        "/media/files/x/y",
+        "/media/product_images",
+    ):
         answer = client.get(path, headers=tokens.alice)
         assert (answer.status_code, answer.text) == (404, "the host's page")
     refusal(client.get("/media/files/x", headers=tokens.alice), 404)
@@ -475,7 +617,8 @@ def test_failures_tell_nothing_of_the_inside(make_app: MakeApp, mode: str) -> No
 
 
 def test_an_outage_is_no_empty_list(make_app: MakeApp) -> None:
-    """T9, T24: a partial list, 503 with Retry-After for what SQL may hold; where the database is stays secret."""
+    """T9, T24: a partial list, 503 with Retry-After for what SQL may hold; where the database is
+    stays secret."""
     down = "postgresql+psycopg://nobody:s3cret@127.0.0.1:1/none"
     options = {"DUALMEDIA_AUTO_UPGRADE": False, "DUALMEDIA_ON_SQL_OUTAGE": "refuse"}
     app = make_app("dual", SQLALCHEMY_DATABASE_URI=down, **options)
@@ -496,7 +639,13 @@ def test_an_outage_is_no_empty_list(make_app: MakeApp) -> None:
     form = {"file": part(PDF), "referenceType": "page", "referenceId": "1"}
     refusal(post_form(client, tokens.alice, "/media/files", form), 503)
     health = client.get("/media/health")
-    expected = {"mode": "dual", "degraded": True, "mongo": {"ok": True}, "sql": {"ok": False}, "journal": 0}
+    expected = {
+        "mode": "dual",
+        "degraded": True,
+        "mongo": {"ok": True},
+        "sql": {"ok": False},
+        "journal": 0,
+    }
     assert (health.status_code, health.json) == (200, expected)
 
 

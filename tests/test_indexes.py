@@ -1,4 +1,5 @@
-"""Each of the indexes serves a query that we ship, and no list reads what its reader may not see."""
+"""Each of the indexes serves a query that we ship, and no list reads what its reader may not
+see."""
 
 from __future__ import annotations
 
@@ -58,7 +59,9 @@ def connection(servers: t.Any, template_database: str) -> Iterator[sa.Connection
     databases.drop_all()
 
 
-def _copy_rows(connection: sa.Connection, kind: type[Media], rows: Iterable[dict[str, t.Any]] | None = None) -> None:
+def _copy_rows(
+    connection: sa.Connection, kind: type[Media], rows: Iterable[dict[str, t.Any]] | None = None
+) -> None:
     """By COPY: inserts take several times as long."""
     names = kind.field_names()
     cursor: t.Any = connection.connection.cursor()
@@ -70,8 +73,13 @@ def _copy_rows(connection: sa.Connection, kind: type[Media], rows: Iterable[dict
 def _rows(kind: type[Media]) -> Iterator[dict[str, t.Any]]:
     types = ("image", "video", "document", "audio")
     for n in range(ROWS):
-        record = kind.new(**REQUIRED[kind.kind] | {"storage_type": "external", "uploaded_by": f"user {n % 500}"})
-        values = record.values() | {kind.owner_field: f"owner {n % OWNERS}", "access_count": n * 7919 % ROWS}
+        record = kind.new(
+            **REQUIRED[kind.kind] | {"storage_type": "external", "uploaded_by": f"user {n % 500}"}
+        )
+        values = record.values() | {
+            kind.owner_field: f"owner {n % OWNERS}",
+            "access_count": n * 7919 % ROWS,
+        }
         values["state"] = "pending" if n % 1000 == 0 else AVAILABLE
         if "mongo_lesson_id" in values:
             values["mongo_lesson_id"] = f"lesson {n % 3000}"
@@ -108,7 +116,9 @@ def _unfinished(kind: type[Media]) -> Query:
 
 QUERIES: dict[str, Query] = {
     "ix_product_images_owner": _owners(ProductImage),
-    "uq_product_images_main": _page(ProductImage, {"mongo_product_id": "owner 7", "is_main_image": True}),
+    "uq_product_images_main": _page(
+        ProductImage, {"mongo_product_id": "owner 7", "is_main_image": True}
+    ),
     "ix_product_images_accessed": _page(ProductImage, {}, "access_count", descending=True),
     "ix_course_videos_owner": _page(CourseVideo, {"mongo_course_id": "owner 7"}, "position"),
     "ix_course_videos_lesson": _page(CourseVideo, {"mongo_lesson_id": "lesson 7"}, "position"),
@@ -133,12 +143,17 @@ KEYS: dict[str, tuple[type[Media], dict[str, t.Any], str]] = {
     "course_videos_{}_lesson": (CourseVideo, {"mongo_lesson_id": "lesson 7"}, "position"),
     "course_resources_{}_owner": (CourseResource, {"mongo_course_id": "owner 7"}, "id"),
     "course_resources_{}_lesson": (CourseResource, {"mongo_lesson_id": "lesson 7"}, "id"),
-    "media_storage_{}_owner": (MediaStorage, {"reference_type": "user", "reference_id": "owner 7"}, "id"),
+    "media_storage_{}_owner": (
+        MediaStorage,
+        {"reference_type": "user", "reference_id": "owner 7"},
+        "id",
+    ),
     "media_storage_{}_type": (MediaStorage, {"media_type": "image"}, "id"),
     "media_storage_{}_accessed": (MediaStorage, {}, "access_count"),
     **{f"{kind.__tablename__}_{{}}": (kind, {}, "id") for kind in KINDS.values()},
 }
-"""By the name of an index of what readers may see, with a gap for whether it is public: the list that it serves."""
+"""By the name of an index of what readers may see, with a gap for whether it is public: the list
+that it serves."""
 
 for _name, _list in KEYS.items():
     _scopes = ("public",) if _name.endswith(("_accessed", "_type")) else ("public", "private")
@@ -160,7 +175,9 @@ def test_the_index_serves_the_query(connection: sa.Connection, index: str) -> No
 
 def plan_of(connection: sa.Connection, query: sa.Select[t.Any]) -> str:
     compiled = query.compile(connection, compile_kwargs={"literal_binds": True})
-    return "\n".join(connection.exec_driver_sql(f"EXPLAIN {str(compiled).replace('%', '%%')}").scalars())
+    return "\n".join(
+        connection.exec_driver_sql(f"EXPLAIN {str(compiled).replace('%', '%%')}").scalars()
+    )
 
 
 QUOTAS: dict[str, tuple[Selection, set[str]]] = {
@@ -197,9 +214,14 @@ def test_announced_uploads_are_counted_by_an_index(connection: sa.Connection) ->
 
 
 def test_a_page_in_the_middle_of_a_list_starts_in_the_index(connection: sa.Connection) -> None:
-    """The place to go on from is a condition of the index, so that a page costs the same however deep it is."""
+    """The place to go on from is a condition of the index, so that a page costs the same however
+    deep it is."""
     some = connection.scalars(sa.select(ProductImage.id).offset(ROWS // 2).limit(1)).one()
-    query = _filled(*select_listing(Listing(ProductImage, {}, sort="access_count", after=(ROWS // 2, some), limit=20)))
+    query = _filled(
+        *select_listing(
+            Listing(ProductImage, {}, sort="access_count", after=(ROWS // 2, some), limit=20)
+        )
+    )
     plan = plan_of(connection, query)
     assert re.search(r"Index Cond: \(ROW\(access_count, id\) >", plan), plan
     assert "Sort" not in plan, plan
@@ -216,9 +238,24 @@ VISIBLE = 3_000
 PAGE = 20
 
 FILTERS: dict[type[Media], list[dict[str, t.Any]]] = {
-    ProductImage: [{}, {"mongo_product_id": "busy"}, {"is_main_image": False}, {"is_main_image": True}],
-    CourseVideo: [{}, {"mongo_course_id": "busy"}, {"mongo_lesson_id": "busy"}, {"video_type": "intro"}],
-    CourseResource: [{}, {"mongo_course_id": "busy"}, {"mongo_lesson_id": "busy"}, {"resource_type": "code"}],
+    ProductImage: [
+        {},
+        {"mongo_product_id": "busy"},
+        {"is_main_image": False},
+        {"is_main_image": True},
+    ],
+    CourseVideo: [
+        {},
+        {"mongo_course_id": "busy"},
+        {"mongo_lesson_id": "busy"},
+        {"video_type": "intro"},
+    ],
+    CourseResource: [
+        {},
+        {"mongo_course_id": "busy"},
+        {"mongo_lesson_id": "busy"},
+        {"resource_type": "code"},
+    ],
     MediaStorage: [
         {},
         {"reference_type": "user", "reference_id": "busy"},
@@ -226,7 +263,8 @@ FILTERS: dict[type[Media], list[dict[str, t.Any]]] = {
         {"media_type": "audio"},
     ],
 }
-"""What routes filter by, with the values that most of the hidden records have. All of it is combined."""
+"""What routes filter by, with the values that most of the hidden records have. All of it is
+combined."""
 
 IN_ORDER = {
     (ProductImage, ()): {"id"},
@@ -240,8 +278,9 @@ IN_ORDER = {
     (MediaStorage, ()): {"id"},
     (MediaStorage, ("reference_type", "reference_id")): {"id"},
 }
-"""The sort orders of lists that are read in order from indexes, so that a page costs the same however much is behind
-it. In other orders what the reader has uploaded is sorted, or all that the reader may see."""
+"""The sort orders of lists that are read in order from indexes, so that a page costs the same
+however much is behind it. In other orders what the reader has uploaded is sorted, or all that the
+reader may see."""
 
 
 def _crowded_rows(kind: type[Media], number: int, **fields: t.Any) -> Iterator[dict[str, t.Any]]:
@@ -250,7 +289,9 @@ def _crowded_rows(kind: type[Media], number: int, **fields: t.Any) -> Iterator[d
     common = {name: value for where in FILTERS[kind] for name, value in where.items()}
     common["is_main_image"] = False
     for n in range(number):
-        record = kind.new(**REQUIRED[kind.kind] | {"storage_type": "external", "state": AVAILABLE} | fields)
+        record = kind.new(
+            **REQUIRED[kind.kind] | {"storage_type": "external", "state": AVAILABLE} | fields
+        )
         values = record.values() | {"access_count": chance.randrange(50)}
         if n % 10:
             values |= {name: value for name, value in common.items() if name in values}
@@ -261,8 +302,8 @@ def _crowded_rows(kind: type[Media], number: int, **fields: t.Any) -> Iterator[d
 
 @pytest.fixture(scope="module")
 def crowded(servers: t.Any, template_database: str) -> Iterator[dict[str, sa.Connection]]:
-    """Two databases in which nearly everything is hidden: in one the planner knows it, in the other it came since the
-    planner has looked."""
+    """Two databases in which nearly everything is hidden: in one the planner knows it, in the other
+    it came since the planner has looked."""
     databases = Databases(servers.postgres)
     names = unique("crowded"), unique("crowded")
 
@@ -273,8 +314,16 @@ def crowded(servers: t.Any, template_database: str) -> Iterator[dict[str, sa.Con
         for kind in KINDS.values():
             table = kind.__tablename__
             connection.exec_driver_sql(f"ALTER TABLE {table} SET (autovacuum_enabled = off)")
-            _copy_rows(connection, kind, _crowded_rows(kind, VISIBLE // 3 * 2, is_public=True, uploaded_by="you"))
-            _copy_rows(connection, kind, _crowded_rows(kind, VISIBLE // 6, is_public=True, uploaded_by=READER))
+            _copy_rows(
+                connection,
+                kind,
+                _crowded_rows(kind, VISIBLE // 3 * 2, is_public=True, uploaded_by="you"),
+            )
+            _copy_rows(
+                connection,
+                kind,
+                _crowded_rows(kind, VISIBLE // 6, is_public=True, uploaded_by=READER),
+            )
             _copy_rows(connection, kind, _crowded_rows(kind, VISIBLE // 6, uploaded_by=READER))
             connection.exec_driver_sql(f"ANALYZE {table}")
             _copy_rows(connection, kind, _crowded_rows(kind, HIDDEN, uploaded_by=CROWD))
@@ -289,10 +338,16 @@ def crowded(servers: t.Any, template_database: str) -> Iterator[dict[str, sa.Con
 def _combinations(kind: type[Media]) -> Iterator[Listing[t.Any]]:
     """Every list that the routes offer."""
     wheres = [one | another for one in FILTERS[kind] for another in FILTERS[kind]]
-    wheres += [where | {"uploaded_by": name} for where in FILTERS[kind] for name in (READER, CROWD, "you")]
+    wheres += [
+        where | {"uploaded_by": name} for where in FILTERS[kind] for name in (READER, CROWD, "you")
+    ]
     sorts = [sort for sort in ("id", "position", "access_count") if sort in kind.field_names()]
     unique_wheres = {tuple(sorted(where.items())): where for where in wheres}
-    places = {"id": (None, kind.new().id), "position": (25, uuid.UUID(int=0)), "access_count": (25, uuid.UUID(int=0))}
+    places = {
+        "id": (None, kind.new().id),
+        "position": (25, uuid.UUID(int=0)),
+        "access_count": (25, uuid.UUID(int=0)),
+    }
     for where in unique_wheres.values():
         for sort in sorts:
             for descending in (False, True):
@@ -315,7 +370,9 @@ def _examined(node: dict[str, t.Any]) -> float:
 
 
 def _analyze(connection: sa.Connection, listing: Listing[t.Any]) -> dict[str, t.Any]:
-    compiled = _filled(*select_listing(listing)).compile(connection, compile_kwargs={"literal_binds": True})
+    compiled = _filled(*select_listing(listing)).compile(
+        connection, compile_kwargs={"literal_binds": True}
+    )
     query = f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {str(compiled).replace('%', '%%')}"
     found = connection.exec_driver_sql(query).scalar_one()
     return (json.loads(found) if isinstance(found, str) else found)[0]["Plan"]
@@ -338,7 +395,9 @@ def test_a_list_reads_nothing_that_its_reader_may_not_see(
 
 
 @pytest.mark.parametrize("kind", KINDS.values())
-def test_stats_read_nothing_that_their_reader_may_not_see(crowded: dict[str, sa.Connection], kind: type[Media]) -> None:
+def test_stats_read_nothing_that_their_reader_may_not_see(
+    crowded: dict[str, sa.Connection], kind: type[Media]
+) -> None:
     """They list all that the reader may see of one document."""
     where = FILTERS[kind][1]
     plan = _analyze(crowded["known"], Listing(kind, where, READER))
@@ -349,7 +408,8 @@ def test_stats_read_nothing_that_their_reader_may_not_see(crowded: dict[str, sa.
 def test_each_look_of_a_list_in_mongodb_begins_an_index_with_what_its_reader_may_see(
     make_app: MakeApp, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An index serves a look whose filter has its first fields. Of what other people added it then reads nothing."""
+    """An index serves a look whose filter has its first fields. Of what other people added it then
+    reads nothing."""
     repository = make_app("mongo").extensions["dualmedia"].repository
     repository.ensure_indexes()
     looks: list[dict[str, t.Any]] = []
@@ -368,8 +428,14 @@ def test_each_look_of_a_list_in_mongodb_begins_an_index_with_what_its_reader_may
             assert looks
             for where in looks:
                 fixed = {name for name, value in where.items() if not isinstance(value, dict)}
-                begun = [{*itertools.takewhile(fixed.__contains__, index)} for index in map(_names, indexes)]
-                assert any({"is_public", "uploaded_by"} & names for names in begun), (listing, where)
+                begun = [
+                    {*itertools.takewhile(fixed.__contains__, index)}
+                    for index in map(_names, indexes)
+                ]
+                assert any({"is_public", "uploaded_by"} & names for names in begun), (
+                    listing,
+                    where,
+                )
 
 
 def _names(index: dict[str, t.Any]) -> list[str]:

@@ -26,7 +26,9 @@ ACTIVE_FILES = {
     "a.html": b"<!doctype html>" + SCRIPT,
     "a.svg": b'<svg xmlns="http://www.w3.org/2000/svg">' + SCRIPT + b"</svg>",
     "a.xml": b'<?xml version="1.0"?><a xmlns:h="http://www.w3.org/1999/xhtml"><h:script>alert(1)</h:script></a>',
-    "a.xhtml": b'<?xml version="1.0"?><html xmlns="http://www.w3.org/1999/xhtml">' + SCRIPT + b"</html>",
+    "a.xhtml": b'<?xml version="1.0"?><html xmlns="http://www.w3.org/1999/xhtml">'
+    + SCRIPT
+    + b"</html>",
     "a.js": b"alert(1)",
     "a.css": b"body { display: none }",
     "a.mhtml": b"MIME-Version: 1.0\r\nContent-Type: multipart/related; boundary=x\r\n\r\n--x\r\n",
@@ -46,7 +48,9 @@ def read(value: t.Any) -> frozenset[str]:
     return Settings.from_config({"DUALMEDIA_INLINE_TYPES": value}, host_has_sql=False).inline_types
 
 
-def answer_headers(client: FlaskClient, tokens: Tokens, owners: Owners, content: bytes, filename: str) -> Headers:
+def answer_headers(
+    client: FlaskClient, tokens: Tokens, owners: Owners, content: bytes, filename: str
+) -> Headers:
     """The headers with which a file is served."""
     made = post_file(client, tokens.alice, "files", owners, file=part(content, filename))
     return client.get(f"{made.location}/content", headers=tokens.alice).headers
@@ -62,9 +66,13 @@ def test_a_type_that_could_run_is_refused_at_start(text: str) -> None:
         read(["application/pdf", text])
 
 
-@pytest.mark.parametrize("text", ["*/*", "image/*", "pdf", "", "a/b, c/d", 7, None, "application/octet-stream"])
+@pytest.mark.parametrize(
+    "text", ["*/*", "image/*", "pdf", "", "a/b, c/d", 7, None, "application/octet-stream"]
+)
 def test_what_is_not_one_type_is_refused_at_start(text: t.Any) -> None:
-    with pytest.raises(ConfigurationError, match=r"DUALMEDIA_INLINE_TYPES has .* not one MIME type"):
+    with pytest.raises(
+        ConfigurationError, match=r"DUALMEDIA_INLINE_TYPES has .* not one MIME type"
+    ):
         read([text])
 
 
@@ -83,7 +91,9 @@ def test_a_pdf_is_shown_where_the_host_says_so(make_app: MakeApp, owners: Owners
         app = make_app("mongo", DUALMEDIA_INLINE_TYPES=value)
         client, tokens = app.test_client(), Tokens.of(app)
         made = post_file(client, tokens.alice, "files", owners, file=part(PDF, "a.pdf"))
-        assert shown(client.get(f"{made.location}/content", headers=tokens.alice).headers) == expected
+        assert (
+            shown(client.get(f"{made.location}/content", headers=tokens.alice).headers) == expected
+        )
         # A download is a download all the same.
         downloaded = client.get(f"{made.location}/content?download=1", headers=tokens.alice)
         assert shown(downloaded.headers) == ("attachment", SANDBOX)
@@ -106,23 +116,40 @@ def test_pictures_films_and_sound_have_a_page_that_may_load_them(
         assert shown(client.head(url, headers=tokens.alice).headers) == ("inline", policy)
 
 
-def test_what_could_run_stays_in_its_sandbox_whatever_is_shown(make_app: MakeApp, owners: Owners) -> None:
-    app = make_app("mongo", DUALMEDIA_INLINE_TYPES=["application/pdf", "text/plain", "application/json"])
+def test_what_could_run_stays_in_its_sandbox_whatever_is_shown(
+    make_app: MakeApp, owners: Owners
+) -> None:
+    app = make_app(
+        "mongo", DUALMEDIA_INLINE_TYPES=["application/pdf", "text/plain", "application/json"]
+    )
     client, tokens = app.test_client(), Tokens.of(app)
     for filename, content in ACTIVE_FILES.items():
         # As itself, and as what is shown.
         for name in (filename, "a.pdf", "a.png"):
-            assert shown(answer_headers(client, tokens, owners, content, name)) == ("attachment", SANDBOX), filename
+            assert shown(answer_headers(client, tokens, owners, content, name)) == (
+                "attachment",
+                SANDBOX,
+            ), filename
     # Text is shown in the sandbox: it needs no page that loads anything.
     assert shown(answer_headers(client, tokens, owners, b"text\n", "a.txt")) == ("inline", SANDBOX)
 
 
-@pytest.mark.parametrize("purpose", ["script", "style", "xslt", "worker", "sharedworker", "serviceworker"])
+@pytest.mark.parametrize(
+    "purpose", ["script", "style", "xslt", "worker", "sharedworker", "serviceworker"]
+)
 def test_a_page_of_the_host_cannot_run_content_nor_be_styled_by_it(
     client: FlaskClient, tokens: Tokens, owners: Owners, purpose: str
 ) -> None:
-    """Browsers say what they fetch something for. A stylesheet in XSLT would be taken from content of any type."""
-    made = post_file(client, tokens.alice, "files", owners, file=part(ACTIVE_FILES["a.xml"], "a.xml"), isPublic="true")
+    """Browsers say what they fetch something for. A stylesheet in XSLT would be taken from content
+    of any type."""
+    made = post_file(
+        client,
+        tokens.alice,
+        "files",
+        owners,
+        file=part(ACTIVE_FILES["a.xml"], "a.xml"),
+        isPublic="true",
+    )
     refused = client.get(f"{made.location}/content", headers={"Sec-Fetch-Dest": purpose})
     assert refused.status_code == 403
     assert refused.headers["Cache-Control"] == "private, no-store"

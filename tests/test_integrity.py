@@ -1,4 +1,5 @@
-"""``flask dualmedia check``: every fault is found under its name and mended, and nobody's work is harmed."""
+"""``flask dualmedia check``: every fault is found under its name and mended, and nobody's work is
+harmed."""
 
 from __future__ import annotations
 
@@ -73,7 +74,9 @@ def drop_chunk(state: State, key: str, seq: int) -> None:
 
 def damage_chunk(state: State, key: str) -> None:
     if state.engine is None:
-        state.mongo["media.chunks"].update_one({"files_id": key, "n": 1}, {"$set": {"data": bytes(CHUNK_SIZE)}})
+        state.mongo["media.chunks"].update_one(
+            {"files_id": key, "n": 1}, {"$set": {"data": bytes(CHUNK_SIZE)}}
+        )
         return
     table = t.cast(sa.Table, MediaChunk.__table__)
     with state.engine.begin() as connection:
@@ -131,7 +134,9 @@ FAULTS: list[tuple[Callable[[State, ProductImage], None], str, bool]] = [
 ]
 
 
-@pytest.mark.parametrize(("fault", "problem", "survives"), FAULTS, ids=[fault.__name__ for fault, _, _ in FAULTS])
+@pytest.mark.parametrize(
+    ("fault", "problem", "survives"), FAULTS, ids=[fault.__name__ for fault, _, _ in FAULTS]
+)
 def test_every_fault_is_found_and_mended(
     state: State, product: ObjectId, image: ProductImage, fault: t.Any, problem: str, survives: bool
 ) -> None:
@@ -161,7 +166,9 @@ def test_every_fault_is_found_and_mended(
 
 
 @pytest.mark.parametrize("fault", [lose_chunk, damage])
-def test_damaged_media_is_kept_unless_told_otherwise(state: State, image: ProductImage, fault: t.Any) -> None:
+def test_damaged_media_is_kept_unless_told_otherwise(
+    state: State, image: ProductImage, fault: t.Any
+) -> None:
     """It may be restored from a backup."""
     fault(state, image)
     report = check(state, verify_bytes=True, repair=True)
@@ -169,7 +176,9 @@ def test_damaged_media_is_kept_unless_told_otherwise(state: State, image: Produc
     assert len(get_product_images(image.mongo_product_id)) == 1
 
 
-def test_what_is_younger_than_the_grace_time_is_left_alone(state: State, image: ProductImage) -> None:
+def test_what_is_younger_than_the_grace_time_is_left_alone(
+    state: State, image: ProductImage
+) -> None:
     """T6: an upload in progress, and media whose document is about to be imported."""
     leave_bytes(state, image)
     lose_owner(state, image)
@@ -209,12 +218,16 @@ def test_bytes_that_are_named_between_scan_and_repair(state: State, image: Produ
 
 
 @pytest.mark.parametrize("fault", [lose_owner, lose_bytes])
-def test_content_that_is_replaced_between_scan_and_repair(state: State, image: ProductImage, fault: t.Any) -> None:
+def test_content_that_is_replaced_between_scan_and_repair(
+    state: State, image: ProductImage, fault: t.Any
+) -> None:
     fault(state, image)
     state.mongo["products"].insert_one({})
 
     def approve(decision: Decision) -> bool:
-        state.mongo["products"].replace_one({"_id": ObjectId(image.mongo_product_id)}, {}, upsert=True)
+        state.mongo["products"].replace_one(
+            {"_id": ObjectId(image.mongo_product_id)}, {}, upsert=True
+        )
         lifecycle.replace(state, image, Upload(io.BytesIO(png())))
         return True
 
@@ -237,7 +250,9 @@ def test_a_record_deleted_during_the_check_is_no_finding(state: State, image: Pr
     assert checker.run().found == {}
 
 
-def test_an_empty_collection_of_owners_is_no_reason_to_delete_all_media(state: State, image: ProductImage) -> None:
+def test_an_empty_collection_of_owners_is_no_reason_to_delete_all_media(
+    state: State, image: ProductImage
+) -> None:
     """T6: it is more likely that the check looks into the wrong database."""
     state.mongo["products"].delete_many({})
     report = check(state, repair=True)
@@ -245,7 +260,9 @@ def test_an_empty_collection_of_owners_is_no_reason_to_delete_all_media(state: S
     assert [found.id for found in get_product_images(image.mongo_product_id)] == [image.id]
 
 
-def test_media_of_missing_documents_is_kept_where_the_host_says_so(make_app: MakeApp, mode: str) -> None:
+def test_media_of_missing_documents_is_kept_where_the_host_says_so(
+    make_app: MakeApp, mode: str
+) -> None:
     app = make_app(mode, DUALMEDIA_ON_OWNER_DELETE="keep")
     with app.app_context():
         state: State = app.extensions["dualmedia"]
@@ -270,9 +287,13 @@ def test_the_command(app: Flask, state: State, image: ProductImage) -> None:
     machine = json.loads(runner.invoke(args=["dualmedia", "check", "--json"]).output)
     assert machine["found"] == {"bytes_missing": 1}
     assert machine["findings"][0]["subject"] == str(image.id)
-    assert runner.invoke(args=["dualmedia", "check", "--repair"]).exit_code == 1, "found less than an hour ago"
+    assert runner.invoke(args=["dualmedia", "check", "--repair"]).exit_code == 1, (
+        "found less than an hour ago"
+    )
     assert runner.invoke(args=["dualmedia", "check", "--repair", "--grace", "0"]).exit_code == 0
-    assert runner.invoke(args=["dualmedia", "check", "--verify-bytes", "--rate", "100"]).exit_code == 0
+    assert (
+        runner.invoke(args=["dualmedia", "check", "--verify-bytes", "--rate", "100"]).exit_code == 0
+    )
 
 
 def test_an_admin_sees_the_last_check_on_the_health_page(
@@ -294,7 +315,9 @@ def test_verification_goes_on_where_it_stopped(state: State, product: ObjectId) 
     for _ in range(3):
         save_product_image(product, io.BytesIO(png()))
     records = get_product_images(product)
-    state.mongo["dualmedia_checks"].insert_one({"_id": "progress", "verified": {"product-images": str(records[1].id)}})
+    state.mongo["dualmedia_checks"].insert_one(
+        {"_id": "progress", "verified": {"product-images": str(records[1].id)}}
+    )
     assert check(state, verify_bytes=True, resume=True).verified == len(png())
     assert check(state, verify_bytes=True).verified == 3 * len(png())
 

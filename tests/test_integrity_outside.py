@@ -8,7 +8,13 @@ from datetime import timedelta
 
 import pytest
 
-from flask_dualmedia import ProductImage, get_product_images, lifecycle, open_media, save_product_image
+from flask_dualmedia import (
+    ProductImage,
+    get_product_images,
+    lifecycle,
+    open_media,
+    save_product_image,
+)
 from flask_dualmedia.models import new_id, now
 from flask_dualmedia.state import State, get_state
 from flask_dualmedia.storages.base import new_key
@@ -23,7 +29,9 @@ PICTURE = png() + counting(3000)
 
 
 @pytest.fixture(params=OUTSIDE)
-def outside(request: pytest.FixtureRequest, make_app: MakeApp, storage_options: StorageOptions) -> Iterator[State]:
+def outside(
+    request: pytest.FixtureRequest, make_app: MakeApp, storage_options: StorageOptions
+) -> Iterator[State]:
     """An app whose bytes are outside of the databases."""
     name = request.param
     app = make_app(
@@ -42,7 +50,9 @@ def test_every_fault_of_a_storage_outside_is_found_and_mended(outside: State) ->
     product = outside.mongo["products"].insert_one({}).inserted_id
     # So many whole ones that the others are less than half.
     wholes = [save_product_image(product, io.BytesIO(PICTURE)) for _ in range(4)]
-    missing, sized, cut, damaged, stuck = (save_product_image(product, io.BytesIO(PICTURE)) for _ in range(5))
+    missing, sized, cut, damaged, stuck = (
+        save_product_image(product, io.BytesIO(PICTURE)) for _ in range(5)
+    )
     assert check(outside, verify_bytes=True).clean
     storage.delete(str(missing.storage_key))
     change(outside, sized, file_size=len(PICTURE) + 1)
@@ -52,9 +62,17 @@ def test_every_fault_of_a_storage_outside_is_found_and_mended(outside: State) ->
     storage.put(new_key(new_id()), iter([b"left"]))
     storage.put(new_key(wholes[0].id), iter([b"left by a replacement"]))
     storage.put("not-ours", iter([b"somebody else's"]))
-    assert Checker(outside, grace=60).run().found == {"size_wrong": 2}  # the others may be work in progress
+    assert Checker(outside, grace=60).run().found == {
+        "size_wrong": 2
+    }  # the others may be work in progress
     found = check(outside, verify_bytes=True)
-    expected = {"bytes_missing": 1, "size_wrong": 2, "checksum_wrong": 1, "bytes_orphaned": 2, "stuck_deleting": 1}
+    expected = {
+        "bytes_missing": 1,
+        "size_wrong": 2,
+        "checksum_wrong": 1,
+        "bytes_orphaned": 2,
+        "stuck_deleting": 1,
+    }
     assert dict(found.found) == expected
     mended = check(outside, verify_bytes=True, repair=True, discard_damaged=True)
     assert dict(mended.repaired) == expected
@@ -67,7 +85,8 @@ def test_every_fault_of_a_storage_outside_is_found_and_mended(outside: State) ->
 
 
 def test_a_storage_without_anything_is_no_reason_to_delete_all_media(outside: State) -> None:
-    """T6: it is more likely that a disk is not mounted, or that the check looks into the wrong bucket."""
+    """T6: it is more likely that a disk is not mounted, or that the check looks into the wrong
+    bucket."""
     storage = outside.storages[outside.settings.default_storages["product-images"]]
     product = outside.mongo["products"].insert_one({}).inserted_id
     for _ in range(2):
@@ -77,12 +96,15 @@ def test_a_storage_without_anything_is_no_reason_to_delete_all_media(outside: St
     assert len(get_product_images(product)) == 2
 
 
-def test_a_sweep_does_not_stop_at_a_storage_that_is_down(make_app: MakeApp, storage_options: StorageOptions) -> None:
+def test_a_sweep_does_not_stop_at_a_storage_that_is_down(
+    make_app: MakeApp, storage_options: StorageOptions
+) -> None:
     """T2: what waits for it goes with a later sweep, what is elsewhere goes now."""
     options = storage_options("s3") | storage_options("local")
     app = make_app("mongo", DUALMEDIA_STORAGES=options)
     down = make_app(
-        "mongo", DUALMEDIA_STORAGES=options | {"s3": options["s3"] | {"endpoint_url": "http://127.0.0.1:1"}}
+        "mongo",
+        DUALMEDIA_STORAGES=options | {"s3": options["s3"] | {"endpoint_url": "http://127.0.0.1:1"}},
     )
     with app.app_context():
         state = get_state(app)
@@ -91,6 +113,9 @@ def test_a_sweep_does_not_stop_at_a_storage_that_is_down(make_app: MakeApp, stor
             image = save_product_image(product, io.BytesIO(png()), storage_type=name)
             change(state, image, state="pending", updated_at=now() - timedelta(hours=2))
     assert lifecycle.sweep(get_state(down), grace=-1) == 2
-    assert [record.storage_type for record in records_of(state.repository, ProductImage)] == ["s3", "s3"]
+    assert [record.storage_type for record in records_of(state.repository, ProductImage)] == [
+        "s3",
+        "s3",
+    ]
     assert lifecycle.sweep(state, grace=-1) == 2
     assert [*state.storages["s3"].keys(), *state.storages["local"].keys()] == []

@@ -53,7 +53,9 @@ def picture(size: int) -> bytes:
 
 
 def post(app: Flask, identity: str, content: bytes) -> TestResponse:
-    boundary, body = encode_multipart({"mongoProductId": "p", "file": part(content, "a.png", "image/png")})
+    boundary, body = encode_multipart(
+        {"mongoProductId": "p", "file": part(content, "a.png", "image/png")}
+    )
     headers = bearer(app, identity) | {"Content-Type": f"multipart/form-data; boundary={boundary}"}
     return app.test_client().post("/media/product-images", data=body, headers=headers)
 
@@ -135,7 +137,9 @@ class Endless(io.RawIOBase):
 def test_replacing_what_is_in_the_journal_is_limited_too(app: Flask, state: State) -> None:
     created = post(app, "alice", picture(MIB))
     before = held(state), records(state)
-    assert_full(put(app, "alice", created.headers["Location"], picture(SHARE)), "your share of it is full")
+    assert_full(
+        put(app, "alice", created.headers["Location"], picture(SHARE)), "your share of it is full"
+    )
     assert (held(state), records(state)) == before
     assert put(app, "alice", created.headers["Location"], picture(SHARE - MIB)).status_code == 200
 
@@ -144,14 +148,21 @@ def test_parts_of_resumable_uploads_are_limited_too(app: Flask, state: State) ->
     client, headers = app.test_client(), bearer(app, "alice") | {"Tus-Resumable": "1.0.0"}
     size = 2 * SHARE
     metadata = "kind cHJvZHVjdC1pbWFnZXM=,mongoProductId cA==,filename YS5wbmc="
-    created = client.post("/media/uploads", headers=headers | {"Upload-Length": str(size), "Upload-Metadata": metadata})
+    created = client.post(
+        "/media/uploads",
+        headers=headers | {"Upload-Length": str(size), "Upload-Metadata": metadata},
+    )
     assert created.status_code == 201
     sending = headers | {"Content-Type": "application/offset+octet-stream"}
-    first = client.patch(created.location, data=picture(SHARE - MIB), headers=sending | {"Upload-Offset": "0"})
+    first = client.patch(
+        created.location, data=picture(SHARE - MIB), headers=sending | {"Upload-Offset": "0"}
+    )
     assert first.status_code == 204
     before = held(state)
     second = client.patch(
-        created.location, data=picture(2 * MIB), headers=sending | {"Upload-Offset": str(SHARE - MIB)}
+        created.location,
+        data=picture(2 * MIB),
+        headers=sending | {"Upload-Offset": str(SHARE - MIB)},
     )
     assert_full(second, "your share of it is full")
     assert held(state) == before
@@ -161,7 +172,9 @@ def test_parts_of_resumable_uploads_are_limited_too(app: Flask, state: State) ->
 
 def test_what_others_are_just_sending_counts(app: Flask, state: State) -> None:
     bucket = state.mongo["media_journal.chunks"]
-    bucket.insert_many([{"files_id": "in progress", "n": n, "data": bytes(CHUNK_SIZE)} for n in range(60)])
+    bucket.insert_many(
+        [{"files_id": "in progress", "n": n, "data": bytes(CHUNK_SIZE)} for n in range(60)]
+    )
     assert_full(post(app, "alice", picture(2 * MIB)), "it is full")
     assert post(app, "alice", picture(MIB)).status_code == 201
 

@@ -63,7 +63,9 @@ def app(make_app: MakeApp, proxy: PostgresProxy) -> Flask:
 @pytest.fixture
 def direct(emptied_url: str) -> Iterator[psycopg.Connection[t.Any]]:
     """A connection that does not go through the proxy."""
-    url = sa.make_url(emptied_url).set(drivername="postgresql").render_as_string(hide_password=False)
+    url = (
+        sa.make_url(emptied_url).set(drivername="postgresql").render_as_string(hide_password=False)
+    )
     with psycopg.connect(url, autocommit=True) as connection:
         yield connection
 
@@ -84,7 +86,9 @@ class Http:
         file = FileStorage(io.BytesIO(content), "a.png", content_type="image/png")
         boundary, body = encode_multipart({"mongoProductId": "p", "file": file, **fields})
         content_type = f"multipart/form-data; boundary={boundary}"
-        return self.client.post("/media/product-images", data=body, headers=self.headers, content_type=content_type)
+        return self.client.post(
+            "/media/product-images", data=body, headers=self.headers, content_type=content_type
+        )
 
     def get(self, media_id: str) -> t.Any:
         return self.client.get(f"/media/product-images/{media_id}", headers=self.headers)
@@ -104,7 +108,9 @@ class Http:
 
     def put(self, media_id: str, content: bytes) -> t.Any:
         path = f"/media/product-images/{media_id}/content"
-        return self.client.put(path, data=content, headers=self.headers | {"Content-Type": "image/png"})
+        return self.client.put(
+            path, data=content, headers=self.headers | {"Content-Type": "image/png"}
+        )
 
     def delete(self, media_id: str) -> t.Any:
         return self.client.delete(f"/media/product-images/{media_id}", headers=self.headers)
@@ -146,7 +152,12 @@ LARGE = png() + bytes(2 * 1024 * 1024)
 @pytest.mark.parametrize("content", [None, png(), LARGE], ids=["url", "small", "large"])
 @pytest.mark.parametrize("is_drained", [False, True], ids=["before-the-drain", "after-the-drain"])
 def test_media_is_there_once_although_its_first_insertion_comes_late(
-    app: Flask, http: Http, proxy: PostgresProxy, direct: psycopg.Connection[t.Any], content: bytes, is_drained: bool
+    app: Flask,
+    http: Http,
+    proxy: PostgresProxy,
+    direct: psycopg.Connection[t.Any],
+    content: bytes,
+    is_drained: bool,
 ) -> None:
     held = proxy.hold("INSERT INTO product_images")
     answer = http.post(content)
@@ -166,10 +177,14 @@ def test_media_is_there_once_although_its_first_insertion_comes_late(
 
 @pytest.mark.parametrize("content", [None, png()], ids=["url", "small"])
 def test_what_somebody_has_changed_is_not_taken_back(
-    app: Flask, http: Http, proxy: PostgresProxy, direct: psycopg.Connection[t.Any], content: bytes | None
+    app: Flask,
+    http: Http,
+    proxy: PostgresProxy,
+    direct: psycopg.Connection[t.Any],
+    content: bytes | None,
 ) -> None:
-    """SQL has it, although nobody was told so, and it is taken back since it went to the journal. An edit of it that
-    was acknowledged meanwhile holds."""
+    """SQL has it, although nobody was told so, and it is taken back since it went to the journal.
+    An edit of it that was acknowledged meanwhile holds."""
     held = proxy.hold("INSERT INTO product_images")
     told = http.post(content).json["id"]
     held.release()
@@ -212,9 +227,15 @@ def test_a_deletion_that_comes_late_does_not_take_what_was_replaced_since(
     assert_nothing_is_wrong(app)
 
 
-@pytest.mark.parametrize(("content", "attempts"), [(png(9, 9), 2), (LARGE, 1)], ids=["small", "large"])
+@pytest.mark.parametrize(
+    ("content", "attempts"), [(png(9, 9), 2), (LARGE, 1)], ids=["small", "large"]
+)
 def test_a_replacement_that_comes_late_does_not_undo_a_later_change(
-    http: Http, proxy: PostgresProxy, direct: psycopg.Connection[t.Any], content: bytes, attempts: int
+    http: Http,
+    proxy: PostgresProxy,
+    direct: psycopg.Connection[t.Any],
+    content: bytes,
+    attempts: int,
 ) -> None:
     """Nor is the later change refused for it."""
     first = png()
@@ -268,18 +289,21 @@ def wait_until(condition: Callable[[], bool]) -> None:
         time.sleep(0.02)
 
 
-def test_nothing_piles_up_behind_a_locked_row(app: Flask, http: Http, direct: psycopg.Connection[t.Any]) -> None:
-    """Each request fails by itself, its statement is taken back, and the server is not taken to be down."""
+def test_nothing_piles_up_behind_a_locked_row(
+    app: Flask, http: Http, direct: psycopg.Connection[t.Any]
+) -> None:
+    """Each request fails by itself, its statement is taken back, and the server is not taken to be
+    down."""
     media_id, other_id = http.post().json["id"], http.post().json["id"]
     with direct.transaction():
-        direct.execute("SELECT * FROM product_images WHERE id = %s FOR UPDATE", [uuid.UUID(media_id)])
+        direct.execute(
+            "SELECT * FROM product_images WHERE id = %s FOR UPDATE", [uuid.UUID(media_id)]
+        )
         with ThreadPoolExecutor(10) as pool:
             answers = list(pool.map(lambda n: Http(app).patch(media_id, str(n)), range(10)))
         assert {answer.status_code for answer in answers} == {503}
         assert all("Retry-After" in answer.headers for answer in answers)
-        waiting = (
-            "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
-        )
+        waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
         wait_until(lambda: direct.execute(waiting).fetchone() == (0,))
         assert not get_state(app).circuit.is_open  # type: ignore[union-attr]
         assert http.patch(other_id, "other").status_code == 200
@@ -287,7 +311,9 @@ def test_nothing_piles_up_behind_a_locked_row(app: Flask, http: Http, direct: ps
     assert http.get(media_id).json["altText"] == "now"
 
 
-def test_one_connection_that_is_lost_is_no_outage(app: Flask, http: Http, direct: psycopg.Connection[t.Any]) -> None:
+def test_one_connection_that_is_lost_is_no_outage(
+    app: Flask, http: Http, direct: psycopg.Connection[t.Any]
+) -> None:
     media_id = http.post(png()).json["id"]
     lost = []
     for _ in range(20):
@@ -306,7 +332,9 @@ def test_a_database_that_is_read_only_is_read_and_new_media_is_journaled(
     make_app: MakeApp, migrated_url: str, direct: psycopg.Connection[t.Any]
 ) -> None:
     app = make_app(
-        SQLALCHEMY_DATABASE_URI=migrated_url, DUALMEDIA_AUTO_UPGRADE=False, DUALMEDIA_REFERENCES={"product": None}
+        SQLALCHEMY_DATABASE_URI=migrated_url,
+        DUALMEDIA_AUTO_UPGRADE=False,
+        DUALMEDIA_REFERENCES={"product": None},
     )
     http = Http(app)
     first = http.post(png()).json["id"]
@@ -316,7 +344,10 @@ def test_a_database_that_is_read_only_is_read_and_new_media_is_journaled(
 
     def change(setting: str) -> None:
         direct.execute(f'ALTER DATABASE "{name}" {setting}')  # type: ignore[call-overload]
-        direct.execute("SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = %s", [name])
+        direct.execute(
+            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = %s",
+            [name],
+        )
 
     change("SET default_transaction_read_only = on")
     second = http.post(png())
@@ -385,10 +416,17 @@ def test_a_fence_keeps_an_id_taken(app: Flask) -> None:
 def test_the_end_of_another_drain_does_not_make_the_journal_look_old(
     make_app: MakeApp, proxy: PostgresProxy, emptied_url: str
 ) -> None:
-    """It slept through its lease, and ends while the next one begins. What waits is moved, not put into the trash."""
-    config = {"DUALMEDIA_REFERENCES": {"product": None}, "DUALMEDIA_AUTO_DRAIN": False, "DUALMEDIA_SQL_TIMEOUT": 5}
+    """It slept through its lease, and ends while the next one begins. What waits is moved, not put
+    into the trash."""
+    config = {
+        "DUALMEDIA_REFERENCES": {"product": None},
+        "DUALMEDIA_AUTO_DRAIN": False,
+        "DUALMEDIA_SQL_TIMEOUT": 5,
+    }
     other = make_app(SQLALCHEMY_DATABASE_URI=emptied_url, **config)
-    app = make_app(SQLALCHEMY_DATABASE_URI=proxy.sqlalchemy_url, DUALMEDIA_AUTO_UPGRADE=False, **config)
+    app = make_app(
+        SQLALCHEMY_DATABASE_URI=proxy.sqlalchemy_url, DUALMEDIA_AUTO_UPGRADE=False, **config
+    )
     circuit = get_state(app).circuit
     assert circuit is not None
     circuit.refuse_writes(WritesRefused("PostgreSQL", "is read-only"))
@@ -406,8 +444,11 @@ def test_the_end_of_another_drain_does_not_make_the_journal_look_old(
     assert http.get(media_id).status_code == 200
 
 
-def test_changes_that_the_driver_has_sent_twice(make_app: MakeApp, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The answer to the first was lost, and the second finds the record changed already: by the first."""
+def test_changes_that_the_driver_has_sent_twice(
+    make_app: MakeApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The answer to the first was lost, and the second finds the record changed already: by the
+    first."""
     app = make_app("mongo", DUALMEDIA_REFERENCES={"product": None})
     update = MongoRepository.update
 

@@ -70,19 +70,27 @@ def host(app: Flask) -> Host:
 
 
 def test_a_link_made_while_a_record_was_public_ends_when_it_is_made_private(host: Host) -> None:
-    """Whoever made it, and however it was made private; and making it public again for a while brings none back."""
+    """Whoever made it, and however it was made private; and making it public again for a while
+    brings none back."""
     location = host.upload(isPublic="true")
 
     def links_of_all() -> list[str]:
         with host.app.app_context():
             mine = signed_url(get_media(MediaStorage, location[-36:]))
-        return [host.link(headers, location) for headers in (host.tokens.alice, host.tokens.bob)] + [mine]
+        return [
+            host.link(headers, location) for headers in (host.tokens.alice, host.tokens.bob)
+        ] + [mine]
 
     made = links_of_all()
     assert host.opens(*made) == [200] * 3
     host.edit(location, isPublic=False)
     assert host.opens(*made) == [403] * 3
-    assert host.client.put(f"{location}/content", headers=host.tokens.alice, data=PDF + b"2").status_code == 200
+    assert (
+        host.client.put(
+            f"{location}/content", headers=host.tokens.alice, data=PDF + b"2"
+        ).status_code
+        == 200
+    )
     assert host.opens(*made) == [403] * 3
 
     made += [host.link(host.tokens.alice, location)]
@@ -96,7 +104,9 @@ def test_a_link_made_while_a_record_was_public_ends_when_it_is_made_private(host
     assert host.opens(*made) == [403] * 7
 
 
-def test_a_worker_of_an_earlier_version_that_makes_a_record_private_ends_them_too(host: Host) -> None:
+def test_a_worker_of_an_earlier_version_that_makes_a_record_private_ends_them_too(
+    host: Host,
+) -> None:
     location = host.upload(isPublic="true")
     url = host.link(host.tokens.bob, location)
     record = host.state.repository.get(MediaStorage, uuid.UUID(location[-36:]))
@@ -106,7 +116,9 @@ def test_a_worker_of_an_earlier_version_that_makes_a_record_private_ends_them_to
     assert host.opens(url) == [403]
 
 
-def test_the_host_set_back_in_time_makes_no_mark_twice(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_host_set_back_in_time_makes_no_mark_twice(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
     location, made = host.upload(), []
     for hours in (0, -1, -2, 0, 1):
         made.append(host.link(host.tokens.alice, location))
@@ -143,16 +155,24 @@ def unreachable() -> None:
 
 
 def test_a_transfer_opens_no_link_that_was_revoked_on_either_side(make_app: MakeApp) -> None:
-    """The record of the source is newer, and its links were not revoked; those of the target were."""
+    """The record of the source is newer, and its links were not revoked; those of the target
+    were."""
     host = host_of(make_app("dual"))
     location = host.upload()
     sql, journal = host.state.homes
     url = host.link(host.tokens.alice, location)
     record = sql.repository.get(MediaStorage, uuid.UUID(location[-36:]))
     assert record is not None
-    values = record.values() | {"version": 9, "title": "newer", "storage_key": None, "storage_type": "external"}
+    values = record.values() | {
+        "version": 9,
+        "title": "newer",
+        "storage_key": None,
+        "storage_type": "external",
+    }
     assert host.client.delete(f"{location}/link", headers=host.tokens.alice).status_code == 204
-    _copy(MediaStorage.from_values(values | {"url": "https://cdn.example/a"}), journal, sql, Report())
+    _copy(
+        MediaStorage.from_values(values | {"url": "https://cdn.example/a"}), journal, sql, Report()
+    )
     written = sql.repository.get(MediaStorage, record.id)
     assert (written and written.title) == "newer"
     assert host.opens(url) == [403]
@@ -162,8 +182,15 @@ def test_what_comes_back_from_an_older_journal_opens_by_new_links_alone(make_app
     """Its links may have been revoked in SQL, after the backup."""
     host = host_of(make_app("dual"))
     journal: Home[JournalRepository] = host.state.homes[1]
-    external = {"state": AVAILABLE, "storage_type": "external", "media_type": "document", "url": "https://cdn.example"}
-    record = MediaStorage.new(uploaded_by="alice", reference_type="page", reference_id="1", **external)
+    external = {
+        "state": AVAILABLE,
+        "storage_type": "external",
+        "media_type": "document",
+        "url": "https://cdn.example",
+    }
+    record = MediaStorage.new(
+        uploaded_by="alice", reference_type="page", reference_id="1", **external
+    )
     journal.repository.add(record)
     with host.app.test_request_context():
         before = links.read_link(signed_url(record).partition("signature=")[2])
@@ -182,10 +209,16 @@ def test_what_comes_back_from_an_older_journal_opens_by_new_links_alone(make_app
 members: set[str] = set()
 
 
-def members_read(action: str, subject: t.Any, identity: str | None, claims: t.Mapping[str, t.Any]) -> bool:
+def members_read(
+    action: str, subject: t.Any, identity: str | None, claims: t.Mapping[str, t.Any]
+) -> bool:
     """A rule of a host's: members read, and whoever has a role or a group."""
     if action in ("read", "link"):
-        return identity in members or claims.get("role") == "tutor" or "readers" in claims.get("groups", ())
+        return (
+            identity in members
+            or claims.get("role") == "tutor"
+            or "readers" in claims.get("groups", ())
+        )
     return default_rule(t.cast(t.Any, action), subject, identity, claims)
 
 
@@ -237,9 +270,13 @@ def test_a_right_by_claims_goes_with_the_link_and_ends_with_the_token(club: Host
     location = club.upload()
     with club.app.app_context():
         claims = {"role": "tutor", "email": "carol@school.example"}
-        token = create_access_token("carol", additional_claims=claims, expires_delta=timedelta(seconds=30))
+        token = create_access_token(
+            "carol", additional_claims=claims, expires_delta=timedelta(seconds=30)
+        )
     headers = {"Authorization": f"Bearer {token}"}
-    answer = club.client.post(f"{location}/link", headers=headers, json={"expiresIn": 5000}).json or {}
+    answer = (
+        club.client.post(f"{location}/link", headers=headers, json={"expiresIn": 5000}).json or {}
+    )
     assert club.opens(answer["url"]) == [200]
     remaining = datetime.fromisoformat(answer["expiresAt"]) - datetime.now(UTC)
     assert timedelta(seconds=15) < remaining <= timedelta(seconds=31)
@@ -247,7 +284,9 @@ def test_a_right_by_claims_goes_with_the_link_and_ends_with_the_token(club: Host
     assert (payload["maker"], payload["claims"]) == ("carol", {"role": "tutor"})
 
     members.add("carol")
-    answer = club.client.post(f"{location}/link", headers=headers, json={"expiresIn": 5000}).json or {}
+    answer = (
+        club.client.post(f"{location}/link", headers=headers, json={"expiresIn": 5000}).json or {}
+    )
     assert links_payload(club.app, answer["url"])["claims"] == {}, "the identity is enough"
     assert datetime.fromisoformat(answer["expiresAt"]) - datetime.now(UTC) > timedelta(seconds=4000)
 
@@ -258,18 +297,23 @@ def test_a_right_by_claims_that_links_do_not_carry_makes_none(make_app: MakeApp)
     location, headers = host.upload(), bearer(host.app, "dora", groups=["readers"])
     refused = host.client.post(f"{location}/link", headers=headers)
     assert (refused.status_code, "claims" in (refused.json or {})["message"]) == (403, True)
-    carrying = host_of(make_app("mongo", DUALMEDIA_AUTHORIZE=members_read, DUALMEDIA_LINK_CLAIMS=["groups"]))
+    carrying = host_of(
+        make_app("mongo", DUALMEDIA_AUTHORIZE=members_read, DUALMEDIA_LINK_CLAIMS=["groups"])
+    )
     assert carrying.opens(carrying.link(headers, location)) == [200]
 
 
 def test_a_rule_that_takes_claims_for_granted(make_app: MakeApp) -> None:
     """It finds the claims of a token, and of a link those that it carries."""
 
-    def rule(action: str, subject: t.Any, identity: str | None, claims: t.Mapping[str, t.Any]) -> bool:
+    def rule(
+        action: str, subject: t.Any, identity: str | None, claims: t.Mapping[str, t.Any]
+    ) -> bool:
         return identity is not None and claims["school"] == "oak"
 
     hosts = [
-        host_of(make_app("mongo", DUALMEDIA_AUTHORIZE=rule, DUALMEDIA_LINK_CLAIMS=names)) for names in ([], ["school"])
+        host_of(make_app("mongo", DUALMEDIA_AUTHORIZE=rule, DUALMEDIA_LINK_CLAIMS=names))
+        for names in ([], ["school"])
     ]
     headers = bearer(hosts[0].app, "eve", school="oak")
     form = {"file": part(PDF), **PAGE}
@@ -297,12 +341,16 @@ def test_a_rule_that_takes_for_granted_what_is_in_a_claim(
 ) -> None:
     """A link that lacks the claim is refused, whatever error the rule makes of it."""
 
-    def rule(action: str, subject: t.Any, identity: str | None, claims: t.Mapping[str, t.Any]) -> bool:
+    def rule(
+        action: str, subject: t.Any, identity: str | None, claims: t.Mapping[str, t.Any]
+    ) -> bool:
         return identity is not None and is_oak(claims)
 
     host = host_of(make_app("mongo", DUALMEDIA_AUTHORIZE=rule))
     headers = bearer(host.app, "eve", school="oak")
-    location = post_form(host.client, headers, "/media/files", {"file": part(PDF), **PAGE}).headers["Location"]
+    location = post_form(host.client, headers, "/media/files", {"file": part(PDF), **PAGE}).headers[
+        "Location"
+    ]
     assert host.client.post(f"{location}/link", headers=headers).status_code == 403
     with host.app.app_context():
         lent = signed_url(get_media(MediaStorage, location[-36:]), maker="eve")
@@ -311,7 +359,9 @@ def test_a_rule_that_takes_for_granted_what_is_in_a_claim(
 
 def test_claims_that_are_too_long_for_a_link_make_none(make_app: MakeApp) -> None:
     """Servers would refuse its URL."""
-    host = host_of(make_app("mongo", DUALMEDIA_AUTHORIZE=members_read, DUALMEDIA_LINK_CLAIMS=["groups"]))
+    host = host_of(
+        make_app("mongo", DUALMEDIA_AUTHORIZE=members_read, DUALMEDIA_LINK_CLAIMS=["groups"])
+    )
     members.clear()
     location = host.upload()
     few, many = (["readers", *(uuid.uuid4().hex for _ in range(number))] for number in (10, 200))
@@ -325,8 +375,11 @@ def links_payload(app: Flask, url: str) -> dict[str, t.Any]:
         return links._serializer().loads(url.partition("signature=")[2])
 
 
-def test_a_link_of_an_earlier_version_opens_nothing_under_a_rule_of_the_host(host: Host, club: Host) -> None:
-    """It does not say whose right it lends. Under the default rule it opens until links are revoked."""
+def test_a_link_of_an_earlier_version_opens_nothing_under_a_rule_of_the_host(
+    host: Host, club: Host
+) -> None:
+    """It does not say whose right it lends. Under the default rule it opens until links are
+    revoked."""
     location = host.upload()
     with host.app.app_context():
         issued = round(time.time() * 1000)

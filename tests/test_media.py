@@ -64,7 +64,8 @@ from .test_announcements import rest
 
 pytestmark = [
     pytest.mark.usefixtures("context"),
-    # Threads of the apps, MongoDB's driver among them, use the module random while values are drawn.
+    # Threads of the apps, MongoDB's driver among them, use the module random while values are
+    # drawn.
     pytest.mark.filterwarnings("ignore::hypothesis.errors.HypothesisDeprecationWarning"),
 ]
 
@@ -74,15 +75,20 @@ GENERATED = ("id", "storage_key", "created_at", "updated_at")
 def content_of(state: State, record: Media) -> bytes:
     assert record.storage_key is not None
     assert record.file_size is not None
-    return b"".join(state.storages[record.storage_type].open(record.storage_key, 0, record.file_size))
+    return b"".join(
+        state.storages[record.storage_type].open(record.storage_key, 0, record.file_size)
+    )
 
 
 def nothing_is_kept(state: State) -> bool:
-    return not any(map(state.repository.count, KINDS.values())) and not list(state.storages["database"].keys())
+    return not any(map(state.repository.count, KINDS.values())) and not list(
+        state.storages["database"].keys()
+    )
 
 
 def everything(owners: Owners) -> dict[str, t.Any]:
-    """What each of the ten functions answers, saving and reading every kind by stream and by URL."""
+    """What each of the ten functions answers, saving and reading every kind by stream and by
+    URL."""
     own: dict[str, t.Any] = {"uploaded_by": "alice", "is_public": True}
     return {
         "image": save_product_image(
@@ -95,20 +101,36 @@ def everything(owners: Owners) -> dict[str, t.Any]:
             height=1,
             **own,
         ),
-        "external image": save_product_image(str(owners.product), "https://cdn.example/b.jpg", position=1, file_size=7),
+        "external image": save_product_image(
+            str(owners.product), "https://cdn.example/b.jpg", position=1, file_size=7
+        ),
         "images": get_product_images(owners.product),
         "video": save_course_video(
-            owners.course, io.BytesIO(mp4()), lesson_id="l1", video_type="intro", title="T", duration=1.5, **own
+            owners.course,
+            io.BytesIO(mp4()),
+            lesson_id="l1",
+            video_type="intro",
+            title="T",
+            duration=1.5,
+            **own,
         ),
-        "external video": save_course_video(owners.course, "https://cdn.example/v.mp4", lesson_id="l2", position=2),
+        "external video": save_course_video(
+            owners.course, "https://cdn.example/v.mp4", lesson_id="l2", position=2
+        ),
         "videos": get_course_videos(str(owners.course)),
         "intro videos": get_course_videos(owners.course, video_type="intro"),
-        "resource": save_course_resource(owners.course, io.BytesIO(PDF), filename="notes.pdf", lesson_id="l1"),
-        "external resource": save_course_resource(owners.course, "https://cdn.example/x.zip", resource_type="archive"),
+        "resource": save_course_resource(
+            owners.course, io.BytesIO(PDF), filename="notes.pdf", lesson_id="l1"
+        ),
+        "external resource": save_course_resource(
+            owners.course, "https://cdn.example/x.zip", resource_type="archive"
+        ),
         "resources": get_course_resources(owners.course),
         "resources of l1": get_course_resources(owners.course, lesson_id="l1"),
         "file": save_media_storage("user", owners.user, io.BytesIO(png()), title="Avatar"),
-        "external file": save_media_storage("page", 7, "https://cdn.example/p", mime_type="audio/mpeg"),
+        "external file": save_media_storage(
+            "page", 7, "https://cdn.example/p", mime_type="audio/mpeg"
+        ),
         "files": get_media_by_reference("user", owners.user),
         "images of page": get_media_by_reference("page", "7", media_type="audio"),
     }
@@ -132,24 +154,39 @@ def known(answer: t.Any) -> t.Any:
         return [known(record) for record in answer]
     assert all(answer.values()[name] is not None for name in ("id", "created_at", "updated_at"))
     assert answer.created_at.utcoffset().total_seconds() == 0
-    return type(answer), {name: value for name, value in answer.values().items() if name not in GENERATED}
+    return type(answer), {
+        name: value for name, value in answer.values().items() if name not in GENERATED
+    }
 
 
 def test_what_was_saved_is_what_is_read(state: State, owners: Owners) -> None:
     answers = everything(owners)
-    assert [r.values() for r in answers["images"]] == [answers["image"].values(), answers["external image"].values()]
+    assert [r.values() for r in answers["images"]] == [
+        answers["image"].values(),
+        answers["external image"].values(),
+    ]
     assert [r.id for r in answers["videos"]] == [answers["video"].id, answers["external video"].id]
     assert [r.id for r in answers["intro videos"]] == [answers["video"].id]
-    assert [r.id for r in answers["resources"]] == [answers["resource"].id, answers["external resource"].id]
+    assert [r.id for r in answers["resources"]] == [
+        answers["resource"].id,
+        answers["external resource"].id,
+    ]
     assert [r.id for r in answers["resources of l1"]] == [answers["resource"].id]
     assert [r.id for r in answers["files"]] == [answers["file"].id]
     assert [r.id for r in answers["images of page"]] == [answers["external file"].id]
     image = answers["image"]
     assert content_of(state, image) == png()
     assert (image.file_size, image.checksum) == (len(png()), hashlib.sha256(png()).hexdigest())
-    assert (image.state, image.storage_type, image.mime_type) == ("available", "database", "image/png")
+    assert (image.state, image.storage_type, image.mime_type) == (
+        "available",
+        "database",
+        "image/png",
+    )
     assert answers["external image"].storage_type == "external"
-    assert (answers["resource"].resource_type, answers["resource"].resource_name) == ("pdf", "notes.pdf")
+    assert (answers["resource"].resource_type, answers["resource"].resource_name) == (
+        "pdf",
+        "notes.pdf",
+    )
     assert (answers["file"].media_type, answers["external file"].media_type) == ("image", "audio")
 
 
@@ -186,21 +223,30 @@ def test_an_app_may_spell_its_own_strings_as_it_likes(state: State) -> None:
 
 
 def test_types_that_are_not_mapped_are_accepted_unchecked(owners: Owners) -> None:
-    assert save_media_storage("invoice", "no such id", "https://cdn.example/a.pdf").reference_type == "invoice"
+    assert (
+        save_media_storage("invoice", "no such id", "https://cdn.example/a.pdf").reference_type
+        == "invoice"
+    )
 
 
 OWNER_IDS = st.one_of(
     st.builds(ObjectId),
-    st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=40),
+    st.text(
+        st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=40
+    ),
     st.from_regex(r"[0-9a-f]{24}", fullmatch=True),
     st.integers(-(2**63), 2**63 - 1),
     st.uuids(),
 )
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(OWNER_IDS)
-def test_owner_ids_of_any_type_are_the_same_as_objects_and_strings(state: State, owner_id: t.Any) -> None:
+def test_owner_ids_of_any_type_are_the_same_as_objects_and_strings(
+    state: State, owner_id: t.Any
+) -> None:
     """T8: hosts pass an ``_id`` as they have it, or as it stood in a URL."""
     state.mongo["products"].replace_one({"_id": owner_id}, {}, upsert=True)
     saved = save_product_image(owner_id, "https://cdn.example/a.jpg")
@@ -221,7 +267,9 @@ def test_a_second_main_image_is_a_conflict(state: State, owners: Owners) -> None
 def test_images_of_a_product_are_saved_all_or_none(state: State, owners: Owners) -> None:
     urls = [f"https://cdn.example/{number}.jpg" for number in range(3)]
     saved = save_product_images(owners.product, urls, uploaded_by="alice", is_public=True)
-    saved += save_product_images(str(owners.product), [io.BytesIO(png()), "https://cdn.example/3.jpg"])
+    saved += save_product_images(
+        str(owners.product), [io.BytesIO(png()), "https://cdn.example/3.jpg"]
+    )
     found = get_product_images(owners.product)
     assert [image.values() for image in found] == [image.values() for image in saved]
     assert [image.position for image in found] == [0, 1, 2, 3, 4]
@@ -230,21 +278,31 @@ def test_images_of_a_product_are_saved_all_or_none(state: State, owners: Owners)
     for wrong in (["https://cdn.example/4.jpg", "javascript:alert(1)"], [png(), b"no image"]):
         with pytest.raises((InvalidMedia, UploadRejected)):
             save_product_images(owners.product, wrong)
-    assert [image.id for image in get_product_images(owners.product)] == [image.id for image in saved]
+    assert [image.id for image in get_product_images(owners.product)] == [
+        image.id for image in saved
+    ]
     assert len(list(state.storages["database"].keys())) == 1
     assert save_product_images(owners.product, []) == []
 
 
-def test_the_images_of_a_new_product_are_one_write(app: Flask, state: State, owners: Owners) -> None:
+def test_the_images_of_a_new_product_are_one_write(
+    app: Flask, state: State, owners: Owners
+) -> None:
     urls = [f"https://cdn.example/{number}.jpg" for number in range(3)]
     product = state.mongo.products.find_one({"_id": owners.product})
     assert product is not None
     with app.test_request_context(), count_queries(app) as queries:
         remember_owner("product", product)
         saved = save_product_images(owners.product, urls, is_main_image=True, position=0)
-    written = [command for command in queries.mongo if not command.startswith("createIndexes")]  # the first is to come
+    written = [
+        command for command in queries.mongo if not command.startswith("createIndexes")
+    ]  # the first is to come
     assert len(queries.sql) + len(written) == 1
-    assert [(image.position, image.is_main_image) for image in saved] == [(0, True), (1, False), (2, False)]
+    assert [(image.position, image.is_main_image) for image in saved] == [
+        (0, True),
+        (1, False),
+        (2, False),
+    ]
     with pytest.raises(MediaConflict):
         save_product_images(owners.product, urls, is_main_image=True, position=0)
     more = save_product_images(owners.product, urls[:2], is_main_image=False, position=7)
@@ -281,18 +339,29 @@ def test_of_two_main_images_at_once_one_wins(app: Flask, state: State, owners: O
 
 @pytest.mark.parametrize(
     ("content", "error"),
-    [(b"", EmptyFile), (b"<html>", UnsupportedType), (PDF, UnsupportedType), (counting(99), UnsupportedType)],
+    [
+        (b"", EmptyFile),
+        (b"<html>", UnsupportedType),
+        (PDF, UnsupportedType),
+        (counting(99), UnsupportedType),
+    ],
 )
-def test_bytes_that_are_no_image(state: State, owners: Owners, content: bytes, error: type[Exception]) -> None:
+def test_bytes_that_are_no_image(
+    state: State, owners: Owners, content: bytes, error: type[Exception]
+) -> None:
     with pytest.raises(error):
-        save_product_image(owners.product, io.BytesIO(content), filename="a.png", mime_type="image/png")
+        save_product_image(
+            owners.product, io.BytesIO(content), filename="a.png", mime_type="image/png"
+        )
     assert nothing_is_kept(state)
 
 
 def test_a_file_over_the_limit_leaves_nothing(make_app: MakeApp, mode: str) -> None:
     app = make_app(mode, DUALMEDIA_MAX_SIZE=5_000_000)
     with app.app_context():
-        assert save_media_storage("page", "1", io.BytesIO(counting(5_000_000))).file_size == 5_000_000
+        assert (
+            save_media_storage("page", "1", io.BytesIO(counting(5_000_000))).file_size == 5_000_000
+        )
         delete_media("files", get_media_by_reference("page", "1")[0].id)
         with pytest.raises(FileTooLarge):
             save_media_storage("page", "1", io.BytesIO(counting(5_000_001)))
@@ -331,8 +400,11 @@ class BrokenStorage:
 
 
 @pytest.mark.parametrize("failing", [1, 2])
-def test_a_storage_that_fails_leaves_no_visible_record(app: Flask, state: State, owners: Owners, failing: int) -> None:
-    """T2: no row is visible without its bytes; T3 and T4: the old bytes outlive a replacement that fails."""
+def test_a_storage_that_fails_leaves_no_visible_record(
+    app: Flask, state: State, owners: Owners, failing: int
+) -> None:
+    """T2: no row is visible without its bytes; T3 and T4: the old bytes outlive a replacement that
+    fails."""
     record = save_product_image(owners.product, io.BytesIO(png()))
     broken = BrokenStorage(state.storages["database"], failing)
     app.extensions["dualmedia"] = replace(state, storages={"database": t.cast("t.Any", broken)})
@@ -347,7 +419,11 @@ def test_a_storage_that_fails_leaves_no_visible_record(app: Flask, state: State,
     assert all(content_of(state, image) == png() for image in remaining)
     assert len(remaining) == (1 if failing == 1 else 0)
     lifecycle.sweep(state, grace=-1)
-    assert state.repository.count(ProductImage) == len(list(state.storages["database"].keys())) == len(remaining)
+    assert (
+        state.repository.count(ProductImage)
+        == len(list(state.storages["database"].keys()))
+        == len(remaining)
+    )
 
 
 @pytest.mark.parametrize(
@@ -365,7 +441,9 @@ def test_a_storage_that_fails_leaves_no_visible_record(app: Flask, state: State,
         ({"nonsense": 1}, "nonsense"),
     ],
 )
-def test_fields_that_are_not_valid(state: State, owners: Owners, fields: dict[str, t.Any], wrong: str) -> None:
+def test_fields_that_are_not_valid(
+    state: State, owners: Owners, fields: dict[str, t.Any], wrong: str
+) -> None:
     with pytest.raises(InvalidMedia) as caught:
         save_product_image(owners.product, io.BytesIO(png()), **fields)
     assert list(caught.value.errors) == [wrong]
@@ -373,7 +451,17 @@ def test_fields_that_are_not_valid(state: State, owners: Owners, fields: dict[st
 
 
 @pytest.mark.parametrize(
-    "url", ["", "javascript:alert(1)", "data:text/html,x", "file:///etc/passwd", "http://", "a b", "x\ny", "h" * 3000]
+    "url",
+    [
+        "",
+        "javascript:alert(1)",
+        "data:text/html,x",
+        "file:///etc/passwd",
+        "http://",
+        "a b",
+        "x\ny",
+        "h" * 3000,
+    ],
 )
 def test_urls_that_are_not_accepted(owners: Owners, url: str) -> None:
     with pytest.raises(InvalidMedia) as caught:
@@ -381,7 +469,9 @@ def test_urls_that_are_not_accepted(owners: Owners, url: str) -> None:
     assert list(caught.value.errors) == ["imageUrl"]
 
 
-@pytest.mark.parametrize("url", ["https://cdn.example/a?b=c#d", "url", "/static/a.png", "//cdn.example/a"])
+@pytest.mark.parametrize(
+    "url", ["https://cdn.example/a?b=c#d", "url", "/static/a.png", "//cdn.example/a"]
+)
 def test_urls_are_kept_as_they_are(owners: Owners, url: str) -> None:
     record = save_product_image(owners.product, ExternalURL(url))
     assert record.image_url == url
@@ -427,14 +517,18 @@ def test_delete_takes_the_bytes_along(state: State, owners: Owners) -> None:
 
 def test_the_bytes_are_where_the_mode_says(app: Flask, state: State, owners: Owners) -> None:
     save_course_video(owners.course, io.BytesIO(mp4(1_000_000)))
-    filled = {name for name in state.mongo.list_collection_names() if state.mongo[name].find_one({})}
+    filled = {
+        name for name in state.mongo.list_collection_names() if state.mongo[name].find_one({})
+    }
     if state.engine is None:
         assert {"media.files", "media.chunks", "course_videos"} <= filled
         assert "sqlalchemy" not in app.extensions
     else:
         assert not any("media" in name or "course_" in name for name in filled)
         with state.engine.connect() as connection:
-            rows = connection.exec_driver_sql("SELECT count(*), sum(length(data)) FROM media_chunks").one()
+            rows = connection.exec_driver_sql(
+                "SELECT count(*), sum(length(data)) FROM media_chunks"
+            ).one()
         assert tuple(rows) == (4, 1_000_000)
 
 
@@ -484,7 +578,9 @@ def test_a_course_with_all_its_media_is_one_query_of_each_database(make_app: Mak
         save_course_resource(course, "https://cdn.example/r")
         rest(app)
         with count_queries() as queries:
-            attach_media(state.mongo["courses"].find(), videos=CourseVideo, resources=CourseResource)
+            attach_media(
+                state.mongo["courses"].find(), videos=CourseVideo, resources=CourseResource
+            )
     assert (len(queries.sql), queries.mongo) == (1, ["find courses"])
 
 
@@ -502,15 +598,21 @@ def test_the_sweep_takes_what_a_killed_process_left(state: State, owners: Owners
     state.repository.add(half)
     state.storages["database"].put("half", iter([counting(5_000_000)]))
     deleting = save_product_image(owners.product, io.BytesIO(png()))
-    state.repository.update(ProductImage, deleting.id, {"state": "deleting"}, where={"state": "available"})
-    assert lifecycle.sweep(state) == 0, "younger than the grace time: it may be an upload in progress"
+    state.repository.update(
+        ProductImage, deleting.id, {"state": "deleting"}, where={"state": "available"}
+    )
+    assert lifecycle.sweep(state) == 0, (
+        "younger than the grace time: it may be an upload in progress"
+    )
     assert lifecycle.sweep(state, grace=-1) == 2
     assert [record.id for record in get_product_images(owners.product)] == [kept.id]
     assert state.repository.count(ProductImage) == 1
     assert list(state.storages["database"].keys()) == [kept.storage_key]
 
 
-def test_an_upload_that_was_swept_meanwhile_is_not_acknowledged(state: State, owners: Owners) -> None:
+def test_an_upload_that_was_swept_meanwhile_is_not_acknowledged(
+    state: State, owners: Owners
+) -> None:
     class Slow(io.BytesIO):
         def read(self, size: int | None = -1) -> bytes:
             block = super().read(size)
@@ -524,7 +626,8 @@ def test_an_upload_that_was_swept_meanwhile_is_not_acknowledged(state: State, ow
 
 
 def test_a_replacement_that_takes_too_long_is_refused(make_app: MakeApp, mode: str) -> None:
-    """T6: no record names its bytes yet, and a check may take them for left behind after the grace time."""
+    """T6: no record names its bytes yet, and a check may take them for left behind after the grace
+    time."""
     app = make_app(mode, DUALMEDIA_GRACE=0.2)
 
     class Slow(io.BytesIO):

@@ -1,4 +1,5 @@
-"""Settings that nobody reads, tokens whose identity is a number, and URLs of databases that cannot work."""
+"""Settings that nobody reads, tokens whose identity is a number, and URLs of databases that cannot
+work."""
 
 from __future__ import annotations
 
@@ -87,8 +88,14 @@ def test_an_identity_that_is_a_number_is_refused_in_words(make_app: MakeApp) -> 
     app = make_app("mongo", DUALMEDIA_REFERENCES={"product": None})
     with app.app_context():
         token = create_access_token(t.cast(t.Any, 42))
-    for method, path in (("GET", "/media/files"), ("POST", "/media/files"), ("POST", "/media/uploads")):
-        answer = app.test_client().open(path, method=method, headers={"Authorization": f"Bearer {token}"})
+    for method, path in (
+        ("GET", "/media/files"),
+        ("POST", "/media/files"),
+        ("POST", "/media/uploads"),
+    ):
+        answer = app.test_client().open(
+            path, method=method, headers={"Authorization": f"Bearer {token}"}
+        )
         assert answer.status_code == 401
         assert "identity=str(" in (answer.json or {})["message"]
 
@@ -99,7 +106,9 @@ def test_an_identity_may_be_a_number_where_the_app_says_so(make_app: MakeApp) ->
     with app.app_context():
         tokens = {identity: create_access_token(t.cast(t.Any, identity)) for identity in (42, "42")}
     made = [
-        app.test_client().post("/media/product-images", json=values, headers={"Authorization": f"Bearer {token}"})
+        app.test_client().post(
+            "/media/product-images", json=values, headers={"Authorization": f"Bearer {token}"}
+        )
         for token in tokens.values()
     ]
     assert [(answer.json or {})["uploadedBy"] for answer in made] == ["42", "42"]

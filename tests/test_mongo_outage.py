@@ -71,7 +71,10 @@ def make_hanging(make_app: MakeApp, server: MongoServer) -> Callable[..., Flask]
     base, _, _ = server.uri.rpartition("/")
 
     def make(mode: str = "dual", **config: t.Any) -> Flask:
-        settings: dict[str, t.Any] = {"DUALMEDIA_MONGO_TIMEOUT": LIMIT, "DUALMEDIA_PROBE_INTERVAL": 0.2}
+        settings: dict[str, t.Any] = {
+            "DUALMEDIA_MONGO_TIMEOUT": LIMIT,
+            "DUALMEDIA_PROBE_INTERVAL": 0.2,
+        }
         return make_app(mode, **{"MONGO_URI": f"{base}/{unique('hanging')}"} | settings | config)
 
     return make
@@ -82,7 +85,10 @@ def fail(server: MongoServer, *commands: str, times: int | None = None, **how: t
     with pymongo.MongoClient(server.uri) as client:
         failing = {"failCommands": [*commands], **how}
         client.admin.command(
-            "configureFailPoint", "failCommand", mode={"times": times} if times else "alwaysOn", data=failing
+            "configureFailPoint",
+            "failCommand",
+            mode={"times": times} if times else "alwaysOn",
+            data=failing,
         )
 
 
@@ -115,7 +121,9 @@ READS: dict[str, Callable[[Site], TestResponse]] = {
     "range": lambda site: site.client.get(f"{site.image}/content", headers={"Range": "bytes=2-5"}),
     "list": lambda site: site.get(f"/media/product-images?mongoProductId={site.product}"),
     "list of all": lambda site: site.get("/media/product-images"),
-    "stats": lambda site: site.get(f"/media/stats?referenceType=product&referenceId={site.product}"),
+    "stats": lambda site: site.get(
+        f"/media/stats?referenceType=product&referenceId={site.product}"
+    ),
     "link": lambda site: site.client.post(f"{site.image}/link", headers=site.headers, json={}),
 }
 
@@ -132,7 +140,9 @@ NEED_MONGO: dict[str, Callable[[Site], TestResponse]] = {
     "go on with a resumable upload": lambda site: site.tus.patch(site.begun, 0, b"0123456789"),
     "remove a resumable upload": lambda site: site.tus.delete(site.begun),
     "read what SQL does not hold": lambda site: site.get(f"/media/product-images/{new_id()}"),
-    "content that SQL does not hold": lambda site: site.get(f"/media/product-images/{new_id()}/content"),
+    "content that SQL does not hold": lambda site: site.get(
+        f"/media/product-images/{new_id()}/content"
+    ),
     "edit what SQL does not hold": lambda site: site.client.patch(
         f"/media/product-images/{new_id()}", headers=site.headers, json={"altText": "a"}
     ),
@@ -143,7 +153,9 @@ NEED_MONGO: dict[str, Callable[[Site], TestResponse]] = {
 
 CHANGES: dict[str, Callable[[Site], TestResponse]] = {
     "edit": lambda site: site.client.patch(site.image, headers=site.headers, json={"altText": "a"}),
-    "replace": lambda site: site.client.put(f"{site.image}/content", headers=site.headers, data=png(comment=b"new")),
+    "replace": lambda site: site.client.put(
+        f"{site.image}/content", headers=site.headers, data=png(comment=b"new")
+    ),
     "count": lambda site: site.client.post(f"{site.image}/accesses", headers=site.headers),
     "delete": lambda site: site.client.delete(site.image, headers=site.headers),
 }
@@ -172,7 +184,9 @@ def test_what_needs_mongodb_is_refused_in_time(site: Site, server: MongoServer, 
 
 
 @pytest.mark.parametrize("name", READS | CHANGES)
-def test_what_sql_holds_does_not_wait_for_mongodb(site: Site, server: MongoServer, name: str) -> None:
+def test_what_sql_holds_does_not_wait_for_mongodb(
+    site: Site, server: MongoServer, name: str
+) -> None:
     assert site.state.circuit is not None
     server.pause()
     site.state.circuit.expect_journal()  # the worst case: lists ask MongoDB too
@@ -185,7 +199,9 @@ def test_what_sql_holds_does_not_wait_for_mongodb(site: Site, server: MongoServe
 
 
 @pytest.mark.parametrize("name", ["list", "list of all", "stats"])
-def test_lists_say_that_the_journal_may_hold_more(site: Site, server: MongoServer, name: str) -> None:
+def test_lists_say_that_the_journal_may_hold_more(
+    site: Site, server: MongoServer, name: str
+) -> None:
     assert READS[name](site).json["partial"] is False  # type: ignore[index]
     server.pause()
     assert site.get("/media/health").status_code == 503
@@ -194,7 +210,9 @@ def test_lists_say_that_the_journal_may_hold_more(site: Site, server: MongoServe
     eventually(lambda: READS[name](site).json["partial"] is False, 10)  # type: ignore[index]
 
 
-def test_the_default_limit_is_two_seconds(make_hanging: Callable[..., Flask], server: MongoServer) -> None:
+def test_the_default_limit_is_two_seconds(
+    make_hanging: Callable[..., Flask], server: MongoServer
+) -> None:
     site = Site(make_hanging(DUALMEDIA_MONGO_TIMEOUT=2))
     server.pause()
     seconds, response = timed(site.upload)
@@ -202,7 +220,9 @@ def test_the_default_limit_is_two_seconds(make_hanging: Callable[..., Flask], se
     assert 1.9 < seconds < 3.5
 
 
-def test_requests_that_meet_the_outage_together_end_together(site: Site, server: MongoServer) -> None:
+def test_requests_that_meet_the_outage_together_end_together(
+    site: Site, server: MongoServer
+) -> None:
     server.pause()
     with ThreadPoolExecutor(8) as pool:
         found = list(pool.map(lambda _: timed(lambda: site.app.test_client().get(site.begun, headers={
@@ -213,7 +233,9 @@ def test_requests_that_meet_the_outage_together_end_together(site: Site, server:
 def test_health_says_at_once_that_mongodb_does_not_answer(site: Site, server: MongoServer) -> None:
     server.pause()
     for headers in ({}, site.admin):
-        seconds, response = timed(lambda headers=headers: site.client.get("/media/health", headers=headers))
+        seconds, response = timed(
+            lambda headers=headers: site.client.get("/media/health", headers=headers)
+        )
         assert response.status_code == 503
         assert (response.json["mongo"]["ok"], response.json["sql"]["ok"]) == (False, True)
         assert response.json["journal"] is None
@@ -251,7 +273,9 @@ def test_everything_works_again_in_a_few_seconds(site: Site, server: MongoServer
 
 
 @pytest.mark.parametrize("mode", ["dual", "mongo"])
-def test_nothing_piles_up_while_it_hangs(make_hanging: Callable[..., Flask], server: MongoServer, mode: str) -> None:
+def test_nothing_piles_up_while_it_hangs(
+    make_hanging: Callable[..., Flask], server: MongoServer, mode: str
+) -> None:
     site = Site(make_hanging(mode))
     everything = [*READS.values(), *NEED_MONGO.values()]
 
@@ -260,7 +284,9 @@ def test_nothing_piles_up_while_it_hangs(make_hanging: Callable[..., Flask], ser
             for response in pool.map(lambda call: call(site), everything * 3):
                 response.close()
         process = psutil.Process()
-        open_connections = [one for one in process.net_connections("tcp") if one.status == "ESTABLISHED"]
+        open_connections = [
+            one for one in process.net_connections("tcp") if one.status == "ESTABLISHED"
+        ]
         return threading.active_count(), len(open_connections)
 
     before = load()
@@ -318,11 +344,15 @@ def test_without_sql_everything_is_refused_in_time(
 
 
 @pytest.mark.parametrize("mode", ["dual", "mongo"])
-def test_an_app_starts_while_mongodb_hangs(make_hanging: Callable[..., Flask], server: MongoServer, mode: str) -> None:
+def test_an_app_starts_while_mongodb_hangs(
+    make_hanging: Callable[..., Flask], server: MongoServer, mode: str
+) -> None:
     server.pause()
     seconds, app = timed(lambda: make_hanging(mode))
     assert seconds < 2 * LIMIT + SLACK
-    check_refused(app.test_client().get("/media/files", headers=bearer(app, "alice"))) if mode == "mongo" else None
+    check_refused(
+        app.test_client().get("/media/files", headers=bearer(app, "alice"))
+    ) if mode == "mongo" else None
     server.resume()
     eventually(lambda: app.test_client().get("/media/health").status_code == 200, 10)
     Site(app)
@@ -362,13 +392,20 @@ class Interrupted(io.BytesIO):
 
 
 def test_sql_is_not_taken_to_be_gone_for_it(
-    site: Site, server: MongoServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    site: Site,
+    server: MongoServer,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     """The lock of a resumable upload is renewed in MongoDB while SQL takes its bytes."""
     monkeypatch.setattr(staging, "LOCK_SECONDS", 0.3)
     size = 1024 * 1024
     url = site.tus.create(size, Upload_Metadata=site.metadata).headers["Location"]
-    headers = {"Tus-Resumable": "1.0.0", "Upload-Offset": "0", "Content-Type": "application/offset+octet-stream"}
+    headers = {
+        "Tus-Resumable": "1.0.0",
+        "Upload-Offset": "0",
+        "Content-Type": "application/offset+octet-stream",
+    }
     response = site.client.patch(
         url,
         headers=site.headers | headers,
@@ -384,7 +421,8 @@ def test_sql_is_not_taken_to_be_gone_for_it(
 def test_the_hosts_client_keeps_its_own_settings(
     make_hanging: Callable[..., Flask], server: MongoServer, emptied_url: str
 ) -> None:
-    """Neither do our limits hold for the host's calls, nor is a limit of the host's taken for an outage."""
+    """Neither do our limits hold for the host's calls, nor is a limit of the host's taken for an
+    outage."""
     app, mongo = Flask("host"), PyMongo()
     app.config.update(HOST_CONFIG, MONGO_URI=server.uri, SQLALCHEMY_DATABASE_URI=emptied_url)
     app.config.update(DUALMEDIA_MONGO_TIMEOUT=LIMIT, DUALMEDIA_AUTO_UPGRADE=False)
@@ -408,7 +446,9 @@ def test_the_hosts_client_keeps_its_own_settings(
         close(app)
 
 
-def test_uploads_wait_for_mongodb_side_by_side(make_hanging: Callable[..., Flask], server: MongoServer) -> None:
+def test_uploads_wait_for_mongodb_side_by_side(
+    make_hanging: Callable[..., Flask], server: MongoServer
+) -> None:
     """Those that come to the journal while MongoDB answers, but writes nothing."""
 
     def save(_: int) -> float:
@@ -426,9 +466,13 @@ def test_uploads_wait_for_mongodb_side_by_side(make_hanging: Callable[..., Flask
         assert max(executor.map(save, range(12))) < LIMIT + SLACK
 
 
-def test_a_lease_is_one_processs_alone_whatever_the_hosts_client_awaits(server: MongoServer, emptied_url: str) -> None:
+def test_a_lease_is_one_processs_alone_whatever_the_hosts_client_awaits(
+    server: MongoServer, emptied_url: str
+) -> None:
     app, mongo = Flask("host"), PyMongo()
-    app.config.update(HOST_CONFIG, SQLALCHEMY_DATABASE_URI=emptied_url, DUALMEDIA_AUTO_UPGRADE=False)
+    app.config.update(
+        HOST_CONFIG, SQLALCHEMY_DATABASE_URI=emptied_url, DUALMEDIA_AUTO_UPGRADE=False
+    )
     mongo.init_app(app, f"{server.uri}?readPreference=secondaryPreferred&w=0")
     try:
         DualMedia(app, mongo=mongo)
@@ -439,7 +483,9 @@ def test_a_lease_is_one_processs_alone_whatever_the_hosts_client_awaits(server: 
         close(app)
 
 
-def test_a_slow_call_is_no_outage(site: Site, server: MongoServer, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_slow_call_is_no_outage(
+    site: Site, server: MongoServer, caplog: pytest.LogCaptureFixture
+) -> None:
     fail(server, "find", blockConnection=True, blockTimeMS=int(LIMIT * 5000))
     seconds, response = timed(lambda: site.tus.head(site.begun))
     check_refused(response)
@@ -467,7 +513,11 @@ def test_a_refusal_is_no_outage(
     caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip
     site = Site(make_hanging("mongo", DUALMEDIA_COUNT_READS=False))
-    calls = {"find": READS["record"], "insert": NEED_MONGO["external media"], "update": CHANGES["count"]}
+    calls = {
+        "find": READS["record"],
+        "insert": NEED_MONGO["external media"],
+        "update": CHANGES["count"],
+    }
     fail(server, command, errorCode=code)
     for _ in range(3):
         response = calls[command](site)
@@ -479,16 +529,27 @@ def test_a_refusal_is_no_outage(
 
 @pytest.mark.parametrize(
     ("how", "calls"),
-    [({"closeConnection": True}, ("record", "external media", "count")), ({"errorCode": 10107}, ("record", "count"))],
+    [
+        ({"closeConnection": True}, ("record", "external media", "count")),
+        ({"errorCode": 10107}, ("record", "count")),
+    ],
 )
 def test_one_lost_connection_or_primary_costs_one_request_at_most(
-    make_hanging: Callable[..., Flask], server: MongoServer, how: dict[str, t.Any], calls: tuple[str, ...]
+    make_hanging: Callable[..., Flask],
+    server: MongoServer,
+    how: dict[str, t.Any],
+    calls: tuple[str, ...],
 ) -> None:
     site = Site(make_hanging("mongo", DUALMEDIA_COUNT_READS=False, DUALMEDIA_MONGO_TIMEOUT=2))
     for name in calls:
         fail(server, "find", "insert", "update", times=1, **how)
         assert (READS | NEED_MONGO | CHANGES)[name](site).status_code in (200, 201, 204, 503)
-        eventually(lambda name=name: (READS | NEED_MONGO | CHANGES)[name](site).status_code in (200, 201, 204), 12)
+        eventually(
+            lambda name=name: (
+                (READS | NEED_MONGO | CHANGES)[name](site).status_code in (200, 201, 204)
+            ),
+            12,
+        )
 
 
 @pytest.mark.parametrize("number", [1, 2])
@@ -496,19 +557,32 @@ def test_a_write_that_no_majority_confirmed_is_no_success(
     make_hanging: Callable[..., Flask], server: MongoServer, number: int
 ) -> None:
     site = Site(make_hanging("mongo"))
-    error = {"code": 64, "errmsg": "waiting for replication timed out", "errInfo": {"wtimeout": True}}
+    error = {
+        "code": 64,
+        "errmsg": "waiting for replication timed out",
+        "errInfo": {"wtimeout": True},
+    }
     fail(server, "insert", writeConcernError=error)
     kind = KINDS["files"]
-    values = {"reference_type": "user", "reference_id": site.user, "media_type": "image", "storage_type": "external"}
+    values = {
+        "reference_type": "user",
+        "reference_id": site.user,
+        "media_type": "image",
+        "storage_type": "external",
+    }
     records = [kind.new(uploaded_by=None, **values) for _ in range(number)]
     with pytest.raises(DatabaseUnavailable, match="did not confirm"):
-        site.state.repository.add_all(records) if number > 1 else site.state.repository.add(records[0])
+        site.state.repository.add_all(records) if number > 1 else site.state.repository.add(
+            records[0]
+        )
     assert not site.state.mongo.circuit.is_open
 
 
 def test_a_busy_pool_is_no_outage(make_hanging: Callable[..., Flask], server: MongoServer) -> None:
     base, _, _ = server.uri.rpartition("/")
-    app = make_hanging("mongo", DUALMEDIA_COUNT_READS=False, MONGO_URI=f"{base}/{unique('busy')}?maxPoolSize=1")
+    app = make_hanging(
+        "mongo", DUALMEDIA_COUNT_READS=False, MONGO_URI=f"{base}/{unique('busy')}?maxPoolSize=1"
+    )
     state = get_state(app)
     fail(server, "find", blockConnection=True, blockTimeMS=int(LIMIT * 2000))
     with ThreadPoolExecutor(1) as pool:

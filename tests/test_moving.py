@@ -54,10 +54,14 @@ def test_bytes_go_round_all_storages(app: Flask) -> None:
             assert f"Moved 1 record(s), 3.0 MiB, from {source} to {target}." in done.output
             moved = get_media(MediaStorage, record.id)
             assert moved.storage_key != record.storage_key
-            same = record.values() | {name: getattr(moved, name) for name in ("storage_key", "updated_at", "version")}
+            same = record.values() | {
+                name: getattr(moved, name) for name in ("storage_key", "updated_at", "version")
+            }
             assert moved.values() == same | {"storage_type": target}
             assert b"".join(open_media(moved)) == CONTENT
-            assert everywhere(app) == {name: [] for name in everywhere(app)} | {target: [moved.storage_key]}
+            assert everywhere(app) == {name: [] for name in everywhere(app)} | {
+                target: [moved.storage_key]
+            }
             again = run(app, "--from", source, "--to", target)
             assert "Moved 0 record(s)" in again.output
         assert Checker(get_state(app), grace=-1, verify_bytes=True).run().found == {}
@@ -72,12 +76,18 @@ def test_of_one_kind_and_only_shown(app: Flask) -> None:
     assert (shown.exit_code, shown.output) == (0, "2 record(s), 3.0 MiB, would be moved.\n")
     assert everywhere(app) == before
     assert run(app, "--from", "database", "--to", "local", "--kind", "course-videos").exit_code == 0
-    assert {name: len(keys) for name, keys in everywhere(app).items() if keys} == {"database": 1, "local": 1}
+    assert {name: len(keys) for name, keys in everywhere(app).items() if keys} == {
+        "database": 1,
+        "local": 1,
+    }
 
 
 def test_storages_that_cannot_be_moved_to(make_app: MakeApp) -> None:
     app = make_app("mongo")
-    for target, message in (("s3", "s3 is not in DUALMEDIA_STORAGES"), ("database", "That is where they are")):
+    for target, message in (
+        ("s3", "s3 is not in DUALMEDIA_STORAGES"),
+        ("database", "That is where they are"),
+    ):
         refused = run(app, "--from", "database", "--to", target)
         assert (refused.exit_code, message in refused.output) == (1, True)
     assert run(app, "--from", "database", "--to", "external").exit_code == 2
@@ -86,7 +96,9 @@ def test_storages_that_cannot_be_moved_to(make_app: MakeApp) -> None:
 def test_damaged_bytes_stay_where_they_are(app: Flask) -> None:
     """Whoever has a backup of them knows where they belong; the others are not kept waiting."""
     with app.app_context():
-        damaged, missing, good = (save_media_storage("page", "1", CONTENT, storage_type="local") for _ in range(3))
+        damaged, missing, good = (
+            save_media_storage("page", "1", CONTENT, storage_type="local") for _ in range(3)
+        )
         local = get_state(app).storages["local"]
         local.put(str(damaged.storage_key), iter([bytes(len(CONTENT))]))
         local.delete(str(missing.storage_key))
@@ -102,7 +114,9 @@ def test_damaged_bytes_stay_where_they_are(app: Flask) -> None:
 
 
 @pytest.mark.parametrize("what", ["replaced", "deleted"])
-def test_what_changes_while_it_is_copied_is_not_moved(app: Flask, what: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_changes_while_it_is_copied_is_not_moved(
+    app: Flask, what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """T3, T7: the change wins, and no bytes are left over."""
     with app.app_context():
         state = get_state(app)
@@ -125,13 +139,18 @@ def test_what_changes_while_it_is_copied_is_not_moved(app: Flask, what: str, mon
         assert len(everywhere(app)["database"]) == (1 if what == "replaced" else 0)
 
 
-def test_a_storage_that_goes_down_is_no_outage_of_sql(make_app: MakeApp, storage_options: StorageOptions) -> None:
+def test_a_storage_that_goes_down_is_no_outage_of_sql(
+    make_app: MakeApp, storage_options: StorageOptions
+) -> None:
     """T9: not even when SQL is what takes the bytes."""
     options = storage_options("s3")
     app = make_app(DUALMEDIA_STORAGES=options)
     with app.app_context():
         record = save_media_storage("page", "1", CONTENT, storage_type="s3")
-    url, down = app.config["SQLALCHEMY_DATABASE_URI"], {"s3": options["s3"] | {"endpoint_url": "http://127.0.0.1:1"}}
+    url, down = (
+        app.config["SQLALCHEMY_DATABASE_URI"],
+        {"s3": options["s3"] | {"endpoint_url": "http://127.0.0.1:1"}},
+    )
     broken = make_app(SQLALCHEMY_DATABASE_URI=url, DUALMEDIA_STORAGES=down)
     refused = run(broken, "--from", "s3", "--to", "database")
     assert refused.exit_code == 1

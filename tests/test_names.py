@@ -1,4 +1,5 @@
-"""A guest in the host's databases: names that the host has taken, other names for ours, and documents between ours."""
+"""A guest in the host's databases: names that the host has taken, other names for ours, and
+documents between ours."""
 
 from __future__ import annotations
 
@@ -58,8 +59,20 @@ FOREIGN: list[dict[str, t.Any]] = [
     {"title": "a picture"},
     {"_id": "photo-1", "state": "pending", "updated_at": OLD},
     {"_id": 7, "state": "available", "mongo_product_id": "p", "position": 0},
-    {"_id": uuid.UUID(int=7), "state": "deleting", "updated_at": OLD, "storage_key": "x", "storage_type": "database"},
-    {"_id": new_id(), "state": "available", "mongo_product_id": "p", "is_public": True, "reference_id": "1"},
+    {
+        "_id": uuid.UUID(int=7),
+        "state": "deleting",
+        "updated_at": OLD,
+        "storage_key": "x",
+        "storage_type": "database",
+    },
+    {
+        "_id": new_id(),
+        "state": "available",
+        "mongo_product_id": "p",
+        "is_public": True,
+        "reference_id": "1",
+    },
 ]
 
 Database = MongoDatabase[dict[str, t.Any]]
@@ -82,7 +95,9 @@ def fill_bucket(database: Database, name: str) -> Callable[[], bool]:
     :return: Tells whether they are all there, byte for byte.
     """
     bucket = gridfs.GridFSBucket(database, name)
-    contents: dict[t.Any, bytes] = {bucket.upload_from_stream("plain.txt", b"of the host"): b"of the host"}
+    contents: dict[t.Any, bytes] = {
+        bucket.upload_from_stream("plain.txt", b"of the host"): b"of the host"
+    }
     for file_id in ("d41d8cd98f00b204e9800998ecf8427e-1024", "avatar.png", 5):
         bucket.upload_from_stream_with_id(file_id, "named", str(file_id).encode() * 100)
         contents[file_id] = str(file_id).encode() * 100
@@ -90,7 +105,9 @@ def fill_bucket(database: Database, name: str) -> Callable[[], bool]:
 
 
 def repair(state: State) -> t.Any:
-    return Checker(state, repair=True, discard_damaged=True, verify_bytes=True, grace=-1, at_once=True).run()
+    return Checker(
+        state, repair=True, discard_damaged=True, verify_bytes=True, grace=-1, at_once=True
+    ).run()
 
 
 def repair_and_sweep(app: Flask) -> None:
@@ -108,11 +125,16 @@ def use(app: Flask) -> ProductImage:
     headers, client = bearer(app, "alice"), app.test_client()
     with app.app_context():
         product = str(state.mongo["products"].insert_one({"name": "p"}).inserted_id)
-        kept = save_product_image(product, io.BytesIO(png(comment=b"kept")), is_main_image=True, is_public=True)
+        kept = save_product_image(
+            product, io.BytesIO(png(comment=b"kept")), is_main_image=True, is_public=True
+        )
         sent = client.post(
             "/media/product-images",
             headers=headers,
-            data={"mongoProductId": product, "file": part(png(comment=b"sent"), "a.png", "image/png")},
+            data={
+                "mongoProductId": product,
+                "file": part(png(comment=b"sent"), "a.png", "image/png"),
+            },
         )
         assert sent.status_code == 201, sent.json
         location = sent.headers["Location"]
@@ -142,10 +164,13 @@ def upload_resumably(app: Flask, headers: dict[str, str], product: str) -> None:
 
     content, client = png(comment=b"in parts"), app.test_client()
     metadata = {"kind": "product-images", "mongoProductId": product, "filename": "b.png"}
-    encoded = ",".join(f"{name} {base64.b64encode(value.encode()).decode()}" for name, value in metadata.items())
+    encoded = ",".join(
+        f"{name} {base64.b64encode(value.encode()).decode()}" for name, value in metadata.items()
+    )
     tus = headers | {"Tus-Resumable": "1.0.0"}
     begun = client.post(
-        "/media/uploads", headers=tus | {"Upload-Length": str(len(content)), "Upload-Metadata": encoded}
+        "/media/uploads",
+        headers=tus | {"Upload-Length": str(len(content)), "Upload-Metadata": encoded},
     )
     assert begun.status_code == 201, begun.json
     location, offset = begun.headers["Location"], 0
@@ -177,8 +202,12 @@ def with_other_names(make_app: MakeApp, request: pytest.FixtureRequest) -> Calla
 # Names that are taken
 
 
-@pytest.mark.parametrize("name", ["product_images", "media_storage", "dualmedia_uploads", "dualmedia_plays"])
-@pytest.mark.parametrize("document", FOREIGN, ids=lambda document: str(document.get("_id", "ObjectId"))[:8])
+@pytest.mark.parametrize(
+    "name", ["product_images", "media_storage", "dualmedia_uploads", "dualmedia_plays"]
+)
+@pytest.mark.parametrize(
+    "document", FOREIGN, ids=lambda document: str(document.get("_id", "ObjectId"))[:8]
+)
 def test_a_collection_of_the_hosts_is_refused_at_start(
     make_app: MakeApp, host_database: Database, name: str, document: dict[str, t.Any]
 ) -> None:
@@ -186,7 +215,10 @@ def test_a_collection_of_the_hosts_is_refused_at_start(
     before, indexes = everything(host_database, name), host_database[name].index_information()
     with pytest.raises(ConfigurationError, match=rf"'{name}'.*DUALMEDIA_COLLECTION_PREFIX"):
         make_app("mongo")
-    assert (everything(host_database, name), host_database[name].index_information()) == (before, indexes)
+    assert (everything(host_database, name), host_database[name].index_information()) == (
+        before,
+        indexes,
+    )
 
 
 def test_a_collection_of_the_hosts_with_our_journals_name_is_refused_in_dual_mode(
@@ -203,7 +235,9 @@ def test_a_bucket_of_the_hosts_is_refused_at_start(
     make_app: MakeApp, host_database: Database, mode: str, bucket: str
 ) -> None:
     is_whole = fill_bucket(host_database, bucket)
-    with pytest.raises(ConfigurationError, match=rf"{bucket}\.chunks.*{bucket}\.files.*DUALMEDIA_BUCKET"):
+    with pytest.raises(
+        ConfigurationError, match=rf"{bucket}\.chunks.*{bucket}\.files.*DUALMEDIA_BUCKET"
+    ):
         make_app(mode)
     assert is_whole()
 
@@ -218,7 +252,9 @@ def test_a_view_with_a_name_of_ours_is_refused(make_app: MakeApp, host_database:
         host_database.drop_collection("course_videos")
 
 
-def test_an_empty_collection_with_the_hosts_indexes_is_refused(make_app: MakeApp, host_database: Database) -> None:
+def test_an_empty_collection_with_the_hosts_indexes_is_refused(
+    make_app: MakeApp, host_database: Database
+) -> None:
     host_database.drop_collection("media_storage")
     host_database["media_storage"].create_index("slug", unique=True)
     try:
@@ -228,7 +264,9 @@ def test_an_empty_collection_with_the_hosts_indexes_is_refused(make_app: MakeApp
         host_database.drop_collection("media_storage")
 
 
-def test_collections_that_the_mode_does_not_use_are_the_hosts(make_app: MakeApp, host_database: Database) -> None:
+def test_collections_that_the_mode_does_not_use_are_the_hosts(
+    make_app: MakeApp, host_database: Database
+) -> None:
     host_database["product_images"].insert_one({"title": "a picture"})
     is_whole = fill_bucket(host_database, "media")
     app = make_app()
@@ -247,7 +285,10 @@ TAKEN_IN_SQL = {
     "chunks": ("CREATE TABLE media_chunks (storage_key text, body text)", "media_chunks"),
     "view": ("CREATE VIEW course_videos AS SELECT 1 AS id", "course_videos"),
     "version": ("CREATE TABLE dualmedia_version (major int)", "dualmedia_version"),
-    "index": ("CREATE TABLE pictures (id int); CREATE INDEX ix_product_images_owner ON pictures (id)", "pictures"),
+    "index": (
+        "CREATE TABLE pictures (id int); CREATE INDEX ix_product_images_owner ON pictures (id)",
+        "pictures",
+    ),
     "sequence": ("CREATE SEQUENCE product_images", "product_images"),
     "type": ("CREATE TYPE course_resources AS ENUM ('a')", "course_resources"),
 }
@@ -265,19 +306,27 @@ def test_what_the_host_has_in_sql_is_refused_at_start(
         make_app(SQLALCHEMY_DATABASE_URI=database_url, DUALMEDIA_AUTO_UPGRADE=upgrades)
     assert tables(database_url) == before
     use(make_app(SQLALCHEMY_DATABASE_URI=database_url, DUALMEDIA_TABLE_PREFIX="dm_"))
-    assert tables(database_url) == before | {f"dm_{name}" for name in (*INDEXES, "media_chunks", "dualmedia_version")}
+    assert tables(database_url) == before | {
+        f"dm_{name}" for name in (*INDEXES, "media_chunks", "dualmedia_version")
+    }
 
 
 def test_tables_of_an_older_release_are_ours(make_app: MakeApp, migrated_url: str) -> None:
-    """Also where the revisions of a host made them, and columns are missing that were added since."""
-    execute(migrated_url, "DROP TABLE dualmedia_version; ALTER TABLE media_storage ADD COLUMN of_the_future int")
+    """Also where the revisions of a host made them, and columns are missing that were added
+    since."""
+    execute(
+        migrated_url,
+        "DROP TABLE dualmedia_version; ALTER TABLE media_storage ADD COLUMN of_the_future int",
+    )
     make_app(SQLALCHEMY_DATABASE_URI=migrated_url)
 
 
 def test_a_table_in_the_hosts_metadata_is_refused(mongo_uri: str, database_url: str) -> None:
     def make(**config: t.Any) -> tuple[Flask, SQLAlchemy]:
         app, db = Flask("host"), SQLAlchemy()
-        app.config.update(HOST_CONFIG, MONGO_URI=mongo_uri, SQLALCHEMY_DATABASE_URI=database_url, **config)
+        app.config.update(
+            HOST_CONFIG, MONGO_URI=mongo_uri, SQLALCHEMY_DATABASE_URI=database_url, **config
+        )
         sa.Table("media_storage", db.metadata, sa.Column("id", sa.Integer, primary_key=True))
         db.init_app(app)
         return app, db
@@ -343,8 +392,12 @@ COLLISIONS = [
 ]
 
 
-@pytest.mark.parametrize(("collide", "way_out"), COLLISIONS, ids=lambda value: getattr(value, "__name__", "-"))
-def test_routes_of_the_hosts_are_refused(mongo_uri: str, collide: Callable[[Flask], None], way_out: t.Any) -> None:
+@pytest.mark.parametrize(
+    ("collide", "way_out"), COLLISIONS, ids=lambda value: getattr(value, "__name__", "-")
+)
+def test_routes_of_the_hosts_are_refused(
+    mongo_uri: str, collide: Callable[[Flask], None], way_out: t.Any
+) -> None:
     app = bare_app(mongo_uri)
     collide(app)
     rules, extensions = {*map(str, app.url_map.iter_rules())}, set(app.extensions)
@@ -398,7 +451,9 @@ def test_with_other_names_the_hosts_things_are_there_byte_for_byte(
     for name in names:
         host_database[name].insert_many([dict(document) for document in FOREIGN])
     are_whole = [fill_bucket(host_database, bucket) for bucket in ("media", "media_journal")]
-    execute(database_url, "CREATE TABLE media_storage (id int); INSERT INTO media_storage VALUES (1)")
+    execute(
+        database_url, "CREATE TABLE media_storage (id int); INSERT INTO media_storage VALUES (1)"
+    )
     before = everything(host_database, *names)
     app = with_other_names(mode, SQLALCHEMY_DATABASE_URI=database_url)
     record = use(app)
@@ -413,18 +468,28 @@ def test_with_other_names_the_hosts_things_are_there_byte_for_byte(
             assert connection.exec_driver_sql("SELECT id FROM media_storage").scalars().all() == [1]
 
 
-def test_every_name_in_mongodb_has_the_prefix(with_other_names: Callable[..., Flask], host_database: Database) -> None:
+def test_every_name_in_mongodb_has_the_prefix(
+    with_other_names: Callable[..., Flask], host_database: Database
+) -> None:
     for name in host_database.list_collection_names():
         host_database.drop_collection(name)
     use(with_other_names("mongo"))
     names = set(host_database.list_collection_names()) - {"products"}
-    assert {"dm_product_images", "dm_dualmedia_uploads", "dm_media.files", "dm_media.chunks"} <= names
+    assert {
+        "dm_product_images",
+        "dm_dualmedia_uploads",
+        "dm_media.files",
+        "dm_media.chunks",
+    } <= names
     assert all(name.startswith("dm_") for name in names), names
 
 
 @pytest.mark.long
-def test_every_name_in_sql_has_the_prefix(database_url: str, mongo_uri: str, tmp_path: Path) -> None:
-    """The revisions, up and down, as they are run at start-up, by our commands, and by ``flask db``."""
+def test_every_name_in_sql_has_the_prefix(
+    database_url: str, mongo_uri: str, tmp_path: Path
+) -> None:
+    """The revisions, up and down, as they are run at start-up, by our commands, and by ``flask
+    db``."""
     host = Directory(tmp_path, BARE_HOST + "    app.config['X'] = 1\n", database_url, mongo_uri)
     host._environment["FLASK_DUALMEDIA_TABLE_PREFIX"] = "dm_"
     host.flask("routes")
@@ -439,7 +504,9 @@ def test_every_name_in_sql_has_the_prefix(database_url: str, mongo_uri: str, tmp
             assert all(name.startswith("dm_") for name in names), names
     inspector = inspect(database_url)
     for table, indexes in INDEXES.items():
-        assert {index["name"] for index in inspector.get_indexes(f"dm_{table}")} == {f"dm_{name}" for name in indexes}
+        assert {index["name"] for index in inspector.get_indexes(f"dm_{table}")} == {
+            f"dm_{name}" for name in indexes
+        }
     assert "No new upgrade operations detected" in host.flask("db", "check")
     host.flask("db", "downgrade", "base")
     assert tables(database_url) == {"dm_dualmedia_version"}
@@ -475,7 +542,9 @@ PREFIXED_HOST = """
 
 
 @pytest.mark.long
-def test_the_revisions_of_a_host_have_the_prefix(database_url: str, mongo_uri: str, tmp_path: Path) -> None:
+def test_the_revisions_of_a_host_have_the_prefix(
+    database_url: str, mongo_uri: str, tmp_path: Path
+) -> None:
     host = Directory(tmp_path, PREFIXED_HOST, database_url, mongo_uri)
     host.flask("db", "init")
     host.flask("db", "migrate", "-m", "with media")
@@ -484,7 +553,9 @@ def test_the_revisions_of_a_host_have_the_prefix(database_url: str, mongo_uri: s
     assert tables(database_url) == {"media_storage", *ours, "alembic_version"}
     inspector = inspect(database_url)
     for table, indexes in INDEXES.items():
-        assert {index["name"] for index in inspector.get_indexes(f"dm_{table}")} == {f"dm_{name}" for name in indexes}
+        assert {index["name"] for index in inspector.get_indexes(f"dm_{table}")} == {
+            f"dm_{name}" for name in indexes
+        }
     assert "No new upgrade operations detected" in host.flask("db", "check")
     host.flask("routes")
 
@@ -532,17 +603,23 @@ def test_a_transfer_with_other_names(
     with_other_names: Callable[..., Flask], database_url: str, host_database: Database, target: str
 ) -> None:
     is_whole = fill_bucket(host_database, "media")
-    app = with_other_names("mongo" if target == "sql" else "dual", SQLALCHEMY_DATABASE_URI=database_url)
+    app = with_other_names(
+        "mongo" if target == "sql" else "dual", SQLALCHEMY_DATABASE_URI=database_url
+    )
     record = use(app)
     transferred = app.test_cli_runner().invoke(args=["dualmedia", "transfer", "--to", target])
     assert transferred.exit_code == 0, transferred.output
-    other = with_other_names("dual" if target == "sql" else "mongo", SQLALCHEMY_DATABASE_URI=database_url)
+    other = with_other_names(
+        "dual" if target == "sql" else "mongo", SQLALCHEMY_DATABASE_URI=database_url
+    )
     with other.app_context():
         assert content_of(record) == png(comment=b"kept")
     assert is_whole()
 
 
-def test_a_transfer_into_tables_of_the_hosts_is_refused(make_app: MakeApp, database_url: str) -> None:
+def test_a_transfer_into_tables_of_the_hosts_is_refused(
+    make_app: MakeApp, database_url: str
+) -> None:
     execute(database_url, "CREATE TABLE media_storage (id int)")
     app = make_app("mongo", SQLALCHEMY_DATABASE_URI=database_url)
     for target in ("sql", "mongo"):
@@ -571,7 +648,9 @@ def test_a_table_of_the_hosts_that_is_found_when_sql_is_back(
 ) -> None:
     execute(database_url, "CREATE TABLE media_storage (id int)")
     proxy.refuse()
-    app = make_app(SQLALCHEMY_DATABASE_URI=through(database_url, proxy), DUALMEDIA_PROBE_INTERVAL=0.1)
+    app = make_app(
+        SQLALCHEMY_DATABASE_URI=through(database_url, proxy), DUALMEDIA_PROBE_INTERVAL=0.1
+    )
     with app.app_context():
         record = save_media_storage("page", "1", io.BytesIO(png()))
         proxy.let_through()
@@ -590,7 +669,9 @@ def test_what_waits_for_sql_gets_there_under_other_names(
 ) -> None:
     is_whole = fill_bucket(host_database, "media_journal")
     proxy.refuse()
-    app = with_other_names(SQLALCHEMY_DATABASE_URI=through(database_url, proxy), DUALMEDIA_PROBE_INTERVAL=0.1)
+    app = with_other_names(
+        SQLALCHEMY_DATABASE_URI=through(database_url, proxy), DUALMEDIA_PROBE_INTERVAL=0.1
+    )
     with app.app_context():
         record = save_media_storage("page", "1", io.BytesIO(png()))
         assert host_database["dm_journal_media_storage"].count_documents({}) == 1
@@ -600,7 +681,9 @@ def test_what_waits_for_sql_gets_there_under_other_names(
     assert is_whole()
     with engine_of(database_url).connect() as connection:
         assert (
-            connection.exec_driver_sql("SELECT id FROM dm_media_storage WHERE state = 'available'").scalar_one()
+            connection.exec_driver_sql(
+                "SELECT id FROM dm_media_storage WHERE state = 'available'"
+            ).scalar_one()
             == record.id
         )
 
@@ -625,7 +708,11 @@ def test_names_are_looked_at_when_mongodb_is_back(
     mongo_proxy.refuse()
     scheme, _, rest = mongo_uri.partition("://")
     path = rest.partition("/")[2]
-    app = make_app(mode, MONGO_URI=f"{scheme}://127.0.0.1:{mongo_proxy.port}/{path}", DUALMEDIA_CONNECT_TIMEOUT=1)
+    app = make_app(
+        mode,
+        MONGO_URI=f"{scheme}://127.0.0.1:{mongo_proxy.port}/{path}",
+        DUALMEDIA_CONNECT_TIMEOUT=1,
+    )
     mongo_proxy.let_through()
     eventually(get_state(app).mongo.circuit.answers)
     eventually(lambda: not get_state(app).mongo.circuit.is_open)
@@ -635,7 +722,9 @@ def test_names_are_looked_at_when_mongodb_is_back(
                 save_media_storage("page", "1", io.BytesIO(png()))
             with pytest.raises(DatabaseUnavailable):
                 get_media("files", uuid.UUID(int=7))
-            answer = app.test_client().get("/media/files", headers=bearer(app, "root", role="admin"))
+            answer = app.test_client().get(
+                "/media/files", headers=bearer(app, "root", role="admin")
+            )
             assert answer.status_code == 503
         for command in (["check", "--repair", "--grace", "0"], ["sweep", "--grace", "0"]):
             refused = app.test_cli_runner().invoke(args=["dualmedia", *command])
@@ -673,15 +762,26 @@ def test_documents_between_ours_are_left_alone(make_app: MakeApp, host_database:
         ]
         wrong = [
             whole | {"_id": one, "is_main_image": False} | changes
-            for one, changes in ((new_id(), {"created_at": "today"}), (new_id(), {"state": "draft"}), ("an id", {}))
+            for one, changes in (
+                (new_id(), {"created_at": "today"}),
+                (new_id(), {"state": "draft"}),
+                ("an id", {}),
+            )
         ]
-        foreign = [document | {"mongo_product_id": product} for document in FOREIGN] + almost + wrong
+        foreign = (
+            [document | {"mongo_product_id": product} for document in FOREIGN] + almost + wrong
+        )
         host_database["product_images"].insert_many(foreign)
         host_database["media_storage"].insert_many([dict(document) for document in FOREIGN])
         host_database["dualmedia_uploads"].insert_many(
             [
                 {"_id": "upload", "expires_at": OLD, "parts": [{"key": "avatar.png", "size": 1}]},
-                {"_id": new_id(), "expires_at": OLD, "finished": True, "parts": [{"key": "avatar.png"}]},
+                {
+                    "_id": new_id(),
+                    "expires_at": OLD,
+                    "finished": True,
+                    "parts": [{"key": "avatar.png"}],
+                },
             ]
         )
         is_whole = fill_bucket(host_database, "media")
@@ -716,7 +816,9 @@ def test_documents_between_ours_are_left_alone(make_app: MakeApp, host_database:
 
 def counts(app: Flask) -> str:
     output = app.test_cli_runner().invoke(args=["dualmedia", "status"]).output
-    return next(line for line in output.splitlines() if line.startswith("MongoDB")).partition(" ms: ")[2]
+    return next(line for line in output.splitlines() if line.startswith("MongoDB")).partition(
+        " ms: "
+    )[2]
 
 
 def test_a_transfer_leaves_documents_between_ours_alone(
@@ -729,7 +831,9 @@ def test_a_transfer_leaves_documents_between_ours_alone(
     result = app.test_cli_runner().invoke(args=["dualmedia", "transfer", "--to", "sql"])
     assert result.exit_code == 0, result.output
     dual = make_app(SQLALCHEMY_DATABASE_URI=database_url)
-    result = dual.test_cli_runner().invoke(args=["dualmedia", "transfer", "--to", "sql", "--delete-source", "--yes"])
+    result = dual.test_cli_runner().invoke(
+        args=["dualmedia", "transfer", "--to", "sql", "--delete-source", "--yes"]
+    )
     assert result.exit_code == 0, result.output
     assert host_database["product_images"].count_documents({}) == len(FOREIGN)
     assert is_whole()
@@ -741,7 +845,9 @@ def test_the_journal_drains_around_documents_of_the_hosts(
     make_app: MakeApp, database_url: str, proxy: Proxy, host_database: Database
 ) -> None:
     proxy.refuse()
-    app = make_app(SQLALCHEMY_DATABASE_URI=through(database_url, proxy), DUALMEDIA_PROBE_INTERVAL=0.1)
+    app = make_app(
+        SQLALCHEMY_DATABASE_URI=through(database_url, proxy), DUALMEDIA_PROBE_INTERVAL=0.1
+    )
     with app.app_context():
         record = save_media_storage("page", "1", io.BytesIO(png()))
         host_database["journal_media_storage"].insert_many([dict(document) for document in FOREIGN])
@@ -749,7 +855,9 @@ def test_the_journal_drains_around_documents_of_the_hosts(
         before = [one for one in everything(host_database, "journal_media_storage")["journal_media_storage"]
                   if one["_id"] != record.id]  # fmt: skip
         proxy.let_through()
-        eventually(lambda: host_database["journal_media_storage"].count_documents({"_id": record.id}) == 0)
+        eventually(
+            lambda: host_database["journal_media_storage"].count_documents({"_id": record.id}) == 0
+        )
         eventually(lambda: app.test_client().get("/media/health").json["journal"] == 0)  # type: ignore[index]
         assert b"".join(open_media(get_media("files", record.id))) == png()
         assert everything(host_database, "journal_media_storage")["journal_media_storage"] == before
@@ -777,7 +885,9 @@ def test_bytes_under_keys_that_are_not_ours_are_left_alone(make_app: MakeApp, mo
         assert set(storage.stats([*STRANGE_KEYS, orphan])) == set(STRANGE_KEYS)
 
 
-def test_files_outside_under_keys_that_are_not_ours_are_left_alone(make_app: MakeApp, tmp_path: Path) -> None:
+def test_files_outside_under_keys_that_are_not_ours_are_left_alone(
+    make_app: MakeApp, tmp_path: Path
+) -> None:
     app = make_app("mongo", DUALMEDIA_STORAGES={"local": {"directory": str(tmp_path / "media")}})
     with app.app_context():
         storage = get_state(app).storages["local"]
@@ -789,7 +899,14 @@ def test_files_outside_under_keys_that_are_not_ours_are_left_alone(make_app: Mak
 
 def test_only_keys_that_we_make_are_ours() -> None:
     assert owner_of_key(new_key(new_id())) is not None
-    for key in (*STRANGE_KEYS, new_key(new_id()).upper(), new_key(new_id()) + "0", new_key(uuid.UUID(int=1)), None, 5):
+    for key in (
+        *STRANGE_KEYS,
+        new_key(new_id()).upper(),
+        new_key(new_id()) + "0",
+        new_key(uuid.UUID(int=1)),
+        None,
+        5,
+    ):
         assert owner_of_key(key) is None
 
 

@@ -56,7 +56,9 @@ def test_it_covers_every_route_and_method(app: Flask, document: dict[str, t.Any]
         if rule.endpoint.startswith("dualmedia.") and rule.endpoint not in UNDOCUMENTED
         for method in rule.methods or set()
     }
-    assert operations(document).keys() == {(method, path) for method, path in routes if method in METHODS}
+    assert operations(document).keys() == {
+        (method, path) for method, path in routes if method in METHODS
+    }
 
 
 def test_operations_say_what_they_need(document: dict[str, t.Any]) -> None:
@@ -106,13 +108,16 @@ def test_each_kind_is_a_group(make_app: MakeApp, prefix: str) -> None:
 
 
 def test_bodies_and_answers_are_of_types_that_generators_know(document: dict[str, t.Any]) -> None:
-    """Each has a schema, and bytes are ``application/octet-stream``: clients are made of no other type for them."""
+    """Each has a schema, and bytes are ``application/octet-stream``: clients are made of no other
+    type for them."""
     known = {"application/json", "multipart/form-data", "application/octet-stream"}
     for (method, path), operation in all_operations(document).items():
         body = operation.get("requestBody", {"content": {}})["content"]
         assert body.keys() <= known, (method, path)
         answers = [
-            document["components"]["responses"][answer["$ref"].rpartition("/")[2]] if "$ref" in answer else answer
+            document["components"]["responses"][answer["$ref"].rpartition("/")[2]]
+            if "$ref" in answer
+            else answer
             for answer in operation["responses"].values()
         ]
         for answer in answers:
@@ -201,7 +206,9 @@ def test_it_says_where_the_app_takes_tokens(
     assert content[-1] == {}, "the content of public media needs no token"
     assert "security" not in document["paths"]["/media/health"]["get"]
     assert not [*OpenAPIV31SpecValidator(document).iter_errors()]
-    assert ("access_token" in document["info"]["description"]) == ("json" in config.get("JWT_TOKEN_LOCATION", ""))
+    assert ("access_token" in document["info"]["description"]) == (
+        "json" in config.get("JWT_TOKEN_LOCATION", "")
+    )
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -209,7 +216,10 @@ def test_schemas_have_the_fields_of_the_answers(
     client: FlaskClient, tokens: Tokens, owners: Owners, document: dict[str, t.Any], kind: str
 ) -> None:
     created = document["paths"][f"/media/{kind}"]["post"]
-    for answer in (post_file(client, tokens.alice, kind, owners), post_url(client, tokens.alice, kind, owners)):
+    for answer in (
+        post_file(client, tokens.alice, kind, owners),
+        post_url(client, tokens.alice, kind, owners),
+    ):
         assert answer.json is not None
         reference = created["responses"]["201"]["content"]["application/json"]["schema"]["$ref"]
         schema = document["components"]["schemas"][reference.rpartition("/")[2]]
@@ -220,18 +230,24 @@ def test_schemas_have_the_fields_of_the_answers(
         }  # fmt: skip
     bodies = created["requestBody"]["content"]
     assert bodies.keys() == {"application/json", "multipart/form-data"}
-    form = document["components"]["schemas"][bodies["multipart/form-data"]["schema"]["$ref"].rpartition("/")[2]]
+    form = document["components"]["schemas"][
+        bodies["multipart/form-data"]["schema"]["$ref"].rpartition("/")[2]
+    ]
     assert "file" in form["required"]
     assert not {"mimeType", "fileSize", *read_only} & form["properties"].keys()
     assert not any("null" in field["type"] for field in form["properties"].values())
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_links_lead_from_a_creation_to_all_that_can_be_done(document: dict[str, t.Any], kind: str) -> None:
+def test_links_lead_from_a_creation_to_all_that_can_be_done(
+    document: dict[str, t.Any], kind: str
+) -> None:
     found = operations(document)
     links = found["post", f"/media/{kind}"]["responses"]["201"]["links"]
     of_one = f"/media/{kind}/{{media_id}}"
-    assert links.keys() == {o["operationId"] for (_, path), o in found.items() if path.startswith(of_one)}
+    assert links.keys() == {
+        o["operationId"] for (_, path), o in found.items() if path.startswith(of_one)
+    }
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -257,7 +273,9 @@ def test_answers_fit_their_schemas(
         OAS31Validator(schema | {"components": document["components"]}).validate(answer.json)
 
 
-def test_documented_errors_are_of_our_shape(client: FlaskClient, document: dict[str, t.Any]) -> None:
+def test_documented_errors_are_of_our_shape(
+    client: FlaskClient, document: dict[str, t.Any]
+) -> None:
     error = document["components"]["schemas"]["Error"]["properties"]
     assert error.keys() == {"code", "status", "message", "errors"}
     for status, response in document["components"]["responses"].items():
@@ -311,13 +329,21 @@ class Loads(HTMLParser):
         self.ids.add(given.get("id") or "")
         if tag == "a":
             self.links.append(given.get("href") or "")
-        elif tag in ("script", "link", "img", "iframe", "object", "embed", "base") or {"src", "srcset"} & given.keys():
+        elif (
+            tag in ("script", "link", "img", "iframe", "object", "embed", "base")
+            or {"src", "srcset"} & given.keys()
+        ):
             self.loaded.append((tag, given.get("src") or given.get("href")))
 
 
 def test_each_app_has_its_own(make_app: MakeApp) -> None:
     for prefix in ("/one", "/two", "/one"):
-        document = make_app("mongo", DUALMEDIA_URL_PREFIX=prefix).test_client().get(f"{prefix}/openapi.json").json
+        document = (
+            make_app("mongo", DUALMEDIA_URL_PREFIX=prefix)
+            .test_client()
+            .get(f"{prefix}/openapi.json")
+            .json
+        )
         assert all(path.startswith(f"{prefix}/") for path in (document or {})["paths"])
 
 

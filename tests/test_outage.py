@@ -55,7 +55,8 @@ BUDGET = 2.0
 """Seconds: the default of DUALMEDIA_SQL_TIMEOUT."""
 
 CANCELLING = 0.7
-"""Seconds that a server may take, besides, to accept that a statement is cancelled, before it is taken to be down."""
+"""Seconds that a server may take, besides, to accept that a statement is cancelled, before it is
+taken to be down."""
 
 SLACK = 0.7
 """Seconds that a busy machine may add."""
@@ -93,7 +94,9 @@ def timed(call: Callable[[], t.Any]) -> tuple[float, t.Any]:
 
 
 @pytest.mark.usefixtures("context")
-def test_media_is_accepted_and_readable_during_an_outage(app: Flask, proxy: Proxy, product: ObjectId) -> None:
+def test_media_is_accepted_and_readable_during_an_outage(
+    app: Flask, proxy: Proxy, product: ObjectId
+) -> None:
     """T9 and T41."""
     held = save_product_image(product, io.BytesIO(png()), is_main_image=True)
     proxy.refuse()
@@ -126,7 +129,9 @@ def test_media_is_accepted_and_readable_during_an_outage(app: Flask, proxy: Prox
 def test_http_during_an_outage(app: Flask, proxy: Proxy, product: ObjectId) -> None:
     client, headers = app.test_client(), bearer(app, "alice")
     held = client.post(
-        "/media/product-images", data={"file": part(png()), "mongoProductId": str(product)}, headers=headers
+        "/media/product-images",
+        data={"file": part(png()), "mongoProductId": str(product)},
+        headers=headers,
     ).json
     assert held is not None
     proxy.refuse()
@@ -135,7 +140,9 @@ def test_http_during_an_outage(app: Flask, proxy: Proxy, product: ObjectId) -> N
         assert (answer.status_code, answer.json["code"]) == (503, 503)  # type: ignore[index]
         assert int(answer.headers["Retry-After"]) > 0
     new = client.post(
-        "/media/product-images", data={"file": part(png()), "mongoProductId": str(product)}, headers=headers
+        "/media/product-images",
+        data={"file": part(png()), "mongoProductId": str(product)},
+        headers=headers,
     )
     assert new.status_code == 201
     assert client.get(new.json["imageUrl"], headers=headers).data == png()  # type: ignore[index]
@@ -168,8 +175,11 @@ def test_refusing_instead_of_keeping_a_journal(
 
 
 @pytest.mark.parametrize("failure", ["refuse", "hang"])
-def test_requests_keep_within_the_budget(app: Flask, proxy: Proxy, product: ObjectId, failure: str) -> None:
-    """T41: the first request in an outage pays at most the time-out; an open circuit costs nothing."""
+def test_requests_keep_within_the_budget(
+    app: Flask, proxy: Proxy, product: ObjectId, failure: str
+) -> None:
+    """T41: the first request in an outage pays at most the time-out; an open circuit costs
+    nothing."""
     client, headers = app.test_client(), bearer(app, "alice")
     url = {"mongoProductId": str(product), "imageUrl": "https://cdn.example/a.jpg"}
     held = client.post("/media/product-images", json=url, headers=headers).json
@@ -181,8 +191,13 @@ def test_requests_keep_within_the_budget(app: Flask, proxy: Proxy, product: Obje
     assert first < BUDGET + CANCELLING + SLACK
     later = sorted(timed(lambda: client.get(path, headers=headers))[0] for _ in range(40))
     assert later[20] < 0.1
-    for limit in (VALIDITY + 0.5, 0.5):  # the first one waits until other processes know of the journal
-        spent, answer = timed(lambda: client.post("/media/product-images", json=url, headers=headers))
+    for limit in (
+        VALIDITY + 0.5,
+        0.5,
+    ):  # the first one waits until other processes know of the journal
+        spent, answer = timed(
+            lambda: client.post("/media/product-images", json=url, headers=headers)
+        )
         assert answer.status_code == 201
         assert spent < limit
     proxy.let_through()
@@ -191,7 +206,9 @@ def test_requests_keep_within_the_budget(app: Flask, proxy: Proxy, product: Obje
 
 
 @pytest.mark.parametrize("failure", ["refuse", "hang"])
-def test_booting_without_sql(make_proxied: Callable[..., Flask], proxy: Proxy, failure: str) -> None:
+def test_booting_without_sql(
+    make_proxied: Callable[..., Flask], proxy: Proxy, failure: str
+) -> None:
     getattr(proxy, failure)()
     spent, app = timed(make_proxied)
     more, answer = timed(lambda: app.test_client().get("/media/health"))
@@ -252,24 +269,38 @@ def test_a_pool_in_use_is_no_outage(make_app: MakeApp) -> None:
 
 
 @pytest.mark.usefixtures("context")
-def test_a_conflict_of_main_images_is_settled_and_reported(app: Flask, proxy: Proxy, product: ObjectId) -> None:
+def test_a_conflict_of_main_images_is_settled_and_reported(
+    app: Flask, proxy: Proxy, product: ObjectId
+) -> None:
     """The one in SQL, which readers saw all the time, stays the main image."""
     first = save_product_image(product, io.BytesIO(png()), is_main_image=True)
     reports = []
-    receiver = signals.journal_drained.connect(lambda _, report: reports.append(report), weak=False, sender=app)
+    receiver = signals.journal_drained.connect(
+        lambda _, report: reports.append(report), weak=False, sender=app
+    )
     proxy.refuse()
     second = save_product_image(product, io.BytesIO(png()), is_main_image=True)
     proxy.let_through()
     eventually(lambda: reports)  # the journal is empty a moment before anybody is told
     signals.journal_drained.disconnect(receiver)
-    assert [(i.id, i.is_main_image) for i in get_product_images(product)] == [(first.id, True), (second.id, False)]
+    assert [(i.id, i.is_main_image) for i in get_product_images(product)] == [
+        (first.id, True),
+        (second.id, False),
+    ]
     assert [len(report.conflicts) for report in reports] == [1]
 
 
 @pytest.mark.usefixtures("context")
 def test_signals(app: Flask, proxy: Proxy, product: ObjectId) -> None:
     heard: list[str] = []
-    names = ("media_saved", "media_deleted", "media_accessed", "sql_lost", "sql_recovered", "journal_drained")
+    names = (
+        "media_saved",
+        "media_deleted",
+        "media_accessed",
+        "sql_lost",
+        "sql_recovered",
+        "journal_drained",
+    )
     receivers = {}
     for name in names:
         receivers[name] = getattr(signals, name).connect(
@@ -309,7 +340,9 @@ def test_an_outage_ends_though_a_receiver_of_signals_has_ended_the_thread(
 
 
 @pytest.mark.usefixtures("context")
-def test_draining_by_hand(make_proxied: Callable[..., Flask], proxy: Proxy, product: ObjectId) -> None:
+def test_draining_by_hand(
+    make_proxied: Callable[..., Flask], proxy: Proxy, product: ObjectId
+) -> None:
     app = make_proxied(DUALMEDIA_AUTO_DRAIN=False)
     state = get_state(app)
     with app.app_context():
@@ -322,9 +355,14 @@ def test_draining_by_hand(make_proxied: Callable[..., Flask], proxy: Proxy, prod
         assert (refused.exit_code, "does not answer" in refused.output) == (1, True)
         proxy.let_through()
         eventually(lambda: not app.test_client().get("/media/health").json["degraded"])  # type: ignore[index]
-        assert [image.id for image in get_product_images(product)] == [saved.id], "what waits is listed with the rest"
+        assert [image.id for image in get_product_images(product)] == [saved.id], (
+            "what waits is listed with the rest"
+        )
         first = app.test_cli_runner().invoke(args=["dualmedia", "drain"])
-        assert (first.exit_code, first.output) == (0, "Moved 2 record(s); 0 had been moved before.\n")
+        assert (first.exit_code, first.output) == (
+            0,
+            "Moved 2 record(s); 0 had been moved before.\n",
+        )
         second = app.test_cli_runner().invoke(args=["dualmedia", "drain"])
         assert second.output == "Moved 0 record(s); 0 had been moved before.\n"
         assert [image.id for image in get_product_images(product)] == [saved.id]
@@ -379,7 +417,9 @@ def test_sql_goes_away_in_the_middle_of_a_small_upload(
         contents = [b"".join(open_media(image)) for image in get_product_images(product)]
         assert contents == ([old, new] if method == "POST" else [old])
         # Whether the change was made nobody knew: the new bytes were left to a check.
-        assert Checker(get_state(app), grace=-1, repair=True, at_once=True).run().found.keys() <= {"bytes_orphaned"}
+        assert Checker(get_state(app), grace=-1, repair=True, at_once=True).run().found.keys() <= {
+            "bytes_orphaned"
+        }
         assert Checker(get_state(app), grace=-1, verify_bytes=True).run().found == {}
         assert [b"".join(open_media(image)) for image in get_product_images(product)] == contents
 
@@ -400,12 +440,17 @@ def lose_the_answer(monkeypatch: pytest.MonkeyPatch, proxy: Proxy, source: bytes
     monkeypatch.setattr(module, "borrow", borrow)
 
 
-SOURCES = pytest.mark.parametrize("source", [png(), "https://cdn.example/a.png"], ids=["bytes", "url"])
+SOURCES = pytest.mark.parametrize(
+    "source", [png(), "https://cdn.example/a.png"], ids=["bytes", "url"]
+)
 
 
 @SOURCES
 def test_nothing_is_accepted_in_place_of_what_sql_may_have_taken_where_no_journal_is_kept(
-    make_proxied: Callable[..., Flask], proxy: Proxy, source: bytes | str, monkeypatch: pytest.MonkeyPatch
+    make_proxied: Callable[..., Flask],
+    proxy: Proxy,
+    source: bytes | str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """T3: there would be two of it."""
     app = make_proxied(DUALMEDIA_ON_SQL_OUTAGE="refuse")
@@ -413,7 +458,9 @@ def test_nothing_is_accepted_in_place_of_what_sql_may_have_taken_where_no_journa
     lose_the_answer(monkeypatch, proxy, source)
     with app.app_context():
         with pytest.raises(DatabaseUnavailable):
-            save_product_image(product, source, is_main_image=True, position=0)  # nothing is asked for before
+            save_product_image(
+                product, source, is_main_image=True, position=0
+            )  # nothing is asked for before
         proxy.let_through()
         eventually(lambda: is_back(app))
         assert len(get_product_images(product)) == 1
@@ -423,9 +470,15 @@ def test_nothing_is_accepted_in_place_of_what_sql_may_have_taken_where_no_journa
 @SOURCES
 @pytest.mark.parametrize("then", ["edited", "deleted"])
 def test_sql_takes_new_media_and_dies_before_it_answers(
-    app: Flask, proxy: Proxy, product: ObjectId, source: bytes | str, then: str, monkeypatch: pytest.MonkeyPatch
+    app: Flask,
+    proxy: Proxy,
+    product: ObjectId,
+    source: bytes | str,
+    then: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """T3: nobody was told of what it took, and what is accepted in its place is the only one in the end."""
+    """T3: nobody was told of what it took, and what is accepted in its place is the only one in the
+    end."""
     lose_the_answer(monkeypatch, proxy, source)
     image = save_product_image(product, source, is_main_image=True)
     if then == "edited":
@@ -455,7 +508,9 @@ def test_sql_makes_a_replacement_and_its_answer_is_lost(
     monkeypatch.setattr(at_once, "replace", replace)
     content = png(comment=b"new")
     headers = bearer(app, "alice", role="admin")
-    answer = app.test_client().put(f"/media/product-images/{saved.id}/content", headers=headers, data=content)
+    answer = app.test_client().put(
+        f"/media/product-images/{saved.id}/content", headers=headers, data=content
+    )
     assert (answer.status_code, answer.get_json()["checksum"]) == (200, sha256(content).hexdigest())
     assert b"".join(open_media(get_media(ProductImage, saved.id))) == content
     assert Checker(get_state(app), grace=-1, verify_bytes=True).run().found == {}
@@ -482,8 +537,11 @@ def test_replacing_what_is_in_the_journal_while_sql_answers(
         assert Checker(state, grace=-1, verify_bytes=True).run().found == {}
 
 
-def test_bytes_that_are_in_sql_and_in_the_journal_go_from_both(make_proxied: Callable[..., Flask]) -> None:
-    """As those of an upload that went the long way, because the answer of SQL to the short one was lost."""
+def test_bytes_that_are_in_sql_and_in_the_journal_go_from_both(
+    make_proxied: Callable[..., Flask],
+) -> None:
+    """As those of an upload that went the long way, because the answer of SQL to the short one was
+    lost."""
     state = get_state(make_proxied(DUALMEDIA_AUTO_DRAIN=False))
     homes, key = homes_of(state), new_key(new_id())
     for home in homes:
@@ -498,10 +556,13 @@ def test_bytes_that_are_in_sql_and_in_the_journal_go_from_both(make_proxied: Cal
 def test_an_upload_that_ends_after_the_outage_in_which_it_began(
     make_proxied: Callable[..., Flask], product: ObjectId, by: str
 ) -> None:
-    """It is listed from the moment at which it is acknowledged, and not only when the journal is looked at again."""
+    """It is listed from the moment at which it is acknowledged, and not only when the journal is
+    looked at again."""
     state = get_state(make_proxied(DUALMEDIA_AUTO_DRAIN=False))
     _, journal = homes_of(state)
-    begun = ProductImage.new(mongo_product_id=str(product), is_main_image=False, position=0, storage_type="database")
+    begun = ProductImage.new(
+        mongo_product_id=str(product), is_main_image=False, position=0, storage_type="database"
+    )
     journal.repository.add(begun)
     assert state.circuit is not None
     if by == "another process":
@@ -518,18 +579,27 @@ def test_an_upload_that_ends_after_the_outage_in_which_it_began(
 def test_a_creation_begun_in_sql_and_finished_in_the_journal(
     make_proxied: Callable[..., Flask], product: ObjectId, claimed: bool
 ) -> None:
-    """T9: the answer to the first write was lost with the connection. The record in the journal is the one that was
-    acknowledged: it is found while it is moved, and neither it nor its bytes are swept with the other."""
+    """T9: the answer to the first write was lost with the connection. The record in the journal is
+    the one that was acknowledged: it is found while it is moved, and neither it nor its bytes are
+    swept with the other."""
     app = make_proxied(DUALMEDIA_AUTO_DRAIN=False)
     state = get_state(app)
     sql, journal = homes_of(state)
     begun = ProductImage.new(
-        mongo_product_id=str(product), is_main_image=False, position=0, storage_type="database", mime_type="image/png"
+        mongo_product_id=str(product),
+        is_main_image=False,
+        position=0,
+        storage_type="database",
+        mime_type="image/png",
     )
     key, content = new_key(begun.id), png(comment=b"journaled")
     vars(begun).update(storage_key=key)
     sql.repository.add(begun)
-    finished = {"state": "available", "file_size": len(content), "checksum": sha256(content).hexdigest()}
+    finished = {
+        "state": "available",
+        "file_size": len(content),
+        "checksum": sha256(content).hexdigest(),
+    }
     journal.storage.put(key, iter([content]))
     journal.repository.add(ProductImage.from_values(begun.values() | finished))
     assert state.circuit is not None
@@ -544,7 +614,9 @@ def test_a_creation_begun_in_sql_and_finished_in_the_journal(
             assert [image.id for image in get_product_images(product)] == [begun.id]
             assert lifecycle.sweep(state, grace=-1) == 0
             found = Checker(state, grace=-1).run().found
-            assert found == ({} if claimed else {"journal_left": 1}), "what is being drained is no finding"
+            assert found == ({} if claimed else {"journal_left": 1}), (
+                "what is being drained is no finding"
+            )
         if claimed:
             with pytest.raises(DatabaseUnavailable):
                 delete_media(ProductImage, begun.id)
@@ -562,7 +634,11 @@ def test_a_record_that_is_moved_in_the_middle_of_a_request(
     _, journal = homes_of(state)
     assert state.circuit is not None
     record = ProductImage.new(
-        mongo_product_id=str(product), is_main_image=False, position=0, storage_type="external", state="available"
+        mongo_product_id=str(product),
+        is_main_image=False,
+        position=0,
+        storage_type="external",
+        state="available",
     )
 
     class Late(SQLRepository):
@@ -585,7 +661,9 @@ def test_a_record_that_is_moved_in_the_middle_of_a_request(
     state.circuit.expect_journal()  # a look of its thread that began before does not count
     assert [found.id for found in repository.list(Listing(ProductImage))] == [record.id]
     sql.remove(ProductImage, record.id)
-    changed = repository.update(ProductImage, record.id, {"position": 5}, where={"state": "available"})
+    changed = repository.update(
+        ProductImage, record.id, {"position": 5}, where={"state": "available"}
+    )
     assert changed is not None
     assert changed.position == 5
 
@@ -623,6 +701,9 @@ def test_only_one_drains_at_a_time(app: Flask) -> None:
     assert not other.take()
     assert one.take(), "renewed"
     result = app.test_cli_runner().invoke(args=["dualmedia", "drain"])
-    assert (result.exit_code, result.output) == (1, "Error: Another process is draining the journal.\n")
+    assert (result.exit_code, result.output) == (
+        1,
+        "Error: Another process is draining the journal.\n",
+    )
     one.give_back()
     assert other.take()

@@ -39,7 +39,9 @@ def insert(app: Flask, collection: str = "products", **fields: t.Any) -> ObjectI
 
 
 def metadata(**fields: str) -> str:
-    return ",".join(f"{name} {base64.b64encode(value.encode()).decode()}" for name, value in fields.items())
+    return ",".join(
+        f"{name} {base64.b64encode(value.encode()).decode()}" for name, value in fields.items()
+    )
 
 
 def by_multipart(client: FlaskClient, headers: Headers, product_id: object) -> int:
@@ -55,13 +57,28 @@ def by_url(client: FlaskClient, headers: Headers, product_id: object) -> int:
 def by_tus(client: FlaskClient, headers: Headers, product_id: object) -> int:
     tus = {"Tus-Resumable": "1.0.0", "Upload-Length": "100"}
     named = metadata(kind="product-images", filename="photo.png", mongoProductId=str(product_id))
-    return client.post("/media/uploads", headers=headers | tus | {"Upload-Metadata": named}).status_code
+    return client.post(
+        "/media/uploads", headers=headers | tus | {"Upload-Metadata": named}
+    ).status_code
 
 
 def by_direct_upload(client: FlaskClient, headers: Headers, product_id: object) -> int:
-    fields = {"mongoProductId": str(product_id), "filename": "photo.png", "mimeType": "image/png", "fileSize": 100}
-    answer = client.post("/media/product-images/direct-uploads", json=fields | {"checksum": "0" * 64}, headers=headers)
-    return 201 if answer.status_code == 422 and "storageType" in (answer.json or {})["errors"] else answer.status_code
+    fields = {
+        "mongoProductId": str(product_id),
+        "filename": "photo.png",
+        "mimeType": "image/png",
+        "fileSize": 100,
+    }
+    answer = client.post(
+        "/media/product-images/direct-uploads",
+        json=fields | {"checksum": "0" * 64},
+        headers=headers,
+    )
+    return (
+        201
+        if answer.status_code == 422 and "storageType" in (answer.json or {})["errors"]
+        else answer.status_code
+    )
 
 
 WAYS = [by_multipart, by_url, by_tus, by_direct_upload]
@@ -72,7 +89,11 @@ def test_nobody_adds_media_to_a_document_that_does_not_name_them(
     shop: Flask, send: t.Callable[[FlaskClient, Headers, object], int]
 ) -> None:
     client, theirs, nobodys = shop.test_client(), insert(shop, **ALICES), insert(shop)
-    alice, bob, admin = bearer(shop, "alice"), bearer(shop, "bob"), bearer(shop, "root", role="admin")
+    alice, bob, admin = (
+        bearer(shop, "alice"),
+        bearer(shop, "bob"),
+        bearer(shop, "root", role="admin"),
+    )
 
     answers = [send(client, headers, theirs) for headers in (alice, bob, admin)]
     assert answers == [201, 403, 201]
@@ -81,11 +102,17 @@ def test_nobody_adds_media_to_a_document_that_does_not_name_them(
     assert send(client, bob, ObjectId()) == 404
 
 
-def test_users_add_media_to_themselves_alone_and_everybody_to_what_has_no_document(shop: Flask) -> None:
+def test_users_add_media_to_themselves_alone_and_everybody_to_what_has_no_document(
+    shop: Flask,
+) -> None:
     client, user_id = shop.test_client(), insert(shop, "users")
 
     def add(identity: str, reference_type: str) -> int:
-        data = {"file": part(SAMPLES["files"]), "referenceType": reference_type, "referenceId": str(user_id)}
+        data = {
+            "file": part(SAMPLES["files"]),
+            "referenceType": reference_type,
+            "referenceId": str(user_id),
+        }
         return post_form(client, bearer(shop, identity), "/media/files", data).status_code
 
     assert [add(str(user_id), "user"), add("bob", "user"), add("bob", "page")] == [201, 403, 201]
@@ -112,21 +139,33 @@ def test_a_document_names_whoever_may_add_to_it_in_a_field_that_the_app_names(
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"DUALMEDIA_OWNER_FIELD": "owner"}, "Only admins and the owner of this product may add media to it."),
-        ({}, "Only admins may add media to this product: DUALMEDIA_OWNER_FIELD names no field that has its owner."),
+        (
+            {"DUALMEDIA_OWNER_FIELD": "owner"},
+            "Only admins and the owner of this product may add media to it.",
+        ),
+        (
+            {},
+            "Only admins may add media to this product: DUALMEDIA_OWNER_FIELD names no field that has its owner.",
+        ),
         ({"DUALMEDIA_AUTHORIZE": lambda *_: False}, "You may not add media here."),
     ],
     ids=["another's document", "no field is named", "the app's own rule"],
 )
-def test_whoever_may_not_add_media_is_told_why(make_app: MakeApp, settings: dict[str, t.Any], message: str) -> None:
+def test_whoever_may_not_add_media_is_told_why(
+    make_app: MakeApp, settings: dict[str, t.Any], message: str
+) -> None:
     app = make_app("mongo", **{"DUALMEDIA_AUTHORIZE": None} | settings)
     product_id = insert(app, owner="alice")
     fields = {"mongoProductId": str(product_id), "imageUrl": "https://example.com/photo.png"}
-    answer = app.test_client().post("/media/product-images", json=fields, headers=bearer(app, "bob"))
+    answer = app.test_client().post(
+        "/media/product-images", json=fields, headers=bearer(app, "bob")
+    )
     assert (answer.status_code, (answer.json or {})["message"]) == (403, message)
 
 
-@pytest.mark.parametrize("field", [7, {"product": 7}, {"product": ""}, {"product": "$where"}, {"page": "owner"}])
+@pytest.mark.parametrize(
+    "field", [7, {"product": 7}, {"product": ""}, {"product": "$where"}, {"page": "owner"}]
+)
 def test_a_wrong_name_of_the_owner_field_stops_the_start(make_app: MakeApp, field: t.Any) -> None:
     with pytest.raises(ConfigurationError, match="DUALMEDIA_OWNER_FIELD"):
         make_app("mongo", DUALMEDIA_OWNER_FIELD=field)
@@ -137,7 +176,9 @@ def test_media_of_one_document_is_not_moved_to_another(shop: Flask) -> None:
     hers, bobs = insert(shop, **ALICES), insert(shop, creator_id="bob")
     with shop.app_context():
         image = save_product_image(hers, png(), uploaded_by="alice")
-    answer = client.patch(f"/media/product-images/{image.id}", json={"mongoProductId": str(bobs)}, headers=alice)
+    answer = client.patch(
+        f"/media/product-images/{image.id}", json={"mongoProductId": str(bobs)}, headers=alice
+    )
     assert answer.status_code == 422
     with shop.app_context():
         assert get_product_images(bobs) == []
@@ -152,7 +193,11 @@ def test_the_document_is_asked_for_once_when_media_is_added(shop: Flask) -> None
 
 
 def main_image(client: FlaskClient, headers: Headers, product_id: object, **fields: t.Any) -> t.Any:
-    data = {"file": part(png(), "photo.png"), "mongoProductId": str(product_id), "isMainImage": "true"} | fields
+    data = {
+        "file": part(png(), "photo.png"),
+        "mongoProductId": str(product_id),
+        "isMainImage": "true",
+    } | fields
     return post_form(client, headers, "/media/product-images", data)
 
 
@@ -172,9 +217,14 @@ def test_a_hidden_main_image_stays_until_another_is_there(app: Flask) -> None:
     client, product_id = app.test_client(), insert(app, **ALICES)
     alice, bob = bearer(app, "alice"), bearer(app, "bob")
     assert main_image(client, bob, product_id).status_code == 201
-    assert main_image(client, alice, product_id, file=part(b"no image", "photo.png")).status_code == 415
+    assert (
+        main_image(client, alice, product_id, file=part(b"no image", "photo.png")).status_code
+        == 415
+    )
     tus = {"Tus-Resumable": "1.0.0", "Upload-Length": str(len(png()))}
-    named = metadata(kind="product-images", filename="a.png", mongoProductId=str(product_id), isMainImage="true")
+    named = metadata(
+        kind="product-images", filename="a.png", mongoProductId=str(product_id), isMainImage="true"
+    )
     begun = client.post("/media/uploads", headers=alice | tus | {"Upload-Metadata": named})
     assert begun.status_code == 201
 
@@ -183,15 +233,23 @@ def test_a_hidden_main_image_stays_until_another_is_there(app: Flask) -> None:
         return [image["isMainImage"] for image in (listed.json or {})["items"]]
 
     assert mains(bob) == [True]
-    rest = {"Tus-Resumable": "1.0.0", "Upload-Offset": "0", "Content-Type": "application/offset+octet-stream"}
-    assert client.patch(begun.headers["Location"], data=png(), headers=alice | rest).status_code == 204
+    rest = {
+        "Tus-Resumable": "1.0.0",
+        "Upload-Offset": "0",
+        "Content-Type": "application/offset+octet-stream",
+    }
+    assert (
+        client.patch(begun.headers["Location"], data=png(), headers=alice | rest).status_code == 204
+    )
     assert (mains(bob), mains(alice)) == ([False], [True])
 
 
 def test_whoever_may_add_nothing_any_more_makes_no_main_image(shop: Flask) -> None:
     client, product_id = shop.test_client(), insert(shop, **ALICES)
     with shop.app_context():
-        image = save_product_image(product_id, png(), uploaded_by="bob", is_public=True, is_main_image=False)
+        image = save_product_image(
+            product_id, png(), uploaded_by="bob", is_public=True, is_main_image=False
+        )
     path, bob = f"/media/product-images/{image.id}", bearer(shop, "bob")
     assert client.patch(path, json={"altText": "mine"}, headers=bob).status_code == 200
     assert client.patch(path, json={"isMainImage": True}, headers=bob).status_code == 403
@@ -207,8 +265,17 @@ def test_an_edit_and_a_url_pass_by_a_hidden_main_image_too(app: Flask) -> None:
             save_product_image(owner_id, png(), uploaded_by="bob", is_main_image=True)
 
     changes = {"isMainImage": True}
-    assert client.patch(f"/media/product-images/{ordinary.id}", json=changes, headers=alice).status_code == 200
-    fields = {"mongoProductId": str(other_id), "imageUrl": "https://example.com/a.png", "isMainImage": True}
+    assert (
+        client.patch(
+            f"/media/product-images/{ordinary.id}", json=changes, headers=alice
+        ).status_code
+        == 200
+    )
+    fields = {
+        "mongoProductId": str(other_id),
+        "imageUrl": "https://example.com/a.png",
+        "isMainImage": True,
+    }
     assert client.post("/media/product-images", json=fields, headers=alice).status_code == 201
     assert main_image(client, bob, product_id).status_code == 201
 
@@ -236,14 +303,21 @@ def test_nothing_is_hidden_from_functions_within_a_request_to_a_media_route(app:
 
     with media_saved.connected_to(show_course, app):
         data = {"file": part(SAMPLES["course-resources"]), "mongoCourseId": str(course_id)}
-        assert post_form(client, bearer(app, "alice"), "/media/course-resources", data).status_code == 201
+        assert (
+            post_form(client, bearer(app, "alice"), "/media/course-resources", data).status_code
+            == 201
+        )
     assert refusals == ["the product has a main image already"]
     with app.app_context():
-        assert [(image.uploaded_by, image.is_main_image) for image in get_product_images(product_id)] == [("bob", True)]
+        assert [
+            (image.uploaded_by, image.is_main_image) for image in get_product_images(product_id)
+        ] == [("bob", True)]
 
 
 def test_the_documents_of_a_page_are_read_with_one_query(make_app: MakeApp, mode: str) -> None:
-    def rule(action: str, subject: t.Any, identity: str | None, claims: t.Mapping[str, t.Any]) -> bool:
+    def rule(
+        action: str, subject: t.Any, identity: str | None, claims: t.Mapping[str, t.Any]
+    ) -> bool:
         return (get_owner(subject) or {}).get("creator_id") == identity
 
     app = make_app(mode, DUALMEDIA_AUTHORIZE=rule)

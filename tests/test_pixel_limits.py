@@ -1,4 +1,5 @@
-"""Images that are larger than they seem: the limit of pixels holds wherever in a file its size is."""
+"""Images that are larger than they seem: the limit of pixels holds wherever in a file its size
+is."""
 
 from __future__ import annotations
 
@@ -92,9 +93,15 @@ def meta(*, is_long: bool) -> bytes:
 
 
 BOMBS: dict[str, bytes] = {
-    "PNG, a chunk in front of its header": SIGNATURE + chunk(b"tEXt", b"a\0b") + header(*HUGE) + REST[25:],
+    "PNG, a chunk in front of its header": SIGNATURE
+    + chunk(b"tEXt", b"a\0b")
+    + header(*HUGE)
+    + REST[25:],
     "PNG, two headers": SIGNATURE + REST[:25] + header(*HUGE) + REST[25:],
-    "PNG, a header behind a megabyte": SIGNATURE + chunk(b"tEXt", b"a\0" + bytes(MEGABYTE)) + header(*HUGE) + REST[25:],
+    "PNG, a header behind a megabyte": SIGNATURE
+    + chunk(b"tEXt", b"a\0" + bytes(MEGABYTE))
+    + header(*HUGE)
+    + REST[25:],
     "PNG, a second one behind a megabyte": SIGNATURE
     + REST[:25]
     + chunk(b"tEXt", b"a\0" + bytes(3 * MEGABYTE))
@@ -105,9 +112,14 @@ BOMBS: dict[str, bytes] = {
     "JPEG, behind filling": JPEG[:2] + b"\xff" * MEGABYTE + sof(*HUGE)[1:] + JPEG[2:],
     "AVIF, long boxes": AVIF + meta(is_long=True),
     "AVIF, behind a megabyte": AVIF + box(b"mdat", bytes(2 * MEGABYTE)) + meta(is_long=False),
-    "AVIF, a long box of data in front": AVIF + box(b"mdat", bytes(2 * MEGABYTE), is_long=True) + meta(is_long=True),
+    "AVIF, a long box of data in front": AVIF
+    + box(b"mdat", bytes(2 * MEGABYTE), is_long=True)
+    + meta(is_long=True),
     "AVIF, a sequence": box(b"ftyp", b"avis\0\0\0\0avismsf1")
-    + box(b"moov", box(b"trak", box(b"tkhd", bytes(76) + struct.pack(">II", HUGE[0] << 16, HUGE[1] << 16)))),
+    + box(
+        b"moov",
+        box(b"trak", box(b"tkhd", bytes(76) + struct.pack(">II", HUGE[0] << 16, HUGE[1] << 16))),
+    ),
     "TIFF, a larger page": b"II*\0" + struct.pack("<I", 8) + page(40, 30, 38) + page(*HUGE, 0),
     "TIFF, pages behind their data": b"II*\0"
     + struct.pack("<I", 8 + 2 * MEGABYTE)
@@ -115,13 +127,25 @@ BOMBS: dict[str, bytes] = {
     + page(40, 30, 3 * MEGABYTE + 38)
     + bytes(MEGABYTE)
     + page(*HUGE, 0),
-    "BigTIFF, a larger page": b"II+\0" + struct.pack("<HHQ", 8, 0, 16) + big_page(40, 30, 72) + big_page(*HUGE, 0),
+    "BigTIFF, a larger page": b"II+\0"
+    + struct.pack("<HHQ", 8, 0, 16)
+    + big_page(40, 30, 72)
+    + big_page(*HUGE, 0),
     "GIF, a frame beyond the screen": GIF[:-1] + gif_frame(*HUGE, 100, 100) + b";",
-    "GIF, a late frame": GIF[:-1] + (b"!\xfe" + b"\xff" * 256 * 100 + b"\0") * 60 + gif_frame(*HUGE, 100, 100) + b";",
-    "WebP, animated": webp(VP8X, riff(b"ANIM", bytes(6)), riff(b"ANMF", bytes(6) + three(16_000) * 2 + bytes(4))),
-    "WebP, another size within": webp(VP8X, riff(b"VP8L", b"\x2f" + struct.pack("<I", 16_000 | 16_000 << 14))),
+    "GIF, a late frame": GIF[:-1]
+    + (b"!\xfe" + b"\xff" * 256 * 100 + b"\0") * 60
+    + gif_frame(*HUGE, 100, 100)
+    + b";",
+    "WebP, animated": webp(
+        VP8X, riff(b"ANIM", bytes(6)), riff(b"ANMF", bytes(6) + three(16_000) * 2 + bytes(4))
+    ),
+    "WebP, another size within": webp(
+        VP8X, riff(b"VP8L", b"\x2f" + struct.pack("<I", 16_000 | 16_000 << 14))
+    ),
     "BMP": b"BM" + bytes(12) + struct.pack("<Iii", 40, HUGE[0], -HUGE[1]),
-    "ICO, a bitmap": b"\0\0\1\0\1\0" + struct.pack("<BBBBHHII", 16, 16, 0, 0, 1, 24, len(DIB), 22) + DIB,
+    "ICO, a bitmap": b"\0\0\1\0\1\0"
+    + struct.pack("<BBBBHHII", 16, 16, 0, 0, 1, 24, len(DIB), 22)
+    + DIB,
     "ICO, a PNG": b"\0\0\1\0\1\0"
     + struct.pack("<BBBBHHII", 16, 16, 0, 0, 1, 24, 60, 22)
     + SIGNATURE
@@ -129,7 +153,8 @@ BOMBS: dict[str, bytes] = {
     + REST[25:],
     "PSD": b"8BPS\0\1" + bytes(6) + struct.pack(">HIIHH", 3, *reversed(HUGE), 8, 3) + bytes(12),
     "PPM": b"P6\n# as large as it gets\n30000 20000\n255\n" + bytes(30),
-    "JPEG 2000": box(b"jP  ", b"\r\n\x87\n") + box(b"jp2h", box(b"ihdr", struct.pack(">II", *HUGE) + bytes(6))),
+    "JPEG 2000": box(b"jP  ", b"\r\n\x87\n")
+    + box(b"jp2h", box(b"ihdr", struct.pack(">II", *HUGE) + bytes(6))),
     "JPEG XL": b"\xff\x0a" + ((29_999 << 3 | 2 << 1) | (1 << 22)).to_bytes(12, "little"),
 }
 
@@ -150,7 +175,10 @@ def test_no_image_is_larger_than_its_limit(name: str) -> None:
 @pytest.mark.parametrize(
     "content",
     [
-        *(picture(form, 300, 200) for form in ("PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF", "AVIF", "ICO", "JPEG2000")),
+        *(
+            picture(form, 300, 200)
+            for form in ("PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF", "AVIF", "ICO", "JPEG2000")
+        ),
         picture("TIFF", 250, 200),
         SIGNATURE + REST[:25] + chunk(b"tEXt", b"a\0" + bytes(2 * MEGABYTE)) + REST[25:],
         JPEG[:2] + COMMENT * 40 + JPEG[2:],
@@ -168,7 +196,10 @@ UNREADABLE = {
     "JPEG, cut": JPEG[:20],
     "AVIF, its brands alone": AVIF,
     "AVIF, data alone": AVIF + box(b"mdat", bytes(2 * MEGABYTE)),
-    "TIFF, a page that is not there": b"II*\0" + struct.pack("<I", 8) + page(40, 30, 9999) + bytes(100),
+    "TIFF, a page that is not there": b"II*\0"
+    + struct.pack("<I", 8)
+    + page(40, 30, 9999)
+    + bytes(100),
     "BMP, cut": b"BM" + bytes(14),
     "WebP, of nothing known": webp(riff(b"XXXX", bytes(30))),
 }
@@ -207,5 +238,8 @@ def test_an_upload_that_turns_out_too_large_leaves_nothing(make_app: MakeApp, mo
     for name in ("JPEG, behind a megabyte", "AVIF, behind a megabyte"):
         fields = {"mongoProductId": "p", "file": part(BOMBS[name])}
         answer = post_form(client, alice, "/media/product-images", fields)
-        assert (answer.status_code, "pixels" in (answer.json or {})["errors"]["file"][0]) == (422, True)
+        assert (answer.status_code, "pixels" in (answer.json or {})["errors"]["file"][0]) == (
+            422,
+            True,
+        )
     assert (client.get("/media/product-images", headers=alice).json or {})["items"] == []

@@ -1,4 +1,5 @@
-"""New media goes behind the last, and becomes the main image where there is none, however many are saved at once."""
+"""New media goes behind the last, and becomes the main image where there is none, however many are
+saved at once."""
 
 from __future__ import annotations
 
@@ -62,15 +63,30 @@ def test_the_last_position_of_all_is_shared(owners: Owners) -> None:
     first = save_product_image(owners.product, png())
     update_media(ProductImage, first.id, position=2**31 - 1)
     assert save_product_image(owners.product, png()).position == 2**31 - 1
-    assert save_product_images(owners.product, ["https://cdn.example/a.jpg"] * 2)[1].position == 2**31 - 1
+    assert (
+        save_product_images(owners.product, ["https://cdn.example/a.jpg"] * 2)[1].position
+        == 2**31 - 1
+    )
 
 
 @pytest.mark.usefixtures("context")
 def test_a_single_video_goes_behind_the_others_of_its_lesson(owners: Owners) -> None:
-    saved = [save_course_video(owners.course, mp4(), lesson_id=lesson) for lesson in ("a", "a", "b", None, None)]
+    saved = [
+        save_course_video(owners.course, mp4(), lesson_id=lesson)
+        for lesson in ("a", "a", "b", None, None)
+    ]
     assert [video.position for video in saved] == [0, 1, 0, 2, 3]
-    assert save_course_video(owners.course, "https://cdn.example/a.mp4", lesson_id="a", position=0).position == 0
-    assert [video.position for video in get_course_videos(owners.course, lesson_id="a")] == [0, 0, 1]
+    assert (
+        save_course_video(
+            owners.course, "https://cdn.example/a.mp4", lesson_id="a", position=0
+        ).position
+        == 0
+    )
+    assert [video.position for video in get_course_videos(owners.course, lesson_id="a")] == [
+        0,
+        0,
+        1,
+    ]
 
 
 def at_once(app: Flask, saves: list[t.Callable[[], t.Any]]) -> list[Media]:
@@ -86,13 +102,16 @@ def at_once(app: Flask, saves: list[t.Callable[[], t.Any]]) -> list[Media]:
 
 
 def test_of_many_at_once_one_becomes_the_main_image(app: Flask, owners: Owners) -> None:
-    """Small ones, large ones, URLs and several together. Those that end at the same moment may share a position."""
+    """Small ones, large ones, URLs and several together. Those that end at the same moment may
+    share a position."""
     sources: list[t.Any] = [png(), png(comment=counting(2 * MIB)), "https://cdn.example/a.jpg"] * 3
     saves: list[t.Callable[[], t.Any]] = [
         lambda source=source: save_product_image(owners.product, source) for source in sources
     ]
     saves.append(
-        lambda: save_product_images(owners.product, ["https://cdn.example/b.jpg", "https://cdn.example/c.jpg"])
+        lambda: save_product_images(
+            owners.product, ["https://cdn.example/b.jpg", "https://cdn.example/c.jpg"]
+        )
     )
     saves.append(lambda: save_product_images(owners.product, [png(), "https://cdn.example/d.jpg"]))
     at_once(app, saves)
@@ -124,7 +143,9 @@ def test_another_may_be_faster(app: Flask, owners: Owners, monkeypatch: pytest.M
             assert shown(owners) == [(0, True), (1, False)]
 
 
-def test_of_several_files_one_may_be_gone_when_another_is_refused(app: Flask, owners: Owners) -> None:
+def test_of_several_files_one_may_be_gone_when_another_is_refused(
+    app: Flask, owners: Owners
+) -> None:
     def delete(sender: Flask, record: Media) -> None:
         delete_media(ProductImage, record.id)
 
@@ -134,7 +155,8 @@ def test_of_several_files_one_may_be_gone_when_another_is_refused(app: Flask, ow
 
 @pytest.mark.usefixtures("context")
 @pytest.mark.parametrize(
-    ("position", "positions"), [(3, [3, 4]), ("3", [3, 4]), (2**31 - 1, [2**31 - 1] * 2), (True, None), ("x", None)]
+    ("position", "positions"),
+    [(3, [3, 4]), ("3", [3, 4]), (2**31 - 1, [2**31 - 1] * 2), (True, None), ("x", None)],
 )
 def test_several_urls_have_the_places_that_several_files_have(
     owners: Owners, position: t.Any, positions: list[int] | None
@@ -142,9 +164,13 @@ def test_several_urls_have_the_places_that_several_files_have(
     for source in (png(), "https://cdn.example/a.jpg"):
         if positions is None:
             with pytest.raises(InvalidMedia, match="position"):
-                save_product_images(owners.product, [source] * 2, is_main_image=False, position=position)
+                save_product_images(
+                    owners.product, [source] * 2, is_main_image=False, position=position
+                )
             continue
-        saved = save_product_images(owners.product, [source] * 2, is_main_image=False, position=position)
+        saved = save_product_images(
+            owners.product, [source] * 2, is_main_image=False, position=position
+        )
         assert [image.position for image in saved] == positions
 
 
@@ -153,5 +179,12 @@ def test_images_have_places_while_sql_is_down(make_proxied: MakeApp, proxy: Prox
     with app.app_context():
         proxy.refuse()
         saved = [save_product_image("p", png()) for _ in range(2)]
-        saved += save_product_images("p", ["https://cdn.example/a.jpg", "https://cdn.example/b.jpg"])
-    assert [(image.position, image.is_main_image) for image in saved] == [(0, True), (1, False), (2, False), (3, False)]
+        saved += save_product_images(
+            "p", ["https://cdn.example/a.jpg", "https://cdn.example/b.jpg"]
+        )
+    assert [(image.position, image.is_main_image) for image in saved] == [
+        (0, True),
+        (1, False),
+        (2, False),
+        (3, False),
+    ]

@@ -1,4 +1,5 @@
-"""A record that SQL does not take stands in nobody's way: it is refused at the door, or set aside and named."""
+"""A record that SQL does not take stands in nobody's way: it is refused at the door, or set aside
+and named."""
 
 from __future__ import annotations
 
@@ -62,18 +63,38 @@ TEXT = b"words that show no type"
 
 def hostile_values(column: sa.Column[t.Any]) -> st.SearchStrategy[t.Any]:
     """Values at and beyond the edges of what a column can keep, and values of other types."""
-    anything: list[t.Any] = ["", "x", "x" * 300, "a\0b", "\ud800", 2**31, 2**63, 10**400, -1, True, None, 1.5, b"bytes"]
+    anything: list[t.Any] = [
+        "",
+        "x",
+        "x" * 300,
+        "a\0b",
+        "\ud800",
+        2**31,
+        2**63,
+        10**400,
+        -1,
+        True,
+        None,
+        1.5,
+        b"bytes",
+    ]
     kind = column.type
     if isinstance(kind, sa.String):
         length = kind.length or 2048
         letters = st.sampled_from(["a", "é", "😀", "\u202e"])
-        edges = st.builds(lambda letter, more: letter * (length + more), letters, st.sampled_from([-1, 0, 1]))
+        edges = st.builds(
+            lambda letter, more: letter * (length + more), letters, st.sampled_from([-1, 0, 1])
+        )
         return edges | st.text(max_size=20) | st.sampled_from(anything)
     if isinstance(kind, sa.Integer):
-        numbers = st.sampled_from([2**31 - 1, 2**31, 2**63 - 1, 2**63, 2**64, -(2**31), -(2**63) - 1, 0, 1])
+        numbers = st.sampled_from(
+            [2**31 - 1, 2**31, 2**63 - 1, 2**63, 2**64, -(2**31), -(2**63) - 1, 0, 1]
+        )
         return numbers | st.integers() | st.sampled_from(anything)
     if isinstance(kind, sa.Float):
-        return st.floats() | st.sampled_from([math.nan, math.inf, -math.inf, 1e308, 5e-324, *anything])
+        return st.floats() | st.sampled_from(
+            [math.nan, math.inf, -math.inf, 1e308, 5e-324, *anything]
+        )
     if isinstance(kind, sa.DateTime):
         first, last = datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, 23, tzinfo=UTC)
         before = first.replace(tzinfo=timezone(timedelta(hours=14)))
@@ -107,9 +128,13 @@ class Three(t.NamedTuple):
 
 
 @pytest.fixture
-def three(make_app: MakeApp, make_proxied: Callable[..., Flask], migrated_url: str, proxy: Proxy) -> Three:
+def three(
+    make_app: MakeApp, make_proxied: Callable[..., Flask], migrated_url: str, proxy: Proxy
+) -> Three:
     config = ANY_OWNER | {"DUALMEDIA_COUNT_READS": False}
-    dual = make_app("dual", SQLALCHEMY_DATABASE_URI=migrated_url, DUALMEDIA_AUTO_UPGRADE=False, **config)
+    dual = make_app(
+        "dual", SQLALCHEMY_DATABASE_URI=migrated_url, DUALMEDIA_AUTO_UPGRADE=False, **config
+    )
     three = Three(dual, make_proxied(**config), make_app("mongo", **config))
     circuit = get_state(three.degraded).circuit
     assert circuit is not None
@@ -151,22 +176,38 @@ def outcome(call: Callable[[], t.Any]) -> str:
 
 def complete(kind: type[Media]) -> dict[str, t.Any]:
     """Fields of a record that every database takes."""
-    values: dict[str, t.Any] = {kind.owner_field: "1", "state": "available", "storage_type": "external"}
+    values: dict[str, t.Any] = {
+        kind.owner_field: "1",
+        "state": "available",
+        "storage_type": "external",
+    }
     values[kind.url_field] = "https://cdn.example/a"
-    values |= {"position": 0, "is_main_image": False, "video_type": "intro", "processing_status": "ready"}
+    values |= {
+        "position": 0,
+        "is_main_image": False,
+        "video_type": "intro",
+        "processing_status": "ready",
+    }
     values |= {"resource_type": "pdf", "reference_type": "page", "media_type": "image"}
     return {name: value for name, value in values.items() if name in kind.field_names()}
 
 
-PROPERTY = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+PROPERTY = settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 
 
 def test_every_column_and_every_constraint_has_a_rule() -> None:
-    """The rules come from the models: a CHECK that only SQL knew would let MongoDB accept what SQL refuses."""
+    """The rules come from the models: a CHECK that only SQL knew would let MongoDB accept what SQL
+    refuses."""
     for kind in KINDS.values():
         table = t.cast(sa.Table, kind.__table__)
         assert storable.rules_of(kind).keys() == {*table.columns.keys()}
-        checks = [constraint for constraint in table.constraints if isinstance(constraint, sa.CheckConstraint)]
+        checks = [
+            constraint
+            for constraint in table.constraints
+            if isinstance(constraint, sa.CheckConstraint)
+        ]
         assert all("check" in constraint.info for constraint in checks)
         with pytest.raises(TypeError):
             storable._rule_of_type(sa.JSON())
@@ -186,7 +227,11 @@ def test_repositories_take_and_refuse_the_same_values(three: Three, proxy: Proxy
             record = kind.new(**complete(kind))
 
             def new() -> Media:
-                own = {"id": uuid.uuid4(), "is_main_image": False} if kind is ProductImage else {"id": uuid.uuid4()}
+                own = (
+                    {"id": uuid.uuid4(), "is_main_image": False}
+                    if kind is ProductImage
+                    else {"id": uuid.uuid4()}
+                )
                 return kind.new(**{**complete(kind), **own, **fields})
 
             def change(repository: t.Any = repository, record: Media = record) -> None:
@@ -198,14 +243,17 @@ def test_repositories_take_and_refuse_the_same_values(three: Three, proxy: Proxy
             told.append(
                 (
                     outcome(lambda repository=repository, new=new: repository.add(new())),
-                    outcome(lambda repository=repository, new=new: repository.add_all([new(), new()])),
+                    outcome(
+                        lambda repository=repository, new=new: repository.add_all([new(), new()])
+                    ),
                     outcome(change),
                 )
             )
         assert told[0] == told[1] == told[2]
-        assert all(said == "accepted" or said.startswith("invalid") or "Conflict" in said for said in told[0]) or (
-            "SecondMainImage" in str(told[0])
-        )
+        assert all(
+            said == "accepted" or said.startswith("invalid") or "Conflict" in said
+            for said in told[0]
+        ) or ("SecondMainImage" in str(told[0]))
 
     check()
     everything_arrives(three, proxy)
@@ -234,7 +282,9 @@ def saving(draw: st.DrawFn) -> tuple[type[Media], bool, dict[str, t.Any]]:
     _, _, own = SAVED[kind]
     names = draw(st.lists(st.sampled_from([*own, *COMMON]), min_size=1, max_size=2, unique=True))
     columns = fields_of(kind)
-    hostile = {name: draw(hostile_values(columns[OWNER_ARGUMENTS.get(name, name)])) for name in names}
+    hostile = {
+        name: draw(hostile_values(columns[OWNER_ARGUMENTS.get(name, name)])) for name in names
+    }
     return kind, draw(st.booleans()), hostile
 
 
@@ -245,7 +295,12 @@ def test_functions_take_and_refuse_the_same_values(three: Three, proxy: Proxy) -
     def check(chosen: tuple[type[Media], bool, dict[str, t.Any]]) -> None:
         kind, external, hostile = chosen
         function, content, own = SAVED[kind]
-        needed = {"reference_type": "page", "reference_id": "1", "product_id": "1", "course_id": "1"}
+        needed = {
+            "reference_type": "page",
+            "reference_id": "1",
+            "product_id": "1",
+            "course_id": "1",
+        }
         arguments = {name: value for name, value in needed.items() if name in own} | hostile
         source = "https://cdn.example/a" if external else content
         told = []
@@ -259,7 +314,9 @@ def test_functions_take_and_refuse_the_same_values(three: Three, proxy: Proxy) -
 
 
 @pytest.mark.parametrize("identity", ["x" * 256, "a\0b", "\ud800"])
-def test_an_uploader_that_cannot_be_kept_is_named(three: Three, proxy: Proxy, identity: str) -> None:
+def test_an_uploader_that_cannot_be_kept_is_named(
+    three: Three, proxy: Proxy, identity: str
+) -> None:
     for app in three:
         with app.app_context():
             for source in (TEXT, "https://cdn.example/a"):
@@ -267,7 +324,9 @@ def test_an_uploader_that_cannot_be_kept_is_named(three: Three, proxy: Proxy, id
                     save_media_storage("page", "1", source, uploaded_by=identity)
                 assert [*refused.value.errors] == ["uploadedBy"]
             with pytest.raises(InvalidMedia):
-                save_product_images("1", ["https://cdn.example/a", "https://cdn.example/b"], uploaded_by=identity)
+                save_product_images(
+                    "1", ["https://cdn.example/a", "https://cdn.example/b"], uploaded_by=identity
+                )
     everything_arrives(three, proxy)
 
 
@@ -289,7 +348,9 @@ def requested(draw: st.DrawFn) -> tuple[str, type[Media], str, t.Any]:
     kind = draw(st.sampled_from([*KINDS.values()]))
     columns = fields_of(kind)
     name = draw(st.sampled_from(sorted(columns)))
-    value = draw(hostile_values(columns[name]).filter(lambda value: not isinstance(value, bytes | datetime)))
+    value = draw(
+        hostile_values(columns[name]).filter(lambda value: not isinstance(value, bytes | datetime))
+    )
     return way, kind, name, value
 
 
@@ -304,8 +365,16 @@ def send(app: Flask, way: str, kind: type[Media], name: str, value: t.Any) -> tu
         url = {storable.camelcase(kind.url_field): "https://cdn.example/a"}
         answer = client.post(path, json=fields | url | {wire: value}, headers=headers)
     elif way == "multipart":
-        file = part(content, declared if name == "filename" else "file", declared if name == "mime_type" else None)
-        form = fields | {"file": file} | ({} if name in ("filename", "mime_type") else {wire: str(value)})
+        file = part(
+            content,
+            declared if name == "filename" else "file",
+            declared if name == "mime_type" else None,
+        )
+        form = (
+            fields
+            | {"file": file}
+            | ({} if name in ("filename", "mime_type") else {wire: str(value)})
+        )
         answer = post_form(client, headers, path, form)
     elif way in ("patch", "put"):
         made = client.post(
@@ -316,13 +385,24 @@ def send(app: Flask, way: str, kind: type[Media], name: str, value: t.Any) -> tu
         if way == "patch":
             answer = client.patch(item, json={wire: value}, headers=headers)
         else:
-            described = {"Content-Type": declared, "Content-Disposition": f"attachment; filename={declared}"}
+            described = {
+                "Content-Type": declared,
+                "Content-Disposition": f"attachment; filename={declared}",
+            }
             own = headers | {header: text.replace("\0", "") for header, text in described.items()}
             answer = client.put(f"{item}/content", data=content, headers=own)
     else:
-        metadata = {"kind": kind.kind} | fields | {"filetype" if name == "mime_type" else wire: str(value)}
-        listed = ",".join(f"{key} {base64.b64encode(text.encode()).decode()}" for key, text in metadata.items())
-        tus = headers | {"Tus-Resumable": "1.0.0", "Upload-Metadata": listed, "Upload-Length": str(len(content))}
+        metadata = (
+            {"kind": kind.kind} | fields | {"filetype" if name == "mime_type" else wire: str(value)}
+        )
+        listed = ",".join(
+            f"{key} {base64.b64encode(text.encode()).decode()}" for key, text in metadata.items()
+        )
+        tus = headers | {
+            "Tus-Resumable": "1.0.0",
+            "Upload-Metadata": listed,
+            "Upload-Length": str(len(content)),
+        }
         octets = {"Content-Type": "application/offset+octet-stream"}
         if way == "tus":
             answer = client.post("/media/uploads", headers=tus | octets, data=content)
@@ -359,7 +439,10 @@ def test_requests_take_and_refuse_the_same_values(three: Three, proxy: Proxy) ->
 
 @pytest.mark.long
 def test_direct_uploads_take_and_refuse_the_same_values(
-    make_app: MakeApp, make_proxied: Callable[..., Flask], proxy: Proxy, storage_options: StorageOptions
+    make_app: MakeApp,
+    make_proxied: Callable[..., Flask],
+    proxy: Proxy,
+    storage_options: StorageOptions,
 ) -> None:
     """What a client announces is kept in a record before a byte comes."""
     config = ANY_OWNER | {
@@ -370,7 +453,12 @@ def test_direct_uploads_take_and_refuse_the_same_values(
     assert circuit is not None
     proxy.refuse()
     circuit.trip()  # the first answer after a loss may be 503: nobody knows what became of the insertion
-    announced = {"referenceType": "page", "referenceId": "1", "filename": "a.txt", "mimeType": "text/plain"}
+    announced = {
+        "referenceType": "page",
+        "referenceId": "1",
+        "filename": "a.txt",
+        "mimeType": "text/plain",
+    }
     announced |= {"fileSize": 10, "checksum": "0" * 64}
     columns = fields_of(MediaStorage)
 
@@ -378,11 +466,17 @@ def test_direct_uploads_take_and_refuse_the_same_values(
     @given(st.data())
     def check(data: st.DataObject) -> None:
         name = data.draw(st.sampled_from(sorted(columns)))
-        value = data.draw(hostile_values(columns[name]).filter(lambda value: not isinstance(value, bytes | datetime)))
+        value = data.draw(
+            hostile_values(columns[name]).filter(
+                lambda value: not isinstance(value, bytes | datetime)
+            )
+        )
         told = []
         for app in apps:
             body = announced | {storable.camelcase(name): value}
-            answer = app.test_client().post("/media/files/direct-uploads", json=body, headers=bearer(app, "alice"))
+            answer = app.test_client().post(
+                "/media/files/direct-uploads", json=body, headers=bearer(app, "alice")
+            )
             told.append((answer.status_code, answer.json and sorted(answer.json.get("errors", ()))))
         assert told[0] == told[1] == told[2]
         assert told[0][0] < 500
@@ -395,8 +489,12 @@ def test_direct_uploads_take_and_refuse_the_same_values(
     assert journal.repository.is_empty()
 
 
-@pytest.mark.parametrize("declared", ["text/" + "x" * 300, "x" * 300, "text/pl\0ain", "text/\u0130" + "\u0130" * 249])
-def test_a_declared_type_of_any_length_stops_nobody(three: Three, proxy: Proxy, declared: str) -> None:
+@pytest.mark.parametrize(
+    "declared", ["text/" + "x" * 300, "x" * 300, "text/pl\0ain", "text/\u0130" + "\u0130" * 249]
+)
+def test_a_declared_type_of_any_length_stops_nobody(
+    three: Three, proxy: Proxy, declared: str
+) -> None:
     told = []
     for app in three:
         with app.app_context():
@@ -421,7 +519,8 @@ class Journaled(t.NamedTuple):
         return result
 
     def plant(self, content: bytes = TEXT, **values: t.Any) -> Media:
-        """Write a record with its bytes into the journal, past every check, as an older version may have."""
+        """Write a record with its bytes into the journal, past every check, as an older version may
+        have."""
         upload = Upload(io.BytesIO(content))
         upload.open()
         _, journal = homes_of(get_state(self.app))
@@ -431,7 +530,9 @@ class Journaled(t.NamedTuple):
         )  # fmt: skip
         key = f"{record.id.hex}-0"
         journal.storage.put(key, upload.blocks())
-        vars(record).update({"storage_key": key, "file_size": upload.size, "checksum": upload.checksum} | values)
+        vars(record).update(
+            {"storage_key": key, "file_size": upload.size, "checksum": upload.checksum} | values
+        )
         document = record.values()
         document["_id"] = document.pop("id")
         journal_collection(self.app).insert_one(document)
@@ -572,7 +673,11 @@ def test_a_rule_of_the_host_sets_one_record_aside(
     if "UNIQUE" not in rule:
         delete_media(MediaStorage, taken.id)
     journaled.execute(rule)
-    before, poison, behind = journaled.plant(b"before"), journaled.plant(title="secret"), journaled.plant(b"behind")
+    before, poison, behind = (
+        journaled.plant(b"before"),
+        journaled.plant(title="secret"),
+        journaled.plant(b"behind"),
+    )
     for _ in range(3):
         drain_journal(get_state(journaled.app), retry=False)
     assert {before.id, behind.id} <= journaled.in_sql
@@ -606,7 +711,9 @@ def test_what_is_set_aside_is_tried_again_after_a_while(journaled: Journaled) ->
     drain_journal(state, retry=False)
     assert not journal.repository.has_work()
     long_ago = now() - timedelta(hours=2)
-    journal_collection(journaled.app).update_one({}, {"$set": {"refused.at": long_ago, "title": "short"}})
+    journal_collection(journaled.app).update_one(
+        {}, {"$set": {"refused.at": long_ago, "title": "short"}}
+    )
     assert journal.repository.has_work()
     drain_journal(state, retry=False)
     assert journaled.in_sql == {poison.id}
@@ -617,11 +724,21 @@ def test_a_rule_of_the_host_answers_requests_alike(journaled: Journaled) -> None
     journaled.execute(HOST_RULES["a constraint"])
     client, alice = journaled.app.test_client(), bearer(journaled.app, "alice")
     fields = {"referenceType": "page", "referenceId": "1"}
-    file = post_form(client, alice, "/media/files", fields | {"title": "secret", "file": part(TEXT)})
-    url = client.post("/media/files", json=fields | {"title": "secret", "url": "https://cdn.example/a"}, headers=alice)
-    kept = client.post("/media/files", json=fields | {"url": "https://cdn.example/a"}, headers=alice)
+    file = post_form(
+        client, alice, "/media/files", fields | {"title": "secret", "file": part(TEXT)}
+    )
+    url = client.post(
+        "/media/files",
+        json=fields | {"title": "secret", "url": "https://cdn.example/a"},
+        headers=alice,
+    )
+    kept = client.post(
+        "/media/files", json=fields | {"url": "https://cdn.example/a"}, headers=alice
+    )
     edited = client.patch(kept.headers["Location"], json={"title": "secret"}, headers=alice)
-    big = post_form(client, alice, "/media/files", fields | {"title": "secret", "file": part(bytes(3_000_000))})
+    big = post_form(
+        client, alice, "/media/files", fields | {"title": "secret", "file": part(bytes(3_000_000))}
+    )
     for answer in (file, url, edited, big):
         assert answer.status_code == 422
         assert "no_secrets" not in answer.text, "what the host calls its rules is the host's"
@@ -636,7 +753,10 @@ def test_a_rule_of_the_host_answers_requests_alike(journaled: Journaled) -> None
 
 
 def test_the_watch_sets_aside_what_came_in_an_outage(
-    make_proxied: Callable[..., Flask], proxy: Proxy, migrated_url: str, caplog: pytest.LogCaptureFixture
+    make_proxied: Callable[..., Flask],
+    proxy: Proxy,
+    migrated_url: str,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     app = make_proxied(**ANY_OWNER)
     engine = sa.create_engine(migrated_url, poolclass=sa.NullPool)
@@ -665,7 +785,8 @@ def test_the_watch_sets_aside_what_came_in_an_outage(
 def test_a_drain_that_fails_before_it_sends_gives_the_record_back(
     make_proxied: Callable[..., Flask], proxy: Proxy, migrated_url: str
 ) -> None:
-    """SQL goes away in the middle of the bytes: their people may read and change the record meanwhile."""
+    """SQL goes away in the middle of the bytes: their people may read and change the record
+    meanwhile."""
     app = make_proxied(DUALMEDIA_AUTO_DRAIN=False, **ANY_OWNER)
     state, content = get_state(app), b"x" * 3_000_000
     assert state.engine is not None
@@ -718,8 +839,13 @@ def test_a_killed_drain_holds_no_record_where_nobody_drains_by_itself(journaled:
 # Elsewhere
 
 
-def test_a_transfer_names_what_it_cannot_copy_and_copies_the_rest(make_app: MakeApp, migrated_url: str) -> None:
-    mongo, dual = (make_app(mode, SQLALCHEMY_DATABASE_URI=migrated_url, **ANY_OWNER) for mode in ("mongo", "dual"))
+def test_a_transfer_names_what_it_cannot_copy_and_copies_the_rest(
+    make_app: MakeApp, migrated_url: str
+) -> None:
+    mongo, dual = (
+        make_app(mode, SQLALCHEMY_DATABASE_URI=migrated_url, **ANY_OWNER)
+        for mode in ("mongo", "dual")
+    )
     with mongo.app_context():
         saved = [save_media_storage("page", "1", b"content %d" % number) for number in range(4)]
     collection = get_state(mongo).mongo["media_storage"]
@@ -731,13 +857,20 @@ def test_a_transfer_names_what_it_cannot_copy_and_copies_the_rest(make_app: Make
     for record in (saved[1], saved[2]):
         assert str(record.id) in result.output
     with dual.app_context():
-        assert {record.id for record in get_media_by_reference("page", "1")} == {saved[0].id, saved[3].id}
+        assert {record.id for record in get_media_by_reference("page", "1")} == {
+            saved[0].id,
+            saved[3].id,
+        }
 
 
-def test_one_refused_count_leaves_the_others(journaled: Journaled, caplog: pytest.LogCaptureFixture) -> None:
+def test_one_refused_count_leaves_the_others(
+    journaled: Journaled, caplog: pytest.LogCaptureFixture
+) -> None:
     saved = [save_media_storage("page", "1", "https://cdn.example/a") for _ in range(5)]
     sql, _ = homes_of(get_state(journaled.app))
-    sql.repository.update(MediaStorage, saved[2].id, {"access_count": 2**63 - 1}, where={"state": "available"})
+    sql.repository.update(
+        MediaStorage, saved[2].id, {"access_count": 2**63 - 1}, where={"state": "available"}
+    )
     counter = Counter(journaled.app, get_state(journaled.app).repository, None, interval=3600)
     for record in saved:
         counter.note(MediaStorage, record.id, "reader")
@@ -753,23 +886,35 @@ def test_a_sweep_passes_by_what_is_refused(journaled: Journaled) -> None:
     sql, _ = homes_of(get_state(journaled.app))
     for number in range(105):
         title = "secret" if number < 102 else None
-        sql.repository.add(MediaStorage.new(**complete(MediaStorage) | {"state": "pending"}, title=title))
+        sql.repository.add(
+            MediaStorage.new(**complete(MediaStorage) | {"state": "pending"}, title=title)
+        )
     journaled.execute(HOST_RULES["a constraint"] + " NOT VALID")
     later = get_state(journaled.app)
     assert sweep(later, grace=-1) == 3
 
 
-def test_a_move_passes_by_what_is_refused(make_app: MakeApp, migrated_url: str, tmp_path: t.Any) -> None:
+def test_a_move_passes_by_what_is_refused(
+    make_app: MakeApp, migrated_url: str, tmp_path: t.Any
+) -> None:
     options = {"local": {"directory": str(tmp_path)}}
     app = make_app(
-        SQLALCHEMY_DATABASE_URI=migrated_url, DUALMEDIA_AUTO_UPGRADE=False, DUALMEDIA_STORAGES=options, **ANY_OWNER
+        SQLALCHEMY_DATABASE_URI=migrated_url,
+        DUALMEDIA_AUTO_UPGRADE=False,
+        DUALMEDIA_STORAGES=options,
+        **ANY_OWNER,
     )
     with app.app_context():
-        saved = [save_media_storage("page", "1", b"content", title=title) for title in ("a", "secret", "b")]
+        saved = [
+            save_media_storage("page", "1", b"content", title=title)
+            for title in ("a", "secret", "b")
+        ]
         engine = sa.create_engine(migrated_url, poolclass=sa.NullPool)
         with engine.begin() as connection:
             connection.exec_driver_sql(HOST_RULES["a constraint"] + " NOT VALID")
-        result = app.test_cli_runner().invoke(args=["dualmedia", "move", "--from", "database", "--to", "local"])
+        result = app.test_cli_runner().invoke(
+            args=["dualmedia", "move", "--from", "database", "--to", "local"]
+        )
         assert isinstance(result.exception, SystemExit)
         assert result.exit_code == 1
         assert str(saved[1].id) in result.output

@@ -1,4 +1,5 @@
-"""What each kind accepts: type, name and the uploader's word must agree with the bytes, and images be of a size."""
+"""What each kind accepts: type, name and the uploader's word must agree with the bytes, and images
+be of a size."""
 
 from __future__ import annotations
 
@@ -30,7 +31,19 @@ from flask_dualmedia.models import KINDS, Media
 from flask_dualmedia.state import State, get_state
 
 from .conftest import MakeApp
-from .samples import NOTHING, PDF, Owners, Tokens, kept, mp4, part, png, post_file, post_form, post_url
+from .samples import (
+    NOTHING,
+    PDF,
+    Owners,
+    Tokens,
+    kept,
+    mp4,
+    part,
+    png,
+    post_file,
+    post_form,
+    post_url,
+)
 
 JPEG = (
     b"\xff\xd8\xff\xe0\x00\x10JFIF\x00\x01\x01\x00\x00\x01\x00\x01\x00\x00"
@@ -39,7 +52,12 @@ JPEG = (
 GIF = b"GIF89a" + struct.pack("<HHBBB", 4, 3, 0, 0, 0) + b";"
 HTML = b"<!doctype html><script>alert(1)</script>"
 SVG = b'<svg xmlns="http://www.w3.org/2000/svg" onload="alert(1)"/>'
-WEBP = b"RIFF\x24\x00\x00\x00WEBPVP8 \x18\x00\x00\x00" + bytes(3) + b"\x9d\x01\x2a\x06\x00\x05\x00" + bytes(100)
+WEBP = (
+    b"RIFF\x24\x00\x00\x00WEBPVP8 \x18\x00\x00\x00"
+    + bytes(3)
+    + b"\x9d\x01\x2a\x06\x00\x05\x00"
+    + bytes(100)
+)
 ZIP = b"PK\x03\x04" + bytes(40)
 
 POLYGLOT = b"GIF89a/*" + bytes(20) + b"*/=1;alert(document.domain)//"
@@ -54,7 +72,9 @@ def bomb(width: int, height: int) -> bytes:
 
     rows = zlib.compress(bytes((width // 8 + 1) * height), 9)
     header = struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+    )
 
 
 @pytest.fixture
@@ -126,10 +146,14 @@ IMAGES: list[tuple[bytes, str, str | None, bool]] = [
 ]  # fmt: skip
 
 
-def test_type_name_and_declaration_agree(client: FlaskClient, tokens: Tokens, owners: Owners, state: State) -> None:
+def test_type_name_and_declaration_agree(
+    client: FlaskClient, tokens: Tokens, owners: Owners, state: State
+) -> None:
     """T25, T28: a product image is an image by its bytes, its name and its declared type."""
     for content, filename, declared, accepted in IMAGES:
-        answer = post_file(client, tokens.alice, "product-images", owners, file=part(content, filename, declared))
+        answer = post_file(
+            client, tokens.alice, "product-images", owners, file=part(content, filename, declared)
+        )
         if accepted:
             assert answer.status_code == 201, (filename, declared, answer.json)
             client.delete(answer.location, headers=tokens.alice)
@@ -138,8 +162,11 @@ def test_type_name_and_declaration_agree(client: FlaskClient, tokens: Tokens, ow
         assert kept(state) == NOTHING
 
 
-def test_the_name_is_checked_as_it_is_kept(client: FlaskClient, tokens: Tokens, owners: Owners) -> None:
-    """T28: behind the folder, without what is not printed, cut; a field wins over the name of the file."""
+def test_the_name_is_checked_as_it_is_kept(
+    client: FlaskClient, tokens: Tokens, owners: Owners
+) -> None:
+    """T28: behind the folder, without what is not printed, cut; a field wins over the name of the
+    file."""
     for filename, accepted in (
         ("x.php/a.png", True),
         ("x.png/a.php", False),
@@ -154,14 +181,21 @@ def test_the_name_is_checked_as_it_is_kept(client: FlaskClient, tokens: Tokens, 
         assert answer.status_code == (201 if accepted else 415), filename
     for given_name, sent, status in (("a.png", "x.php", 201), ("x.php", "a.png", 415)):
         answer = post_file(
-            client, tokens.alice, "product-images", owners, file=part(png(), sent, "image/png"), filename=given_name
+            client,
+            tokens.alice,
+            "product-images",
+            owners,
+            file=part(png(), sent, "image/png"),
+            filename=given_name,
         )
         assert answer.status_code == status
 
 
 def test_a_rename_is_checked_too(client: FlaskClient, tokens: Tokens, owners: Owners) -> None:
     """T28: after every rename."""
-    location = post_file(client, tokens.alice, "product-images", owners, file=part(png(), "a.png")).location
+    location = post_file(
+        client, tokens.alice, "product-images", owners, file=part(png(), "a.png")
+    ).location
     for filename in ("x.php", "x.jpg", "x.png.html", ".php", "x.php\u200b", "a/x.svg"):
         answer = client.patch(location, json={"filename": filename}, headers=tokens.alice)
         assert status_of(answer) == (422, ["filename"]), filename
@@ -173,17 +207,28 @@ def test_a_rename_is_checked_too(client: FlaskClient, tokens: Tokens, owners: Ow
 
 def test_a_name_follows_other_bytes(client: FlaskClient, tokens: Tokens, owners: Owners) -> None:
     """T28: a replacement has no name of its own, and the old one must not tell lies about it."""
-    location = post_file(client, tokens.alice, "product-images", owners, file=part(png(), "a.b.png")).location
+    location = post_file(
+        client, tokens.alice, "product-images", owners, file=part(png(), "a.b.png")
+    ).location
     for content, declared, expected in (
         (JPEG, "image/jpeg", "a.b.jpg"),
         (GIF, "application/x-www-form-urlencoded", "a.b.gif"),
         (png(), None, "a.b.png"),
         (png(5), "image/png", "a.b.png"),
     ):
-        answer = client.put(f"{location}/content", data=content, content_type=declared, headers=tokens.alice)
+        answer = client.put(
+            f"{location}/content", data=content, content_type=declared, headers=tokens.alice
+        )
         assert (answer.status_code, (answer.json or {})["filename"]) == (200, expected)
-    for content, declared in ((HTML, "image/png"), (JPEG, "image/png"), (SVG, None), (PDF, "application/pdf")):
-        answer = client.put(f"{location}/content", data=content, content_type=declared, headers=tokens.alice)
+    for content, declared in (
+        (HTML, "image/png"),
+        (JPEG, "image/png"),
+        (SVG, None),
+        (PDF, "application/pdf"),
+    ):
+        answer = client.put(
+            f"{location}/content", data=content, content_type=declared, headers=tokens.alice
+        )
         assert status_of(answer) == REJECTED
     assert client.get(f"{location}/content", headers=tokens.alice).data == png(5)
     client.patch(location, json={"filename": "n" * 251 + ".png"}, headers=tokens.alice)
@@ -191,7 +236,9 @@ def test_a_name_follows_other_bytes(client: FlaskClient, tokens: Tokens, owners:
     assert (answer.status_code, (answer.json or {})["filename"]) == (200, "n" * 250 + ".webp")
 
 
-def test_videos_go_by_the_names_of_their_container(client: FlaskClient, tokens: Tokens, owners: Owners) -> None:
+def test_videos_go_by_the_names_of_their_container(
+    client: FlaskClient, tokens: Tokens, owners: Owners
+) -> None:
     for brand, filename, declared, accepted in (
         (b"isom", "a.mp4", "video/mp4", True),
         (b"isom", "a.m4v", "video/x-m4v", True),
@@ -210,7 +257,9 @@ def test_videos_go_by_the_names_of_their_container(client: FlaskClient, tokens: 
 
 
 @pytest.mark.parametrize("kind", ["files", "course-resources"])
-def test_what_accepts_anything_believes_nothing(client: FlaskClient, tokens: Tokens, owners: Owners, kind: str) -> None:
+def test_what_accepts_anything_believes_nothing(
+    client: FlaskClient, tokens: Tokens, owners: Owners, kind: str
+) -> None:
     """T25: kept, typed by the bytes, and inert: nothing of it runs in the host's origin."""
     for content, filename, declared, mime_type in (
         (HTML, "a.jpg", "image/jpeg", "text/html"),
@@ -222,7 +271,14 @@ def test_what_accepts_anything_believes_nothing(client: FlaskClient, tokens: Tok
         (b"MIME-Version: 1.0\r\nContent-Type: multipart/related; boundary=x\r\n", "a.mhtml", "multipart/related",
          "application/octet-stream"),
     ):  # fmt: skip
-        made = post_file(client, tokens.alice, kind, owners, file=part(content, filename, declared), isPublic="true")
+        made = post_file(
+            client,
+            tokens.alice,
+            kind,
+            owners,
+            file=part(content, filename, declared),
+            isPublic="true",
+        )
         assert (made.status_code, (made.json or {})["mimeType"]) == (201, mime_type)
         headers = client.get(f"{made.location}/content").headers
         assert headers["Content-Type"].split(";")[0] == mime_type
@@ -231,27 +287,46 @@ def test_what_accepts_anything_believes_nothing(client: FlaskClient, tokens: Tok
         assert headers["Content-Security-Policy"] == "default-src 'none'; sandbox"
 
 
-def test_a_polyglot_is_served_as_what_browsers_do_not_run(client: FlaskClient, tokens: Tokens, owners: Owners) -> None:
+def test_a_polyglot_is_served_as_what_browsers_do_not_run(
+    client: FlaskClient, tokens: Tokens, owners: Owners
+) -> None:
     """T25: as a picture and nothing else, so that `<script src>` refuses it."""
-    made = post_file(client, tokens.alice, "files", owners, file=part(POLYGLOT, "a.js", "text/javascript"))
+    made = post_file(
+        client, tokens.alice, "files", owners, file=part(POLYGLOT, "a.js", "text/javascript")
+    )
     headers = client.get(f"{made.location}/content", headers=tokens.alice).headers
     assert (headers["Content-Type"], headers["X-Content-Type-Options"]) == ("image/gif", "nosniff")
 
 
-def test_a_script_is_no_script_for_pages_of_the_host(client: FlaskClient, tokens: Tokens, owners: Owners) -> None:
-    """T25: `<script src>` runs attachments too, and from the host's own origin where its policy has 'self'."""
-    for mime_type in ("text/javascript", "application/x-javascript", "text/ecmascript", "text/jscript"):
-        made = post_file(client, tokens.alice, "files", owners, file=part(b"alert(1)", "a", mime_type))
+def test_a_script_is_no_script_for_pages_of_the_host(
+    client: FlaskClient, tokens: Tokens, owners: Owners
+) -> None:
+    """T25: `<script src>` runs attachments too, and from the host's own origin where its policy has
+    'self'."""
+    for mime_type in (
+        "text/javascript",
+        "application/x-javascript",
+        "text/ecmascript",
+        "text/jscript",
+    ):
+        made = post_file(
+            client, tokens.alice, "files", owners, file=part(b"alert(1)", "a", mime_type)
+        )
         assert (made.json or {})["mimeType"] == mime_type
         headers = client.get(f"{made.location}/content", headers=tokens.alice).headers
-        assert (headers["Content-Type"], headers["X-Content-Type-Options"]) == ("application/octet-stream", "nosniff")
+        assert (headers["Content-Type"], headers["X-Content-Type-Options"]) == (
+            "application/octet-stream",
+            "nosniff",
+        )
 
 
 # Pixels
 
 
 @pytest.mark.parametrize("kind", ["product-images", "files"])
-def test_a_bomb_does_not_go_off(client: FlaskClient, tokens: Tokens, owners: Owners, state: State, kind: str) -> None:
+def test_a_bomb_does_not_go_off(
+    client: FlaskClient, tokens: Tokens, owners: Owners, state: State, kind: str
+) -> None:
     """T31: 20 KB of 168 megapixels are refused by the first bytes of the file."""
     content = bomb(12_960, 12_960)
     assert len(content) < 25_000
@@ -261,13 +336,18 @@ def test_a_bomb_does_not_go_off(client: FlaskClient, tokens: Tokens, owners: Own
     assert kept(state) == NOTHING
     location = post_file(client, tokens.alice, kind, owners, file=part(png(), "a.png")).location
     before = kept(state)
-    assert status_of(client.put(f"{location}/content", data=content, headers=tokens.alice)) == (422, ["file"])
+    assert status_of(client.put(f"{location}/content", data=content, headers=tokens.alice)) == (
+        422,
+        ["file"],
+    )
     assert kept(state) == before
 
 
 def test_pixels_to_the_last_one(make_app: MakeApp) -> None:
     policy = {"product-images": {"max_pixels": 100}, "files": {"max_pixels": None}}
-    client, alice = client_of(make_app("mongo", DUALMEDIA_POLICY=policy, DUALMEDIA_REFERENCES=UNCHECKED))
+    client, alice = client_of(
+        make_app("mongo", DUALMEDIA_POLICY=policy, DUALMEDIA_REFERENCES=UNCHECKED)
+    )
     for width, height, status in ((10, 10, 201), (100, 1, 201), (101, 1, 422), (10, 11, 422)):
         assert post_image(client, alice, png(width, height)).status_code == status
     huge = {"file": part(bomb(20_000, 20_000)), "referenceType": "page", "referenceId": "1"}
@@ -283,7 +363,9 @@ def test_an_image_is_measured(client: FlaskClient, tokens: Tokens, owners: Owner
 
     made = post_file(client, tokens.alice, "product-images", owners, file=part(png(3, 2)))
     assert size(made) == (3, 2)
-    given_by_hand = post_file(client, tokens.alice, "product-images", owners, file=part(png(3, 2)), width="30")
+    given_by_hand = post_file(
+        client, tokens.alice, "product-images", owners, file=part(png(3, 2)), width="30"
+    )
     assert size(given_by_hand) == (30, None)
     content = f"{made.location}/content"
     assert size(client.put(content, data=GIF, headers=tokens.alice)) == (4, 3)
@@ -293,15 +375,22 @@ def test_an_image_is_measured(client: FlaskClient, tokens: Tokens, owners: Owner
 # Addresses
 
 
-def test_an_address_is_never_asked(client: FlaskClient, tokens: Tokens, owners: Owners, app: Flask) -> None:
-    """T34: external media is a URL for browsers: no request of ours goes to it, be it of this machine or another."""
+def test_an_address_is_never_asked(
+    client: FlaskClient, tokens: Tokens, owners: Owners, app: Flask
+) -> None:
+    """T34: external media is a URL for browsers: no request of ours goes to it, be it of this
+    machine or another."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.setblocking(False)
         url = f"http://127.0.0.1:{listener.getsockname()[1]}/a.png"
-        made = post_url(client, tokens.alice, "product-images", owners, imageUrl=url, isMainImage=True)
+        made = post_url(
+            client, tokens.alice, "product-images", owners, imageUrl=url, isMainImage=True
+        )
         answer = client.get(f"{made.location}/content", headers=tokens.alice)
         assert (made.status_code, answer.status_code, answer.location) == (201, 302, url)
-        client.patch(made.location, json={"imageUrl": f"{url}?2", "isPublic": True}, headers=tokens.alice)
+        client.patch(
+            made.location, json={"imageUrl": f"{url}?2", "isPublic": True}, headers=tokens.alice
+        )
         client.put(f"{made.location}/content", data=png(), headers=tokens.alice)
         with app.app_context():
             assert save_product_image(owners.product, url).image_url == url
@@ -320,7 +409,9 @@ def client_of(app: Flask) -> tuple[FlaskClient, dict[str, str]]:
     return app.test_client(), Tokens.of(app).alice
 
 
-def post_image(client: FlaskClient, headers: dict[str, str], content: bytes, filename: str = "a") -> TestResponse:
+def post_image(
+    client: FlaskClient, headers: dict[str, str], content: bytes, filename: str = "a"
+) -> TestResponse:
     form = {"file": part(content, filename), "mongoProductId": "1"}
     return post_form(client, headers, "/media/product-images", form)
 
@@ -331,13 +422,20 @@ def test_the_host_chooses_types_and_extensions(make_app: MakeApp) -> None:
         "course-resources": {"types": ("application/pdf", "text/*"), "extensions": [".PDF", "txt"]},
         "files": {"extensions": ["zip", "dat"]},
     }
-    client, alice = client_of(make_app("mongo", DUALMEDIA_POLICY=policy, DUALMEDIA_REFERENCES=UNCHECKED))
+    client, alice = client_of(
+        make_app("mongo", DUALMEDIA_POLICY=policy, DUALMEDIA_REFERENCES=UNCHECKED)
+    )
     assert post_image(client, alice, SVG, "a.svg").status_code == 201
     assert post_image(client, alice, PDF, "a.pdf").status_code == 415
     for kind, content, filename, status in (
         ("course-resources", PDF, "a.pdf", 201),
         ("course-resources", b"text", "a.txt", 201),
-        ("course-resources", b"a,b", "a.csv", 415),  # a type that is accepted, an extension that is not
+        (
+            "course-resources",
+            b"a,b",
+            "a.csv",
+            415,
+        ),  # a type that is accepted, an extension that is not
         ("course-resources", PDF, "a", 415),  # where extensions are listed, a name has one
         ("course-resources", PDF, "a.txt", 415),
         ("course-resources", b"text", "a.pdf", 415),
@@ -349,8 +447,14 @@ def test_the_host_chooses_types_and_extensions(make_app: MakeApp) -> None:
         ("files", HTML, "a.zip", 415),
         ("files", ZIP, "a.jar", 415),
     ):
-        owner = {"mongoCourseId": "1"} if kind != "files" else {"referenceType": "page", "referenceId": "1"}
-        answer = post_form(client, alice, f"/media/{kind}", owner | {"file": part(content, filename)})
+        owner = (
+            {"mongoCourseId": "1"}
+            if kind != "files"
+            else {"referenceType": "page", "referenceId": "1"}
+        )
+        answer = post_form(
+            client, alice, f"/media/{kind}", owner | {"file": part(content, filename)}
+        )
         assert answer.status_code == status, (kind, filename, answer.json)
     # and a rename
     location = post_form(
@@ -365,7 +469,11 @@ def test_each_kind_has_its_size(make_app: MakeApp) -> None:
     """T29: more or less than DUALMEDIA_MAX_SIZE, which is the default."""
     policy = {"product-images": {"max_size": 100}, "course-videos": {"max_size": None}}
     app = make_app(
-        "mongo", DUALMEDIA_MAX_SIZE=5000, MAX_CONTENT_LENGTH=10, DUALMEDIA_POLICY=policy, DUALMEDIA_REFERENCES=UNCHECKED
+        "mongo",
+        DUALMEDIA_MAX_SIZE=5000,
+        MAX_CONTENT_LENGTH=10,
+        DUALMEDIA_POLICY=policy,
+        DUALMEDIA_REFERENCES=UNCHECKED,
     )
     client, alice = client_of(app)
     size = len(png())
@@ -377,9 +485,10 @@ def test_each_kind_has_its_size(make_app: MakeApp) -> None:
         ("files", bytes(5001), 413),
         ("files", bytes(3_000_000), 413),
     ):
-        owner = {"product-images": {"mongoProductId": "1"}, "course-videos": {"mongoCourseId": "1"}}.get(
-            kind, {"referenceType": "page", "referenceId": "1"}
-        )
+        owner = {
+            "product-images": {"mongoProductId": "1"},
+            "course-videos": {"mongoCourseId": "1"},
+        }.get(kind, {"referenceType": "page", "referenceId": "1"})
         answer = post_form(client, alice, f"/media/{kind}", owner | {"file": part(content)})
         assert answer.status_code == status, (kind, len(content), answer.json)
         if status == 413:
@@ -388,20 +497,28 @@ def test_each_kind_has_its_size(make_app: MakeApp) -> None:
         location = f"{answer.location}/content"
         assert client.put(location, data=content, headers=alice).status_code == 200
         if kind == "files":
-            assert status_of(client.put(location, data=content + b"1", headers=alice)) == (413, ["file"])
+            assert status_of(client.put(location, data=content + b"1", headers=alice)) == (
+                413,
+                ["file"],
+            )
 
 
 def test_the_functions_keep_to_it(app: Flask, owners: Owners) -> None:
     with app.app_context():
         with pytest.raises(UnsupportedType, match=r"accepted are image/png, image/jpeg"):
             save_product_image(owners.product, SVG, filename="a.svg")
-        with pytest.raises(UnsupportedType, match=r"ends in \.php, but the bytes are image/png \(\.png\)"):
+        with pytest.raises(
+            UnsupportedType, match=r"ends in \.php, but the bytes are image/png \(\.png\)"
+        ):
             save_product_image(owners.product, png(), filename="a.php")
         with pytest.raises(UnsupportedType, match="not text/html as declared"):
             save_product_image(owners.product, png(), mime_type="text/html")
         with pytest.raises(UnsupportedType, match="of no known type"):
             save_product_image(owners.product, b"text", filename="a.png")
-        assert save_product_image(owners.product, io.BytesIO(png(7, 8)), filename="/tmp/a.png").height == 8
+        assert (
+            save_product_image(owners.product, io.BytesIO(png(7, 8)), filename="/tmp/a.png").height
+            == 8
+        )
 
 
 def test_the_host_has_the_last_word(make_app: MakeApp, mode: str) -> None:
@@ -446,8 +563,14 @@ def test_the_host_has_the_last_word(make_app: MakeApp, mode: str) -> None:
         ({"files": {"types": ["image"]}}, r"DUALMEDIA_POLICY\['files'\]\['types'\] has 'image'"),
         ({"files": {"types": [5]}}, r"DUALMEDIA_POLICY\['files'\]\['types'\] has 5"),
         ({"files": {"extensions": "jpg"}}, r"DUALMEDIA_POLICY\['files'\]\['extensions'\]"),
-        ({"files": {"extensions": ["a.b"]}}, r"DUALMEDIA_POLICY\['files'\]\['extensions'\] has 'a.b'"),
-        ({"files": {"extensions": [None]}}, r"DUALMEDIA_POLICY\['files'\]\['extensions'\] has None"),
+        (
+            {"files": {"extensions": ["a.b"]}},
+            r"DUALMEDIA_POLICY\['files'\]\['extensions'\] has 'a.b'",
+        ),
+        (
+            {"files": {"extensions": [None]}},
+            r"DUALMEDIA_POLICY\['files'\]\['extensions'\] has None",
+        ),
         ({"files": {"max_size": 0}}, r"DUALMEDIA_POLICY\['files'\]\['max_size'\] is 0"),
         ({"files": {"max_size": "1"}}, r"DUALMEDIA_POLICY\['files'\]\['max_size'\] is '1'"),
         ({"files": {"max_pixels": True}}, r"DUALMEDIA_POLICY\['files'\]\['max_pixels'\] is True"),
@@ -481,4 +604,8 @@ def test_no_name_gets_past_the_check(filename: str, mime_type: str) -> None:
         assert "." not in opened_as or opened_as.endswith(ENDINGS[mime_type])
 
 
-ENDINGS = {"image/png": (".png", ".apng"), "image/jpeg": (".jpg", ".jpeg", ".jpe", ".jfif"), "image/gif": (".gif",)}
+ENDINGS = {
+    "image/png": (".png", ".apng"),
+    "image/jpeg": (".jpg", ".jpeg", ".jpe", ".jfif"),
+    "image/gif": (".gif",),
+}

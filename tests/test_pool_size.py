@@ -1,4 +1,5 @@
-"""Views that hold a connection of their own session while they save media: how many connections are enough for them."""
+"""Views that hold a connection of their own session while they save media: how many connections are
+enough for them."""
 
 from __future__ import annotations
 
@@ -43,7 +44,10 @@ def make_host(make_app: MakeApp, *, connections: int, pool_timeout: float) -> Fl
 def save_at_once(app: Flask, size: int) -> list[int]:
     """The statuses of as many requests as there are threads."""
     with ThreadPoolExecutor(THREADS) as threads:
-        answers = [threads.submit(lambda: app.test_client().post(f"/products/{size}")) for _ in range(THREADS)]
+        answers = [
+            threads.submit(lambda: app.test_client().post(f"/products/{size}"))
+            for _ in range(THREADS)
+        ]
         return [answer.result(60).status_code for answer in answers]
 
 

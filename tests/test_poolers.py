@@ -25,7 +25,14 @@ import sqlalchemy as sa
 from flask import Flask
 from flask_sqlalchemy import SQLAlchemy
 
-from flask_dualmedia import DualMedia, MediaStorage, content_url, get_media, open_media, save_media_storage
+from flask_dualmedia import (
+    DualMedia,
+    MediaStorage,
+    content_url,
+    get_media,
+    open_media,
+    save_media_storage,
+)
 from flask_dualmedia.databases import schema, turns
 from flask_dualmedia.databases.connections import borrow
 from flask_dualmedia.errors import StatementCancelled
@@ -46,12 +53,14 @@ UP_TIMEOUT = 180.0
 """Seconds until workers, or SQL, must be back."""
 
 BUDGET = 10.0
-"""Seconds that a request may take that finds the server down: those of a statement, and of asking anew."""
+"""Seconds that a request may take that finds the server down: those of a statement, and of asking
+anew."""
 
 
 @pytest.fixture(scope="module")
 def postgres() -> Iterator[PostgresServer]:
-    # Not in a folder of pytest's: where root runs the tests, pytest shuts the PostgreSQL account out of those.
+    # Not in a folder of pytest's: where root runs the tests, pytest shuts the PostgreSQL account
+    # out of those.
     directory = Path(tempfile.mkdtemp(prefix="dualmedia-poolers-"))
     directory.chmod(0o755)
     with running(server := PostgresServer(directory)):
@@ -199,7 +208,9 @@ class Run:
         end, in_a_row = time.monotonic() + UP_TIMEOUT, 0
         while in_a_row < 3 * WORKERS:
             health = {}
-            with suppress(requests.RequestException):  # a busy machine takes its time to start so many
+            with suppress(
+                requests.RequestException
+            ):  # a busy machine takes its time to start so many
                 health = requests.get(f"{self.url}/media/health", timeout=10).json()
             in_a_row = in_a_row + 1 if health and condition(health) else 0
             assert time.monotonic() < end, health
@@ -207,7 +218,9 @@ class Run:
 
     def errors(self) -> set[str]:
         """What was not as it should be, for the clients or in the log."""
-        found = {error for client in self.clients for error, number in client.errors.items() if number}
+        found = {
+            error for client in self.clients for error, number in client.errors.items() if number
+        }
         for line in self.workers.log_path.read_text().splitlines():
             if re.search(r"WARNING|ERROR|CRITICAL|Traceback|Error|models not synchronized", line):
                 found.add(re.sub(r"\d+", "N", line))
@@ -301,7 +314,11 @@ def test_many_sessions_take_what_is_sent_over_one_connection(pooled_app: Flask) 
 def test_a_host_may_have_its_statements_prepared(make_app: MakeApp, pooler: Pooler) -> None:
     """PgBouncer 1.21 and later can keep them for each client, if it is told to."""
     options = {"connect_args": {"prepare_threshold": 8}}
-    app = make_app(SQLALCHEMY_DATABASE_URI=pooler.url, DUALMEDIA_AUTO_UPGRADE=True, SQLALCHEMY_ENGINE_OPTIONS=options)
+    app = make_app(
+        SQLALCHEMY_DATABASE_URI=pooler.url,
+        DUALMEDIA_AUTO_UPGRADE=True,
+        SQLALCHEMY_ENGINE_OPTIONS=options,
+    )
     engine = get_state(app).engine
     assert engine is not None
     with engine.connect() as connection:
@@ -328,7 +345,9 @@ def test_a_host_that_was_there_before_has_nothing_prepared_either(
         db.session.rollback()
         DualMedia(app)
         with db.engine.connect() as connection:
-            assert t.cast("t.Any", connection.connection.driver_connection).prepare_threshold is None
+            assert (
+                t.cast("t.Any", connection.connection.driver_connection).prepare_threshold is None
+            )
     close(app)
 
 
@@ -346,7 +365,9 @@ def test_a_lock_that_somebody_left_on_a_session_holds_no_start_up_for_long(
     with app.app_context():
         save_media_storage("page", "1", b"few bytes")
         end = time.monotonic() + UP_TIMEOUT
-        while get_state(app).homes[1].repository.waiting() or "models synchronized" not in caplog.text:
+        while (
+            get_state(app).homes[1].repository.waiting() or "models synchronized" not in caplog.text
+        ):
             assert time.monotonic() < end, caplog.text
             time.sleep(0.1)
 
@@ -384,7 +405,9 @@ def test_booting_and_asking_while_the_server_behind_the_pooler_is_down(
         time.sleep(0.1)
 
 
-def test_a_statement_that_takes_too_long_is_cancelled_through_the_pooler(pooled_app: Flask, direct_url: str) -> None:
+def test_a_statement_that_takes_too_long_is_cancelled_through_the_pooler(
+    pooled_app: Flask, direct_url: str
+) -> None:
     state = get_state(pooled_app)
     assert state.engine is not None
     began = time.monotonic()

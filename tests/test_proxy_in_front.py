@@ -1,4 +1,5 @@
-"""The nginx of docs/operations.md, in front of gunicorn: what it lets through, and whom it does not wait for."""
+"""The nginx of docs/operations.md, in front of gunicorn: what it lets through, and whom it does not
+wait for."""
 
 from __future__ import annotations
 
@@ -44,7 +45,8 @@ http {{
 
 
 class Nginx:
-    """nginx as documented, with the ports of the test, and with less time for clients that send nothing."""
+    """nginx as documented, with the ports of the test, and with less time for clients that send
+    nothing."""
 
     def __init__(self, directory: Path, upstream: int) -> None:
         self.port, self.directory = free_port(), directory
@@ -113,9 +115,13 @@ def ask(
 
 def kept_file(port: int) -> str:
     fields = ("referenceType", "page"), ("referenceId", "1")
-    body = "".join(f'--b\r\nContent-Disposition: form-data; name="{n}"\r\n\r\n{v}\r\n' for n, v in fields)
+    body = "".join(
+        f'--b\r\nContent-Disposition: form-data; name="{n}"\r\n\r\n{v}\r\n' for n, v in fields
+    )
     body += '--b\r\nContent-Disposition: form-data; name="file"; filename="a.txt"\r\n\r\ntext\r\n--b--\r\n'
-    status, _, headers = ask(port, "POST", "/media/files", body, Content_Type="multipart/form-data; boundary=b")
+    status, _, headers = ask(
+        port, "POST", "/media/files", body, Content_Type="multipart/form-data; boundary=b"
+    )
     assert status == 201
     return f"{headers['Location']}/content"
 
@@ -123,7 +129,12 @@ def kept_file(port: int) -> str:
 def head_of(method: str, path: str, length: int, *, token: bool = True) -> bytes:
     headers = {"Host": "localhost", "Content-Type": "text/plain", "Content-Length": str(length)}
     headers |= bearer("alice") if token else {}
-    lines = [f"{method} {path} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items()), "", ""]
+    lines = [
+        f"{method} {path} HTTP/1.1",
+        *(f"{name}: {value}" for name, value in headers.items()),
+        "",
+        "",
+    ]
     return "\r\n".join(lines).encode()
 
 
@@ -178,7 +189,14 @@ def test_a_body_of_nobody_is_not_kept_and_its_refusal_arrives(nginx: Nginx) -> N
             for _ in range(64):
                 connection.sendall(bytes(64 * 1024))
         assert connection.recv(1000).split()[1] == b"401"
-    assert sum(file.stat().st_size for file in (nginx.directory / "bodies").rglob("*") if file.is_file()) == 0
+    assert (
+        sum(
+            file.stat().st_size
+            for file in (nginx.directory / "bodies").rglob("*")
+            if file.is_file()
+        )
+        == 0
+    )
 
 
 def test_other_routes_take_no_large_bodies(nginx: Nginx) -> None:

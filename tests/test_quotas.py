@@ -56,14 +56,19 @@ def post(client: FlaskClient, headers: dict[str, str], size: int, owner: str = "
 
 def used(state: State, identity: str = "alice") -> int:
     """Counted here, record by record."""
-    records = (record for kind in KINDS.values() for record in state.repository.scan(kind, None, 1000))
-    return sum(r.file_size or 0 for r in records if (r.uploaded_by, r.state) == (identity, "available"))
+    records = (
+        record for kind in KINDS.values() for record in state.repository.scan(kind, None, 1000)
+    )
+    return sum(
+        r.file_size or 0 for r in records if (r.uploaded_by, r.state) == (identity, "available")
+    )
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("per", ["IDENTITY", "OWNER"])
 def test_fifty_at_once_never_take_more(make_host: t.Callable[..., Host], per: str) -> None:
-    """T11: of fifty parallel uploads exactly those that fit are kept, by a sum and not by a counter."""
+    """T11: of fifty parallel uploads exactly those that fit are kept, by a sum and not by a
+    counter."""
     host = make_host(**{f"DUALMEDIA_QUOTA_PER_{per}": 25 * 1000 + 999})
 
     def upload(_: int) -> int:
@@ -111,7 +116,10 @@ def test_the_owner_of_all_kinds(make_host: t.Callable[..., Host]) -> None:
         image = save_product_image("1", png(comment=b"x" * 500))
         assert image.file_size is not None
         save_media_storage("product", "1", bytes(1000 - image.file_size))
-        for full in (lambda: save_product_image("1", png()), lambda: save_media_storage("product", "1", b"x")):
+        for full in (
+            lambda: save_product_image("1", png()),
+            lambda: save_media_storage("product", "1", b"x"),
+        ):
             with pytest.raises(QuotaExceeded, match="this product") as caught:
                 full()
             assert (caught.value.used, caught.value.limit) == (1000, 1000)
@@ -120,7 +128,10 @@ def test_the_owner_of_all_kinds(make_host: t.Callable[..., Host]) -> None:
         save_media_storage("product", "2", bytes(1000))
         save_product_image("1", "https://cdn.example/a.png", file_size=10**9)
         delete_media("product-images", image.id)
-        assert update_media("files", save_media_storage("product", "1", b"x").id, title="edited").title == "edited"
+        assert (
+            update_media("files", save_media_storage("product", "1", b"x").id, title="edited").title
+            == "edited"
+        )
 
 
 def test_both_quotas_hold(make_host: t.Callable[..., Host]) -> None:
@@ -133,7 +144,8 @@ def test_both_quotas_hold(make_host: t.Callable[..., Host]) -> None:
 
 
 def test_what_cannot_fit_is_not_read(make_host: t.Callable[..., Host]) -> None:
-    """T29: refused by the announced size, before a byte is stored; and by its real size, where none was announced."""
+    """T29: refused by the announced size, before a byte is stored; and by its real size, where none
+    was announced."""
     host = make_host(DUALMEDIA_QUOTA_PER_IDENTITY=2_000_000)
     assert post(host.client, host.tokens.alice, 1_000_000).status_code == 201
     before = kept(host.state)
@@ -141,14 +153,22 @@ def test_what_cannot_fit_is_not_read(make_host: t.Callable[..., Host]) -> None:
     location = post(host.client, host.tokens.alice, 10).location
     lengths = {"CONTENT_LENGTH": "5000000"}
     answer = host.client.put(
-        f"{location}/content", input_stream=stream, environ_overrides=lengths, headers=host.tokens.alice
+        f"{location}/content",
+        input_stream=stream,
+        environ_overrides=lengths,
+        headers=host.tokens.alice,
     )
     assert answer.status_code == 413
     assert stream.tell() <= 2**20
     with host.app.app_context():
         host.client.delete(location, headers=host.tokens.alice)
         with pytest.raises(QuotaExceeded):
-            save_media_storage("page", "1", t.cast(t.BinaryIO, Dribble(bytes(5_000_000), 100_000)), uploaded_by="alice")
+            save_media_storage(
+                "page",
+                "1",
+                t.cast(t.BinaryIO, Dribble(bytes(5_000_000), 100_000)),
+                uploaded_by="alice",
+            )
     assert kept(host.state) == before
 
 
@@ -181,7 +201,9 @@ def test_the_lease_of_a_killed_process_is_taken_over(
     assert post(host.client, host.tokens.alice, 10).status_code == 201
 
 
-def test_without_a_quota_nothing_is_asked(make_host: t.Callable[..., Host], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_quota_nothing_is_asked(
+    make_host: t.Callable[..., Host], monkeypatch: pytest.MonkeyPatch
+) -> None:
     host = make_host()
 
     def asked(self: t.Any, selection: t.Any) -> int:
@@ -193,8 +215,13 @@ def test_without_a_quota_nothing_is_asked(make_host: t.Callable[..., Host], monk
 
 
 def test_while_sql_is_down_the_journal_counts(make_app: MakeApp) -> None:
-    """What SQL holds cannot be known then; what was accepted meanwhile is, and all of it afterwards."""
-    app = make_app(DUALMEDIA_QUOTA_PER_IDENTITY=1000, DUALMEDIA_REFERENCES=UNCHECKED, DUALMEDIA_AUTO_DRAIN=False)
+    """What SQL holds cannot be known then; what was accepted meanwhile is, and all of it
+    afterwards."""
+    app = make_app(
+        DUALMEDIA_QUOTA_PER_IDENTITY=1000,
+        DUALMEDIA_REFERENCES=UNCHECKED,
+        DUALMEDIA_AUTO_DRAIN=False,
+    )
     client, tokens, state = app.test_client(), Tokens.of(app), get_state(app)
     assert post(client, tokens.alice, 600).status_code == 201
     assert state.circuit is not None

@@ -40,7 +40,9 @@ def taken_for(file: RealFile, declared: str | None = None) -> RealFile:
     """What an upload makes of a file, and which kinds accept it."""
     accepted = []
     for kind, policy in POLICIES.items():
-        upload = Upload(io.BytesIO(file.content), filename=file.name, mime_type=declared, policy=policy)
+        upload = Upload(
+            io.BytesIO(file.content), filename=file.name, mime_type=declared, policy=policy
+        )
         try:
             upload.open()
         except UnsupportedType:
@@ -48,7 +50,9 @@ def taken_for(file: RealFile, declared: str | None = None) -> RealFile:
         accepted.append(kind)
     mime_type = settle_type(sniff(file.content), file.name, declared)
     kinds = tuple(kind for kind in KINDS if kind in accepted)
-    return RealFile(file.name, file.content, mime_type, resource_type(mime_type), media_type(mime_type), kinds)
+    return RealFile(
+        file.name, file.content, mime_type, resource_type(mime_type), media_type(mime_type), kinds
+    )
 
 
 @pytest.mark.usefixtures("types_of_the_machine")
@@ -83,7 +87,10 @@ def test_no_name_and_no_claim_makes_a_film_of_what_is_none() -> None:
             assert media_type(mime_type) != "video", (file.name, name)
 
 
-_PLAIN = st.text(st.characters(codec="utf-8", exclude_categories=["C", "Z"]) | st.sampled_from(" \t\r\n"), max_size=60)
+_PLAIN = st.text(
+    st.characters(codec="utf-8", exclude_categories=["C", "Z"]) | st.sampled_from(" \t\r\n"),
+    max_size=60,
+)
 TEXTUAL = {
     "text/html", "text/xml", "image/svg+xml", "image/vnd.dxf", "application/pdf", "application/postscript",
     "application/rtf",
@@ -91,9 +98,13 @@ TEXTUAL = {
 
 
 @given(
-    st.sampled_from(SHORT_SIGNATURES), _PLAIN, st.sampled_from(["utf-8", "utf-16", "cp1252", "shift-jis", "gb18030"])
+    st.sampled_from(SHORT_SIGNATURES),
+    _PLAIN,
+    st.sampled_from(["utf-8", "utf-16", "cp1252", "shift-jis", "gb18030"]),
 )
-def test_text_that_begins_with_the_letters_of_a_signature_is_text(letters: bytes, rest: str, encoding: str) -> None:
+def test_text_that_begins_with_the_letters_of_a_signature_is_text(
+    letters: bytes, rest: str, encoding: str
+) -> None:
     text = letters + rest.encode("utf-8", "ignore") if encoding == "utf-8" else b""
     if encoding == "utf-16":
         text = (letters.decode("latin-1") + rest).encode(encoding)
@@ -110,7 +121,10 @@ def test_a_file_that_is_cut_or_changed_is_of_some_type(file: RealFile, data: st.
     sniffed = sniff(bytes(content))
     assert sniffed is None or sniffed.count("/") == 1
     settled = settle_type(sniffed, file.name, None)
-    assert (resource_type(settled) in RESOURCE_TYPES, media_type(settled) in MEDIA_TYPES) == (True, True)
+    assert (resource_type(settled) in RESOURCE_TYPES, media_type(settled) in MEDIA_TYPES) == (
+        True,
+        True,
+    )
 
 
 def test_every_name_in_the_table_is_there_once() -> None:
@@ -119,18 +133,40 @@ def test_every_name_in_the_table_is_there_once() -> None:
     assert all(name == name.lower() and name.count("/") == 1 for name in names)
     containers: set[str] = {container for one in FILE_TYPES for container in one.containers}
     assert containers <= set(names)
-    without_signature: list[str] = [e for one in FILE_TYPES if not one.is_signed for e in one.extensions]
+    without_signature: list[str] = [
+        e for one in FILE_TYPES if not one.is_signed for e in one.extensions
+    ]
     assert len(without_signature) == len(set(without_signature))
     assert {one.resource_type for one in FILE_TYPES} == set(RESOURCE_TYPES)
     assert {one.media_type for one in FILE_TYPES} == set(MEDIA_TYPES)
 
 
-STARTS = [b"<!--", b"<!DOCTYPE ", b"<?", b"<!DOCTYPE svg [", b"%PDF-", b"999\n", b"PK\3\4", b"OggS\0\2"]
+STARTS = [
+    b"<!--",
+    b"<!DOCTYPE ",
+    b"<?",
+    b"<!DOCTYPE svg [",
+    b"%PDF-",
+    b"999\n",
+    b"PK\3\4",
+    b"OggS\0\2",
+]
 
 
 @pytest.mark.parametrize("start", STARTS)
 def test_a_lot_of_anything_is_looked_at_in_no_time(start: bytes) -> None:
-    for filler in (b"a", b" ", b"<!-- x -->", b"-->", b"[", b"%PDF-1.7 ", b"999\n", b"PK\3\4", b"\0", b"\n0\n"):
+    for filler in (
+        b"a",
+        b" ",
+        b"<!-- x -->",
+        b"-->",
+        b"[",
+        b"%PDF-1.7 ",
+        b"999\n",
+        b"PK\3\4",
+        b"\0",
+        b"\n0\n",
+    ):
         content = (start + filler * 2**18)[: 2**18]
         started = time.process_time()
         sniff(content)

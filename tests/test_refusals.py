@@ -27,7 +27,13 @@ from werkzeug.datastructures import FileStorage
 from werkzeug.test import encode_multipart
 
 from example_app import embedded
-from flask_dualmedia import CourseVideo, DualMedia, ProductImage, get_product_images, save_course_video
+from flask_dualmedia import (
+    CourseVideo,
+    DualMedia,
+    ProductImage,
+    get_product_images,
+    save_course_video,
+)
 from flask_dualmedia import save_media_storage as save_file
 from flask_dualmedia.databases.connections import borrow
 from flask_dualmedia.databases.schema import head_revision
@@ -45,7 +51,8 @@ LARGE = SMALL + os.urandom(3 * 1024 * 1024)
 
 
 class Server:
-    """A PostgreSQL server whose rules a test may change, and a database and an account for the app."""
+    """A PostgreSQL server whose rules a test may change, and a database and an account for the
+    app."""
 
     def __init__(self, url: sa.URL) -> None:
         self._url = url
@@ -57,8 +64,12 @@ class Server:
         self.url = url.set(database=self.name, username=self.name)
 
     def _do(self, statement: str, *, within: bool = False) -> t.Any:
-        url = self._url.set(drivername="postgresql", database=self.name if within else self._url.database)
-        with psycopg.connect(url.render_as_string(hide_password=False), autocommit=True) as connection:
+        url = self._url.set(
+            drivername="postgresql", database=self.name if within else self._url.database
+        )
+        with psycopg.connect(
+            url.render_as_string(hide_password=False), autocommit=True
+        ) as connection:
             cursor = connection.execute(t.cast("t.LiteralString", statement))
             return cursor.fetchone() if cursor.description else None
 
@@ -77,7 +88,9 @@ class Server:
 
     def cut(self) -> None:
         """End all connections to the app's database."""
-        self.run(f"SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = '{self.name}'")
+        self.run(
+            f"SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = '{self.name}'"
+        )
 
     def rule(self, line: str) -> None:
         """Put a rule of who may connect before all others."""
@@ -115,7 +128,10 @@ def make(make_app: MakeApp, server: Server) -> Callable[..., Flask]:
     """Makes apps on the server."""
 
     def make(**config: t.Any) -> Flask:
-        settings = {"DUALMEDIA_REFERENCES": dict.fromkeys(("product", "course")), "SQLALCHEMY_DATABASE_URI": server.url}
+        settings = {
+            "DUALMEDIA_REFERENCES": dict.fromkeys(("product", "course")),
+            "SQLALCHEMY_DATABASE_URI": server.url,
+        }
         settings |= {"DUALMEDIA_PROBE_INTERVAL": 0.2, "DUALMEDIA_SQL_TIMEOUT": 1}
         return make_app(**settings | config)
 
@@ -137,7 +153,11 @@ class Http:
 
     def post(self, content: bytes | None = None) -> t.Any:
         if content is None:
-            return self.ask("POST", "product-images", json={"mongoProductId": "p", "imageUrl": "https://cdn.example/a"})
+            return self.ask(
+                "POST",
+                "product-images",
+                json={"mongoProductId": "p", "imageUrl": "https://cdn.example/a"},
+            )
         file = FileStorage(io.BytesIO(content), "a.png", content_type="image/png")
         boundary, body = encode_multipart({"mongoProductId": "p", "file": file})
         content_type = f"multipart/form-data; boundary={boundary}"
@@ -182,7 +202,9 @@ TURNED_AWAY: dict[str, tuple[Change, Change, str]] = {
     ),
     "no-account": (
         lambda s: s.run(f"ALTER DATABASE {s.name} OWNER TO CURRENT_USER", f"DROP ROLE {s.name}"),
-        lambda s: s.run(f"CREATE ROLE {s.name} LOGIN", f"ALTER DATABASE {s.name} OWNER TO {s.name}"),
+        lambda s: s.run(
+            f"CREATE ROLE {s.name} LOGIN", f"ALTER DATABASE {s.name} OWNER TO {s.name}"
+        ),
         "does not know our account or our database",
     ),
     "account-may-not-log-in": (
@@ -197,7 +219,8 @@ TURNED_AWAY: dict[str, tuple[Change, Change, str]] = {
     ),
     "no-right-to-connect": (
         lambda s: s.run(
-            f"ALTER DATABASE {s.name} OWNER TO CURRENT_USER", f"REVOKE CONNECT ON DATABASE {s.name} FROM PUBLIC"
+            f"ALTER DATABASE {s.name} OWNER TO CURRENT_USER",
+            f"REVOKE CONNECT ON DATABASE {s.name} FROM PUBLIC",
         ),
         lambda s: s.run(f"ALTER DATABASE {s.name} OWNER TO {s.name}"),
         "does not let our account in",
@@ -208,13 +231,18 @@ TURNED_AWAY: dict[str, tuple[Change, Change, str]] = {
         "no connection left",
     ),
     "no-right-to-create-tables": (
-        lambda s: s.within(f"ALTER DATABASE {s.name} OWNER TO CURRENT_USER", "REVOKE ALL ON SCHEMA public FROM PUBLIC"),
+        lambda s: s.within(
+            f"ALTER DATABASE {s.name} OWNER TO CURRENT_USER",
+            "REVOKE ALL ON SCHEMA public FROM PUBLIC",
+        ),
         lambda s: s.run(f"ALTER DATABASE {s.name} OWNER TO {s.name}"),
         "not synchronized",
     ),
     "read-only": (
         lambda s: s.run(f"ALTER DATABASE {s.name} SET default_transaction_read_only = on"),
-        lambda s: (s.run(f"ALTER DATABASE {s.name} RESET default_transaction_read_only"), s.cut())[0],
+        lambda s: (s.run(f"ALTER DATABASE {s.name} RESET default_transaction_read_only"), s.cut())[
+            0
+        ],
         "read-only",
     ),
 }
@@ -354,7 +382,9 @@ def save_product_image_somewhere(app: Flask) -> None:
     assert Http(app).post(SMALL).status_code == 201
 
 
-def test_a_record_that_could_not_be_drained_may_be_changed(make: Callable[..., Flask], server: Server) -> None:
+def test_a_record_that_could_not_be_drained_may_be_changed(
+    make: Callable[..., Flask], server: Server
+) -> None:
     app = make(DUALMEDIA_AUTO_DRAIN=False)
     http = Http(app)
     http.list()
@@ -371,7 +401,11 @@ def test_a_record_that_could_not_be_drained_may_be_changed(make: Callable[..., F
     [("lock_timeout = '100ms'", "locked"), ("statement_timeout = '100ms'", "too long")],
 )
 def test_a_time_limit_of_the_server_fails_one_request(
-    make: Callable[..., Flask], server: Server, setting: str, words: str, caplog: pytest.LogCaptureFixture
+    make: Callable[..., Flask],
+    server: Server,
+    setting: str,
+    words: str,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     app = make()
     http = Http(app)
@@ -381,7 +415,9 @@ def test_a_time_limit_of_the_server_fails_one_request(
     assert http.list().status_code == 200
     url = server.url.set(drivername="postgresql").render_as_string(hide_password=False)
     with psycopg.connect(url) as connection:
-        connection.execute("SELECT * FROM product_images WHERE id = %s FOR UPDATE", [uuid.UUID(media_id)])
+        connection.execute(
+            "SELECT * FROM product_images WHERE id = %s FOR UPDATE", [uuid.UUID(media_id)]
+        )
         answers = [http.patch(media_id) for _ in range(3)]
         assert http.patch(other_id).status_code == 200
     assert [answer.status_code for answer in answers] == [503, 503, 503]
@@ -426,7 +462,9 @@ def with_own_engine(make: Callable[..., Flask], server: Server, options: dict[st
     return make(SQLALCHEMY_ENGINE_OPTIONS=options)
 
 
-def with_engine_of_the_host(make: Callable[..., Flask], server: Server, options: dict[str, t.Any]) -> Flask:
+def with_engine_of_the_host(
+    make: Callable[..., Flask], server: Server, options: dict[str, t.Any]
+) -> Flask:
     """An app that passes its own Flask-SQLAlchemy, with the pool that SQLAlchemy makes."""
     app = Flask("host")
     uri = make_uri(make)
@@ -443,8 +481,12 @@ def make_uri(make: Callable[..., Flask]) -> str:
     return make().config["MONGO_URI"]
 
 
-@pytest.fixture(params=[with_own_engine, with_engine_of_the_host], ids=["own-engine", "engine-of-the-host"])
-def with_engine(request: pytest.FixtureRequest, make: Callable[..., Flask], server: Server) -> Iterator[t.Any]:
+@pytest.fixture(
+    params=[with_own_engine, with_engine_of_the_host], ids=["own-engine", "engine-of-the-host"]
+)
+def with_engine(
+    request: pytest.FixtureRequest, make: Callable[..., Flask], server: Server
+) -> Iterator[t.Any]:
     """Makes an app with a pool of its own, or with that of its host."""
     made: list[Flask] = []
 
@@ -509,7 +551,9 @@ def test_after_a_lost_connection_there_are_enough_others_although_the_server_has
         "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE pid = (SELECT pid FROM pg_stat_activity"
         f" WHERE datname = '{server.name}' ORDER BY state_change DESC LIMIT 1)"
     )
-    statuses = [http.ask("GET", f"product-images/{media_id}/content").status_code for _ in range(30)]
+    statuses = [
+        http.ask("GET", f"product-images/{media_id}/content").status_code for _ in range(30)
+    ]
     assert statuses == [200] * 30
     assert http.patch(media_id).status_code == 200
     assert not is_open(app)
@@ -545,12 +589,19 @@ def test_a_pool_of_one_is_enough(with_engine: Callable[..., Flask]) -> None:
         assert http.patch(media_id).status_code == 200
         headers = {"Content-Type": "image/png"}
         path = f"product-images/{media_id}/content"
-        assert http._client.put(f"/media/{path}", data=LARGE, headers=http._headers | headers).status_code == 200
+        assert (
+            http._client.put(
+                f"/media/{path}", data=LARGE, headers=http._headers | headers
+            ).status_code
+            == 200
+        )
         assert http.list().status_code == 200
         assert http.ask("DELETE", f"product-images/{media_id}").status_code == 204
 
 
-def test_a_schema_that_is_behind_is_said_and_met_when_it_is_upgraded(make: Callable[..., Flask]) -> None:
+def test_a_schema_that_is_behind_is_said_and_met_when_it_is_upgraded(
+    make: Callable[..., Flask],
+) -> None:
     """As where new workers start before the tables are upgraded."""
     app = make(DUALMEDIA_AUTO_UPGRADE=False)
     http = Http(app)
@@ -584,7 +635,9 @@ def sqlite(make_app: MakeApp, tmp_path: Path) -> tuple[Flask, Path]:
     path = tmp_path / "data" / "media.db"
     path.parent.mkdir()
     references = {"product": None}
-    app = make_app(SQLALCHEMY_DATABASE_URI=f"sqlite:///{path}?timeout=0.2", DUALMEDIA_REFERENCES=references)
+    app = make_app(
+        SQLALCHEMY_DATABASE_URI=f"sqlite:///{path}?timeout=0.2", DUALMEDIA_REFERENCES=references
+    )
     return app, path
 
 
@@ -622,7 +675,9 @@ def make_read_only(app: Flask) -> None:
         connection.execute("PRAGMA query_only = on")
 
 
-@pytest.mark.parametrize(("spoil", "words"), [(limit_pages, "space"), (make_read_only, "read-only")])
+@pytest.mark.parametrize(
+    ("spoil", "words"), [(limit_pages, "space"), (make_read_only, "read-only")]
+)
 def test_a_file_of_sqlite_that_cannot_grow_or_change_is_refused_with_its_reason(
     sqlite: tuple[Flask, Path], spoil: Callable[[Flask], None], words: str
 ) -> None:
@@ -637,9 +692,15 @@ def test_a_file_of_sqlite_that_cannot_grow_or_change_is_refused_with_its_reason(
     assert not is_open(app)
 
 
-def test_a_folder_of_sqlite_that_is_away_is_an_outage_with_its_reason(make_app: MakeApp, tmp_path: Path) -> None:
+def test_a_folder_of_sqlite_that_is_away_is_an_outage_with_its_reason(
+    make_app: MakeApp, tmp_path: Path
+) -> None:
     uri = f"sqlite:///{tmp_path}/away/media.db"
-    app = make_app(SQLALCHEMY_DATABASE_URI=uri, DUALMEDIA_REFERENCES={"product": None}, DUALMEDIA_PROBE_INTERVAL=0.2)
+    app = make_app(
+        SQLALCHEMY_DATABASE_URI=uri,
+        DUALMEDIA_REFERENCES={"product": None},
+        DUALMEDIA_PROBE_INTERVAL=0.2,
+    )
     http = Http(app)
     created = http.post(SMALL)
     assert created.status_code == 201

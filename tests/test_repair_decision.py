@@ -39,7 +39,9 @@ def judge(deletions: int, size: int, share: float = 0.01, **options: list[str]) 
         (10_001, 1_000_000, False),
     ],
 )
-def test_at_most_ten_or_one_percent_and_never_more_than_half(deletions: int, size: int, is_safe: bool) -> None:
+def test_at_most_ten_or_one_percent_and_never_more_than_half(
+    deletions: int, size: int, is_safe: bool
+) -> None:
     """A single one may always be deleted."""
     assert judge(deletions, size).is_safe is is_safe
 
@@ -72,6 +74,11 @@ def test_a_record_counts_once_however_much_is_wrong_with_it() -> None:
     tally.add("bytes_missing", "b", ("files", "media in database"))
     decision = decide(tally, {"files": 100, "media of users": 40, "media in database": 3}, 0.01)
     assert decision.deletions == 2
-    assert decision.lines() == ["bytes_missing     1 of 100 files", "owner_missing     1 of 100 files"]
+    assert decision.lines() == [
+        "bytes_missing     1 of 100 files",
+        "owner_missing     1 of 100 files",
+    ]
     assert decision.reasons() == ["media in database: 2 of 3"]
-    assert decision.as_json()["excessive"] == [{"population": "media in database", "deletions": 2, "of": 3}]
+    assert decision.as_json()["excessive"] == [
+        {"population": "media in database", "deletions": 2, "of": 3}
+    ]

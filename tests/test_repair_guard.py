@@ -1,4 +1,5 @@
-"""``flask dualmedia check --repair`` after a restore or on the wrong database: nothing is deleted by itself."""
+"""``flask dualmedia check --repair`` after a restore or on the wrong database: nothing is deleted
+by itself."""
 
 from __future__ import annotations
 
@@ -59,15 +60,25 @@ def save_images(app: Flask, count: int, **options: t.Any) -> list[Media]:
         products = get_state(app).mongo["products"]
         products.insert_one({})
         return [
-            save_product_image(products.insert_one({}).inserted_id, png(comment=bytes([n])), **options)
+            save_product_image(
+                products.insert_one({}).inserted_id, png(comment=bytes([n])), **options
+            )
             for n in range(count)
         ]
 
 
 def add_pages(state: State, count: int) -> None:
     """Media of pages, of which nobody knows a collection."""
-    values = {"media_type": "image", "state": "available", "storage_type": "external", "url": "https://cdn.example/a"}
-    records = [MediaStorage.new(reference_type="page", reference_id=str(number), **values) for number in range(count)]
+    values = {
+        "media_type": "image",
+        "state": "available",
+        "storage_type": "external",
+        "url": "https://cdn.example/a",
+    }
+    records = [
+        MediaStorage.new(reference_type="page", reference_id=str(number), **values)
+        for number in range(count)
+    ]
     state.repository.add_all(records)
 
 
@@ -101,7 +112,9 @@ def test_records_restored_without_their_bytes_are_not_deleted(app: Flask, state:
     assert "8 bytes_missing: the record's bytes are not in the storage, 0 repaired" in said
 
 
-def test_records_restored_with_a_part_of_their_bytes_are_not_deleted(app: Flask, state: State) -> None:
+def test_records_restored_with_a_part_of_their_bytes_are_not_deleted(
+    app: Flask, state: State
+) -> None:
     with app.app_context():
         for number in range(6):
             save_media_storage("page", str(number), counting(2 * CHUNK_SIZE))
@@ -118,7 +131,9 @@ def test_bytes_restored_without_their_records_are_not_deleted(app: Flask, state:
     assert held(app) == {"database": 8}
 
 
-def test_media_of_documents_that_an_older_mongodb_lacks_is_not_deleted(app: Flask, state: State) -> None:
+def test_media_of_documents_that_an_older_mongodb_lacks_is_not_deleted(
+    app: Flask, state: State
+) -> None:
     images = save_images(app, 6)
     owners = [owner for image in images for owner in possible_ids(image.owner_id)]
     state.mongo["products"].delete_many({"_id": {"$in": owners}})
@@ -126,7 +141,9 @@ def test_media_of_documents_that_an_older_mongodb_lacks_is_not_deleted(app: Flas
     assert held(app) == {"product-images": 6, "database": 6}
 
 
-def test_a_collection_that_is_lost_costs_no_media_however_few_it_had(app: Flask, state: State) -> None:
+def test_a_collection_that_is_lost_costs_no_media_however_few_it_had(
+    app: Flask, state: State
+) -> None:
     """They are less than one percent of their table."""
     add_pages(state, 1_500)
     with app.app_context():
@@ -193,18 +210,27 @@ def test_too_much_of_one_thing_keeps_everything(app: Flask, state: State) -> Non
     before = held(app)
     said = repair(app, code=1)
     assert held(app) == before
-    for line in ("8 of 8 product-images", "1 of 21 files", "1 of 22 bytes in database", "10 would be deleted"):
+    for line in (
+        "8 of 8 product-images",
+        "1 of 21 files",
+        "1 of 22 bytes in database",
+        "10 would be deleted",
+    ):
         assert line in said
 
 
 def test_uploads_that_a_clock_makes_look_abandoned_are_kept(
     app: Flask, state: State, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The host that checks is two hours ahead of the others. Records are pending, and a replacement is under way."""
+    """The host that checks is two hours ahead of the others. Records are pending, and a replacement
+    is under way."""
     [image] = save_images(app, 1)
     for number in range(3):
         pending = MediaStorage.new(
-            reference_type="page", reference_id=str(number), media_type="image", storage_type="database"
+            reference_type="page",
+            reference_id=str(number),
+            media_type="image",
+            storage_type="database",
         )
         state.repository.add(pending)
     content = counting(8 * 1024 * 1024)
@@ -231,7 +257,9 @@ def test_uploads_that_a_clock_makes_look_abandoned_are_kept(
     assert state.repository.count(MediaStorage) == 3
 
 
-def test_a_missing_file_among_many_is_repaired_without_being_asked_about(app: Flask, state: State) -> None:
+def test_a_missing_file_among_many_is_repaired_without_being_asked_about(
+    app: Flask, state: State
+) -> None:
     add_pages(state, 2_000)
     with app.app_context():
         lost, kept = (save_media_storage("page", "1", content) for content in (b"lost", b"kept"))
@@ -262,7 +290,9 @@ def test_force_and_the_right_number_repair(bytes_lost: Flask) -> None:
 
 
 def test_the_number_can_be_typed(bytes_lost: Flask) -> None:
-    assert "Type the number that is to be deleted" in repair(bytes_lost, "--force", typed="8\n", code=0)
+    assert "Type the number that is to be deleted" in repair(
+        bytes_lost, "--force", typed="8\n", code=0
+    )
     assert held(bytes_lost) == {}
 
 
@@ -280,7 +310,9 @@ def test_no_number_deletes_nothing(bytes_lost: Flask, typed: str) -> None:
     assert held(bytes_lost) == {"product-images": 8}
 
 
-def test_a_number_is_taken_at_its_word_where_little_is_deleted_too(app: Flask, state: State) -> None:
+def test_a_number_is_taken_at_its_word_where_little_is_deleted_too(
+    app: Flask, state: State
+) -> None:
     save_images(app, 5)
     state.storages["database"].delete(next(iter(state.storages["database"].keys())))
     assert "Nothing was deleted" in repair(app, "--force", "--expect", "2", code=1)
@@ -291,7 +323,10 @@ def test_a_number_is_taken_at_its_word_where_little_is_deleted_too(app: Flask, s
 
 def test_options_that_need_each_other(bytes_lost: Flask) -> None:
     for options in (["--force"], ["--force", "--expect", "8"], ["--repair", "--expect", "8"]):
-        assert bytes_lost.test_cli_runner().invoke(args=["dualmedia", "check", *options]).exit_code == 2
+        assert (
+            bytes_lost.test_cli_runner().invoke(args=["dualmedia", "check", *options]).exit_code
+            == 2
+        )
     assert held(bytes_lost) == {"product-images": 8}
 
 
@@ -301,10 +336,14 @@ def test_a_machine_is_told_what_was_refused(bytes_lost: Flask) -> None:
     report = json.loads(done.stdout)
     assert (done.exit_code, report["clean"], report["repaired"]) == (1, False, {})
     assert report["refused"]["deletions"] == 8
-    assert {"population": "product-images", "deletions": 8, "of": 8} in report["refused"]["excessive"]
+    assert {"population": "product-images", "deletions": 8, "of": 8} in report["refused"][
+        "excessive"
+    ]
 
 
-def test_nobody_to_type_the_number(migrated_url: str, mongo_uri: str, make_app: MakeApp, tmp_path: Path) -> None:
+def test_nobody_to_type_the_number(
+    migrated_url: str, mongo_uri: str, make_app: MakeApp, tmp_path: Path
+) -> None:
     """As in a cron job whose standard input is closed."""
     app = make_app(SQLALCHEMY_DATABASE_URI=migrated_url)
     save_images(app, 4)
@@ -312,14 +351,21 @@ def test_nobody_to_type_the_number(migrated_url: str, mongo_uri: str, make_app: 
     host = Directory(tmp_path, BARE_HOST, migrated_url, mongo_uri)
     command = f"exec {sys.executable} -m flask dualmedia check --repair --force <&-"
     done = subprocess.run(
-        ["sh", "-c", command], cwd=tmp_path, env=host._environment, text=True, capture_output=True, timeout=120
+        ["sh", "-c", command],
+        cwd=tmp_path,
+        env=host._environment,
+        text=True,
+        capture_output=True,
+        timeout=120,
     )
     assert done.returncode == 1, done.stderr
     assert "--force --expect 4" in done.stderr
     assert held(app) == {"product-images": 4}
 
 
-def test_mirroring_a_source_that_lost_its_media_deletes_nothing(make_app: MakeApp, migrated_url: str) -> None:
+def test_mirroring_a_source_that_lost_its_media_deletes_nothing(
+    make_app: MakeApp, migrated_url: str
+) -> None:
     """As where the MongoDB that is transferred is the wrong one."""
     app = make_app("mongo", SQLALCHEMY_DATABASE_URI=migrated_url)
     runner = app.test_cli_runner()
@@ -354,7 +400,10 @@ def test_the_source_is_not_deleted_while_the_app_runs_on_it(
     refused = runner.invoke(args=[*transfer, "--delete-source"])
     assert (refused.exit_code, "The app runs on" in refused.output) == (1, True)
     assert held(app) == {"files": 1, "database": 1}
-    for home in (sql_home(sa.create_engine(migrated_url, poolclass=sa.NullPool)), mongo_home(get_state(app).mongo)):
+    for home in (
+        sql_home(sa.create_engine(migrated_url, poolclass=sa.NullPool)),
+        mongo_home(get_state(app).mongo),
+    ):
         assert home.repository.count(MediaStorage) == 1
 
 

@@ -50,7 +50,9 @@ def repository(request: pytest.FixtureRequest, make_app: MakeApp, tmp_path: t.An
 
 
 def make(kind: type[Media] = ProductImage, **fields: t.Any) -> Media:
-    return kind.new(**REQUIRED[kind.kind] | {"storage_type": "external", "state": AVAILABLE} | fields)
+    return kind.new(
+        **REQUIRED[kind.kind] | {"storage_type": "external", "state": AVAILABLE} | fields
+    )
 
 
 def added(repository: Repository, kind: type[Media] = ProductImage, **fields: t.Any) -> Media:
@@ -61,7 +63,12 @@ def added(repository: Repository, kind: type[Media] = ProductImage, **fields: t.
 
 @pytest.mark.parametrize("kind", KINDS.values())
 def test_a_record_comes_back_as_it_was_kept(repository: Repository, kind: type[Media]) -> None:
-    filled = {"file_size": 2**40, "checksum": "0" * 64, "uploaded_by": "zoë", "last_accessed_at": now()}
+    filled = {
+        "file_size": 2**40,
+        "checksum": "0" * 64,
+        "uploaded_by": "zoë",
+        "last_accessed_at": now(),
+    }
     record = added(repository, kind, filename="☃.png", **filled)
     found = repository.get(kind, record.id)
     assert type(found) is kind
@@ -94,8 +101,12 @@ def test_a_product_has_one_main_image(repository: Repository) -> None:
 def test_several_records_are_kept_all_or_none(repository: Repository) -> None:
     repository.add_all([make(position=0, is_main_image=True), make(position=1)])
     with pytest.raises(SecondMainImage):
-        repository.add_all([make(position=2), make(position=3, is_main_image=True), make(position=4)])
-    assert [image.position for image in repository.list(Listing(ProductImage, sort="position"))] == [0, 1]
+        repository.add_all(
+            [make(position=2), make(position=3, is_main_image=True), make(position=4)]
+        )
+    assert [
+        image.position for image in repository.list(Listing(ProductImage, sort="position"))
+    ] == [0, 1]
 
 
 def test_a_second_main_image_is_stopped_when_it_becomes_available(repository: Repository) -> None:
@@ -134,7 +145,9 @@ def test_remove(repository: Repository) -> None:
 def test_no_access_is_lost_when_many_count_at_once(repository: Repository) -> None:
     record, at = added(repository), now()
     with ThreadPoolExecutor(8) as pool:
-        assert all(pool.map(lambda _: repository.count_access(ProductImage, record.id, at), range(40)))
+        assert all(
+            pool.map(lambda _: repository.count_access(ProductImage, record.id, at), range(40))
+        )
     found = repository.get(ProductImage, record.id)
     assert found is not None
     assert (found.access_count, found.last_accessed_at) == (40, at)
@@ -148,7 +161,12 @@ def test_accesses_of_many_records_are_added_at_once(repository: Repository) -> N
     counts = {record.id: (number, earlier) for record, number in ((new, 2), (old, 3), (hidden, 4))}
     done = repository.add_accesses(ProductImage, counts | {missing: (1, later)})
     assert done == {new.id: True, old.id: True, hidden.id: False, missing: False}
-    for record, expected in ((old, (8, later)), (new, (2, earlier)), (other, (0, None)), (hidden, (0, None))):
+    for record, expected in (
+        (old, (8, later)),
+        (new, (2, earlier)),
+        (other, (0, None)),
+        (hidden, (0, None)),
+    ):
         found = repository.find(ProductImage, record.id)
         assert found is not None
         assert (found.access_count, found.last_accessed_at) == expected
@@ -172,13 +190,17 @@ def test_batches_in_any_order_do_not_wait_for_each_other(repository: Repository)
 
 @pytest.mark.parametrize("descending", [False, True])
 @pytest.mark.parametrize("sort", ["id", "position", "access_count"])
-def test_pages_follow_each_other_through_ties(repository: Repository, sort: str, descending: bool) -> None:
+def test_pages_follow_each_other_through_ties(
+    repository: Repository, sort: str, descending: bool
+) -> None:
     records = [added(repository, position=n % 3, access_count=n % 2) for n in range(11)]
     key = lambda record: (getattr(record, sort), record.id)  # noqa: E731
     expected = [record.id for record in sorted(records, key=key, reverse=descending)]
     seen: list[uuid.UUID] = []
     after = None
-    while page := repository.list(Listing(ProductImage, {}, sort=sort, descending=descending, after=after, limit=3)):
+    while page := repository.list(
+        Listing(ProductImage, {}, sort=sort, descending=descending, after=after, limit=3)
+    ):
         seen += [record.id for record in page]
         after = (getattr(page[-1], sort), page[-1].id)
     assert seen == expected
@@ -202,8 +224,11 @@ def test_a_listing_hides_what_is_private_to_others(repository: Repository) -> No
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_pages_of_what_a_reader_may_see_are_all_of_it_in_order(repository: Repository, seed: int) -> None:
-    """Whatever is filtered and sorted by: each record once, though it may be the reader's own and public."""
+def test_pages_of_what_a_reader_may_see_are_all_of_it_in_order(
+    repository: Repository, seed: int
+) -> None:
+    """Whatever is filtered and sorted by: each record once, though it may be the reader's own and
+    public."""
     chance = random.Random(seed)
     records = [
         make(
@@ -218,7 +243,12 @@ def test_pages_of_what_a_reader_may_see_are_all_of_it_in_order(repository: Repos
     ]
     repository.add_all(records)
     seen = [r for r in records if r.state == AVAILABLE and (r.is_public or r.uploaded_by == "me")]
-    wheres: list[dict[str, t.Any]] = [{}, {"mongo_product_id": "a"}, {"uploaded_by": "me"}, {"uploaded_by": "you"}]
+    wheres: list[dict[str, t.Any]] = [
+        {},
+        {"mongo_product_id": "a"},
+        {"uploaded_by": "me"},
+        {"uploaded_by": "you"},
+    ]
     wheres.append({"mongo_product_id": "b", "uploaded_by": "me"})
     for where in wheres:
         for sort in ("id", "position", "access_count"):
@@ -258,14 +288,19 @@ def test_the_media_of_many_kinds(repository: Repository) -> None:
     records = {kind: added(repository, kind, **owner[kind]) for kind in kinds}
     added(repository, MediaStorage, reference_type="page", reference_id="same")
     found = repository.of_owners(kinds, "user", ["same"])
-    assert {type(record): record.values() for record in found} == {k: r.values() for k, r in records.items()}
+    assert {type(record): record.values() for record in found} == {
+        k: r.values() for k, r in records.items()
+    }
     assert len(found) == 4
 
 
 def test_unfinished_records_are_found_oldest_first(repository: Repository) -> None:
     time = now()
     added(repository)
-    old = [added(repository, state=s, updated_at=time - timedelta(hours=h)) for h, s in ((1, DELETING), (2, PENDING))]
+    old = [
+        added(repository, state=s, updated_at=time - timedelta(hours=h))
+        for h, s in ((1, DELETING), (2, PENDING))
+    ]
     added(repository, state=PENDING, updated_at=time)
     assert [r.id for r in repository.unfinished(ProductImage, time, 10)] == [old[1].id, old[0].id]
     assert len(repository.unfinished(ProductImage, time, 1)) == 1
@@ -298,7 +333,9 @@ def test_the_sum_of_sizes_of_what_is_kept(repository: Repository) -> None:
     added(repository, file_size=1, mongo_product_id="other", **kept)
     added(repository, MediaStorage, file_size=10, **kept)
     added(repository, MediaStorage, file_size=100, **kept | {"uploaded_by": "another"})
-    added(repository, MediaStorage, file_size=1000, uploaded_by="zoë")  # external: bytes are elsewhere
+    added(
+        repository, MediaStorage, file_size=1000, uploaded_by="zoë"
+    )  # external: bytes are elsewhere
     for state in (PENDING, DELETING):
         added(repository, file_size=10_000, state=state, **kept)
     by_zoe = {kind: {"uploaded_by": "zoë"} for kind in KINDS.values()}

@@ -71,7 +71,9 @@ def unsafe_routes(app: Flask) -> list[tuple[str, str]]:
     routes = []
     for rule in app.url_map.iter_rules():
         if rule.endpoint.startswith("dualmedia."):
-            path = rule.rule.replace("<string:media_id>", some_id).replace("<string:upload_id>", some_id)
+            path = rule.rule.replace("<string:media_id>", some_id).replace(
+                "<string:upload_id>", some_id
+            )
             routes += [(method, path) for method in sorted((rule.methods or set()) - SAFE)]
     return routes
 
@@ -95,11 +97,17 @@ REFUSED: list[tuple[Headers, int]] = [
 ]
 
 
-def test_every_route_refuses_what_it_does_not_do(app: Flask, client: FlaskClient, tokens: Tokens, state: State) -> None:
+def test_every_route_refuses_what_it_does_not_do(
+    app: Flask, client: FlaskClient, tokens: Tokens, state: State
+) -> None:
     for headers, status in REFUSED:
         for method, path in unsafe_routes(app):
             answer = client.open(path, method=method, headers=tokens.alice | headers)
-            assert (answer.status_code, (answer.json or {})["code"]) == (status, status), (method, path, headers)
+            assert (answer.status_code, (answer.json or {})["code"]) == (status, status), (
+                method,
+                path,
+                headers,
+            )
             assert answer.headers.get("Accept-Encoding") == ("identity" if status == 415 else None)
     assert kept(state) == NOTHING
 
@@ -108,7 +116,9 @@ def test_a_server_that_takes_no_chunks_says_why(client: FlaskClient, tokens: Tok
     """As uWSGI does, which gives no sign of where a body ends that has no length."""
     body = b"5\r\nhello\r\n0\r\n\r\n"
     headers = tokens.alice | {"Transfer-Encoding": "chunked", "Content-Type": "text/plain"}
-    answer = client.put(f"/media/files/{uuid.uuid4()}/content", input_stream=io.BytesIO(body), headers=headers)
+    answer = client.put(
+        f"/media/files/{uuid.uuid4()}/content", input_stream=io.BytesIO(body), headers=headers
+    )
     assert answer.status_code == 411
     assert "Content-Length" in (answer.json or {})["message"]
 
@@ -121,7 +131,9 @@ def test_a_file_is_not_replaced_by_its_tail(client: FlaskClient, tokens: Tokens,
     assert client.get(f"{item}/content", headers=tokens.alice).data == PDF
 
 
-def test_headers_that_say_nothing_new_are_no_errors(client: FlaskClient, tokens: Tokens, owners: Owners) -> None:
+def test_headers_that_say_nothing_new_are_no_errors(
+    client: FlaskClient, tokens: Tokens, owners: Owners
+) -> None:
     for headers in (
         {"Content-Encoding": "identity"},
         {"Content-Encoding": ""},
@@ -136,19 +148,26 @@ def test_headers_that_say_nothing_new_are_no_errors(client: FlaskClient, tokens:
         assert post_url(client, tokens.alice | headers, "files", owners).status_code == 201, headers
 
 
-def test_reading_is_no_business_of_headers_about_bodies(client: FlaskClient, tokens: Tokens, item: str) -> None:
+def test_reading_is_no_business_of_headers_about_bodies(
+    client: FlaskClient, tokens: Tokens, item: str
+) -> None:
     headers = {"Content-Encoding": "gzip", "Content-Range": "bytes 0-1/2"}
     for path in (item, f"{item}/content", "/media/files"):
         assert client.get(path, headers=tokens.alice | headers).status_code == 200
         assert client.get(path, headers=tokens.alice | {"Expect": "tea"}).status_code == 417
 
 
-@pytest.mark.filterwarnings("ignore::ResourceWarning")  # Werkzeug leaves files of forms to the garbage collector
+@pytest.mark.filterwarnings(
+    "ignore::ResourceWarning"
+)  # Werkzeug leaves files of forms to the garbage collector
 def test_a_file_of_a_form_may_have_headers_of_its_own(
     client: FlaskClient, tokens: Tokens, owners: Owners, state: State
 ) -> None:
     fields = {"referenceType": "user", "referenceId": str(owners.user)}
-    form = "".join(f'--b\r\nContent-Disposition: form-data; name="{n}"\r\n\r\n{v}\r\n' for n, v in fields.items())
+    form = "".join(
+        f'--b\r\nContent-Disposition: form-data; name="{n}"\r\n\r\n{v}\r\n'
+        for n, v in fields.items()
+    )
     form += '--b\r\nContent-Disposition: form-data; name="file"; filename="a.txt"\r\n'
     for header, status in (
         ("Content-Encoding: gzip", 415),
@@ -162,7 +181,9 @@ def test_a_file_of_a_form_may_have_headers_of_its_own(
         before = kept(state)
         body = f"{form}{header}\r\n\r\ntext\r\n--b--\r\n".encode()
         content_type = "multipart/form-data; boundary=b"
-        answer = client.post("/media/files", data=body, content_type=content_type, headers=tokens.alice)
+        answer = client.post(
+            "/media/files", data=body, content_type=content_type, headers=tokens.alice
+        )
         assert answer.status_code == status, header
         assert (kept(state) == before) is (status != 201)
 
@@ -178,7 +199,11 @@ class Target(t.NamedTuple):
 
 def targets(item: str, begun: str, owners: Owners) -> list[Target]:
     """In an order in which each is still there when its turn comes."""
-    form = {"referenceType": "user", "referenceId": str(owners.user), "url": "https://cdn.example/a"}
+    form = {
+        "referenceType": "user",
+        "referenceId": str(owners.user),
+        "url": "https://cdn.example/a",
+    }
     tus = {"Tus-Resumable": "1.0.0"}
     begin = tus | {"Upload-Length": "0", "Upload-Concat": "partial"}
     append = tus | {"Upload-Offset": "0", "Content-Type": OFFSET_TYPE}
@@ -206,12 +231,23 @@ def test_preconditions_hold_on_every_unsafe_method(
     def send(target: Target, **conditions: str) -> int:
         given = {name.replace("_", "-"): value for name, value in conditions.items()}
         headers = tokens.alice | target.send.get("headers", {}) | given
-        return client.open(target.path, method=target.method, **target.send | {"headers": headers}).status_code
+        return client.open(
+            target.path, method=target.method, **target.send | {"headers": headers}
+        ).status_code
 
     for target in targets(item, begun, owners):
-        failing = [{"If_Match": '"x"'}, {"If_Match": ""}, {"If_Match": f"W/{tag}"}, {"If_None_Match": "*"}]
+        failing = [
+            {"If_Match": '"x"'},
+            {"If_Match": ""},
+            {"If_Match": f"W/{tag}"},
+            {"If_None_Match": "*"},
+        ]
         if target.is_media:
-            failing += [{"If_None_Match": tag}, {"If_None_Match": f'"x", W/{tag}'}, {"If_Unmodified_Since": long_ago}]
+            failing += [
+                {"If_None_Match": tag},
+                {"If_None_Match": f'"x", W/{tag}'},
+                {"If_Unmodified_Since": long_ago},
+            ]
             failing += [{"If_Match": tag, "If_None_Match": "*"}]
         else:
             failing += [{"If_Match": tag}]
@@ -231,13 +267,23 @@ def test_a_precondition_is_asked_after_rights_and_before_the_body(
     assert client.patch(item, **update).status_code == 200
     assert client.delete(item, headers=tokens.bob | failing).status_code == 403
     assert client.patch(item, data=b"nonsense", headers=tokens.alice | failing).status_code == 412
-    assert client.delete(f"/media/files/{uuid.uuid4()}", headers=tokens.alice | {"If-Match": "*"}).status_code == 404
+    assert (
+        client.delete(
+            f"/media/files/{uuid.uuid4()}", headers=tokens.alice | {"If-Match": "*"}
+        ).status_code
+        == 404
+    )
 
 
 @in_both_modes
 @pytest.mark.parametrize("method", ["PATCH", "DELETE"])
 def test_a_precondition_holds_when_the_change_is_made(
-    app: Flask, client: FlaskClient, tokens: Tokens, item: str, monkeypatch: pytest.MonkeyPatch, method: str
+    app: Flask,
+    client: FlaskClient,
+    tokens: Tokens,
+    item: str,
+    monkeypatch: pytest.MonkeyPatch,
+    method: str,
 ) -> None:
     """Another change comes between the question and the statement."""
     tag = tag_of(client, tokens.alice, item)
@@ -247,16 +293,26 @@ def test_a_precondition_holds_when_the_change_is_made(
 
     def update_second(*args: t.Any, **kwargs: t.Any) -> t.Any:
         monkeypatch.setattr(state.repository, "update", update)
-        assert other.put(f"{item}/content", data=PDF + b"more", headers=tokens.admin).status_code == 200
+        assert (
+            other.put(f"{item}/content", data=PDF + b"more", headers=tokens.admin).status_code
+            == 200
+        )
         return update(*args, **kwargs)
 
     monkeypatch.setattr(state.repository, "update", update_second)
     body: dict[str, t.Any] = {"json": {"title": "t"}} if method == "PATCH" else {}
-    assert client.open(item, method=method, **body, headers=tokens.alice | {"If-Match": tag}).status_code == 412
+    assert (
+        client.open(
+            item, method=method, **body, headers=tokens.alice | {"If-Match": tag}
+        ).status_code
+        == 412
+    )
     assert client.get(item, headers=tokens.alice).json["title"] is None  # type: ignore[index]
 
 
-def test_a_date_that_two_contents_may_have_joins_no_ranges(client: FlaskClient, tokens: Tokens, item: str) -> None:
+def test_a_date_that_two_contents_may_have_joins_no_ranges(
+    client: FlaskClient, tokens: Tokens, item: str
+) -> None:
     """The second content comes within the second of the first."""
     content = f"{item}/content"
     for number in range(20):
@@ -274,7 +330,9 @@ def test_a_date_that_two_contents_may_have_joins_no_ranges(client: FlaskClient, 
     assert client.get(content, headers=tokens.alice | headers).status_code == 206
 
 
-def override(tus: Tus, method: str, url: str, chosen: str, body: bytes | None = None, **headers: str) -> TestResponse:
+def override(
+    tus: Tus, method: str, url: str, chosen: str, body: bytes | None = None, **headers: str
+) -> TestResponse:
     given = {"Content-Type": OFFSET_TYPE} if body is not None else {}
     return tus.send(method, url, body, given | {"X-HTTP-Method-Override": chosen}, **headers)
 
@@ -301,12 +359,16 @@ def test_a_condition_that_ends_to_hold_while_the_body_comes_is_no_mere_conflict(
 
     def be_overtaken(condition: Headers, content: bytes) -> int:
         def act() -> None:
-            assert app.test_client().put(path, data=content, headers=tokens.alice).status_code == 200
+            assert (
+                app.test_client().put(path, data=content, headers=tokens.alice).status_code == 200
+            )
 
         body = Overtaken(PDF + b"late", act)
         length = {"CONTENT_LENGTH": str(len(PDF) + 4)}
         headers = tokens.alice | condition
-        return client.put(path, input_stream=body, environ_overrides=length, headers=headers).status_code
+        return client.put(
+            path, input_stream=body, environ_overrides=length, headers=headers
+        ).status_code
 
     tag = tag_of(client, tokens.alice, item)
     assert be_overtaken({"If-Match": tag}, PDF + b"first") == 412
@@ -316,7 +378,8 @@ def test_a_condition_that_ends_to_hold_while_the_body_comes_is_no_mere_conflict(
 
 
 @pytest.mark.parametrize(
-    "text", ["", "yesterday", "Thu, 32 Jan 2020 00:00:00 GMT", f"Thu, 01 Jan {'9' * 11} 00:00:00 GMT"]
+    "text",
+    ["", "yesterday", "Thu, 32 Jan 2020 00:00:00 GMT", f"Thu, 01 Jan {'9' * 11} 00:00:00 GMT"],
 )
 @pytest.mark.parametrize("name", ["If-Modified-Since", "If-Unmodified-Since", "If-Range"])
 def test_a_date_that_is_none_is_ignored(
@@ -343,7 +406,12 @@ def test_a_method_without_effect_stays_one(client: FlaskClient, tus: Tus, begun:
 
 
 def test_the_method_that_tus_is_overridden_by_is_the_one_that_counts(tus: Tus, begun: str) -> None:
-    assert override(tus, "DELETE", begun, "PATCH", b"0" * 10, Upload_Offset="0").headers["Upload-Offset"] == "10"
+    assert (
+        override(tus, "DELETE", begun, "PATCH", b"0" * 10, Upload_Offset="0").headers[
+            "Upload-Offset"
+        ]
+        == "10"
+    )
     assert override(tus, "PATCH", begun, "HEAD").headers["Upload-Offset"] == "10"
     assert override(tus, "POST", begun, "options").headers["Tus-Version"] == "1.0.0"
     assert override(tus, "POST", "/media/uploads", "OPTIONS").headers["Tus-Version"] == "1.0.0"

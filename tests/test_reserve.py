@@ -1,4 +1,5 @@
-"""What is said of media, and kept of it, is for those whom it concerns: the log, JSON, files and keys."""
+"""What is said of media, and kept of it, is for those whom it concerns: the log, JSON, files and
+keys."""
 
 from __future__ import annotations
 
@@ -31,7 +32,9 @@ def test_a_record_is_named_on_one_line(app: Flask) -> None:
 
 
 @pytest.mark.usefixtures("app")
-def test_what_strangers_have_written_makes_no_lines_of_the_log(caplog: pytest.LogCaptureFixture) -> None:
+def test_what_strangers_have_written_makes_no_lines_of_the_log(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     logger = logging.getLogger("flask_dualmedia")
     try:
         try:
@@ -58,7 +61,9 @@ def test_json_is_for_whoever_asked(client: FlaskClient, tokens: Tokens, owners: 
         client.get("/media/files?sort=nothing", headers=tokens.alice),
         client.patch(item, json={"title": "Lines"}, headers=tokens.alice),
         client.post(f"{item}/link", headers=tokens.alice),
-        client.get(f"/media/stats?referenceType=user&referenceId={owners.user}", headers=tokens.alice),
+        client.get(
+            f"/media/stats?referenceType=user&referenceId={owners.user}", headers=tokens.alice
+        ),
         client.get("/media/health"),
     ]
     for answer in answers:
@@ -93,12 +98,16 @@ def test_a_short_key_of_links_is_warned_of(
     make_app: MakeApp, caplog: pytest.LogCaptureFixture, config: dict[str, object], setting: str
 ) -> None:
     make_app("mongo", **config)
-    warnings = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    warnings = [
+        record.getMessage() for record in caplog.records if record.levelno == logging.WARNING
+    ]
     assert len(warnings) == 1
     assert warnings[0].startswith(f"{setting}, which signs links, is shorter than 32 bytes")
     assert "short," not in warnings[0]
 
 
-def test_a_key_of_thirty_two_bytes_is_long_enough(make_app: MakeApp, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_key_of_thirty_two_bytes_is_long_enough(
+    make_app: MakeApp, caplog: pytest.LogCaptureFixture
+) -> None:
     make_app("mongo", DUALMEDIA_LINK_KEYS=[b"x" * 32, "y" * 32])
     assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []

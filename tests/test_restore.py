@@ -1,6 +1,8 @@
-"""A rehearsal: a copy of SQL and one of MongoDB, made at different times, are restored against each other.
+"""A rehearsal: a copy of SQL and one of MongoDB, made at different times, are restored against each
+other.
 
-Every divergence is named. A repair that nobody forces deletes nothing; what a forced one takes away comes back.
+Every divergence is named. A repair that nobody forces deletes nothing; what a forced one takes away
+comes back.
 """
 
 from __future__ import annotations
@@ -46,7 +48,9 @@ def run(app: Flask, *arguments: str, code: int | None = 0) -> str:
 
 def found(app: Flask) -> dict[str, int]:
     """What a check names, by problem."""
-    lines = re.findall(r"^(\d+) (\w+): ", run(app, "check", "--grace", "0", code=None), re.MULTILINE)
+    lines = re.findall(
+        r"^(\d+) (\w+): ", run(app, "check", "--grace", "0", code=None), re.MULTILINE
+    )
     return {problem: int(count) for count, problem in lines}
 
 
@@ -58,7 +62,12 @@ def add_owners(app: Flask, count: int) -> None:
             product, course, user = (
                 mongo[name].insert_one({}).inserted_id for name in ("products", "courses", "users")
             )
-            save_product_image(product, png(comment=bytes([number])), is_main_image=True, alt_text=f"image {number}")
+            save_product_image(
+                product,
+                png(comment=bytes([number])),
+                is_main_image=True,
+                alt_text=f"image {number}",
+            )
             save_course_video(course, mp4(), title=f"video {number}", video_type="intro")
             save_course_resource(course, PDF + counting(number), is_public=True)
             save_media_storage("user", user, counting(300_000 + number), title=f"file {number}")
@@ -87,7 +96,9 @@ def test_owners_older_than_records(app: Flask) -> None:
     whole, media = copy_of_mongo(app), everything(app)
     for name in ("products", "courses", "users"):
         restored = {name: before[name]}
-        get_state(app).mongo[name].delete_many({"_id": {"$nin": [one["_id"] for one in restored[name]]}})
+        get_state(app).mongo[name].delete_many(
+            {"_id": {"$nin": [one["_id"] for one in restored[name]]}}
+        )
     assert found(app) == {"owner_missing": 12}
     repair_without_force(app)
     assert everything(app) == media
@@ -103,8 +114,8 @@ def test_owners_older_than_records(app: Flask) -> None:
 
 
 def test_records_older_than_owners_and_bytes(make_app: MakeApp, tmp_path: Path) -> None:
-    """SQL was copied first. Bytes outside of the databases are newer than their records: those of later media are
-    nobody's, those that a replacement has deleted are missing."""
+    """SQL was copied first. Bytes outside of the databases are newer than their records: those of
+    later media are nobody's, those that a replacement has deleted are missing."""
     options = {"local": {"directory": str(tmp_path / "bytes")}}
     app = make_app(DUALMEDIA_STORAGES=options, DUALMEDIA_DEFAULT_STORAGE="local")
     add_owners(app, 3)
@@ -126,7 +137,9 @@ def test_records_older_than_owners_and_bytes(make_app: MakeApp, tmp_path: Path) 
     assert found(app) == {}
 
 
-def test_bytes_of_records_that_come_back_later_are_still_there(make_app: MakeApp, tmp_path: Path) -> None:
+def test_bytes_of_records_that_come_back_later_are_still_there(
+    make_app: MakeApp, tmp_path: Path
+) -> None:
     """So few of them that a repair asks nobody: they wait as long as the trash is kept."""
     options = {"local": {"directory": str(tmp_path / "bytes")}}
     app = make_app(DUALMEDIA_STORAGES=options, DUALMEDIA_DEFAULT_STORAGE="local")
@@ -137,13 +150,17 @@ def test_bytes_of_records_that_come_back_later_are_still_there(make_app: MakeApp
     restore_sql(app, before)
     for _ in range(3):
         said = run(app, "check", "--repair", "--grace", "0", code=1)
-        assert "4 bytes_orphaned left: found for 7 days first, as their records may come back" in said
+        assert (
+            "4 bytes_orphaned left: found for 7 days first, as their records may come back" in said
+        )
     restore_sql(app, after)
     assert everything(app) == media
     assert found(app) == {}
 
 
-@pytest.mark.parametrize("tables", [("media_chunks", "media.chunks"), ("media_chunks", "media.chunks", "media.files")])
+@pytest.mark.parametrize(
+    "tables", [("media_chunks", "media.chunks"), ("media_chunks", "media.chunks", "media.files")]
+)
 def test_chunks_that_are_not_restored_yet(app: Flask, tables: tuple[str, ...]) -> None:
     add_owners(app, 2)
     media = everything(app)
@@ -190,7 +207,9 @@ def test_an_older_journal_brings_nothing_back_that_was_deleted_since(outage: Out
     assert "Moved 2 record(s)" in run(outage.up, "drain")
     with outage.up.app_context():
         delete_media(MediaStorage, deleted.id)
-    run(outage.up, "sweep", "--grace", "0", "--yes")  # nothing in SQL tells any more that it was there
+    run(
+        outage.up, "sweep", "--grace", "0", "--yes"
+    )  # nothing in SQL tells any more that it was there
     media = everything(outage.up)
     assert len(media) == 1
     restore_mongo(outage.up, older)
@@ -210,7 +229,9 @@ def test_an_older_journal_brings_nothing_back_that_was_deleted_since(outage: Out
     assert found(outage.up) == {}
 
 
-def test_what_nobody_wants_of_an_older_journal_goes_with_the_trash(outage: Outage, make_app: MakeApp) -> None:
+def test_what_nobody_wants_of_an_older_journal_goes_with_the_trash(
+    outage: Outage, make_app: MakeApp
+) -> None:
     with outage.down.app_context():
         deleted = save_media_storage("page", "1", counting(100))
     older = copy_of_mongo(outage.up)
@@ -231,7 +252,8 @@ def test_what_nobody_wants_of_an_older_journal_goes_with_the_trash(outage: Outag
 
 
 def test_an_outage_after_a_restore_is_drained_as_ever(outage: Outage, make_app: MakeApp) -> None:
-    """Of the drains since the backup MongoDB knows nothing. What comes into the journal now is new all the same."""
+    """Of the drains since the backup MongoDB knows nothing. What comes into the journal now is new
+    all the same."""
     older = copy_of_mongo(outage.up)
     with outage.down.app_context():
         save_media_storage("page", "1", counting(100))

@@ -1,4 +1,5 @@
-"""Accounts that may not do everything: the app starts, says what is missing, and does what it may."""
+"""Accounts that may not do everything: the app starts, says what is missing, and does what it
+may."""
 
 from __future__ import annotations
 
@@ -15,7 +16,13 @@ from flask import Flask
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from flask_dualmedia import MediaStorage, Unavailable, get_media, get_media_by_reference, save_media_storage
+from flask_dualmedia import (
+    MediaStorage,
+    Unavailable,
+    get_media,
+    get_media_by_reference,
+    save_media_storage,
+)
 from flask_dualmedia.databases import circuit, schema, synchronizer
 from flask_dualmedia.databases.tables import VERSION_TABLE
 from flask_dualmedia.errors import WritesRefused
@@ -38,8 +45,13 @@ class Account:
     def __init__(self, url: sa.URL) -> None:
         self.name = unique("app")
         self._admin = sa.create_engine(url, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
-        self.url = url.set(username=self.name, password="secret").render_as_string(hide_password=False)
-        self.execute(f"CREATE ROLE {self.name} LOGIN PASSWORD 'secret'", "REVOKE ALL ON SCHEMA public FROM PUBLIC")
+        self.url = url.set(username=self.name, password="secret").render_as_string(
+            hide_password=False
+        )
+        self.execute(
+            f"CREATE ROLE {self.name} LOGIN PASSWORD 'secret'",
+            "REVOKE ALL ON SCHEMA public FROM PUBLIC",
+        )
 
     def execute(self, *statements: str) -> None:
         with self._admin.connect() as connection:
@@ -131,11 +143,16 @@ def test_of_several_tables_those_are_changed_that_the_account_owns(
     account: Account, start: t.Callable[..., Flask], caplog: pytest.LogCaptureFixture
 ) -> None:
     account.upgrade()
-    account.execute(f"DROP TABLE {VERSION_TABLE}", f"ALTER TABLE {CHUNKS} ALTER COLUMN data SET STORAGE EXTENDED")
+    account.execute(
+        f"DROP TABLE {VERSION_TABLE}",
+        f"ALTER TABLE {CHUNKS} ALTER COLUMN data SET STORAGE EXTENDED",
+    )
     old_rule = "CHECK (state IN ('pending', 'available', 'deleting'))"
     for table in ("course_videos", "product_images"):
         rule = f"ck_{table}_state"
-        account.execute(f"ALTER TABLE {table} DROP CONSTRAINT {rule}, ADD CONSTRAINT {rule} {old_rule}")
+        account.execute(
+            f"ALTER TABLE {table} DROP CONSTRAINT {rule}, ADD CONSTRAINT {rule} {old_rule}"
+        )
     account.execute(f"GRANT USAGE ON SCHEMA public TO {account.name}")
     account.grant("SELECT, INSERT, UPDATE, DELETE", *Base.metadata.tables)
     account.own("product_images")
@@ -147,14 +164,20 @@ def test_of_several_tables_those_are_changed_that_the_account_owns(
 
 def test_the_upgrade_does_what_only_the_owner_may(account: Account) -> None:
     account.upgrade()
-    account.execute(f"DROP TABLE {VERSION_TABLE}", f"ALTER TABLE {CHUNKS} ALTER COLUMN data SET STORAGE EXTENDED")
+    account.execute(
+        f"DROP TABLE {VERSION_TABLE}",
+        f"ALTER TABLE {CHUNKS} ALTER COLUMN data SET STORAGE EXTENDED",
+    )
     account.upgrade()
     with account._admin.connect() as connection:
         assert schema.examine(connection).amendments == ()
 
 
 def test_the_app_does_itself_what_it_has_got_the_right_for_meanwhile(
-    account: Account, start: t.Callable[..., Flask], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    account: Account,
+    start: t.Callable[..., Flask],
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """With the statements that its log names."""
     monkeypatch.setattr(circuit, "IDLE_INTERVAL", 0.2)
@@ -182,7 +205,11 @@ def test_the_schema_is_brought_up_to_date_while_mongodb_is_away(
     """By an app that could not do it when it was started."""
     monkeypatch.setattr(circuit, "IDLE_INTERVAL", 0.2)
     monkeypatch.setattr(synchronizer, "IDLE_INTERVAL", 0.2)
-    app = start(MONGO_URI=through(mongo_uri, mongo_proxy), DUALMEDIA_MONGO_TIMEOUT=0.5, DUALMEDIA_REFERENCES={})
+    app = start(
+        MONGO_URI=through(mongo_uri, mongo_proxy),
+        DUALMEDIA_MONGO_TIMEOUT=0.5,
+        DUALMEDIA_REFERENCES={},
+    )
     mongo_proxy.refuse()
     account.execute(f"GRANT USAGE, CREATE ON SCHEMA public TO {account.name}")
     with app.app_context(), pytest.raises(Unavailable):
@@ -263,16 +290,17 @@ class Granted(t.NamedTuple):
         return self.usage and (table in self.owned or right in self.rights[table])
 
 
-SETS_OF_RIGHTS = st.sampled_from([set(RIGHTS), {"SELECT"}, {"SELECT", "INSERT", "DELETE"}, set[str]()]) | st.sets(
-    st.sampled_from(RIGHTS)
-)
+SETS_OF_RIGHTS = st.sampled_from(
+    [set(RIGHTS), {"SELECT"}, {"SELECT", "INSERT", "DELETE"}, set[str]()]
+) | st.sets(st.sampled_from(RIGHTS))
 
 GRANTED = st.builds(
     Granted,
     usage=st.sampled_from([True, True, True, False]),
     create=st.booleans(),
     is_read_only=st.sampled_from([False, False, False, True]),
-    owned=st.sampled_from([set[str](), set(TABLES), {*TABLES} - {CHUNKS}]) | st.sets(st.sampled_from(TABLES)),
+    owned=st.sampled_from([set[str](), set(TABLES), {*TABLES} - {CHUNKS}])
+    | st.sets(st.sampled_from(TABLES)),
     rights=st.fixed_dictionaries(dict.fromkeys(TABLES, SETS_OF_RIGHTS)),
 )
 
@@ -291,14 +319,21 @@ def give(account: Account, granted: Granted, tables: set[str]) -> None:
         account.execute(f"ALTER ROLE {name} SET default_transaction_read_only = on")
 
 
-def check(app: Flask, granted: Granted, tables: set[str], said: list[str], *, is_complete: bool) -> None:
+def check(
+    app: Flask, granted: Granted, tables: set[str], said: list[str], *, is_complete: bool
+) -> None:
     """Nothing that is missing was kept silent about, and what can work works."""
     if not granted.usage:
         assert any("may use no schema" in message for message in said), said
     for table in tables if granted.usage else ():
-        used = {VERSION_TABLE: {"SELECT"}, CHUNKS: {"SELECT", "INSERT", "DELETE"}}.get(table, set(RIGHTS))
+        used = {VERSION_TABLE: {"SELECT"}, CHUNKS: {"SELECT", "INSERT", "DELETE"}}.get(
+            table, set(RIGHTS)
+        )
         for right in used:
-            named = any(re.search(rf"GRANT [A-Z, ]*{right}[A-Z, ]* ON {table} TO", message) for message in said)
+            named = any(
+                re.search(rf"GRANT [A-Z, ]*{right}[A-Z, ]* ON {table} TO", message)
+                for message in said
+            )
             assert named != granted.may(right, table), (right, table, said)
     state = get_state(app)
     for kind in KINDS.values():
@@ -315,13 +350,17 @@ def check(app: Flask, granted: Granted, tables: set[str], said: list[str], *, is
             assert get_media(MediaStorage, record.id).id == record.id
             assert state.homes[1].repository.find(MediaStorage, record.id) is None, "it is in SQL"
         else:
-            assert state.homes[1].repository.find(MediaStorage, record.id) is not None, "it is in the journal"
+            assert state.homes[1].repository.find(MediaStorage, record.id) is not None, (
+                "it is in the journal"
+            )
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("state", STATES)
 @settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+    max_examples=25,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(granted=GRANTED)
 def test_whatever_rights_are_missing_the_app_starts_and_says_so(

@@ -1,4 +1,5 @@
-"""Servers and pools of every kind, with an app that was used before: each client gets the bytes that it asks for."""
+"""Servers and pools of every kind, with an app that was used before: each client gets the bytes
+that it asks for."""
 
 from __future__ import annotations
 
@@ -46,7 +47,17 @@ class Server(t.NamedTuple):
 
 
 def gunicorn(*options: str, workers: int = 3) -> Server:
-    command = [sys.executable, "-m", "gunicorn", "--bind", "127.0.0.1:PORT", "--workers", str(workers), *options, APP]
+    command = [
+        sys.executable,
+        "-m",
+        "gunicorn",
+        "--bind",
+        "127.0.0.1:PORT",
+        "--workers",
+        str(workers),
+        *options,
+        APP,
+    ]
     return Server(command, workers, "--preload" in options)
 
 
@@ -65,7 +76,10 @@ def uwsgi(*options: str) -> Server:
 
 
 def waitress() -> Server:
-    return Server([str(BIN / "waitress-serve"), "--listen=127.0.0.1:PORT", "--threads=8", "--call", APP[:-2]], 1)
+    return Server(
+        [str(BIN / "waitress-serve"), "--listen=127.0.0.1:PORT", "--threads=8", "--call", APP[:-2]],
+        1,
+    )
 
 
 def granian() -> Server:
@@ -103,12 +117,16 @@ class Program(Workers):
 
     def start(self) -> None:
         with self.log_path.open("ab") as log:
-            self._master = subprocess.Popen(self._command, cwd=ROOT, env=self._environment, stdout=log, stderr=log)
+            self._master = subprocess.Popen(
+                self._command, cwd=ROOT, env=self._environment, stdout=log, stderr=log
+            )
 
     def stop(self) -> None:
         master = self._master
         assert master is not None
-        family = psutil.Process(master.pid).children(recursive=True) if master.poll() is None else []
+        family = (
+            psutil.Process(master.pid).children(recursive=True) if master.poll() is None else []
+        )
         master.terminate()
         with suppress(subprocess.TimeoutExpired):
             master.wait(15)
@@ -159,14 +177,20 @@ class Client:
     def _compare(self, number: int, answer: requests.Response, status: int, content: bytes) -> None:
         right = hashlib.sha256(content).digest()
         if answer.status_code != status or hashlib.sha256(answer.content).digest() != right:
-            self.wrong.append(f"{number}: {answer.status_code} with {len(answer.content)} of {len(content)} bytes")
+            self.wrong.append(
+                f"{number}: {answer.status_code} with {len(answer.content)} of {len(content)} bytes"
+            )
 
-    def _ask(self, method: str, url: str, *, headers: t.Mapping[str, str] | None = None, **body: t.Any) -> t.Any:
+    def _ask(
+        self, method: str, url: str, *, headers: t.Mapping[str, str] | None = None, **body: t.Any
+    ) -> t.Any:
         url = url if url.startswith("http") else self._url + url
         end = time.monotonic() + 60
         while True:
             try:
-                answer = requests.request(method, url, headers=self._headers | dict(headers or {}), timeout=60, **body)
+                answer = requests.request(
+                    method, url, headers=self._headers | dict(headers or {}), timeout=60, **body
+                )
                 break
             except (requests.ConnectionError, requests.exceptions.ChunkedEncodingError):
                 if not self._is_patient or time.monotonic() > end:
@@ -178,7 +202,11 @@ class Client:
 
 @pytest.fixture
 def config(mongo_uri: str, migrated_url: str) -> dict[str, t.Any]:
-    return {"MONGO_URI": mongo_uri, "SQLALCHEMY_DATABASE_URI": migrated_url, "DUALMEDIA_AUTO_UPGRADE": False}
+    return {
+        "MONGO_URI": mongo_uri,
+        "SQLALCHEMY_DATABASE_URI": migrated_url,
+        "DUALMEDIA_AUTO_UPGRADE": False,
+    }
 
 
 def run_clients(port: int, *, is_patient: bool = False) -> list[Client]:
@@ -190,7 +218,9 @@ def run_clients(port: int, *, is_patient: bool = False) -> list[Client]:
 
 
 @pytest.mark.parametrize("name", SERVERS)
-def test_clients_of_a_server_get_what_they_uploaded(config: dict[str, t.Any], tmp_path: Path, name: str) -> None:
+def test_clients_of_a_server_get_what_they_uploaded(
+    config: dict[str, t.Any], tmp_path: Path, name: str
+) -> None:
     server = SERVERS[name]
     program = Program(tmp_path, config, server.command)
     with running(program):
@@ -200,11 +230,15 @@ def test_clients_of_a_server_get_what_they_uploaded(config: dict[str, t.Any], tm
     assert [client.wrong for client in clients if client.wrong] == [], log
     assert len(set[str]().union(*(client.workers for client in clients))) == server.workers
     assert server.is_forked or "MongoClient opened before fork" not in log
-    assert [line for line in log.splitlines() if 'File "' in line and "/flask_dualmedia/" in line] == [], log
+    assert [
+        line for line in log.splitlines() if 'File "' in line and "/flask_dualmedia/" in line
+    ] == [], log
 
 
 @pytest.mark.parametrize("name", ["gunicorn sync", "uWSGI", "waitress", "granian"])
-def test_a_body_in_chunks_is_taken_or_refused_in_words(config: dict[str, t.Any], tmp_path: Path, name: str) -> None:
+def test_a_body_in_chunks_is_taken_or_refused_in_words(
+    config: dict[str, t.Any], tmp_path: Path, name: str
+) -> None:
     """uWSGI passes on no body without a length. Nobody takes it for an empty one."""
     program = Program(tmp_path, config, SERVERS[name].command)
     pieces = [warm.content(0)[:500], warm.content(0)[500:]]
@@ -214,7 +248,11 @@ def test_a_body_in_chunks_is_taken_or_refused_in_words(config: dict[str, t.Any],
         program.wait()
         root = f"http://127.0.0.1:{program.port}"
         made = requests.post(
-            f"{root}/media/files", data=form, files={"file": b"before"}, headers=bearer("alice"), timeout=30
+            f"{root}/media/files",
+            data=form,
+            files={"file": b"before"},
+            headers=bearer("alice"),
+            timeout=30,
         )
         url = f"{root}{made.headers['Location']}/content"
         answer = requests.put(url, data=iter(pieces), headers=headers, timeout=30)
@@ -226,7 +264,9 @@ def test_a_body_in_chunks_is_taken_or_refused_in_words(config: dict[str, t.Any],
         assert (answer.status_code, stored) == (200, warm.content(0))
 
 
-def test_clients_of_a_development_server_that_starts_again(config: dict[str, t.Any], tmp_path: Path) -> None:
+def test_clients_of_a_development_server_that_starts_again(
+    config: dict[str, t.Any], tmp_path: Path
+) -> None:
     watched = tmp_path / "watched.txt"
     watched.touch()
     command = [sys.executable, "-m", "flask", "--app", APP, "run", "--debug"]
@@ -246,7 +286,9 @@ def test_clients_of_a_development_server_that_starts_again(config: dict[str, t.A
         clients += run_clients(program.port, is_patient=True)
     log = program.log_path.read_text()
     assert [client.wrong for client in clients if client.wrong] == [], log
-    assert len(set[str]().union(*(client.workers for client in clients))) == 2, "it was started again"
+    assert len(set[str]().union(*(client.workers for client in clients))) == 2, (
+        "it was started again"
+    )
     assert "MongoClient opened before fork" not in log
 
 
@@ -258,13 +300,24 @@ def test_tasks_of_celery_that_save_and_read(
         monkeypatch.setenv(name, str(tmp_path / name))
     for name, value in config.items():
         monkeypatch.setenv(f"FLASK_{name}", str(value))
-    command = [str(BIN / "celery"), "-A", "tests.faults.tasks:celery", "worker", "--pool", "prefork"]
+    command = [
+        str(BIN / "celery"),
+        "-A",
+        "tests.faults.tasks:celery",
+        "worker",
+        "--pool",
+        "prefork",
+    ]
     command += ["--concurrency", "3", "--loglevel", "INFO", "--without-gossip", "--without-mingle"]
     program = Program(tmp_path, config, command)
     send = [sys.executable, "-W", "ignore", "-c", SEND]
     with running(program):
-        done = subprocess.run(send, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
-    assert done.stdout.split() == ["48", "right", "in", "3"], done.stderr + program.log_path.read_text()
+        done = subprocess.run(
+            send, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
+        )
+    assert done.stdout.split() == ["48", "right", "in", "3"], (
+        done.stderr + program.log_path.read_text()
+    )
 
 
 SEND = """

@@ -1,4 +1,5 @@
-"""Several apps in one process: each has its own tables, whatever thread sets it up and whenever SQL comes."""
+"""Several apps in one process: each has its own tables, whatever thread sets it up and whenever SQL
+comes."""
 
 from __future__ import annotations
 
@@ -48,7 +49,9 @@ def make(mongo_uri: str) -> Iterator[Make]:
         with creating:
             app = Flask(f"host_{len(made)}")
         app.config.update(BASE_CONFIG, MONGO_URI=mongo_uri, SQLALCHEMY_DATABASE_URI=url)
-        app.config.update(DUALMEDIA_TABLE_PREFIX=prefix, DUALMEDIA_COLLECTION_PREFIX=prefix, **config)
+        app.config.update(
+            DUALMEDIA_TABLE_PREFIX=prefix, DUALMEDIA_COLLECTION_PREFIX=prefix, **config
+        )
         made.append(app)
         DualMedia(app)
         return app
@@ -90,18 +93,24 @@ def in_threads(*work: t.Callable[[], object]) -> list[BaseException]:
 def test_apps_that_are_set_up_in_threads_each_get_their_own_tables(
     databases: Databases, make: Make, caplog: pytest.LogCaptureFixture
 ) -> None:
-    urls = [databases.create(unique("test")).render_as_string(hide_password=False) for _ in PREFIXES]
+    urls = [
+        databases.create(unique("test")).render_as_string(hide_password=False) for _ in PREFIXES
+    ]
 
     def work(url: str, prefix: str) -> t.Callable[[], object]:
         return lambda: make(url, prefix)
 
     assert in_threads(*map(work, urls, PREFIXES)) == []
     assert [tables_of(url) for url in urls] == [*map(expected, PREFIXES)]
-    assert [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING] == []
+    assert [
+        record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING
+    ] == []
 
 
 @pytest.mark.long
-def test_apps_with_other_names_in_one_database_are_set_up_in_threads(database_url: str, make: Make) -> None:
+def test_apps_with_other_names_in_one_database_are_set_up_in_threads(
+    database_url: str, make: Make
+) -> None:
     def work(prefix: str) -> t.Callable[[], object]:
         return lambda: make(database_url, prefix)
 
@@ -116,7 +125,9 @@ def test_apps_that_start_before_sql_get_their_tables_when_it_is_there(
     url = sa.make_url(database_url)
     host, port = url.host or str(url.query.get("host", "localhost")), url.port or 5432
     proxy = Proxy(f"{host}/.s.PGSQL.{port}" if host.startswith("/") else (host, port))
-    proxied = url.set(host="127.0.0.1", port=proxy.port, query={}).render_as_string(hide_password=False)
+    proxied = url.set(host="127.0.0.1", port=proxy.port, query={}).render_as_string(
+        hide_password=False
+    )
     prefixes = PREFIXES[:number]
     try:
         proxy.refuse()
@@ -138,7 +149,10 @@ def has_its_media(app: Flask) -> bool:
     """Whether what was journaled is in SQL now."""
     state = get_state(app)
     try:
-        return state.homes[0].repository.count(MediaStorage) == 1 and state.homes[1].repository.is_empty()
+        return (
+            state.homes[0].repository.count(MediaStorage) == 1
+            and state.homes[1].repository.is_empty()
+        )
     except Unavailable:
         return False
 
@@ -203,7 +217,10 @@ def test_another_request_with_a_copied_environ_has_a_caller_of_its_own(make_app:
 
     statuses: list[int] = []
     bobs = bearer(app, "bob")
-    assert app.test_client().get(f"/media/files/{file.id}", headers=bearer(app, "alice")).status_code == 200
+    assert (
+        app.test_client().get(f"/media/files/{file.id}", headers=bearer(app, "alice")).status_code
+        == 200
+    )
     assert statuses == [404]
 
 

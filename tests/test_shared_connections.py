@@ -1,4 +1,5 @@
-"""Hosts whose connections are shared, as those of suites of tests are: SQLite in memory, or one connection for all."""
+"""Hosts whose connections are shared, as those of suites of tests are: SQLite in memory, or one
+connection for all."""
 
 from __future__ import annotations
 
@@ -91,7 +92,10 @@ IN_MEMORY = {
     "shared file system": ("sqlite:///file:/suite?vfs=memdb&uri=true", {}),
     "a creator": (
         "sqlite:///unused.db",
-        {"poolclass": sa.StaticPool, "creator": lambda: sqlite3.connect(":memory:", check_same_thread=False)},
+        {
+            "poolclass": sa.StaticPool,
+            "creator": lambda: sqlite3.connect(":memory:", check_same_thread=False),
+        },
     ),
 }
 
@@ -131,12 +135,18 @@ def test_requests_in_threads_share_a_database_in_memory(make_host: MakeHost) -> 
 
     def upload(number: int) -> bytes:
         client = app.test_client()
-        form = {"file": part(bytes([number]) * 300_000, "a.bin"), "referenceType": "page", "referenceId": "1"}
+        form = {
+            "file": part(bytes([number]) * 300_000, "a.bin"),
+            "referenceType": "page",
+            "referenceId": "1",
+        }
         url = client.post("/media/files", data=form, headers=headers).json["url"]  # type: ignore[index]
         return client.get(url, headers=headers).data
 
     with ThreadPoolExecutor(4) as threads:
-        assert [*threads.map(upload, range(12))] == [bytes([number]) * 300_000 for number in range(12)]
+        assert [*threads.map(upload, range(12))] == [
+            bytes([number]) * 300_000 for number in range(12)
+        ]
 
 
 @pytest.mark.long
@@ -198,7 +208,9 @@ def test_a_pool_of_two_is_used_as_it_is(make_host: MakeHost, migrated_url: str) 
 
 
 @pytest.mark.long
-def test_an_only_connection_to_a_file_keeps_what_is_set_on_it(make_host: MakeHost, tmp_path: Path) -> None:
+def test_an_only_connection_to_a_file_keeps_what_is_set_on_it(
+    make_host: MakeHost, tmp_path: Path
+) -> None:
     """Connections of ours begin as the host's do."""
     host = make_host(f"sqlite:///{tmp_path / 'host.db'}", poolclass=sa.StaticPool)
     with host.app.app_context():
@@ -229,7 +241,9 @@ def test_a_file_that_the_host_writes_to_is_busy(make_host: MakeHost, tmp_path: P
 
 @pytest.mark.long
 @pytest.mark.parametrize("lock", ["IMMEDIATE", "EXCLUSIVE"])
-def test_a_locked_file_is_an_answer_of_503_and_not_an_error(make_host: MakeHost, tmp_path: Path, lock: str) -> None:
+def test_a_locked_file_is_an_answer_of_503_and_not_an_error(
+    make_host: MakeHost, tmp_path: Path, lock: str
+) -> None:
     """Whether it can be read, or not even that."""
     path = tmp_path / "host.db"
     host = make_host(f"sqlite:///{path}?timeout=0.1")
@@ -251,14 +265,20 @@ def test_a_locked_file_is_an_answer_of_503_and_not_an_error(make_host: MakeHost,
         ("PUT", f"files/{small}/content", {"data": b"other bytes"}),
         ("POST", f"files/{small}/accesses", {}),
         ("DELETE", f"files/{small}", {}),
-        ("POST", "files", {"json": {"referenceType": "page", "referenceId": "1", "url": "https://cdn.example/a"}}),
+        (
+            "POST",
+            "files",
+            {"json": {"referenceType": "page", "referenceId": "1", "url": "https://cdn.example/a"}},
+        ),
     ]
     client = app.test_client()
     other = sqlite3.connect(path, isolation_level=None)
     other.execute(f"BEGIN {lock}")
     is_readable = lock == "IMMEDIATE"
     for url in reads:
-        assert client.get(f"/media/{url}", headers=headers).status_code == (200 if is_readable else 503), url
+        assert client.get(f"/media/{url}", headers=headers).status_code == (
+            200 if is_readable else 503
+        ), url
     for method, url, given in writes:
         answer = client.open(f"/media/{url}", method=method, headers=headers, **given)
         assert answer.status_code == 503, url
@@ -269,4 +289,6 @@ def test_a_locked_file_is_an_answer_of_503_and_not_an_error(make_host: MakeHost,
         assert result.exception is None or isinstance(result.exception, SystemExit), command
     other.close()
     for method, url, given in writes:
-        assert client.open(f"/media/{url}", method=method, headers=headers, **given).status_code < 300, url
+        assert (
+            client.open(f"/media/{url}", method=method, headers=headers, **given).status_code < 300
+        ), url

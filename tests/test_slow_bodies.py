@@ -44,8 +44,14 @@ class Connection:
 
     def __init__(self, app: Flask, port: int, method: str, path: str, **headers: str) -> None:
         self._socket = socket.create_connection(("127.0.0.1", port), timeout=PATIENCE)
-        named = bearer(app, "alice") | {name.replace("_", "-"): value for name, value in headers.items()}
-        lines = [f"{method} {path} HTTP/1.1", "Host: localhost", *(f"{name}: {named[name]}" for name in named)]
+        named = bearer(app, "alice") | {
+            name.replace("_", "-"): value for name, value in headers.items()
+        }
+        lines = [
+            f"{method} {path} HTTP/1.1",
+            "Host: localhost",
+            *(f"{name}: {named[name]}" for name in named),
+        ]
         self._socket.sendall("\r\n".join([*lines, "", ""]).encode())
 
     def __enter__(self) -> t.Self:
@@ -91,17 +97,23 @@ FORM = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a.bin"\r\
         ("PUT", "{content}", "application/octet-stream"),
     ],
 )
-def test_a_body_that_drips_is_refused(app: Flask, port: int, method: str, path: str, content_type: str) -> None:
+def test_a_body_that_drips_is_refused(
+    app: Flask, port: int, method: str, path: str, content_type: str
+) -> None:
     path = path.format(content=kept_file(app)["url"])
     began = time.monotonic()
-    with Connection(app, port, method, path, Content_Type=content_type, Content_Length="100000") as connection:
+    with Connection(
+        app, port, method, path, Content_Type=content_type, Content_Length="100000"
+    ) as connection:
         assert connection.drip(FORM + bytes(1000)) == 408
     assert time.monotonic() - began > SECONDS
 
 
 def test_a_body_that_begins_quickly_and_then_drips_is_refused(app: Flask, port: int) -> None:
     path = kept_file(app)["url"]
-    with Connection(app, port, "PUT", path, Content_Type="text/plain", Content_Length="10000000") as connection:
+    with Connection(
+        app, port, "PUT", path, Content_Type="text/plain", Content_Length="10000000"
+    ) as connection:
         connection.send(b"text" * 100_000)
         assert connection.drip(bytes(1000)) == 408
     assert app.test_client().get(path, headers=bearer(app, "alice")).data == b"text"
@@ -111,9 +123,15 @@ def test_a_resumable_upload_keeps_what_has_come_slowly(app: Flask, port: int) ->
     client, tus = app.test_client(), bearer(app, "alice") | {"Tus-Resumable": "1.0.0"}
     content = counting(200_000)
     named = "kind ZmlsZXM=,referenceType cGFnZQ==,referenceId MQ=="
-    begun = client.post("/media/uploads", headers=tus | {"Upload-Length": "200000", "Upload-Metadata": named})
+    begun = client.post(
+        "/media/uploads", headers=tus | {"Upload-Length": "200000", "Upload-Metadata": named}
+    )
     path = begun.headers["Location"]
-    headers = {"Content_Type": "application/offset+octet-stream", "Content_Length": "200000", "Upload_Offset": "0"}
+    headers = {
+        "Content_Type": "application/offset+octet-stream",
+        "Content_Length": "200000",
+        "Upload_Offset": "0",
+    }
     with Connection(app, port, "PATCH", path, Tus_Resumable="1.0.0", **headers) as connection:
         connection.send(content[:100_000])
         assert connection.drip(content[100_000:]) == 408
@@ -126,10 +144,17 @@ def test_a_resumable_upload_keeps_what_has_come_slowly(app: Flask, port: int) ->
         assert [file.file_size for file in get_media_by_reference("page", "1")] == [200_000]
 
 
-def test_an_upload_that_is_complete_before_its_body_ends_is_media_once(app: Flask, port: int) -> None:
-    """The chunk that would end the body never comes. An error would have the client send everything again."""
+def test_an_upload_that_is_complete_before_its_body_ends_is_media_once(
+    app: Flask, port: int
+) -> None:
+    """The chunk that would end the body never comes. An error would have the client send everything
+    again."""
     named = "kind ZmlsZXM=,referenceType cGFnZQ==,referenceId MQ=="
-    headers = {"Content_Type": "application/offset+octet-stream", "Upload_Length": "4", "Upload_Metadata": named}
+    headers = {
+        "Content_Type": "application/offset+octet-stream",
+        "Upload_Length": "4",
+        "Upload_Metadata": named,
+    }
     sent = {"Tus_Resumable": "1.0.0", "Transfer_Encoding": "chunked", **headers}
     with Connection(app, port, "POST", "/media/uploads", **sent) as connection:
         connection.send(b"4\r\ntext\r\n")
@@ -159,4 +184,7 @@ def test_time_that_the_app_takes_for_itself_does_not_count(make_app: MakeApp) ->
         DUALMEDIA_VALIDATOR=lambda record, head: time.sleep(0.5),
     )
     fields = {"referenceType": "page", "referenceId": "1", "file": part(bytes(100), "a.bin")}
-    assert post_form(app.test_client(), bearer(app, "alice"), "/media/files", fields).status_code == 201
+    assert (
+        post_form(app.test_client(), bearer(app, "alice"), "/media/files", fields).status_code
+        == 201
+    )

@@ -88,9 +88,13 @@ def test_sniff_takes_any_bytes(head: bytes) -> None:
 
 
 @given(
-    st.sampled_from([png(), PDF, mp4(64), b"<svg/>", b"<!doctype html>"]), st.integers(0, 64), st.binary(max_size=64)
+    st.sampled_from([png(), PDF, mp4(64), b"<svg/>", b"<!doctype html>"]),
+    st.integers(0, 64),
+    st.binary(max_size=64),
 )
-def test_sniff_takes_what_was_cut_or_goes_on_with_anything(head: bytes, length: int, rest: bytes) -> None:
+def test_sniff_takes_what_was_cut_or_goes_on_with_anything(
+    head: bytes, length: int, rest: bytes
+) -> None:
     sniffed = sniff(head[:length] + rest)
     assert sniffed is None or "/" in sniffed
 
@@ -177,7 +181,9 @@ DOCX = "application/vnd.openxmlformats-officedocument.wordprocessingml.document"
         (None, "a.php.txt", None, "text/plain"),
     ],
 )
-def test_settle_type(sniffed: str | None, filename: str | None, declared: str | None, expected: str) -> None:
+def test_settle_type(
+    sniffed: str | None, filename: str | None, declared: str | None, expected: str
+) -> None:
     """T25, T28: no claim makes a picture of what is none."""
     assert settle_type(sniffed, filename, declared) == expected
 
@@ -230,12 +236,16 @@ def test_a_label_is_harmless(filename: str) -> None:
     assert 1 <= len(kept) <= FILENAME_LENGTH
     assert "/" not in kept
     assert "\\" not in kept
-    assert not any(unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") for character in kept)
+    assert not any(
+        unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") for character in kept
+    )
     assert not any(unicodedata.bidirectional(character) in BIDIRECTIONAL for character in kept)
     kept.encode()  # no half of a surrogate pair
 
 
-_VISIBLE = st.text(st.characters(exclude_categories=["C", "Z"], exclude_characters="/\\"), min_size=1, max_size=255)
+_VISIBLE = st.text(
+    st.characters(exclude_categories=["C", "Z"], exclude_characters="/\\"), min_size=1, max_size=255
+)
 
 
 @given(_VISIBLE.filter(lambda name: name.strip(".")))  # dots alone name folders
@@ -243,13 +253,18 @@ def test_a_harmless_name_is_kept_as_it_is(filename: str) -> None:
     assert label(filename) == filename
 
 
-@given(st.text(st.characters(categories=["L", "N"]), max_size=400), st.sampled_from([".png", ".tar", ".mp4"]))
+@given(
+    st.text(st.characters(categories=["L", "N"]), max_size=400),
+    st.sampled_from([".png", ".tar", ".mp4"]),
+)
 def test_a_long_name_keeps_its_extension(stem: str, extension: str) -> None:
     kept = label(f"x{stem}{extension}")
     assert kept is not None
     assert kept.endswith(extension)
 
 
-@pytest.mark.parametrize("filename", [None, "", "/", "dir/", "\\", "\0", " ", "a/\n\t ", "\u200b\u202e", "\ud800"])
+@pytest.mark.parametrize(
+    "filename", [None, "", "/", "dir/", "\\", "\0", " ", "a/\n\t ", "\u200b\u202e", "\ud800"]
+)
 def test_nothing_is_left_of_some_names(filename: str | None) -> None:
     assert label(filename) is None

@@ -1,4 +1,5 @@
-"""What hosts pass to the functions that save media: each works, or is an error that says what to do."""
+"""What hosts pass to the functions that save media: each works, or is an error that says what to
+do."""
 
 from __future__ import annotations
 
@@ -93,7 +94,9 @@ def test_sources_of_every_kind(owners: Owners, tmp_path: Path) -> None:
             "file": path.open("rb"),
             "file of a path in bytes": open(str(path).encode(), "rb"),  # noqa: SIM115
             "unbuffered file": path.open("rb", buffering=0),
-            "uploaded file": FileStorage(io.BytesIO(content), name, "file", "application/octet-stream"),
+            "uploaded file": FileStorage(
+                io.BytesIO(content), name, "file", "application/octet-stream"
+            ),
             "file of an archive": zipped(name, content),
         }
         unnamed: dict[str, t.Any] = {
@@ -149,7 +152,10 @@ def test_sources_that_say_what_to_do(owners: Owners, state: State, tmp_path: Pat
                 save(source)
         for closing in (text, cases[2][0]):
             closing.close()
-        for missing, error in ((tmp_path / "none", FileNotFoundError), (tmp_path, IsADirectoryError)):
+        for missing, error in (
+            (tmp_path / "none", FileNotFoundError),
+            (tmp_path, IsADirectoryError),
+        ):
             with pytest.raises(error):
                 save(missing)
         with path.open("rb") as file:
@@ -187,12 +193,16 @@ def test_text_is_a_url_or_an_error(owners: Owners, state: State) -> None:
         assert save("HTTPS://cdn.example/a.jpg").external_url == "HTTPS://cdn.example/a.jpg"
 
 
-def test_several_sources_are_a_list(app: Flask, owners: Owners, state: State, tmp_path: Path) -> None:
+def test_several_sources_are_a_list(
+    app: Flask, owners: Owners, state: State, tmp_path: Path
+) -> None:
     path = tmp_path / "a.png"
     path.write_bytes(png())
     for one in ("https://cdn.example/a.jpg", b"bytes", path, io.BytesIO(png()), None, 42):
         with pytest.raises(TypeError, match="sources is a list"):
             save_product_images(owners.product, one)  # type: ignore[arg-type]
     assert kept(state) == NOTHING
-    saved = save_product_images(owners.product, (source for source in (path, png(2), "https://cdn.example/a.jpg")))
+    saved = save_product_images(
+        owners.product, (source for source in (path, png(2), "https://cdn.example/a.jpg"))
+    )
     assert [image.position for image in saved] == [0, 1, 2]

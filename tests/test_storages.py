@@ -38,7 +38,10 @@ MIB = 1024 * 1024
 
 @pytest.fixture(params=["postgresql", "postgresql-generic", "sqlite", "gridfs", *OUTSIDE])
 def storage(
-    request: pytest.FixtureRequest, make_app: MakeApp, tmp_path: t.Any, storage_options: StorageOptions
+    request: pytest.FixtureRequest,
+    make_app: MakeApp,
+    tmp_path: t.Any,
+    storage_options: StorageOptions,
 ) -> AbstractStorage:
     """Every storage in turn; a test that takes this fixture is part of the contract."""
     if request.param in OUTSIDE:
@@ -61,7 +64,9 @@ def read(storage: AbstractStorage, key: str, start: int, stop: int) -> bytes:
     return content
 
 
-@pytest.mark.parametrize("size", [1, CHUNK_SIZE - 1, CHUNK_SIZE, CHUNK_SIZE + 1, CHUNK_SIZE * WRITE_BATCH + 7])
+@pytest.mark.parametrize(
+    "size", [1, CHUNK_SIZE - 1, CHUNK_SIZE, CHUNK_SIZE + 1, CHUNK_SIZE * WRITE_BATCH + 7]
+)
 def test_bytes_come_back(storage: AbstractStorage, size: int) -> None:
     content = counting(size)
     storage.put("key", iter([content]))
@@ -88,9 +93,21 @@ def test_blocks_may_have_any_size(storage: AbstractStorage) -> None:
 def test_ranges(storage: AbstractStorage) -> None:
     content, chance = counting(3 * MIB + 5), random.Random(11)
     storage.put("key", iter([content]))
-    edges = [0, 1, CHUNK_SIZE - 1, CHUNK_SIZE, CHUNK_SIZE + 1, CHUNK_SIZE * READ_BATCH, len(content) - 1, len(content)]
+    edges = [
+        0,
+        1,
+        CHUNK_SIZE - 1,
+        CHUNK_SIZE,
+        CHUNK_SIZE + 1,
+        CHUNK_SIZE * READ_BATCH,
+        len(content) - 1,
+        len(content),
+    ]
     pairs = [(a, b) for a in edges for b in edges if a < b]
-    pairs += [t.cast("tuple[int, int]", tuple(sorted(chance.sample(range(len(content)), 2)))) for _ in range(20)]
+    pairs += [
+        t.cast("tuple[int, int]", tuple(sorted(chance.sample(range(len(content)), 2))))
+        for _ in range(20)
+    ]
     for start, stop in pairs:
         assert read(storage, "key", start, stop) == content[start:stop], (start, stop)
 
@@ -106,7 +123,9 @@ def test_an_empty_range_has_no_bytes(storage: AbstractStorage) -> None:
 
 
 @pytest.mark.parametrize("stop", [1, 11])
-def test_missing_bytes_are_noticed_before_the_first_piece(storage: AbstractStorage, stop: int) -> None:
+def test_missing_bytes_are_noticed_before_the_first_piece(
+    storage: AbstractStorage, stop: int
+) -> None:
     if stop == 11:
         storage.put("key", iter([b"0123456789"]))
     for read_it in (storage.open, storage.send):
@@ -135,7 +154,9 @@ def test_delete(storage: AbstractStorage) -> None:
 def test_delete_of_more_than_a_batch(make_app: MakeApp) -> None:
     state: State = make_app().extensions["dualmedia"]
     storage = t.cast(ChunkedStorage, state.storages["database"])
-    rows = [{"storage_key": "key", "seq": seq, "data": b"x"} for seq in range(2 * DELETED_AT_ONCE + 1)]
+    rows = [
+        {"storage_key": "key", "seq": seq, "data": b"x"} for seq in range(2 * DELETED_AT_ONCE + 1)
+    ]
     assert state.engine is not None
     with state.engine.begin() as connection:
         connection.execute(sa.insert(MediaChunk), rows)
@@ -148,7 +169,9 @@ def test_delete_of_a_missing_key_is_a_no_op(storage: AbstractStorage) -> None:
     storage.delete("never-put")
 
 
-def test_an_error_of_the_source_passes_and_what_was_kept_can_be_deleted(storage: AbstractStorage) -> None:
+def test_an_error_of_the_source_passes_and_what_was_kept_can_be_deleted(
+    storage: AbstractStorage,
+) -> None:
     def blocks() -> Iterator[bytes]:
         yield counting(CHUNK_SIZE * WRITE_BATCH)
         raise ConnectionResetError
@@ -193,7 +216,9 @@ def test_stats_of_many_keys(storage: AbstractStorage) -> None:
         storage.put(name, iter([counting(size)]))
     for asked in (names[1:5], names[::2], [names[0], "key-", names[5], "none"], ["none"], []):
         stats = storage.stats(asked)
-        assert {key: stat.size for key, stat in stats.items()} == {n: names.index(n) + 1 for n in asked if n in names}
+        assert {key: stat.size for key, stat in stats.items()} == {
+            n: names.index(n) + 1 for n in asked if n in names
+        }
 
 
 @pytest.fixture(params=OUTSIDE)
@@ -229,7 +254,9 @@ def test_a_storage_that_does_not_answer_is_unavailable(
     """T9: never as missing."""
     monkeypatch.setattr(google_drive, "FIRST_DELAY", 0.01)
     nowhere = "http://127.0.0.1:1"
-    options = storage_options("s3", endpoint_url=nowhere) | storage_options("google_drive", base_url=nowhere)
+    options = storage_options("s3", endpoint_url=nowhere) | storage_options(
+        "google_drive", base_url=nowhere
+    )
     for storage in open_storages(options).values():
         for ask in (
             lambda storage=storage: storage.open("key", 0, 1),
@@ -274,7 +301,9 @@ STRANGE_KEYS = [
 
 
 @pytest.mark.parametrize("key", STRANGE_KEYS)
-def test_no_key_leads_out_of_the_folder(storage_options: StorageOptions, tmp_path: Path, key: str) -> None:
+def test_no_key_leads_out_of_the_folder(
+    storage_options: StorageOptions, tmp_path: Path, key: str
+) -> None:
     """T27: whatever a database may be made to say."""
     for storage in open_storages(storage_options("local") | storage_options("cloud")).values():
         for use in (
@@ -290,7 +319,9 @@ def test_no_key_leads_out_of_the_folder(storage_options: StorageOptions, tmp_pat
 
 def test_no_link_leads_out_of_the_folder(storage_options: StorageOptions, tmp_path: Path) -> None:
     """T27: not even one that somebody put there."""
-    storage = t.cast(LocalStorage, open_storages(storage_options("local", x_sendfile=True))["local"])
+    storage = t.cast(
+        LocalStorage, open_storages(storage_options("local", x_sendfile=True))["local"]
+    )
     secret = tmp_path / "secret"
     secret.mkdir()
     (secret / "linked").write_bytes(b"secret")
@@ -341,7 +372,9 @@ PASSING = [
 
 
 @pytest.mark.parametrize("refusal", PASSING)
-def test_drive_is_asked_again_later(storage_options: StorageOptions, drive: Drive, refusal: tuple[int, str]) -> None:
+def test_drive_is_asked_again_later(
+    storage_options: StorageOptions, drive: Drive, refusal: tuple[int, str]
+) -> None:
     """T44: it refuses what comes too fast, and takes it in the end."""
     storage = open_storages(storage_options("google_drive"))["google_drive"]
     drive.refusals = [refusal] * (google_drive.ATTEMPTS - 1)
@@ -367,7 +400,10 @@ def test_drive_is_asked_again_later(storage_options: StorageOptions, drive: Driv
     ],
 )
 def test_what_drive_refuses_is_an_error_with_its_reason(
-    storage_options: StorageOptions, drive: Drive, refusal: tuple[int, str], error: type[StorageError]
+    storage_options: StorageOptions,
+    drive: Drive,
+    refusal: tuple[int, str],
+    error: type[StorageError],
 ) -> None:
     """T44: at every request of an upload; never as success, and not sent again."""
     storage = open_storages(storage_options("google_drive"))["google_drive"]
@@ -416,7 +452,9 @@ def test_drive_may_take_a_part_of_what_is_sent(
     assert list(storage.keys()) == []
 
 
-def test_a_download_goes_on_when_drive_has_hung_up(storage_options: StorageOptions, drive: Drive) -> None:
+def test_a_download_goes_on_when_drive_has_hung_up(
+    storage_options: StorageOptions, drive: Drive
+) -> None:
     """A player was paused, and its connection was forgotten."""
     storage = open_storages(storage_options("google_drive"))["google_drive"]
     content = random.Random(3).randbytes(3 * MIB + 5)

@@ -80,7 +80,9 @@ def test_open_holds_none(state: State, storage: Storage) -> None:
     assert [held(state) for _ in storage.open("key", 0, len(CONTENT))] == [0] * 41
 
 
-def test_a_slow_client_loses_it(state: State, storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_slow_client_loses_it(
+    state: State, storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(streamed(storage), "_held", 0.2)
     pieces = storage.send("key", 0, len(CONTENT))
     got = [next(pieces)]
@@ -104,7 +106,9 @@ def test_a_client_who_stops_does_not_keep_the_server_at_work(
     assert b"".join([*got, *pieces]) == CONTENT
 
 
-def test_a_client_who_stops_and_then_hangs_up(state: State, storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_client_who_stops_and_then_hangs_up(
+    state: State, storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(streamed(storage), "_held", 0.3)
     pieces = t.cast("t.Generator[bytes]", storage.send("key", 0, len(CONTENT)))
     next(pieces)
@@ -116,7 +120,9 @@ def test_a_client_who_stops_and_then_hangs_up(state: State, storage: Storage, mo
     assert b"".join(storage.send("key", 0, len(CONTENT))) == CONTENT
 
 
-def test_a_client_who_hangs_up_leaves_the_connection_to_others(state: State, storage: Storage) -> None:
+def test_a_client_who_hangs_up_leaves_the_connection_to_others(
+    state: State, storage: Storage
+) -> None:
     pieces = t.cast("t.Generator[bytes]", storage.send("key", 0, len(CONTENT)))
     next(pieces)
     pids = running(state)
@@ -125,11 +131,15 @@ def test_a_client_who_hangs_up_leaves_the_connection_to_others(state: State, sto
     assert (held(state), running(state)) == (0, [])
     assert state.engine is not None
     with state.engine.connect() as connection:
-        assert connection.exec_driver_sql("SELECT pg_backend_pid()").scalar_one() in pids  # it is as good as new
+        assert (
+            connection.exec_driver_sql("SELECT pg_backend_pid()").scalar_one() in pids
+        )  # it is as good as new
 
 
 @pytest.mark.parametrize("taken", [1, 5, 41])
-def test_a_pipeline_finds_the_connection_as_it_expects_it(state: State, storage: Storage, taken: int) -> None:
+def test_a_pipeline_finds_the_connection_as_it_expects_it(
+    state: State, storage: Storage, taken: int
+) -> None:
     pieces = t.cast("t.Generator[bytes]", storage.send("key", 0, len(CONTENT)))
     assert len([*islice(pieces, taken)]) == taken
     pieces.close()
@@ -211,12 +221,26 @@ def test_a_fast_upload_is_written_while_it_comes(state: State) -> None:
     storage, seen = state.storages["database"], list[int]()
     storage.put("new", blocks(lambda _: seen.append(held(state))))
     assert content_of(storage) == CONTENT
-    assert seen == [0, 1, 1, 1, 0, 1, 1, 1, 0, 1, 1]  # between two transactions there is none to wait in
+    assert seen == [
+        0,
+        1,
+        1,
+        1,
+        0,
+        1,
+        1,
+        1,
+        0,
+        1,
+        1,
+    ]  # between two transactions there is none to wait in
     assert held(state) == 0
 
 
 @pytest.mark.parametrize("late", [1, 3, 4, 10])
-def test_a_slow_upload_waits_without_a_connection(state: State, late: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_slow_upload_waits_without_a_connection(
+    state: State, late: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     storage, seen = state.storages["database"], list[int]()
     monkeypatch.setattr(streamed(storage), "_held", 0.3)
 
@@ -232,7 +256,9 @@ def test_a_slow_upload_waits_without_a_connection(state: State, late: int, monke
 
 
 @pytest.mark.parametrize("late", [1, 3, 10])
-def test_an_upload_that_stops_for_long_goes_on(state: State, late: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_upload_that_stops_for_long_goes_on(
+    state: State, late: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     storage = state.storages["database"]
     monkeypatch.setattr(streamed(storage), "_held", 0.3)
     storage.put("new", blocks(lambda number: time.sleep(0.9 if number == late else 0)))

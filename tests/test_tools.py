@@ -1,4 +1,5 @@
-"""The proxies that aim faults, in front of the real servers; and processes whose clocks are wrong."""
+"""The proxies that aim faults, in front of the real servers; and processes whose clocks are
+wrong."""
 
 from __future__ import annotations
 
@@ -128,7 +129,10 @@ def test_executions_are_counted_prepared_or_not(
         for number in range(8):
             insert(connection, str(number))
 
-    with connect(proxy.url, prepare_threshold=threshold) as connection, proxy.hold("INSERT INTO tools", nth=6) as held:
+    with (
+        connect(proxy.url, prepare_threshold=threshold) as connection,
+        proxy.hold("INSERT INTO tools", nth=6) as held,
+    ):
         inserted = run(insert_all, connection)
         held.wait_until_reached()
         assert names(direct) == list("01234")
@@ -137,7 +141,9 @@ def test_executions_are_counted_prepared_or_not(
         assert names(direct) == list("01234567")
 
 
-def test_answers_before_the_held_one_pass(proxy: PostgresProxy, direct: psycopg.Connection, run: Run) -> None:
+def test_answers_before_the_held_one_pass(
+    proxy: PostgresProxy, direct: psycopg.Connection, run: Run
+) -> None:
     def insert_both(connection: psycopg.Connection, first_is_there: threading.Event) -> None:
         with connection.pipeline() as pipeline:
             insert(connection, "first")
@@ -157,7 +163,9 @@ def test_answers_before_the_held_one_pass(proxy: PostgresProxy, direct: psycopg.
         inserted.result(5)
 
 
-def test_a_connection_is_cut_before_a_statement(proxy: PostgresProxy, direct: psycopg.Connection) -> None:
+def test_a_connection_is_cut_before_a_statement(
+    proxy: PostgresProxy, direct: psycopg.Connection
+) -> None:
     with connect(proxy.url) as connection:
         cut = proxy.cut_before("INSERT INTO tools")
         with pytest.raises(psycopg.OperationalError):
@@ -178,7 +186,9 @@ def test_a_connection_is_cut_when_a_statement_is_done(
     assert names(direct) == ["done"]
 
 
-def test_the_commit_of_one_transaction_is_found(proxy: PostgresProxy, direct: psycopg.Connection) -> None:
+def test_the_commit_of_one_transaction_is_found(
+    proxy: PostgresProxy, direct: psycopg.Connection
+) -> None:
     with connect(proxy.url) as connection, connect(proxy.url) as other:
         cut = proxy.cut_after("^COMMIT", after="INSERT INTO tools")
         with other.transaction():
@@ -190,11 +200,15 @@ def test_the_commit_of_one_transaction_is_found(proxy: PostgresProxy, direct: ps
     assert names(direct) == ["committed"]
 
 
-def test_requests_to_cancel_pass_and_can_be_held(proxy: PostgresProxy, direct: psycopg.Connection, run: Run) -> None:
+def test_requests_to_cancel_pass_and_can_be_held(
+    proxy: PostgresProxy, direct: psycopg.Connection, run: Run
+) -> None:
     with connect(proxy.url) as connection:
         sleeping = run(connection.execute, "SELECT pg_sleep(20)")
         active = "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query LIKE '%pg_sleep(20)'"
-        assert eventually(lambda: direct.execute(active + " AND pid <> pg_backend_pid()").fetchone() == (1,))
+        assert eventually(
+            lambda: direct.execute(active + " AND pid <> pg_backend_pid()").fetchone() == (1,)
+        )
         with proxy.hold_cancels() as held:
             cancelled = run(connection.cancel_safe, timeout=10)
             held.wait_until_reached()
@@ -210,17 +224,23 @@ def test_encryption_is_declined(proxy: PostgresProxy) -> None:
         assert connection.execute("SELECT 1").fetchone() == (1,)
 
 
-def test_bytes_pass_whole_over_tcp_and_unix_sockets(proxy: PostgresProxy, direct: psycopg.Connection) -> None:
+def test_bytes_pass_whole_over_tcp_and_unix_sockets(
+    proxy: PostgresProxy, direct: psycopg.Connection
+) -> None:
     chunks = [os.urandom(256 * 1024) for _ in range(40)]
     with PostgresProxy(proxy.url) as outer, connect(outer.url) as connection:
         with connection.cursor() as cursor:
-            cursor.executemany("INSERT INTO tools VALUES (%s, %s)", [(f"{n:02}", c) for n, c in enumerate(chunks)])
+            cursor.executemany(
+                "INSERT INTO tools VALUES (%s, %s)", [(f"{n:02}", c) for n, c in enumerate(chunks)]
+            )
         with connection.cursor(binary=True) as cursor:
             stored = cursor.execute("SELECT data FROM tools ORDER BY name").fetchall()
     assert [data for (data,) in stored] == chunks
 
 
-def test_everything_pauses_and_goes_on(proxy: PostgresProxy, direct: psycopg.Connection, run: Run) -> None:
+def test_everything_pauses_and_goes_on(
+    proxy: PostgresProxy, direct: psycopg.Connection, run: Run
+) -> None:
     with connect(proxy.url) as connection:
         proxy.pause()
         inserted = run(insert, connection, "patient")
@@ -321,7 +341,9 @@ def test_a_connection_to_mongodb_is_cut_at_a_command(
     assert stored.distinct("_id") == there
 
 
-def test_mongodb_pauses_and_goes_on(mongo_proxy: MongoProxy, proxied: Collection, stored: Collection, run: Run) -> None:
+def test_mongodb_pauses_and_goes_on(
+    mongo_proxy: MongoProxy, proxied: Collection, stored: Collection, run: Run
+) -> None:
     proxied.find_one()
     mongo_proxy.pause()
     inserted = run(proxied.insert_one, {"_id": "patient"})
@@ -352,7 +374,8 @@ def test_processes_with_skewed_clocks_wait_as_long_as_others(
     command = [sys.executable, "-m", "tests.tools.waits", plain, mongo_proxy.uri]
     before, monotonic_before = time.time(), time.monotonic()
     outputs = [
-        run(subprocess.check_output, command, env=skewed_environment(skew), cwd=ROOT, timeout=60) for skew in SKEWS
+        run(subprocess.check_output, command, env=skewed_environment(skew), cwd=ROOT, timeout=60)
+        for skew in SKEWS
     ]
     answers = [json.loads(output.result()) for output in outputs]
     after, monotonic_after = time.time(), time.monotonic()
@@ -379,10 +402,20 @@ def app(environ, start_response):
 
 
 @pytest.mark.faketime
-def test_gunicorn_tells_working_workers_from_hanging_ones_whatever_their_clock(tmp_path: Path) -> None:
+def test_gunicorn_tells_working_workers_from_hanging_ones_whatever_their_clock(
+    tmp_path: Path,
+) -> None:
     (tmp_path / "skewed_host.py").write_text(HOST)
     ports = [free_port() for _ in SKEWS]
-    command = [sys.executable, "-m", "gunicorn", "skewed_host:app", "--timeout", str(GUNICORN_TIMEOUT), "--bind"]
+    command = [
+        sys.executable,
+        "-m",
+        "gunicorn",
+        "skewed_host:app",
+        "--timeout",
+        str(GUNICORN_TIMEOUT),
+        "--bind",
+    ]
     with ExitStack() as stack:
         for skew, port in zip(SKEWS, ports, strict=True):
             log = stack.enter_context((tmp_path / f"{port}.log").open("wb"))

@@ -38,21 +38,28 @@ class Both(t.NamedTuple):
 
 @pytest.fixture
 def both(make_app: MakeApp, migrated_url: str) -> Both:
-    return Both(*(make_app(mode, SQLALCHEMY_DATABASE_URI=migrated_url) for mode in ("mongo", "dual")))
+    return Both(
+        *(make_app(mode, SQLALCHEMY_DATABASE_URI=migrated_url) for mode in ("mongo", "dual"))
+    )
 
 
 @pytest.mark.parametrize("to", ["sql", "mongo"])
 def test_what_changes_during_a_transfer_is_brought_over_by_the_next(both: Both, to: str) -> None:
-    """T7: replaced content, edited fields and counted accesses; deletions only where one says so."""
+    """T7: replaced content, edited fields and counted accesses; deletions only where one says
+    so."""
     source, target = both if to == "sql" else reversed(both)
     with source.app_context():
         replaced, edited, counted, deleted, external = (
-            save_media_storage("page", "1", "https://cdn.example/a" if n == 4 else counting(300_000 + n)).id
+            save_media_storage(
+                "page", "1", "https://cdn.example/a" if n == 4 else counting(300_000 + n)
+            ).id
             for n in range(5)
         )
     assert "Both hold the same" in transfer(source, to)
     with source.app_context():
-        lifecycle.replace(get_state(), get_media(MediaStorage, replaced), Upload(io.BytesIO(counting(700_000))))
+        lifecycle.replace(
+            get_state(), get_media(MediaStorage, replaced), Upload(io.BytesIO(counting(700_000)))
+        )
         update_media(MediaStorage, edited, title="new")
         update_media_access_count(MediaStorage, counted)
         delete_media(MediaStorage, deleted)
@@ -86,7 +93,8 @@ def test_accesses_counted_on_either_side_are_not_taken_back(both: Both) -> None:
 
 
 def test_a_drain_that_slept_through_its_lease_harms_nothing(both: Both) -> None:
-    """T6: another process has moved the record, and its bytes are whole, when the sleeper goes on."""
+    """T6: another process has moved the record, and its bytes are whole, when the sleeper goes
+    on."""
     state = get_state(both.dual)
     sql, journal = homes_of(state)
     content = counting(3_000_000)
@@ -104,7 +112,9 @@ def test_a_drain_that_slept_through_its_lease_harms_nothing(both: Both) -> None:
 
     class Sleeper(Lease):
         def take(self) -> bool:
-            if super().take() and not others and sql.storage.stat(key):  # in the middle of the bytes
+            if (
+                super().take() and not others and sql.storage.stat(key)
+            ):  # in the middle of the bytes
                 self.give_back()
                 others.append(drain(journal, sql, Lease(state.mongo, "drain")))
             return True
@@ -118,7 +128,8 @@ def test_a_drain_that_slept_through_its_lease_harms_nothing(both: Both) -> None:
 
 
 def test_bytes_that_went_to_the_journal_while_their_record_is_in_sql(both: Both) -> None:
-    """T7: SQL was away for a moment in the middle of an upload. The bytes are read where they are, and moved."""
+    """T7: SQL was away for a moment in the middle of an upload. The bytes are read where they are,
+    and moved."""
     state = get_state(both.dual)
     sql, journal = homes_of(state)
     content = counting(600_000)
@@ -134,6 +145,8 @@ def test_bytes_that_went_to_the_journal_while_their_record_is_in_sql(both: Both)
 
 
 @pytest.mark.long
-def test_a_transfer_that_is_killed_five_times_on_the_way(both: Both, mongo_uri: str, migrated_url: str) -> None:
+def test_a_transfer_that_is_killed_five_times_on_the_way(
+    both: Both, mongo_uri: str, migrated_url: str
+) -> None:
     """T5, T7. ``python -m tests.faults.transfer`` does the same with 1,000 records."""
     kill_and_go_on(*both, mongo_uri, migrated_url, count=35, mean_size=200_000, kills=(3, 2))

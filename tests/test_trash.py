@@ -46,14 +46,18 @@ def pass_time(state: State, seconds: float) -> None:
     """Let what was seen have been seen so much earlier."""
     collection = state.mongo[sightings.COLLECTION]
     for seen in collection.find({}):
-        collection.update_one({"_id": seen["_id"]}, {"$set": {"since": seen["since"] - timedelta(seconds=seconds)}})
+        collection.update_one(
+            {"_id": seen["_id"]}, {"$set": {"since": seen["since"] - timedelta(seconds=seconds)}}
+        )
 
 
 def save_images(app: Flask, count: int = 4) -> list[ProductImage]:
     with app.app_context():
         products = get_state(app).mongo["products"]
         owners = [products.insert_one({}).inserted_id for _ in range(count)]
-        return [save_product_image(owner, png(), is_main_image=True, alt_text="a") for owner in owners]
+        return [
+            save_product_image(owner, png(), is_main_image=True, alt_text="a") for owner in owners
+        ]
 
 
 def lose_owner(state: State, image: ProductImage) -> dict[str, t.Any]:
@@ -75,13 +79,17 @@ def put_into_trash(app: Flask, image: ProductImage) -> dict[str, t.Any]:
 def test_one_look_takes_nothing_away(app: Flask, state: State) -> None:
     images = save_images(app)
     lose_owner(state, images[0])
-    assert "1 left: no check found them before" in run(app, "check", "--repair", "--grace", "0", code=1)
+    assert "1 left: no check found them before" in run(
+        app, "check", "--repair", "--grace", "0", code=1
+    )
     with app.app_context():
         assert get_media(ProductImage, images[0].id).id == images[0].id
     assert "1 repaired" in run(app, "check", "--repair", "--grace", "0")
 
 
-def test_the_second_look_comes_after_the_grace_time_by_the_clock_of_mongodb(app: Flask, state: State) -> None:
+def test_the_second_look_comes_after_the_grace_time_by_the_clock_of_mongodb(
+    app: Flask, state: State
+) -> None:
     (image, *_) = save_images(app)
     lose_owner(state, image)
     state.repository.update(ProductImage, image.id, {"created_at": LONG_AGO}, where={})
@@ -145,7 +153,9 @@ def pending(state: State) -> MediaStorage:
 
 def live(state: State, record: MediaStorage) -> None:
     """Tell, as an upload does, that it goes on. The clock of its host is far behind."""
-    assert state.repository.update(MediaStorage, record.id, {"updated_at": LONG_AGO}, where={"state": "pending"})
+    assert state.repository.update(
+        MediaStorage, record.id, {"updated_at": LONG_AGO}, where={"state": "pending"}
+    )
 
 
 def is_there(state: State, record: MediaStorage) -> bool:
@@ -175,7 +185,9 @@ def test_a_repair_looks_twice_at_uploads_that_do_not_move(app: Flask, state: Sta
         assert "1 stuck_pending" in run(app, "check", "--repair", code=1)
     assert is_there(state, record)
     pass_time(state, state.settings.grace)
-    assert "1 stuck_pending: an upload that was never finished, 1 repaired" in run(app, "check", "--repair")
+    assert "1 stuck_pending: an upload that was never finished, 1 repaired" in run(
+        app, "check", "--repair"
+    )
     assert not is_there(state, record)
 
 
@@ -184,7 +196,9 @@ def test_a_sweep_without_a_grace_time_takes_everything_now(state: State) -> None
     assert lifecycle.sweep(state, grace=0) == 1
 
 
-def test_many_unfinished_records_are_all_seen(state: State, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_unfinished_records_are_all_seen(
+    state: State, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """In pages, of which several begin with the same time."""
     monkeypatch.setattr(lifecycle, "SWEPT_AT_ONCE", 3)
     for _ in range(10):
@@ -211,11 +225,15 @@ def test_what_is_remembered_has_a_limit(state: State, monkeypatch: pytest.Monkey
     assert max(swept) == 4
 
 
-def test_a_check_says_how_much_it_could_not_remember(app: Flask, state: State, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_check_says_how_much_it_could_not_remember(
+    app: Flask, state: State, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(sightings, "CAPACITY", 1)
     for image in save_images(app)[:2]:
         lose_owner(state, image)
-    assert "1 not remembered for the next check: too many at once" in run(app, "check", "--grace", "0", code=1)
+    assert "1 not remembered for the next check: too many at once" in run(
+        app, "check", "--grace", "0", code=1
+    )
 
 
 def test_nobody_sees_what_is_in_the_trash(app: Flask, state: State) -> None:
@@ -226,10 +244,14 @@ def test_nobody_sees_what_is_in_the_trash(app: Flask, state: State) -> None:
     state.mongo["products"].insert_one(owner)
     client, token = app.test_client(), Tokens.of(app).admin
     for path in ("", "/content"):
-        assert client.get(f"/media/product-images/{image.id}{path}", headers=token).status_code == 404
+        assert (
+            client.get(f"/media/product-images/{image.id}{path}", headers=token).status_code == 404
+        )
     assert client.delete(f"/media/product-images/{image.id}", headers=token).status_code == 404
     listed = client.get("/media/product-images", headers=token).json
-    assert {item["id"] for item in t.cast(t.Any, listed)["items"]} == {str(other.id) for other in others}
+    assert {item["id"] for item in t.cast(t.Any, listed)["items"]} == {
+        str(other.id) for other in others
+    }
     with app.app_context():
         assert get_product_images(image.owner_id) == []
         with pytest.raises(MediaNotFound):
@@ -238,7 +260,10 @@ def test_nobody_sees_what_is_in_the_trash(app: Flask, state: State) -> None:
         # Its place as the main image is free.
         second = save_product_image(image.owner_id, png(), is_main_image=True)
     assert state.repository.count(ProductImage) == len(others) + 1
-    assert state.repository.stored_size({ProductImage: {"mongo_product_id": image.owner_id}}) == second.file_size
+    assert (
+        state.repository.stored_size({ProductImage: {"mongo_product_id": image.owner_id}})
+        == second.file_size
+    )
     assert image.storage_key in [*state.storages["database"].keys()]
     checked = run(app, "check", "--grace", "0")
     assert "1 in the trash, each for 7 days" in checked
@@ -268,7 +293,9 @@ def test_one_record_is_restored_by_its_id(app: Flask, state: State) -> None:
     assert run(app, "check", "--restore") == "Restored 1 record(s).\n"
 
 
-def test_the_trash_is_purged_after_its_time_and_not_by_a_sweep_without_grace(app: Flask, state: State) -> None:
+def test_the_trash_is_purged_after_its_time_and_not_by_a_sweep_without_grace(
+    app: Flask, state: State
+) -> None:
     image, *_ = save_images(app)
     put_into_trash(app, image)
     run(app, "sweep", "--grace", "0", "--yes")
@@ -294,7 +321,9 @@ def test_what_somebody_has_restored_is_not_purged(app: Flask, state: State) -> N
         assert b"".join(open_media(get_media(ProductImage, image.id))) == png()
 
 
-def test_what_is_found_by_reading_bytes_is_remembered_by_checks_that_do_not(app: Flask, state: State) -> None:
+def test_what_is_found_by_reading_bytes_is_remembered_by_checks_that_do_not(
+    app: Flask, state: State
+) -> None:
     image, *_ = save_images(app)
     state.storages["database"].delete(str(image.storage_key))
     state.storages["database"].put(str(image.storage_key), iter([bytes(len(png()))]))
@@ -331,7 +360,8 @@ def test_a_transfer_carries_the_trash_along(make_app: MakeApp, migrated_url: str
 def test_the_journal_brings_its_trash_into_sql(make_app: MakeApp) -> None:
     up = make_app(DUALMEDIA_AUTO_DRAIN=False)
     down = make_app(
-        SQLALCHEMY_DATABASE_URI="postgresql+psycopg://nobody@127.0.0.1:1/none", DUALMEDIA_CONNECT_TIMEOUT=0.2
+        SQLALCHEMY_DATABASE_URI="postgresql+psycopg://nobody@127.0.0.1:1/none",
+        DUALMEDIA_CONNECT_TIMEOUT=0.2,
     )
     with down.app_context():
         record = save_media_storage("page", "1", counting(10))
@@ -346,7 +376,9 @@ def test_the_journal_brings_its_trash_into_sql(make_app: MakeApp) -> None:
         assert (kept.id, b"".join(open_media(kept))) == (record.id, counting(10))
 
 
-def test_moving_bytes_moves_those_of_the_trash(make_app: MakeApp, mode: str, tmp_path: t.Any) -> None:
+def test_moving_bytes_moves_those_of_the_trash(
+    make_app: MakeApp, mode: str, tmp_path: t.Any
+) -> None:
     app = make_app(mode, DUALMEDIA_STORAGES={"local": {"directory": str(tmp_path / "local")}})
     image, bare, *_ = save_images(app)
     state = get_state(app)
@@ -378,8 +410,12 @@ def test_a_sweep_that_was_answered_goes_on(app: Flask, state: State) -> None:
 
 
 @pytest.mark.parametrize("typed", [None, "", "yes\n", "5\n"])
-def test_deleting_the_source_of_a_transfer_asks(make_app: MakeApp, migrated_url: str, typed: str | None) -> None:
-    mongo, dual = (make_app(mode, SQLALCHEMY_DATABASE_URI=migrated_url) for mode in ("mongo", "dual"))
+def test_deleting_the_source_of_a_transfer_asks(
+    make_app: MakeApp, migrated_url: str, typed: str | None
+) -> None:
+    mongo, dual = (
+        make_app(mode, SQLALCHEMY_DATABASE_URI=migrated_url) for mode in ("mongo", "dual")
+    )
     save_images(mongo)
     transfer(mongo, "sql")
     delete = ("transfer", "--to", "sql", "--delete-source")

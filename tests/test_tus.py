@@ -30,7 +30,9 @@ MIB = 1024 * 1024
 
 
 def metadata(owners: Owners, kind: str = "files", **more: str) -> str:
-    return encoded({"kind": kind, "filename": "résumé.pdf", **samples.of_owner(kind, owners), **more})
+    return encoded(
+        {"kind": kind, "filename": "résumé.pdf", **samples.of_owner(kind, owners), **more}
+    )
 
 
 @pytest.fixture
@@ -65,7 +67,9 @@ def content(client: FlaskClient, token: Headers, record: str) -> bytes:
 
 
 @in_both_modes
-def test_upload_in_three_requests(client: FlaskClient, tus: Tus, owners: Owners, tokens: Tokens, state: State) -> None:
+def test_upload_in_three_requests(
+    client: FlaskClient, tus: Tus, owners: Owners, tokens: Tokens, state: State
+) -> None:
     created = tus.create(10_000, Upload_Metadata=metadata(owners, title="A title", isPublic="true"))
     assert (created.status_code, created.headers["Tus-Resumable"]) == (201, "1.0.0")
     url = created.headers["Location"]
@@ -79,7 +83,11 @@ def test_upload_in_three_requests(client: FlaskClient, tus: Tus, owners: Owners,
     values = client.get(record, headers=tokens.alice).json
     assert values is not None
     assert values["filename"] == "résumé.pdf"
-    assert (values["title"], values["isPublic"], values["mimeType"]) == ("A title", True, "application/pdf")
+    assert (values["title"], values["isPublic"], values["mimeType"]) == (
+        "A title",
+        True,
+        "application/pdf",
+    )
     assert (values["uploadedBy"], values["fileSize"]) == ("alice", 10_000)
     assert values["checksum"] == hashlib.sha256(CONTENT).hexdigest()
     assert content(client, tokens.alice, record) == CONTENT
@@ -87,7 +95,9 @@ def test_upload_in_three_requests(client: FlaskClient, tus: Tus, owners: Owners,
     assert (head.headers["Upload-Offset"], head.headers["Upload-Length"]) == ("10000", "10000")
     assert head.headers["Content-Location"] == record
     assert head.headers["Cache-Control"] == "no-store"
-    assert kept(state)[0] == len(kept(state)[1]) == 1  # the record and its bytes; the parts are gone
+    assert (
+        kept(state)[0] == len(kept(state)[1]) == 1
+    )  # the record and its bytes; the parts are gone
     # Nobody who repeats the last request makes a second one.
     assert tus.patch(url, 10_000, b"").headers["Content-Location"] == record
     assert tus.patch(url, 10_000, b"more").status_code == 413
@@ -96,19 +106,26 @@ def test_upload_in_three_requests(client: FlaskClient, tus: Tus, owners: Owners,
 
 @in_both_modes
 def test_requests_of_several_parts(
-    client: FlaskClient, tus: Tus, owners: Owners, tokens: Tokens, state: State, monkeypatch: pytest.MonkeyPatch
+    client: FlaskClient,
+    tus: Tus,
+    owners: Owners,
+    tokens: Tokens,
+    state: State,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Parts begin and end anywhere in the blocks that are read of them."""
     monkeypatch.setattr(resumable, "PART_SIZE", MIB)
     video = samples.mp4(3 * MIB + 17)
-    url = tus.create(len(video), Upload_Metadata=metadata(owners, "course-videos", filename="a.mp4")).headers[
-        "Location"
-    ]
+    url = tus.create(
+        len(video), Upload_Metadata=metadata(owners, "course-videos", filename="a.mp4")
+    ).headers["Location"]
     assert tus.patch(url, 0, video[: 2 * MIB + 100_001]).status_code == 204
     document = state.mongo[staging.COLLECTION].find_one({})
     assert document is not None
     assert [part["size"] for part in document["parts"]] == [MIB, MIB, 100_001]
-    record = tus.patch(url, 2 * MIB + 100_001, video[2 * MIB + 100_001 :]).headers["Content-Location"]
+    record = tus.patch(url, 2 * MIB + 100_001, video[2 * MIB + 100_001 :]).headers[
+        "Content-Location"
+    ]
     assert content(client, tokens.alice, record) == video
 
 
@@ -128,14 +145,23 @@ def test_what_the_server_can_do(client: FlaskClient) -> None:
 
 
 def test_another_version(client: FlaskClient, tokens: Tokens, begun: str) -> None:
-    for method, path in (("POST", "/media/uploads"), ("HEAD", begun), ("PATCH", begun), ("DELETE", begun)):
+    for method, path in (
+        ("POST", "/media/uploads"),
+        ("HEAD", begun),
+        ("PATCH", begun),
+        ("DELETE", begun),
+    ):
         for version in ({}, {"Tus-Resumable": "0.2.2"}):
             answer = client.open(path, method=method, headers=tokens.alice | version)
             assert (answer.status_code, answer.headers["Tus-Version"]) == (412, "1.0.0")
 
 
-def test_what_an_admin_goes_on_with_is_of_who_began_it(client: FlaskClient, tokens: Tokens, begun: str) -> None:
-    record = Tus(client, tokens.admin).patch(begun, 4000, CONTENT[4000:]).headers["Content-Location"]
+def test_what_an_admin_goes_on_with_is_of_who_began_it(
+    client: FlaskClient, tokens: Tokens, begun: str
+) -> None:
+    record = (
+        Tus(client, tokens.admin).patch(begun, 4000, CONTENT[4000:]).headers["Content-Location"]
+    )
     values = client.get(record, headers=tokens.alice).json
     assert values is not None
     assert values["uploadedBy"] == "alice"
@@ -155,22 +181,34 @@ def test_requests_that_are_refused(tus: Tus, begun: str, state: State) -> None:
         ("Upload_Checksum", "sha1 " + base64.b64encode(bytes(20)).decode(), 460),
     ):
         answer = tus.patch(begun, 4000, CONTENT[4000:5000], **{name: value})
-        assert (answer.status_code, answer.json and answer.json["code"]) == (status, status), (name, value)
+        assert (answer.status_code, answer.json and answer.json["code"]) == (status, status), (
+            name,
+            value,
+        )
         assert answer.headers["Tus-Resumable"] == "1.0.0"
         assert tus.head(begun).headers["Upload-Offset"] == "4000"
         assert kept(state) == before
 
 
-def test_more_bytes_than_announced(client: FlaskClient, tokens: Tokens, tus: Tus, begun: str, state: State) -> None:
+def test_more_bytes_than_announced(
+    client: FlaskClient, tokens: Tokens, tus: Tus, begun: str, state: State
+) -> None:
     before = kept(state)
     assert tus.patch(begun, 4000, bytes(6001)).status_code == 413
     # Without a length, as with chunked transfer, it shows at the end.
-    headers = tokens.alice | {"Tus-Resumable": "1.0.0", "Upload-Offset": "4000", "Content-Type": OFFSET_TYPE}
+    headers = tokens.alice | {
+        "Tus-Resumable": "1.0.0",
+        "Upload-Offset": "4000",
+        "Content-Type": OFFSET_TYPE,
+    }
     chunked = {"wsgi.input_terminated": True, "HTTP_TRANSFER_ENCODING": "chunked"}
     for size, status in ((6001, 413), (6000, 204)):
         assert kept(state) == before
         answer = client.patch(
-            begun, headers=headers, input_stream=io.BytesIO(CONTENT[4000:] + b"x" * (size - 6000)), environ_base=chunked
+            begun,
+            headers=headers,
+            input_stream=io.BytesIO(CONTENT[4000:] + b"x" * (size - 6000)),
+            environ_base=chunked,
         )
         assert answer.status_code == status
 
@@ -178,11 +216,15 @@ def test_more_bytes_than_announced(client: FlaskClient, tokens: Tokens, tus: Tus
 def test_checksums(tus: Tus, begun: str, state: State) -> None:
     for start, algorithm in enumerate(("sha1", "sha256", "md5"), start=4000):
         before = kept(state)
-        digest = base64.b64encode(hashlib.new(algorithm, CONTENT[start : start + 1]).digest()).decode()
+        digest = base64.b64encode(
+            hashlib.new(algorithm, CONTENT[start : start + 1]).digest()
+        ).decode()
         wrong = tus.patch(begun, start, b"\xff", Upload_Checksum=f"{algorithm} {digest}")
         assert wrong.status == "460 Checksum Mismatch"
         assert kept(state) == before
-        right = tus.patch(begun, start, CONTENT[start : start + 1], Upload_Checksum=f"{algorithm} {digest}")
+        right = tus.patch(
+            begun, start, CONTENT[start : start + 1], Upload_Checksum=f"{algorithm} {digest}"
+        )
         assert right.headers["Upload-Offset"] == str(start + 1)
 
 
@@ -196,7 +238,9 @@ def test_what_came_of_a_request_that_was_cut_is_kept(tus: Tus, begun: str) -> No
 
 
 @in_both_modes
-def test_creation_with_upload(client: FlaskClient, tus: Tus, owners: Owners, tokens: Tokens, state: State) -> None:
+def test_creation_with_upload(
+    client: FlaskClient, tus: Tus, owners: Owners, tokens: Tokens, state: State
+) -> None:
     given = metadata(owners)
     half = tus.create(10_000, CONTENT[:5000], Upload_Metadata=given)
     assert (half.status_code, half.headers["Upload-Offset"]) == (201, "5000")
@@ -208,18 +252,30 @@ def test_creation_with_upload(client: FlaskClient, tus: Tus, owners: Owners, tok
         assert content(client, tokens.alice, answer.headers["Content-Location"]) == CONTENT
     # Nothing is left of one that is refused: nobody has heard of it.
     wrong = "sha1 " + base64.b64encode(bytes(20)).decode()
-    assert tus.create(10_000, CONTENT, Upload_Metadata=given, Upload_Checksum=wrong).status_code == 460
-    assert tus.create(10_000, CONTENT, Upload_Metadata=given, Content_Type="text/plain").status_code == 415
+    assert (
+        tus.create(10_000, CONTENT, Upload_Metadata=given, Upload_Checksum=wrong).status_code == 460
+    )
+    assert (
+        tus.create(10_000, CONTENT, Upload_Metadata=given, Content_Type="text/plain").status_code
+        == 415
+    )
     assert kept(state)[0] == len(kept(state)[1]) == 2
     assert state.mongo[staging.COLLECTION].count_documents({}) == 2
 
 
-def test_length_that_comes_later(client: FlaskClient, tus: Tus, owners: Owners, tokens: Tokens) -> None:
+def test_length_that_comes_later(
+    client: FlaskClient, tus: Tus, owners: Owners, tokens: Tokens
+) -> None:
     for size_with_last in (True, False):
-        url = tus.create(None, Upload_Metadata=metadata(owners), Upload_Defer_Length="1").headers["Location"]
+        url = tus.create(None, Upload_Metadata=metadata(owners), Upload_Defer_Length="1").headers[
+            "Location"
+        ]
         assert tus.patch(url, 0, CONTENT[:6000]).status_code == 204
         head = tus.head(url)
-        assert (head.headers["Upload-Defer-Length"], "Upload-Length" in head.headers) == ("1", False)
+        assert (head.headers["Upload-Defer-Length"], "Upload-Length" in head.headers) == (
+            "1",
+            False,
+        )
         if size_with_last:
             assert tus.patch(url, 6000, b"", Upload_Length="10000").status_code == 204
             assert tus.head(url).headers["Upload-Length"] == "10000"
@@ -253,7 +309,9 @@ def test_uploads_that_are_not_begun(tus: Tus, owners: Owners, state: State) -> N
         ({"Upload_Concat": final}, 404),
     ):
         answer = tus.create(None, None, **{"Upload_Metadata": metadata(owners), **headers})
-        assert (answer.status_code, answer.json and answer.json["code"]) == (status, status), headers
+        assert (answer.status_code, answer.json and answer.json["code"]) == (status, status), (
+            headers
+        )
     assert state.mongo[staging.COLLECTION].count_documents({}) == 0
 
 
@@ -272,15 +330,28 @@ def test_clients_hear_what_is_wrong_before_they_send_bytes(
         ("uploadedBy", "root", 422, "uploadedBy"),
         ("isMainImage", "true", 409, "isMainImage"),
     ):
-        given = {"kind": "product-images", **samples.of_owner("product-images", owners), name: value}
+        given = {
+            "kind": "product-images",
+            **samples.of_owner("product-images", owners),
+            name: value,
+        }
         answer = tus.create(10, Upload_Metadata=encoded(given))
         assert answer.json is not None
-        assert (answer.status_code, [*answer.json.get("errors", [None])]) == (status, [field]), (name, value)
+        assert (answer.status_code, [*answer.json.get("errors", [None])]) == (status, [field]), (
+            name,
+            value,
+        )
     assert state.mongo[staging.COLLECTION].count_documents({}) == 0
 
 
 def test_what_clients_add_of_themselves_is_no_field(tus: Tus, owners: Owners) -> None:
-    given = metadata(owners, name="a.pdf", type="application/pdf", relativePath="null", filetype="application/pdf")
+    given = metadata(
+        owners,
+        name="a.pdf",
+        type="application/pdf",
+        relativePath="null",
+        filetype="application/pdf",
+    )
     created = tus.create(10, Upload_Metadata=given)
     assert created.status_code == 201
     assert tus.head(created.headers["Location"]).headers["Upload-Metadata"] == given
@@ -288,7 +359,8 @@ def test_what_clients_add_of_themselves_is_no_field(tus: Tus, owners: Owners) ->
 
 @in_both_modes
 def test_bytes_are_checked_like_those_of_any_upload(tus: Tus, owners: Owners, state: State) -> None:
-    """T37: the type is judged by the bytes at the end, whatever the metadata said. Nothing is left."""
+    """T37: the type is judged by the bytes at the end, whatever the metadata said. Nothing is
+    left."""
     given = metadata(owners, "product-images", filename="a.png", filetype="image/png")
     url = tus.create(10_000, Upload_Metadata=given).headers["Location"]
     assert tus.patch(url, 0, CONTENT[:4000]).status_code == 204
@@ -306,14 +378,22 @@ def test_the_limit_of_its_kind_holds_for_an_upload_of_any_way(make_app: MakeApp)
     """Whether it is smaller or larger than the usual one, and whenever the length is said."""
     policy = {"files": {"max_size": 1000}, "course-resources": {"max_size": 20_000}}
     references = {"page": None, "course": None}
-    app = make_app("mongo", DUALMEDIA_MAX_SIZE=10_000, DUALMEDIA_REFERENCES=references, DUALMEDIA_POLICY=policy)
+    app = make_app(
+        "mongo", DUALMEDIA_MAX_SIZE=10_000, DUALMEDIA_REFERENCES=references, DUALMEDIA_POLICY=policy
+    )
     tus = Tus(app.test_client(), Tokens.of(app).alice)
     assert tus.send("OPTIONS", "/media/uploads").headers["Tus-Max-Size"] == "20000"
     fields = {"kind": "course-resources", "mongoCourseId": "1", "filename": "a.pdf"}
     large = CONTENT + bytes(10_000)
-    assert tus.create(20_000, large, Upload_Metadata=encoded(fields)).headers["Upload-Offset"] == "20000"
+    assert (
+        tus.create(20_000, large, Upload_Metadata=encoded(fields)).headers["Upload-Offset"]
+        == "20000"
+    )
     part = tus.create(20_000, large, Upload_Concat="partial").headers["Location"]
-    assert tus.create(None, Upload_Concat=f"final;{part}", Upload_Metadata=encoded(fields)).status_code == 201
+    assert (
+        tus.create(None, Upload_Concat=f"final;{part}", Upload_Metadata=encoded(fields)).status_code
+        == 201
+    )
     assert tus.create(20_001, Upload_Concat="partial").status_code == 413
 
     page = encoded({"kind": "files", "referenceType": "page", "referenceId": "1"})
@@ -327,7 +407,12 @@ def test_the_limit_of_its_kind_holds_for_an_upload_of_any_way(make_app: MakeApp)
 
 
 def test_sizes(make_app: MakeApp) -> None:
-    app = make_app("mongo", DUALMEDIA_MAX_SIZE=10_000, DUALMEDIA_REFERENCES={"page": None}, MAX_CONTENT_LENGTH=5)
+    app = make_app(
+        "mongo",
+        DUALMEDIA_MAX_SIZE=10_000,
+        DUALMEDIA_REFERENCES={"page": None},
+        MAX_CONTENT_LENGTH=5,
+    )
     tus = Tus(app.test_client(), Tokens.of(app).alice)
     given = encoded({"kind": "files", "referenceType": "page", "referenceId": "1"})
     assert tus.create(10_001, Upload_Metadata=given).status_code == 413
@@ -335,7 +420,9 @@ def test_sizes(make_app: MakeApp) -> None:
     assert tus.patch(url, 0, bytes(10_001)).status_code == 413
     assert tus.patch(url, 0, b"", Upload_Length="10001").status_code == 413
     assert tus.patch(url, 0, bytes(10_000), Upload_Length="10000").status_code == 204
-    halves = [tus.create(6000, bytes(6000), Upload_Concat="partial").headers["Location"] for _ in range(2)]
+    halves = [
+        tus.create(6000, bytes(6000), Upload_Concat="partial").headers["Location"] for _ in range(2)
+    ]
     final = tus.create(None, Upload_Metadata=given, Upload_Concat=f"final;{' '.join(halves)}")
     assert final.status_code == 413
 
@@ -356,7 +443,9 @@ def test_termination(tus: Tus, begun: str, state: State) -> None:
     assert state.mongo[staging.COLLECTION].count_documents({}) == 0
 
 
-def test_the_record_outlives_its_upload(client: FlaskClient, tus: Tus, begun: str, tokens: Tokens) -> None:
+def test_the_record_outlives_its_upload(
+    client: FlaskClient, tus: Tus, begun: str, tokens: Tokens
+) -> None:
     record = tus.patch(begun, 4000, CONTENT[4000:]).headers["Content-Location"]
     assert tus.delete(begun).status_code == 204
     assert content(client, tokens.alice, record) == CONTENT
@@ -364,7 +453,9 @@ def test_the_record_outlives_its_upload(client: FlaskClient, tus: Tus, begun: st
 
 def test_methods_of_clients_that_have_few(tus: Tus, begun: str) -> None:
     def override(method: str, **headers: str) -> TestResponse:
-        body, given = (CONTENT[4000:5000], {"Content-Type": OFFSET_TYPE}) if method == "PATCH" else (None, {})
+        body, given = (
+            (CONTENT[4000:5000], {"Content-Type": OFFSET_TYPE}) if method == "PATCH" else (None, {})
+        )
         return tus.send("POST", begun, body, given | {"X-HTTP-Method-Override": method}, **headers)
 
     assert override("PATCH", Upload_Offset="4000").headers["Upload-Offset"] == "5000"
@@ -376,15 +467,17 @@ def test_methods_of_clients_that_have_few(tus: Tus, begun: str) -> None:
 
 def partials(tus: Tus, *pieces: bytes) -> list[str]:
     return [
-        tus.create(len(piece), piece, Upload_Concat="partial", Upload_Metadata=encoded({"any": "thing"})).headers[
-            "Location"
-        ]
+        tus.create(
+            len(piece), piece, Upload_Concat="partial", Upload_Metadata=encoded({"any": "thing"})
+        ).headers["Location"]
         for piece in pieces
     ]
 
 
 @in_both_modes
-def test_concatenation(client: FlaskClient, tus: Tus, owners: Owners, tokens: Tokens, state: State) -> None:
+def test_concatenation(
+    client: FlaskClient, tus: Tus, owners: Owners, tokens: Tokens, state: State
+) -> None:
     urls = partials(tus, CONTENT[:3000], CONTENT[3000:3000], CONTENT[3000:])
     assert tus.head(urls[0]).headers["Upload-Concat"] == "partial"
     assert kept(state)[0] == 0
@@ -396,7 +489,10 @@ def test_concatenation(client: FlaskClient, tus: Tus, owners: Owners, tokens: To
     assert final.status_code == 201
     assert content(client, tokens.alice, final.headers["Content-Location"]) == CONTENT
     head = tus.head(final.headers["Location"])
-    assert (head.headers["Upload-Length"], head.headers["Upload-Concat"]) == ("10000", f"final;{' '.join(urls)}")
+    assert (head.headers["Upload-Length"], head.headers["Upload-Concat"]) == (
+        "10000",
+        f"final;{' '.join(urls)}",
+    )
     assert tus.patch(final.headers["Location"], 10_000, b"").status_code == 403
     assert [tus.head(url).status_code for url in urls] == [404] * 3
     # Sent again, because the answer was lost.
@@ -414,12 +510,19 @@ def test_uploads_that_cannot_be_joined(
     (of_bob,) = partials(Tus(client, tokens.bob), CONTENT[3000:])
     unfinished = tus.create(10, Upload_Concat="partial").headers["Location"]
     for other, status in ((of_bob, 404), (unfinished, 422), (begun, 422)):
-        answer = tus.create(None, Upload_Metadata=metadata(owners), Upload_Concat=f"final;{part} {other}")
+        answer = tus.create(
+            None, Upload_Metadata=metadata(owners), Upload_Concat=f"final;{part} {other}"
+        )
         assert answer.status_code == status
     body = tus.create(None, b"x", Upload_Metadata=metadata(owners), Upload_Concat=f"final;{part}")
     assert body.status_code == 400
     # It is still there, and not locked.
-    assert tus.create(None, Upload_Metadata=metadata(owners), Upload_Concat=f"final;{part}").status_code == 201
+    assert (
+        tus.create(
+            None, Upload_Metadata=metadata(owners), Upload_Concat=f"final;{part}"
+        ).status_code
+        == 201
+    )
 
 
 @in_both_modes
@@ -433,7 +536,10 @@ def test_expired_uploads_vanish_with_their_bytes(make_app: MakeApp, mode: str) -
     assert timedelta(seconds=50) < expires - datetime.now(UTC) < timedelta(seconds=61)
     finished = tus.create(10_000, CONTENT, Upload_Metadata=given)
     runner = app.test_cli_runner()
-    assert runner.invoke(args=["dualmedia", "sweep"]).output == "Removed 0 unfinished record(s) and upload(s).\n"
+    assert (
+        runner.invoke(args=["dualmedia", "sweep"]).output
+        == "Removed 0 unfinished record(s) and upload(s).\n"
+    )
     for clean_up in (["sweep"], ["check", "--repair", "--grace", "0"]):
         url = tus.create(10_000, CONTENT[:4000], Upload_Metadata=given).headers["Location"]
         expire(state)
@@ -447,7 +553,10 @@ def test_expired_uploads_vanish_with_their_bytes(make_app: MakeApp, mode: str) -
         assert kept(state)[0] == len(kept(state)[1]) == 1
         checked = runner.invoke(args=["dualmedia", "check", "--grace", "0"])
         assert (checked.exit_code, "clean" in checked.output) == (0, True)
-    assert content(app.test_client(), Tokens.of(app).alice, finished.headers["Content-Location"]) == CONTENT
+    assert (
+        content(app.test_client(), Tokens.of(app).alice, finished.headers["Content-Location"])
+        == CONTENT
+    )
 
 
 def expire(state: State) -> None:
@@ -457,7 +566,9 @@ def expire(state: State) -> None:
 
 
 @in_both_modes
-def test_a_check_knows_the_parts_of_living_uploads(app: Flask, tus: Tus, begun: str, state: State) -> None:
+def test_a_check_knows_the_parts_of_living_uploads(
+    app: Flask, tus: Tus, begun: str, state: State
+) -> None:
     """T6: what an upload names is in use, what nobody names is left behind."""
     orphan = new_key(uuid.UUID(begun.rpartition("/")[2]))
     state.storages["database"].put(orphan, [b"put there by a killed worker"])
@@ -528,9 +639,15 @@ def test_one_writer_at_a_time(
 
 @in_both_modes
 def test_a_writer_that_has_lost_its_lock_moves_nothing(
-    client: FlaskClient, tokens: Tokens, tus: Tus, begun: str, state: State, slow: tuple[Pausing, list[Exception]]
+    client: FlaskClient,
+    tokens: Tokens,
+    tus: Tus,
+    begun: str,
+    state: State,
+    slow: tuple[Pausing, list[Exception]],
 ) -> None:
-    """T37: another goes on with the upload of a writer that does not get on, and that one's late bytes are no harm."""
+    """T37: another goes on with the upload of a writer that does not get on, and that one's late
+    bytes are no harm."""
     body, errors = slow
     run_out = {"$set": {"lock.until": datetime.now(UTC) - timedelta(seconds=1)}}
     state.mongo[staging.COLLECTION].update_one({}, run_out)

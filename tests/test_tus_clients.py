@@ -1,4 +1,5 @@
-"""Resumable uploads over real connections, to gunicorn with four workers, of which any may get the next request."""
+"""Resumable uploads over real connections, to gunicorn with four workers, of which any may get the
+next request."""
 
 from __future__ import annotations
 
@@ -26,7 +27,12 @@ from .samples import OFFSET_TYPE, encoded
 
 CHUNK = 256 * 1024
 
-METADATA = {"kind": "course-videos", "filename": "bunny.mp4", "filetype": "video/mp4", "mongoCourseId": "1"}
+METADATA = {
+    "kind": "course-videos",
+    "filename": "bunny.mp4",
+    "filetype": "video/mp4",
+    "mongoCourseId": "1",
+}
 
 
 class Site(t.NamedTuple):
@@ -35,11 +41,15 @@ class Site(t.NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def site(servers: ServerUrls, template_database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+def site(
+    servers: ServerUrls, template_database: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Site]:
     databases, name = Databases(servers.postgres), unique("test")
     url = databases.create(name, template=template_database).render_as_string(hide_password=False)
     config = {"SQLALCHEMY_DATABASE_URI": url, "MONGO_URI": mongo_uri_for(servers, name)}
-    workers = Workers(tmp_path_factory.mktemp("workers"), config | {"DUALMEDIA_AUTO_UPGRADE": "false"}, count=4)
+    workers = Workers(
+        tmp_path_factory.mktemp("workers"), config | {"DUALMEDIA_AUTO_UPGRADE": "false"}, count=4
+    )
     with running(workers):
         workers.wait()
         yield Site(workers.port, config["MONGO_URI"])
@@ -71,7 +81,12 @@ def stored(port: int, url: str) -> bytes:
 def uploader(port: int, content: bytes, **options: t.Any) -> t.Any:
     client = TusClient(f"http://127.0.0.1:{port}/media/uploads", headers=bearer("alice"))
     return client.uploader(
-        file_stream=io.BytesIO(content), chunk_size=CHUNK, metadata=METADATA, retries=40, retry_delay=0.25, **options
+        file_stream=io.BytesIO(content),
+        chunk_size=CHUNK,
+        metadata=METADATA,
+        retries=40,
+        retry_delay=0.25,
+        **options,
     )
 
 
@@ -103,8 +118,14 @@ def test_tuspy_with_checksums(port: int, video: bytes) -> None:
 
 
 def create(port: int, length: int) -> str:
-    headers = {"Tus-Resumable": "1.0.0", "Upload-Length": str(length), "Upload-Metadata": encoded(METADATA)}
-    answer = requests.post(f"http://127.0.0.1:{port}/media/uploads", headers=bearer("alice") | headers, timeout=10)
+    headers = {
+        "Tus-Resumable": "1.0.0",
+        "Upload-Length": str(length),
+        "Upload-Metadata": encoded(METADATA),
+    }
+    answer = requests.post(
+        f"http://127.0.0.1:{port}/media/uploads", headers=bearer("alice") | headers, timeout=10
+    )
     assert answer.status_code == 201
     return answer.headers["Location"]
 
@@ -115,7 +136,11 @@ class Request:
     def __init__(self, port: int, url: str, offset: int, length: int) -> None:
         self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
         self._connection.putrequest("PATCH", url)
-        headers = {"Tus-Resumable": "1.0.0", "Upload-Offset": str(offset), "Content-Length": str(length)}
+        headers = {
+            "Tus-Resumable": "1.0.0",
+            "Upload-Offset": str(offset),
+            "Content-Length": str(length),
+        }
         for name, value in (bearer("alice") | headers | {"Content-Type": OFFSET_TYPE}).items():
             self._connection.putheader(name, value)
         self._connection.endheaders()

@@ -32,7 +32,9 @@ class Host(t.NamedTuple):
     """Of an upload that has begun."""
     state: State
 
-    def send(self, method: str, path: str, headers: dict[str, str], data: bytes | None = None) -> int:
+    def send(
+        self, method: str, path: str, headers: dict[str, str], data: bytes | None = None
+    ) -> int:
         usual = self.headers | {"Tus-Resumable": "1.0.0", "Content-Type": OFFSET_TYPE}
         return self.client.open(path, method=method, headers=usual | headers, data=data).status_code
 
@@ -48,7 +50,9 @@ def host(make_app: MakeApp) -> Host:
 def test_a_header_that_is_not_ascii_is_a_bad_request(host: Host) -> None:
     create = {"Upload-Length": "10", "Upload-Metadata": METADATA}
     append = {"Upload-Offset": "0"}
-    for name, value in itertools.product(NAMES, ["ä", "final;/media/uploads/ä", "sha1 ä", "kind ä", "\u0661"]):
+    for name, value in itertools.product(
+        NAMES, ["ä", "final;/media/uploads/ä", "sha1 ä", "kind ä", "\u0661"]
+    ):
         sent = {name: value.encode().decode("latin-1")}
         statuses = [
             host.send("POST", "/media/uploads", create | sent),
@@ -61,7 +65,9 @@ def test_a_header_that_is_not_ascii_is_a_bad_request(host: Host) -> None:
     assert host.send("HEAD", host.url, {}) == 200
 
 
-_TEXT = st.text(st.characters(min_codepoint=0x20, max_codepoint=0xFF, exclude_characters="\x7f"), max_size=40)
+_TEXT = st.text(
+    st.characters(min_codepoint=0x20, max_codepoint=0xFF, exclude_characters="\x7f"), max_size=40
+)
 _VALUES = _TEXT | st.sampled_from(
     [
         "final;http://[", "final;//]/x", "final;", "final; ; ", "partial;", "kind =", "kind " + "A" * 5, ",", " ",
@@ -73,7 +79,9 @@ _VALUES = _TEXT | st.sampled_from(
 
 @example(headers={"Upload-Concat": "final;http://["})
 @example(headers={"Upload-Checksum": "sha1 ="})
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(headers=st.dictionaries(st.sampled_from(NAMES), _VALUES, min_size=1, max_size=3))
 def test_no_header_ends_in_an_error_of_ours(host: Host, headers: dict[str, str]) -> None:
     for method, path, usual in (
@@ -105,13 +113,20 @@ def test_a_final_upload_names_each_partial_once(host: Host) -> None:
     assert (made.status_code, made.headers["Upload-Offset"]) == (201, str(len(PDF) + 4))
 
 
-def test_a_final_upload_has_no_more_parts_than_another(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_final_upload_has_no_more_parts_than_another(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
     tus = Tus(host.client, host.headers)
     parts = [partial(tus, PDF), partial(tus, b"a"), partial(tus, b"b")]
     monkeypatch.setattr(staging, "MAX_PARTS", 2)
     refused = tus.create(None, Upload_Metadata=METADATA, Upload_Concat=f"final;{' '.join(parts)}")
     assert (refused.status_code, (refused.json or {})["errors"].keys()) == (422, {"file"})
-    assert tus.create(None, Upload_Metadata=METADATA, Upload_Concat=f"final;{' '.join(parts[:2])}").status_code == 201
+    assert (
+        tus.create(
+            None, Upload_Metadata=METADATA, Upload_Concat=f"final;{' '.join(parts[:2])}"
+        ).status_code
+        == 201
+    )
 
 
 def test_the_parts_of_partial_uploads_are_not_all_read_to_find_that_they_are_too_many(
@@ -129,5 +144,10 @@ def test_the_parts_of_partial_uploads_are_not_all_read_to_find_that_they_are_too
         return upload
 
     monkeypatch.setattr(staging, "_staged", counting)
-    assert tus.create(None, Upload_Metadata=METADATA, Upload_Concat=f"final;{' '.join(parts)}").status_code == 422
+    assert (
+        tus.create(
+            None, Upload_Metadata=METADATA, Upload_Concat=f"final;{' '.join(parts)}"
+        ).status_code
+        == 422
+    )
     assert sum(read) <= 3

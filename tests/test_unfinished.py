@@ -1,4 +1,5 @@
-"""Unfinished uploads count: their number, their bytes, and the rule when they begin and when they end."""
+"""Unfinished uploads count: their number, their bytes, and the rule when they begin and when they
+end."""
 
 from __future__ import annotations
 
@@ -39,7 +40,9 @@ class Host(t.NamedTuple):
     def tus(self) -> Tus:
         return Tus(self.client, self.tokens.alice)
 
-    def begin(self, length: int | None = 100, body: bytes | None = None, **headers: str) -> TestResponse:
+    def begin(
+        self, length: int | None = 100, body: bytes | None = None, **headers: str
+    ) -> TestResponse:
         if length is None:
             headers["Upload_Defer_Length"] = "1"
         if headers.get("Upload_Concat") != "partial":
@@ -47,7 +50,12 @@ class Host(t.NamedTuple):
         return self.tus.create(length, body, **headers)
 
     def announce(self, size: int, who: Headers | None = None) -> TestResponse:
-        values = {"filename": "a", "mimeType": "", "fileSize": size, "checksum": hashlib.sha256(b"a").hexdigest()}
+        values = {
+            "filename": "a",
+            "mimeType": "",
+            "fileSize": size,
+            "checksum": hashlib.sha256(b"a").hexdigest(),
+        }
         return self.client.post(DIRECT, headers=who or self.tokens.alice, json=values | PAGE)
 
     def post(self, size: int, who: Headers | None = None) -> int:
@@ -68,7 +76,8 @@ MakeHost = t.Callable[..., Host]
 
 @pytest.fixture
 def mode() -> str:
-    """Resumable uploads are kept in MongoDB in every mode. Where records count too, the tests ask for both."""
+    """Resumable uploads are kept in MongoDB in every mode. Where records count too, the tests ask
+    for both."""
     return "mongo"
 
 
@@ -105,7 +114,12 @@ def test_each_identity_may_have_so_many(make_host: MakeHost) -> None:
         host.begin(len(PDF), PDF, Upload_Concat="partial").headers["Location"],
     ]
     before = kept(host.state), host.uploads()
-    for refused in (host.begin(), host.begin(None), host.begin(Upload_Concat="partial"), host.begin(len(PDF), PDF)):
+    for refused in (
+        host.begin(),
+        host.begin(None),
+        host.begin(Upload_Concat="partial"),
+        host.begin(len(PDF), PDF),
+    ):
         assert refused.status_code == 429
         assert "3 uploads of yours are unfinished" in (refused.json or {})["message"]
     assert (kept(host.state), host.uploads()) == before
@@ -132,7 +146,9 @@ def test_what_ends_makes_place(make_host: MakeHost) -> None:
 
 def test_the_number_is_a_setting(make_app: MakeApp) -> None:
     assert get_state(make_app("mongo")).settings.max_unfinished == 100
-    assert get_state(make_app("mongo", DUALMEDIA_MAX_UNFINISHED=None)).settings.max_unfinished is None
+    assert (
+        get_state(make_app("mongo", DUALMEDIA_MAX_UNFINISHED=None)).settings.max_unfinished is None
+    )
     for wrong in (0, -1, "many"):
         with pytest.raises(ConfigurationError, match="DUALMEDIA_MAX_UNFINISHED"):
             make_app("mongo", DUALMEDIA_MAX_UNFINISHED=wrong)
@@ -167,7 +183,9 @@ def test_however_many_begin_at_once_no_more_stay(make_direct: MakeHost) -> None:
 def test_an_upload_that_nobody_could_count_is_none(make_direct: MakeHost) -> None:
     """Its client has got an error, and could neither go on with it nor delete it."""
     options = {"pool_size": 1, "max_overflow": 0, "pool_timeout": 0.1}
-    host = make_direct(in_mode="dual", DUALMEDIA_MAX_UNFINISHED=1, SQLALCHEMY_ENGINE_OPTIONS=options)
+    host = make_direct(
+        in_mode="dual", DUALMEDIA_MAX_UNFINISHED=1, SQLALCHEMY_ENGINE_OPTIONS=options
+    )
     assert host.state.engine is not None
     with host.state.engine.connect():
         assert host.begin().status_code == 503
@@ -177,15 +195,23 @@ def test_an_upload_that_nobody_could_count_is_none(make_direct: MakeHost) -> Non
 
 @in_both_modes
 def test_a_quota_is_asked_when_an_upload_begins(make_direct: MakeHost) -> None:
-    """With the length that it announces, whatever kind of upload it is, and together with those that have begun."""
+    """With the length that it announces, whatever kind of upload it is, and together with those
+    that have begun."""
     host = make_direct(DUALMEDIA_QUOTA_PER_IDENTITY=1000)
-    for refused in (host.begin(1001), host.begin(1001, Upload_Concat="partial"), host.announce(1001)):
+    for refused in (
+        host.begin(1001),
+        host.begin(1001, Upload_Concat="partial"),
+        host.announce(1001),
+    ):
         assert refused.status_code == 413
     assert host.begin(400).status_code == 201
     assert host.begin(300, Upload_Concat="partial").status_code == 201
     assert host.announce(200).status_code == 201
     for refused in (host.begin(101), host.begin(101, Upload_Concat="partial"), host.announce(101)):
-        assert (refused.status_code, "900 of the 1000 bytes" in (refused.json or {})["message"]) == (413, True)
+        assert (
+            refused.status_code,
+            "900 of the 1000 bytes" in (refused.json or {})["message"],
+        ) == (413, True)
     assert host.post(101) == 413
     assert host.post(101, host.tokens.bob) == 201
     assert host.post(100) == 201
@@ -227,9 +253,13 @@ def test_an_upload_has_its_place_from_its_beginning_to_its_end(make_host: MakeHo
 @in_both_modes
 def test_partial_uploads_have_their_place_until_they_are_joined(make_host: MakeHost) -> None:
     host = make_host(DUALMEDIA_QUOTA_PER_IDENTITY=1000)
-    urls = [host.begin(500, bytes(500), Upload_Concat="partial").headers["Location"] for _ in range(2)]
+    urls = [
+        host.begin(500, bytes(500), Upload_Concat="partial").headers["Location"] for _ in range(2)
+    ]
     assert host.begin(1).status_code == 413
-    joined = host.tus.create(None, Upload_Metadata=METADATA, Upload_Concat=f"final;{' '.join(urls)}")
+    joined = host.tus.create(
+        None, Upload_Metadata=METADATA, Upload_Concat=f"final;{' '.join(urls)}"
+    )
     assert (joined.status_code, joined.headers["Upload-Offset"]) == (201, "1000")
     assert host.begin(1).status_code == 413
 
@@ -238,7 +268,8 @@ def test_partial_uploads_have_their_place_until_they_are_joined(make_host: MakeH
 def test_an_upload_whose_length_nobody_knows_ends_at_the_quota(
     make_host: MakeHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In one request or in several, with a checksum and without, and when it says its length at last."""
+    """In one request or in several, with a checksum and without, and when it says its length at
+    last."""
     monkeypatch.setattr(resumable, "PART_SIZE", 100)
     host = make_host(DUALMEDIA_QUOTA_PER_IDENTITY=1000)
     content = bytes(1001)
@@ -252,12 +283,19 @@ def test_an_upload_whose_length_nobody_knows_ends_at_the_quota(
             input_stream=io.BytesIO(content),
             environ_overrides={"wsgi.input_terminated": True, "HTTP_TRANSFER_ENCODING": "chunked"},
             headers=host.tokens.alice
-            | {"Tus-Resumable": "1.0.0", "Upload-Offset": "0", "Content-Type": "application/offset+octet-stream"}
+            | {
+                "Tus-Resumable": "1.0.0",
+                "Upload-Offset": "0",
+                "Content-Type": "application/offset+octet-stream",
+            }
             | {name.replace("_", "-"): value for name, value in headers.items()},
         )
         assert streamed.status_code == 413
         assert int(host.tus.head(url).headers["Upload-Offset"]) <= 1000
-        assert sum(document["offset"] for document in host.state.mongo[staging.COLLECTION].find()) <= 1000
+        assert (
+            sum(document["offset"] for document in host.state.mongo[staging.COLLECTION].find())
+            <= 1000
+        )
         assert host.tus.delete(url).status_code == 204
     url = host.begin(None).headers["Location"]
     assert host.tus.patch(url, 0, content[:600]).status_code == 204
@@ -286,7 +324,9 @@ def test_expired_uploads_count_for_nothing_and_go_without_a_command(make_host: M
     assert kept(host.state) == NOTHING
 
 
-def test_expired_uploads_of_others_go_too(make_host: MakeHost, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_expired_uploads_of_others_go_too(
+    make_host: MakeHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """One by one, so that nobody waits long for it."""
     monkeypatch.setattr(chores, "CLEARED_AT_ONCE", 1)
     host = make_host()
@@ -294,7 +334,9 @@ def test_expired_uploads_of_others_go_too(make_host: MakeHost, monkeypatch: pyte
         host.begin(500, bytes(200))
     host.expire()
     for left in (1, 0):
-        assert Tus(host.client, host.tokens.bob).create(1, Upload_Metadata=METADATA).status_code == 201
+        assert (
+            Tus(host.client, host.tokens.bob).create(1, Upload_Metadata=METADATA).status_code == 201
+        )
         assert len(kept(host.state)[1]) == left
 
 
@@ -365,16 +407,29 @@ def test_the_rule_is_asked_again_when_an_upload_ends(ruled: Host) -> None:
         ruled.tus.patch(deferred, 0, PDF, Upload_Length=str(len(PDF))),
         ruled.tus.create(None, Upload_Metadata=METADATA, Upload_Concat=f"final;{partial}"),
     ):
-        assert (refused.status_code, (refused.json or {})["message"]) == (403, "You may not add media here.")
+        assert (refused.status_code, (refused.json or {})["message"]) == (
+            403,
+            "You may not add media here.",
+        )
     assert ruled.tus.head(url).status_code == ruled.tus.head(deferred).status_code == 404
     assert ruled.state.repository.count(MediaStorage) == 0
     allowed.add("alice")
-    assert ruled.tus.create(None, Upload_Metadata=METADATA, Upload_Concat=f"final;{partial}").status_code == 201
+    assert (
+        ruled.tus.create(
+            None, Upload_Metadata=METADATA, Upload_Concat=f"final;{partial}"
+        ).status_code
+        == 201
+    )
     assert len(kept(ruled.state)[1]) == 1
 
 
 def test_the_rule_is_asked_again_when_a_direct_upload_is_confirmed(ruled: Host) -> None:
-    values = {"filename": "a", "mimeType": "", "fileSize": 1, "checksum": hashlib.sha256(b"a").hexdigest()}
+    values = {
+        "filename": "a",
+        "mimeType": "",
+        "fileSize": 1,
+        "checksum": hashlib.sha256(b"a").hexdigest(),
+    }
     values |= PAGE | {"storageType": "s3"}
     begun = [ruled.client.post(DIRECT, headers=ruled.tokens.alice, json=values) for _ in range(2)]
     storage = ruled.state.storages["s3"]
@@ -387,13 +442,20 @@ def test_the_rule_is_asked_again_when_a_direct_upload_is_confirmed(ruled: Host) 
     allowed.clear()
     assert ruled.client.post(refused_one, headers=ruled.tokens.alice).status_code == 403
     assert ruled.client.post(refused_one, headers=ruled.tokens.alice).status_code == 404
-    assert ruled.client.post(kept_one, headers=ruled.tokens.alice).status_code == 201, "it is media already"
+    assert ruled.client.post(kept_one, headers=ruled.tokens.alice).status_code == 201, (
+        "it is media already"
+    )
 
 
 def test_a_document_that_is_gone_when_a_direct_upload_is_confirmed(make_direct: MakeHost) -> None:
     host = make_direct()
     owner = host.state.mongo["users"].insert_one({}).inserted_id
-    values = {"filename": "a", "mimeType": "", "fileSize": 1, "checksum": hashlib.sha256(b"a").hexdigest()}
+    values = {
+        "filename": "a",
+        "mimeType": "",
+        "fileSize": 1,
+        "checksum": hashlib.sha256(b"a").hexdigest(),
+    }
     values |= {"referenceType": "user", "referenceId": str(owner)}
     begun = host.client.post(DIRECT, headers=host.tokens.alice, json=values)
     record = host.state.repository.find(MediaStorage, uuid.UUID((begun.json or {})["id"]))
@@ -401,5 +463,8 @@ def test_a_document_that_is_gone_when_a_direct_upload_is_confirmed(make_direct: 
     host.state.storages["s3"].put(t.cast(str, record.storage_key), [b"a"])
     host.state.mongo["users"].delete_one({"_id": owner})
     refused = host.client.post(begun.headers["Location"], headers=host.tokens.alice)
-    assert (refused.status_code, "there is no user" in (refused.json or {})["message"]) == (404, True)
+    assert (refused.status_code, "there is no user" in (refused.json or {})["message"]) == (
+        404,
+        True,
+    )
     assert host.state.repository.get(MediaStorage, record.id) is None

@@ -1,4 +1,5 @@
-"""Two versions side by side: what workers of the earlier one have written, and go on writing, is read and respected."""
+"""Two versions side by side: what workers of the earlier one have written, and go on writing, is
+read and respected."""
 
 from __future__ import annotations
 
@@ -76,7 +77,9 @@ def use_like_any_other(app: Flask, media_id: uuid.UUID) -> None:
         update_media_access_count(MediaStorage, media_id)
         assert update_media(MediaStorage, media_id, title="new").title == "new"
         assert get_media_stats("page", "1").media == 1
-    answer = app.test_client().put(f"/media/files/{media_id}/content", data=LARGE, headers=bearer(app, "alice"))
+    answer = app.test_client().put(
+        f"/media/files/{media_id}/content", data=LARGE, headers=bearer(app, "alice")
+    )
     assert answer.status_code == 200
     with app.app_context():
         record = get_media(MediaStorage, media_id)
@@ -95,7 +98,8 @@ def test_a_row_of_an_earlier_version_is_used_like_any_other(app: Flask, worker: 
 
 
 def keep_document(app: Flask, **changed: t.Any) -> uuid.UUID:
-    """Keep a file as the earlier version did where MongoDB has all, or what waits in the journal."""
+    """Keep a file as the earlier version did where MongoDB has all, or what waits in the
+    journal."""
     state = get_state(app)
     home = state.homes[-1]
     document = old_version.document(**changed)
@@ -110,7 +114,9 @@ def keep_document(app: Flask, **changed: t.Any) -> uuid.UUID:
 
 
 @pytest.mark.parametrize("mode", ["dual", "mongo"])
-def test_a_document_of_an_earlier_version_is_used_like_any_other(make_app: MakeApp, mode: str) -> None:
+def test_a_document_of_an_earlier_version_is_used_like_any_other(
+    make_app: MakeApp, mode: str
+) -> None:
     app = make_app(mode, DUALMEDIA_AUTO_DRAIN=False)
     use_like_any_other(app, keep_document(app))
 
@@ -128,7 +134,9 @@ def test_a_journal_of_an_earlier_version_is_drained(app: Flask, mark: dict[str, 
     assert_nothing_is_wrong(app)
 
 
-def test_what_a_killed_worker_of_an_earlier_version_has_claimed_can_be_changed_again(app: Flask) -> None:
+def test_what_a_killed_worker_of_an_earlier_version_has_claimed_can_be_changed_again(
+    app: Flask,
+) -> None:
     media_id = keep_document(app, claimed=True)
     state = get_state(app)
     with app.app_context():
@@ -136,7 +144,9 @@ def test_what_a_killed_worker_of_an_earlier_version_has_claimed_can_be_changed_a
         assert update_media(MediaStorage, media_id, title="new").title == "new"
 
 
-def test_the_note_of_a_doubtful_insertion_by_an_earlier_version_keeps_that_away(app: Flask, worker: OldWorker) -> None:
+def test_the_note_of_a_doubtful_insertion_by_an_earlier_version_keeps_that_away(
+    app: Flask, worker: OldWorker
+) -> None:
     """Its insertion comes when the note is settled already."""
     media_id = keep_document(app, state="deleting", storage_key=None)
     with app.app_context():
@@ -178,11 +188,14 @@ class Interrupted(io.BytesIO):
 def test_content_that_a_worker_of_an_earlier_version_replaces_meanwhile_is_not_undone(
     app: Flask, worker: OldWorker
 ) -> None:
-    """The later of two replacements is refused, as among workers of one version; no bytes are left without a record."""
+    """The later of two replacements is refused, as among workers of one version; no bytes are left
+    without a record."""
     fields = worker.insert()
     with app.app_context():
         record = get_media(MediaStorage, fields["id"])
-        body = Interrupted(LARGE, lambda: worker.replace(record.id, fields["storage_key"], b"by the old worker"))
+        body = Interrupted(
+            LARGE, lambda: worker.replace(record.id, fields["storage_key"], b"by the old worker")
+        )
         with pytest.raises(MediaConflict):
             lifecycle.replace(get_state(app), record, Upload(body))
         assert content_of(record.id) == b"by the old worker"
@@ -190,7 +203,10 @@ def test_content_that_a_worker_of_an_earlier_version_replaces_meanwhile_is_not_u
 
 
 def test_a_move_does_not_undo_what_a_worker_of_an_earlier_version_replaces_meanwhile(
-    make_app: MakeApp, worker: OldWorker, storage_options: StorageOptions, monkeypatch: pytest.MonkeyPatch
+    make_app: MakeApp,
+    worker: OldWorker,
+    storage_options: StorageOptions,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     app = make_app(DUALMEDIA_STORAGES=storage_options("local"))
     fields = worker.insert()
@@ -206,7 +222,9 @@ def test_a_move_does_not_undo_what_a_worker_of_an_earlier_version_replaces_meanw
     assert_nothing_is_wrong(app)
 
 
-def test_an_earlier_version_changes_and_deletes_what_the_new_one_made(app: Flask, worker: OldWorker) -> None:
+def test_an_earlier_version_changes_and_deletes_what_the_new_one_made(
+    app: Flask, worker: OldWorker
+) -> None:
     with app.app_context():
         record = save_media_storage("page", "1", CONTENT)
         other = save_media_storage("page", "2", CONTENT)
@@ -221,7 +239,9 @@ def test_an_earlier_version_changes_and_deletes_what_the_new_one_made(app: Flask
     assert_nothing_is_wrong(app)
 
 
-def test_an_earlier_version_sweeps_what_is_left_of_a_deleted_record(app: Flask, worker: OldWorker) -> None:
+def test_an_earlier_version_sweeps_what_is_left_of_a_deleted_record(
+    app: Flask, worker: OldWorker
+) -> None:
     with app.app_context():
         record = save_media_storage("page", "1", CONTENT)
         kept = save_media_storage("page", "2", CONTENT)
@@ -257,16 +277,30 @@ def transferred(app: Flask, to: str) -> bool:
 
 
 def test_a_field_that_a_document_lacks_has_a_value_that_its_column_takes() -> None:
-    """A column that is added later, and may not be empty, says what is in the records that there are."""
+    """A column that is added later, and may not be empty, says what is in the records that there
+    are."""
     since = set(Base.metadata.tables["media_storage"].columns.keys()) - set(old_version.values())
     assert since, "the earlier version is no earlier one"
     for kind in KINDS.values():
         for name in since:
             column = kind.__table__.columns[name]
-            assert column.nullable or (column.server_default is not None and kind.defaults()[name] is not None)
+            assert column.nullable or (
+                column.server_default is not None and kind.defaults()[name] is not None
+            )
 
 
-OLD_UPLOAD = ("_id", "identity", "expires_at", "length", "kind", "values", "filename", "offset", "parts", "lock")
+OLD_UPLOAD = (
+    "_id",
+    "identity",
+    "expires_at",
+    "length",
+    "kind",
+    "values",
+    "filename",
+    "offset",
+    "parts",
+    "lock",
+)
 """Fields of an upload without those that have a default."""
 
 
@@ -318,7 +352,11 @@ def test_a_resumable_upload_that_another_version_began_is_finished(
 def test_a_lease_of_an_earlier_version_is_respected_until_it_expires(app: Flask) -> None:
     state = get_state(app)
     media_id = keep_document(app)
-    lease = {"_id": "drain", "holder": "old-host-1-00000000", "expires": old_version.now() + timedelta(seconds=15)}
+    lease = {
+        "_id": "drain",
+        "holder": "old-host-1-00000000",
+        "expires": old_version.now() + timedelta(seconds=15),
+    }
     state.mongo[LEASES].insert_one(lease)
     with app.app_context():
         assert drain_journal(state) is None
@@ -328,13 +366,23 @@ def test_a_lease_of_an_earlier_version_is_respected_until_it_expires(app: Flask)
         assert content_of(media_id) == CONTENT
 
 
-def test_what_an_earlier_version_noted_of_reads_and_checks_is_understood(app: Flask, worker: OldWorker) -> None:
+def test_what_an_earlier_version_noted_of_reads_and_checks_is_understood(
+    app: Flask, worker: OldWorker
+) -> None:
     state = get_state(app)
     media_id = worker.insert(is_public=True)["id"]
-    play = {"_id": f"{media_id.hex}:reader", "batch": "b", "expires": old_version.now() + timedelta(hours=1)}
+    play = {
+        "_id": f"{media_id.hex}:reader",
+        "batch": "b",
+        "expires": old_version.now() + timedelta(hours=1),
+    }
     state.mongo[PLAYS].insert_one(play)
-    state.mongo[CHECKS].insert_one({"_id": "last", "at": old_version.now(), "records": 1, "findings": {}})
-    state.mongo[CHECKS].insert_one({"_id": "progress", "verified": {CourseVideo.kind: str(uuid.UUID(int=1))}})
+    state.mongo[CHECKS].insert_one(
+        {"_id": "last", "at": old_version.now(), "records": 1, "findings": {}}
+    )
+    state.mongo[CHECKS].insert_one(
+        {"_id": "progress", "verified": {CourseVideo.kind: str(uuid.UUID(int=1))}}
+    )
     assert app.test_client().get(f"/media/files/{media_id}/content").data == CONTENT
     assert state.counter is not None
     state.counter.flush()

@@ -46,7 +46,9 @@ def make_kept(make_app: MakeApp, monkeypatch: pytest.MonkeyPatch) -> MakeApp:
     monkeypatch.setattr(chores, "INTERVAL", 0.1)
 
     def make(mode: str = "dual", **config: t.Any) -> Flask:
-        return make_app(mode, DUALMEDIA_UPKEEP=True, DUALMEDIA_REFERENCES={"product": None}, **config)
+        return make_app(
+            mode, DUALMEDIA_UPKEEP=True, DUALMEDIA_REFERENCES={"product": None}, **config
+        )
 
     return make
 
@@ -76,9 +78,18 @@ def workers() -> list[threading.Thread]:
 def leave_unfinished(state: State, index: int = 0) -> Media:
     """What a killed upload leaves."""
     home = state.homes[index]
-    fields = {"mongo_product_id": "p", "is_main_image": False, "position": 0, "storage_type": "database"}
+    fields = {
+        "mongo_product_id": "p",
+        "is_main_image": False,
+        "position": 0,
+        "storage_type": "database",
+    }
     record = ProductImage.new(**fields)
-    values = record.values() | {"updated_at": now() - OLD, "storage_key": new_key(record.id), "state": PENDING}
+    values = record.values() | {
+        "updated_at": now() - OLD,
+        "storage_key": new_key(record.id),
+        "state": PENDING,
+    }
     record = ProductImage.from_values(values)
     home.repository.add(record)
     home.storage.put(str(record.storage_key), iter([b"bytes"]))
@@ -153,7 +164,9 @@ def test_a_step_that_fails_is_told_of_once_and_stops_no_other(
 
 
 @pytest.mark.parametrize("mode", ["dual"])
-def test_nothing_is_done_while_a_database_is_away(app: Flask, state: State, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_done_while_a_database_is_away(
+    app: Flask, state: State, monkeypatch: pytest.MonkeyPatch
+) -> None:
     done: list[int] = []
     monkeypatch.setattr(lifecycle, "sweep", lambda *_, **__: done.append(1))
     assert state.circuit is not None
@@ -175,7 +188,9 @@ def test_leftovers_of_outages_go_at_the_second_look(app: Flask, state: State) ->
     for key in (left, foreign):
         journal.storage.put(key, iter([b"bytes"]))
     cut_short = new_key(new_id())
-    state.mongo["media_journal.chunks"].insert_one({"files_id": cut_short, "n": 3, "data": b"bytes"})
+    state.mongo["media_journal.chunks"].insert_one(
+        {"files_id": cut_short, "n": 3, "data": b"bytes"}
+    )
 
     assert clear_leftovers(state, grace=0.5) == 0, "nobody saw it before"
     assert clear_leftovers(state, grace=0.5) == 0, "it may be an upload in progress"
@@ -228,7 +243,9 @@ def test_damage_is_found_and_told_of_once(
     assert summary["findings"] == {"checksum_wrong": 1}
     status = app.test_cli_runner().invoke(args=["dualmedia", "status"])
     assert f"damaged   product-images {bad.id}: checksum_wrong" in status.output
-    assert state.homes[0].repository.get(ProductImage, bad.id) is not None, "media is never deleted for it"
+    assert state.homes[0].repository.get(ProductImage, bad.id) is not None, (
+        "media is never deleted for it"
+    )
     with app.app_context():
         lifecycle.delete(state, bad)
     assert not find_damage(state)
@@ -240,7 +257,9 @@ def test_verification_goes_on_where_another_process_stopped_and_keeps_to_its_bud
 ) -> None:
     monkeypatch.setattr(chores, "VERIFIED_PER_HOUR", 0)
     with app.app_context():
-        images = [save_product_image("p", io.BytesIO(PICTURE), position=number) for number in range(3)]
+        images = [
+            save_product_image("p", io.BytesIO(PICTURE), position=number) for number in range(3)
+        ]
     read: list[str] = []
     plain = homes_of(state)[0].storage
 

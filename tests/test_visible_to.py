@@ -43,10 +43,13 @@ READERS: dict[str, t.Any] = {
 
 @pytest.fixture
 def product(app: Flask) -> dict[str, t.Any]:
-    """A product with a public and a private image of the same uploader, and a private one of nobody's."""
+    """A product with a public and a private image of the same uploader, and a private one of
+    nobody's."""
     product = {"_id": get_state(app).mongo["products"].insert_one({"name": "Lamp"}).inserted_id}
     with app.app_context():
-        save_product_image(product["_id"], png(), uploaded_by="alice", is_public=True, alt_text="public")
+        save_product_image(
+            product["_id"], png(), uploaded_by="alice", is_public=True, alt_text="public"
+        )
         save_product_image(product["_id"], png(), uploaded_by="alice", alt_text="private")
     return product
 
@@ -56,14 +59,18 @@ def shown(images: t.Iterable[Media]) -> list[str]:
 
 
 @pytest.mark.parametrize("viewer", [*STRANGERS, *READERS])
-def test_a_page_has_what_its_viewer_may_read(app: Flask, product: dict[str, t.Any], viewer: str) -> None:
+def test_a_page_has_what_its_viewer_may_read(
+    app: Flask, product: dict[str, t.Any], viewer: str
+) -> None:
     visible_to = (STRANGERS | READERS)[viewer]
     expected = ["public", "private"] if viewer in READERS else ["public"]
     with app.app_context():
         attach_media([product], visible_to=visible_to, images=ProductImage)
         assert shown(product["images"]) == expected
         assert shown(get_product_images(product["_id"], visible_to=visible_to)) == expected
-        assert get_media_stats("product", product["_id"], visible_to=visible_to).media == len(expected)
+        assert get_media_stats("product", product["_id"], visible_to=visible_to).media == len(
+            expected
+        )
 
 
 def test_private_media_without_an_uploader_is_not_shown_to_nobody(app: Flask) -> None:
@@ -72,19 +79,26 @@ def test_private_media_without_an_uploader_is_not_shown_to_nobody(app: Flask) ->
     with app.app_context():
         image = save_product_image(product_id, png())
         assert get_product_images(product_id, visible_to=None) == []
-        assert attach_media([{"_id": product_id}], visible_to=None, images=ProductImage)[0]["images"] == []
+        assert (
+            attach_media([{"_id": product_id}], visible_to=None, images=ProductImage)[0]["images"]
+            == []
+        )
         with pytest.raises(MediaNotFound):
             get_media(ProductImage, image.id, visible_to=None)
         assert get_media(ProductImage, image.id).id == image.id
 
 
-def test_a_viewer_is_an_identity_or_claims(app: Flask, product: dict[str, t.Any], context: None) -> None:
+def test_a_viewer_is_an_identity_or_claims(
+    app: Flask, product: dict[str, t.Any], context: None
+) -> None:
     for wrong in (True, object(), ["alice"]):
         with pytest.raises(TypeError):
             attach_media([product], visible_to=wrong, images=ProductImage)
 
 
-def test_a_view_shows_by_the_token_of_its_request_with_the_same_queries(app: Flask, product: dict[str, t.Any]) -> None:
+def test_a_view_shows_by_the_token_of_its_request_with_the_same_queries(
+    app: Flask, product: dict[str, t.Any]
+) -> None:
     @app.get("/products")
     @jwt_required(optional=True)
     def products() -> t.Any:
@@ -97,17 +111,25 @@ def test_a_view_shows_by_the_token_of_its_request_with_the_same_queries(app: Fla
         with count_queries(app) as queries:
             assert client.get("/products", headers=headers).json == [expected]
         # A process that was held up asks the journal too.
-        about_media = [query for query in queries.mongo if "journal" not in query and query != "find products"]
+        about_media = [
+            query for query in queries.mongo if "journal" not in query and query != "find products"
+        ]
         assert queries.mongo.count("find products") == 1
         assert len(queries.sql) + len(about_media) == 1
 
 
-def test_a_rule_that_asks_for_documents_reads_those_of_the_page_with_one_query(make_app: MakeApp, mode: str) -> None:
-    def rule(action: str, subject: t.Any, identity: str | None, claims: t.Mapping[str, t.Any]) -> bool:
+def test_a_rule_that_asks_for_documents_reads_those_of_the_page_with_one_query(
+    make_app: MakeApp, mode: str
+) -> None:
+    def rule(
+        action: str, subject: t.Any, identity: str | None, claims: t.Mapping[str, t.Any]
+    ) -> bool:
         return (get_owner(subject) or {}).get("reader") == identity
 
     app = make_app(mode, DUALMEDIA_AUTHORIZE=rule)
-    documents = [{"_id": ObjectId(), "reader": "alice" if number % 2 else "bob"} for number in range(6)]
+    documents = [
+        {"_id": ObjectId(), "reader": "alice" if number % 2 else "bob"} for number in range(6)
+    ]
     get_state(app).mongo["products"].insert_many(documents)
     with app.app_context():
         for document in documents:

@@ -38,7 +38,8 @@ class Host(t.NamedTuple):
 
 @pytest.fixture
 def host(mongo_uri: str, migrated_url: str) -> t.Iterator[Host]:
-    """A host with its own SQLAlchemy, model, Migrate, PyMongo, JWTManager, JSON provider and 404 page."""
+    """A host with its own SQLAlchemy, model, Migrate, PyMongo, JWTManager, JSON provider and 404
+    page."""
     app = Flask("host")
     app.config.update(HOST_CONFIG, MONGO_URI=mongo_uri, SQLALCHEMY_DATABASE_URI=migrated_url)
     db, mongo = SQLAlchemy(), PyMongo()
@@ -76,10 +77,20 @@ def host(mongo_uri: str, migrated_url: str) -> t.Iterator[Host]:
 
 def test_a_host_with_everything_stays_as_it_was(host: Host) -> None:
     app = host.app
-    before = (app.json, app.extensions["sqlalchemy"], app.extensions["migrate"], app.extensions["flask-jwt-extended"])
+    before = (
+        app.json,
+        app.extensions["sqlalchemy"],
+        app.extensions["migrate"],
+        app.extensions["flask-jwt-extended"],
+    )
     handlers = {key: dict(value) for key, value in app.error_handler_spec[None].items()}
     DualMedia(app, mongo=host.mongo)
-    after = (app.json, app.extensions["sqlalchemy"], app.extensions["migrate"], app.extensions["flask-jwt-extended"])
+    after = (
+        app.json,
+        app.extensions["sqlalchemy"],
+        app.extensions["migrate"],
+        app.extensions["flask-jwt-extended"],
+    )
     assert all(now is then for now, then in zip(after, before, strict=True))
     assert {key: dict(value) for key, value in app.error_handler_spec[None].items()} == handlers
     client = app.test_client()
@@ -135,7 +146,9 @@ def test_the_hosts_transaction_is_left_alone(host: Host) -> None:
             assert other.scalar(sa.select(sa.func.count()).select_from(notes)) == 0, "committed"
         session.rollback()
         assert session.scalar(sa.select(sa.func.count()).select_from(notes)) == 0
-        assert len(get_product_images(product)) == 1, "our work does not hang on the host's transaction"
+        assert len(get_product_images(product)) == 1, (
+            "our work does not hang on the host's transaction"
+        )
 
 
 def test_the_host_can_query_our_records_through_its_session(host: Host) -> None:
@@ -183,7 +196,11 @@ def test_two_apps_in_one_process(make_app: MakeApp, mongo_uri: str) -> None:
         with app.app_context():
             owner = get_state().mongo["products"].insert_one({"_id": "same"}).inserted_id
             save_product_image(owner, png(comment=app.name.encode()))
-    shop_url = shop.test_client().get("/pictures/product-images", headers=bearer(shop, "x", role="admin")).json
+    shop_url = (
+        shop.test_client()
+        .get("/pictures/product-images", headers=bearer(shop, "x", role="admin"))
+        .json
+    )
     assert shop_url["items"][0]["imageUrl"].startswith("/pictures/product-images/")  # type: ignore[index]
     assert shop.test_client().get("/media/health").status_code == 404
     assert blog.test_client().get("/media/health").json["mode"] == "mongo"  # type: ignore[index]
@@ -228,7 +245,9 @@ def test_extensions_of_the_host_that_are_not_set_up(what: str, mongo_uri: str) -
 def test_json_of_the_extension_uses_the_hosts_provider(make_app: MakeApp) -> None:
     app = make_app("mongo", DUALMEDIA_REFERENCES={"product": None})
     data = {"file": part(png(), "é.png"), "mongoProductId": "p"}
-    answer = app.test_client().post("/media/product-images", data=data, headers=bearer(app, "alice"))
+    answer = app.test_client().post(
+        "/media/product-images", data=data, headers=bearer(app, "alice")
+    )
     assert answer.status_code == 201
     assert answer.json["filename"] == "é.png"  # type: ignore[index]
 

@@ -38,7 +38,18 @@ from ..courses import (
     new_module,
 )
 from ..database import Document, db, find_or_404, find_page
-from ..schemas import PAGE, Id, Schema, SourceSchema, Text, dump, page_body, read, read_query, read_source
+from ..schemas import (
+    PAGE,
+    Id,
+    Schema,
+    SourceSchema,
+    Text,
+    dump,
+    page_body,
+    read,
+    read_query,
+    read_source,
+)
 from ..security import require_change, viewer
 
 blueprint = Blueprint("courses", __name__, url_prefix="/courses")
@@ -53,33 +64,48 @@ class LessonSchema(Schema):
 class ModuleSchema(Schema):
     id = fields.String(dump_only=True)
     title = Text(required=True, validate=validate.Length(1, 200))
-    lessons = fields.List(fields.Nested(LessonSchema), load_default=list, validate=validate.Length(max=100))
+    lessons = fields.List(
+        fields.Nested(LessonSchema), load_default=list, validate=validate.Length(max=100)
+    )
 
 
 class CourseSchema(Schema):
     id = Id(attribute="_id", dump_only=True)
     title = Text(required=True, validate=validate.Length(1, 200))
     description = Text(load_default="", validate=validate.Length(max=10_000))
-    modules = fields.List(fields.Nested(ModuleSchema), load_default=list, validate=validate.Length(max=100))
+    modules = fields.List(
+        fields.Nested(ModuleSchema), load_default=list, validate=validate.Length(max=100)
+    )
     creator_id = fields.String(dump_only=True)
     created_at = fields.AwareDateTime(dump_only=True)
 
 
 class VideoSchema(SourceSchema):
-    """``lessonId`` says which lesson a lesson video is of, ``moduleId`` which module a module video is of."""
+    """``lessonId`` says which lesson a lesson video is of, ``moduleId`` which module a module video
+    is of."""
 
     title = Text(load_default=None, validate=validate.Length(max=200))
-    video_type = fields.String(load_default="lesson", validate=validate.OneOf(["intro", "lesson", "module"]))
+    video_type = fields.String(
+        load_default="lesson", validate=validate.OneOf(["intro", "lesson", "module"])
+    )
     lesson_id = Text()
     module_id = Text()
 
     @ma.validates_schema
     def check_part(self, data: dict[str, t.Any], **kwargs: t.Any) -> None:
-        needed = {"lesson": {"lesson_id"}, "module": {"module_id"}, "intro": set()}[data["video_type"]]
+        needed = {"lesson": {"lesson_id"}, "module": {"module_id"}, "intro": set()}[
+            data["video_type"]
+        ]
         given = {"lesson_id", "module_id"} & data.keys()
         if needed != given:
-            wanted = {"lesson": "lessonId", "module": "moduleId", "intro": "neither lessonId nor moduleId"}
-            raise ma.ValidationError(f"A video of this type takes {wanted[data['video_type']]}.", "videoType")
+            wanted = {
+                "lesson": "lessonId",
+                "module": "moduleId",
+                "intro": "neither lessonId nor moduleId",
+            }
+            raise ma.ValidationError(
+                f"A video of this type takes {wanted[data['video_type']]}.", "videoType"
+            )
 
 
 class ResourceSchema(SourceSchema):
@@ -90,7 +116,9 @@ class ResourceSchema(SourceSchema):
 def list_courses() -> ResponseReturnValue:
     query = read_query(PAGE)
     courses, has_next = find_page("courses", **query)
-    return page_body("courses", [dump_fields(course) for course in courses], query, has_next=has_next)
+    return page_body(
+        "courses", [dump_fields(course) for course in courses], query, has_next=has_next
+    )
 
 
 @blueprint.post("")
@@ -98,7 +126,11 @@ def list_courses() -> ResponseReturnValue:
 def post_course() -> ResponseReturnValue:
     course = create_course(read(CourseSchema()), creator_id=t.cast(str, viewer().id))
     location = url_for(".get_course", course_id=course["_id"])
-    return dump_course(course | {"videos": [], "resources": []}), HTTPStatus.CREATED, {"Location": location}
+    return (
+        dump_course(course | {"videos": [], "resources": []}),
+        HTTPStatus.CREATED,
+        {"Location": location},
+    )
 
 
 @blueprint.get("/<ObjectId:course_id>")
@@ -158,7 +190,9 @@ def patch_module(course_id: ObjectId, module_id: str) -> ResponseReturnValue:
     changes = read(ModuleSchema(only=["title"]))
     module.update(changes)
     check_size(course)
-    db.courses.update_one({"_id": course_id, "modules.id": module_id}, {"$set": {"modules.$.title": changes["title"]}})
+    db.courses.update_one(
+        {"_id": course_id, "modules.id": module_id}, {"$set": {"modules.$.title": changes["title"]}}
+    )
     return {"module": dump(ModuleSchema(), module)}
 
 
@@ -180,7 +214,9 @@ def post_lesson(course_id: ObjectId, module_id: str) -> ResponseReturnValue:
     lesson = new_lesson(read(LessonSchema()))
     module["lessons"].append(lesson)
     check_size(course)
-    db.courses.update_one({"_id": course_id, "modules.id": module_id}, {"$push": {"modules.$.lessons": lesson}})
+    db.courses.update_one(
+        {"_id": course_id, "modules.id": module_id}, {"$push": {"modules.$.lessons": lesson}}
+    )
     return {"lesson": dump(LessonSchema(), lesson)}, HTTPStatus.CREATED
 
 
@@ -195,7 +231,12 @@ def patch_lesson(course_id: ObjectId, lesson_id: str) -> ResponseReturnValue:
     if changes:
         db.courses.update_one(
             {"_id": course_id},
-            {"$set": {f"modules.$[].lessons.$[lesson].{name}": value for name, value in changes.items()}},
+            {
+                "$set": {
+                    f"modules.$[].lessons.$[lesson].{name}": value
+                    for name, value in changes.items()
+                }
+            },
             array_filters=[{"lesson.id": lesson_id}],
         )
     return {"lesson": dump(LessonSchema(), lesson)}
@@ -220,8 +261,12 @@ def post_video(course_id: ObjectId) -> ResponseReturnValue:
     if values["video_type"] == "lesson":
         part_id = find_lesson_or_404(course, values.pop("lesson_id"))["id"]
     elif values["video_type"] == "module":
-        part_id = find_module_or_404(course, values.pop("module_id"))["id"]  # the extension has one field for both
-    video = save_course_video(course_id, source, lesson_id=part_id, uploaded_by=viewer().id, **values)
+        part_id = find_module_or_404(course, values.pop("module_id"))[
+            "id"
+        ]  # the extension has one field for both
+    video = save_course_video(
+        course_id, source, lesson_id=part_id, uploaded_by=viewer().id, **values
+    )
     return {"video": dump_media(video)}, HTTPStatus.CREATED
 
 
@@ -238,7 +283,9 @@ def delete_video(course_id: ObjectId, video_id: str) -> ResponseReturnValue:
 def post_resource(course_id: ObjectId, lesson_id: str) -> ResponseReturnValue:
     find_lesson_or_404(changeable(course_id), lesson_id)
     source, values = read_source(ResourceSchema())
-    resource = save_course_resource(course_id, source, lesson_id=lesson_id, uploaded_by=viewer().id, **values)
+    resource = save_course_resource(
+        course_id, source, lesson_id=lesson_id, uploaded_by=viewer().id, **values
+    )
     return {"resource": dump_media(resource)}, HTTPStatus.CREATED
 
 
@@ -264,7 +311,8 @@ def find_media(kind: t.Any, course_id: ObjectId, media_id: str) -> t.Any:
 
 
 def dump_fields(course: Document) -> dict[str, t.Any]:
-    """What the schema would dump. Modules and lessons are kept with the names and values that they have in answers."""
+    """What the schema would dump. Modules and lessons are kept with the names and values that they
+    have in answers."""
     return {
         "id": str(course["_id"]),
         "title": course["title"],

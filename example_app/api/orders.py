@@ -36,7 +36,9 @@ class OrderSchema(Schema):
 def list_orders() -> ResponseReturnValue:
     query = read_query(PAGE)
     orders, has_next = find_page("orders", where={"creator_id": viewer().id}, **query)
-    return page_body("orders", [dump(OrderSchema(), order) for order in orders], query, has_next=has_next)
+    return page_body(
+        "orders", [dump(OrderSchema(), order) for order in orders], query, has_next=has_next
+    )
 
 
 @blueprint.post("")
@@ -44,12 +46,23 @@ def list_orders() -> ResponseReturnValue:
 def post_order() -> ResponseReturnValue:
     wanted = read(OrderSchema())["items"]
     ids = [item["product_id"] for item in wanted]
-    products = {product["_id"]: product for product in db.products.find({"_id": {"$in": ids}}, {"name": 1, "price": 1})}
-    unknown = {n: {"productId": ["There is no such product."]} for n, item in enumerate(ids) if item not in products}
+    products = {
+        product["_id"]: product
+        for product in db.products.find({"_id": {"$in": ids}}, {"name": 1, "price": 1})
+    }
+    unknown = {
+        n: {"productId": ["There is no such product."]}
+        for n, item in enumerate(ids)
+        if item not in products
+    }
     if unknown:
         raise ValidationError({"items": unknown})
-    # Name and price as they are now: a later change of the product does not change what was ordered.
-    items = [item | {key: products[item["product_id"]][key] for key in ("name", "price")} for item in wanted]
+    # Name and price as they are now: a later change of the product does not change what was
+    # ordered.
+    items = [
+        item | {key: products[item["product_id"]][key] for key in ("name", "price")}
+        for item in wanted
+    ]
     order = {
         "_id": ObjectId(),
         "items": items,
@@ -67,5 +80,7 @@ def post_order() -> ResponseReturnValue:
 def get_order(order_id: ObjectId) -> ResponseReturnValue:
     order = find_or_404("orders", order_id)
     if not viewer().may_change(order):
-        abort(404, "There is nothing with this id in orders.")  # who may not see it does not learn that it exists
+        abort(
+            404, "There is nothing with this id in orders."
+        )  # who may not see it does not learn that it exists
     return {"order": dump(OrderSchema(), order)}

@@ -79,7 +79,11 @@ def post_product() -> ResponseReturnValue:
     values = read_upload(NEW_PRODUCT)
     sources = read_sources(values)
     product = create_product(values, sources, creator_id=t.cast(str, viewer().id))
-    return dump_product(product), HTTPStatus.CREATED, {"Location": url_for(".get_product", product_id=product["_id"])}
+    return (
+        dump_product(product),
+        HTTPStatus.CREATED,
+        {"Location": url_for(".get_product", product_id=product["_id"])},
+    )
 
 
 @blueprint.get("/<ObjectId:product_id>")

@@ -32,7 +32,9 @@ def list_reviews(collection: str, target_id: ObjectId) -> ResponseReturnValue:
     find_or_404(collection, target_id)
     query = read_query(PAGE)
     reviews, has_next = find_page("reviews", where={"target_id": target_id}, **query)
-    return page_body("reviews", [dump(ReviewSchema(), review) for review in reviews], query, has_next=has_next)
+    return page_body(
+        "reviews", [dump(ReviewSchema(), review) for review in reviews], query, has_next=has_next
+    )
 
 
 @blueprint.post("/<any(products, courses):collection>/<ObjectId:target_id>/reviews")

@@ -25,7 +25,8 @@ from . import account, courses, products, upload
 
 RENEW_BEFORE_END = 30 * 60  # seconds
 
-# Everything is ours but pictures and videos that products and courses name by URL. No inline scripts or styles.
+# Everything is ours but pictures and videos that products and courses name by URL. No inline
+# scripts or styles.
 CONTENT_SECURITY_POLICY = (
     "default-src 'self'; img-src 'self' https: http: data:; media-src 'self' https: http:; "
     "base-uri 'self'; form-action 'self'; frame-ancestors 'none'; object-src 'none'"
@@ -39,7 +40,8 @@ for part in (products, courses, account, upload):
 
 @blueprint.before_request
 def recognise_viewer() -> None:
-    """Read the cookie. One that has expired, or a form without its CSRF token, is that of an anonymous viewer."""
+    """Read the cookie. One that has expired, or a form without its CSRF token, is that of an
+    anonymous viewer."""
     try:
         verify_jwt_in_request(optional=True, locations="cookies")
     except (JWTExtendedException, PyJWTError) as error:
@@ -55,7 +57,8 @@ def recognise_viewer() -> None:
 
 
 def renew_login(user_id: str) -> None:
-    """Give a new token to a viewer who comes back shortly before the old one ends, with the role that they have now.
+    """Give a new token to a viewer who comes back shortly before the old one ends, with the role
+    that they have now.
 
     A viewer whose account is gone is nobody from now on.
     """

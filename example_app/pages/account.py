@@ -49,9 +49,13 @@ def register() -> ResponseReturnValue:
     try:
         user = create_user(read_form(RegistrationSchema()))
     except ma.ValidationError as error:
-        return render_template("register.html", errors=error.messages), HTTPStatus.UNPROCESSABLE_ENTITY
+        return render_template(
+            "register.html", errors=error.messages
+        ), HTTPStatus.UNPROCESSABLE_ENTITY
     except Conflict as error:
-        return render_template("register.html", errors={"email": [error.description]}), HTTPStatus.CONFLICT
+        return render_template(
+            "register.html", errors={"email": [error.description]}
+        ), HTTPStatus.CONFLICT
     return log_in(user)
 
 
@@ -73,5 +77,10 @@ def log_in(user: Document) -> ResponseReturnValue:
 
 
 def local_path(target: str) -> str:
-    """The target if it is on this site, else the start page. ``//host`` and ``/\\host`` are other sites to browsers."""
-    return target if target.startswith("/") and target[1:2] not in ("/", "\\") and target.isprintable() else "/"
+    """The target if it is on this site, else the start page. ``//host`` and ``/\\host`` are other
+    sites to browsers."""
+    return (
+        target
+        if target.startswith("/") and target[1:2] not in ("/", "\\") and target.isprintable()
+        else "/"
+    )

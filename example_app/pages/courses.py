@@ -35,6 +35,8 @@ def show(course_id: ObjectId) -> str:
 def post_enrolment(course_id: ObjectId) -> ResponseReturnValue:
     user_id = viewer().id
     if user_id is None:
-        return redirect(url_for("pages.account.show_login", next=url_for(".show", course_id=course_id)))
+        return redirect(
+            url_for("pages.account.show_login", next=url_for(".show", course_id=course_id))
+        )
     enrol(course_id, user_id)
     return redirect(url_for(".show", course_id=course_id), HTTPStatus.SEE_OTHER)

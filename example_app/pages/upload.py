@@ -1,4 +1,5 @@
-"""The upload page. Its forms are sent by ``upload.js`` to the API, so that a progress bar can be shown."""
+"""The upload page. Its forms are sent by ``upload.js`` to the API, so that a progress bar can be
+shown."""
 
 from __future__ import annotations
 

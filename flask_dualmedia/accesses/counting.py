@@ -1,7 +1,8 @@
 """Reads of content, counted in batches.
 
-A request only notes in memory that somebody begins to read. A thread of each process writes it down: first it claims
-the plays in MongoDB, where of all processes one gets each, then it adds those that it got to the records.
+A request only notes in memory that somebody begins to read. A thread of each process writes it
+down: first it claims the plays in MongoDB, where of all processes one gets each, then it adds those
+that it got to the records.
 """
 
 from __future__ import annotations
@@ -65,7 +66,8 @@ Started = dict[bytes, Play]
 
 
 class Plays:
-    """The plays of the last while, in MongoDB, so that the parts of one that other processes serve are not counted.
+    """The plays of the last while, in MongoDB, so that the parts of one that other processes serve
+    are not counted.
 
     Neither the reader nor the media can be told from what is kept.
 
@@ -84,24 +86,31 @@ class Plays:
     def claim(self, started: Started, batch: str) -> list[Play]:
         """Those plays that were not counted yet. From now on they are.
 
-        :param batch: Name of this attempt. What it claimed, and was not told because the connection broke, it is given
-            when it is repeated.
+        :param batch: Name of this attempt. What it claimed, and was not told because the connection
+            broke, it is given when it is repeated.
         """
         plays = [self._document(mark, play, batch) for mark, play in started.items()]
         with self._documents.asked(BULK):
             if not self._indexed:
                 # MongoDB forgets what has expired; until it gets there, it is claimed anew.
-                self._collection.create_indexes([IndexModel("expires", name="expires", expireAfterSeconds=0)])
+                self._collection.create_indexes(
+                    [IndexModel("expires", name="expires", expireAfterSeconds=0)]
+                )
                 self._indexed = True
             try:
                 self._collection.insert_many(plays, ordered=False)
                 return list(started.values())
             except BulkWriteError as error:
                 failed = error.details["writeErrors"]
-                if error.details.get("writeConcernErrors") or {one["code"] for one in failed} != {DUPLICATE_KEY}:
+                if error.details.get("writeConcernErrors") or {one["code"] for one in failed} != {
+                    DUPLICATE_KEY
+                }:
                     raise
             known = [plays[one["index"]]["_id"] for one in failed]
-            found = {document["_id"]: document for document in self._collection.find({"_id": {"$in": known}})}
+            found = {
+                document["_id"]: document
+                for document in self._collection.find({"_id": {"$in": known}})
+            }
             lost = {mark for mark in found if not self._is_ours(found[mark], started[mark], batch)}
         return [play for mark, play in started.items() if mark not in lost]
 
@@ -121,7 +130,8 @@ class Counter:
     """The buffer of one process, and the thread that empties it.
 
     :param plays: Knows repeated starts of one play; ``None`` counts every start.
-    :param interval: Seconds between two writes. A process that is killed loses what it noted in that time.
+    :param interval: Seconds between two writes. A process that is killed loses what it noted in
+        that time.
     :param now: Tells the time.
     """
 
@@ -143,7 +153,8 @@ class Counter:
         exits.watch(self)
 
     def begin_process(self) -> None:
-        """Forget the thread and the locks of another process, and what it noted: it writes that down itself."""
+        """Forget the thread and the locks of another process, and what it noted: it writes that
+        down itself."""
         self._lock = threading.Lock()
         self._flushing = threading.Lock()
         self._worker = Worker(COUNTER, self._run, delay=self._interval)
@@ -159,7 +170,8 @@ class Counter:
         self._refused = 0
 
     def count_first(self, record: Media, pieces: Iterator[bytes]) -> Iterator[bytes]:
-        """The same pieces; when the first one is handed out, its reader, who sends the request, has begun to read."""
+        """The same pieces; when the first one is handed out, its reader, who sends the request, has
+        begun to read."""
         reader = reader_of_request()
 
         def counted() -> Iterator[bytes]:
@@ -247,7 +259,8 @@ class Counter:
         except Unavailable:
             pass  # the circuit of the one or the other has told
         except Exception:
-            # Whatever it was must not end the thread: what it did not write down, it will the next time.
+            # Whatever it was must not end the thread: what it did not write down, it will the next
+            # time.
             if not self._worker.is_stopped:
                 logger.exception("counting reads")
 
@@ -287,12 +300,17 @@ class Counter:
                         _add(self._counts[kind], media_id, accesses)
                 self._adding = {}
 
-    def _add_batch(self, kind: type[Media], counts: dict[uuid.UUID, Accesses], ids: list[uuid.UUID]) -> None:
+    def _add_batch(
+        self, kind: type[Media], counts: dict[uuid.UUID, Accesses], ids: list[uuid.UUID]
+    ) -> None:
         """Count some of ``counts``, and take out what is settled."""
         try:
-            found = self._repository.add_accesses(kind, {media_id: counts[media_id] for media_id in ids})
+            found = self._repository.add_accesses(
+                kind, {media_id: counts[media_id] for media_id in ids}
+            )
         except RecordRefused as error:
-            # Nothing of the batch was counted. Halves of it, and halves of those, find the record that is refused.
+            # Nothing of the batch was counted. Halves of it, and halves of those, find the record
+            # that is refused.
             if len(ids) > 1:
                 middle = len(ids) // 2
                 self._add_batch(kind, counts, ids[:middle])
@@ -302,7 +320,9 @@ class Counter:
             found = {ids[0]: False}
         # Counted, or deleted meanwhile; the others stay for the next time.
         settled = {media_id: counts.pop(media_id)[0] for media_id in found}
-        self._tell(kind, {media_id: number for media_id, number in settled.items() if found[media_id]})
+        self._tell(
+            kind, {media_id: number for media_id, number in settled.items() if found[media_id]}
+        )
 
     def _tell(self, kind: type[Media], added: Mapping[uuid.UUID, int]) -> None:
         if media_accessed.receivers:
@@ -312,33 +332,37 @@ class Counter:
 
 
 def counted(state: State, record: Media, start: int, pieces: Iterator[bytes]) -> Iterator[bytes]:
-    """The pieces of an answer that begins at the byte ``start``. Who gets the first byte of all begins to read; other
-    ranges are the same reader's seeks."""
+    """The pieces of an answer that begins at the byte ``start``. Who gets the first byte of all
+    begins to read; other ranges are the same reader's seeks."""
     if start > 0 or state.counter is None:
         return pieces
     return state.counter.count_first(record, pieces)
 
 
 def reader_of_request() -> str:
-    """What tells the sender of the request from others: the identity in his token where it had to be looked at, else
-    his address, his browser, and the token that he sent without need."""
+    """What tells the sender of the request from others: the identity in his token where it had to
+    be looked at, else his address, his browser, and the token that he sent without need."""
     environ = request.environ
     caller = known_caller()
     if caller is not None:
         return f"identity\0{caller.identity}"
-    cookie = request.cookies.get(jwt_config.access_cookie_name, "") if "HTTP_COOKIE" in environ else ""
+    cookie = (
+        request.cookies.get(jwt_config.access_cookie_name, "") if "HTTP_COOKIE" in environ else ""
+    )
     address, browser = environ.get("REMOTE_ADDR", ""), environ.get("HTTP_USER_AGENT", "")
     return f"address\0{address}\0{browser}\0{environ.get('HTTP_AUTHORIZATION', '')}\0{cookie}"
 
 
 def _secret(app: Flask) -> bytes:
-    """A key that all processes of the app share. Where tokens are signed elsewhere and there is none, each process
-    knows its readers for itself."""
+    """A key that all processes of the app share. Where tokens are signed elsewhere and there is
+    none, each process knows its readers for itself."""
     keys: Sequence[str | bytes | None] = [
         app.secret_key, *(app.config.get(f"JWT_{name}_KEY") for name in ("SECRET", "PRIVATE"))
     ]  # fmt: skip
     key = next(filter(None, keys), None) or token_bytes(32)
-    return hashlib.sha256(b"dualmedia-readers" + (key.encode() if isinstance(key, str) else key)).digest()
+    return hashlib.sha256(
+        b"dualmedia-readers" + (key.encode() if isinstance(key, str) else key)
+    ).digest()
 
 
 def _add(counts: dict[uuid.UUID, Accesses], media_id: uuid.UUID, more: Accesses) -> None:

@@ -48,7 +48,8 @@ def stats_of(
 ) -> MediaStats:
     """The stats of one owner.
 
-    :param visible_to: Identity whose own and whose public records are considered. Others are not even read.
+    :param visible_to: Identity whose own and whose public records are considered. Others are not
+        even read.
     :param may_read: Whether a record that was read is considered.
     """
     reference_id = usual_id(state, reference_type, reference_id)
@@ -75,7 +76,11 @@ def stats_of(
 
 
 def _visible(
-    state: State, kinds: t.Sequence[type[Media]], reference_type: str, reference_id: str, identity: str
+    state: State,
+    kinds: t.Sequence[type[Media]],
+    reference_type: str,
+    reference_id: str,
+    identity: str,
 ) -> Records[Media]:
     """What one identity may see of the media of an owner."""
     records: Records[Media] = Records()

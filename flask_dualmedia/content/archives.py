@@ -12,7 +12,12 @@ ZIP = "application/zip"
 _WORD = "application/vnd.openxmlformats-officedocument.wordprocessingml.document"
 _EXCEL = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
 _POWERPOINT = "application/vnd.openxmlformats-officedocument.presentationml.presentation"
-_OF_OFFICE = {"word": _WORD, "xl": _EXCEL, "ppt": _POWERPOINT, "visio": "application/vnd.ms-visio.drawing.main+xml"}
+_OF_OFFICE = {
+    "word": _WORD,
+    "xl": _EXCEL,
+    "ppt": _POWERPOINT,
+    "visio": "application/vnd.ms-visio.drawing.main+xml",
+}
 _PACKAGE = ("[Content_Types].xml", "_rels/", "docProps/")
 
 MAX_ENTRIES = 64
@@ -21,7 +26,8 @@ WITHIN = 256 * 1024
 
 _FRAMES = {b"\x28\xb5\x2f\xfd": "application/zstd", b"\x04\x22\x4d\x18": "application/x-lz4"}
 SKIPPABLE_FRAMES = tuple(bytes([0x50 + number]) + b"\x2a\x4d\x18" for number in range(16))
-"""What frames begin with that are not for decoders, of Zstandard (RFC 8878, section 3.1.2) and LZ4 alike."""
+"""What frames begin with that are not for decoders, of Zstandard (RFC 8878, section 3.1.2) and LZ4
+alike."""
 
 _OLE_STREAMS = {
     "WordDocument": "application/msword",
@@ -35,7 +41,8 @@ _OLE_STREAMS = {
 
 
 def sniff_zip(head: bytes) -> str:
-    """What a ZIP archive is, by its first entries: an archive, or a document of a kind that they show."""
+    """What a ZIP archive is, by its first entries: an archive, or a document of a kind that they
+    show."""
     names: list[str] = []
     place = 0
     while place >= 0 and len(names) < MAX_ENTRIES and place + 30 <= len(head):
@@ -51,7 +58,8 @@ def sniff_zip(head: bytes) -> str:
 
 
 def _declared_inside(text: bytes) -> str:
-    """OpenDocument, EPUB and their like say first what they are; believed if it is a type of ZIP archives."""
+    """OpenDocument, EPUB and their like say first what they are; believed if it is a type of ZIP
+    archives."""
     known = find_type(text.decode("latin-1").strip())
     return known.mime_type if known is not None and ZIP in known.containers else ZIP
 
@@ -90,7 +98,12 @@ def sniff_ole(head: bytes) -> str:
     start = (first + 1) << shift
     for entry in range(start, min(start + 128 * MAX_ENTRIES, len(head) - 127), 128):
         length, is_a = struct.unpack_from("<HB", head, entry + 64)
-        if is_a not in (0, 1, 2, 5):  # unused, storage, stream, root: the directory goes on elsewhere
+        if is_a not in (
+            0,
+            1,
+            2,
+            5,
+        ):  # unused, storage, stream, root: the directory goes on elsewhere
             break
         name = head[entry : entry + max(min(length, 64) - 2, 0)].decode("utf-16-le", "replace")
         if name in _OLE_STREAMS:

@@ -1,4 +1,5 @@
-"""The section of the table with notebooks, data for programs, and source code; its lines are as in the others."""
+"""The section of the table with notebooks, data for programs, and source code; its lines are as in
+the others."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Width and height of images, read while their bytes pass: nothing is decoded, so no bomb goes off."""
+"""Width and height of images, read while their bytes pass: nothing is decoded, so no bomb goes
+off."""
 
 from __future__ import annotations
 
@@ -7,14 +8,15 @@ import struct
 from .pictures import Dimensions, Passed, Picture, Walk, walk_of
 
 MAX_STEPS = 250_000
-"""How often a reader may ask for bytes: a file of nothing but small parts is not followed for ever."""
+"""How often a reader may ask for bytes: a file of nothing but small parts is not followed for
+ever."""
 
 
 class Gauge:
     """The size of an image whose bytes are read once, from the first to the last.
 
-    :param head: Its first bytes, which are kept: what stands there may be asked for at any time, what is behind it as
-        long as it has not passed.
+    :param head: Its first bytes, which are kept: what stands there may be asked for at any time,
+        what is behind it as long as it has not passed.
     """
 
     def __init__(self, head: bytes) -> None:
@@ -106,8 +108,9 @@ class Gauge:
 def read_dimensions(content: bytes) -> Dimensions | None:
     """Width and height of a whole image, as it is shown; ``None`` where it does not say.
 
-    Where an image holds pictures of several sizes, they are those of the largest. Where it says that it lies on its
-    side (EXIF orientation 5 to 8, and ``irot`` of AVIF and HEIC), they are swapped.
+    Where an image holds pictures of several sizes, they are those of the largest. Where it says
+    that it lies on its side (EXIF orientation 5 to 8, and ``irot`` of AVIF and HEIC), they are
+    swapped.
     """
     gauge = Gauge(content)
     gauge.close()

@@ -59,7 +59,9 @@ def location_of(url: str | None) -> str | None:
     try:
         location = iri_to_uri(url or "")
         is_web = urlsplit(location).scheme in ("", *SCHEMES)
-    except ValueError:  # a port that is none, brackets without an address, a host that IDNA does not know
+    except (
+        ValueError
+    ):  # a port that is none, brackets without an address, a host that IDNA does not know
         return None
     is_whole = location.isascii() and location.isprintable() and " " not in location
     return location if location and is_web and is_whole else None

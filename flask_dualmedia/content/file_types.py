@@ -10,7 +10,8 @@ from .table import FAMILIES, SECTIONS, SHORT
 MEDIA = ("image", "video", "audio")
 
 _OF_ANYTHING = ("application/zip", "text/xml", "text/html")
-"""Containers that hold what they like: no name and no claim makes a picture, a film or sound of one."""
+"""Containers that hold what they like: no name and no claim makes a picture, a film or sound of
+one."""
 
 
 class FileType(t.NamedTuple):
@@ -24,7 +25,8 @@ class FileType(t.NamedTuple):
     resource_type: str
     media_type: str
     is_signed: bool
-    """Whether bytes of this type begin with a signature: no file is of it because of its name alone."""
+    """Whether bytes of this type begin with a signature: no file is of it because of its name
+    alone."""
 
 
 def _read_line(line: str, resource_type: str) -> FileType:
@@ -70,16 +72,28 @@ def _mark_contained(file_types: list[FileType]) -> list[FileType]:
 
 FILE_TYPES: t.Final = tuple(_mark_contained([*_read_table()]))
 
-_BY_NAME: t.Final = {name: one for one in reversed(FILE_TYPES) for name in (*one.aliases, one.mime_type)}
+_BY_NAME: t.Final = {
+    name: one for one in reversed(FILE_TYPES) for name in (*one.aliases, one.mime_type)
+}
 
-# Where an extension has two types, bytes without a signature are of the one that needs none: TypeScript is no MPEG.
-_BY_EXTENSION: t.Final = {extension: one for one in reversed(FILE_TYPES) for extension in one.extensions}
+# Where an extension has two types, bytes without a signature are of the one that needs none:
+# TypeScript is no MPEG.
+_BY_EXTENSION: t.Final = {
+    extension: one for one in reversed(FILE_TYPES) for extension in one.extensions
+}
 _BY_EXTENSION.update(
-    {extension: one for one in reversed(FILE_TYPES) if not one.is_signed for extension in one.extensions}
+    {
+        extension: one
+        for one in reversed(FILE_TYPES)
+        if not one.is_signed
+        for extension in one.extensions
+    }
 )
 _BY_FILENAME: t.Final = {filename: one for one in FILE_TYPES for filename in one.filenames}
 
-_FAMILIES: t.Final = {mime_type: tuple(family.split()) for family in FAMILIES for mime_type in family.split()}
+_FAMILIES: t.Final = {
+    mime_type: tuple(family.split()) for family in FAMILIES for mime_type in family.split()
+}
 
 
 def find_type(mime_type: str) -> FileType | None:
@@ -121,8 +135,13 @@ def _relatives(mime_type: str) -> tuple[FileType, ...]:
 
 @cache
 def extensions_of(mime_type: str) -> tuple[str, ...]:
-    """The extensions that files of a type have, the usual one first; none of a type that nobody knows."""
-    return tuple(dict.fromkeys(extension for one in _relatives(canonical(mime_type)) for extension in one.extensions))
+    """The extensions that files of a type have, the usual one first; none of a type that nobody
+    knows."""
+    return tuple(
+        dict.fromkeys(
+            extension for one in _relatives(canonical(mime_type)) for extension in one.extensions
+        )
+    )
 
 
 def names_of(mime_type: str) -> tuple[str, ...]:
@@ -133,7 +152,8 @@ def names_of(mime_type: str) -> tuple[str, ...]:
 
 @cache
 def claims_of(mime_type: str) -> frozenset[str]:
-    """The types that people may truly say a file of this type is of: its relatives and containers, by all names."""
+    """The types that people may truly say a file of this type is of: its relatives and containers,
+    by all names."""
     relatives = _relatives(canonical(mime_type))
     containers = {container for one in relatives for container in one.containers}
     names = {name for one in relatives for name in names_of(one.mime_type)}
@@ -157,7 +177,9 @@ def is_within(mime_type: str, shown: str) -> bool:
         return shown in known.containers
     if shown == "text/xml":
         return mime_type.endswith("+xml")
-    return shown == "application/zip" and (mime_type.endswith("+zip") or mime_type.startswith("application/vnd."))
+    return shown == "application/zip" and (
+        mime_type.endswith("+zip") or mime_type.startswith("application/vnd.")
+    )
 
 
 def resource_type(mime_type: str) -> str:

@@ -1,4 +1,5 @@
-"""Which names go with which bytes: the extensions of a type, and the types that are names of one format."""
+"""Which names go with which bytes: the extensions of a type, and the types that are names of one
+format."""
 
 from __future__ import annotations
 
@@ -9,14 +10,17 @@ __all__ = ["agrees", "extension_of", "extensions_of", "fits", "is_called"]
 
 
 def extension_of(filename: str | None) -> str:
-    """The extension by which a filename is opened, in lower case and without its dot; empty if it has none."""
-    # Windows ignores dots and blanks at the end; what begins with a dot is all extension: ".php", ".htaccess".
+    """The extension by which a filename is opened, in lower case and without its dot; empty if it
+    has none."""
+    # Windows ignores dots and blanks at the end; what begins with a dot is all extension: ".php",
+    # ".htaccess".
     _, dot, extension = (filename or "").rstrip(". ").rpartition(".")
     return extension.lower() if dot else ""
 
 
 def agrees(claim: str, mime_type: str) -> bool:
-    """Whether a claim, one type or a range such as ``image/*``, holds for a type, by any of the names of its format."""
+    """Whether a claim, one type or a range such as ``image/*``, holds for a type, by any of the
+    names of its format."""
     names = claims_of(mime_type)
     return claim in names or any(matches(claim, name) for name in names)
 
@@ -31,7 +35,8 @@ def is_called(mime_type: str, pattern: str) -> bool:
 def fits(extension: str, mime_type: str) -> bool:
     """Whether a file of this type may have this extension."""
     if mime_type == OCTET_STREAM:
-        # Bytes that show nothing fit an extension that says nothing, but not one of a type that would have shown.
+        # Bytes that show nothing fit an extension that says nothing, but not one of a type that
+        # would have shown.
         return named_type(f"x.{extension}") is None
     known = extensions_of(mime_type)
     return not known or extension in known

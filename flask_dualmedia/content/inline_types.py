@@ -1,4 +1,5 @@
-"""Content that a browser shows when it is opened as a page: of which types, and under which policy."""
+"""Content that a browser shows when it is opened as a page: of which types, and under which
+policy."""
 
 from __future__ import annotations
 
@@ -17,16 +18,21 @@ DEFAULT_TYPES = (
     "video/mp4", "video/webm", "video/ogg", "video/quicktime",
     "audio/mpeg", "audio/mp4", "audio/ogg", "audio/wav", "audio/flac", "audio/webm",
 )  # fmt: skip
-"""Types that browsers show and never run. Everything else is a download, unless the host says otherwise."""
+"""Types that browsers show and never run. Everything else is a download, unless the host says
+otherwise."""
 
 SANDBOX = "default-src 'none'; sandbox"
-"""The Content-Security-Policy of all content but the following: it has no origin, runs nothing and loads nothing."""
+"""The Content-Security-Policy of all content but the following: it has no origin, runs nothing and
+loads nothing."""
 
-# A browser shows a picture, a film, sound or a PDF in a page that it makes itself, styles with attributes, and has load
-# the content anew. In a sandbox, that page has no origin: its requests carry no cookie, come from another site, and are
-# refused where only the same origin may read. Without allow-scripts, nothing plays by itself, and Chromium's PDF viewer
-# is blocked altogether. Bytes of these types run nothing in their origin, so they need no sandbox.
-_VIEWER = "default-src 'none'; {} 'self'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
+# A browser shows a picture, a film, sound or a PDF in a page that it makes itself, styles with
+# attributes, and has load the content anew. In a sandbox, that page has no origin: its requests
+# carry no cookie, come from another site, and are refused where only the same origin may read.
+# Without allow-scripts, nothing plays by itself, and Chromium's PDF viewer is blocked altogether.
+# Bytes of these types run nothing in their origin, so they need no sandbox.
+_VIEWER = (
+    "default-src 'none'; {} 'self'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
+)
 _IMAGE_VIEWER = _VIEWER.format("img-src")
 _PLAYER = _VIEWER.format("media-src")
 _PDF_VIEWER = _VIEWER.format("object-src")
@@ -43,9 +49,13 @@ def read_inline_types(value: t.Any) -> frozenset[str]:
     for text in value:
         mime_type = canonical(one_type(text) or OCTET_STREAM)
         if mime_type == OCTET_STREAM:
-            raise ConfigurationError(f"{KEY} has {text!r}, which is not one MIME type, such as {PDF}")
+            raise ConfigurationError(
+                f"{KEY} has {text!r}, which is not one MIME type, such as {PDF}"
+            )
         if any(is_active(name) for name in names_of(mime_type)):
-            raise ConfigurationError(f"{KEY} has {text!r}, which could run in the app's origin: it stays a download")
+            raise ConfigurationError(
+                f"{KEY} has {text!r}, which could run in the app's origin: it stays a download"
+            )
         inline_types.add(mime_type)
     return frozenset(inline_types)
 
@@ -53,7 +63,8 @@ def read_inline_types(value: t.Any) -> frozenset[str]:
 def policy_of(mime_type: str, *, is_inline: bool) -> str:
     """The Content-Security-Policy of an answer with content.
 
-    :param is_inline: The type is one of :func:`read_inline_types`, and the request is not for a download.
+    :param is_inline: The type is one of :func:`read_inline_types`, and the request is not for a
+        download.
     """
     if not is_inline:
         return SANDBOX

@@ -1,4 +1,5 @@
-"""ISO base media files (ISO/IEC 14496-12) and QuickTime: one container for film, sound and pictures."""
+"""ISO base media files (ISO/IEC 14496-12) and QuickTime: one container for film, sound and
+pictures."""
 
 from __future__ import annotations
 
@@ -7,7 +8,19 @@ from collections.abc import Iterator
 
 # What QuickTime files begin with that have no ``ftyp``, and what must follow in small ones.
 _FIRST = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot")
-_BOXES = {*_FIRST, b"uuid", b"udta", b"meta", b"moof", b"PICT", b"junk", b"sidx", b"prft", b"pdin", b"mfra"}
+_BOXES = {
+    *_FIRST,
+    b"uuid",
+    b"udta",
+    b"meta",
+    b"moof",
+    b"PICT",
+    b"junk",
+    b"sidx",
+    b"prft",
+    b"pdin",
+    b"mfra",
+}
 
 _PICTURES = {
     b"avif": "image/avif", b"avis": "image/avif",
@@ -32,8 +45,8 @@ MAX_TRACKS = 64
 def sniff_iso_media(head: bytes) -> str | None:
     """The MIME type of a file whose second four bytes name a box.
 
-    Film or sound is told by the tracks. Of a file whose index is not among the first bytes it is not known:
-    ``application/mp4``.
+    Film or sound is told by the tracks. Of a file whose index is not among the first bytes it is
+    not known: ``application/mp4``.
     """
     kind = head[4:8]
     if kind == b"jP  ":
@@ -114,7 +127,8 @@ def _handlers(head: bytes, start: int, end: int) -> list[bytes]:
 
 
 def boxes(head: bytes, start: int, end: int) -> Iterator[tuple[bytes, int, int]]:
-    """Name of each box, where its content begins, and where it ends, which may be behind these bytes."""
+    """Name of each box, where its content begins, and where it ends, which may be behind these
+    bytes."""
     while start + 8 <= end:
         size, name = struct.unpack_from(">I4s", head, start)
         content = start + 8

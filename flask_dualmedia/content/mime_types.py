@@ -1,4 +1,5 @@
-"""MIME types as strangers write them: how one is read, what it claims, and which one content is served with."""
+"""MIME types as strangers write them: how one is read, what it claims, and which one content is
+served with."""
 
 from __future__ import annotations
 
@@ -11,8 +12,9 @@ MAX_LENGTH = 255
 
 _TCHARS = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # RFC 9110, section 5.6.2
 
-# "media-type = type "/" subtype parameters" (RFC 9110, section 8.3.1). Parameters are dropped, so their grammar is not
-# checked; but a comma outside of quotes would begin a second type, and no header has control characters.
+# "media-type = type "/" subtype parameters" (RFC 9110, section 8.3.1). Parameters are dropped, so
+# their grammar is not checked; but a comma outside of quotes would begin a second type, and no
+# header has control characters.
 _PARAMETERS = r"""[ \t]*(?:;(?:[\t !#-+\--~]|"(?:[\t !#-\[\]-~]|\\[\t -~])*")*)?"""
 _MEDIA_TYPE = re.compile(rf"[ \t]*({_TCHARS}/{_TCHARS}){_PARAMETERS}")
 
@@ -21,15 +23,17 @@ _PATTERN = re.compile(rf"\*/\*|{_TCHARS}/(\*|{_TCHARS})")
 # What clients declare that know nothing: the last is what curl says of any body.
 _NO_CLAIM = {OCTET_STREAM, "binary/octet-stream", "application/x-www-form-urlencoded"}
 
-# Types that a page of the host's own would run, or be styled by, if it were made to name the content: an attachment
-# runs there too, and a Content-Security-Policy with 'self' lets it. Because of nosniff, content of another type is
-# neither script nor stylesheet. Of a multipart answer, or a mail, browsers show each part as what it says that it is.
+# Types that a page of the host's own would run, or be styled by, if it were made to name the
+# content: an attachment runs there too, and a Content-Security-Policy with 'self' lets it. Because
+# of nosniff, content of another type is neither script nor stylesheet. Of a multipart answer, or a
+# mail, browsers show each part as what it says that it is.
 _ACTIVE = re.compile(
     r".*(java|ecma|live|j|vb)script|text/(x-)?(css|xsl)|application/(xslt|wasm)|multipart/|message/",
 )
 
-# Types that are, or may be, a document with scripts, or are a program for some part of a browser: HTML, XML and
-# everything written in it, archives of pages, applets, and packages that a browser offers to install.
+# Types that are, or may be, a document with scripts, or are a program for some part of a browser:
+# HTML, XML and everything written in it, archives of pages, applets, and packages that a browser
+# offers to install.
 _DOCUMENT = re.compile(
     r".*/(.*[.+-])?(x?html?|mhtml?|xml|xul|svg|svgz|rdf|hta|htc|mimearchive)([.+-].*)?"
     r"|.*(java|shockwave|flash|silverlight|xpinstall|x-chrome-extension|x-component|scriptlet|manifest).*",
@@ -40,7 +44,8 @@ def one_type(text: object) -> str | None:
     """The MIME type that a text names, in lower case and without parameters.
 
     :param text: From outside: of any type, length and alphabet.
-    :return: ASCII of at most :data:`MAX_LENGTH` characters; ``None`` if the text is not exactly one type.
+    :return: ASCII of at most :data:`MAX_LENGTH` characters; ``None`` if the text is not exactly one
+        type.
     """
     named = _read(text)
     return None if named is None or "*" in named else named
@@ -49,8 +54,8 @@ def one_type(text: object) -> str | None:
 def claim_of(declared: object) -> str | None:
     """The claim in a declared type.
 
-    :return: One type, or a range of them such as ``image/*``. ``None`` if nothing is claimed: by a text that is
-        neither, or by a type that clients send when they know none.
+    :return: One type, or a range of them such as ``image/*``. ``None`` if nothing is claimed: by a
+        text that is neither, or by a type that clients send when they know none.
     """
     named = _read(declared)
     if named is None or named in _NO_CLAIM:
@@ -66,7 +71,8 @@ def declared_type(declared: object) -> str | None:
 
 
 def served_type(stored: str | None) -> str:
-    """The ``Content-Type`` for content whose record has the type ``stored``, in whatever version it was stored.
+    """The ``Content-Type`` for content whose record has the type ``stored``, in whatever version it
+    was stored.
 
     :return: One type that no page runs as its script and none takes as its stylesheet.
     """

@@ -7,14 +7,17 @@ import unicodedata
 
 FILENAME_LENGTH = 255
 
-# Embeddings, overrides and isolates: they show a name in another order than it is read in, as exe.gpj for jpg.exe.
+# Embeddings, overrides and isolates: they show a name in another order than it is read in, as
+# exe.gpj for jpg.exe.
 _BIDIRECTIONAL = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
 
 
 def label(filename: str | None) -> str | None:
-    """A filename fit to keep and to show: as it came, but for folders and what :func:`_is_harmful` names.
+    """A filename fit to keep and to show: as it came, but for folders and what :func:`_is_harmful`
+    names.
 
-    :return: At most 255 characters, in front of the extension and with it; ``None`` if there is nothing to see in it.
+    :return: At most 255 characters, in front of the extension and with it; ``None`` if there is
+        nothing to see in it.
     """
     if not filename:
         return None
@@ -28,7 +31,8 @@ def label(filename: str | None) -> str | None:
 
 
 def _is_harmful(character: str) -> bool:
-    """Whether a character is a control character, ends a line, turns the writing round, or is half of one."""
+    """Whether a character is a control character, ends a line, turns the writing round, or is half
+    of one."""
     category = unicodedata.category(character)
     if category == "Cf":
         return unicodedata.bidirectional(character) in _BIDIRECTIONAL

@@ -1,7 +1,8 @@
 """Where formats of images say how large they are.
 
-Each reader is a generator. It asks for bytes by where they begin and end in the file, and gets them, or fewer at the
-end of the file. It notes every size that it finds: decoders differ in which of several they believe.
+Each reader is a generator. It asks for bytes by where they begin and end in the file, and gets
+them, or fewer at the end of the file. It notes every size that it finds: decoders differ in which
+of several they believe.
 """
 
 from __future__ import annotations
@@ -55,7 +56,11 @@ class Picture:
     @property
     def dimensions(self) -> Dimensions | None:
         found = self._largest
-        return Dimensions(found.height, found.width) if found is not None and self.is_sideways else found
+        return (
+            Dimensions(found.height, found.width)
+            if found is not None and self.is_sideways
+            else found
+        )
 
 
 def walk_of(head: bytes) -> Callable[[Picture], Walk] | None:
@@ -110,7 +115,8 @@ def _color_table(flags: int) -> int:
 
 
 def _behind_blocks(place: int) -> Generator[tuple[int, int], bytes, int]:
-    """The place behind a chain of blocks of a GIF, each with its length in front, of which the last is empty."""
+    """The place behind a chain of blocks of a GIF, each with its length in front, of which the last
+    is empty."""
     while True:
         window = yield place, place + WINDOW
         offset = 0
@@ -131,7 +137,9 @@ def _jpeg(picture: Picture) -> Walk:
         marker = data[1]
         if data[0] != 0xFF or marker in (0x00, 0x01, 0xFF) or 0xD0 <= marker <= 0xD8:
             # Decoders skip what is between segments, and so must we.
-            place = yield from _next_marker(place if data[0] != 0xFF else place + (marker != 0xFF) + 1)
+            place = yield from _next_marker(
+                place if data[0] != 0xFF else place + (marker != 0xFF) + 1
+            )
         elif marker in (0xD9, 0xDA):  # the end, or data: its size would have come before
             return
         else:
@@ -186,7 +194,9 @@ def _webp(picture: Picture) -> Walk:
             left, top, width, height = (_number(data[start : start + 3]) for start in (0, 3, 6, 9))
             picture.note(2 * left + width + 1, 2 * top + height + 1)
         elif name == b"EXIF":
-            picture.is_sideways = _lies_on_its_side((yield place + 8, place + 8 + min(size, _EXIF_SIZE)))
+            picture.is_sideways = _lies_on_its_side(
+                (yield place + 8, place + 8 + min(size, _EXIF_SIZE))
+            )
         place += 8 + size + size % 2
 
 
@@ -195,7 +205,8 @@ def _number(data: bytes) -> int:
 
 
 def _lies_on_its_side(exif: bytes) -> bool:
-    """Whether EXIF data says so. Data that is damaged says nothing, and must not hide the size beside it."""
+    """Whether EXIF data says so. Data that is damaged says nothing, and must not hide the size
+    beside it."""
     data = exif.removeprefix(b"Exif\0\0")
     order = "<" if data[:2] == b"II" else ">"
     try:
@@ -223,7 +234,9 @@ def _icon(picture: Picture) -> Walk:
     """The largest of its pictures, by what these say themselves."""
     (count,) = struct.unpack_from("<H", (yield 0, 6), 4)
     entries = yield 6, 6 + 16 * count
-    for start in sorted(struct.unpack_from("<I", entries, 16 * number + 12)[0] for number in range(count)):
+    for start in sorted(
+        struct.unpack_from("<I", entries, 16 * number + 12)[0] for number in range(count)
+    ):
         data = yield start, start + 24
         if not data.startswith(b"\x89PNG"):
             yield from _bitmap(picture, start, has_mask=True)
@@ -253,7 +266,11 @@ def _tiff(picture: Picture) -> Walk:
             picture.is_sideways = tags.get(274) in (5, 6, 7, 8)
         seen.add(place)
         following = directory[entry_size * count :]
-        place = struct.unpack_from(f"{order}{'Q' if big else 'I'}", following)[0] if len(following) >= 4 else 0
+        place = (
+            struct.unpack_from(f"{order}{'Q' if big else 'I'}", following)[0]
+            if len(following) >= 4
+            else 0
+        )
 
 
 _FORMS = {1: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i", 16: "Q", 17: "q"}
@@ -276,8 +293,9 @@ _CONTAINERS = {b"meta": 4, b"iprp": 0, b"ipco": 0, b"moov": 0, b"trak": 0, b"jp2
 
 
 def _iso_media(picture: Picture) -> Walk:
-    """AVIF and HEIC by the item properties (ISO/IEC 23008-12), where the whole is larger than its thumbnails and its
-    tiles, and by the tracks of a sequence; JPEG 2000 and JPEG XL by their headers."""
+    """AVIF and HEIC by the item properties (ISO/IEC 23008-12), where the whole is larger than its
+    thumbnails and its tiles, and by the tracks of a sequence; JPEG 2000 and JPEG XL by their
+    headers."""
     yield from _boxes(picture, 0, 1 << 62, 0)
 
 
@@ -298,7 +316,9 @@ def _boxes(picture: Picture, place: int, end: int, depth: int) -> Walk:
         place = min(place + size, end)
         if name in _CONTAINERS and depth < _MAX_DEPTH:
             yield from _boxes(picture, start + _CONTAINERS[name], place, depth + 1)
-            picture.is_certain = picture.is_certain or (name == b"meta" and picture.dimensions is not None)
+            picture.is_certain = picture.is_certain or (
+                name == b"meta" and picture.dimensions is not None
+            )
         else:
             yield from _box(picture, name, start, place)
 

@@ -28,22 +28,25 @@ _EXTENSION = re.compile(r"[^.\s/\\]+")
 
 @dataclass(frozen=True)
 class Policy:
-    """What one kind accepts: ``DUALMEDIA_POLICY`` has a dict for each kind with keys of these names.
+    """What one kind accepts: ``DUALMEDIA_POLICY`` has a dict for each kind with keys of these
+    names.
 
-    Where types or extensions are limited, the filename and the uploader's word must agree with the bytes. Otherwise
-    any claim is accepted, and not believed.
+    Where types or extensions are limited, the filename and the uploader's word must agree with the
+    bytes. Otherwise any claim is accepted, and not believed.
     """
 
     types: tuple[str, ...] = ANY_TYPE
-    """MIME types that the bytes may be of, exact or as ``image/*``. Default: images that browsers show, for product
-    images; ``video/*`` for course videos; any for the others."""
+    """MIME types that the bytes may be of, exact or as ``image/*``. Default: images that browsers
+    show, for product images; ``video/*`` for course videos; any for the others."""
     extensions: tuple[str, ...] | None = None
-    """Extensions of which the filename must have one. Default ``None``: those of the type, or no extension."""
+    """Extensions of which the filename must have one. Default ``None``: those of the type, or no
+    extension."""
     max_size: int | None = None
     """Largest accepted file in bytes, ``None`` for no limit. Default ``DUALMEDIA_MAX_SIZE``."""
     max_pixels: int | None = MAX_PIXELS
-    """Largest accepted product of width and height of images, ``None`` for no limit. Default 100 million. Where it is
-    set, or types or extensions are limited, an image whose size cannot be read is refused."""
+    """Largest accepted product of width and height of images, ``None`` for no limit. Default 100
+    million. Where it is set, or types or extensions are limited, an image whose size cannot be read
+    is refused."""
 
     @property
     def is_open(self) -> bool:
@@ -78,11 +81,15 @@ class Policy:
         without_signature = settle_type(None, filename, declared)
         if self._would_accept(without_signature, None, filename, declared):
             return
-        if any(self._would_accept(shown, shown, filename, declared) for shown in self._accepted_types()):
+        if any(
+            self._would_accept(shown, shown, filename, declared) for shown in self._accepted_types()
+        ):
             return
         expected = named_type(filename) or declared_type(declared) or OCTET_STREAM
         self.check_name(filename, expected)
-        raise UnsupportedType(f"announced is {claim_of(declared) or expected}; accepted are {', '.join(self.types)}")
+        raise UnsupportedType(
+            f"announced is {claim_of(declared) or expected}; accepted are {', '.join(self.types)}"
+        )
 
     def _accepted_types(self) -> t.Iterator[str]:
         """Every type that bytes may show, as far as anybody knows one."""
@@ -93,7 +100,9 @@ class Policy:
             if any(is_called(known.mime_type, pattern) for pattern in self.types):
                 yield known.mime_type
 
-    def _would_accept(self, mime_type: str, sniffed: str | None, filename: str | None, declared: str | None) -> bool:
+    def _would_accept(
+        self, mime_type: str, sniffed: str | None, filename: str | None, declared: str | None
+    ) -> bool:
         try:
             self.check_type(mime_type, sniffed, declared)
             self.check_name(filename, mime_type)
@@ -111,7 +120,11 @@ class Policy:
             raise UnsupportedType(f"the filename must end in {_listed(self.extensions)}")
         if not self.is_open and extension and not fits(extension, mime_type):
             known = extensions_of(mime_type)
-            shown = "of no known type" if mime_type == OCTET_STREAM or not known else f"{mime_type} (.{known[0]})"
+            shown = (
+                "of no known type"
+                if mime_type == OCTET_STREAM or not known
+                else f"{mime_type} (.{known[0]})"
+            )
             raise UnsupportedType(f"the filename ends in .{extension}, but the bytes are {shown}")
 
     def renamed(self, filename: str | None, mime_type: str) -> str | None:
@@ -119,7 +132,11 @@ class Policy:
         extension = extension_of(filename)
         if filename is None or not extension or self.is_open or fits(extension, mime_type):
             return filename
-        known = [one for one in extensions_of(mime_type) if self.extensions is None or one in self.extensions]
+        known = [
+            one
+            for one in extensions_of(mime_type)
+            if self.extensions is None or one in self.extensions
+        ]
         stem = filename.rstrip(". ")[: -len(extension) - 1]
         return f"{stem}.{known[0]}" if known and stem else filename
 
@@ -140,7 +157,8 @@ class Policy:
 
     @property
     def must_be_measured(self) -> bool:
-        """Whether an image of unknown size is refused: not where everything is kept, and nobody has set a limit."""
+        """Whether an image of unknown size is refused: not where everything is kept, and nobody has
+        set a limit."""
         return self.max_pixels is not None and (not self.is_open or self.max_pixels != MAX_PIXELS)
 
 
@@ -154,8 +172,13 @@ def read_policies(config: t.Any, max_size: int | None) -> dict[str, Policy]:
     if not isinstance(config, dict):
         raise ConfigurationError(f"{KEY} must map kinds to what they accept")
     if unknown := [kind for kind in config if kind not in KINDS]:
-        raise ConfigurationError(f"{KEY} names {unknown[0]!r}, which is no kind of media: {', '.join(KINDS)}")
-    return {kind: _policy(kind, config.get(kind, {}), model.accepts, max_size) for kind, model in KINDS.items()}
+        raise ConfigurationError(
+            f"{KEY} names {unknown[0]!r}, which is no kind of media: {', '.join(KINDS)}"
+        )
+    return {
+        kind: _policy(kind, config.get(kind, {}), model.accepts, max_size)
+        for kind, model in KINDS.items()
+    }
 
 
 def _policy(kind: str, given: t.Any, types: tuple[str, ...], max_size: int | None) -> Policy:
@@ -163,14 +186,22 @@ def _policy(kind: str, given: t.Any, types: tuple[str, ...], max_size: int | Non
     if not isinstance(given, dict):
         raise ConfigurationError(f"{key} must be a dict")
     if unknown := given.keys() - Policy.__dataclass_fields__.keys():
-        raise ConfigurationError(f"{key} has {min(unknown, key=str)!r}, which is none of types, extensions, ...")
+        raise ConfigurationError(
+            f"{key} has {min(unknown, key=str)!r}, which is none of types, extensions, ..."
+        )
     extensions, listed = given.get("extensions"), f"{key}['extensions']"
     if extensions is not None:
-        bare = [one.removeprefix(".").lower() if isinstance(one, str) else one for one in _sequence(listed, extensions)]
+        bare = [
+            one.removeprefix(".").lower() if isinstance(one, str) else one
+            for one in _sequence(listed, extensions)
+        ]
         extensions = _words(listed, bare, _is_extension, "an extension")
     return Policy(
         types=_words(
-            f"{key}['types']", given.get("types", types), is_pattern, "a MIME type or a pattern such as image/*"
+            f"{key}['types']",
+            given.get("types", types),
+            is_pattern,
+            "a MIME type or a pattern such as image/*",
         ),
         extensions=extensions,
         max_size=_positive(f"{key}['max_size']", given.get("max_size", max_size)),

@@ -7,11 +7,14 @@ import traceback
 
 
 def printable(text: object) -> str:
-    """Text on one line, in which nothing moves the cursor of a terminal or turns the writing round."""
+    """Text on one line, in which nothing moves the cursor of a terminal or turns the writing
+    round."""
     shown = str(text)
     if shown.isprintable():
         return shown
-    return "".join(character if character.isprintable() else _escaped(character) for character in shown)
+    return "".join(
+        character if character.isprintable() else _escaped(character) for character in shown
+    )
 
 
 def _escaped(character: str) -> str:
@@ -28,7 +31,11 @@ class Printable(logging.Filter):
         message = record.getMessage()
         if not message.isprintable():
             record.msg, record.args = printable(message), ()
-        if isinstance(record.exc_info, tuple) and record.exc_info[1] is not None and not record.exc_text:
+        if (
+            isinstance(record.exc_info, tuple)
+            and record.exc_info[1] is not None
+            and not record.exc_text
+        ):
             record.exc_text = _traceback_of(record.exc_info[1])
         return True
 

@@ -10,13 +10,22 @@ from .archives import SKIPPABLE_FRAMES, sniff_frames, sniff_ole, sniff_zip
 from .file_types import canonical, is_signed, is_within, media_type, named_type, resource_type
 from .iso_media import sniff_iso_media
 from .mime_types import OCTET_STREAM, declared_type
-from .streams import ASF, EBML, is_transport_stream, sniff_asf, sniff_matroska, sniff_ogg, sniff_sound
+from .streams import (
+    ASF,
+    EBML,
+    is_transport_stream,
+    sniff_asf,
+    sniff_matroska,
+    sniff_ogg,
+    sniff_sound,
+)
 from .text import decoded_text, is_late_pdf, sniff_text
 
 __all__ = ["HEAD_SIZE", "media_type", "named_type", "resource_type", "settle_type", "sniff"]
 
 HEAD_SIZE = 1024 * 1024
-"""Bytes from the start of a file that :func:`sniff` wants to see: the index of a film may be behind a lot."""
+"""Bytes from the start of a file that :func:`sniff` wants to see: the index of a film may be behind
+a lot."""
 
 _LIBRARY_WINDOW = 8192
 """Bytes that filetype looks at."""
@@ -32,7 +41,8 @@ _CONTAINERS = {
     **dict.fromkeys(SKIPPABLE_FRAMES, sniff_frames),
 }
 
-# What filetype does not know, or takes for something else, by the first four bytes; then what must follow.
+# What filetype does not know, or takes for something else, by the first four bytes; then what must
+# follow.
 _SIGNATURES = {
     signature[:4]: (re.compile(re.escape(signature[:4]) + pattern, re.DOTALL), mime_type)
     for signature, pattern, mime_type in (
@@ -72,14 +82,18 @@ _SIGNATURES = {
 }
 _PORTABLE_ANYMAP = re.compile(rb"P[4-6]\s+(?:#[^\n]*\n\s*)*\d+\s+\d+\s")
 
-# Where filetype is content with two or three letters, or with a signature that others have too: what must be there.
+# Where filetype is content with two or three letters, or with a signature that others have too:
+# what must be there.
 _PROOFS = {
     mime_type: re.compile(pattern, re.DOTALL)
     for mime_type, pattern in (
         ("image/jpeg", rb"\xff\xd8\xff[\xc0-\xfe]"),
         ("image/png", rb"\x89PNG\r\n\x1a\n"),
         ("image/bmp", rb"BM.{12}[\x0c\x10\x28\x34\x38\x40\x6c\x7c]\0\0\0"),
-        ("image/tiff", rb"II\*\0[^\0-\x07].{3}|II\*\0.(?!\0\0\0).{3}|MM\0\*(?!\0\0\0[\0-\x07]).{4}"),
+        (
+            "image/tiff",
+            rb"II\*\0[^\0-\x07].{3}|II\*\0.(?!\0\0\0).{3}|MM\0\*(?!\0\0\0[\0-\x07]).{4}",
+        ),
         ("image/vnd.ms-photo", rb"II\xbc[\0\x01].{4}"),
         ("image/vnd.adobe.photoshop", rb"8BPS\0[\x01\x02]"),
         ("image/vnd.dwg", rb"AC10[0-9][0-9][\0-\x20]"),
@@ -111,10 +125,11 @@ _OWN = {
 def sniff(head: bytes) -> str | None:
     """The MIME type that the first bytes of a file show.
 
-    :param head: The first :data:`HEAD_SIZE` bytes, or all of a smaller file. Fewer do, but for files whose kind is
-        told by what stands far inside.
-    :return: A type without parameters, or ``None`` where the bytes have no known signature, as prose and source
-        code have not. A file may satisfy two formats at once; that is for the way it is served to make harmless.
+    :param head: The first :data:`HEAD_SIZE` bytes, or all of a smaller file. Fewer do, but for
+        files whose kind is told by what stands far inside.
+    :return: A type without parameters, or ``None`` where the bytes have no known signature, as
+        prose and source code have not. A file may satisfy two formats at once; that is for the way
+        it is served to make harmless.
     """
     text = decoded_text(head)
     if text is not None:
@@ -160,15 +175,18 @@ def _is_executable(head: bytes) -> bool:
     place = int.from_bytes(head[0x3C:0x40], "little")
     if head.startswith((b"PE\0\0", b"NE", b"LE", b"LX"), place) and place >= 0x40:
         return True
-    used, pages, _, paragraphs = (int.from_bytes(head[at : at + 2], "little") for at in range(2, 10, 2))
+    used, pages, _, paragraphs = (
+        int.from_bytes(head[at : at + 2], "little") for at in range(2, 10, 2)
+    )
     return used < 512 and pages > 0 and 2 <= paragraphs < 0x1000
 
 
 def settle_type(sniffed: str | None, filename: str | None, declared: str | None) -> str:
     """The MIME type to record for a file.
 
-    The bytes decide. Where they show nothing, the filename's extension and then the uploader's word are taken, but
-    never for a type whose bytes would have shown it. Where they show a container, these say what is in it.
+    The bytes decide. Where they show nothing, the filename's extension and then the uploader's word
+    are taken, but never for a type whose bytes would have shown it. Where they show a container,
+    these say what is in it.
 
     :param sniffed: What :func:`sniff` said of the bytes.
     :param declared: As the uploader sent it.

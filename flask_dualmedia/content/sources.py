@@ -1,4 +1,5 @@
-"""What media is made of, as a host passes it to a function: a stream, bytes, a file of the system, or a URL."""
+"""What media is made of, as a host passes it to a function: a stream, bytes, a file of the system,
+or a URL."""
 
 from __future__ import annotations
 
@@ -17,14 +18,15 @@ from .external_urls import is_absolute
 class ExternalURL(str):
     """The URL of external media, which may be relative to the page that shows it.
 
-    A plain ``str`` has to be an http or https URL: anything else may be the name of a file, passed by mistake. Where a
-    text is a URL for certain, as a field of a request, say so: ``save_product_image(product_id, ExternalURL(text))``.
+    A plain ``str`` has to be an http or https URL: anything else may be the name of a file, passed
+    by mistake. Where a text is a URL for certain, as a field of a request, say so:
+    ``save_product_image(product_id, ExternalURL(text))``.
     """
 
 
 Source = t.BinaryIO | os.PathLike[str] | str | bytes | bytearray | memoryview | t.Any
-"""The media itself: a binary stream (an uploaded file of Flask too), bytes, a ``pathlib.Path``, or, as a ``str``, the
-http or https URL of external media. :class:`ExternalURL` may be relative too."""
+"""The media itself: a binary stream (an uploaded file of Flask too), bytes, a ``pathlib.Path``, or,
+as a ``str``, the http or https URL of external media. :class:`ExternalURL` may be relative too."""
 
 _ACCEPTED = "a binary stream, bytes, a pathlib.Path, or the http(s) URL of external media as a str"
 
@@ -48,7 +50,9 @@ def list_of(sources: t.Iterable[Source]) -> list[Source]:
 
     :raises TypeError: It is one alone.
     """
-    is_one = isinstance(plain(sources), str | bytes | bytearray | memoryview | os.PathLike) or hasattr(sources, "read")
+    is_one = isinstance(
+        plain(sources), str | bytes | bytearray | memoryview | os.PathLike
+    ) or hasattr(sources, "read")
     if is_one or not hasattr(sources, "__iter__"):
         raise TypeError(f"sources is a list, each of them {_ACCEPTED}; not {_described(sources)}")
     return list(sources)
@@ -78,7 +82,8 @@ def opened(source: Source) -> Iterator[t.BinaryIO]:
 
 
 def name_of(stream: t.Any) -> str | None:
-    """The filename that a stream has: an uploaded file of Flask its own, a file of the system that of its path."""
+    """The filename that a stream has: an uploaded file of Flask its own, a file of the system that
+    of its path."""
     name = getattr(stream, "filename", None) or getattr(stream, "name", None)
     if isinstance(name, bytes):
         return os.fsdecode(name)

@@ -8,7 +8,15 @@ from collections.abc import Iterator
 
 # Ogg: RFC 3533, and https://www.iana.org/assignments/media-types says which streams make it a film.
 _OGG_FILM = (b"\x80theora", b"BBCD\0", b"\x01video\0", b"\x80daala", b"VP8 ", b"OVP80")
-_OGG_SOUND = (b"\x01vorbis", b"OpusHead", b"Speex   ", b"\x7fFLAC", b"PCM     ", b"CELT    ", b"\x01audio\0")
+_OGG_SOUND = (
+    b"\x01vorbis",
+    b"OpusHead",
+    b"Speex   ",
+    b"\x7fFLAC",
+    b"PCM     ",
+    b"CELT    ",
+    b"\x01audio\0",
+)
 
 # Matroska and WebM: RFC 8794, RFC 9559. Elements with their length marks.
 EBML = b"\x1a\x45\xdf\xa3"
@@ -28,7 +36,8 @@ _ASF_SOUND = bytes.fromhex("409e69f84d5bcf11a8fd00805f5c442b")
 ASF = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
 
 _PACKETS = ((188, 0), (192, 4), (204, 0))
-"""Sizes of packets of an MPEG transport stream, and where in one its first byte is: Blu-ray puts a time in front."""
+"""Sizes of packets of an MPEG transport stream, and where in one its first byte is: Blu-ray puts a
+time in front."""
 
 
 def sniff_ogg(head: bytes) -> str:
@@ -65,7 +74,8 @@ def is_transport_stream(head: bytes) -> bool:
 
 
 def sniff_matroska(head: bytes) -> str | None:
-    """WebM or Matroska, by the header; film or sound, by the tracks as far as they are among these bytes."""
+    """WebM or Matroska, by the header; film or sound, by the tracks as far as they are among these
+    bytes."""
     first = _element(head, 0, len(head))
     if first is None:
         return None
@@ -93,9 +103,13 @@ def _track_types(head: bytes, start: int) -> set[int]:
             if inner == _TRACKS:
                 types = {
                     head[content]
-                    for track, track_start, track_end in _elements(head, tracks, min(tracks_end, len(head)))
+                    for track, track_start, track_end in _elements(
+                        head, tracks, min(tracks_end, len(head))
+                    )
                     if track == _TRACK
-                    for field, content, stop in _elements(head, track_start, min(track_end, len(head)))
+                    for field, content, stop in _elements(
+                        head, track_start, min(track_end, len(head))
+                    )
                     if field == _TRACK_TYPE and content < len(head) and stop == content + 1
                 }
                 return types if tracks_end <= len(head) or _FILM_TRACK in types else set()
@@ -112,7 +126,8 @@ def _elements(head: bytes, start: int, end: int) -> Iterator[tuple[int, int, int
 
 
 def _element(head: bytes, start: int, end: int) -> tuple[int, int, int] | None:
-    """Id of an EBML element, where its content begins, and where it ends, which may be behind these bytes."""
+    """Id of an EBML element, where its content begins, and where it ends, which may be behind these
+    bytes."""
     if start >= end or not head[start]:
         return None
     id_length = 9 - head[start].bit_length()
@@ -129,7 +144,8 @@ def _element(head: bytes, start: int, end: int) -> tuple[int, int, int] | None:
     return int.from_bytes(head[start:place]), content, content + size
 
 
-# MPEG audio (ISO/IEC 11172-3, 13818-3): bit rates in kbit/s by version and layer, sampling rates by version.
+# MPEG audio (ISO/IEC 11172-3, 13818-3): bit rates in kbit/s by version and layer, sampling rates by
+# version.
 _BIT_RATES = {
     (3, 3): (32, 64, 96, 128, 160, 192, 224, 256, 288, 320, 352, 384, 416, 448),
     (3, 2): (32, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384),

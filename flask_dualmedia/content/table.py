@@ -1,7 +1,8 @@
 """The types of files that people keep: one table, the same on every machine.
 
-A line is a MIME type, the name that IANA has registered where there is one, with the extensions of its files, the usual
-one first. Lines are in sections by the ``resource_type`` of a course resource. What may stand in a line besides:
+A line is a MIME type, the name that IANA has registered where there is one, with the extensions of
+its files, the usual one first. Lines are in sections by the ``resource_type`` of a course resource.
+What may stand in a line besides:
 
 ``!``           in front: the bytes show this type, so that no name or claim alone makes a file one of it
 ``/makefile``   a whole filename instead of an extension

@@ -1,7 +1,7 @@
 """What text is: a page, a picture in SVG, XML, or one of the formats that are written in letters.
 
-Text that begins with the letters of some binary format's signature is text all the same: a CSV with the column
-``BMW`` is no bitmap.
+Text that begins with the letters of some binary format's signature is text all the same: a CSV with
+the column ``BMW`` is no bitmap.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ import re
 WINDOW = 4096
 """Bytes that are looked at to tell text from what is none."""
 
-# Control characters that no text has, the "binary data bytes" of https://mimesniff.spec.whatwg.org/.
+# Control characters that no text has, the "binary data bytes" of
+# https://mimesniff.spec.whatwg.org/.
 _BINARY = bytes({*range(0x20)} - {*b"\t\n\x0c\r\x1b"})
 _NOT_BINARY = bytes(set(range(0x100)) - set(_BINARY))
 
@@ -36,10 +37,23 @@ _ROOT = re.compile(rb"<(?:[\w.-]+:)?([\w.-]+)(?=[\s/>])")
 _DOCTYPE = re.compile(rb"<!doctype\s+html(?=[\s>])", re.IGNORECASE)
 _DECLARATION = re.compile(rb"<\?xml\s")
 
-# The elements that a page may begin with and nothing else does. Markdown begins with others: <p>, <div>, <img>.
-_OF_PAGES = {b"html", b"head", b"body", b"script", b"iframe", b"title", b"meta", b"link", b"base", b"frameset"}
+# The elements that a page may begin with and nothing else does. Markdown begins with others: <p>,
+# <div>, <img>.
+_OF_PAGES = {
+    b"html",
+    b"head",
+    b"body",
+    b"script",
+    b"iframe",
+    b"title",
+    b"meta",
+    b"link",
+    b"base",
+    b"frameset",
+}
 
-# Formats whose first bytes, or all of them, may be letters. Each says enough for no prose to begin with it.
+# Formats whose first bytes, or all of them, may be letters. Each says enough for no prose to begin
+# with it.
 _SIGNATURES = tuple(
     (re.compile(pattern, re.DOTALL), mime_type)
     for pattern, mime_type in (
@@ -58,9 +72,11 @@ _SIGNATURES = tuple(
     )
 )
 
-# "Accept a PDF header anywhere within the first 1024 bytes of the file" (Adobe's readers). Prose that mentions one
-# has no object, or no comment of binary bytes, on the line behind it.
-_LATE_PDF = re.compile(rb"%PDF-[0-9]\.[0-9]\s*(?:%[^\r\n]*[\x80-\xff]{3}|(?:%[^\r\n]*)?\s*[0-9]+ [0-9]+ obj)")
+# "Accept a PDF header anywhere within the first 1024 bytes of the file" (Adobe's readers). Prose
+# that mentions one has no object, or no comment of binary bytes, on the line behind it.
+_LATE_PDF = re.compile(
+    rb"%PDF-[0-9]\.[0-9]\s*(?:%[^\r\n]*[\x80-\xff]{3}|(?:%[^\r\n]*)?\s*[0-9]+ [0-9]+ obj)"
+)
 _PDF_WITHIN = 1024
 
 

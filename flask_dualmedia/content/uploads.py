@@ -27,13 +27,14 @@ class Upload:
 
     :param stream: Binary stream, read once from its current position to its end, never closed.
     :param filename: The uploader's name for it. A label: nothing is opened or named after it.
-    :param mime_type: The type as the uploader declares it, whatever that is; believed only where the bytes show none.
-    :param size: How many bytes were announced. Servers end a body that the client cut short like any other, so
-        the count is compared at the end.
+    :param mime_type: The type as the uploader declares it, whatever that is; believed only where
+        the bytes show none.
+    :param size: How many bytes were announced. Servers end a body that the client cut short like
+        any other, so the count is compared at the end.
     :param checksum: SHA-256 hex that the bytes must have.
     :param policy: What is accepted; by default anything.
-    :param replaces: The bytes take the place of others, of which ``filename`` is the name: where its extension does not
-        fit them it is changed.
+    :param replaces: The bytes take the place of others, of which ``filename`` is the name: where
+        its extension does not fit them it is changed.
     """
 
     def __init__(
@@ -49,7 +50,12 @@ class Upload:
         replaces: bool = False,
     ) -> None:
         self.filename = label(filename)
-        self._stream, self._declared, self._sniffer, self._replaces = stream, mime_type, sniffer, replaces
+        self._stream, self._declared, self._sniffer, self._replaces = (
+            stream,
+            mime_type,
+            sniffer,
+            replaces,
+        )
         self._policy = policy or Policy(max_pixels=None)
         self._expected_size, self._expected_checksum = size, checksum
         self._digest = hashlib.sha256()
@@ -62,7 +68,8 @@ class Upload:
 
         :raises EmptyFile: The stream has no bytes.
         :raises FileTooLarge: The announced size is over the limit already.
-        :raises UnsupportedType: The bytes are not of a type that is accepted, or they are not what they are called.
+        :raises UnsupportedType: The bytes are not of a type that is accepted, or they are not what
+            they are called.
         :raises TooManyPixels: They are an image of a size that is not accepted.
         """
         self._check_size(self._expected_size or 0)
@@ -80,11 +87,15 @@ class Upload:
             self._measure(is_whole=self.is_read)
 
     def blocks(self) -> t.Iterator[bytes]:
-        """The bytes in blocks of :data:`BLOCK_SIZE`, the last one shorter, counted and hashed as they pass.
+        """The bytes in blocks of :data:`BLOCK_SIZE`, the last one shorter, counted and hashed as
+        they pass.
 
-        :raises FileTooLarge: As soon as the limit is passed; what was yielded before is for the caller to discard.
-        :raises TooManyPixels: As soon as an image shows that it is larger than what its first block said.
-        :raises IncompleteUpload: After the last block, when size or checksum are not what was announced.
+        :raises FileTooLarge: As soon as the limit is passed; what was yielded before is for the
+            caller to discard.
+        :raises TooManyPixels: As soon as an image shows that it is larger than what its first block
+            said.
+        :raises IncompleteUpload: After the last block, when size or checksum are not what was
+            announced.
         """
         block = self.head
         while block:
@@ -139,7 +150,8 @@ class Upload:
             raise FileTooLarge(limit)
 
     def _read_block(self) -> bytes:
-        """A whole block even from a stream that gives less at a time, so that chunks in storages are full."""
+        """A whole block even from a stream that gives less at a time, so that chunks in storages
+        are full."""
         block = self._read(BLOCK_SIZE)
         if len(block) in (0, BLOCK_SIZE):
             return block
@@ -163,7 +175,9 @@ class Upload:
             raise TypeError("the source is a text stream: open it with open(..., 'rb')")
         if isinstance(piece, t.Coroutine):
             piece.close()  # nobody is going to wait for it
-        raise TypeError(f"the source gives {type(piece).__name__}: its read(size) has to return bytes")
+        raise TypeError(
+            f"the source gives {type(piece).__name__}: its read(size) has to return bytes"
+        )
 
 
 def _was_read(stream: t.Any) -> bool:

@@ -1,11 +1,13 @@
 """How processes tell each other that the journal is about to be written to.
 
-A list is read from SQL alone while the journal is empty, for nobody should wait for a second database in vain. So each
-process must know when the journal is empty no more, and it must know before media is acknowledged that is only there.
+A list is read from SQL alone while the journal is empty, for nobody should wait for a second
+database in vain. So each process must know when the journal is empty no more, and it must know
+before media is acknowledged that is only there.
 
-What a process has seen of the journal holds for :data:`VALIDITY` seconds; after that it looks again, or its requests
-ask the journal themselves. A process that is about to write to the journal first announces that in MongoDB, and then
-waits for as long. By then nobody relies any more on what was seen before the announcement.
+What a process has seen of the journal holds for :data:`VALIDITY` seconds; after that it looks
+again, or its requests ask the journal themselves. A process that is about to write to the journal
+first announces that in MongoDB, and then waits for as long. By then nobody relies any more on what
+was seen before the announcement.
 """
 
 from __future__ import annotations
@@ -24,7 +26,8 @@ VALIDITY = 0.5
 """Seconds for which a process may rely on what it has seen of the journal."""
 
 LOOK_INTERVAL = 0.2
-"""Seconds between two looks for announcements. Short enough that a late one does not make requests ask themselves."""
+"""Seconds between two looks for announcements. Short enough that a late one does not make requests
+ask themselves."""
 
 LEASE_SECONDS = 60.0
 """Seconds for which an announcement lasts unless it is renewed."""
@@ -40,7 +43,9 @@ class Announcements:
 
     def __init__(self, collections: Collections) -> None:
         # All processes hold it together.
-        self._lease = Lease(collections, "journaling", seconds=LEASE_SECONDS, holder="*", durable=True)
+        self._lease = Lease(
+            collections, "journaling", seconds=LEASE_SECONDS, holder="*", durable=True
+        )
         self._announced_at: float | None = None
         """When this announcement began, after which there was no gap."""
         self._lasts_until = 0.0
@@ -66,7 +71,8 @@ class Announcements:
         began = elapsed()
         if began < self._lasts_until - _RENEWAL:
             return
-        # Without the lock: each thread waits for MongoDB by itself, and none for the time-outs of the others.
+        # Without the lock: each thread waits for MongoDB by itself, and none for the time-outs of
+        # the others.
         if not self._lease.take():
             self._lease.take()  # somebody else has created it at the same moment
         with self._lock:
@@ -79,8 +85,8 @@ class Announcements:
     def announced(self) -> Iterator[None]:
         """Write to the journal in this block, while every process knows of it.
 
-        A process that is stopped in the middle, for longer than its announcement lasts, announces again at the end:
-        what it wrote is acknowledged after that.
+        A process that is stopped in the middle, for longer than its announcement lasts, announces
+        again at the end: what it wrote is acknowledged after that.
 
         :raises DatabaseUnavailable: MongoDB does not answer.
         """

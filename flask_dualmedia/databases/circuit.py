@@ -1,11 +1,12 @@
 """Whether SQL answers, so that no request has to find out anew.
 
-The circuit is closed while SQL answers. A request that loses its connection asks the server over another one: what
-answers is no outage. Where nothing answers, the first request opens the circuit and pays the time-out; after that
-requests are refused at once, and a thread asks until SQL is back. Every process has its own.
+The circuit is closed while SQL answers. A request that loses its connection asks the server over
+another one: what answers is no outage. Where nothing answers, the first request opens the circuit
+and pays the time-out; after that requests are refused at once, and a thread asks until SQL is back.
+Every process has its own.
 
-It is not pybreaker's circuit: that one holds a lock for as long as a guarded call takes, and so lets through one
-statement at a time.
+It is not pybreaker's circuit: that one holds a lock for as long as a guarded call takes, and so
+lets through one statement at a time.
 """
 
 from __future__ import annotations
@@ -34,28 +35,32 @@ WATCHER = "dualmedia-watch"
 """Name of the thread."""
 
 READS = 3
-"""How often something is read while each connection that it is read over is lost, and the server answers."""
+"""How often something is read while each connection that it is read over is lost, and the server
+answers."""
 
 REFUSAL = 15.0
-"""Seconds after a refusal in which no new media is offered to SQL. Longer than clients are asked to wait before they
-send an upload again that was refused in its middle: then it goes to the journal."""
+"""Seconds after a refusal in which no new media is offered to SQL. Longer than clients are asked to
+wait before they send an upload again that was refused in its middle: then it goes to the
+journal."""
 
 QUIET = 60.0
 """Seconds without an answer of a kind after which it is told of again."""
 
 IDLE_INTERVAL = 5.0
-"""Seconds between two looks at the journal while SQL answers: other processes may drain it, or have ended before they
-did."""
+"""Seconds between two looks at the journal while SQL answers: other processes may drain it, or have
+ended before they did."""
 
 
 class Circuit:
     """Guards calls to SQL, and looks after the journal in the background.
 
     :param probe: Asks SQL something; raises :class:`DatabaseUnavailable` while it is gone.
-    :param look: Looks at the journal, drains it if it may, and tells whether anything is left in it.
+    :param look: Looks at the journal, drains it if it may, and tells whether anything is left in
+        it.
     :param interval: Seconds between two probes of an open circuit.
     :param notify: Called with ``"lost"`` and ``"recovered"``.
-    :param announcements: How other processes tell that they write to the journal; ``None`` where nobody does.
+    :param announcements: How other processes tell that they write to the journal; ``None`` where
+        nobody does.
     """
 
     def __init__(
@@ -86,7 +91,8 @@ class Circuit:
         begin_in_children(self)
 
     def begin_process(self) -> None:
-        """Forget the thread and the locks of another process. Each starts its own, when it has something to do."""
+        """Forget the thread and the locks of another process. Each starts its own, when it has
+        something to do."""
         self._lock = threading.Lock()
         self._probing = threading.Lock()
         self._worker = Worker(WATCHER, self._watch)
@@ -118,8 +124,8 @@ class Circuit:
     def guard(self, call: Callable[[], T]) -> T:
         """Do ``call``, or refuse at once while the circuit is open.
 
-        :raises DatabaseUnavailable: SQL is gone, or the connection was lost. In the second case what was sent over it
-            may have been done.
+        :raises DatabaseUnavailable: SQL is gone, or the connection was lost. In the second case
+            what was sent over it may have been done.
         """
         self._admit()
         started = time.monotonic()
@@ -185,7 +191,9 @@ class Circuit:
         told_at = self._told.get(message)
         self._told[message] = now
         if told_at is None or now > told_at + QUIET:
-            logger.log(logging.ERROR if traceback else logging.WARNING, "%s", message, exc_info=traceback)
+            logger.log(
+                logging.ERROR if traceback else logging.WARNING, "%s", message, exc_info=traceback
+            )
 
     def refuse_writes(self, error: WritesRefused) -> None:
         """Note that SQL changes nothing for now."""
@@ -201,8 +209,8 @@ class Circuit:
             raise self._refusal
 
     def expect_journal(self) -> None:
-        """Have the journal looked at soon. To be called when something was written to it, and before, if readers are
-        to find it at once."""
+        """Have the journal looked at soon. To be called when something was written to it, and
+        before, if readers are to find it at once."""
         with self._lock:
             self._expectations += 1
             self._journal_expected = True
@@ -258,14 +266,16 @@ class Circuit:
         return self._pause()
 
     def _pause(self) -> float:
-        """Seconds until the next look. While a process has nothing to do, it need not know of the journal at once."""
+        """Seconds until the next look. While a process has nothing to do, it need not know of the
+        journal at once."""
         if self._open:
             return self._interval
         self._is_resting = elapsed() >= self._asked_at + IDLE_INTERVAL
         return IDLE_INTERVAL if self._is_resting else LOOK_INTERVAL
 
     def _look_at_journal(self) -> None:
-        """Find out whether the journal holds something, if there is a reason to suppose so or it is time."""
+        """Find out whether the journal holds something, if there is a reason to suppose so or it is
+        time."""
         began = elapsed()
         expectations = self._expectations
         # Announcements first: what is written while the journal is looked at was announced before.
@@ -276,19 +286,23 @@ class Circuit:
         is_left = True
         if is_due:
             self._looked_for, self._next_look = expectations, began + IDLE_INTERVAL
-            self._journal_expected = True  # while it is drained, which takes its time, and if that fails
+            self._journal_expected = (
+                True  # while it is drained, which takes its time, and if that fails
+            )
             is_left = self._look()
 
         with self._lock:
             self._known_until = began + VALIDITY
             if is_announced:
                 self._journal_expected = True
-            elif is_due and self._expectations == expectations:  # else more was written, which was not seen
+            elif (
+                is_due and self._expectations == expectations
+            ):  # else more was written, which was not seen
                 self._journal_expected = is_left
 
     def _is_announced(self) -> bool:
-        """Whether a process has announced that it writes to the journal, or may have: nobody knows while MongoDB is
-        away, and a look has more to do than to ask there."""
+        """Whether a process has announced that it writes to the journal, or may have: nobody knows
+        while MongoDB is away, and a look has more to do than to ask there."""
         if self._announcements is None:
             return False
         try:
@@ -297,7 +311,8 @@ class Circuit:
             return True
 
     def _announce(self) -> None:
-        """Announce already now that this process writes to the journal: the first upload waits less."""
+        """Announce already now that this process writes to the journal: the first upload waits
+        less."""
         if self._announcements is not None:
             with suppress(Unavailable):
                 self._announcements.announce()

@@ -1,15 +1,18 @@
 """The database clock: the time that all hosts of a deployment agree on.
 
-What one host stamps, another one judges: how old a key is, when a lease ends, whether a link still holds. Their own
-clocks may be hours apart, so none of them is used. A process asks MongoDB for its time, and from then on adds what has
-passed on a clock that only counts. Nobody can set that one, and it goes on while the machine sleeps.
+What one host stamps, another one judges: how old a key is, when a lease ends, whether a link still
+holds. Their own clocks may be hours apart, so none of them is used. A process asks MongoDB for its
+time, and from then on adds what has passed on a clock that only counts. Nobody can set that one,
+and it goes on while the machine sleeps.
 
-MongoDB is asked at start-up, and again every minute or so, by a thread of its own: a reader of the time never waits. A
-process that could not reach MongoDB yet takes the time of PostgreSQL, and the clock of its host only if neither has
-answered. Forked processes keep what their parent has measured.
+MongoDB is asked at start-up, and again every minute or so, by a thread of its own: a reader of the
+time never waits. A process that could not reach MongoDB yet takes the time of PostgreSQL, and the
+clock of its host only if neither has answered. Forked processes keep what their parent has
+measured.
 
-When MongoDB's own clock was set, or another server with another clock has become the primary, every process follows at
-once when it asks the next time. To follow slowly would keep processes apart that have asked earlier and later.
+When MongoDB's own clock was set, or another server with another clock has become the primary, every
+process follows at once when it asks the next time. To follow slowly would keep processes apart that
+have asked earlier and later.
 """
 
 from __future__ import annotations
@@ -53,7 +56,8 @@ _RESOLUTION = 0.001  # databases tell milliseconds, or have cut off what is less
 
 
 def _counting_clock() -> Callable[[], float]:
-    """A clock that nobody sets, and that goes on while the machine sleeps where the system has such a one."""
+    """A clock that nobody sets, and that goes on while the machine sleeps where the system has such
+    a one."""
     boot_time = getattr(time, "CLOCK_BOOTTIME", None)
     if boot_time is None:
         return time.monotonic
@@ -70,7 +74,8 @@ class Measurement(t.NamedTuple):
     offset: float
     """Seconds between :data:`elapsed` and the time."""
     error: float
-    """Seconds that the offset may be wrong, for nobody knows when the database has looked at its clock."""
+    """Seconds that the offset may be wrong, for nobody knows when the database has looked at its
+    clock."""
     at: float
     """When it was, by :data:`elapsed`."""
     is_mongo: bool
@@ -79,7 +84,8 @@ class Measurement(t.NamedTuple):
 class Clock:
     """The time by a database, for one process.
 
-    :param ask: Asks MongoDB for its time, and calls :meth:`note` with the answer. It raises when there is none.
+    :param ask: Asks MongoDB for its time, and calls :meth:`note` with the answer. It raises when
+        there is none.
     """
 
     def __init__(self, ask: Callable[[], object]) -> None:
@@ -98,11 +104,13 @@ class Clock:
 
     @property
     def is_measured(self) -> bool:
-        """Whether MongoDB has told the time. Until then it is that of PostgreSQL, or of the host."""
+        """Whether MongoDB has told the time. Until then it is that of PostgreSQL, or of the
+        host."""
         return self._measured is not None and self._measured.is_mongo
 
     def now(self) -> datetime:
-        """The time, aware, in UTC, to the millisecond: BSON keeps no more, and records are equal in every database."""
+        """The time, aware, in UTC, to the millisecond: BSON keeps no more, and records are equal in
+        every database."""
         return _datetime(self.seconds())
 
     def seconds(self) -> float:
@@ -113,7 +121,8 @@ class Clock:
         return count + self._offset
 
     def measure(self) -> None:
-        """Ask MongoDB for the time, and wait for the answer. For what cannot be done without MongoDB anyway.
+        """Ask MongoDB for the time, and wait for the answer. For what cannot be done without
+        MongoDB anyway.
 
         :raises DatabaseUnavailable: It does not answer.
         """
@@ -125,7 +134,9 @@ class Clock:
             ask()
         except Unavailable as error:  # the circuit has told, or the next request will
             logger.debug("the time could not be measured: %s", error)
-        except Exception:  # the time is asked for everywhere, and no request fails for want of a better one
+        except (
+            Exception
+        ):  # the time is asked for everywhere, and no request fails for want of a better one
             logger.warning("the time could not be measured", exc_info=True)
 
     def stop(self, seconds: float = STOP_TIMEOUT) -> None:
@@ -137,7 +148,8 @@ class Clock:
 
         :param began: When it was asked, by :data:`elapsed`.
         :param ended: When the answer was there.
-        :param is_mongo: Whether it is MongoDB's. Another database counts only as long as MongoDB has not been asked.
+        :param is_mongo: Whether it is MongoDB's. Another database counts only as long as MongoDB
+            has not been asked.
         """
         error = (ended - began) / 2 + _RESOLUTION
         new = Measurement(told.timestamp() - (began + ended) / 2, error, ended, is_mongo)
@@ -170,7 +182,8 @@ class Clock:
     def _measure_first(self) -> None:
         """Wait for the time: without it nothing is stamped rightly.
 
-        MongoDB comes last, since at start-up it was away. It is waited for once, for then its circuit is open.
+        MongoDB comes last, since at start-up it was away. It is waited for once, for then its
+        circuit is open.
         """
         for ask in (self.ask_other, self._ask):
             if ask is not None and self._measured is None:
@@ -178,7 +191,8 @@ class Clock:
 
 
 def now() -> datetime:
-    """The time by the clock of the current app; outside of one, by that which was measured last in this process."""
+    """The time by the clock of the current app; outside of one, by that which was measured last in
+    this process."""
     return _datetime(seconds())
 
 

@@ -1,7 +1,8 @@
 """Our collections in the host's MongoDB database, and how they are told from those of the host.
 
-The host chooses a prefix for their names, and the name of the GridFS bucket. A collection is looked at before it is
-used for the first time: at start-up, where MongoDB answers then. One in which everything is the host's is refused.
+The host chooses a prefix for their names, and the name of the GridFS bucket. A collection is looked
+at before it is used for the first time: at start-up, where MongoDB answers then. One in which
+everything is the host's is refused.
 """
 
 from __future__ import annotations
@@ -31,7 +32,12 @@ BUCKET = "media"
 JOURNAL = "journal_"
 """Stands before the names of collections with records that wait for SQL, and behind the prefix."""
 
-LEASES, CHECKS, UPLOADS, PLAYS = "dualmedia_leases", "dualmedia_checks", "dualmedia_uploads", "dualmedia_plays"
+LEASES, CHECKS, UPLOADS, PLAYS = (
+    "dualmedia_leases",
+    "dualmedia_checks",
+    "dualmedia_uploads",
+    "dualmedia_plays",
+)
 UPKEEP, FINDINGS, DRAINS = "dualmedia_upkeep", "dualmedia_findings", "dualmedia_drains"
 OTHERS = (LEASES, CHECKS, UPLOADS, PLAYS, UPKEEP, FINDINGS, DRAINS)
 
@@ -59,22 +65,33 @@ _FIELDS = {kind: frozenset(OLDEST_FIELDS[kind.__tablename__]) - {"id"} for kind 
 def _record_filter(kind: type[Media]) -> Document:
     """What :func:`is_record` asks, as a filter of MongoDB's."""
     shape: Document = {
-        "_id": {"$gte": _FIRST_ID, "$lte": _LAST_ID},  # UUIDs sort together, and nothing else between them
+        "_id": {
+            "$gte": _FIRST_ID,
+            "$lte": _LAST_ID,
+        },  # UUIDs sort together, and nothing else between them
         "state": {"$in": [*_STATES]},
         "storage_type": {"$in": [*STORAGE_TYPES]},
         kind.owner_field: {"$type": "string"},
         "created_at": {"$type": "date"},
         "updated_at": {"$type": "date"},
     }
-    return shape | {field: {"$exists": True} for field in sorted(_FIELDS[kind]) if field not in shape}
+    return shape | {
+        field: {"$exists": True} for field in sorted(_FIELDS[kind]) if field not in shape
+    }
 
 
 _RECORD_FILTERS = {kind: _record_filter(kind) for kind in KINDS.values()}
 
 
-def records_only(kind: type[Media], where: t.Mapping[str, t.Any] = types.MappingProxyType({})) -> Document:
-    """A filter for the records that match another one. It asks first what that asks, which most documents fail."""
-    return {**where, **{name: asked for name, asked in _RECORD_FILTERS[kind].items() if name not in where}}
+def records_only(
+    kind: type[Media], where: t.Mapping[str, t.Any] = types.MappingProxyType({})
+) -> Document:
+    """A filter for the records that match another one. It asks first what that asks, which most
+    documents fail."""
+    return {
+        **where,
+        **{name: asked for name, asked in _RECORD_FILTERS[kind].items() if name not in where},
+    }
 
 
 class Collections:
@@ -88,7 +105,8 @@ class Collections:
     def __init__(self, documents: Documents, *, prefix: str = "", bucket: str = BUCKET) -> None:
         self.documents = documents
         self.prefix, self.bucket = prefix, bucket
-        # What we acknowledge has reached the disks of a majority, and with it all that was written before: the bytes.
+        # What we acknowledge has reached the disks of a majority, and with it all that was written
+        # before: the bytes.
         self._durable = documents.with_options(write_concern=WriteConcern("majority", j=True))
         self._checked: dict[tuple[str, bool], Collection[Document]] = {}
         self._passed: set[str] = set()
@@ -99,7 +117,8 @@ class Collections:
         return given if isinstance(given, Collections) else cls(given)
 
     def by(self, documents: Documents) -> Collections:
-        """The same collections, asked through another client. What one has looked at, the other knows."""
+        """The same collections, asked through another client. What one has looked at, the other
+        knows."""
         others = Collections(documents, prefix=self.prefix, bucket=self.bucket)
         others._passed = self._passed
         return others
@@ -147,7 +166,11 @@ class Collections:
         shapes = {name: shape for name, shape in shapes.items() if name not in self._passed}
         if not shapes:
             return
-        foreign = [name for name, kind in sorted(self._existing(shapes)) if self._is_foreign(name, kind, shapes[name])]
+        foreign = [
+            name
+            for name, kind in sorted(self._existing(shapes))
+            if self._is_foreign(name, kind, shapes[name])
+        ]
         if not foreign:
             self._passed.update(shapes)
             return
@@ -157,7 +180,9 @@ class Collections:
             settings.append("DUALMEDIA_COLLECTION_PREFIX")
         if not files.isdisjoint(foreign):
             settings.append("DUALMEDIA_BUCKET")
-        error = NamesTaken("MongoDB", [f"the collection {name!r}" for name in foreign], " and ".join(settings))
+        error = NamesTaken(
+            "MongoDB", [f"the collection {name!r}" for name in foreign], " and ".join(settings)
+        )
         logger.error("%s", error)
         raise error
 
@@ -180,7 +205,9 @@ class Collections:
         if shape is None:
             return False
         with self.documents.asked():
-            samples = [*_samples(self.documents[name], by="files_id" if shape is _is_chunk else "_id")]
+            samples = [
+                *_samples(self.documents[name], by="files_id" if shape is _is_chunk else "_id")
+            ]
         if not samples:
             return self._is_indexed_by_others(name)
         strange = [document for document in samples if not shape(document)]
@@ -268,7 +295,9 @@ _SHAPES: dict[str, Shape] = {
     **dict.fromkeys((CHECKS, UPKEEP, FINDINGS, DRAINS), _is_check),
 }
 
-_SELECTIVE: dict[Shape, Document] = {_RECORDS[kind.__tablename__]: records_only(kind) for kind in KINDS.values()} | {
+_SELECTIVE: dict[Shape, Document] = {
+    _RECORDS[kind.__tablename__]: records_only(kind) for kind in KINDS.values()
+} | {
     is_upload: UPLOADS_ONLY,
     _is_play: {"batch": {"$exists": True}},
     _is_lease: {"holder": {"$exists": True}},

@@ -1,4 +1,5 @@
-"""Connections of the pool as psycopg has them, for what is done so often that SQLAlchemy's part in it shows."""
+"""Connections of the pool as psycopg has them, for what is done so often that SQLAlchemy's part in
+it shows."""
 
 from __future__ import annotations
 
@@ -32,13 +33,19 @@ def speaks_psycopg(engine: sa.Engine) -> bool:
 def is_heard(engine: sa.Engine) -> bool:
     """Whether somebody listens to the engine's statements, as tracers and tests do."""
     heard = engine.dispatch
-    listeners = heard.before_cursor_execute, heard.after_cursor_execute, heard.before_execute, heard.after_execute
+    listeners = (
+        heard.before_cursor_execute,
+        heard.after_cursor_execute,
+        heard.before_execute,
+        heard.after_execute,
+    )
     return any(map(bool, listeners))
 
 
 _borrowed: set[sa.PoolProxiedConnection] = set()
-"""Connections in use. Of one that nothing else refers to, as when an iterator over an answer is forgotten in a cycle of
-references, the pool would wait for the statement that the iterator has not ended yet, and for ever."""
+"""Connections in use. Of one that nothing else refers to, as when an iterator over an answer is
+forgotten in a cycle of references, the pool would wait for the statement that the iterator has not
+ended yet, and for ever."""
 
 
 @contextmanager
@@ -89,7 +96,8 @@ _lost: WeakKeyDictionary[sa.Pool, float] = WeakKeyDictionary()
 def lend(engine: sa.Engine, seconds: float | None = None) -> sa.PoolProxiedConnection:
     """A connection from the pool that lives, as far as can be known.
 
-    Where the server has no room for a new one, in the place of one that was lost, another of the pool may do.
+    Where the server has no room for a new one, in the place of one that was lost, another of the
+    pool may do.
 
     :param seconds: How long one may take to show that it lives, ``None`` for any time.
     :raises DatabaseUnavailable: There is none. Nothing was sent.
@@ -176,10 +184,12 @@ LOGGER_OF_POOLS = f"{sa.QueuePool.__module__}.{sa.QueuePool.__name__}"
 class LastUsedFirst(sa.QueuePool):
     """A pool that lends the connection that was used last: its server process is the fastest.
 
-    A place whose connection was lost goes behind all others. It is tried again when nothing else is left.
+    A place whose connection was lost goes behind all others. It is tried again when nothing else is
+    left.
     """
 
-    # By its module its lines would be in our logger: a host asks for ours at INFO, and for those of pools seldom.
+    # By its module its lines would be in our logger: a host asks for ours at INFO, and for those of
+    # pools seldom.
     _sqla_logger_namespace = LOGGER_OF_POOLS
 
     def __init__(self, *args: t.Any, **kwargs: t.Any) -> None:
@@ -226,7 +236,8 @@ def probe(engine: sa.Engine, seconds: float) -> None:
 
 
 def close_engine(engine: sa.Engine) -> None:
-    """Close the connections of an engine; those in use, and any later one, when they are given back."""
+    """Close the connections of an engine; those in use, and any later one, when they are given
+    back."""
     event.listen(engine, "checkin", _close_returned)
     engine.dispose()
 

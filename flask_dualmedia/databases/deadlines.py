@@ -1,9 +1,10 @@
 """An end to waiting for a server that took a statement and does not answer in time.
 
-libpq waits for ever: a time-out of its own exists for connecting alone, and one that the server keeps is no help when
-the server is what hangs. So a thread looks at the statements that are being waited for. One that takes too long is
-cancelled first, over another connection: it then fails alone, and nothing of it is left running in the server. Where
-that does not end it, its socket is closed, and the statement fails as it does when the server dies.
+libpq waits for ever: a time-out of its own exists for connecting alone, and one that the server
+keeps is no help when the server is what hangs. So a thread looks at the statements that are being
+waited for. One that takes too long is cancelled first, over another connection: it then fails
+alone, and nothing of it is left running in the server. Where that does not end it, its socket is
+closed, and the statement fails as it does when the server dies.
 """
 
 from __future__ import annotations
@@ -33,8 +34,8 @@ _END = 0.5
 """Seconds that a statement may take to end after it was cancelled."""
 
 _CANCEL_POOLED = 30.0
-"""Seconds after which a request to cancel is given up that goes through a pooler. It waits there for the server, and
-PgBouncer 1.18 ends with "bad client state" where the client has not."""
+"""Seconds after which a request to cancel is given up that goes through a pooler. It waits there
+for the server, and PgBouncer 1.18 ends with "bad client state" where the client has not."""
 
 _QUERY_CANCELED = "57014"
 
@@ -67,8 +68,8 @@ class Watch:
         self.answers = True
         """Whether the server accepted that the statement was cancelled."""
         self.warned = False
-        """Whether the server completed the statement with a warning after it was cancelled: PostgreSQL does so with a
-        change that is committed, but that no standby has confirmed."""
+        """Whether the server completed the statement with a warning after it was cancelled:
+        PostgreSQL does so with a change that is committed, but that no standby has confirmed."""
 
     @property
     def expired(self) -> bool:
@@ -76,8 +77,8 @@ class Watch:
         return self.abandoned is not None
 
     def finish(self) -> None:
-        """Wait until the statement is abandoned, if it is: a cancellation that comes late must not hit what is done
-        next on the connection."""
+        """Wait until the statement is abandoned, if it is: a cancellation that comes late must not
+        hit what is done next on the connection."""
         self.ended = True
         if _waiting.pop(id(self.connection), None) is self:
             return
@@ -106,7 +107,9 @@ class Watch:
             _cut(self.connection)
 
     def _cancel_pooled(self) -> None:
-        request = threading.Thread(target=self._cancel, args=(_CANCEL_POOLED,), name="dualmedia-cancel", daemon=True)
+        request = threading.Thread(
+            target=self._cancel, args=(_CANCEL_POOLED,), name="dualmedia-cancel", daemon=True
+        )
         try:
             request.start()
         except RuntimeError:  # as below
@@ -145,7 +148,8 @@ class _Watcher:
         begin_in_children(self)
 
     def begin_process(self) -> None:
-        """Forget the thread of another process, and what that one waits for: its own thread cuts that."""
+        """Forget the thread of another process, and what that one waits for: its own thread cuts
+        that."""
         self._lock = threading.Lock()
         self._rests: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
@@ -160,7 +164,9 @@ class _Watcher:
             if self.is_started:
                 return
             self._rests = queue.SimpleQueue()
-            thread = threading.Thread(target=self._run, args=(self._rests,), name="dualmedia-deadlines", daemon=True)
+            thread = threading.Thread(
+                target=self._run, args=(self._rests,), name="dualmedia-deadlines", daemon=True
+            )
             with suppress(RuntimeError):  # at the end of a process no thread starts any more
                 thread.start()
                 self.is_started, self._thread = True, thread
@@ -199,13 +205,16 @@ def deadline(connection: psycopg.Connection[t.Any], seconds: float) -> Iterator[
     """Give what is done on ``connection`` in this block so many seconds.
 
     :raises StatementCancelled: They were too few for the statement. It changed nothing.
-    :raises DatabaseUnavailable: The server did not answer. What was sent to it may be done all the same.
+    :raises DatabaseUnavailable: The server did not answer. What was sent to it may be done all the
+        same.
     """
     watch = Watch(connection, time.monotonic() + seconds)
     _expect(id(connection), watch)
     try:
         yield watch
-    except Exception as error:  # whatever the block raises: it goes on from here, explained or as it is
+    except (
+        Exception
+    ) as error:  # whatever the block raises: it goes on from here, explained or as it is
         watch.finish()
         explained = watch.explain(error) if watch.expired else None
         if explained is None:
@@ -261,7 +270,9 @@ def _abandon_expired() -> None:
             thread = threading.Thread(target=watch.abandon, name="dualmedia-cancel", daemon=True)
             try:
                 thread.start()
-            except RuntimeError:  # at the end of a process, or where there are too many, no thread starts any more
+            except (
+                RuntimeError
+            ):  # at the end of a process, or where there are too many, no thread starts any more
                 watch.abandon()
 
 

@@ -1,8 +1,8 @@
 """MongoDB as we ask it: within limits of our own, and not at all while it is away.
 
-The client is the host's, and its settings stay as they are. Each of our calls has an end all the same, and each error
-is told apart: a server that does not answer, one that answers "no", and a document that another one stands in the way
-of.
+The client is the host's, and its settings stay as they are. Each of our calls has an end all the
+same, and each error is told apart: a server that does not answer, one that answers "no", and a
+document that another one stands in the way of.
 """
 
 from __future__ import annotations
@@ -51,10 +51,12 @@ BULK = 5
 """How many times as long a call may take that carries bytes, or concerns many documents."""
 
 INDEXING = 15
-"""How many times as long the creation of indexes may take. A build that is cut short begins anew the next time."""
+"""How many times as long the creation of indexes may take. A build that is cut short begins anew
+the next time."""
 
 _PROBE = 0.75
-"""Seconds to answer "are you there": no time is needed, but the driver waits half a second before it connects anew."""
+"""Seconds to answer "are you there": no time is needed, but the driver waits half a second before
+it connects anew."""
 
 _HEALTH = 1.0
 """Seconds for the same, where somebody asks for that alone."""
@@ -82,9 +84,9 @@ _ANSWER = (errors.NotPrimaryError, errors.OperationFailure)
 class MongoCircuit:
     """Whether MongoDB answers, so that no request has to find out anew. Every process has its own.
 
-    A call that was not answered in time proves nothing, for it may be slow alone. So MongoDB is then asked something
-    that is never slow. If it does not answer that either, calls are refused at once, until a thread that goes on
-    asking gets an answer.
+    A call that was not answered in time proves nothing, for it may be slow alone. So MongoDB is
+    then asked something that is never slow. If it does not answer that either, calls are refused at
+    once, until a thread that goes on asking gets an answer.
 
     :param ask: Asks MongoDB something, for so many seconds.
     :param interval: Seconds between two probes of an open circuit.
@@ -120,10 +122,13 @@ class MongoCircuit:
     def doubt(self) -> None:
         """Find out whether MongoDB is there, after a call that was not answered."""
         began = time.monotonic()
-        with self._lock:  # of many calls that end without an answer one asks, and the others know then
+        with (
+            self._lock
+        ):  # of many calls that end without an answer one asks, and the others know then
             if self._open or self._last_answer > began:
                 return
-            # No connection may have come free for the question. Then it counts whether other calls are answered.
+            # No connection may have come free for the question. Then it counts whether other calls
+            # are answered.
             if not self._answers(_PROBE) and self._last_answer < began:
                 self._trip()
 
@@ -188,8 +193,9 @@ class MongoCircuit:
 class _Client:
     """The client of a database, whose locks and threads PyMongo renews in a forked process.
 
-    It does so when Python tells it of the fork. uWSGI's forks it is not told of, and neither that gevent has patched
-    the process: it holds a lock while it starts a thread, and a greenlet that waits for one from before stops them all.
+    It does so when Python tells it of the fork. uWSGI's forks it is not told of, and neither that
+    gevent has patched the process: it holds a lock while it starts a thread, and a greenlet that
+    waits for one from before stops them all.
     """
 
     def __init__(self, client: MongoClient[t.Any]) -> None:
@@ -207,7 +213,8 @@ class _Client:
 
 
 class Documents(Database[Document]):
-    """The host's MongoDB database, read with our own options. What we ask of it is asked in :meth:`asked`.
+    """The host's MongoDB database, read with our own options. What we ask of it is asked in
+    :meth:`asked`.
 
     :param timeout: Seconds that a call may take.
     :param interval: Seconds between two looks whether MongoDB is back.
@@ -233,9 +240,11 @@ class Documents(Database[Document]):
 
     @contextmanager
     def asked(self, times: float = 1) -> Iterator[None]:
-        """Give what is done in this block so long to be answered, and let no error of the driver's out.
+        """Give what is done in this block so long to be answered, and let no error of the driver's
+        out.
 
-        Cursors are to be read to their end in it. Nothing may be yielded from it: the limit would hold for the caller.
+        Cursors are to be read to their end in it. Nothing may be yielded from it: the limit would
+        hold for the caller.
 
         :param times: How many times as long as usual: :data:`BULK` or :data:`INDEXING`.
         :raises DatabaseUnavailable: MongoDB does not answer, or does not do it now.
@@ -258,8 +267,15 @@ class Documents(Database[Document]):
             if not is_of_dns(error):
                 raise
             self.circuit.doubt()
-            raise DatabaseUnavailable(MONGO, reason="cannot be found: the DNS does not tell where it is") from error
-        except (errors.DocumentTooLarge, InvalidDocument, OverflowError, UnicodeEncodeError) as error:
+            raise DatabaseUnavailable(
+                MONGO, reason="cannot be found: the DNS does not tell where it is"
+            ) from error
+        except (
+            errors.DocumentTooLarge,
+            InvalidDocument,
+            OverflowError,
+            UnicodeEncodeError,
+        ) as error:
             raise RecordRefused(MONGO, f"{type(error).__name__}: {error}") from error
 
     def by(self, client: MongoClient[t.Any]) -> Documents:
@@ -290,7 +306,8 @@ class Documents(Database[Document]):
         return told
 
     def _tell(self, trouble: str) -> None:
-        """Log what MongoDB says, but not as often as it says it. What the circuit has told is not told again."""
+        """Log what MongoDB says, but not as often as it says it. What the circuit has told is not
+        told again."""
         time_of_last = self._told.get(trouble, -_TOLD_AGAIN)
         if not self.circuit.is_open and time.monotonic() - time_of_last >= _TOLD_AGAIN:
             self._told[trouble] = time.monotonic()
@@ -301,7 +318,8 @@ class Documents(Database[Document]):
             with pymongo.timeout(seconds):
                 self.client.admin.command("ping")
 
-        # Where the host has set a limit of its own, a call may end early by that. The probe does not.
+        # Where the host has set a limit of its own, a call may end early by that. The probe does
+        # not.
         Context().run(ping)
 
 
@@ -331,11 +349,19 @@ def _of_many(details: t.Mapping[str, t.Any]) -> DualMediaError:
     if details.get("writeConcernErrors"):
         return _unconfirmed()
     others = [one for one in failed if one["code"] != DUPLICATE_KEY]
-    return _refusal(others[0]["code"], str(others[0].get("errmsg"))) if others else _conflict(str(failed))
+    return (
+        _refusal(others[0]["code"], str(others[0].get("errmsg")))
+        if others
+        else _conflict(str(failed))
+    )
 
 
 def _conflict(details: str) -> MediaConflict:
-    return SecondMainImage() if MAIN_INDEX in details else MediaConflict("the change contradicts another record")
+    return (
+        SecondMainImage()
+        if MAIN_INDEX in details
+        else MediaConflict("the change contradicts another record")
+    )
 
 
 def _unconfirmed() -> DatabaseUnavailable:
@@ -346,4 +372,6 @@ def _unconfirmed() -> DatabaseUnavailable:
 def _refusal(code: int | None, said: str) -> DualMediaError:
     if code in _OF_ONE_DOCUMENT:
         return RecordRefused(MONGO, said)
-    return DatabaseUnavailable(MONGO, reason=_REFUSALS.get(code or 0, f"refused an operation (code {code})"))
+    return DatabaseUnavailable(
+        MONGO, reason=_REFUSALS.get(code or 0, f"refused an operation (code {code})")
+    )

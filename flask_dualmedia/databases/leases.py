@@ -20,13 +20,15 @@ from .documents import Document, Documents
 COLLECTION = LEASES
 
 SECONDS = 15
-"""How long a lease lasts unless it is renewed: that long nobody goes on with the work of a killed process."""
+"""How long a lease lasts unless it is renewed: that long nobody goes on with the work of a killed
+process."""
 
 
 def run_out(field: str, current: datetime, seconds: float) -> list[Document]:
     """Conditions of which one is true for a lease that has run out.
 
-    One that lasts longer than any can was given out by a clock that was set back since: it would be held for hours.
+    One that lasts longer than any can was given out by a clock that was set back since: it would be
+    held for hours.
 
     :param field: Holds when it runs out.
     :param seconds: How long it lasts when it is taken.
@@ -39,7 +41,8 @@ class Lease:
 
     :param name: Of the work.
     :param seconds: How long it lasts unless it is renewed. Default :data:`SECONDS`.
-    :param holder: Who holds it. Default this object alone; objects with the same holder hold it together.
+    :param holder: Who holds it. Default this object alone; objects with the same holder hold it
+        together.
     :param durable: Whether it is on the disks of a majority once it was taken.
     :param is_over: Whether the work is to end, and nobody needs the lease any more.
     """
@@ -64,11 +67,18 @@ class Lease:
         if self._is_over():
             return False
         current = self._collections.documents.clock.now()
-        free = {"_id": self._name, "$or": [{"holder": self.holder}, *run_out("expires", current, self._seconds)]}
-        mine = {"$set": {"holder": self.holder, "expires": current + timedelta(seconds=self._seconds)}}
+        free = {
+            "_id": self._name,
+            "$or": [{"holder": self.holder}, *run_out("expires", current, self._seconds)],
+        }
+        mine = {
+            "$set": {"holder": self.holder, "expires": current + timedelta(seconds=self._seconds)}
+        }
         try:
             with self._collections.documents.asked():
-                self._collections.get(COLLECTION, durable=self._durable).update_one(free, mine, upsert=True)
+                self._collections.get(COLLECTION, durable=self._durable).update_one(
+                    free, mine, upsert=True
+                )
         except MediaConflict:  # it exists, and is another's
             return False
         return True
@@ -103,9 +113,13 @@ class Lease:
         :raises MediaConflict: Another process has it; the message says which.
         """
         if not self.take() and not (self._end_of_dead() and self.take()):
-            raise MediaConflict(f"another process is at it: {self.current_holder() or 'it ended just now'}")
+            raise MediaConflict(
+                f"another process is at it: {self.current_holder() or 'it ended just now'}"
+            )
         ended = threading.Event()
-        renewal = threading.Thread(target=self._renew, args=(ended,), name="dualmedia-lease", daemon=True)
+        renewal = threading.Thread(
+            target=self._renew, args=(ended,), name="dualmedia-lease", daemon=True
+        )
         try:
             renewal.start()
             try:

@@ -1,8 +1,9 @@
 """Poolers between an app and PostgreSQL, such as PgBouncer.
 
-With transaction pooling each transaction may run in another session of the server. What a session keeps is not there
-in the next one, or is somebody else's: locks that it holds, settings, prepared statements. We need none of them but
-the last, which psycopg makes by itself of a statement that was sent five times. Behind a pooler it is told not to.
+With transaction pooling each transaction may run in another session of the server. What a session
+keeps is not there in the next one, or is somebody else's: locks that it holds, settings, prepared
+statements. We need none of them but the last, which psycopg makes by itself of a statement that was
+sent five times. Behind a pooler it is told not to.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ if t.TYPE_CHECKING:
     Driver = psycopg.Connection[t.Any]
 
 _DEFAULT_THRESHOLD = 5
-"""After so many executions psycopg prepares a statement, unless the host has chosen another number, or none."""
+"""After so many executions psycopg prepares a statement, unless the host has chosen another number,
+or none."""
 
 
 class _Route:
@@ -46,10 +48,11 @@ _routes: WeakKeyDictionary[sa.Engine, _Route] = WeakKeyDictionary()
 
 
 def expect_pooler(engine: sa.Engine, seconds: float | None) -> None:
-    """Find out on the first connection of an engine whether there is a pooler, and have nothing prepared then.
+    """Find out on the first connection of an engine whether there is a pooler, and have nothing
+    prepared then.
 
-    A pooler lets clients in while the server behind it is down, and has their statements wait. SQLAlchemy has no limit
-    for what it asks on a first connection, so ours comes before.
+    A pooler lets clients in while the server behind it is down, and has their statements wait.
+    SQLAlchemy has no limit for what it asks on a first connection, so ours comes before.
 
     :param engine: One whose connections are psycopg's.
     :param seconds: How long the server may take to answer, ``None`` for any time.
@@ -69,7 +72,9 @@ def expect_pooler(engine: sa.Engine, seconds: float | None) -> None:
                 t.cast("t.Any", record).dbapi_connection = None  # its place in the pool is empty
                 if isinstance(error, driver.Error):
                     raise
-                raise driver.OperationalError(str(error)) from error  # as of a connection that failed
+                raise driver.OperationalError(
+                    str(error)
+                ) from error  # as of a connection that failed
             if not route.is_pooled:
                 pooled.discard(driver)
         route.follow(driver)
@@ -87,13 +92,17 @@ def look_for_pooler(engine: sa.Engine, driver: Driver) -> None:
 
 
 def _look(route: _Route, driver: Driver) -> None:
-    """Compare the process that runs a statement with the one that the client was told of when it connected: a pooler
-    invents that one."""
+    """Compare the process that runs a statement with the one that the client was told of when it
+    connected: a pooler invents that one."""
     from psycopg.rows import tuple_row
 
     autocommit = driver.autocommit
     driver.autocommit = True
-    row = driver.cursor(row_factory=tuple_row).execute("SELECT pg_backend_pid()", prepare=False).fetchone()
+    row = (
+        driver.cursor(row_factory=tuple_row)
+        .execute("SELECT pg_backend_pid()", prepare=False)
+        .fetchone()
+    )
     driver.autocommit = autocommit
     route.is_pooled = row is not None and row[0] != driver.info.backend_pid
     route.is_known = True

@@ -1,7 +1,8 @@
 """Connections of our own, where those of the app are shared.
 
-A statement of ours is a transaction of its own. On a connection that others use at the same time it would commit what
-they have begun, or roll it back. Suites of tests often run on such a connection: SQLite in memory is one.
+A statement of ours is a transaction of its own. On a connection that others use at the same time it
+would commit what they have begun, or roll it back. Suites of tests often run on such a connection:
+SQLite in memory is one.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ logger = logging.getLogger("flask_dualmedia")
 
 
 class OnlyConnection(sa.QueuePool):
-    """A pool whose one connection is the database: SQLite in memory. It is lent to one thread after the other."""
+    """A pool whose one connection is the database: SQLite in memory. It is lent to one thread after
+    the other."""
 
     _sqla_logger_namespace = LOGGER_OF_POOLS
 
@@ -32,7 +34,8 @@ class OnlyConnection(sa.QueuePool):
 def own_engine(engine: sa.Engine, tables: Tables, *, timeout: float) -> sa.Engine | None:
     """An engine for us alone, where that of the app lends no connection that nobody else uses.
 
-    It has one connection. Where the app's database is in memory, ours is another one in memory, with our tables in it.
+    It has one connection. Where the app's database is in memory, ours is another one in memory,
+    with our tables in it.
 
     :param timeout: Seconds to wait for the connection.
     :return: ``None`` where the engine of the app will do.
@@ -41,7 +44,9 @@ def own_engine(engine: sa.Engine, tables: Tables, *, timeout: float) -> sa.Engin
         logger.info("SQLite in memory: media has a database of its own in memory")
         return _in_memory(tables, timeout)
     if not _lends_two(engine.pool):
-        logger.info("%s has one connection for all: media has one of its own", type(engine.pool).__name__)
+        logger.info(
+            "%s has one connection for all: media has one of its own", type(engine.pool).__name__
+        )
         return _beside(engine, timeout)
     return None
 
@@ -87,18 +92,23 @@ def _is_in_memory(engine: sa.Engine) -> bool:
 def _in_memory(tables: Tables, timeout: float) -> sa.Engine:
     # The pool sees to it that one thread at a time uses the connection.
     arguments = {"check_same_thread": False}
-    engine = sa.create_engine("sqlite://", poolclass=OnlyConnection, pool_timeout=timeout, connect_args=arguments)
+    engine = sa.create_engine(
+        "sqlite://", poolclass=OnlyConnection, pool_timeout=timeout, connect_args=arguments
+    )
     tables.metadata.create_all(engine)
     return engine
 
 
 def _beside(engine: sa.Engine, timeout: float) -> sa.Engine:
-    """An engine that connects as another one does, with the same listeners, and has its own pool of one connection."""
+    """An engine that connects as another one does, with the same listeners, and has its own pool of
+    one connection."""
 
     def connect() -> t.Any:
         lent = engine.pool.recreate().connect()
         lent.detach()
         return lent.dbapi_connection
 
-    pool = sa.QueuePool(connect, pool_size=1, max_overflow=0, timeout=timeout, dialect=engine.dialect)
+    pool = sa.QueuePool(
+        connect, pool_size=1, max_overflow=0, timeout=timeout, dialect=engine.dialect
+    )
     return sa.Engine(pool, engine.dialect, engine.url)

@@ -1,4 +1,5 @@
-"""What the app's account may do with our tables in PostgreSQL, and the statements that give it what it lacks."""
+"""What the app's account may do with our tables in PostgreSQL, and the statements that give it what
+it lacks."""
 
 from __future__ import annotations
 
@@ -73,7 +74,8 @@ class Rights:
         return all("SELECT" in found.granted for found in self.tables if found.name == table)
 
     def missing_for_use(self) -> list[str]:
-        """What it lacks to work with the tables that there are, as sentences with the statements that give it."""
+        """What it lacks to work with the tables that there are, as sentences with the statements
+        that give it."""
         lacks = [*self._missing_at_all()]
         grants = [*self._grants(lambda table: _USED.get(table.plain_name, _ALL))]
         if grants:
@@ -89,7 +91,9 @@ class Rights:
         foreign = [table for table in self.tables if not table.is_owned]
         if foreign:
             owners = ", ".join(sorted({table.owner for table in foreign}))
-            changes = "; ".join(f"ALTER TABLE {table.name} OWNER TO {self.account}" for table in foreign)
+            changes = "; ".join(
+                f"ALTER TABLE {table.name} OWNER TO {self.account}" for table in foreign
+            )
             lacks.append(f"tables of ours belong to {owners}: {changes}")
         grants = [*self._grants(lambda table: _ALL if table.plain_name == VERSION_TABLE else ())]
         if grants:
@@ -118,16 +122,21 @@ def rights_of(connection: sa.Connection, tables: Tables = MODELS) -> Rights | No
     if connection.dialect.name != "postgresql":
         return None
     names = {"names": tables.names}
-    account, schema, may_create, is_read_only, is_standby, hidden = connection.execute(_ACCOUNT, names).one()
+    account, schema, may_create, is_read_only, is_standby, hidden = connection.execute(
+        _ACCOUNT, names
+    ).one()
     found = []
     for name, owner, is_owned, *granted in connection.execute(_TABLES, names):
         rights = tuple(right for right, is_granted in zip(_ALL, granted, strict=True) if is_granted)
         found.append(TableRights(name, tables.plain_name(name) or name, owner, is_owned, rights))
-    return Rights(account, schema, hidden or "public", may_create, is_read_only, is_standby, tuple(found))
+    return Rights(
+        account, schema, hidden or "public", may_create, is_read_only, is_standby, tuple(found)
+    )
 
 
 def is_about_rights(error: BaseException) -> bool:
-    """Whether a database refused something for want of a right, and will again while the rights are the same."""
+    """Whether a database refused something for want of a right, and will again while the rights are
+    the same."""
     return _state_of(error) in _ABOUT_RIGHTS
 
 

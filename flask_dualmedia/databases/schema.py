@@ -30,31 +30,44 @@ logger = logging.getLogger("flask_dualmedia")
 
 
 def migrations_directory() -> Path:
-    """The Flask-Migrate directory: inside the package when installed from a wheel, beside it in a checkout."""
+    """The Flask-Migrate directory: inside the package when installed from a wheel, beside it in a
+    checkout."""
     package = Path(__file__).parent
     shipped = package / "migrations"
     return shipped if shipped.is_dir() else package.parent / "migrations"
 
 
 def upgrade(engine: sa.Engine, revision: str = "head", *, tables: Tables = MODELS) -> None:
-    """Run our revisions up to ``revision``. Processes and threads that do so at once wait for each other.
+    """Run our revisions up to ``revision``. Processes and threads that do so at once wait for each
+    other.
 
     :raises NamesTaken: Something of the host's has a name of ours. It is left as it is.
-    :raises DatabaseBusy: Another upgrade, or those who use the tables, took too long. Nothing was changed.
-    :raises WritesRefused: The account lacks a right; the message has the statements that give it. Nothing was changed.
+    :raises DatabaseBusy: Another upgrade, or those who use the tables, took too long. Nothing was
+        changed.
+    :raises WritesRefused: The account lacks a right; the message has the statements that give it.
+        Nothing was changed.
     """
     with _explained_refusals(engine, tables), alone_on_database(engine) as connection:
         check_names(connection, tables)
-        current, present = current_revision(connection, tables), set(sa.inspect(connection).get_table_names())
+        current, present = (
+            current_revision(connection, tables),
+            set(sa.inspect(connection).get_table_names()),
+        )
         if current is None and is_complete(connection, tables):
             amend(connection, tables)  # made by the revisions of a host, who keeps them up to date
             return
         is_dropped = current is not None and present.isdisjoint(tables.metadata.tables)
-        if not is_dropped and revision == "head" and (current == head_revision() or not _is_known(current)):
+        if (
+            not is_dropped
+            and revision == "head"
+            and (current == head_revision() or not _is_known(current))
+        ):
             return
         with alone_in_process():
             if is_dropped:
-                command.stamp(_config(connection, tables), "base")  # past the revisions, as by db.drop_all()
+                command.stamp(
+                    _config(connection, tables), "base"
+                )  # past the revisions, as by db.drop_all()
             command.upgrade(_config(connection, tables), revision)
 
 
@@ -84,9 +97,15 @@ def _explained_refusals(engine: sa.Engine, tables: Tables) -> Iterator[None]:
             connection.detach()
             rights = rights_of(connection, tables)
         lacks = [] if rights is None else rights.missing_for_upgrade()
-        reason = f"{error.reason} ({said_by_server(error)})" if said_by_server(error) else error.reason
-        advice = 'have an account that may run "flask dualmedia upgrade", or give the rights to this one'
-        raise WritesRefused(error.database, f"{reason}; {'. '.join([advice, *lacks])}") from error.__cause__
+        reason = (
+            f"{error.reason} ({said_by_server(error)})" if said_by_server(error) else error.reason
+        )
+        advice = (
+            'have an account that may run "flask dualmedia upgrade", or give the rights to this one'
+        )
+        raise WritesRefused(
+            error.database, f"{reason}; {'. '.join([advice, *lacks])}"
+        ) from error.__cause__
 
 
 class Amendment(t.NamedTuple):
@@ -113,14 +132,18 @@ class Condition:
 def examine(connection: sa.Connection, tables: Tables = MODELS) -> Condition:
     """How our tables are. Nothing is changed, and nothing read for which a right may be missing."""
     rights = rights_of(connection, tables)
-    has_tables = not set(sa.inspect(connection).get_table_names()).isdisjoint(tables.metadata.tables)
+    has_tables = not set(sa.inspect(connection).get_table_names()).isdisjoint(
+        tables.metadata.tables
+    )
     is_whole = is_complete(connection, tables)
     is_behind = not is_whole
     if rights is None or rights.may_read(tables.version_table):
         current = current_revision(connection, tables)
         if current is not None:
             is_behind = not has_tables or (current != head_revision() and _is_known(current))
-    return Condition(is_whole, is_behind, tuple(_amendments(connection, tables)) if is_whole else (), rights)
+    return Condition(
+        is_whole, is_behind, tuple(_amendments(connection, tables)) if is_whole else (), rights
+    )
 
 
 def amend(connection: sa.Connection, tables: Tables = MODELS) -> None:
@@ -183,7 +206,9 @@ class NameCheck:
                 limited(connection, self._timeout),
             ):
                 if speaks_psycopg(self._engine):
-                    look_for_pooler(self._engine, t.cast("t.Any", connection.connection.driver_connection))
+                    look_for_pooler(
+                        self._engine, t.cast("t.Any", connection.connection.driver_connection)
+                    )
                 set_aside(connection)
                 check_names(connection, self._tables)
         except NamesTaken as error:
@@ -197,7 +222,9 @@ def is_complete(connection: sa.Connection, tables: Tables = MODELS) -> bool:
     expected = tables.metadata.tables
     found = sa.inspect(connection).get_multi_columns(filter_names=[*expected])
     present = {name: {column["name"] for column in columns} for (_, name), columns in found.items()}
-    return all(present.get(name, set()) >= {*table.columns.keys()} for name, table in expected.items())
+    return all(
+        present.get(name, set()) >= {*table.columns.keys()} for name, table in expected.items()
+    )
 
 
 def _amendments(connection: sa.Connection, tables: Tables) -> Iterator[Amendment]:
@@ -209,8 +236,8 @@ def _amendments(connection: sa.Connection, tables: Tables) -> Iterator[Amendment
 def _uncompressed_chunks(connection: sa.Connection, tables: Tables) -> Iterator[Amendment]:
     """The storage of chunks is to be EXTERNAL.
 
-    Alembic's autogenerate does not see column storage. Media are compressed already, and a range of a compressed
-    value costs decompressing all that stands before it.
+    Alembic's autogenerate does not see column storage. Media are compressed already, and a range of
+    a compressed value costs decompressing all that stands before it.
     """
     name = tables.chunks.name
     query = "SELECT attstorage::text FROM pg_attribute WHERE attrelid = CAST(:name AS regclass) AND attname = 'data'"

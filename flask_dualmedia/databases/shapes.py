@@ -25,16 +25,18 @@ OLDEST_FIELDS: dict[str, tuple[str, ...]] = {
     "media_storage": (*_OF_ALL_KINDS, "reference_type", "reference_id", "media_type", "url", "title"),
     "media_chunks": ("storage_key", "seq", "data"),
 }  # fmt: skip
-"""By table, the fields that records have had since the first revision. Newer ones may lack in what older releases
-wrote, so that this is never added to."""
+"""By table, the fields that records have had since the first revision. Newer ones may lack in what
+older releases wrote, so that this is never added to."""
 
 _KEY = re.compile(r"([0-9a-f]{12}7[0-9a-f]{3}[89ab][0-9a-f]{15})-([0-9a-f]{12})[0-9a-f]{4}")
 
 
 def owner_of_key(key: object) -> tuple[uuid.UUID, datetime] | None:
-    """The id of the record that a storage key was made for, and when; ``None`` for a key that is not ours.
+    """The id of the record that a storage key was made for, and when; ``None`` for a key that is
+    not ours.
 
-    Exactly what :func:`~flask_dualmedia.storages.base.new_key` makes is ours: hosts name files by hashes too.
+    Exactly what :func:`~flask_dualmedia.storages.base.new_key` makes is ours: hosts name files by
+    hashes too.
     """
     match = _KEY.fullmatch(key) if isinstance(key, str) else None
     if match is None:

@@ -23,7 +23,8 @@ from ..errors import (
 NAME = "PostgreSQL"
 
 UNKNOWN_STATEMENT = "26000"
-"""A prepared statement that the server, or a pooler before it, does not know. Another connection asks anew."""
+"""A prepared statement that the server, or a pooler before it, does not know. Another connection
+asks anew."""
 
 _CONTENDED = {"40001", "40P01", UNKNOWN_STATEMENT}
 """Serialization failure and deadlock. It may be tried again."""
@@ -51,7 +52,8 @@ _REFUSED = {
 }
 
 _ENDED = ("08", "57P", "25P03", "25P04", "40003")
-"""Connection exceptions, operator intervention, and time-outs that end a session: the connection is gone."""
+"""Connection exceptions, operator intervention, and time-outs that end a session: the connection is
+gone."""
 
 _SQLITE_LOCKED = ("SQLITE_BUSY", "SQLITE_LOCKED")
 
@@ -74,8 +76,8 @@ _CONFLICTS = ("23505", "23P01")
 """SQLSTATE codes of keys, and of ranges, that another record has."""
 
 _SERVER = ("25", "28", "3D", "3F", "40", "53", "55", "57", "58")
-"""SQLSTATE classes that say something of the server or the account. Another record would meet the same. All others are
-an answer about this record."""
+"""SQLSTATE classes that say something of the server or the account. Another record would meet the
+same. All others are an answer about this record."""
 
 
 @contextmanager
@@ -105,7 +107,9 @@ def _meaning(error: Exception) -> DualMediaError | None:
     driver_error: BaseException = error
     if isinstance(error, exc.StatementError) and error.orig is not None:
         driver_error = error.orig
-    if isinstance(driver_error, UnicodeEncodeError | OverflowError):  # the driver could not even send them
+    if isinstance(
+        driver_error, UnicodeEncodeError | OverflowError
+    ):  # the driver could not even send them
         return _refused(driver_error)
     module = type(driver_error).__module__.partition(".")[0]
     if module == "sqlite3":
@@ -116,7 +120,11 @@ def _meaning(error: Exception) -> DualMediaError | None:
     is_lost = isinstance(error, exc.DBAPIError) and error.connection_invalidated
     if is_lost or (module.startswith("psycopg") and _is_operational(driver_error)):
         return _unavailable(str(driver_error))
-    return _refused(driver_error) if module.startswith("psycopg") and _is_about_values(driver_error) else None
+    return (
+        _refused(driver_error)
+        if module.startswith("psycopg") and _is_about_values(driver_error)
+        else None
+    )
 
 
 def _state_meaning(state: str, error: BaseException) -> DualMediaError | None:
@@ -147,7 +155,9 @@ def _sqlite_meaning(error: BaseException) -> DualMediaError | None:
     for prefix, reason in _SQLITE_UNAVAILABLE.items():
         if name.startswith(prefix):
             return DatabaseUnavailable("SQLite", reason, was_sent=False)
-    if str(error).startswith(("no such table", "no such column")) or "has no column named" in str(error):
+    if str(error).startswith(("no such table", "no such column")) or "has no column named" in str(
+        error
+    ):
         return WritesRefused("SQLite", _OUTDATED)
     if "UNIQUE constraint failed" in str(error):
         return _conflict(str(error))
@@ -176,7 +186,8 @@ def _unavailable(said: str) -> DatabaseUnavailable:
     _, fatal, reason = said.partition("FATAL:")
     if not fatal:
         return DatabaseUnavailable(NAME)
-    # The message may name the account and the database. It is for the log, by the error's cause, not for a client.
+    # The message may name the account and the database. It is for the log, by the error's cause,
+    # not for a client.
     for words, meaning in _TURNED_AWAY.items():
         if words in reason:
             return DatabaseUnavailable(NAME, meaning)

@@ -1,8 +1,8 @@
 """What a record may hold so that every database can keep it.
 
-PostgreSQL is strict, MongoDB is not. While SQL is down a record goes to MongoDB first, so what SQL would refuse must be
-refused before. The rules are read from the columns and constraints of the models: a new column has its rule without
-anybody remembering it.
+PostgreSQL is strict, MongoDB is not. While SQL is down a record goes to MongoDB first, so what SQL
+would refuse must be refused before. The rules are read from the columns and constraints of the
+models: a new column has its rule without anybody remembering it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ TEXT_LENGTH = 1_000_000
 """Characters of a text without a length of its own. A whole document of MongoDB has 16 MiB."""
 
 FIRST_YEAR, LAST_YEAR = 2, 9998
-"""Years of times. At the very ends of Python's calendar, a time has no counterpart in another time zone."""
+"""Years of times. At the very ends of Python's calendar, a time has no counterpart in another time
+zone."""
 
 Rule = Callable[[t.Any], str | None]
 """Says what is wrong with a value, if anything is."""
@@ -59,7 +60,8 @@ def logged_refusals() -> Iterator[None]:
 
 
 def log_refusal(error: Exception) -> None:
-    """Log why a database refuses a record: it is for those who run the app, and clients are not told."""
+    """Log why a database refuses a record: it is for those who run the app, and clients are not
+    told."""
     if isinstance(error, RecordRefused) and not isinstance(error, InvalidMedia):
         logger.warning("%s", error)
 
@@ -71,7 +73,8 @@ def camelcase(name: str) -> str:
 
 
 def is_storable(text: str) -> bool:
-    """Whether every database can keep a string: PostgreSQL refuses NUL, and no encoding has half surrogate pairs."""
+    """Whether every database can keep a string: PostgreSQL refuses NUL, and no encoding has half
+    surrogate pairs."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -80,7 +83,8 @@ def is_storable(text: str) -> bool:
 
 
 def plain(value: t.Any) -> t.Any:
-    """Text of any other class than ``str`` as a plain string, now: translated lazily, a member of an enum, a proxy.
+    """Text of any other class than ``str`` as a plain string, now: translated lazily, a member of
+    an enum, a proxy.
 
     What is no text stays as it is.
     """
@@ -175,7 +179,11 @@ def _time(value: t.Any) -> str | None:
         year = value.astimezone(UTC).year
     except OverflowError:
         year = 0
-    return None if FIRST_YEAR <= year <= LAST_YEAR else f"Must be between the years {FIRST_YEAR} and {LAST_YEAR}."
+    return (
+        None
+        if FIRST_YEAR <= year <= LAST_YEAR
+        else f"Must be between the years {FIRST_YEAR} and {LAST_YEAR}."
+    )
 
 
 def _instance(expected: type, message: str) -> Rule:

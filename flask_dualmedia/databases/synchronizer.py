@@ -23,20 +23,24 @@ logger = logging.getLogger("flask_dualmedia")
 
 
 class Synchronizer:
-    """Brings the schema up to date if it may, as soon as SQL lets it, and says whether it is and what is missing.
+    """Brings the schema up to date if it may, as soon as SQL lets it, and says whether it is and
+    what is missing.
 
     :param upgrades: Whether it may.
     :param hint: What people are to run otherwise.
     :param timeout: Seconds that a look at the schema may take.
     """
 
-    def __init__(self, engine: sa.Engine, tables: Tables, *, upgrades: bool, hint: str, timeout: float) -> None:
+    def __init__(
+        self, engine: sa.Engine, tables: Tables, *, upgrades: bool, hint: str, timeout: float
+    ) -> None:
         self._engine, self._tables = engine, tables
         self._upgrades, self._hint, self._timeout = upgrades, hint, timeout
         self._tried_at = 0.0
         self._said: list[str] = []
         self._refused_in: schema.Condition | None = None
-        """How the schema was when the account had no right to change it. While it is the same, so is the answer."""
+        """How the schema was when the account had no right to change it. While it is the same, so
+        is the answer."""
         self._refusal = ""
         self._lacks_something = True
         self.is_due = True

@@ -1,4 +1,5 @@
-"""Our SQL tables under the names that one app gives them, and how they are told from those of the host."""
+"""Our SQL tables under the names that one app gives them, and how they are told from those of the
+host."""
 
 from __future__ import annotations
 
@@ -20,9 +21,11 @@ VERSION_TABLE = "dualmedia_version"
 
 
 class Tables:
-    """The tables of the models, with a prefix before every name: of tables, indexes and constraints.
+    """The tables of the models, with a prefix before every name: of tables, indexes and
+    constraints.
 
-    Without a prefix they are the tables of the models themselves. Use :func:`tables_for`, which makes each once.
+    Without a prefix they are the tables of the models themselves. Use :func:`tables_for`, which
+    makes each once.
     """
 
     def __init__(self, prefix: str) -> None:
@@ -50,7 +53,8 @@ class Tables:
 
     @cached_property
     def indexes(self) -> dict[str, str]:
-        """The names of the indexes, those that serve a primary key too, and of the table of each."""
+        """The names of the indexes, those that serve a primary key too, and of the table of
+        each."""
         named = [
             (part.name, table.name)
             for table in self.metadata.tables.values()
@@ -68,7 +72,8 @@ class Tables:
 
 @cache
 def tables_for(prefix: str) -> Tables:
-    """The tables of apps with this prefix. They are the same object, so that statements about them are made once."""
+    """The tables of apps with this prefix. They are the same object, so that statements about them
+    are made once."""
     return Tables(prefix)
 
 
@@ -77,7 +82,8 @@ MODELS = tables_for("")
 
 
 def _rename_parts(table: sa.Table, prefix: str) -> None:
-    """Names of indexes are the schema's in PostgreSQL, and those of constraints are where they are indexes too."""
+    """Names of indexes are the schema's in PostgreSQL, and those of constraints are where they are
+    indexes too."""
     for part in [*table.indexes, *table.constraints]:
         if part.name:
             part.name = conv(prefix + str(part.name))
@@ -104,7 +110,8 @@ def renamed(text: str, prefix: str) -> str:
 
 @contextmanager
 def renamed_statements(connection: sa.Connection, tables: Tables) -> Iterator[None]:
-    """Have every statement on a connection name our tables as the app does: revisions know no prefix."""
+    """Have every statement on a connection name our tables as the app does: revisions know no
+    prefix."""
     prefix = tables.prefix
     if not prefix:
         yield
@@ -121,12 +128,14 @@ def renamed_statements(connection: sa.Connection, tables: Tables) -> Iterator[No
             return type(value)(map(rename_parameter, value))
         return value
 
-    def rename(_connection: t.Any, _cursor: t.Any, statement: str, parameters: t.Any, *_rest: t.Any) -> t.Any:
+    def rename(
+        _connection: t.Any, _cursor: t.Any, statement: str, parameters: t.Any, *_rest: t.Any
+    ) -> t.Any:
         return renamed(statement, prefix), rename_parameter(parameters)
 
     def name_as_models(part: sa.Constraint, table: t.Any) -> None:
-        """SQLite cannot change a constraint: Alembic reads the table that a revision names, and makes it anew. What the
-        revision names in it must be found."""
+        """SQLite cannot change a constraint: Alembic reads the table that a revision names, and
+        makes it anew. What the revision names in it must be found."""
         name = part.name
         if table.name in names and isinstance(name, str) and name.startswith(prefix):
             part.name = conv(name.removeprefix(prefix))
@@ -161,8 +170,8 @@ class RenamedOutput:
 
 
 def is_table_of_ours(name: str, columns: Iterable[str]) -> bool:
-    """Whether a table of this name, without the prefix, is ours: it has the columns that ours had from the beginning.
-    It may lack those of newer revisions."""
+    """Whether a table of this name, without the prefix, is ours: it has the columns that ours had
+    from the beginning. It may lack those of newer revisions."""
     if name == VERSION_TABLE:
         return set(columns) == {"version_num"}
     expected = OLDEST_FIELDS.get(name) or Base.metadata.tables[name].columns.keys()
@@ -177,7 +186,8 @@ def check_metadata(metadata: sa.MetaData, tables: Tables) -> None:
     foreign = [
         f"the table {table.name!r} in its metadata"
         for table in metadata.tables.values()
-        if (name := tables.plain_name(table.key)) is not None and not is_table_of_ours(name, table.columns.keys())
+        if (name := tables.plain_name(table.key)) is not None
+        and not is_table_of_ours(name, table.columns.keys())
     ]
     if foreign:
         raise NamesTaken("the app", foreign, _SETTING)
@@ -186,7 +196,8 @@ def check_metadata(metadata: sa.MetaData, tables: Tables) -> None:
 def copy_tables(tables: Tables, metadata: sa.MetaData) -> None:
     """Add our tables to those that the host has defined.
 
-    They stay where connections look first: a schema that the host's metadata has by default is not theirs.
+    They stay where connections look first: a schema that the host's metadata has by default is not
+    theirs.
     """
     schema, metadata.schema = metadata.schema, None
     try:
@@ -214,15 +225,21 @@ def _find_tables(connection: sa.Connection, tables: Tables) -> Iterator[str]:
     found = sa.inspect(connection).get_multi_columns(filter_names=tables.names, kind=kind)
     for (_, name), columns in found.items():
         plain = tables.plain_name(name)
-        if plain is not None and not is_table_of_ours(plain, [column["name"] for column in columns]):
+        if plain is not None and not is_table_of_ours(
+            plain, [column["name"] for column in columns]
+        ):
             yield f"the table {name!r}"
 
 
 def _find_in_sqlite(connection: sa.Connection, tables: Tables) -> Iterator[str]:
     yield from _find_tables(connection, tables)
-    query = sa.text("SELECT name, tbl_name FROM sqlite_master WHERE type = 'index' AND name IN :names")
+    query = sa.text(
+        "SELECT name, tbl_name FROM sqlite_master WHERE type = 'index' AND name IN :names"
+    )
     given = {"names": [*tables.indexes]}
-    for name, table in connection.execute(query.bindparams(sa.bindparam("names", expanding=True)), given):
+    for name, table in connection.execute(
+        query.bindparams(sa.bindparam("names", expanding=True)), given
+    ):
         if table != tables.indexes[name]:
             yield f"the index {name!r} of {table!r}"
 

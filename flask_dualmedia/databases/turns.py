@@ -13,7 +13,8 @@ from ..processes.forks import begin_in_children, notice_fork
 from .pools import set_aside
 
 PATIENCE = 10.0
-"""Seconds to wait for another upgrade, or for those who use a table. Then it is tried again later."""
+"""Seconds to wait for another upgrade, or for those who use a table. Then it is tried again
+later."""
 
 # Names our advisory lock among all that the database may know: "dualmedi" in ASCII.
 LOCK = 0x6475616C6D656469
@@ -56,17 +57,20 @@ def alone_in_process() -> Iterator[None]:
 
 @contextmanager
 def alone_on_database(engine: sa.Engine) -> Iterator[sa.Connection]:
-    """A connection in a transaction, which is committed in the end, while no other is in this block.
+    """A connection in a transaction, which is committed in the end, while no other is in this
+    block.
 
-    The connection is no longer the pool's: nothing of a start-up may be inherited by forked workers. On PostgreSQL the
-    lock is the transaction's, for behind a pooler a session may be another one after it.
+    The connection is no longer the pool's: nothing of a start-up may be inherited by forked
+    workers. On PostgreSQL the lock is the transaction's, for behind a pooler a session may be
+    another one after it.
 
     :raises DatabaseBusy: Another process, or somebody who uses a table, took too long.
     """
     is_postgresql = engine.dialect.name == "postgresql"
     with engine.connect() as connection:
         if is_postgresql:
-            # Whatever the host's engine does: in one transaction, which sees what others have done before it.
+            # Whatever the host's engine does: in one transaction, which sees what others have done
+            # before it.
             connection.execution_options(isolation_level="READ COMMITTED")
         set_aside(connection)
         if is_postgresql:

@@ -1,8 +1,9 @@
-"""Records together with their bytes, where both are in the same PostgreSQL database and the bytes are few.
+"""Records together with their bytes, where both are in the same PostgreSQL database and the bytes
+are few.
 
-They are read in one statement and written in one: nothing of an upload is there before all of it is, and one answer is
-waited for. What is in the journal, or comes while SQL is down, goes the long way, and so does what SQL has no such
-record of.
+They are read in one statement and written in one: nothing of an upload is there before all of it
+is, and one answer is waited for. What is in the journal, or comes while SQL is down, goes the long
+way, and so does what SQL has no such record of.
 """
 
 from __future__ import annotations
@@ -56,7 +57,10 @@ def find(state: State, kind: type[M], media_id: uuid.UUID) -> tuple[M | None, by
 
     def select() -> tuple[t.Any, ...] | None:
         with _borrowed(state) as (repository, driver), driver.cursor(binary=True) as cursor:
-            query, given = select_with_content(kind, CHUNK_SIZE, repository.tables), {"id": media_id}
+            query, given = (
+                select_with_content(kind, CHUNK_SIZE, repository.tables),
+                {"id": media_id},
+            )
             return cursor.execute(repository.text(query, given), given).fetchone()
 
     row = _try_to_read(state, select) if _is_ready(state) else None
@@ -71,15 +75,17 @@ def is_possible(state: State, storage: Storage) -> bool:
     settings = state.settings
     limited = settings.quota_per_identity is not None or settings.quota_per_owner is not None
     takes_writes = state.circuit is not None and state.circuit.takes_writes
-    return _is_ready(state) and takes_writes and not limited and isinstance(storage, FailoverStorage)
+    return (
+        _is_ready(state) and takes_writes and not limited and isinstance(storage, FailoverStorage)
+    )
 
 
 def add(state: State, record: Media, blocks: list[bytes], *, keeps_id: bool) -> bool:
     """Keep an available record with its bytes.
 
     :param keeps_id: As of :meth:`~flask_dualmedia.repositories.base.Repository.add`.
-    :return: Whether that was done. If not, and the answer of SQL was lost, the record has another id and another key
-        now, under which it may go the long way.
+    :return: Whether that was done. If not, and the answer of SQL was lost, the record has another
+        id and another key now, under which it may go the long way.
     :raises DatabaseUnavailable: The answer of SQL was lost, and the record has to keep its id.
     """
     values, chunks = record.values(), _chunks(blocks)
@@ -88,7 +94,9 @@ def add(state: State, record: Media, blocks: list[bytes], *, keeps_id: bool) -> 
     def insert() -> bool:
         with _borrowed(state) as (repository, driver):
             query = repository.text(insert_record(type(record), repository.tables), values)
-            driver.execute(_text(_ADD, query, len(chunks), repository.tables.chunks.name), values | chunks)
+            driver.execute(
+                _text(_ADD, query, len(chunks), repository.tables.chunks.name), values | chunks
+            )
         return True
 
     assert state.circuit is not None
@@ -105,12 +113,17 @@ def add(state: State, record: Media, blocks: list[bytes], *, keeps_id: bool) -> 
 
 
 def replace(
-    state: State, kind: type[M], media_id: uuid.UUID, changes: Values, where: Values, blocks: list[bytes]
+    state: State,
+    kind: type[M],
+    media_id: uuid.UUID,
+    changes: Values,
+    where: Values,
+    blocks: list[bytes],
 ) -> tuple[M, bool] | None:
     """Change a record, if it still has the values of ``where``, with the bytes that it names.
 
-    :return: The record after the change, and whether all of its old bytes are gone; ``None`` if SQL does not have it,
-        or does not answer.
+    :return: The record after the change, and whether all of its old bytes are gone; ``None`` if SQL
+        does not have it, or does not answer.
     """
     chunks = _chunks(blocks)
     storable.check(kind, changes)
@@ -132,10 +145,14 @@ def _chunks(blocks: list[bytes]) -> dict[str, memoryview]:
 
 @cache
 def _text(template: str, record: str, chunks: int, table: str) -> t.LiteralString:
-    """One of the statements above, around one about a record, with so many chunks for this table."""
+    """One of the statements above, around one about a record, with so many chunks for this
+    table."""
     rows = ", ".join(f"({seq}, %(chunk{seq})b)" for seq in range(chunks))
     keep = _KEEP.format(table=table, chunks=rows)
-    return t.cast("t.LiteralString", template.format(record=record, keep=keep, table=table, limit=DELETED_AT_ONCE))
+    return t.cast(
+        "t.LiteralString",
+        template.format(record=record, keep=keep, table=table, limit=DELETED_AT_ONCE),
+    )
 
 
 def _is_ready(state: State) -> bool:

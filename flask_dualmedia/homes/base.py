@@ -42,10 +42,13 @@ class JournalHome(Home[JournalRepository]):
         return self.repository.is_empty() and self.storage.is_empty()
 
 
-def sql_home(engine: sa.Engine, *, timeout: float | None = None, tables: Tables = MODELS) -> Home[SQLRepository]:
+def sql_home(
+    engine: sa.Engine, *, timeout: float | None = None, tables: Tables = MODELS
+) -> Home[SQLRepository]:
     """Dual mode: tables and chunks.
 
-    :param timeout: Seconds that a statement about records may take; five times as many for a batch of bytes.
+    :param timeout: Seconds that a statement about records may take; five times as many for a batch
+        of bytes.
     :param tables: Where they are.
     """
     repository, storage = SQLRepository, DatabaseStorage
@@ -61,12 +64,14 @@ def sql_home(engine: sa.Engine, *, timeout: float | None = None, tables: Tables 
 def mongo_home(documents: Documents | Collections) -> Home[MongoRepository]:
     """Mongo-only mode: collections and GridFS."""
     collections = Collections.of(documents)
-    return Home("MongoDB", MongoRepository(collections), GridFSStorage(collections, collections.bucket))
+    return Home(
+        "MongoDB", MongoRepository(collections), GridFSStorage(collections, collections.bucket)
+    )
 
 
 def journal_home(documents: Documents | Collections, *, max_size: int | None = None) -> JournalHome:
-    """What was accepted while SQL was down, until it is drained. Collections and a bucket of its own: those of
-    Mongo-only mode may still hold what was transferred to SQL.
+    """What was accepted while SQL was down, until it is drained. Collections and a bucket of its
+    own: those of Mongo-only mode may still hold what was transferred to SQL.
 
     :param max_size: Bytes that it may hold, ``None`` for no limit.
     """

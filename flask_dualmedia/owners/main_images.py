@@ -1,9 +1,10 @@
 """The one main image of a product, where the one that it has is hidden from whoever wants another.
 
-A product has one main image: that is a unique index. But nobody may learn of media that they may not read, and nobody's
-hidden media may stand in the way of others. So a main image that the caller of a media route may not read gives way: it
-stays what it is, as an ordinary image. Functions are called by the host's code, from which nothing is hidden: within a
-request to a media route too, as by a receiver of a signal.
+A product has one main image: that is a unique index. But nobody may learn of media that they may
+not read, and nobody's hidden media may stand in the way of others. So a main image that the caller
+of a media route may not read gives way: it stays what it is, as an ordinary image. Functions are
+called by the host's code, from which nothing is hidden: within a request to a media route too, as
+by a receiver of a signal.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ T = t.TypeVar("T")
 
 
 def write_main(state: State, record: Media, viewer: Viewer | None, write: Callable[[], T]) -> T:
-    """Write a record that may become the main image of its product. Hidden ones give way at that moment, not before.
+    """Write a record that may become the main image of its product. Hidden ones give way at that
+    moment, not before.
 
     :param viewer: Whoever asked for it over HTTP; ``None`` for the host.
     :raises SecondMainImage: The product has another main image, which the viewer may read.
@@ -42,22 +44,29 @@ def write_main(state: State, record: Media, viewer: Viewer | None, write: Callab
 
 
 def refuse_second_main(state: State, record: Media, viewer: Viewer | None) -> None:
-    """Say so before the bytes are read. Of two at once, the unique index stops the second at the end.
+    """Say so before the bytes are read. Of two at once, the unique index stops the second at the
+    end.
 
-    :raises SecondMainImage: The record is to be a main image, and the product has one that the viewer may read.
+    :raises SecondMainImage: The record is to be a main image, and the product has one that the
+        viewer may read.
     """
     if isinstance(record, ProductImage) and record.is_main_image:
         _others(state, record, viewer)
 
 
 def _others(state: State, record: Media, viewer: Viewer | None) -> list[ProductImage]:
-    """The main images of the same product, which are hidden from the viewer: two, where one waits in the journal.
+    """The main images of the same product, which are hidden from the viewer: two, where one waits
+    in the journal.
 
     :raises SecondMainImage: One is not hidden.
     """
     product_id = t.cast(ProductImage, record).mongo_product_id
     where = {"mongo_product_id": product_id, "is_main_image": True}
-    others = [image for image in state.repository.list(Listing(ProductImage, where)) if image.id != record.id]
+    others = [
+        image
+        for image in state.repository.list(Listing(ProductImage, where))
+        if image.id != record.id
+    ]
     if any(viewer is None or viewer.may("read", image) for image in others):
         raise SecondMainImage
     return others
@@ -67,5 +76,7 @@ def _demote(state: State, image: ProductImage) -> None:
     changes = {"is_main_image": False, "updated_at": now()}
     where = {"state": AVAILABLE, "version": image.version}
     changed = state.repository.update(ProductImage, image.id, changes, where=where)
-    if changed is not None:  # otherwise somebody else has just changed it, and whoever writes looks again
+    if (
+        changed is not None
+    ):  # otherwise somebody else has just changed it, and whoever writes looks again
         media_saved.send(state.app, record=changed)

@@ -1,4 +1,5 @@
-"""Media on the pages of a host: that of many documents at once, as far as whoever looks at them may read it."""
+"""Media on the pages of a host: that of many documents at once, as far as whoever looks at them may
+read it."""
 
 from __future__ import annotations
 
@@ -29,16 +30,17 @@ def attach_media(
     visible_to: VisibleTo = EVERYTHING,
     **fields: type[Media],
 ) -> list[t.MutableMapping[str, t.Any]]:
-    """Load the media of a page of documents in one query, and of it what the viewer of the page may read.
+    """Load the media of a page of documents in one query, and of it what the viewer of the page may
+    read.
 
-    ``attach_media(products, images=ProductImage)`` gives each product its list ``product["images"]``;
-    ``attach_media(courses, videos=CourseVideo, resources=CourseResource)`` is one SQL statement too. In Mongo-only
-    mode it is one query per kind.
+    ``attach_media(products, images=ProductImage)`` gives each product its list
+    ``product["images"]``; ``attach_media(courses, videos=CourseVideo, resources=CourseResource)``
+    is one SQL statement too. In Mongo-only mode it is one query per kind.
 
     :param documents: MongoDB documents with an ``_id``.
     :param reference_type: What the documents are, needed for :class:`MediaStorage`.
-    :param visible_to: Whom the page is for, ``get_jwt()`` for example; see :data:`VisibleTo`. Where it is left out, the
-        lists have private media of everybody.
+    :param visible_to: Whom the page is for, ``get_jwt()`` for example; see :data:`VisibleTo`. Where
+        it is left out, the lists have private media of everybody.
     :param fields: Name of the field to set, and the kind of media to set it to.
     :return: The documents, changed in place.
     """

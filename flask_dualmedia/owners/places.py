@@ -1,8 +1,9 @@
-"""The place of new media among the others of its owner: behind the last one, and as main image if there is none.
+"""The place of new media among the others of its owner: behind the last one, and as main image if
+there is none.
 
-It is looked for when the bytes have come and the record becomes visible. Saves that end at the same moment may get the
-same position, and lists go by their age then, which is the order that they came in. Of main images there is one all the
-same: that is a unique index.
+It is looked for when the bytes have come and the record becomes visible. Saves that end at the same
+moment may get the same position, and lists go by their age then, which is the order that they came
+in. Of main images there is one all the same: that is a unique index.
 """
 
 from __future__ import annotations
@@ -25,22 +26,28 @@ LAST_POSITION = MAX_INTEGER
 
 
 def position_behind(position: int, number: int = 1) -> int:
-    """The position so many places behind another one. Everything behind the last position shares it."""
+    """The position so many places behind another one. Everything behind the last position shares
+    it."""
     return min(position + number, LAST_POSITION)
 
 
 def split_place(fields: dict[str, t.Any]) -> tuple[list[str], dict[str, t.Any]]:
     """Names of the fields that say where media stands and are left to us, and the other fields."""
-    unplaced = [name for name in ("is_main_image", "position") if name in fields and fields[name] is None]
+    unplaced = [
+        name for name in ("is_main_image", "position") if name in fields and fields[name] is None
+    ]
     return unplaced, {name: value for name, value in fields.items() if name not in unplaced}
 
 
-def placed(state: State, record: Media, unplaced: t.Collection[str], keep: Callable[[Place], T]) -> T:
+def placed(
+    state: State, record: Media, unplaced: t.Collection[str], keep: Callable[[Place], T]
+) -> T:
     """Keep a record in its place.
 
-    :param unplaced: Fields that the caller has left to us: ``position`` and ``is_main_image``, or none.
-    :param keep: Makes the record visible with these values. If another became the main image meanwhile, it is called
-        once more.
+    :param unplaced: Fields that the caller has left to us: ``position`` and ``is_main_image``, or
+        none.
+    :param keep: Makes the record visible with these values. If another became the main image
+        meanwhile, it is called once more.
     """
     if not unplaced:
         return keep({})
@@ -67,6 +74,8 @@ def _free_place(state: State, record: Media, unplaced: t.Collection[str]) -> Pla
     if "position" in unplaced:
         if isinstance(record, CourseVideo) and record.mongo_lesson_id is not None:
             where["mongo_lesson_id"] = record.mongo_lesson_id
-        last = state.repository.list(Listing(kind, where, sort="position", descending=True, limit=1))
+        last = state.repository.list(
+            Listing(kind, where, sort="position", descending=True, limit=1)
+        )
         place["position"] = position_behind(vars(last[0])["position"]) if last else 0
     return place

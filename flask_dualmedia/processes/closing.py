@@ -34,10 +34,13 @@ _apps: WeakSet[Flask] = WeakSet()
 
 
 def follow(app: Flask, state: State) -> None:
-    """See that what was opened for ``app`` is closed when nobody needs the app any more, or the process ends."""
+    """See that what was opened for ``app`` is closed when nobody needs the app any more, or the
+    process ends."""
     app.teardown_appcontext(end_of_context)
     state.opened.callback(deadlines.rest)
-    state.opened.callback(notice_fork)  # before all others: what the parent has opened is not closed for it
+    state.opened.callback(
+        notice_fork
+    )  # before all others: what the parent has opened is not closed for it
     # Not at the end of the process: counted reads come first there.
     finalize(app, state.opened.close).atexit = False
     _apps.add(app)

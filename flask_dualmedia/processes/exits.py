@@ -3,7 +3,8 @@
 normal end         ``atexit``; servers that stop gracefully, and Ctrl+C, end so
 multiprocessing    its children end without ``atexit``, and have finalizers instead
 SIGTERM            handled by most servers, which then end normally. Where nobody handles it, as under waitress and
-                   ``flask run``, the process would be gone at once: reads are written down first, and then it is
+                   ``flask run``, the process would be gone at once: reads are written down first,
+                   and then it is
 """
 
 from __future__ import annotations
@@ -37,7 +38,8 @@ _counting: WeakSet[Counting] = WeakSet()
 
 
 def watch(counting: Counting) -> None:
-    """Have ``counting`` write down what it counted at the end of the process, as long as it lives."""
+    """Have ``counting`` write down what it counted at the end of the process, as long as it
+    lives."""
     _counting.add(counting)
     if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL and not _is_caught(signal.SIGTERM):
         _set_handler(_write_down_and_die)
@@ -68,15 +70,16 @@ def _write_down() -> None:
 
 def _write_down_and_die(number: int, _frame: object) -> None:
     try:
-        # The code that the signal has interrupted may hold a lock that is needed for it: so not in this thread, and not
-        # for ever.
+        # The code that the signal has interrupted may hold a lock that is needed for it: so not in
+        # this thread, and not for ever.
         writing = threading.Thread(target=_write_down, name="dualmedia-exit", daemon=True)
         writing.start()
         writing.join(TIMEOUT)
     finally:
         signal.signal(number, signal.SIG_DFL)
         os.kill(os.getpid(), number)
-        # It goes on as the first process of a container, which the signal ends only where it is handled.
+        # It goes on as the first process of a container, which the signal ends only where it is
+        # handled.
         signal.signal(number, _write_down_and_die)
 
 
@@ -93,7 +96,8 @@ def _set_handler(handler: t.Any) -> None:
 
 
 def _is_caught(number: int) -> bool:
-    """Whether a server that is not written in Python handles a signal: Python does not know of it."""
+    """Whether a server that is not written in Python handles a signal: Python does not know of
+    it."""
     try:
         lines = Path("/proc/self/status").read_text().splitlines()
     except OSError:

@@ -1,14 +1,16 @@
 """What a forked process leaves to its parent.
 
-A child has copies of all that the process held which forked it: descriptors of sockets, over which it would read what
-the parent is answered; locks that nobody will give back, for their threads are not there; counts that the parent
-writes down. ``gunicorn --preload``, uWSGI, Celery and ``multiprocessing`` fork after the app was loaded, and perhaps
-used.
+A child has copies of all that the process held which forked it: descriptors of sockets, over which
+it would read what the parent is answered; locks that nobody will give back, for their threads are
+not there; counts that the parent writes down. ``gunicorn --preload``, uWSGI, Celery and
+``multiprocessing`` fork after the app was loaded, and perhaps used.
 
-Python tells us of most forks. uWSGI forks without a word, so what goes on a connection asks :func:`notice_fork` before.
+Python tells us of most forks. uWSGI forks without a word, so what goes on a connection asks
+:func:`notice_fork` before.
 
-gevent makes another process of it as well, where it patches a worker after the app was loaded: from then on all threads
-are greenlets of one. A lock from before stops every one of them when two want it, and so the one that would release it.
+gevent makes another process of it as well, where it patches a worker after the app was loaded: from
+then on all threads are greenlets of one. A lock from before stops every one of them when two want
+it, and so the one that would release it.
 """
 
 from __future__ import annotations
@@ -36,7 +38,8 @@ class Forked(t.Protocol):
     """Something that holds locks, threads or notes of its process."""
 
     def begin_process(self) -> None:
-        """Start afresh in a forked process, which has no thread but this one, or in one that gevent has patched."""
+        """Start afresh in a forked process, which has no thread but this one, or in one that gevent
+        has patched."""
         ...
 
 
@@ -45,7 +48,8 @@ _lock_type: t.Any = threading.Lock
 """What locks are made by. It is another one after gevent has patched the process."""
 
 _beginning = threading.RLock()
-"""Held by the thread that starts afresh. Greenlets of one thread pass it: they would wait for each other for ever."""
+"""Held by the thread that starts afresh. Greenlets of one thread pass it: they would wait for each
+other for ever."""
 
 _engines: WeakSet[sa.Engine] = WeakSet()
 _records: WeakSet[sa.pool.ConnectionPoolEntry] = WeakSet()
@@ -120,8 +124,9 @@ def _begin_child() -> None:
 def _prepare_for_gevent() -> None:
     """Let gevent patch this process, if it is loaded and has not yet.
 
-    It looks at every object that the garbage collector knows, and fails at a weak reference to one that is gone.
-    PyMongo leaves such references behind where a client was used and closed, or its threads ended by the fork.
+    It looks at every object that the garbage collector knows, and fails at a weak reference to one
+    that is gone. PyMongo leaves such references behind where a client was used and closed, or its
+    threads ended by the fork.
     """
     monkey = sys.modules.get("gevent.monkey")
     if monkey is not None and not monkey.is_module_patched("threading"):
@@ -137,7 +142,9 @@ def _leave_connections() -> None:
     for engine in list(_engines):
         try:
             engine.dispose(close=False)  # the pool's locks may be held by threads that are not here
-        except Exception:  # the other pools are emptied all the same; what is in this one is refused at checkout
+        except (
+            Exception
+        ):  # the other pools are emptied all the same; what is in this one is refused at checkout
             logger.exception("emptying the pool of a forked process")
 
 
@@ -153,12 +160,15 @@ def _dead_socket() -> Iterator[socket.socket]:
 def _cut_off(driver: t.Any, dead: socket.socket) -> None:
     """Make an inherited connection one whose server is gone.
 
-    To close it would end the parent's session, and so might a statement that is cancelled or rolled back in here. So
-    its descriptor gets another socket, and the client library is shown that nobody is there.
+    To close it would end the parent's session, and so might a statement that is cancelled or rolled
+    back in here. So its descriptor gets another socket, and the client library is shown that nobody
+    is there.
     """
     try:
         os.dup2(dead.fileno(), driver.fileno(), inheritable=False)
-    except Exception:  # each driver has errors of its own for one that is not over a socket, or was closed already
+    except (
+        Exception
+    ):  # each driver has errors of its own for one that is not over a socket, or was closed already
         _inherited.append(driver)
         return
     if hasattr(driver, "pgconn"):
@@ -168,7 +178,9 @@ def _cut_off(driver: t.Any, dead: socket.socket) -> None:
 
 def _is_in_memory(engine: sa.Engine) -> bool:
     """Whether the connection is the database."""
-    return engine.dialect.name == "sqlite" and not isinstance(engine.pool, sa.QueuePool | sa.NullPool)
+    return engine.dialect.name == "sqlite" and not isinstance(
+        engine.pool, sa.QueuePool | sa.NullPool
+    )
 
 
 if hasattr(os, "register_at_fork"):

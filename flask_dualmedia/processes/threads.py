@@ -18,14 +18,18 @@ STOP_TIMEOUT = 10.0
 class Worker:
     """A thread that calls a method now and then.
 
-    It refers to the method's object weakly: an app that nobody needs any more can be collected, and its threads end.
+    It refers to the method's object weakly: an app that nobody needs any more can be collected, and
+    its threads end.
 
     :param name: Name of the thread.
-    :param work: The method. It returns the seconds until the next call, or ``None`` where there is nothing left to do.
+    :param work: The method. It returns the seconds until the next call, or ``None`` where there is
+        nothing left to do.
     :param delay: Seconds before the first call.
     """
 
-    def __init__(self, name: str, work: t.Callable[[], float | None], *, delay: float = 0.0) -> None:
+    def __init__(
+        self, name: str, work: t.Callable[[], float | None], *, delay: float = 0.0
+    ) -> None:
         self._name, self._delay = name, delay
         self._work = WeakMethod(work)
         self._lock = threading.Lock()
@@ -42,8 +46,8 @@ class Worker:
             if self.has_begun or self.is_stopped:
                 return
             self.has_begun = True
-            # Of gevent, where that came after the app was loaded. Nothing else may be put into from a weak reference's
-            # callback, which comes wherever memory is cleaned up.
+            # Of gevent, where that came after the app was loaded. Nothing else may be put into from
+            # a weak reference's callback, which comes wherever memory is cleaned up.
             self._calls = calls = queue.SimpleQueue()
             self._work = WeakMethod(t.cast("t.Any", self._work()), lambda _: calls.put(None))
             thread = threading.Thread(target=self._run, name=self._name, daemon=True)
@@ -89,7 +93,9 @@ class Worker:
                 seconds = work()
                 del work  # nothing is held between two calls
         finally:
-            self.has_begun = False  # whatever has ended it, as code of the host's that leaves its thread
+            self.has_begun = (
+                False  # whatever has ended it, as code of the host's that leaves its thread
+            )
 
     def _wait(self, seconds: float) -> bool:
         """Wait for the next call; whether there is none."""

@@ -1,6 +1,7 @@
 """Who uses the media of an app at the moment, so that nothing is closed under anybody's hands.
 
-A context of the app uses media from its first media call until it is popped; an answer, until its last byte is sent.
+A context of the app uses media from its first media call until it is popped; an answer, until its
+last byte is sent.
 """
 
 from __future__ import annotations
@@ -63,13 +64,15 @@ class Uses:
         self._forget(lambda thread: thread != threading.get_ident())
 
     def during(self, app: Flask, pieces: Iterator[bytes]) -> Iterator[bytes]:
-        """The same pieces: media is in use until the last one is taken, or nobody refers to them any more."""
+        """The same pieces: media is in use until the last one is taken, or nobody refers to them
+        any more."""
         return _taken(Use(self, app), pieces)
 
     def admit(self, context: AppContext) -> None:
         """Let the current context use media until it is popped.
 
-        A request that has begun may go on to its end. Other contexts, which may last as long as their thread, may not.
+        A request that has begun may go on to its end. Other contexts, which may last as long as
+        their thread, may not.
 
         :raises MediaClosed: It did not begin in time.
         """

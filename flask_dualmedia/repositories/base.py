@@ -55,7 +55,8 @@ class Listing(t.Generic[M]):
     where: Values = field(default_factory=dict)
     """Fields and the values they must have."""
     visible_to: t.Any = EVERYTHING
-    """Identity whose own records are listed, beside the public ones; ``None`` for public ones alone."""
+    """Identity whose own records are listed, beside the public ones; ``None`` for public ones
+    alone."""
     sort: str = "id"
     """``id`` (by age), ``position`` or ``access_count``; ties are broken by id."""
     descending: bool = False
@@ -65,15 +66,20 @@ class Listing(t.Generic[M]):
 
     @property
     def shows_private(self) -> bool:
-        """Whether private records of :attr:`visible_to` can be among those listed, and not only public ones."""
-        return self.visible_to is not None and self.where.get("uploaded_by", self.visible_to) == self.visible_to
+        """Whether private records of :attr:`visible_to` can be among those listed, and not only
+        public ones."""
+        return (
+            self.visible_to is not None
+            and self.where.get("uploaded_by", self.visible_to) == self.visible_to
+        )
 
 
 class Repository(t.Protocol):
     """Keeps media records. Bytes are no business of it.
 
-    All methods raise :class:`~flask_dualmedia.errors.DatabaseUnavailable` when the database does not answer; no
-    method reports that as a record not found. Readers see ``available`` records unless they say otherwise.
+    All methods raise :class:`~flask_dualmedia.errors.DatabaseUnavailable` when the database does
+    not answer; no method reports that as a record not found. Readers see ``available`` records
+    unless they say otherwise.
     """
 
     def version(self) -> str:
@@ -83,8 +89,9 @@ class Repository(t.Protocol):
     def add(self, record: Media, *, keeps_id: bool = False) -> None:
         """Keep a new record.
 
-        :param keeps_id: Somebody knows its id already. Otherwise the record has another id afterwards, and another
-            storage key, where a database took it and did not answer, so that another one had to keep it.
+        :param keeps_id: Somebody knows its id already. Otherwise the record has another id
+            afterwards, and another storage key, where a database took it and did not answer, so
+            that another one had to keep it.
         :raises MediaConflict: Its id is taken, or it would be a second main image.
         """
         ...
@@ -107,15 +114,18 @@ class Repository(t.Protocol):
     def of_owners(
         self, kinds: t.Sequence[type[Media]], reference_type: str | None, ids: t.Sequence[str]
     ) -> Records[Media]:
-        """All available records of these kinds that belong to any of the owners, in one query where the database
-        can. Those of one owner and kind come in the order of the kind.
+        """All available records of these kinds that belong to any of the owners, in one query where
+        the database can. Those of one owner and kind come in the order of the kind.
 
         :param reference_type: Type of the owners, needed where a kind does not fix it.
         """
         ...
 
-    def update(self, kind: type[M], media_id: uuid.UUID, changes: Values, *, where: Values) -> M | None:
-        """Change a record in one step, if it still has the values of ``where``, which names at least the state.
+    def update(
+        self, kind: type[M], media_id: uuid.UUID, changes: Values, *, where: Values
+    ) -> M | None:
+        """Change a record in one step, if it still has the values of ``where``, which names at
+        least the state.
 
         The record gets the next version, unless ``changes`` has one.
 
@@ -127,7 +137,8 @@ class Repository(t.Protocol):
     def bury(self, kind: type[Media], media_id: uuid.UUID) -> None:
         """Empty a ``deleting`` record whose bytes are gone.
 
-        What is left of it, an id that is taken, stays for the grace time: nothing that arrives late brings it back.
+        What is left of it, an id that is taken, stays for the grace time: nothing that arrives late
+        brings it back.
         """
         ...
 
@@ -135,15 +146,19 @@ class Repository(t.Protocol):
         """Forget a record in any state. A missing one is a no-op."""
         ...
 
-    def count_access(self, kind: type[Media], media_id: uuid.UUID, at: datetime, number: int = 1) -> bool:
+    def count_access(
+        self, kind: type[Media], media_id: uuid.UUID, at: datetime, number: int = 1
+    ) -> bool:
         """Add to the access count of an available record; false if there is none."""
         ...
 
-    def add_accesses(self, kind: type[Media], counts: t.Mapping[uuid.UUID, Accesses]) -> dict[uuid.UUID, bool]:
+    def add_accesses(
+        self, kind: type[Media], counts: t.Mapping[uuid.UUID, Accesses]
+    ) -> dict[uuid.UUID, bool]:
         """Add to the access counts of many available records at once.
 
-        :return: Whether there was such a record, by id. An id that is left out is to be tried again: its record is
-            just being moved, or in a database that does not answer.
+        :return: Whether there was such a record, by id. An id that is left out is to be tried
+            again: its record is just being moved, or in a database that does not answer.
         """
         ...
 
@@ -159,7 +174,9 @@ class Repository(t.Protocol):
         """Records in any state, sorted by id, from behind ``after``."""
         ...
 
-    def unfinished(self, kind: type[M], before: datetime, limit: int, after: Position | None = None) -> t.List[M]:  # noqa: UP006 - `list` is a method
+    def unfinished(
+        self, kind: type[M], before: datetime, limit: int, after: Position | None = None
+    ) -> t.List[M]:  # noqa: UP006 - `list` is a method
         """Records pending or deleting, and last changed before a time, oldest first.
 
         :param after: Start behind this time of the last change, and this id.
@@ -171,7 +188,8 @@ class Repository(t.Protocol):
         ...
 
     def count(self, kind: type[Media]) -> int:
-        """How many records there are, in any state, without those that are buried or in the trash."""
+        """How many records there are, in any state, without those that are buried or in the
+        trash."""
         ...
 
     def count_trashed(self, kind: type[Media]) -> int:
@@ -189,7 +207,7 @@ class Repository(t.Protocol):
     def stored_size(self, selection: Selection) -> int:
         """The sum of the sizes of the available records that match, of those whose bytes we keep.
 
-        While SQL is down it is that of the journal alone. While the journal is moved into SQL, a record that is just
-        being moved may count twice.
+        While SQL is down it is that of the journal alone. While the journal is moved into SQL, a
+        record that is just being moved may count twice.
         """
         ...

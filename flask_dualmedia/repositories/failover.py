@@ -20,20 +20,24 @@ from .sql import SQLRepository
 T = t.TypeVar("T")
 
 _NO_ANSWER = (DatabaseUnavailable, WritesRefused)
-"""SQL is gone, or says nothing about the records that it has: a table, or a right to read it, may be missing."""
+"""SQL is gone, or says nothing about the records that it has: a table, or a right to read it, may
+be missing."""
 
 
 class FailoverRepository:
-    """Keeps records in SQL; those that come while SQL is down in a journal, from which they are drained.
+    """Keeps records in SQL; those that come while SQL is down in a journal, from which they are
+    drained.
 
-    A record is looked for in SQL, then in the journal, then in SQL once more: it may have been moved in between. Two
-    answers are never given: "not found" while SQL, which may have the record, does not answer; and success for a
-    change of a record that is just being moved.
+    A record is looked for in SQL, then in the journal, then in SQL once more: it may have been
+    moved in between. Two answers are never given: "not found" while SQL, which may have the record,
+    does not answer; and success for a change of a record that is just being moved.
 
     :param journals: Whether new records are accepted while SQL is down.
     """
 
-    def __init__(self, sql: SQLRepository, journal: JournalRepository, circuit: Circuit, *, journals: bool) -> None:
+    def __init__(
+        self, sql: SQLRepository, journal: JournalRepository, circuit: Circuit, *, journals: bool
+    ) -> None:
         self._sql, self._journal, self._circuit, self._journals = sql, journal, circuit, journals
 
     def version(self) -> str:
@@ -79,12 +83,15 @@ class FailoverRepository:
 
         The record given gets another id, and another key for its bytes.
 
-        :raises DatabaseUnavailable: There is no journal to note it in, so that nothing may be accepted in its place.
+        :raises DatabaseUnavailable: There is no journal to note it in, so that nothing may be
+            accepted in its place.
         """
         if not self._journals:
             raise DatabaseUnavailable("PostgreSQL")
         with self._circuit.journaling():
-            self._journal.add(type(record).from_values(record.values() | {"state": DELETING, "updated_at": now()}))
+            self._journal.add(
+                type(record).from_values(record.values() | {"state": DELETING, "updated_at": now()})
+            )
         values = vars(record)
         values["id"] = new_id()
         if record.storage_key is not None:
@@ -112,33 +119,47 @@ class FailoverRepository:
         found = self._both(lambda r: r.of_owners(kinds, reference_type, ids), kinds)
         if isinstance(found, Records):
             return found
-        return Records(sorted(found.values(), key=lambda r: (kinds.index(type(r)), getattr(r, r.order), r.id)))
+        return Records(
+            sorted(found.values(), key=lambda r: (kinds.index(type(r)), getattr(r, r.order), r.id))
+        )
 
-    def update(self, kind: type[M], media_id: uuid.UUID, changes: Values, *, where: Values) -> M | None:
+    def update(
+        self, kind: type[M], media_id: uuid.UUID, changes: Values, *, where: Values
+    ) -> M | None:
         def change(repository: SQLRepository | JournalRepository) -> M | None:
             return repository.update(kind, media_id, changes, where=where)
 
         return self._change(change, kind, media_id)
 
-    def count_access(self, kind: type[Media], media_id: uuid.UUID, at: datetime, number: int = 1) -> bool:
+    def count_access(
+        self, kind: type[Media], media_id: uuid.UUID, at: datetime, number: int = 1
+    ) -> bool:
         def count(repository: SQLRepository | JournalRepository) -> bool | None:
             return repository.count_access(kind, media_id, at, number) or None
 
         return bool(self._change(count, kind, media_id))
 
-    def add_accesses(self, kind: type[Media], counts: t.Mapping[uuid.UUID, Accesses]) -> dict[uuid.UUID, bool]:
+    def add_accesses(
+        self, kind: type[Media], counts: t.Mapping[uuid.UUID, Accesses]
+    ) -> dict[uuid.UUID, bool]:
         try:
             found = self._circuit.guard(lambda: self._sql.add_accesses(kind, counts))
         except DatabaseUnavailable:
             found = {}
         except WritesRefused:
-            # It would refuse each of them. What the journal has is counted there, and the rest waits.
-            there = {key for key, (number, at) in counts.items() if self._journal.count_access(kind, key, at, number)}
+            # It would refuse each of them. What the journal has is counted there, and the rest
+            # waits.
+            there = {
+                key
+                for key, (number, at) in counts.items()
+                if self._journal.count_access(kind, key, at, number)
+            }
             return dict.fromkeys(there, True)
         done = {media_id: True for media_id in counts if found.get(media_id)}
         for media_id, (number, at) in counts.items():
             if media_id not in done:
-                # One by one: of each it must be known whether it is counted, and few are not in SQL.
+                # One by one: of each it must be known whether it is counted, and few are not in
+                # SQL.
                 try:
                     done[media_id] = self.count_access(kind, media_id, at, number)
                 except DatabaseUnavailable as error:
@@ -162,14 +183,22 @@ class FailoverRepository:
         self._circuit.guard(lambda: self._sql.remove(kind, media_id))
 
     def keys_of(self, kind: type[Media], ids: t.Sequence[uuid.UUID]) -> t.List[str | None]:  # noqa: UP006
-        return [*self._journal.keys_of(kind, ids), *self._circuit.read(lambda: self._sql.keys_of(kind, ids))]
+        return [
+            *self._journal.keys_of(kind, ids),
+            *self._circuit.read(lambda: self._sql.keys_of(kind, ids)),
+        ]
 
     def scan(self, kind: type[M], after: uuid.UUID | None, limit: int) -> t.List[M]:  # noqa: UP006 - `list` is a method
         found = {record.id: record for record in self._journal.scan(kind, after, limit)}
-        found |= {record.id: record for record in self._circuit.read(lambda: self._sql.scan(kind, after, limit))}
+        found |= {
+            record.id: record
+            for record in self._circuit.read(lambda: self._sql.scan(kind, after, limit))
+        }
         return sorted(found.values(), key=lambda record: record.id)[:limit]
 
-    def unfinished(self, kind: type[M], before: datetime, limit: int, after: Position | None = None) -> t.List[M]:  # noqa: UP006 - `list` is a method
+    def unfinished(
+        self, kind: type[M], before: datetime, limit: int, after: Position | None = None
+    ) -> t.List[M]:  # noqa: UP006 - `list` is a method
         found = [
             *self._journal.unfinished(kind, before, limit, after),
             *self._circuit.read(lambda: self._sql.unfinished(kind, before, limit, after)),
@@ -178,14 +207,19 @@ class FailoverRepository:
 
     def trashed(self, kind: type[M], after: uuid.UUID | None, limit: int) -> t.List[M]:  # noqa: UP006
         found = {record.id: record for record in self._journal.trashed(kind, after, limit)}
-        found |= {record.id: record for record in self._circuit.read(lambda: self._sql.trashed(kind, after, limit))}
+        found |= {
+            record.id: record
+            for record in self._circuit.read(lambda: self._sql.trashed(kind, after, limit))
+        }
         return sorted(found.values(), key=lambda record: record.id)[:limit]
 
     def count(self, kind: type[Media]) -> int:
         return self._journal.count(kind) + self._circuit.read(lambda: self._sql.count(kind))
 
     def count_trashed(self, kind: type[Media]) -> int:
-        return self._journal.count_trashed(kind) + self._circuit.read(lambda: self._sql.count_trashed(kind))
+        return self._journal.count_trashed(kind) + self._circuit.read(
+            lambda: self._sql.count_trashed(kind)
+        )
 
     def announced(self, uploaded_by: str, since: datetime, but: uuid.UUID | None) -> Announced:
         waiting = Announced()
@@ -208,7 +242,10 @@ class FailoverRepository:
             return self._journal.stored_size(selection)
 
     def _look_up(
-        self, read: Callable[[SQLRepository | JournalRepository], M | None], kind: type[M], media_id: uuid.UUID
+        self,
+        read: Callable[[SQLRepository | JournalRepository], M | None],
+        kind: type[M],
+        media_id: uuid.UUID,
     ) -> M | None:
         try:
             found = self._circuit.read(lambda: read(self._sql))
@@ -221,7 +258,8 @@ class FailoverRepository:
         if found is not None and found.state != PENDING:
             return found
         found = read(self._journal)
-        # A copy that the drain has not taken away yet says nothing once SQL has the record, in whatever state.
+        # A copy that the drain has not taken away yet says nothing once SQL has the record, in
+        # whatever state.
         if found is None or (self._journal.is_claimed(found) and self._is_in_sql(kind, media_id)):
             return self._circuit.read(lambda: read(self._sql))
         return found
@@ -229,42 +267,52 @@ class FailoverRepository:
     def _is_in_sql(self, kind: type[Media], media_id: uuid.UUID) -> bool:
         """Whether SQL has a record that the journal has too.
 
-        One that is pending there does not count: its creation was begun in SQL, and when the answer to that was lost
-        with the connection it went on in the journal.
+        One that is pending there does not count: its creation was begun in SQL, and when the answer
+        to that was lost with the connection it went on in the journal.
         """
         held = self._circuit.read(lambda: self._sql.find(kind, media_id))
         return held is not None and held.state != PENDING
 
     def _both(
-        self, read: Callable[[SQLRepository | JournalRepository], Records[M]], kinds: t.Sequence[type[Media]]
+        self,
+        read: Callable[[SQLRepository | JournalRepository], Records[M]],
+        kinds: t.Sequence[type[Media]],
     ) -> Records[M] | dict[uuid.UUID, M]:
-        """What SQL has, where it has all; what both have by id; or what one of them has, where the other is down."""
+        """What SQL has, where it has all; what both have by id; or what one of them has, where the
+        other is down."""
         waiting: t.List[M] = []  # noqa: UP006 - `list` is a method
         deleted: set[uuid.UUID] = set()
         journal_answers = True
         try:
             if self._is_journal_asked():
                 try:
-                    # The journal first, and SQL only after that: a record that is moved is then found twice, not never.
+                    # The journal first, and SQL only after that: a record that is moved is then
+                    # found twice, not never.
                     waiting = [*self._still_waiting(read(self._journal))]
-                    deleted = {media_id for kind in kinds for media_id in self._journal.deleted(kind)}
+                    deleted = {
+                        media_id for kind in kinds for media_id in self._journal.deleted(kind)
+                    }
                 except DatabaseUnavailable as error:
                     if error.database != MONGO:
                         raise
                     journal_answers = False
             held = self._circuit.read(lambda: read(self._sql))
         except _NO_ANSWER:
-            unclaimed = (record for record in read(self._journal) if not self._journal.is_claimed(record))
+            unclaimed = (
+                record for record in read(self._journal) if not self._journal.is_claimed(record)
+            )
             return Records.of(unclaimed, partial=True)
         if not journal_answers:
             return Records.of(held, partial=True)
         if deleted:
-            held = Records.of((record for record in held if record.id not in deleted), partial=held.partial)
+            held = Records.of(
+                (record for record in held if record.id not in deleted), partial=held.partial
+            )
         return {record.id: record for record in [*waiting, *held]} if waiting else held
 
     def _is_journal_asked(self) -> bool:
-        """Whether the journal may hold something. While MongoDB is away other processes cannot write to it either, but
-        until the moment that it went they could."""
+        """Whether the journal may hold something. While MongoDB is away other processes cannot
+        write to it either, but until the moment that it went they could."""
         return self._circuit.journal_expected or self._circuit.is_open or self._journal.is_away
 
     def _still_waiting(self, journaled: Records[M]) -> Iterator[M]:
@@ -273,7 +321,10 @@ class FailoverRepository:
                 yield record
 
     def _change(
-        self, change: Callable[[SQLRepository | JournalRepository], T | None], kind: type[Media], media_id: uuid.UUID
+        self,
+        change: Callable[[SQLRepository | JournalRepository], T | None],
+        kind: type[Media],
+        media_id: uuid.UUID,
     ) -> T | None:
         try:
             done = self._circuit.guard(lambda: change(self._sql))

@@ -24,7 +24,8 @@ Sort = t.Sequence[tuple[str, int]]
 class MongoRepository:
     """Media records in four collections of one MongoDB database.
 
-    Documents in them that are no records are the host's: they are neither read nor changed nor counted.
+    Documents in them that are no records are the host's: they are neither read nor changed nor
+    counted.
     """
 
     prefix = ""
@@ -72,14 +73,19 @@ class MongoRepository:
             self.ensure_indexes()
         for record in records:
             storable.check(type(record), record.values())
-        collection, documents = self._collection(type(records[0])), [_document(one.values()) for one in records]
+        collection, documents = (
+            self._collection(type(records[0])),
+            [_document(one.values()) for one in records],
+        )
         with self._documents.asked(BULK):
             try:
                 collection.insert_many(documents)
             except errors.BulkWriteError as error:
                 # Without a replica set there are no transactions.
                 inserted = (error.details or {})["nInserted"]
-                collection.delete_many({"_id": {"$in": [one["_id"] for one in documents[:inserted]]}})
+                collection.delete_many(
+                    {"_id": {"$in": [one["_id"] for one in documents[:inserted]]}}
+                )
                 raise
 
     def get(self, kind: type[M], media_id: uuid.UUID) -> M | None:
@@ -94,7 +100,9 @@ class MongoRepository:
 
     def keys_of(self, kind: type[Media], ids: t.Sequence[uuid.UUID]) -> t.List[str | None]:  # noqa: UP006
         with self._documents.asked():
-            found = self._collection(kind).find(records_only(kind, {"_id": {"$in": [*ids]}}), {"storage_key": 1})
+            found = self._collection(kind).find(
+                records_only(kind, {"_id": {"$in": [*ids]}}), {"storage_key": 1}
+            )
             return [document.get("storage_key") for document in found]
 
     def scan(self, kind: type[M], after: uuid.UUID | None, limit: int) -> t.List[M]:  # noqa: UP006 - `list` is a method
@@ -107,7 +115,8 @@ class MongoRepository:
 
         scans = [self._scan(listing, scope) for scope in _scopes(listing)]
         merged = heapq.merge(*scans, key=place, reverse=listing.descending)
-        # A record that is changed meanwhile may be found by both scans, and in another place by the second.
+        # A record that is changed meanwhile may be found by both scans, and in another place by the
+        # second.
         records = {record.id: record for record in merged}
         return Records(islice(records.values(), listing.limit))
 
@@ -118,7 +127,8 @@ class MongoRepository:
         records: t.List[M] = []  # noqa: UP006
         for span in _spans(listing):
             limit = 0 if listing.limit is None else listing.limit - len(records)
-            # In this order: a server may take the first of these conditions that it has an index for.
+            # In this order: a server may take the first of these conditions that it has an index
+            # for.
             where = {**scope, **listing.where, **span, "state": AVAILABLE}
             records += self._find(listing.kind, where, sort, limit)
             if len(records) == listing.limit:
@@ -138,8 +148,8 @@ class MongoRepository:
         return records
 
     def _find(self, kind: type[M], where: Document, sort: Sort, limit: int = 0) -> t.List[M]:  # noqa: UP006
-        """The records that match. Where others match too, MongoDB is asked once more, for records alone: it would take
-        longer if it looked at every field each time."""
+        """The records that match. Where others match too, MongoDB is asked once more, for records
+        alone: it would take longer if it looked at every field each time."""
         with self._documents.asked():
             found = list(self._collection(kind).find(where).sort(sort).limit(limit))
             if not all(is_record(kind, document) for document in found):
@@ -147,7 +157,9 @@ class MongoRepository:
                 found = list(self._collection(kind).find(both).sort(sort).limit(limit))
         return [_some_record(kind, document) for document in found]
 
-    def update(self, kind: type[M], media_id: uuid.UUID, changes: Values, *, where: Values) -> M | None:
+    def update(
+        self, kind: type[M], media_id: uuid.UUID, changes: Values, *, where: Values
+    ) -> M | None:
         storable.check(kind, changes)
         matching = {"_id": media_id, **self._unclaimed, **where}
         change: Document = {"$set": dict(changes), **self._with_change}
@@ -163,7 +175,8 @@ class MongoRepository:
                 records_only(kind, matching), change, return_document=ReturnDocument.AFTER
             )
             if document is None and _is_made_once(change["$set"]):
-                # A driver that lost the answer has sent it twice: the second sees what the first has made.
+                # A driver that lost the answer has sent it twice: the second sees what the first
+                # has made.
                 made = {"_id": media_id, **self._unclaimed, **change["$set"]}
                 document = collection.find_one(records_only(kind, made))
         return _record(kind, document)
@@ -171,38 +184,54 @@ class MongoRepository:
     def bury(self, kind: type[Media], media_id: uuid.UUID) -> None:
         with self._documents.asked():
             nothing = {"$set": dict.fromkeys(kind.nullable_fields())}
-            self._collection(kind).update_one(records_only(kind, {"_id": media_id, "state": DELETING}), nothing)
+            self._collection(kind).update_one(
+                records_only(kind, {"_id": media_id, "state": DELETING}), nothing
+            )
 
     def remove(self, kind: type[Media], media_id: uuid.UUID) -> None:
         with self._documents.asked():
             self._collection(kind).delete_one(records_only(kind, {"_id": media_id}))
 
-    def count_access(self, kind: type[Media], media_id: uuid.UUID, at: datetime, number: int = 1) -> bool:
+    def count_access(
+        self, kind: type[Media], media_id: uuid.UUID, at: datetime, number: int = 1
+    ) -> bool:
         with self._documents.asked():
             where, change = self._access(kind, media_id, at, number)
             return bool(self._collection(kind).update_one(where, change).matched_count)
 
-    def add_accesses(self, kind: type[Media], counts: t.Mapping[uuid.UUID, Accesses]) -> dict[uuid.UUID, bool]:
+    def add_accesses(
+        self, kind: type[Media], counts: t.Mapping[uuid.UUID, Accesses]
+    ) -> dict[uuid.UUID, bool]:
         changes = [
-            UpdateOne(*self._access(kind, media_id, at, number)) for media_id, (number, at) in sorted(counts.items())
+            UpdateOne(*self._access(kind, media_id, at, number))
+            for media_id, (number, at) in sorted(counts.items())
         ]
         with self._documents.asked(BULK):
-            if self._collection(kind).bulk_write(changes, ordered=False).matched_count == len(counts):
+            if self._collection(kind).bulk_write(changes, ordered=False).matched_count == len(
+                counts
+            ):
                 return dict.fromkeys(counts, True)
             available = records_only(kind, {"_id": {"$in": [*counts]}, "state": AVAILABLE})
             found = self._collection(kind).find(available, {"_id": 1})
             there = {document["_id"] for document in found}
         return {media_id: media_id in there for media_id in counts}
 
-    def _access(self, kind: type[Media], media_id: uuid.UUID, at: datetime, number: int) -> tuple[Document, Document]:
+    def _access(
+        self, kind: type[Media], media_id: uuid.UUID, at: datetime, number: int
+    ) -> tuple[Document, Document]:
         where = records_only(kind, {"_id": media_id, "state": AVAILABLE, **self._unclaimed})
         return where, {"$inc": {"access_count": number}, "$max": {"last_accessed_at": at}}
 
-    def unfinished(self, kind: type[M], before: datetime, limit: int, after: Position | None = None) -> t.List[M]:  # noqa: UP006 - `list` is a method
+    def unfinished(
+        self, kind: type[M], before: datetime, limit: int, after: Position | None = None
+    ) -> t.List[M]:  # noqa: UP006 - `list` is a method
         where: Document = {"state": {"$in": [PENDING, DELETING]}, "updated_at": {"$lt": before}}
         if after is not None:
             time, last_id = after
-            where["$or"] = [{"updated_at": {"$gt": time}}, {"updated_at": time, "_id": {"$gt": last_id}}]
+            where["$or"] = [
+                {"updated_at": {"$gt": time}},
+                {"updated_at": time, "_id": {"$gt": last_id}},
+            ]
         return self._find(kind, where, [("updated_at", ASCENDING), ("_id", ASCENDING)], limit)
 
     def trashed(self, kind: type[M], after: uuid.UUID | None, limit: int) -> t.List[M]:  # noqa: UP006
@@ -212,7 +241,9 @@ class MongoRepository:
         return self._find(kind, where, [("_id", ASCENDING)], limit)
 
     def count(self, kind: type[Media]) -> int:
-        held = records_only(kind, {"$nor": [{"state": DELETING, "storage_key": None}, {"state": TRASHED}]})
+        held = records_only(
+            kind, {"$nor": [{"state": DELETING, "storage_key": None}, {"state": TRASHED}]}
+        )
         with self._documents.asked(BULK):
             return self._collection(kind).count_documents(held)
 
@@ -237,9 +268,15 @@ class MongoRepository:
         size = 0
         total = {"$group": {"_id": None, "size": {"$sum": "$file_size"}}}
         for kind, where in selection.items():
-            kept = {"$match": records_only(kind, {"state": AVAILABLE, "storage_key": {"$ne": None}, **where})}
+            kept = {
+                "$match": records_only(
+                    kind, {"state": AVAILABLE, "storage_key": {"$ne": None}, **where}
+                )
+            }
             with self._documents.asked():
-                size += sum(group["size"] for group in self._collection(kind).aggregate([kept, total]))
+                size += sum(
+                    group["size"] for group in self._collection(kind).aggregate([kept, total])
+                )
         return size
 
     def _collection(self, kind: type[Media]) -> Collection[Document]:
@@ -263,10 +300,12 @@ class Refusal(t.NamedTuple):
 class JournalRepository(MongoRepository):
     """Records waiting to be moved into SQL.
 
-    A record is claimed before it is moved: it stays readable, but is not changed any more, so that no change is made
-    to a copy that is already left behind. Who finds it claimed tries again in a moment.
+    A record is claimed before it is moved: it stays readable, but is not changed any more, so that
+    no change is made to a copy that is already left behind. Who finds it claimed tries again in a
+    moment.
 
-    A record that SQL refuses is set aside: it stays here, readable and changeable, and those behind it are moved.
+    A record that SQL refuses is set aside: it stays here, readable and changeable, and those behind
+    it are moved.
     """
 
     prefix = JOURNAL
@@ -276,8 +315,8 @@ class JournalRepository(MongoRepository):
     def claim(self, kind: type[M], media_id: uuid.UUID, claimant: str = "") -> M | None:
         """Claim a record that is available or in the trash; ``None`` if there is none any more.
 
-        :param claimant: The holder of the lease under which the record is moved. A claim of another, who was killed, is
-            taken over.
+        :param claimant: The holder of the lease under which the record is moved. A claim of
+            another, who was killed, is taken over.
         """
         with self._documents.asked():
             document = self._collection(kind).find_one_and_update(
@@ -337,17 +376,22 @@ class JournalRepository(MongoRepository):
         """How many records are set aside."""
         where = {"refused": {"$exists": True}}
         with self._documents.asked():
-            return sum(self._collection(kind).count_documents(records_only(kind, where)) for kind in KINDS.values())
+            return sum(
+                self._collection(kind).count_documents(records_only(kind, where))
+                for kind in KINDS.values()
+            )
 
     def try_again(self) -> None:
-        """Have what is set aside tried again at the next drain. The reasons stay, so that nobody is told twice."""
+        """Have what is set aside tried again at the next drain. The reasons stay, so that nobody is
+        told twice."""
         for kind in KINDS.values():
             tried = records_only(kind, {"refused.at": {"$exists": True}})
             with self._documents.asked():
                 self._collection(kind).update_many(tried, {"$unset": {"refused.at": ""}})
 
     def trash_stale(self, record: Media) -> bool:
-        """Put a record into the trash that SQL had once, and has no more; whoever brings it back has it moved again.
+        """Put a record into the trash that SQL had once, and has no more; whoever brings it back
+        has it moved again.
 
         Nobody knows whether its links were revoked in SQL since: they are now.
         """
@@ -355,17 +399,23 @@ class JournalRepository(MongoRepository):
         changes["links_revoked_at"] = record.next_revocation()
         stale = {"$set": changes, "$unset": {"claimed": ""}}
         with self._documents.asked():
-            changed = self._collection(type(record)).update_one({"_id": record.id, "state": AVAILABLE}, stale)
+            changed = self._collection(type(record)).update_one(
+                {"_id": record.id, "state": AVAILABLE}, stale
+            )
         return bool(changed.modified_count)
 
     def is_stale(self, record: Media) -> bool:
-        """Whether a record that was just read is in the trash because the journal is older than SQL."""
+        """Whether a record that was just read is in the trash because the journal is older than
+        SQL."""
         return record.state == TRASHED and "stale" in vars(record)
 
     def last_drain(self) -> int:
         """The number of the last drain that MongoDB knows of."""
         with self._documents.asked():
-            return (self._collections.get(DRAINS, durable=True).find_one({"_id": "last"}) or {"number": 0})["number"]
+            return (
+                self._collections.get(DRAINS, durable=True).find_one({"_id": "last"})
+                or {"number": 0}
+            )["number"]
 
     def note_drain(self, number: int) -> None:
         """Note the number of a drain, unless a later one is known."""
@@ -375,7 +425,8 @@ class JournalRepository(MongoRepository):
             )
 
     def is_due(self, record: Media) -> bool:
-        """Whether a record that was just read is to be moved now, and not set aside for a while yet."""
+        """Whether a record that was just read is to be moved now, and not set aside for a while
+        yet."""
         refusal = self.refusal_of(record)
         if refusal is None or refusal.at is None:
             return True
@@ -405,7 +456,8 @@ class JournalRepository(MongoRepository):
         return "claimed" in vars(record)
 
     def is_empty(self) -> bool:
-        """Whether there is nothing in it, not even an upload in progress, which may become available at any moment."""
+        """Whether there is nothing in it, not even an upload in progress, which may become
+        available at any moment."""
         with self._documents.asked():
             return not any(self._has(kind, {}) for kind in KINDS.values())
 
@@ -443,14 +495,15 @@ class JournalRepository(MongoRepository):
 def _scopes(listing: Listing[t.Any]) -> list[Document]:
     """The conditions of the scans that find all that a list may show.
 
-    With one condition for both, no index would have the order and the records together, and records that nobody is
-    shown would be read.
+    With one condition for both, no index would have the order and the records together, and records
+    that nobody is shown would be read.
     """
     if listing.visible_to is EVERYTHING:
         return [{}]
     if not listing.shows_private:
         return [{"is_public": True}]
-    # Public ones of the reader too: if one is made private between the two scans it is missing in neither.
+    # Public ones of the reader too: if one is made private between the two scans it is missing in
+    # neither.
     return [{"is_public": True}, {"uploaded_by": listing.visible_to}]
 
 
@@ -483,20 +536,25 @@ def _some_record(kind: type[M], document: Document) -> M:
 
 
 def _is_made_once(values: Values) -> bool:
-    """Whether a change cannot be made again, on what the first has left, and has a time that tells whose it is."""
-    return {"version", "updated_at"} <= values.keys() and ("state" in values or "storage_key" in values)
+    """Whether a change cannot be made again, on what the first has left, and has a time that tells
+    whose it is."""
+    return {"version", "updated_at"} <= values.keys() and (
+        "state" in values or "storage_key" in values
+    )
 
 
 def _record(kind: type[M], document: Document | None) -> M | None:
-    return _some_record(kind, document) if document is not None and is_record(kind, document) else None
+    return (
+        _some_record(kind, document) if document is not None and is_record(kind, document) else None
+    )
 
 
 def _indexes(kind: type[Media]) -> Iterator[IndexModel]:
     """The indexes of the SQL table, as far as MongoDB needs them.
 
-    A partial filter knows no ``<>``, so unfinished records are found through the state. MongoDB tries the indexes that
-    a query could go by against each other, and so needs fewer: its private records an uploader has by
-    ``ix_..._uploader``.
+    A partial filter knows no ``<>``, so unfinished records are found through the state. MongoDB
+    tries the indexes that a query could go by against each other, and so needs fewer: its private
+    records an uploader has by ``ix_..._uploader``.
     """
     for index in sorted(kind.__table__.indexes, key=lambda index: str(index.name)):  # type: ignore[attr-defined]
         name, keys = str(index.name), [(_key(column.name), ASCENDING) for column in index.columns]
@@ -507,6 +565,8 @@ def _indexes(kind: type[Media]) -> Iterator[IndexModel]:
             yield IndexModel([("state", ASCENDING), *keys], name=name)
         elif name.endswith(("_public", "_public_owner")):
             only_public = {"is_public": True}
-            yield IndexModel([("is_public", ASCENDING), *keys], name=name, partialFilterExpression=only_public)
+            yield IndexModel(
+                [("is_public", ASCENDING), *keys], name=name, partialFilterExpression=only_public
+            )
         elif "_public" not in name and "_private" not in name:
             yield IndexModel(keys, name=name)

@@ -19,13 +19,16 @@ PROBE_TIMEOUT = 2.0
 
 
 class PsycopgRepository(SQLRepository):
-    """The same statements as :class:`SQLRepository`, compiled once and sent past SQLAlchemy, which takes longer about
-    one than PostgreSQL does.
+    """The same statements as :class:`SQLRepository`, compiled once and sent past SQLAlchemy, which
+    takes longer about one than PostgreSQL does.
 
-    Where somebody listens to the engine's statements, as tracers and tests do, they go the usual way and are heard.
+    Where somebody listens to the engine's statements, as tracers and tests do, they go the usual
+    way and are heard.
     """
 
-    def __init__(self, engine: sa.Engine, *, timeout: float | None = None, tables: Tables = MODELS) -> None:
+    def __init__(
+        self, engine: sa.Engine, *, timeout: float | None = None, tables: Tables = MODELS
+    ) -> None:
         super().__init__(engine, timeout=timeout, tables=tables)
         self._compiled: dict[Query, str] = {}
 
@@ -48,12 +51,17 @@ class PsycopgRepository(SQLRepository):
             return
         query = insert_record(type(records[0]), self.tables)
 
-        # Of a statement that comes after one that failed, psycopg would believe that the server has prepared it.
+        # Of a statement that comes after one that failed, psycopg would believe that the server has
+        # prepared it.
         prepare = None if len(records) == 1 else False
 
         def execute() -> None:
             # What is in a pipeline is one transaction without BEGIN and COMMIT, and one round trip.
-            with translate_errors(), borrow(self._engine, self._timeout) as driver, driver.pipeline():
+            with (
+                translate_errors(),
+                borrow(self._engine, self._timeout) as driver,
+                driver.pipeline(),
+            ):
                 for record in records:
                     values = record.values()
                     driver.execute(self.text(query, values), values, prepare=prepare)

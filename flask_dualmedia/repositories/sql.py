@@ -41,8 +41,8 @@ _HELD = sa.text("NOT (state = 'deleting' AND storage_key IS NULL) AND state <> '
 """Neither buried, see :meth:`SQLRepository.bury`, nor in the trash."""
 
 DRAINS_ID = uuid.UUID("00000000-0000-7000-8000-000000000000")
-"""Id of a buried file that never was. Its version is the number of the last drain: by it a journal is recognized that
-was restored from a backup and is older than SQL."""
+"""Id of a buried file that never was. Its version is the number of the last drain: by it a journal
+is recognized that was restored from a backup and is older than SQL."""
 
 Query = sa.Select[t.Any] | sa.Insert | sa.Update
 
@@ -52,13 +52,17 @@ ATTEMPTS = 5
 """How often a statement is sent that the database had give way to others."""
 
 PAUSE = 0.02
-"""Seconds that it waits for them at most, after the first attempt; after each other one as much more."""
+"""Seconds that it waits for them at most, after the first attempt; after each other one as much
+more."""
 
 
 @contextmanager
 def limited(connection: sa.Connection, seconds: float | None) -> Iterator[None]:
     """Give the block so many seconds, on drivers where we can."""
-    if seconds is None or (connection.dialect.name, connection.dialect.driver) != ("postgresql", "psycopg"):
+    if seconds is None or (connection.dialect.name, connection.dialect.driver) != (
+        "postgresql",
+        "psycopg",
+    ):
         yield
         return
     with deadline(t.cast("t.Any", connection.connection.driver_connection), seconds) as watch:
@@ -68,7 +72,8 @@ def limited(connection: sa.Connection, seconds: float | None) -> Iterator[None]:
 
 
 def insisting(call: Callable[[], T]) -> T:
-    """Do ``call``, and do it again where the database had it give way to others: nothing of it was done then."""
+    """Do ``call``, and do it again where the database had it give way to others: nothing of it was
+    done then."""
     for attempt in range(1, ATTEMPTS):
         try:
             return call()
@@ -80,10 +85,13 @@ def insisting(call: Callable[[], T]) -> T:
 class SQLRepository:
     """Media records in the four tables of one SQL database.
 
-    Every method is a transaction of its own, on connections of the engine and never on the host's session.
+    Every method is a transaction of its own, on connections of the engine and never on the host's
+    session.
     """
 
-    def __init__(self, engine: sa.Engine, *, timeout: float | None = None, tables: Tables = MODELS) -> None:
+    def __init__(
+        self, engine: sa.Engine, *, timeout: float | None = None, tables: Tables = MODELS
+    ) -> None:
         """
         :param timeout: Seconds that a statement may take, ``None`` for any number.
         :param tables: The four tables.
@@ -124,8 +132,15 @@ class SQLRepository:
         self._insert(records)
 
     def _insert(self, records: Sequence[Media]) -> None:
-        with translate_errors(), self._engine.begin() as connection, limited(connection, self._timeout):
-            connection.execute(insert_record(type(records[0]), self.tables), [record.values() for record in records])
+        with (
+            translate_errors(),
+            self._engine.begin() as connection,
+            limited(connection, self._timeout),
+        ):
+            connection.execute(
+                insert_record(type(records[0]), self.tables),
+                [record.values() for record in records],
+            )
 
     def get(self, kind: type[M], media_id: uuid.UUID) -> M | None:
         return self._one(kind, _select_one(kind, self.tables, available=True), {"id": media_id})
@@ -136,13 +151,19 @@ class SQLRepository:
     def keys_of(self, kind: type[Media], ids: t.Sequence[uuid.UUID]) -> t.List[str | None]:  # noqa: UP006
         table = self.tables.of(kind)
         with self._connect() as connection:
-            return [*connection.execute(sa.select(table.c.storage_key).where(table.c.id.in_(ids))).scalars()]
+            return [
+                *connection.execute(
+                    sa.select(table.c.storage_key).where(table.c.id.in_(ids))
+                ).scalars()
+            ]
 
     def scan(self, kind: type[M], after: uuid.UUID | None, limit: int) -> t.List[M]:  # noqa: UP006 - `list` is a method
         table = self.tables.of(kind)
         query = sa.select(table).where(table.c.id != DRAINS_ID).order_by(table.c.id).limit(limit)
         with self._connect() as connection:
-            rows = connection.execute(query if after is None else query.where(table.c.id > after)).all()
+            rows = connection.execute(
+                query if after is None else query.where(table.c.id > after)
+            ).all()
         return [*map(row_reader(kind), self._aware(rows))]
 
     def list(self, listing: Listing[M]) -> Records[M]:
@@ -162,17 +183,20 @@ class SQLRepository:
             found.append(read(part(row)))
         return found
 
-    def update(self, kind: type[M], media_id: uuid.UUID, changes: Values, *, where: Values) -> M | None:
+    def update(
+        self, kind: type[M], media_id: uuid.UUID, changes: Values, *, where: Values
+    ) -> M | None:
         storable.check(kind, changes)
         return self._one(kind, *update_record(kind, media_id, changes, where, self.tables))
 
     def fence(self, record: M) -> M | None:
         """Keep a record as deleted, whether there is one with its id or not.
 
-        An insertion of it that is still under way, or comes later, finds the id taken and does nothing.
+        An insertion of it that is still under way, or comes later, finds the id taken and does
+        nothing.
 
-        :return: The record as it is now. It has the storage key of the one that was there. ``None`` if that has been
-            changed since it was as it is given here: then it stays.
+        :return: The record as it is now. It has the storage key of the one that was there. ``None``
+            if that has been changed since it was as it is given here: then it stays.
         """
         kind = type(record)
         values = record.values() | {"state": DELETING}
@@ -205,11 +229,20 @@ class SQLRepository:
         with self._connect() as connection:
             connection.execute(sa.delete(table).where(table.c.id == media_id))
 
-    def count_access(self, kind: type[Media], media_id: uuid.UUID, at: datetime, number: int = 1) -> bool:
-        return bool(self._fetch(_update_access(kind, self.tables), {"id_": media_id, "at": at, "number": number}))
+    def count_access(
+        self, kind: type[Media], media_id: uuid.UUID, at: datetime, number: int = 1
+    ) -> bool:
+        return bool(
+            self._fetch(
+                _update_access(kind, self.tables), {"id_": media_id, "at": at, "number": number}
+            )
+        )
 
-    def add_accesses(self, kind: type[Media], counts: t.Mapping[uuid.UUID, Accesses]) -> dict[uuid.UUID, bool]:
-        # In a transaction, although it is one statement: of a connection that breaks in it nothing is kept.
+    def add_accesses(
+        self, kind: type[Media], counts: t.Mapping[uuid.UUID, Accesses]
+    ) -> dict[uuid.UUID, bool]:
+        # In a transaction, although it is one statement: of a connection that breaks in it nothing
+        # is kept.
         with (
             translate_errors(),
             self._engine.connect() as connection,
@@ -223,20 +256,28 @@ class SQLRepository:
                 return {media_id: media_id in found for media_id in counts}
             query = _update_access(kind, self.tables)
             return {
-                media_id: bool(connection.execute(query, {"id_": media_id, "at": at, "number": number}).all())
+                media_id: bool(
+                    connection.execute(query, {"id_": media_id, "at": at, "number": number}).all()
+                )
                 for media_id, (number, at) in sorted(counts.items())
             }
 
-    def unfinished(self, kind: type[M], before: datetime, limit: int, after: Position | None = None) -> t.List[M]:  # noqa: UP006 - `list` is a method
+    def unfinished(
+        self, kind: type[M], before: datetime, limit: int, after: Position | None = None
+    ) -> t.List[M]:  # noqa: UP006 - `list` is a method
         with self._connect() as connection:
-            rows = connection.execute(select_unfinished(kind, before, limit, after, self.tables)).all()
+            rows = connection.execute(
+                select_unfinished(kind, before, limit, after, self.tables)
+            ).all()
         return [*map(row_reader(kind), self._aware(rows))]
 
     def trashed(self, kind: type[M], after: uuid.UUID | None, limit: int) -> t.List[M]:  # noqa: UP006
         table = self.tables.of(kind)
         query = sa.select(table).where(_UNFINISHED, _TRASHED).order_by(table.c.id).limit(limit)
         with self._connect() as connection:
-            rows = connection.execute(query if after is None else query.where(table.c.id > after)).all()
+            rows = connection.execute(
+                query if after is None else query.where(table.c.id > after)
+            ).all()
         return [*map(row_reader(kind), self._aware(rows))]
 
     def count(self, kind: type[Media]) -> int:
@@ -252,7 +293,9 @@ class SQLRepository:
 
     def stored_size(self, selection: Selection) -> int:
         with self._connect() as connection:
-            return int(connection.execute(select_stored_size(selection, self.tables)).scalar_one() or 0)
+            return int(
+                connection.execute(select_stored_size(selection, self.tables)).scalar_one() or 0
+            )
 
     def announced(self, uploaded_by: str, since: datetime, but: uuid.UUID | None) -> Announced:
         given = {"uploaded_by": uploaded_by, "since": since, "but": but or DRAINS_ID}
@@ -261,7 +304,11 @@ class SQLRepository:
 
     @contextmanager
     def _connect(self) -> Iterator[sa.Connection]:
-        with translate_errors(), self._single.connect() as connection, limited(connection, self._timeout):
+        with (
+            translate_errors(),
+            self._single.connect() as connection,
+            limited(connection, self._timeout),
+        ):
             yield connection
 
     def _fetch(self, query: Query, given: Values) -> Sequence[Sequence[t.Any]]:
@@ -277,7 +324,9 @@ class SQLRepository:
         """Rows whose times have a zone. SQLite keeps none; what we wrote was UTC."""
         if not self._naive:
             return rows
-        return [[v.replace(tzinfo=UTC) if isinstance(v, datetime) else v for v in row] for row in rows]
+        return [
+            [v.replace(tzinfo=UTC) if isinstance(v, datetime) else v for v in row] for row in rows
+        ]
 
     def _one(self, kind: type[M], query: Query, given: Values) -> M | None:
         for row in self._fetch(query, given):
@@ -288,8 +337,8 @@ class SQLRepository:
         return Records(map(row_reader(kind), self._fetch(query, given)))
 
 
-# To put a statement together takes longer than to have it answered. So those that requests wait for are made once, and
-# their values are parameters.
+# To put a statement together takes longer than to have it answered. So those that requests wait for
+# are made once, and their values are parameters.
 
 
 @cache
@@ -308,12 +357,18 @@ def _select_one(kind: type[Media], tables: Tables, *, available: bool) -> sa.Sel
 
 @cache
 def select_with_content(kind: type[Media], size: int, tables: Tables = MODELS) -> sa.Select[t.Any]:
-    """The statement for an available record and, behind its columns, the first of its chunks, if the content is no
-    longer than ``size`` and the database has it."""
+    """The statement for an available record and, behind its columns, the first of its chunks, if
+    the content is no longer than ``size`` and the database has it."""
     table, chunks = tables.of(kind), tables.chunks
     is_only = sa.text(f"{table.name}.file_size <= {size:d}")
-    first = sa.and_(chunks.c.storage_key == table.c.storage_key, chunks.c.seq == sa.text("0"), is_only)
-    return _select_one(kind, tables, available=True).add_columns(chunks.c.data).outerjoin_from(table, chunks, first)
+    first = sa.and_(
+        chunks.c.storage_key == table.c.storage_key, chunks.c.seq == sa.text("0"), is_only
+    )
+    return (
+        _select_one(kind, tables, available=True)
+        .add_columns(chunks.c.data)
+        .outerjoin_from(table, chunks, first)
+    )
 
 
 def update_record(
@@ -325,9 +380,11 @@ def update_record(
 
 
 @cache
-def _update(kind: type[Media], changed: tuple[str, ...], where: tuple[str, ...], tables: Tables) -> sa.Update:
-    """The statement that changes fields, given by their names, of a record that has the values of others, given by
-    their names and an underscore."""
+def _update(
+    kind: type[Media], changed: tuple[str, ...], where: tuple[str, ...], tables: Tables
+) -> sa.Update:
+    """The statement that changes fields, given by their names, of a record that has the values of
+    others, given by their names and an underscore."""
     table = tables.of(kind)
     matches = [table.c[name] == sa.bindparam(f"{name}_") for name in ("id", *where)]
     values: dict[str, t.Any] = {name: sa.bindparam(name) for name in changed}
@@ -346,12 +403,15 @@ def _fence(kind: type[Media], tables: Tables, dialect: str) -> t.Any:
         "version": table.c.version + sa.text("1"),
     }
     is_unchanged = table.c.version <= insert.excluded.version
-    return insert.on_conflict_do_update(index_elements=[table.c.id], set_=changes, where=is_unchanged).returning(table)
+    return insert.on_conflict_do_update(
+        index_elements=[table.c.id], set_=changes, where=is_unchanged
+    ).returning(table)
 
 
 @cache
 def _note_drain(tables: Tables, dialect: str) -> t.Any:
-    """The statement of :meth:`SQLRepository.note_drain`, with the fields of the note as parameters."""
+    """The statement of :meth:`SQLRepository.note_drain`, with the fields of the note as
+    parameters."""
     table = tables.of(MediaStorage)
     insert = {"postgresql": postgresql.insert, "sqlite": sqlite.insert}[dialect](table)
     number = insert.excluded.version
@@ -359,7 +419,9 @@ def _note_drain(tables: Tables, dialect: str) -> t.Any:
         "version": sa.case((table.c.version > number, table.c.version), else_=number),
         "updated_at": insert.excluded.updated_at,
     }
-    return insert.on_conflict_do_update(index_elements=[table.c.id], set_=changes).returning(table.c.id)
+    return insert.on_conflict_do_update(index_elements=[table.c.id], set_=changes).returning(
+        table.c.id
+    )
 
 
 @cache
@@ -372,12 +434,15 @@ def _bury(kind: type[Media], tables: Tables) -> sa.Update:
 
 
 Scope = t.Literal["available", "public", "private"]
-"""Which records one scan of a list goes through: all, the public ones, or the private ones of one uploader."""
+"""Which records one scan of a list goes through: all, the public ones, or the private ones of one
+uploader."""
 
 _SCOPES: dict[Scope, str] = {"available": IS_AVAILABLE, "public": IS_PUBLIC, "private": IS_PRIVATE}
 
 
-def select_listing(listing: Listing[M], tables: Tables = MODELS) -> tuple[sa.Select[t.Any], dict[str, t.Any]]:
+def select_listing(
+    listing: Listing[M], tables: Tables = MODELS
+) -> tuple[sa.Select[t.Any], dict[str, t.Any]]:
     """The statement for one page of a list, and the values of its parameters."""
     given = {f"{name}_": value for name, value in listing.where.items()}
     if listing.limit is not None:
@@ -407,10 +472,11 @@ def _select_page(
     limited: bool,
     tables: Tables,
 ) -> sa.Select[t.Any]:
-    """One scan for each scope, in the order of the list and no longer than the page, and the first of both.
+    """One scan for each scope, in the order of the list and no longer than the page, and the first
+    of both.
 
-    A record is in one of the scopes alone. With one condition for both instead, no index would have the order and the
-    records together, and records that nobody is shown would be read.
+    A record is in one of the scopes alone. With one condition for both instead, no index would have
+    the order and the records together, and records that nobody is shown would be read.
     """
     shape = (sort, descending, behind, limited)
     scans = [_select_scope(kind, where, scope, *shape, tables) for scope in scopes]
@@ -434,8 +500,9 @@ def _select_scope(
     query = sa.select(table).where(sa.text(_SCOPES[scope]))
     first: list[sa.ColumnElement[t.Any]] = []
     if scope == "private":
-        # PostgreSQL must not see that there is one uploader. If it did, any index with the order of the list would do:
-        # it may think one of all records cheaper, where it expects to soon meet enough of this uploader's.
+        # PostgreSQL must not see that there is one uploader. If it did, any index with the order of
+        # the list would do: it may think one of all records cheaper, where it expects to soon meet
+        # enough of this uploader's.
         identity = sa.bindparam("identity", type_=table.c.uploaded_by.type)
         query = query.where(table.c.uploaded_by.in_([identity, identity]))
         first.append(table.c.uploaded_by)
@@ -443,9 +510,15 @@ def _select_scope(
     query = query.where(*(table.c[name] == sa.bindparam(f"{name}_") for name in where))
 
     if behind:
-        columns = {"after_id": table.c.id} if sort == "id" else {"after_value": table.c[sort], "after_id": table.c.id}
+        columns = (
+            {"after_id": table.c.id}
+            if sort == "id"
+            else {"after_value": table.c[sort], "after_id": table.c.id}
+        )
         place = sa.tuple_(*columns.values())
-        start = sa.tuple_(*(sa.bindparam(name, type_=column.type) for name, column in columns.items()))
+        start = sa.tuple_(
+            *(sa.bindparam(name, type_=column.type) for name, column in columns.items())
+        )
         query = query.where(place < start if descending else place > start)
     return _page_of(query, [*first, *_order(table, sort)], descending, limited)
 
@@ -455,7 +528,10 @@ def _order(table: sa.FromClause, sort: str) -> list[sa.ColumnElement[t.Any]]:
 
 
 def _page_of(
-    query: sa.Select[t.Any], order: Sequence[sa.ColumnElement[t.Any]], descending: bool, limited: bool
+    query: sa.Select[t.Any],
+    order: Sequence[sa.ColumnElement[t.Any]],
+    descending: bool,
+    limited: bool,
 ) -> sa.Select[t.Any]:
     """The first records of a query, in the order of the list."""
     query = query.order_by(*(column.desc() if descending else column for column in order))
@@ -463,14 +539,17 @@ def _page_of(
 
 
 Matching = t.Literal["one", "any", "in"]
-"""How owners are named: ``one`` by the parameter ``owner``, several by the list ``owners``, in an array where the
-database knows arrays. PostgreSQL plans for one what it would for ten, and slower, when it is in an array."""
+"""How owners are named: ``one`` by the parameter ``owner``, several by the list ``owners``, in an
+array where the database knows arrays. PostgreSQL plans for one what it would for ten, and slower,
+when it is in an array."""
 
 
 @cache
-def select_of_owners(kind: type[Media], matching: Matching, tables: Tables = MODELS) -> sa.Select[t.Any]:
-    """The statement for the media of a page of owners, with the parameters of ``matching`` and, where the kind does not
-    fix it, ``reference_type``."""
+def select_of_owners(
+    kind: type[Media], matching: Matching, tables: Tables = MODELS
+) -> sa.Select[t.Any]:
+    """The statement for the media of a page of owners, with the parameters of ``matching`` and,
+    where the kind does not fix it, ``reference_type``."""
     table = tables.of(kind)
     column = table.c[kind.owner_field]
     owned = {
@@ -491,16 +570,29 @@ _Part = tuple[t.Callable[[t.Any], Media], t.Callable[[t.Any], tuple[t.Any, ...]]
 def _select_union(
     kinds: tuple[type[Media], ...], matching: Matching, tables: Tables
 ) -> tuple[sa.Select[t.Any], list[_Part]]:
-    """The same for several kinds in one statement: columns that a kind lacks are read as NULL. The first column is the
-    number of the kind, for which the list has what makes a record, and what takes its fields out of a row."""
+    """The same for several kinds in one statement: columns that a kind lacks are read as NULL. The
+    first column is the number of the kind, for which the list has what makes a record, and what
+    takes its fields out of a row."""
     columns = {column.key: column for kind in kinds for column in tables.of(kind).c}
     selects, parts = [], []
     for number, kind in enumerate(kinds):
         own = tables.of(kind).c
-        padded = [own.get(name, sa.cast(sa.null(), column.type).label(name)) for name, column in columns.items()]
+        padded = [
+            own.get(name, sa.cast(sa.null(), column.type).label(name))
+            for name, column in columns.items()
+        ]
         numbered = sa.literal_column(str(number)).label("kind_number")
-        selects.append(select_of_owners(kind, matching, tables).with_only_columns(numbered, *padded).order_by(None))
-        parts.append((row_reader(kind), itemgetter(*(1 + list(columns).index(name) for name in kind.field_names()))))
+        selects.append(
+            select_of_owners(kind, matching, tables)
+            .with_only_columns(numbered, *padded)
+            .order_by(None)
+        )
+        parts.append(
+            (
+                row_reader(kind),
+                itemgetter(*(1 + list(columns).index(name) for name in kind.field_names())),
+            )
+        )
     union = sa.union_all(*selects).subquery()
     order = [union.c[name] for name in dict.fromkeys(kind.order for kind in kinds)]
     return sa.select(union).order_by(union.c.kind_number, *order, union.c.id), parts
@@ -508,24 +600,35 @@ def _select_union(
 
 @cache
 def _update_access(kind: type[Media], tables: Tables) -> sa.Update:
-    """The statement that adds to one access count, with the parameters ``id_``, ``at`` and ``number``."""
+    """The statement that adds to one access count, with the parameters ``id_``, ``at`` and
+    ``number``."""
     table = tables.of(kind)
-    number, at = sa.bindparam("number", type_=sa.BigInteger), sa.bindparam("at", type_=table.c.last_accessed_at.type)
-    changes = {"access_count": table.c.access_count + number, "last_accessed_at": _latest(table, at)}
+    number, at = (
+        sa.bindparam("number", type_=sa.BigInteger),
+        sa.bindparam("at", type_=table.c.last_accessed_at.type),
+    )
+    changes = {
+        "access_count": table.c.access_count + number,
+        "last_accessed_at": _latest(table, at),
+    }
     query = sa.update(table).where(table.c.id == sa.bindparam("id_"), _AVAILABLE)
     return query.values(changes).returning(table.c.id)
 
 
 def update_accesses(kind: type[Media], tables: Tables = MODELS) -> sa.Update:
-    """The statement that adds to many, with the parameters ``ids``, ``numbers`` and ``times``, and tells which there
-    are. On PostgreSQL."""
+    """The statement that adds to many, with the parameters ``ids``, ``numbers`` and ``times``, and
+    tells which there are. On PostgreSQL."""
     table = tables.of(kind)
     types = {"ids": sa.Uuid(), "numbers": sa.BigInteger(), "times": sa.DateTime(timezone=True)}
     arrays = [sa.bindparam(name, type_=postgresql.ARRAY(of)) for name, of in types.items()]
-    columns = [sa.column(name, of) for name, of in zip(("id", "number", "at"), types.values(), strict=True)]
+    columns = [
+        sa.column(name, of) for name, of in zip(("id", "number", "at"), types.values(), strict=True)
+    ]
     given = sa.func.unnest(*arrays).table_valued(*columns).render_derived("given")
     # Locked in the order of their ids, so that two processes cannot wait for each other.
-    locked = sa.select(table.c.id, given.c.number, given.c.at).where(table.c.id == given.c.id, _AVAILABLE)
+    locked = sa.select(table.c.id, given.c.number, given.c.at).where(
+        table.c.id == given.c.id, _AVAILABLE
+    )
     locked = locked.order_by(table.c.id).with_for_update(of=table, key_share=True).cte("locked")
     changes = {
         "access_count": table.c.access_count + locked.c.number,
@@ -553,19 +656,30 @@ def select_stored_size(selection: Selection, tables: Tables = MODELS) -> sa.Sele
 
 @cache
 def select_announced(tables: Tables = MODELS) -> t.Any:
-    """The statement for the number of uploads that were announced and have not ended, and the sum of their sizes."""
+    """The statement for the number of uploads that were announced and have not ended, and the sum
+    of their sizes."""
     parts = []
     for kind in KINDS.values():
         table = tables.of(kind)
         query = sa.select(table.c.file_size).where(_UNFINISHED, sa.text("state = 'pending'"))
-        query = query.where(table.c.uploaded_by == sa.bindparam("uploaded_by"), table.c.checksum.is_not(None))
-        parts.append(query.where(table.c.updated_at >= sa.bindparam("since"), table.c.id != sa.bindparam("but")))
+        query = query.where(
+            table.c.uploaded_by == sa.bindparam("uploaded_by"), table.c.checksum.is_not(None)
+        )
+        parts.append(
+            query.where(
+                table.c.updated_at >= sa.bindparam("since"), table.c.id != sa.bindparam("but")
+            )
+        )
     union = sa.union_all(*parts).subquery()
     return sa.select(sa.func.count(), sa.func.sum(union.c.file_size)).select_from(union)
 
 
 def select_unfinished(
-    kind: type[Media], before: datetime, limit: int, after: Position | None = None, tables: Tables = MODELS
+    kind: type[Media],
+    before: datetime,
+    limit: int,
+    after: Position | None = None,
+    tables: Tables = MODELS,
 ) -> sa.Select[t.Any]:
     """The statement for the next records to sweep."""
     table = tables.of(kind)

@@ -26,39 +26,47 @@ class Stat:
 
 
 def merge_stats(first: dict[str, Stat], second: dict[str, Stat]) -> dict[str, Stat]:
-    """What two storages know, each key by the one that has all of its bytes; the second, if both or neither has."""
-    better = {key: stat for key, stat in first.items() if stat.complete and not second.get(key, stat).complete}
+    """What two storages know, each key by the one that has all of its bytes; the second, if both or
+    neither has."""
+    better = {
+        key: stat
+        for key, stat in first.items()
+        if stat.complete and not second.get(key, stat).complete
+    }
     return first | second | better
 
 
 class Storage(t.Protocol):
     """Keeps bytes under generated keys. Whom they belong to is no business of it.
 
-    All methods raise :class:`~flask_dualmedia.errors.Unavailable` when the server behind it does not answer,
-    and :class:`~flask_dualmedia.errors.StorageError` when it fails otherwise.
+    All methods raise :class:`~flask_dualmedia.errors.Unavailable` when the server behind it does
+    not answer, and :class:`~flask_dualmedia.errors.StorageError` when it fails otherwise.
     """
 
     def put(self, key: str, blocks: Iterable[bytes]) -> None:
         """Keep the bytes of ``blocks``, whatever their sizes, under a key that was made for them.
 
-        Memory does not grow with the file. An error of ``blocks`` passes through; what was kept until then stays
-        under the key, for the caller to delete, or to complete by putting the same bytes there again.
+        Memory does not grow with the file. An error of ``blocks`` passes through; what was kept
+        until then stays under the key, for the caller to delete, or to complete by putting the same
+        bytes there again.
         """
         ...
 
     def open(self, key: str, start: int, stop: int) -> Iterator[bytes]:
-        """The bytes of the range ``[start, stop)``, in pieces, of which no more is read than asked for.
+        """The bytes of the range ``[start, stop)``, in pieces, of which no more is read than asked
+        for.
 
-        The first piece is read at once, so that errors come before the caller has promised anything to anybody, and
-        no database is held between two pieces: a slow reader costs no connection to it.
+        The first piece is read at once, so that errors come before the caller has promised anything
+        to anybody, and no database is held between two pieces: a slow reader costs no connection to
+        it.
 
         :raises BytesNotFound: There is nothing under the key, or the range reaches beyond its end.
         """
         ...
 
     def send(self, key: str, start: int, stop: int) -> Iterator[bytes]:
-        """The same for a client. A database may be held between two pieces, for as long as the client is fast, and for
-        a moment longer."""
+        """The same for a client. A database may be held between two pieces, for as long as the
+        client is fast, and for a moment longer."""
         ...
 
     def delete(self, key: str) -> None:
@@ -66,7 +74,8 @@ class Storage(t.Protocol):
         ...
 
     def stats(self, keys: t.Sequence[str]) -> dict[str, Stat]:
-        """What is known of the bytes under each of these keys, in one query; keys without bytes are left out."""
+        """What is known of the bytes under each of these keys, in one query; keys without bytes are
+        left out."""
         ...
 
     def keys(self, after: str = "") -> Iterator[str]:
@@ -74,7 +83,8 @@ class Storage(t.Protocol):
         ...
 
     def close(self) -> None:
-        """Close the connections that were opened for this storage alone. Whoever asks it again opens others."""
+        """Close the connections that were opened for this storage alone. Whoever asks it again
+        opens others."""
         ...
 
 
@@ -95,7 +105,8 @@ class DelegatingStorage(Storage, t.Protocol):
     """A storage that may have another server send its bytes."""
 
     def delegate(self, key: str, content_type: str, disposition: str) -> Delegation | None:
-        """How to have the bytes sent to whom we have found entitled to them; ``None`` to send them ourselves.
+        """How to have the bytes sent to whom we have found entitled to them; ``None`` to send them
+        ourselves.
 
         :param content_type: The ``Content-Type`` that they must be sent with, and no other.
         :param disposition: The same for ``Content-Disposition``.
@@ -119,7 +130,9 @@ class DirectStorage(Storage, t.Protocol):
     max_direct_size: int
     """Largest file in bytes that it takes so."""
 
-    def ticket(self, key: str, *, size: int, mime_type: str, checksum: str, seconds: float) -> Ticket:
+    def ticket(
+        self, key: str, *, size: int, mime_type: str, checksum: str, seconds: float
+    ) -> Ticket:
         """The right to put these bytes, and no others, under a key that has none.
 
         :param size: How many bytes there must be.
@@ -135,9 +148,11 @@ _OF_CLIENT = "f"
 
 
 def new_key(media_id: uuid.UUID, *, of_client: bool = False) -> str:
-    """A storage key for bytes of the record with this id. A record whose content is replaced gets another one.
+    """A storage key for bytes of the record with this id. A record whose content is replaced gets
+    another one.
 
-    It says whose it is and when it was made, so that bytes without a record can be judged by their key.
+    It says whose it is and when it was made, so that bytes without a record can be judged by their
+    key.
 
     :param of_client: A client gets a ticket for it.
     """
@@ -147,7 +162,8 @@ def new_key(media_id: uuid.UUID, *, of_client: bool = False) -> str:
 
 
 def is_of_client(key: str) -> bool:
-    """Whether a client got a ticket for a key. Of keys that an earlier version made, some seem to be such."""
+    """Whether a client got a ticket for a key. Of keys that an earlier version made, some seem to
+    be such."""
     return key.endswith(_OF_CLIENT)
 
 

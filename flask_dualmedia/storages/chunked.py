@@ -17,12 +17,14 @@ WRITE_BATCH = 16
 """Chunks written in one transaction: 4 MiB keeps transactions short at no cost in speed."""
 
 READ_BATCH = 5
-"""Chunks read by one query, and held in memory while they are sent. One MiB is in five of them, wherever it begins."""
+"""Chunks read by one query, and held in memory while they are sent. One MiB is in five of them,
+wherever it begins."""
 
 
 @dataclass(frozen=True)
 class ChunkRange:
-    """Which chunks, and which parts of the first and the last, make up the bytes ``[start, stop)``."""
+    """Which chunks, and which parts of the first and the last, make up the bytes ``[start,
+    stop)``."""
 
     start: int
     stop: int
@@ -38,7 +40,9 @@ class ChunkRange:
     def batches(self, count: int) -> Iterator[ChunkRange]:
         """The same bytes in ranges of at most ``count`` chunks."""
         for seq in range(self.first, self.last + 1, count) if self.size else ():
-            yield ChunkRange(max(self.start, seq * CHUNK_SIZE), min(self.stop, (seq + count) * CHUNK_SIZE))
+            yield ChunkRange(
+                max(self.start, seq * CHUNK_SIZE), min(self.stop, (seq + count) * CHUNK_SIZE)
+            )
 
     @property
     def size(self) -> int:
@@ -64,8 +68,9 @@ class BatchedStorage(AbstractStorage):
         yield from self._pieces(key, start, stop)
 
     def stream(self, key: str, start: int, stop: int) -> Generator[bytes, None, None]:
-        """The bytes of a range as the database sends them, as far as that goes: it ends where the client is slower
-        than the database, and where there is any trouble, which reading the rest then shows."""
+        """The bytes of a range as the database sends them, as far as that goes: it ends where the
+        client is slower than the database, and where there is any trouble, which reading the rest
+        then shows."""
         yield from ()
 
     @abstractmethod
@@ -81,7 +86,8 @@ class ChunkedStorage(BatchedStorage):
 
     def put(self, key: str, blocks: Iterable[bytes]) -> None:
         seq = 0
-        # A connection is taken for the time of one batch, not while a slow client makes us wait for the next.
+        # A connection is taken for the time of one batch, not while a slow client makes us wait for
+        # the next.
         for batch in in_batches(split(blocks, CHUNK_SIZE), WRITE_BATCH):
             self._write(key, seq, batch)
             seq += len(batch)
@@ -105,7 +111,8 @@ class ChunkedStorage(BatchedStorage):
 
     @abstractmethod
     def _write(self, key: str, seq: int, batch: list[memoryview]) -> None:
-        """Keep chunks numbered from ``seq`` on. One that is there already is the same, since a key has one content."""
+        """Keep chunks numbered from ``seq`` on. One that is there already is the same, since a key
+        has one content."""
 
     @abstractmethod
     def _read(self, key: str, wanted: ChunkRange) -> list[bytes]:
@@ -117,7 +124,8 @@ Read = Callable[[str, ChunkRange], list[bytes]]
 
 
 def read_from(places: Sequence[Read], key: str, wanted: ChunkRange) -> list[bytes]:
-    """A batch from the first place that has all of it; where none has, each chunk from the first that has it.
+    """A batch from the first place that has all of it; where none has, each chunk from the first
+    that has it.
 
     :raises BytesNotFound: Some of it is in none of them.
     """
@@ -133,7 +141,8 @@ def read_from(places: Sequence[Read], key: str, wanted: ChunkRange) -> list[byte
 
 
 class BytesOf:
-    """The bytes in several storages, for reading: a key may be in one of them, or half in one and half in another."""
+    """The bytes in several storages, for reading: a key may be in one of them, or half in one and
+    half in another."""
 
     def __init__(self, *storages: ChunkedStorage) -> None:
         self._places = [storage.read_batch for storage in storages]
@@ -145,7 +154,8 @@ class BytesOf:
 
 
 def split(blocks: Iterable[bytes], size: int) -> Iterator[memoryview]:
-    """The bytes of ``blocks`` in pieces of exactly ``size``, the last one shorter, copied only across block borders."""
+    """The bytes of ``blocks`` in pieces of exactly ``size``, the last one shorter, copied only
+    across block borders."""
     rest = b""
     for block in blocks:
         view = memoryview(rest + block if rest else block)

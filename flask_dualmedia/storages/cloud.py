@@ -1,4 +1,5 @@
-"""Bytes in any object storage that has a filesystem in the fsspec family: ``gs://``, ``az://`` and many more."""
+"""Bytes in any object storage that has a filesystem in the fsspec family: ``gs://``, ``az://`` and
+many more."""
 
 from __future__ import annotations
 
@@ -6,16 +7,27 @@ import typing as t
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 
-from ..errors import BytesNotFound, ConfigurationError, MissingExtra, StorageError, StorageUnavailable
+from ..errors import (
+    BytesNotFound,
+    ConfigurationError,
+    MissingExtra,
+    StorageError,
+    StorageUnavailable,
+)
 from .base import PRESIGNED_SECONDS, Delegation, Stat
 from .whole import PART_SIZE, PerProcess, WholeStorage, folder_of
 
 # What the drivers of the family raise where no server answers, beside Python's own errors.
-_OUTAGES = {"ClientConnectionError", "ServiceRequestError", "ServiceResponseError", "EndpointConnectionError"}
+_OUTAGES = {
+    "ClientConnectionError",
+    "ServiceRequestError",
+    "ServiceResponseError",
+    "EndpointConnectionError",
+}
 
 
-# What drivers call the type and the disposition that a signed URL shows an object with. To others they cannot be said:
-# an upload could run then where it is shown.
+# What drivers call the type and the disposition that a signed URL shows an object with. To others
+# they cannot be said: an upload could run then where it is shown.
 _SIGNED: dict[str, tuple[str, str, dict[str, str]]] = {
     **dict.fromkeys(("gs", "gcs"), ("response_type", "response_disposition", {"version": "v4"})),
     **dict.fromkeys(("az", "abfs", "abfss"), ("content_type", "content_disposition", {})),
@@ -25,13 +37,16 @@ _SIGNED: dict[str, tuple[str, str, dict[str, str]]] = {
 class CloudStorage(WholeStorage):
     """Bytes in objects named by their keys, in folders named by the beginning of those.
 
-    :param url: Where, such as ``gs://bucket/prefix``. What is under it belongs to one deployment alone.
-    :param redirect: Send clients to a signed URL of the object instead of passing its bytes on. With ``gs://`` and
-        ``az://``.
+    :param url: Where, such as ``gs://bucket/prefix``. What is under it belongs to one deployment
+        alone.
+    :param redirect: Send clients to a signed URL of the object instead of passing its bytes on.
+        With ``gs://`` and ``az://``.
     :param options: Arguments of the filesystem, such as credentials.
     """
 
-    def __init__(self, url: str, *, redirect: bool = False, options: t.Mapping[str, t.Any] | None = None) -> None:
+    def __init__(
+        self, url: str, *, redirect: bool = False, options: t.Mapping[str, t.Any] | None = None
+    ) -> None:
         try:
             import fsspec
         except ImportError as error:
@@ -42,10 +57,13 @@ class CloudStorage(WholeStorage):
         except (ImportError, ValueError) as error:
             raise ConfigurationError(f"DUALMEDIA_STORAGES['cloud']['url']: {error}") from error
         if redirect and protocol not in _SIGNED:
-            raise ConfigurationError(f"DUALMEDIA_STORAGES['cloud']['redirect'] is for {', '.join(_SIGNED)}")
+            raise ConfigurationError(
+                f"DUALMEDIA_STORAGES['cloud']['redirect'] is for {', '.join(_SIGNED)}"
+            )
         self._signed = _SIGNED[protocol] if redirect else None
         self._root: str = kind._strip_protocol(url).rstrip("/")
-        # Several processes write: what one of them remembers of a list is wrong at once. No instance outlives a fork.
+        # Several processes write: what one of them remembers of a list is wrong at once. No
+        # instance outlives a fork.
         given = {"use_listings_cache": False, "skip_instance_cache": True} | dict(options or {})
         self._filesystem = PerProcess(lambda: kind(**given))
 
@@ -90,11 +108,15 @@ class CloudStorage(WholeStorage):
         type_name, disposition_name, others = self._signed
         shown = {type_name: content_type, disposition_name: disposition}
         with _translated():
-            url = self._filesystem.get().sign(self._path(key), expiration=PRESIGNED_SECONDS, **shown, **others)
+            url = self._filesystem.get().sign(
+                self._path(key), expiration=PRESIGNED_SECONDS, **shown, **others
+            )
         return Delegation(302, {"Location": url, "Cache-Control": "no-store"})
 
     def close(self) -> None:
-        self._filesystem.close(lambda filesystem: None)  # it closes what it has opened when nobody needs it any more
+        self._filesystem.close(
+            lambda filesystem: None
+        )  # it closes what it has opened when nobody needs it any more
 
     def _read(self, key: str, start: int, stop: int) -> bytes:
         with _translated():

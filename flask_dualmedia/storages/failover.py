@@ -17,7 +17,8 @@ from .gridfs import JournalStorage
 class FailoverStorage(BatchedStorage):
     """Keeps bytes in SQL; those that come while SQL is down in the journal's bucket.
 
-    Where the bytes under a key are is found by looking, for each batch anew: they may be moved while they are read.
+    Where the bytes under a key are is found by looking, for each batch anew: they may be moved
+    while they are read.
     """
 
     def __init__(self, sql: ChunkedStorage, journal: JournalStorage, circuit: Circuit) -> None:
@@ -46,18 +47,28 @@ class FailoverStorage(BatchedStorage):
             self._journal.delete(key)
 
     def stats(self, keys: t.Sequence[str]) -> dict[str, Stat]:
-        return merge_stats(self._journal.stats(keys), self._circuit.read(lambda: self._sql.stats(keys)))
+        return merge_stats(
+            self._journal.stats(keys), self._circuit.read(lambda: self._sql.stats(keys))
+        )
 
     def keys(self, after: str = "") -> Iterator[str]:
-        yield from (key for key, _ in groupby(merge(self._journal.keys(after), self._sql.keys(after))))
+        yield from (
+            key for key, _ in groupby(merge(self._journal.keys(after), self._sql.keys(after)))
+        )
 
     def stream(self, key: str, start: int, stop: int) -> Generator[bytes, None, None]:
-        return super().stream(key, start, stop) if self._circuit.is_open else self._sql.stream(key, start, stop)
+        return (
+            super().stream(key, start, stop)
+            if self._circuit.is_open
+            else self._sql.stream(key, start, stop)
+        )
 
     def read_batch(self, key: str, wanted: ChunkRange) -> list[bytes]:
         try:
             # SQL once more at the end: they may be moved at this moment.
-            return read_from([self._read_sql, self._journal.read_batch, self._read_sql], key, wanted)
+            return read_from(
+                [self._read_sql, self._journal.read_batch, self._read_sql], key, wanted
+            )
         except (DatabaseUnavailable, WritesRefused) as error:
             try:
                 return self._journal.read_batch(key, wanted)

@@ -46,8 +46,8 @@ class GoogleDriveStorage(StreamedStorage):
     """Bytes in files of one folder, named by their keys.
 
     :param folder: Id of the folder, which belongs to one deployment alone.
-    :param credentials: Of google-auth, or the path of a service account's key file. Default: what google-auth finds
-        in the environment.
+    :param credentials: Of google-auth, or the path of a service account's key file. Default: what
+        google-auth finds in the environment.
     :param base_url: Where the API is.
     """
 
@@ -68,23 +68,31 @@ class GoogleDriveStorage(StreamedStorage):
         folder_of(key)
         before = [file["id"] for file in self._files(f"name = '{key}'")]
         upload = ResumableUpload(
-            f"{self._base}/upload/drive/v3/files?uploadType=resumable&supportsAllDrives=true", PART_SIZE
+            f"{self._base}/upload/drive/v3/files?uploadType=resumable&supportsAllDrives=true",
+            PART_SIZE,
         )
         upload._retry_strategy = RetryStrategy(max_retries=ATTEMPTS - 1, initial_delay=FIRST_DELAY)
         stream, session = BlockReader(blocks), self._session.get()
         described = {"name": key, "parents": [self._folder]}
         with _translated():
-            # The URL that comes back is for this upload alone. Nothing is in the folder until it is complete; what was
-            # left half way, Drive forgets after a week.
+            # The URL that comes back is for this upload alone. Nothing is in the folder until it is
+            # complete; what was left half way, Drive forgets after a week.
             _patiently(
                 lambda: upload.initiate(
-                    session, stream, described, "application/octet-stream", stream_final=False, timeout=_TIMEOUT
+                    session,
+                    stream,
+                    described,
+                    "application/octet-stream",
+                    stream_final=False,
+                    timeout=_TIMEOUT,
                 )
             )
             answer = None
             while not upload.finished:
                 answer = upload.transmit_next_chunk(session, timeout=_TIMEOUT)
-                if upload.bytes_uploaded != stream.tell():  # the rest of the part is gone: blocks are read once
+                if (
+                    upload.bytes_uploaded != stream.tell()
+                ):  # the rest of the part is gone: blocks are read once
                     raise StorageUnavailable("google_drive", "took only a part of what was sent")
         if answer is not None:
             self._remember(key, answer.json()["id"])
@@ -118,7 +126,9 @@ class GoogleDriveStorage(StreamedStorage):
 
     def _stream(self, key: str, start: int, stop: int) -> Generator[bytes]:
         headers = {"Range": f"bytes={start}-{stop - 1}", "Accept-Encoding": "identity"}
-        with self._call("GET", f"/{self._id_of(key)}", {"alt": "media"}, headers=headers, stream=True) as answer:
+        with self._call(
+            "GET", f"/{self._id_of(key)}", {"alt": "media"}, headers=headers, stream=True
+        ) as answer:
             if answer.status_code in (404, 416):
                 self._ids.pop(key, None)
                 raise BytesNotFound(key)
@@ -146,8 +156,15 @@ class GoogleDriveStorage(StreamedStorage):
 
     def _files(self, condition: str = "") -> Iterator[dict[str, str]]:
         """Files of the folder, sorted by name."""
-        where = " and ".join(filter(None, [condition, f"'{self._folder}' in parents", "trashed = false"]))
-        query = {"q": where, "orderBy": "name", "pageSize": str(_LISTED), "includeItemsFromAllDrives": "true"}
+        where = " and ".join(
+            filter(None, [condition, f"'{self._folder}' in parents", "trashed = false"])
+        )
+        query = {
+            "q": where,
+            "orderBy": "name",
+            "pageSize": str(_LISTED),
+            "includeItemsFromAllDrives": "true",
+        }
         query["fields"] = "nextPageToken, files(id, name, size)"
         while True:
             answer = self._call("GET", "", query)
@@ -165,12 +182,16 @@ class GoogleDriveStorage(StreamedStorage):
             with _translated():
                 _refuse_errors(answer)
 
-    def _call(self, method: str, path: str, query: dict[str, str], **options: t.Any) -> requests.Response:
+    def _call(
+        self, method: str, path: str, query: dict[str, str], **options: t.Any
+    ) -> requests.Response:
         """What Drive answers; 404 and 416 are for the caller to judge."""
         session, url = self._session.get(), f"{self._base}/drive/v3/files{path}"
 
         def send() -> requests.Response:
-            answer = session.request(method, url, params=query | _EVERYWHERE, timeout=_TIMEOUT, **options)
+            answer = session.request(
+                method, url, params=query | _EVERYWHERE, timeout=_TIMEOUT, **options
+            )
             if answer.status_code not in (404, 416):
                 _refuse_errors(answer)
             return answer
@@ -201,7 +222,9 @@ def _patiently(send: Callable[[], T]) -> T:
             if answer is None:  # a connection that broke off, or nobody there: once more at most
                 passing = attempt == 0
             else:
-                passing = answer.status_code in (429, 500, 502, 503, 504) or _reason(answer) in _PASSING
+                passing = (
+                    answer.status_code in (429, 500, 502, 503, 504) or _reason(answer) in _PASSING
+                )
             if attempt == ATTEMPTS - 1 or not passing:
                 raise
             time.sleep(FIRST_DELAY * 2**attempt * random.uniform(1, 1.5))  # noqa: S311 - not a secret
@@ -233,11 +256,20 @@ def _translated() -> Iterator[None]:
         answer = t.cast("requests.Response", error.response)
         reason = _reason(answer) or str(answer.status_code)
         if reason in _USED_UP:
-            raise StorageUnavailable("google_drive", f"takes no more: {reason}", retry_after=3600) from error
+            raise StorageUnavailable(
+                "google_drive", f"takes no more: {reason}", retry_after=3600
+            ) from error
         if reason in _PASSING or answer.status_code == 429 or answer.status_code >= 500:
-            raise StorageUnavailable("google_drive", f"asks to wait: {reason}", retry_after=60) from error
+            raise StorageUnavailable(
+                "google_drive", f"asks to wait: {reason}", retry_after=60
+            ) from error
         raise StorageError(f"the storage 'google_drive' refuses: {reason}") from error
-    except (exceptions.ConnectionError, exceptions.Timeout, exceptions.ChunkedEncodingError, TransportError) as error:
+    except (
+        exceptions.ConnectionError,
+        exceptions.Timeout,
+        exceptions.ChunkedEncodingError,
+        TransportError,
+    ) as error:
         raise StorageUnavailable("google_drive") from error
     except (exceptions.RequestException, GoogleAuthError) as error:
         raise StorageError("the storage 'google_drive' failed") from error

@@ -31,8 +31,8 @@ KEYS_AT_ONCE = 500
 class GridFSStorage(ChunkedStorage):
     """Bytes in a GridFS bucket, which any GridFS client can read.
 
-    Chunks are written by ourselves, as the GridFS specification lays them out: PyMongo's own writer gathers 48 MB
-    before it sends anything.
+    Chunks are written by ourselves, as the GridFS specification lays them out: PyMongo's own writer
+    gathers 48 MB before it sends anything.
     """
 
     def __init__(self, documents: Documents | Collections, bucket: str = BUCKET) -> None:
@@ -63,8 +63,15 @@ class GridFSStorage(ChunkedStorage):
                 yield block
 
         super().put(key, counted())
-        # The document of the file comes last: other GridFS clients see the file only when it is whole.
-        file = {"_id": key, "length": size, "chunkSize": CHUNK_SIZE, "uploadDate": now(), "filename": key}
+        # The document of the file comes last: other GridFS clients see the file only when it is
+        # whole.
+        file = {
+            "_id": key,
+            "length": size,
+            "chunkSize": CHUNK_SIZE,
+            "uploadDate": now(),
+            "filename": key,
+        }
         if metadata:
             file["metadata"] = metadata
         with self._documents.asked():
@@ -72,7 +79,9 @@ class GridFSStorage(ChunkedStorage):
         return size
 
     def _write(self, key: str, seq: int, batch: list[memoryview]) -> None:
-        documents = [{"files_id": key, "n": seq + n, "data": Binary(bytes(c))} for n, c in enumerate(batch)]
+        documents = [
+            {"files_id": key, "n": seq + n, "data": Binary(bytes(c))} for n, c in enumerate(batch)
+        ]
         try:
             with self._documents.asked(BULK):
                 self._chunks.insert_many(documents, ordered=False)
@@ -89,8 +98,8 @@ class GridFSStorage(ChunkedStorage):
         with self._documents.asked():
             file = self._files.find_one_and_delete({"_id": key}, {"length": 1})
         last = self._last_chunk(key) if file is None else _chunk_numbers(file["length"])[1]
-        # So many at once as can be deleted in the time that a call has. The first chunk goes last: it shows a check
-        # that there are others, where this is cut short.
+        # So many at once as can be deleted in the time that a call has. The first chunk goes last:
+        # it shows a check that there are others, where this is cut short.
         for start in range(last - last % DELETED_AT_ONCE, -1, -DELETED_AT_ONCE):
             numbers = {"$gte": start, "$lt": start + DELETED_AT_ONCE}
             with self._documents.asked(BULK):
@@ -98,7 +107,8 @@ class GridFSStorage(ChunkedStorage):
         return file is not None
 
     def _last_chunk(self, key: str) -> int:
-        """The number of the last chunk of an upload that was cut short and left no file document; -1 for none."""
+        """The number of the last chunk of an upload that was cut short and left no file document;
+        -1 for none."""
         with self._documents.asked():
             last = self._chunks.find_one({"files_id": key}, {"n": 1}, sort=[("n", DESCENDING)])
         return -1 if last is None else last["n"]
@@ -113,11 +123,15 @@ class GridFSStorage(ChunkedStorage):
             for key, size, found in self._counted(batch)
         }
 
-    def _counted(self, lengths: dict[str, int]) -> Iterator[tuple[str, int, tuple[int, int] | None]]:
+    def _counted(
+        self, lengths: dict[str, int]
+    ) -> Iterator[tuple[str, int, tuple[int, int] | None]]:
         """For each file its size, and how many chunks it has with the number of the last one."""
         count = {"$group": {"_id": "$files_id", "count": {"$sum": 1}, "last": {"$max": "$n"}}}
         with self._documents.asked(BULK):
-            groups = list(self._chunks.aggregate([{"$match": {"files_id": {"$in": [*lengths]}}}, count]))
+            groups = list(
+                self._chunks.aggregate([{"$match": {"files_id": {"$in": [*lengths]}}}, count])
+            )
         chunks = {group["_id"]: (group["count"], group["last"]) for group in groups}
         return ((key, size, chunks.get(key)) for key, size in lengths.items())
 
@@ -128,7 +142,10 @@ class GridFSStorage(ChunkedStorage):
                 files = self._files.find({"_id": {"$gt": after}}, {"_id": 1})
                 first = self._chunks.find({"files_id": {"$gt": after}, "n": 0}, {"files_id": 1})
                 found = {file["_id"] for file in files.sort("_id", ASCENDING).limit(KEYS_AT_ONCE)}
-                found.update(chunk["files_id"] for chunk in first.sort("files_id", ASCENDING).limit(KEYS_AT_ONCE))
+                found.update(
+                    chunk["files_id"]
+                    for chunk in first.sort("files_id", ASCENDING).limit(KEYS_AT_ONCE)
+                )
             page = sorted(found)[:KEYS_AT_ONCE]
             yield from page
             if len(page) < KEYS_AT_ONCE:
@@ -137,7 +154,10 @@ class GridFSStorage(ChunkedStorage):
 
     def is_empty(self) -> bool:
         with self._documents.asked():
-            return all(collection.find_one({}, {"_id": 1}) is None for collection in (self._files, self._chunks))
+            return all(
+                collection.find_one({}, {"_id": 1}) is None
+                for collection in (self._files, self._chunks)
+            )
 
     def _ensure_indexes(self) -> None:
         if self._indexed:
@@ -182,9 +202,10 @@ class _Room(t.NamedTuple):
 class JournalStorage(GridFSStorage):
     """The bucket of the journal. It is small, and empty as a rule.
 
-    Nobody can fill it without end: bytes beyond ``max_size`` are refused, and of one uploader those beyond a quarter of
-    it. What others send meanwhile is looked at every second; so ``max_size`` is passed at most by what comes within a
-    second, and by the 4 MiB that each running upload holds in memory.
+    Nobody can fill it without end: bytes beyond ``max_size`` are refused, and of one uploader those
+    beyond a quarter of it. What others send meanwhile is looked at every second; so ``max_size`` is
+    passed at most by what comes within a second, and by the 4 MiB that each running upload holds in
+    memory.
 
     :param max_size: Bytes that it may hold, ``None`` for no limit.
     :param identify: Tells whose bytes are under a key.
@@ -228,14 +249,20 @@ class JournalStorage(GridFSStorage):
                 refusal = room.refusal(size)
             raise refusal
 
-    def _within_limits(self, key: str, identity: str | None, blocks: Iterable[bytes]) -> Iterator[bytes]:
+    def _within_limits(
+        self, key: str, identity: str | None, blocks: Iterable[bytes]
+    ) -> Iterator[bytes]:
         room, looked, came = _Room(0, 0), float("-inf"), 0
         for block in blocks:
             came += len(block)
             if time.monotonic() - looked > LOOKED_AT:
-                room, looked = self._room(key if came > len(block) else None, identity, LOOKED_AT), time.monotonic()
+                room, looked = (
+                    self._room(key if came > len(block) else None, identity, LOOKED_AT),
+                    time.monotonic(),
+                )
             if not room.covers(came):
-                # Files that came since are counted in whole chunks: now they are counted as they are.
+                # Files that came since are counted in whole chunks: now they are counted as they
+                # are.
                 room = self._room(key, identity, 0)
             if not room.covers(came):
                 raise room.refusal(came)
@@ -260,7 +287,11 @@ class JournalStorage(GridFSStorage):
             return _Room(room, room)
 
         share = self._max_size // SHARE - sizes.by_identity.get(identity, 0)
-        others = [other for other in self._unfinished(identity) if other != key] if key is not None else []
+        others = (
+            [other for other in self._unfinished(identity) if other != key]
+            if key is not None
+            else []
+        )
         if others:
             with self._documents.asked():
                 share -= self._chunks.count_documents({"files_id": {"$in": others}}) * CHUNK_SIZE
@@ -269,7 +300,11 @@ class JournalStorage(GridFSStorage):
     def _sum_sizes(self) -> _Sizes:
         time_before = time.monotonic()
         chunks = {"$ceil": {"$divide": ["$length", CHUNK_SIZE]}}
-        group = {"_id": "$metadata.identity", "size": {"$sum": "$length"}, "chunks": {"$sum": chunks}}
+        group = {
+            "_id": "$metadata.identity",
+            "size": {"$sum": "$length"},
+            "chunks": {"$sum": chunks},
+        }
         with self._documents.asked(BULK):
             found = list(self._files.aggregate([{"$group": group}]))
         by_identity = {one["_id"]: int(one["size"]) for one in found}

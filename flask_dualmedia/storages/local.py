@@ -14,9 +14,12 @@ from .whole import WholeStorage, folder_of
 
 _UNFINISHED = ".part"
 
-# The account of the app writes, its group, such as that of nginx, may read, others may not. A stricter umask holds.
+# The account of the app writes, its group, such as that of nginx, may read, others may not. A
+# stricter umask holds.
 _FILE_MODE, _FOLDER_MODE = 0o640, 0o750
-_CREATE = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
+_CREATE = (
+    os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
+)
 
 
 class LocalStorage(WholeStorage):
@@ -25,12 +28,18 @@ class LocalStorage(WholeStorage):
     A file is written beside its place, and moved there when all of it is on the disk.
 
     :param directory: Absolute path of the folder. It is made with the first file.
-    :param x_accel_redirect: Path under which nginx serves the folder internally: it sends the bytes then.
-    :param x_sendfile: The web server is Apache with mod_xsendfile, or lighttpd, which sends the bytes then.
+    :param x_accel_redirect: Path under which nginx serves the folder internally: it sends the bytes
+        then.
+    :param x_sendfile: The web server is Apache with mod_xsendfile, or lighttpd, which sends the
+        bytes then.
     """
 
     def __init__(
-        self, directory: str | os.PathLike[str], *, x_accel_redirect: str | None = None, x_sendfile: bool = False
+        self,
+        directory: str | os.PathLike[str],
+        *,
+        x_accel_redirect: str | None = None,
+        x_sendfile: bool = False,
     ) -> None:
         self._root = Path(directory)
         self._accel, self._sendfile = x_accel_redirect, x_sendfile
@@ -41,7 +50,9 @@ class LocalStorage(WholeStorage):
         with _translated():
             self._root.mkdir(_FOLDER_MODE, parents=True, exist_ok=True)
             path.parent.mkdir(_FOLDER_MODE, exist_ok=True)
-            unfinished.unlink(missing_ok=True)  # it would keep the mode that an earlier version gave it
+            unfinished.unlink(
+                missing_ok=True
+            )  # it would keep the mode that an earlier version gave it
             file = os.fdopen(os.open(unfinished, _CREATE, _FILE_MODE), "wb", buffering=0)
         try:
             with file:
@@ -52,7 +63,8 @@ class LocalStorage(WholeStorage):
                     os.fsync(file.fileno())
             with _translated():
                 unfinished.replace(path)
-                # Names are on the disk when their folders are. Who made a folder may have died before it got that far.
+                # Names are on the disk when their folders are. Who made a folder may have died
+                # before it got that far.
                 for folder in (path.parent, self._root, self._root.parent):
                     _sync(folder)
         except BaseException:
@@ -85,7 +97,10 @@ class LocalStorage(WholeStorage):
         if path.is_symlink() or not path.is_file():
             raise BytesNotFound(key)
         if self._accel is not None:
-            return Delegation(200, {"X-Accel-Redirect": f"{self._accel.rstrip('/')}/{path.parent.name}/{path.name}"})
+            return Delegation(
+                200,
+                {"X-Accel-Redirect": f"{self._accel.rstrip('/')}/{path.parent.name}/{path.name}"},
+            )
         if self._sendfile:
             return Delegation(200, {"X-Sendfile": str(path)})
         return None
@@ -95,7 +110,9 @@ class LocalStorage(WholeStorage):
         with _translated():
             try:
                 # O_NOFOLLOW: nothing is read that lies elsewhere.
-                descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0))
+                descriptor = os.open(
+                    path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+                )
             except FileNotFoundError:
                 raise BytesNotFound(key) from None
             with open(descriptor, "rb", buffering=0) as file:
@@ -103,7 +120,8 @@ class LocalStorage(WholeStorage):
                 return _read(file, stop - start)
 
     def _path(self, key: str) -> Path:
-        """Where the file of a key is: in the folder, whatever the key, and wherever links in the folder lead.
+        """Where the file of a key is: in the folder, whatever the key, and wherever links in the
+        folder lead.
 
         :raises StorageError: It would be somewhere else.
         """
@@ -128,7 +146,9 @@ def _read(file: t.BinaryIO, size: int) -> bytes:
 
 
 def _sync(folder: Path) -> None:
-    with suppress(PermissionError):  # Windows opens no folders, and of the one above we may not be the owner
+    with suppress(
+        PermissionError
+    ):  # Windows opens no folders, and of the one above we may not be the owner
         descriptor = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(descriptor)

@@ -39,10 +39,12 @@ def check_options(value: t.Any) -> dict[str, Options]:
     """The setting ``DUALMEDIA_STORAGES``, checked.
 
     :return: Options by ``storage_type``; those that are ``None`` are left out.
-    :raises ConfigurationError: It names a storage or an option that there is not, or lacks one. No value is quoted: it
-        may be a secret.
+    :raises ConfigurationError: It names a storage or an option that there is not, or lacks one. No
+        value is quoted: it may be a secret.
     """
-    if not isinstance(value, dict) or not all(isinstance(options, dict) for options in value.values()):
+    if not isinstance(value, dict) or not all(
+        isinstance(options, dict) for options in value.values()
+    ):
         raise ConfigurationError(f"{KEY} must map names of storages to their options")
     return {name: _check_one(name, options) for name, options in value.items()}
 
@@ -50,14 +52,21 @@ def check_options(value: t.Any) -> dict[str, Options]:
 def _check_one(name: str, options: dict[str, t.Any]) -> Options:
     if name not in _OPTIONS:
         raise ConfigurationError(f"{KEY} has {name!r}, which is none of {', '.join(_OPTIONS)}")
-    known, given = _OPTIONS[name], {option: value for option, value in options.items() if value is not None}
+    known, given = (
+        _OPTIONS[name],
+        {option: value for option, value in options.items() if value is not None},
+    )
     if name == "local" and isinstance(given.get("directory"), os.PathLike):
         given["directory"] = os.fspath(given["directory"])
     for option, value in given.items():
         if option not in known:
-            raise ConfigurationError(f"{KEY}[{name!r}] has {option!r}, which is none of {', '.join(known)}")
+            raise ConfigurationError(
+                f"{KEY}[{name!r}] has {option!r}, which is none of {', '.join(known)}"
+            )
         if not isinstance(value, known[option]):
-            raise ConfigurationError(f"{KEY}[{name!r}][{option!r}] is not of type {known[option].__name__}")
+            raise ConfigurationError(
+                f"{KEY}[{name!r}][{option!r}] is not of type {known[option].__name__}"
+            )
     needed = next(iter(known))
     if not given.get(needed):
         raise ConfigurationError(f"{KEY}[{name!r}][{needed!r}] is missing")

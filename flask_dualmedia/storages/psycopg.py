@@ -36,7 +36,8 @@ _WHOLE = """
     SELECT seq, data FROM {table}
     WHERE storage_key = %(key)s AND seq BETWEEN %(first)s AND %(last)s ORDER BY seq
 """
-# The server cuts: of the first and the last chunk no byte more than asked for is sent, or even read.
+# The server cuts: of the first and the last chunk no byte more than asked for is sent, or even
+# read.
 _CUT = """
     SELECT seq, substring(data FROM CASE seq WHEN %(first)s THEN %(begin)s ELSE 0 END + 1
                           FOR CASE seq WHEN %(last)s THEN %(end)s ELSE %(chunk)s END
@@ -52,30 +53,40 @@ STREAMS = 5
 """Clients served so at once where the engine has no pool."""
 
 HELD = 2.0
-"""Seconds that a connection is held for a client who takes them, or sends a batch. In half of that he must have done
-so, or the rest is moved in batches, between which no connection is held; of one who stops altogether it is cut."""
+"""Seconds that a connection is held for a client who takes them, or sends a batch. In half of that
+he must have done so, or the rest is moved in batches, between which no connection is held; of one
+who stops altogether it is cut."""
 
 
 class PsycopgStorage(DatabaseStorage):
-    """The same rows as :class:`DatabaseStorage`, read and written past SQLAlchemy's text format for ``bytea``,
-    which takes three times as long."""
+    """The same rows as :class:`DatabaseStorage`, read and written past SQLAlchemy's text format for
+    ``bytea``, which takes three times as long."""
 
-    def __init__(self, engine: sa.Engine, *, timeout: float | None = None, tables: Tables = MODELS) -> None:
+    def __init__(
+        self, engine: sa.Engine, *, timeout: float | None = None, tables: Tables = MODELS
+    ) -> None:
         super().__init__(engine, timeout=timeout, tables=tables)
         self._texts = _Texts.about(tables.chunks.name)
         # Half of the pool is never held for clients; a pool that is none gives what is asked for.
-        self._streams = engine.pool.size() // 2 if isinstance(engine.pool, sa.QueuePool) else STREAMS
+        self._streams = (
+            engine.pool.size() // 2 if isinstance(engine.pool, sa.QueuePool) else STREAMS
+        )
         self._held = HELD if timeout is None else min(HELD, timeout)
         self.begin_process()
         begin_in_children(self)
 
     def begin_process(self) -> None:
-        """Serve as many clients at once as if none were served: those of a forked process's parent are not ours."""
-        self._tokens = deque([None] * self._streams)  # no lock: iterators are closed wherever memory is cleaned up
+        """Serve as many clients at once as if none were served: those of a forked process's parent
+        are not ours."""
+        self._tokens = deque(
+            [None] * self._streams
+        )  # no lock: iterators are closed wherever memory is cleaned up
 
     def _delete_some(self, key: str) -> int:
         with translate_errors(), borrow(self._engine, self._timeout) as driver:
-            return driver.execute(self._texts.delete, {"key": key, "limit": DELETED_AT_ONCE}).rowcount
+            return driver.execute(
+                self._texts.delete, {"key": key, "limit": DELETED_AT_ONCE}
+            ).rowcount
 
     def put(self, key: str, blocks: Iterable[bytes]) -> None:
         chunks, seq, waiting = split(blocks, CHUNK_SIZE), 0, list[memoryview]()
@@ -100,8 +111,11 @@ class PsycopgStorage(DatabaseStorage):
         finally:
             tokens.append(None)
 
-    def _write_as_they_come(self, key: str, chunks: Iterator[memoryview]) -> tuple[int, list[memoryview]]:
-        """Keep chunks while they come fast; the number of the next one, and what has come of the rest."""
+    def _write_as_they_come(
+        self, key: str, chunks: Iterator[memoryview]
+    ) -> tuple[int, list[memoryview]]:
+        """Keep chunks while they come fast; the number of the next one, and what has come of the
+        rest."""
         seq = 0
         for first in chunks:
             batch, late = list[memoryview](), list[memoryview]()
@@ -144,7 +158,11 @@ class PsycopgStorage(DatabaseStorage):
             yield driver, cursor
 
     def _read(self, key: str, wanted: ChunkRange) -> list[bytes]:
-        with translate_errors(), borrow(self._engine, self._timeout) as driver, driver.cursor(binary=True) as cursor:
+        with (
+            translate_errors(),
+            borrow(self._engine, self._timeout) as driver,
+            driver.cursor(binary=True) as cursor,
+        ):
             return [piece for _, piece in cursor.execute(*self._select(key, wanted))]
 
     def stream(self, key: str, start: int, stop: int) -> Generator[bytes, None, None]:
@@ -154,7 +172,8 @@ class PsycopgStorage(DatabaseStorage):
                     break
 
     def _stream_some(self, key: str, wanted: ChunkRange) -> Generator[bytes, None, bool]:
-        """Chunks in one statement; whether that were all of them, and the client took them in time."""
+        """Chunks in one statement; whether that were all of them, and the client took them in
+        time."""
         slow = time.monotonic() + self._held / 2
         try:
             with translate_errors(), self._streaming(key, wanted) as rows:
@@ -181,22 +200,28 @@ class PsycopgStorage(DatabaseStorage):
                     with closing(t.cast("Generator[t.Any]", rows)):
                         yield rows
             finally:
-                # libpq goes on to give single rows, and to whoever begins with a pipeline those are a surprise, until
-                # it is asked something outside of one, be it nothing.
+                # libpq goes on to give single rows, and to whoever begins with a pipeline those are
+                # a surprise, until it is asked something outside of one, be it nothing.
                 driver.pgconn.exec_(b"")
 
     def _select(self, key: str, wanted: ChunkRange) -> tuple[t.LiteralString, dict[str, t.Any]]:
         """The statement for numbers and bytes of chunks, and its parameters."""
         given: dict[str, t.Any] = {"key": key, "first": wanted.first, "last": wanted.last}
-        begin, end = wanted.start - wanted.first * CHUNK_SIZE, wanted.stop - wanted.last * CHUNK_SIZE
+        begin, end = (
+            wanted.start - wanted.first * CHUNK_SIZE,
+            wanted.stop - wanted.last * CHUNK_SIZE,
+        )
         if begin == 0 and end == CHUNK_SIZE:
             return self._texts.whole, given
         return self._texts.cut, given | {"begin": begin, "end": end, "chunk": CHUNK_SIZE}
 
-    def _insert(self, cursor: Cursor, key: str, seq: int, chunks: Iterable[bytes | memoryview]) -> None:
+    def _insert(
+        self, cursor: Cursor, key: str, seq: int, chunks: Iterable[bytes | memoryview]
+    ) -> None:
         """Send chunks numbered from ``seq`` on, in a pipeline.
 
-        They are not prepared. Of one that comes after one that failed, psycopg would believe that it was.
+        They are not prepared. Of one that comes after one that failed, psycopg would believe that
+        it was.
         """
         for number, chunk in enumerate(chunks, start=seq):
             cursor.execute(self._texts.insert, (key, number, chunk), prepare=False)

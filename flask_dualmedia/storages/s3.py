@@ -26,14 +26,17 @@ class S3Storage(StreamedStorage):
 
     max_direct_size = 5 * 1024**3
 
-    def __init__(self, bucket: str, *, prefix: str = "", redirect: bool = False, **connection: t.Any) -> None:
+    def __init__(
+        self, bucket: str, *, prefix: str = "", redirect: bool = False, **connection: t.Any
+    ) -> None:
         try:
             import boto3.s3.transfer as transfer
         except ImportError as error:
             raise MissingExtra("the storage s3", "s3") from error
         self._bucket, self._prefix, self._redirect = bucket, prefix, redirect
         self._client = PerProcess(lambda: _connect(connection))
-        # Without threads of its own it aborts cleanly, needs a third of the memory, and works under gevent.
+        # Without threads of its own it aborts cleanly, needs a third of the memory, and works under
+        # gevent.
         self._transfer = transfer.TransferConfig(
             multipart_threshold=PART_SIZE, multipart_chunksize=PART_SIZE, use_threads=False
         )
@@ -51,7 +54,8 @@ class S3Storage(StreamedStorage):
     def stats(self, keys: t.Sequence[str]) -> dict[str, Stat]:
         if len(keys) < 3:
             return dict(self._stats_one_by_one(keys))
-        # Keys that are asked for together were made one after the other: a page of the list has them all.
+        # Keys that are asked for together were made one after the other: a page of the list has
+        # them all.
         wanted, last = set(keys), max(keys)
         found = {}
         before = min(keys)[:-1]
@@ -69,7 +73,8 @@ class S3Storage(StreamedStorage):
     def delegate(self, key: str, content_type: str, disposition: str) -> Delegation | None:
         if not self._redirect:
             return None
-        # What the object is shown as is part of what is signed: nobody makes a page of it by changing the URL.
+        # What the object is shown as is part of what is signed: nobody makes a page of it by
+        # changing the URL.
         shown = {"ResponseContentType": content_type, "ResponseContentDisposition": disposition}
         shown["ResponseCacheControl"] = "private, no-store"
         with _translated():
@@ -78,15 +83,25 @@ class S3Storage(StreamedStorage):
             )
         return Delegation(302, {"Location": url, "Cache-Control": "no-store"})
 
-    def ticket(self, key: str, *, size: int, mime_type: str, checksum: str, seconds: float) -> Ticket:
+    def ticket(
+        self, key: str, *, size: int, mime_type: str, checksum: str, seconds: float
+    ) -> Ticket:
         digest = base64.b64encode(bytes.fromhex(checksum)).decode()
-        pinned = {"ContentLength": size, "ContentType": mime_type, "ChecksumSHA256": digest, "IfNoneMatch": "*"}
+        pinned = {
+            "ContentLength": size,
+            "ContentType": mime_type,
+            "ChecksumSHA256": digest,
+            "IfNoneMatch": "*",
+        }
         with _translated():
             url = self._client.get().generate_presigned_url(
                 "put_object", Params=self._object(key) | pinned, ExpiresIn=int(seconds)
             )
-        # All are signed, the length too, which clients set by themselves: with another one S3 refuses the request.
-        return Ticket(url, {"Content-Type": mime_type, "If-None-Match": "*", "X-Amz-Checksum-Sha256": digest})
+        # All are signed, the length too, which clients set by themselves: with another one S3
+        # refuses the request.
+        return Ticket(
+            url, {"Content-Type": mime_type, "If-None-Match": "*", "X-Amz-Checksum-Sha256": digest}
+        )
 
     def close(self) -> None:
         self._client.close(lambda client: client.close())
@@ -95,7 +110,9 @@ class S3Storage(StreamedStorage):
         for key in keys:
             with _translated():
                 try:
-                    head = self._client.get().head_object(**self._object(key), ChecksumMode="ENABLED")
+                    head = self._client.get().head_object(
+                        **self._object(key), ChecksumMode="ENABLED"
+                    )
                     yield key, Stat(head["ContentLength"], checksum=_checksum(head))
                 except self._client.get().exceptions.ClientError as error:
                     if _status(error) != 404:
@@ -115,7 +132,9 @@ class S3Storage(StreamedStorage):
 
     def _stream(self, key: str, start: int, stop: int) -> Generator[bytes]:
         with _translated(key):
-            answer = self._client.get().get_object(**self._object(key), Range=f"bytes={start}-{stop - 1}")
+            answer = self._client.get().get_object(
+                **self._object(key), Range=f"bytes={start}-{stop - 1}"
+            )
             with answer["Body"] as body:
                 if "ContentRange" not in answer:
                     raise StorageError("the storage 's3' does not give ranges")
@@ -133,7 +152,10 @@ def _connect(connection: dict[str, t.Any]) -> t.Any:
     from botocore.config import Config
 
     config = Config(
-        signature_version="s3v4", connect_timeout=3, read_timeout=20, retries={"mode": "standard", "max_attempts": 2}
+        signature_version="s3v4",
+        connect_timeout=3,
+        read_timeout=20,
+        retries={"mode": "standard", "max_attempts": 2},
     )
     # A session of its own: the default one of boto3 may be used by other threads at this moment.
     return Session().client("s3", config=config, **connection)

@@ -23,8 +23,8 @@ _KEY = re.compile(r"[0-9A-Za-z_-]{1,255}")
 
 
 def folder_of(key: str) -> str:
-    """The folder that a storage of files keeps a key in, so that none gets too full. Our keys begin with the time:
-    one folder holds those of four and a half hours.
+    """The folder that a storage of files keeps a key in, so that none gets too full. Our keys begin
+    with the time: one folder holds those of four and a half hours.
 
     Folders sort as their keys do: ``-`` comes before every other character of a key.
 
@@ -36,7 +36,8 @@ def folder_of(key: str) -> str:
 
 
 class WholeStorage(AbstractStorage):
-    """A storage that keeps whole files, which appear when they are complete, and reads them piece by piece."""
+    """A storage that keeps whole files, which appear when they are complete, and reads them piece
+    by piece."""
 
     def _pieces(self, key: str, start: int, stop: int) -> Iterator[bytes]:
         for begin, end in pairwise([*range(start, stop, PIECE_SIZE), stop]):
@@ -51,10 +52,12 @@ class WholeStorage(AbstractStorage):
 
 
 class StreamedStorage(AbstractStorage):
-    """One that takes a request for each range, and a while to answer it: the pieces of a range are one answer."""
+    """One that takes a request for each range, and a while to answer it: the pieces of a range are
+    one answer."""
 
     def _pieces(self, key: str, start: int, stop: int) -> Iterator[bytes]:
-        # Servers hang up on who takes his time, as a player that has been paused does: they are asked for the rest.
+        # Servers hang up on who takes his time, as a player that has been paused does: they are
+        # asked for the rest.
         while start < stop:
             begun = start
             try:
@@ -104,13 +107,15 @@ R = t.TypeVar("R")
 
 
 class PerProcess(t.Generic[R]):
-    """A client made when it is first needed, and made anew in a forked process: connections are not to be shared."""
+    """A client made when it is first needed, and made anew in a forked process: connections are not
+    to be shared."""
 
     def __init__(self, make: t.Callable[[], R]) -> None:
         self._make = make
         self._made: tuple[int, R] | None = None
         self._inherited: list[R] = []
-        """Clients of parents of this process. They are never ended here: some end what the parent shares with us."""
+        """Clients of parents of this process. They are never ended here: some end what the parent
+        shares with us."""
 
     def close(self, end: t.Callable[[R], object]) -> None:
         """End the client of this process, if one was made."""
@@ -121,7 +126,8 @@ class PerProcess(t.Generic[R]):
             self._inherited.append(made[1])
 
     def get(self) -> R:
-        # Without a lock, which could be held for ever in a forked process: at worst two are made, and one is used.
+        # Without a lock, which could be held for ever in a forked process: at worst two are made,
+        # and one is used.
         made = self._made
         if made is None or made[0] != os.getpid():
             if made is not None:

@@ -4,8 +4,8 @@
     leftovers     bytes in the journal's bucket that nothing names
     verification  a few bytes are read and compared with their checksums, one record after the other
 
-A thread of each process asks for the lease now and then. Whoever has it does these steps, slowly, and keeps it. Nothing
-is done while a database is away, and nothing of this deletes media.
+A thread of each process asks for the lease now and then. Whoever has it does these steps, slowly,
+and keeps it. Nothing is done while a database is away, and nothing of this deletes media.
 """
 
 from __future__ import annotations
@@ -70,7 +70,8 @@ BATCH = 500
 class Upkeep:
     """The thread of one process.
 
-    It begins with the first request, so that a process which only loads the app, or forks, has none.
+    It begins with the first request, so that a process which only loads the app, or forks, has
+    none.
     """
 
     def __init__(self, app: Flask) -> None:
@@ -88,7 +89,8 @@ class Upkeep:
         self._told: set[str] = set()
 
     def stop(self, seconds: float = STOP_TIMEOUT) -> None:
-        """End the thread, in the middle of its work if need be. What is half done, the next round does."""
+        """End the thread, in the middle of its work if need be. What is half done, the next round
+        does."""
         request_started.disconnect(self._start, self._app)
         self._worker.stop(seconds)
 
@@ -137,7 +139,9 @@ class Upkeep:
 
     def _may_go_on(self) -> bool:
         state, lease = get_state(self._app), self._lease
-        is_away = state.mongo.circuit.is_open or (state.circuit is not None and state.circuit.is_open)
+        is_away = state.mongo.circuit.is_open or (
+            state.circuit is not None and state.circuit.is_open
+        )
         if self._worker.is_stopped or is_away or lease is None:
             return False
         if time.monotonic() - self._renewed < SECONDS / 3:
@@ -158,8 +162,8 @@ def _next_round() -> float:
 
 
 def clear_expired(state: State) -> None:
-    """Take away a few unfinished uploads that have expired, whoever began them. Called when another one begins, where
-    the host has turned upkeep off: they go without a command of theirs, too.
+    """Take away a few unfinished uploads that have expired, whoever began them. Called when another
+    one begins, where the host has turned upkeep off: they go without a command of theirs, too.
 
     Nothing is raised: what fails is left for the next time.
     """
@@ -179,9 +183,11 @@ def clear_expired(state: State) -> None:
 
 
 def clear_leftovers(state: State, *, grace: float | None = None) -> int:
-    """Delete bytes from the journal's bucket that nobody will ask for: those of uploads that were killed.
+    """Delete bytes from the journal's bucket that nobody will ask for: those of uploads that were
+    killed.
 
-    It takes two looks: nothing named them at an earlier one, the grace time ago by the clock of MongoDB, nor now.
+    It takes two looks: nothing named them at an earlier one, the grace time ago by the clock of
+    MongoDB, nor now.
 
     :param grace: Seconds between the two looks. Default ``DUALMEDIA_GRACE``.
     :return: Of how many keys.
@@ -289,11 +295,17 @@ class Verifier:
 
     def _pieces(self, record: Media) -> Iterator[bytes]:
         # Opened when the first piece is asked for, not before: then errors come in one place.
-        yield from self._state.storage_of(record).open(str(record.storage_key), 0, record.file_size or 0)
+        yield from self._state.storage_of(record).open(
+            str(record.storage_key), 0, record.file_size or 0
+        )
 
     def _is_verified(self, record: Media) -> bool:
         is_kept = record.state == AVAILABLE and record.storage_key is not None
-        return is_kept and record.storage_type in VERIFIED_STORAGES and record.storage_type in self._state.storages
+        return (
+            is_kept
+            and record.storage_type in VERIFIED_STORAGES
+            and record.storage_type in self._state.storages
+        )
 
     def _read(self, reading: _Reading) -> int:
         """Read one piece; its size."""
@@ -316,14 +328,17 @@ class Verifier:
         return 0
 
     def _report(self, record: Media, problem: str) -> None:
-        """Say that a record is damaged, once, unless it was replaced or deleted while it was read."""
+        """Say that a record is damaged, once, unless it was replaced or deleted while it was
+        read."""
         if not _has_bytes(self._state, type(record), record.id, str(record.storage_key)):
             return
         note = {"kind": record.kind, "id": record.id, "key": record.storage_key, "problem": problem}
         with self._state.mongo.asked():
             noted = self._notes.find_one({"_id": "damage"}) or {}
             records = noted.get("records", [])
-            if len(records) >= NOTED or any(other["key"] == record.storage_key for other in records):
+            if len(records) >= NOTED or any(
+                other["key"] == record.storage_key for other in records
+            ):
                 return
             change = {"$push": {"records": note | {"at": self._state.mongo.time()}}}
             self._notes.update_one({"_id": "damage"}, change, upsert=True)
@@ -331,15 +346,20 @@ class Verifier:
 
     def _remember(self, position: dict[str, t.Any]) -> None:
         with self._state.mongo.asked():
-            self._notes.replace_one({"_id": "verification"}, position | {"_id": "verification"}, upsert=True)
+            self._notes.replace_one(
+                {"_id": "verification"}, position | {"_id": "verification"}, upsert=True
+            )
 
 
 def find_damage(state: State) -> list[dict[str, t.Any]]:
-    """The records whose bytes were found damaged and are there still, each with ``kind``, ``id`` and ``problem``."""
+    """The records whose bytes were found damaged and are there still, each with ``kind``, ``id``
+    and ``problem``."""
     with state.mongo.asked():
         noted = state.collections.get(COLLECTION).find_one({"_id": "damage"}) or {}
     records = noted.get("records", [])
-    return [note for note in records if _has_bytes(state, KINDS[note["kind"]], note["id"], note["key"])]
+    return [
+        note for note in records if _has_bytes(state, KINDS[note["kind"]], note["id"], note["key"])
+    ]
 
 
 def forget_damage(state: State) -> None:

@@ -30,7 +30,8 @@ from .transfer import (
 logger = logging.getLogger("flask_dualmedia")
 
 GATHER_INTERVAL = 5.0
-"""Seconds between two looks for bytes in the journal's bucket that belong into SQL, of all processes together."""
+"""Seconds between two looks for bytes in the journal's bucket that belong into SQL, of all
+processes together."""
 
 KEYS_COUNTED = 1000
 """Keys of the journal's bucket that are looked at to count what waits."""
@@ -47,10 +48,13 @@ def drain_journal(state: State, *, retry: bool = True) -> Report | None:
     :param retry: Try again what SQL has refused not long ago.
     :return: What was done; ``None`` if another process is at it.
     :raises DatabaseUnavailable: SQL is down. What was moved until then is there; the rest stays.
-    :raises WritesRefused: SQL changes nothing for now, or not what some kind of record needs. The others were moved.
+    :raises WritesRefused: SQL changes nothing for now, or not what some kind of record needs. The
+        others were moved.
     """
     sql, journal = homes_of(state)
-    refusal = _finish_deletions(state, retry=retry)  # first: they may stand in the way of what is moved
+    refusal = _finish_deletions(
+        state, retry=retry
+    )  # first: they may stand in the way of what is moved
     _drop_twins(state)
     report = drain(journal, sql, _lease(state), retry=retry, awaited=state.staging.awaited)
     if report is not None and (report.moved or report.present):
@@ -76,8 +80,8 @@ def _lease(state: State) -> Lease:
 
 
 def _finish_deletions(state: State, *, retry: bool) -> WritesRefused | None:
-    """Finish what needs SQL: while it was down, nobody knew whether it holds something of a deleted record, or gets it
-    yet, as where an insertion was never answered.
+    """Finish what needs SQL: while it was down, nobody knew whether it holds something of a deleted
+    record, or gets it yet, as where an insertion was never answered.
 
     :return: Why it could not be done of some kind of record.
     """
@@ -98,7 +102,8 @@ def _finish_deletions_of(state: State, kind: type[Media], *, retry: bool) -> Non
         try:
             fenced = _fenced(sql, record)
             if fenced is None:
-                # Nobody was told of it, but somebody has found and changed it, which was acknowledged.
+                # Nobody was told of it, but somebody has found and changed it, which was
+                # acknowledged.
                 journal.repository.remove(kind, record.id)
             else:
                 _forget(state, record, fenced)
@@ -128,7 +133,8 @@ def _drop_twins(state: State) -> None:
 
 
 def _fenced(sql: Home[SQLRepository], record: Media) -> Media | None:
-    """A deleted record as SQL has it, where nothing can bring it back any more; ``None`` if it stays."""
+    """A deleted record as SQL has it, where nothing can bring it back any more; ``None`` if it
+    stays."""
     try:
         return sql.repository.fence(record)
     except RecordRefused:
@@ -155,7 +161,8 @@ def _forget(state: State, record: Media, fenced: Media) -> None:
 
 
 def try_again(state: State) -> None:
-    """Have what SQL refused tried again soon: the schema, or a rule of the host's, may be another one now."""
+    """Have what SQL refused tried again soon: the schema, or a rule of the host's, may be another
+    one now."""
     _, journal = homes_of(state)
     with suppress(DatabaseUnavailable):  # then it is tried again in a while
         journal.repository.try_again()
@@ -177,8 +184,8 @@ def look_after_journal(state: State) -> bool:
 
 
 def agree_on_drains(state: State, journal: JournalHome) -> None:
-    """Have a MongoDB that was restored from a backup, with an empty journal, know of the last drain again: what comes
-    into the journal from now on is new."""
+    """Have a MongoDB that was restored from a backup, with an empty journal, know of the last drain
+    again: what comes into the journal from now on is new."""
     sql, _ = homes_of(state)
     with suppress(DualMediaError):  # then the next drain compares the times
         number, _ = sql.repository.last_drain()
@@ -189,8 +196,8 @@ def agree_on_drains(state: State, journal: JournalHome) -> None:
 def _is_bucket_due(state: State) -> bool:
     """Whether it is time to look for bytes in the journal's bucket that belong into SQL.
 
-    Others may be there for long: those of records that SQL refuses, and what a killed upload left. So all processes
-    together look once in a while. Nobody gives this lease back: it expires.
+    Others may be there for long: those of records that SQL refuses, and what a killed upload left.
+    So all processes together look once in a while. Nobody gives this lease back: it expires.
     """
     if homes_of(state)[1].storage.is_empty():
         return False
@@ -200,8 +207,8 @@ def _is_bucket_due(state: State) -> bool:
 def count_waiting(state: State) -> int:
     """How much waits to be moved into SQL: records, and bytes of records that are there already.
 
-    Bytes are counted while SQL answers, and up to :data:`KEYS_COUNTED` of them. Those of an upload that was never
-    finished wait for nobody: the sweep takes them away.
+    Bytes are counted while SQL answers, and up to :data:`KEYS_COUNTED` of them. Those of an upload
+    that was never finished wait for nobody: the sweep takes them away.
     """
     sql, journal = homes_of(state)
     waiting = journal.repository.waiting()

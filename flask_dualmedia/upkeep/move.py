@@ -2,9 +2,9 @@
 
     bytes copied under a new key → compared with the record → record names them → old bytes gone
 
-Readers find the old bytes or the new ones at every moment. Of a process that is killed in between, bytes are left that
-no record names, which ``flask dualmedia check --repair`` takes away; records that were not moved yet are moved by the
-next call.
+Readers find the old bytes or the new ones at every moment. Of a process that is killed in between,
+bytes are left that no record names, which ``flask dualmedia check --repair`` takes away; records
+that were not moved yet are moved by the next call.
 """
 
 from __future__ import annotations
@@ -66,7 +66,8 @@ def move(
     :param source: ``storage_type`` of the media to move.
     :param target: Another one that is set up.
     :param advance: Called with the number of records done since the last call.
-    :raises Unavailable: A database or a storage is down. What was moved until then is there; the rest stays.
+    :raises Unavailable: A database or a storage is down. What was moved until then is there; the
+        rest stays.
     """
     report = Moved()
     for record in _held(state, source, kinds, advance):
@@ -86,7 +87,11 @@ def _held(
 ) -> Iterator[Media]:
     for kind in kinds:
         for record in records_of(state.repository, kind):
-            if record.state in KEPT and record.storage_type == source and record.storage_key is not None:
+            if (
+                record.state in KEPT
+                and record.storage_type == source
+                and record.storage_key is not None
+            ):
                 yield record
             advance(1)
 
@@ -103,7 +108,8 @@ def _move(state: State, record: Media, target: str) -> bool:
         if isinstance(error, BytesNotFound) and record.state == TRASHED:
             return False  # it is in the trash because they are gone
         raise
-    # A database that does not answer may have made the change all the same: then neither bytes are deleted.
+    # A database that does not answer may have made the change all the same: then neither bytes are
+    # deleted.
     changes = {"storage_type": target, "storage_key": key, "updated_at": now()}
     try:
         changed = lifecycle.change(state, record, changes, same_content=True, in_state=record.state)

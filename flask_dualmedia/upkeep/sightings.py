@@ -1,8 +1,9 @@
 """What was seen before, and since when: nothing is taken away on one look.
 
-A check, or a sweep, notes in MongoDB what it would take away. A later one takes it away if it is still there as it was.
-The time between the two is judged by the clock of MongoDB alone. A thing that changes is another thing, because its
-name holds its version: so whatever moved meanwhile counts as alive, whatever clocks say.
+A check, or a sweep, notes in MongoDB what it would take away. A later one takes it away if it is
+still there as it was. The time between the two is judged by the clock of MongoDB alone. A thing
+that changes is another thing, because its name holds its version: so whatever moved meanwhile
+counts as alive, whatever clocks say.
 """
 
 from __future__ import annotations
@@ -68,7 +69,9 @@ class Sightings:
     def _note(self, names: t.Collection[str]) -> dict[str, datetime]:
         ids = {f"{self._looker}/{name}": name for name in names}
         with self._mongo.asked(BULK):
-            known = {found["_id"]: found for found in self._collection.find({"_id": {"$in": [*ids]}})}
+            known = {
+                found["_id"]: found for found in self._collection.find({"_id": {"$in": [*ids]}})
+            }
             if self._room is None:
                 self._room = CAPACITY - self._collection.estimated_document_count()
             unknown = [each for each in ids if each not in known]
@@ -78,11 +81,15 @@ class Sightings:
                 self._collection.bulk_write(changes, ordered=False)
         self._room -= len(remembered)
         self.forgone += len(unknown) - len(remembered)
-        return {ids[each]: found["since"] for each, found in known.items() if found["run"] != self._run}
+        return {
+            ids[each]: found["since"] for each, found in known.items() if found["run"] != self._run
+        }
 
     def _sighting(self, sighting_id: str) -> UpdateOne:
         first: Document = {"looker": self._looker, "since": self.time, "run": self._run}
-        return UpdateOne({"_id": sighting_id}, {"$setOnInsert": first, "$max": {"last": self.time}}, upsert=True)
+        return UpdateOne(
+            {"_id": sighting_id}, {"$setOnInsert": first, "$max": {"last": self.time}}, upsert=True
+        )
 
 
 def name_of(record: Media) -> str:

@@ -1,7 +1,8 @@
-"""Move records and bytes from one home to another: the journal into SQL, or a whole deployment between the modes.
+"""Move records and bytes from one home to another: the journal into SQL, or a whole deployment
+between the modes.
 
-The same ids, keys and URLs; a step that was done is not done twice, so a transfer that was killed goes on when it is
-called again.
+The same ids, keys and URLs; a step that was done is not done twice, so a transfer that was killed
+goes on when it is called again.
 """
 
 from __future__ import annotations
@@ -55,8 +56,9 @@ OF_ONE_RECORD = (
     TypeError,
     ValueError,
 )
-"""Errors that concern one record and stop no other: what a database refuses, damaged bytes, and what our own code says
-of a document that is malformed. Those of them that are :class:`~flask_dualmedia.errors.Unavailable` are an outage."""
+"""Errors that concern one record and stop no other: what a database refuses, damaged bytes, and
+what our own code says of a document that is malformed. Those of them that are
+:class:`~flask_dualmedia.errors.Unavailable` are an outage."""
 
 
 def reason_of(error: Exception) -> str:
@@ -73,15 +75,18 @@ class Report:
     present: int = 0
     """Records that the target had already."""
     conflicts: list[str] = field(default_factory=list)
-    """Images that could not stay the main image, because the target has another one of the product."""
+    """Images that could not stay the main image, because the target has another one of the
+    product."""
     failed: list[str] = field(default_factory=list)
-    """Records that stay where they are, and why: the target refuses them, or their bytes are damaged."""
+    """Records that stay where they are, and why: the target refuses them, or their bytes are
+    damaged."""
     news: list[str] = field(default_factory=list)
     """Those of them that a drain has set aside for a reason that it had not before."""
     refusal: WritesRefused | None = None
     """Why SQL does not take some kind of record, or none at all, for now."""
     stale: list[str] = field(default_factory=list)
-    """Records that SQL had once, and has no more: the journal is older. They were put into the trash."""
+    """Records that SQL had once, and has no more: the journal is older. They were put into the
+    trash."""
 
 
 @dataclass(frozen=True)
@@ -114,14 +119,24 @@ def manifest(repository: Repository) -> Manifest:
                 continue
             count += 1
             size += record.file_size or 0
-            line = (kind.kind, record.id, record.checksum, record.file_size, record.external_url, record.owner_id)
+            line = (
+                kind.kind,
+                record.id,
+                record.checksum,
+                record.file_size,
+                record.external_url,
+                record.owner_id,
+            )
             digest.update(repr(line).encode())
         counts[kind.kind], sizes[kind.kind] = count, size
     return Manifest(counts, sizes, digest.hexdigest())
 
 
-def transfer(source: Home, target: Home, *, advance: Callable[[int], object] = lambda count: None) -> Report:
-    """Copy every record that is available or in the trash, with its bytes. The source stays as it is.
+def transfer(
+    source: Home, target: Home, *, advance: Callable[[int], object] = lambda count: None
+) -> Report:
+    """Copy every record that is available or in the trash, with its bytes. The source stays as it
+    is.
 
     :param advance: Called with the number of records done since the last call.
     """
@@ -139,15 +154,20 @@ def transfer(source: Home, target: Home, *, advance: Callable[[int], object] = l
     return report
 
 
-def clear(source: Home, target: Home, *, advance: Callable[[int], object] = lambda count: None) -> None:
+def clear(
+    source: Home, target: Home, *, advance: Callable[[int], object] = lambda count: None
+) -> None:
     """Delete every record and its bytes from the source of a transfer.
 
-    :raises StorageError: The target does not hold the same of a record. It and those behind it stay.
+    :raises StorageError: The target does not hold the same of a record. It and those behind it
+        stay.
     """
     for kind in KINDS.values():
         for record in records_of(source.repository, kind):
             if record.state in KEPT and not _is_held(record, target):
-                raise StorageError(f"{target.name} does not hold {record!r}; it was not deleted from {source.name}")
+                raise StorageError(
+                    f"{target.name} does not hold {record!r}; it was not deleted from {source.name}"
+                )
             if record.storage_key is not None:
                 source.storage.delete(record.storage_key)
             reach("clear:bytes")
@@ -222,20 +242,23 @@ def drain(
 ) -> Report | None:
     """Move the journal, oldest first. Uploads still in progress stay.
 
-    A record that the target refuses is set aside in the journal, and the rest goes on. Drains are numbered in both
-    databases. Where the target knows of a later one, the journal comes from a backup, and a record that the target does
-    not hold may have been moved and deleted since: it is put into the trash.
+    A record that the target refuses is set aside in the journal, and the rest goes on. Drains are
+    numbered in both databases. Where the target knows of a later one, the journal comes from a
+    backup, and a record that the target does not hold may have been moved and deleted since: it is
+    put into the trash.
 
     :param retry: Try again what was set aside not long ago.
     :param awaited: Those of some keys that are parts of resumable uploads under way.
     :return: What was done; ``None`` if another process is at it.
-    :raises DatabaseUnavailable: The target does not answer. What was moved until then is there; the rest stays.
+    :raises DatabaseUnavailable: The target does not answer. What was moved until then is there; the
+        rest stays.
     """
     if not lease.take():
         return None
     report = Report()
     try:
-        # The target first: a drain that slept through its lease may end now, and notes its number in the journal first.
+        # The target first: a drain that slept through its lease may end now, and notes its number
+        # in the journal first.
         last_of_target, time = target.repository.last_drain()
         number = journal.repository.last_drain()
         if time is not None and number < last_of_target:
@@ -277,31 +300,45 @@ def _drain_kind(
 
 
 def _trash_stale(
-    journal: Home[JournalRepository], target: Home[SQLRepository], lease: Lease, report: Report, time: datetime
+    journal: Home[JournalRepository],
+    target: Home[SQLRepository],
+    lease: Lease,
+    report: Report,
+    time: datetime,
 ) -> None:
     """
-    :param time: When the last drain was that the target knows of: what came later was in none of them.
+    :param time: When the last drain was that the target knows of: what came later was in none of
+        them.
     """
     for kind in KINDS.values():
         for record in records_of(journal.repository, kind):
-            if record.state != AVAILABLE or record.created_at > time or _has_settled(record, target):
+            if (
+                record.state != AVAILABLE
+                or record.created_at > time
+                or _has_settled(record, target)
+            ):
                 continue
             if not lease.take():
                 raise _LeaseLost
             if journal.repository.trash_stale(record):
-                report.stale.append(f"{record!r} is in the journal, which is older than SQL, and not in SQL any more")
+                report.stale.append(
+                    f"{record!r} is in the journal, which is older than SQL, and not in SQL any more"
+                )
 
 
 def _number(journal: Home[JournalRepository], target: Home[SQLRepository], number: int) -> None:
-    """Number a drain. The journal knows of it first: a process that is killed in between leaves no journal that looks
-    older than it is."""
+    """Number a drain. The journal knows of it first: a process that is killed in between leaves no
+    journal that looks older than it is."""
     journal.repository.note_drain(number)
-    with suppress(RecordRefused, MediaConflict):  # a rule of the host's refuses the note, and must not end the drain
+    with suppress(
+        RecordRefused, MediaConflict
+    ):  # a rule of the host's refuses the note, and must not end the drain
         target.repository.note_drain(number)
 
 
 def release_claims(journal: Home[JournalRepository], target: Home, lease: Lease) -> None:
-    """Undo what a drain that was killed has claimed, unless the target has it: nobody may come and drain soon."""
+    """Undo what a drain that was killed has claimed, unless the target has it: nobody may come and
+    drain soon."""
     claimed = journal.repository.claimed()
     if not claimed or not lease.take():
         return
@@ -343,7 +380,9 @@ def _has_settled(record: Media, target: Home) -> bool:
     return held is not None and held.state != PENDING
 
 
-def _move(record: Media, journal: Home[JournalRepository], target: Home, lease: Lease, report: Report) -> None:
+def _move(
+    record: Media, journal: Home[JournalRepository], target: Home, lease: Lease, report: Report
+) -> None:
     reach("drain:claim")
     claimed = journal.repository.claim(type(record), record.id, lease.holder)
     if claimed is None:
@@ -358,7 +397,8 @@ def _move(record: Media, journal: Home[JournalRepository], target: Home, lease: 
     try:
         _copy(claimed, journal, target, report, keep_going=lease.take, before_record=note_sending)
     except BaseException as error:
-        # Once it was sent, nobody knows whether the target has it: then it is not changed here until that is known.
+        # Once it was sent, nobody knows whether the target has it: then it is not changed here
+        # until that is known.
         if not is_sent or isinstance(error, WritesRefused | DatabaseBusy):
             with suppress(DualMediaError):
                 journal.repository.release(type(record), record.id, lease.holder)
@@ -382,7 +422,8 @@ def keys_named_in(home: Home, keys: t.Sequence[str]) -> set[str]:
 
 
 def strangers(journal: Home[JournalRepository], keys: t.Sequence[str]) -> list[str]:
-    """Those of these keys of the journal's bucket that no record of the journal names: they do not wait for one."""
+    """Those of these keys of the journal's bucket that no record of the journal names: they do not
+    wait for one."""
     named = keys_named_in(journal, keys)
     return [key for key in keys if key not in named]
 
@@ -394,7 +435,11 @@ def records_in(home: Home, keys: t.Sequence[str]) -> dict[str, Media]:
         media_id, _ = t.cast("tuple[uuid.UUID, object]", owner_of_key(key))
         for kind in KINDS.values():
             record = home.repository.get(kind, media_id)
-            if record is not None and record.storage_key == key and record.storage_type == "database":
+            if (
+                record is not None
+                and record.storage_key == key
+                and record.storage_type == "database"
+            ):
                 records[key] = record
     return records
 
@@ -406,7 +451,8 @@ def _gather(
     report: Report,
     awaited: Callable[[list[str]], set[str]],
 ) -> None:
-    """Move bytes whose record is in the target, or comes there: SQL went away, and came back, while they were sent.
+    """Move bytes whose record is in the target, or comes there: SQL went away, and came back, while
+    they were sent.
 
     :param awaited: Those of some keys that are parts of resumable uploads under way.
     """
@@ -420,10 +466,21 @@ def _gather(
 
 
 def _gather_one(
-    key: str, record: Media, journal: Home[JournalRepository], target: Home, lease: Lease, report: Report
+    key: str,
+    record: Media,
+    journal: Home[JournalRepository],
+    target: Home,
+    lease: Lease,
+    report: Report,
 ) -> None:
     try:
-        _copy_bytes(record, BytesOf(target.storage, journal.storage), target.storage, lease.take, verifies=True)
+        _copy_bytes(
+            record,
+            BytesOf(target.storage, journal.storage),
+            target.storage,
+            lease.take,
+            verifies=True,
+        )
     except Unavailable:
         raise
     except OF_ONE_RECORD as error:
@@ -503,7 +560,8 @@ def _is_newer(record: Media, present: Media) -> bool:
 
 
 def _carry_accesses(record: Media, present: Media, target: Repository) -> None:
-    """Bring accesses over that were counted since the record was copied: a count is no change of the record."""
+    """Bring accesses over that were counted since the record was copied: a count is no change of
+    the record."""
     if record.access_count > present.access_count:
         counted = {"access_count": record.access_count, "last_accessed_at": record.last_accessed_at}
         counted["version"] = present.version
@@ -516,14 +574,16 @@ def _put_record(record: Media, target: Repository, present: Media | None, report
     try:
         _write_record(record, target, present)
     except SecondMainImage:
-        # The one that the target has stays the main image: readers have seen it as that all the time.
+        # The one that the target has stays the main image: readers have seen it as that all the
+        # time.
         report.conflicts.append(f"{record!r} is no longer the main image: the product has another")
         demoted = type(record).from_values(record.values() | {"is_main_image": False})
         _write_record(demoted, target, present)
 
 
 def _with_valid_type(record: Media) -> Media:
-    """The record with one valid type. Older versions kept in MongoDB whatever was declared, which SQL may refuse."""
+    """The record with one valid type. Older versions kept in MongoDB whatever was declared, which
+    SQL may refuse."""
     if record.mime_type is None:
         return record
     mime_type = one_type(record.mime_type)
@@ -547,7 +607,8 @@ def _write_record(record: Media, target: Repository, present: Media | None) -> N
 
 
 def _latest(one: datetime | None, other: datetime | None) -> datetime | None:
-    """The later of two marks: a link that was revoked where the record is written must not open it again."""
+    """The later of two marks: a link that was revoked where the record is written must not open it
+    again."""
     if one is None or other is None:
         return one or other
     return max(one, other)
@@ -571,7 +632,8 @@ def _copy_bytes(
     found = target.stat(key)
     if not verifies and found is not None and found.complete and found.size == size:
         return
-    # What a killed transfer left of it is completed, not deleted: one that was only slow may be writing there still.
+    # What a killed transfer left of it is completed, not deleted: one that was only slow may be
+    # writing there still.
     digest = hashlib.sha256()
 
     def blocks() -> Iterator[bytes]:
@@ -586,4 +648,6 @@ def _copy_bytes(
     if digest.hexdigest() != record.checksum:
         if found is None:
             target.delete(key)
-        raise StorageError(f"the bytes under {key!r} are not those of the checksum; they stay where they are")
+        raise StorageError(
+            f"the bytes under {key!r} are not those of the checksum; they stay where they are"
+        )

@@ -3,8 +3,8 @@
     begin    record ``pending``, with the size, type and checksum announced → the client gets the right to put them
     confirm  bytes looked at where they are → record ``available``; or, if they are refused, ``deleting``
 
-Until then nobody sees them. What is never confirmed, the sweep takes away with its bytes, like any other unfinished
-upload.
+Until then nobody sees them. What is never confirmed, the sweep takes away with its bytes, like any
+other unfinished upload.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ class Begun(t.NamedTuple):
 def begin(state: State, kind: type[Media], fields: dict[str, t.Any], *, caller: Caller) -> Begun:
     """Let a client put bytes into a storage.
 
-    :param fields: Values checked by the kind's schema, with ``filename``, ``mime_type``, ``file_size`` in bytes and
-        ``checksum``, SHA-256 hex, of what is to come.
+    :param fields: Values checked by the kind's schema, with ``filename``, ``mime_type``,
+        ``file_size`` in bytes and ``checksum``, SHA-256 hex, of what is to come.
     :raises OwnerNotFound: As :func:`~flask_dualmedia.lifecycle.create`, as are the others.
     :raises InvalidMedia: The storage takes no bytes from clients.
     :raises TooManyUnfinished: The uploader has begun too many that have not ended.
@@ -60,7 +60,9 @@ def begin(state: State, kind: type[Media], fields: dict[str, t.Any], *, caller: 
     lifecycle.foresee(state, kind, fields | {"storage_type": storage_type}, viewer=caller)
     storage = state.storages[storage_type]
     if not isinstance(storage, DirectStorage):
-        raise InvalidMedia({"storageType": [f"{storage_type!r} takes no bytes from clients: upload them here."]})
+        raise InvalidMedia(
+            {"storageType": [f"{storage_type!r} takes no bytes from clients: upload them here."]}
+        )
     filename, size = fields["filename"], fields["file_size"]
     claim = claim_of(fields["mime_type"])
     policy = state.settings.policies[kind.kind]
@@ -70,14 +72,23 @@ def begin(state: State, kind: type[Media], fields: dict[str, t.Any], *, caller: 
     policy.check_announcement(filename, claim)
     media_id = new_id()
     key = new_key(media_id, of_client=True)
-    known = {"id": media_id, "filename": filename, "mime_type": claim, "uploaded_by": caller.identity}
+    known = {
+        "id": media_id,
+        "filename": filename,
+        "mime_type": claim,
+        "uploaded_by": caller.identity,
+    }
     record = kind.new(**fields | known | {"storage_type": storage_type, "storage_key": key})
     lifecycle.classify(record, _expected_type(record))
     storable.check(kind, record.values())
     # The sweep must not come while the request may still be begun.
     seconds = seconds_of_ticket(state)
-    kept_type = served_type(declared_type(claim))  # the bucket may have other readers than those that we send there
-    ticket = storage.ticket(key, size=size, mime_type=kept_type, checksum=fields["checksum"], seconds=seconds)
+    kept_type = served_type(
+        declared_type(claim)
+    )  # the bucket may have other readers than those that we send there
+    ticket = storage.ticket(
+        key, size=size, mime_type=kept_type, checksum=fields["checksum"], seconds=seconds
+    )
     clear_expired(state)
 
     def add() -> None:
@@ -94,12 +105,14 @@ def begin(state: State, kind: type[Media], fields: dict[str, t.Any], *, caller: 
 
 
 def confirm(state: State, record: M, *, caller: Caller) -> M:
-    """Make media of bytes that a client has put into a storage. A second time the answer is the same.
+    """Make media of bytes that a client has put into a storage. A second time the answer is the
+    same.
 
     :param record: One that :func:`begin` made.
-    :raises MediaConflict: Nothing has come yet; or it would be a second main image; or it took so long that it was
-        swept away.
-    :raises UploadRejected: The bytes are not those announced, or break a rule, as of any upload. They are removed.
+    :raises MediaConflict: Nothing has come yet; or it would be a second main image; or it took so
+        long that it was swept away.
+    :raises UploadRejected: The bytes are not those announced, or break a rule, as of any upload.
+        They are removed.
     """
     if record.state == AVAILABLE:
         return record
@@ -110,7 +123,8 @@ def confirm(state: State, record: M, *, caller: Caller) -> M:
     try:
         made = _publish(state, record, stat, caller)
     except (UploadRejected, RecordRefused, OwnerNotFound):
-        # The place that it has no more may be taken by itself, confirmed by another request at the same time.
+        # The place that it has no more may be taken by itself, confirmed by another request at the
+        # same time.
         finished = _finished(state, record)
         if finished is not None:
             return finished
@@ -129,10 +143,12 @@ def confirm(state: State, record: M, *, caller: Caller) -> M:
 
 
 def discard(state: State, record: Media) -> None:
-    """Remove an upload that is refused, with its bytes. The record goes with the sweep, when no client can put others
-    there any more."""
+    """Remove an upload that is refused, with its bytes. The record goes with the sweep, when no
+    client can put others there any more."""
     changes = {"state": DELETING, "updated_at": now()}
-    discarded = state.repository.update(type(record), record.id, changes, where=lifecycle.ours(record, PENDING))
+    discarded = state.repository.update(
+        type(record), record.id, changes, where=lifecycle.ours(record, PENDING)
+    )
     if discarded is not None:
         delete_bytes(state, state.storage_of(record), t.cast(str, record.storage_key))
 

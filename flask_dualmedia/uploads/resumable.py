@@ -1,10 +1,12 @@
-"""What happens to the bytes of an upload that comes in several requests, until it is media like any other.
+"""What happens to the bytes of an upload that comes in several requests, until it is media like any
+other.
 
     receive  part → upload names it, again and again
     finish   upload says that it will be media → record is made of all parts → upload says that it is → parts gone
 
-The last part is not named before the record is there. So an upload never looks complete that is none, and a client that
-was cut off goes on with the last part; the record has the upload's id, so that nobody makes it twice.
+The last part is not named before the record is there. So an upload never looks complete that is
+none, and a client that was cut off goes on with the last part; the record has the upload's id, so
+that nobody makes it twice.
 """
 
 from __future__ import annotations
@@ -75,13 +77,15 @@ class Body(t.Protocol):
 
 
 Permit = Callable[[Staged], object]
-"""Asks the rule once more, when an upload ends: raises ``Forbidden`` where it does not allow the media any more."""
+"""Asks the rule once more, when an upload ends: raises ``Forbidden`` where it does not allow the
+media any more."""
 
 
 def largest_size(state: State, kind: str | None) -> int | None:
     """How many bytes an upload may have; ``None`` for no limit.
 
-    :param kind: Its kind, whose limit it is. A part of another upload has none yet, and may be of any.
+    :param kind: Its kind, whose limit it is. A part of another upload has none yet, and may be of
+        any.
     """
     policies = state.settings.policies
     sizes = [policy.max_size for name, policy in policies.items() if kind in (None, name)]
@@ -119,15 +123,16 @@ def receive(
     permit: Permit = lambda upload: None,
     viewer: Viewer | None = None,
 ) -> None:
-    """Add bytes to an upload; with the last one it becomes media. What came of a body that is cut short is kept, unless
-    it has a digest.
+    """Add bytes to an upload; with the last one it becomes media. What came of a body that is cut
+    short is kept, unless it has a digest.
 
     :param announced: How many bytes the request is to have.
     :param length: Size of the whole file, as far as it is known.
     :param permit: Called before it becomes media.
     :param viewer: As of :func:`~flask_dualmedia.lifecycle.create`.
     :raises FileTooLarge: More came than the file, or any file, may have.
-    :raises QuotaExceeded: It has no place. Of an upload of known length that was said when it began.
+    :raises QuotaExceeded: It has no place. Of an upload of known length that was said when it
+        began.
     :raises IncompleteUpload: Fewer came than announced.
     :raises ChecksumMismatch: They are others than those of the digest. None is kept.
     :raises UploadLocked: Another request has taken over.
@@ -151,7 +156,9 @@ def receive(
     if is_open_ended:
         quotas.check(state, writer.upload, offset + (announced or 0))
     try:
-        while came < room and (part := _take_part(state, writer, body, min(PART_SIZE, room - came), digest)):
+        while came < room and (
+            part := _take_part(state, writer, body, min(PART_SIZE, room - came), digest)
+        ):
             held.append(part)
             came += part.size
             reach("tus:part")
@@ -201,7 +208,8 @@ def finish(
     if upload.finished:
         return
     kind = KINDS[t.cast(str, upload.kind)]
-    # Whether there is a record is asked only where there may be one: while SQL is down nobody could tell.
+    # Whether there is a record is asked only where there may be one: while SQL is down nobody could
+    # tell.
     found = _made_before(state, kind, upload.id) if upload.attempted else None
     if found is None:
         try:
@@ -221,11 +229,15 @@ def finish(
         )
         try:
             values = upload.values | {"id": upload.id}
-            lifecycle.create(state, kind, values, source, uploaded_by=upload.identity, viewer=viewer)
+            lifecycle.create(
+                state, kind, values, source, uploaded_by=upload.identity, viewer=viewer
+            )
         except _HOPELESS:
             _clean_up(writer.remove)
             raise
-        except BytesNotFound as error:  # as when the mode was changed while the upload was under way
+        except (
+            BytesNotFound
+        ) as error:  # as when the mode was changed while the upload was under way
             logger.error("the upload %s is given up: %s", upload.id, error)
             _clean_up(writer.remove)
             raise MediaNotFound("uploads", upload.id) from error
@@ -242,8 +254,8 @@ def give_up(writer: Writer) -> None:
 
 
 def concatenate(state: State, upload: Staged) -> Writer:
-    """Join partial uploads to the media that ``upload`` describes. The second time with the same ones the answer is
-    the same upload.
+    """Join partial uploads to the media that ``upload`` describes. The second time with the same
+    ones the answer is the same upload.
 
     :raises MediaNotFound: One of them is not there, or not of the same identity.
     :raises InvalidMedia: One of them is no partial upload, or is not complete.
@@ -284,7 +296,9 @@ def _joined(state: State, upload: Staged, partials: dict[uuid.UUID, Staged]) -> 
         if partial is None or partial.is_expired:
             raise MediaNotFound("uploads", upload_id)
         if partial.concat != "partial" or partial.offset != partial.length:
-            raise InvalidMedia({"uploadConcat": [f"{upload_id} is not a partial upload that is complete."]})
+            raise InvalidMedia(
+                {"uploadConcat": [f"{upload_id} is not a partial upload that is complete."]}
+            )
         parts += partial.parts
     size = sum(part.size for part in parts)
     max_size = largest_size(state, upload.kind)
@@ -293,8 +307,11 @@ def _joined(state: State, upload: Staged, partials: dict[uuid.UUID, Staged]) -> 
     return replace(upload, parts=parts, offset=size)
 
 
-def _take_part(state: State, writer: Writer, body: Body, size: int, digest: Digest | None) -> Part | None:
-    """Put the next bytes of a body into the storage, under a key that nobody names yet; nothing, where it has ended."""
+def _take_part(
+    state: State, writer: Writer, body: Body, size: int, digest: Digest | None
+) -> Part | None:
+    """Put the next bytes of a body into the storage, under a key that nobody names yet; nothing,
+    where it has ended."""
     blocks = _blocks(body, size, writer.keep)
     first = next(blocks, None)
     if first is None:
@@ -339,13 +356,15 @@ def _check_digest(digest: Digest, came: int, announced: int | None) -> None:
 
 
 def _made_before(state: State, kind: type[Media], upload_id: uuid.UUID) -> Media | None:
-    """The record, if a worker that was killed behind it has made it. One that was killed before has left something
-    unfinished, which is removed."""
+    """The record, if a worker that was killed behind it has made it. One that was killed before has
+    left something unfinished, which is removed."""
     record = state.repository.find(kind, upload_id)
     if record is None or record.state in (AVAILABLE, TRASHED):
         return record
     # Whoever removes it now would, if he were only slow, remove the next record of this id.
-    is_removed = record.state == DELETING and record.updated_at > now() - timedelta(seconds=state.settings.grace)
+    is_removed = record.state == DELETING and record.updated_at > now() - timedelta(
+        seconds=state.settings.grace
+    )
     if is_removed or not lifecycle.sweep_one(state, record):
         raise UploadLocked
     return None

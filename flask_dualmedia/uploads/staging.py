@@ -1,8 +1,9 @@
 """Uploads that come in several requests: how far each one is, and the parts that its bytes wait in.
 
-The state is in MongoDB in every mode, so that any worker on any host can go on with any upload. The bytes are parts,
-each under a key of its own in the storage ``database``. A part counts from the moment that its upload names it: what a
-killed worker, or one that was too slow, put there is named by nobody, and a check takes it away.
+The state is in MongoDB in every mode, so that any worker on any host can go on with any upload. The
+bytes are parts, each under a key of its own in the storage ``database``. A part counts from the
+moment that its upload names it: what a killed worker, or one that was too slow, put there is named
+by nobody, and a check takes it away.
 """
 
 from __future__ import annotations
@@ -31,10 +32,12 @@ from ..storages.base import Storage, owner_of_key
 COLLECTION = UPLOADS
 
 LOCK_SECONDS = 15
-"""How long a lock lasts unless it is renewed: that long nobody goes on with the upload of a killed worker."""
+"""How long a lock lasts unless it is renewed: that long nobody goes on with the upload of a killed
+worker."""
 
 MAX_PARTS = 50_000
-"""Parts of one upload: its document, which names them, must stay well below the 16 MB that MongoDB allows."""
+"""Parts of one upload: its document, which names them, must stay well below the 16 MB that MongoDB
+allows."""
 
 BATCH = 500
 """Uploads read at once."""
@@ -104,7 +107,9 @@ class Staging:
     :param seconds: How long an upload is kept after the last byte came.
     """
 
-    def __init__(self, documents: Documents | Collections, storage: Storage, seconds: float) -> None:
+    def __init__(
+        self, documents: Documents | Collections, storage: Storage, seconds: float
+    ) -> None:
         self._collections = Collections.of(documents)
         self.documents = self._collections.documents
         self.storage, self._seconds = storage, seconds
@@ -164,8 +169,12 @@ class Staging:
     def named(self, keys: t.Sequence[str]) -> set[str]:
         """Those of these keys that an upload names as its parts."""
         with self.documents.asked():
-            found = self._collection.find(UPLOADS_ONLY | {"parts.key": {"$in": [*keys]}}, {"parts.key": 1})
-            return {part["key"] for document in found for part in document["parts"]}.intersection(keys)
+            found = self._collection.find(
+                UPLOADS_ONLY | {"parts.key": {"$in": [*keys]}}, {"parts.key": 1}
+            )
+            return {part["key"] for document in found for part in document["parts"]}.intersection(
+                keys
+            )
 
     def awaited(self, keys: t.Sequence[str]) -> set[str]:
         """Those of these keys that are parts of an upload which somebody may go on with."""
@@ -173,15 +182,22 @@ class Staging:
         where["expires_at"] = {"$gt": self.documents.clock.now()}
         with self.documents.asked():
             found = self._collection.find(where, {"parts.key": 1})
-            return {part["key"] for document in found for part in document["parts"]}.intersection(keys)
+            return {part["key"] for document in found for part in document["parts"]}.intersection(
+                keys
+            )
 
     def left(self) -> Iterator[Staged]:
-        """Uploads that have expired, and finished ones whose parts were not removed; without their parts."""
+        """Uploads that have expired, and finished ones whose parts were not removed; without their
+        parts."""
         expired = {"expires_at": {"$lt": self.documents.clock.now()}}
-        where: dict[str, t.Any] = UPLOADS_ONLY | {"$or": [expired, {"finished": True, "parts.key": {"$exists": True}}]}
+        where: dict[str, t.Any] = UPLOADS_ONLY | {
+            "$or": [expired, {"finished": True, "parts.key": {"$exists": True}}]
+        }
         while True:
             with self.documents.asked():
-                found = self._collection.find(where, {"parts": 0}).sort("_id", ASCENDING).limit(BATCH)
+                found = (
+                    self._collection.find(where, {"parts": 0}).sort("_id", ASCENDING).limit(BATCH)
+                )
                 batch = [_staged(document) for document in found]
             yield from batch
             if len(batch) < BATCH:
@@ -192,7 +208,11 @@ class Staging:
         """Some uploads that have expired, the longest ago first; without their parts."""
         where = UPLOADS_ONLY | {"expires_at": {"$lt": self.documents.clock.now()}}
         with self.documents.asked():
-            found = self._collection.find(where, {"parts": 0}).sort("expires_at", ASCENDING).limit(limit)
+            found = (
+                self._collection.find(where, {"parts": 0})
+                .sort("expires_at", ASCENDING)
+                .limit(limit)
+            )
             return [_staged(document) for document in found]
 
     def unfinished(self, identity: str, but: uuid.UUID | None = None) -> Announced:
@@ -205,7 +225,11 @@ class Staging:
         size = {"$sum": {"$max": ["$length", "$offset"]}}
         total = {"$group": {"_id": None, "number": {"$sum": 1}, "size": size}}
         with self.documents.asked():
-            groups = [*self._collection.aggregate([{"$match": {"$and": [where, {"_id": {"$ne": but}}]}}, total])]
+            groups = [
+                *self._collection.aggregate(
+                    [{"$match": {"$and": [where, {"_id": {"$ne": but}}]}}, total]
+                )
+            ]
         return Announced(groups[0]["number"], groups[0]["size"]) if groups else Announced()
 
     def kept(self) -> Iterator[Staged]:
@@ -226,7 +250,8 @@ class Staging:
             self._collection.delete_one({"_id": upload_id, "finished": True})
 
     def sweep_one(self, upload: Staged) -> bool:
-        """Take away an upload that has expired, or the parts of one that is finished, unless somebody is at it."""
+        """Take away an upload that has expired, or the parts of one that is finished, unless
+        somebody is at it."""
         try:
             writer = self.lock(upload.id, expires_at=upload.expires_at)
         except UploadLocked:
@@ -250,7 +275,10 @@ class Staging:
     def _ensure_indexes(self) -> None:
         if self._indexed:
             return
-        indexes = [IndexModel([(name, ASCENDING)]) for name in ("expires_at", "parts.key", "joined", "identity")]
+        indexes = [
+            IndexModel([(name, ASCENDING)])
+            for name in ("expires_at", "parts.key", "joined", "identity")
+        ]
         with self.documents.asked():
             self._collection.create_indexes(indexes)
         self._indexed = True
@@ -264,10 +292,11 @@ def find_uploader(collections: Collections, upload_id: uuid.UUID) -> str | None:
 
 
 class Writer:
-    """The right to change an upload, which one request at a time has. Give it back by leaving the ``with`` block.
+    """The right to change an upload, which one request at a time has. Give it back by leaving the
+    ``with`` block.
 
-    A writer that was stopped for longer than its lock lasts may find the upload in other hands. Every change of the
-    upload is made on the condition that it is not.
+    A writer that was stopped for longer than its lock lasts may find the upload in other hands.
+    Every change of the upload is made on the condition that it is not.
     """
 
     upload: Staged
@@ -281,7 +310,10 @@ class Writer:
         return self
 
     def __exit__(self, *_: object) -> None:
-        with suppress(DatabaseUnavailable), self._staging.documents.asked():  # otherwise it runs out
+        with (
+            suppress(DatabaseUnavailable),
+            self._staging.documents.asked(),
+        ):  # otherwise it runs out
             self._staging._collection.update_one(self._mine(), {"$set": {"lock": None}})
 
     def lock(self) -> dict[str, t.Any]:
@@ -311,7 +343,11 @@ class Writer:
         offset = upload.offset + sum(part.size for part in parts)
         changes = {"offset": offset, "length": length, "finished": finished, "lock": self.lock()}
         changes["expires_at"] = self._staging.expiry()
-        self._change(changes, {"$push": {"parts": {"$each": [asdict(part) for part in parts]}}}, offset=upload.offset)
+        self._change(
+            changes,
+            {"$push": {"parts": {"$each": [asdict(part) for part in parts]}}},
+            offset=upload.offset,
+        )
 
     def attempt(self) -> None:
         """Note that the record is about to be made."""
@@ -344,10 +380,14 @@ class Writer:
     def _mine(self) -> dict[str, t.Any]:
         return {"_id": self.upload.id, "lock.holder": self._holder}
 
-    def _change(self, changes: dict[str, t.Any], push: dict[str, t.Any] | None = None, **where: t.Any) -> None:
+    def _change(
+        self, changes: dict[str, t.Any], push: dict[str, t.Any] | None = None, **where: t.Any
+    ) -> None:
         with self._staging.documents.asked():
             document = self._staging._collection.find_one_and_update(
-                self._mine() | where, {"$set": changes, **(push or {})}, return_document=ReturnDocument.AFTER
+                self._mine() | where,
+                {"$set": changes, **(push or {})},
+                return_document=ReturnDocument.AFTER,
             )
         if document is None:
             raise UploadLocked

@@ -1,8 +1,9 @@
 """A ticket, by which a client puts bytes into a storage itself, works once.
 
-Nobody can take it back: the storage lets the client put bytes under a key that has none, for a while. So as long as a
-ticket for a key may hold, bytes under it are not deleted but replaced by none, and the key stays taken. A record that
-is being deleted names it until then, and the sweep deletes both.
+Nobody can take it back: the storage lets the client put bytes under a key that has none, for a
+while. So as long as a ticket for a key may hold, bytes under it are not deleted but replaced by
+none, and the key stays taken. A record that is being deleted names it until then, and the sweep
+deletes both.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ def seconds_of_ticket(state: State) -> float:
 def delete_bytes(state: State, storage: Storage, key: str) -> bool:
     """Delete the bytes of a file.
 
-    :return: Whether the key is free. Otherwise it is to be deleted later: a client may have a ticket for it.
+    :return: Whether the key is free. Otherwise it is to be deleted later: a client may have a
+        ticket for it.
     """
     if isinstance(storage, DirectStorage) and _may_have_ticket(state, key):
         storage.put(key, [])
@@ -35,14 +37,20 @@ def delete_bytes(state: State, storage: Storage, key: str) -> bool:
 
 
 def drop_bytes(state: State, record: Media, storage_type: str, key: str) -> None:
-    """Delete bytes that a record has named until now, and have the sweep delete what has to stay of them.
+    """Delete bytes that a record has named until now, and have the sweep delete what has to stay of
+    them.
 
     :param record: As it is, without them.
     """
     if delete_bytes(state, state.storages[storage_type], key):
         return
     time = now()
-    values = record.values() | {"id": new_id(), "state": DELETING, "storage_type": storage_type, "storage_key": key}
+    values = record.values() | {
+        "id": new_id(),
+        "state": DELETING,
+        "storage_type": storage_type,
+        "storage_key": key,
+    }
     values |= {"version": 1, "created_at": time, "updated_at": time}
     state.repository.add(type(record).from_values(values))
 

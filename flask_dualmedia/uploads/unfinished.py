@@ -33,6 +33,7 @@ def takes_direct(state: State) -> bool:
 
 
 def is_announced(state: State, record: Media) -> bool:
-    """Whether the bytes of an unfinished record are to come from a client: of other uploads nothing is announced."""
+    """Whether the bytes of an unfinished record are to come from a client: of other uploads nothing
+    is announced."""
     takes = isinstance(state.storages.get(record.storage_type), DirectStorage)
     return record.state == PENDING and record.checksum is not None and takes

@@ -30,13 +30,21 @@ class _Mounting(BlueprintSetupState):
 
 
 class _Views(flask.Blueprint):
-    """Calls views of ours in the same way in every app, between the hooks that the app has before and after them."""
+    """Calls views of ours in the same way in every app, between the hooks that the app has before
+    and after them."""
 
-    def make_setup_state(self, app: t.Any, options: dict[str, t.Any], first_registration: bool = False) -> _Mounting:
+    def make_setup_state(
+        self, app: t.Any, options: dict[str, t.Any], first_registration: bool = False
+    ) -> _Mounting:
         return _Mounting(self, app, options, first_registration)
 
     def add_url_rule(
-        self, rule: str, endpoint: str | None = None, view_func: t.Any = None, *args: t.Any, **options: t.Any
+        self,
+        rule: str,
+        endpoint: str | None = None,
+        view_func: t.Any = None,
+        *args: t.Any,
+        **options: t.Any,
     ) -> None:
         super().add_url_rule(rule, endpoint, _guarded(view_func), *args, **options)
 
@@ -48,7 +56,8 @@ class _Blueprint(Blueprint, _Views):
 def _guarded(view: t.Callable[..., t.Any]) -> t.Callable[..., t.Any]:
     """A view whose headers are checked, whose body is limited, and whose errors are answered here.
 
-    A handler of the app's for a status would be asked before that of a blueprint for the class of them all.
+    A handler of the app's for a status would be asked before that of a blueprint for the class of
+    them all.
     """
 
     @wraps(view)
@@ -64,7 +73,8 @@ def _guarded(view: t.Callable[..., t.Any]) -> t.Callable[..., t.Any]:
 
 
 def check_names(app: Flask, settings: Settings) -> None:
-    """Make sure that no name and no URL of the blueprint is the host's, and that the app finds what it is to mount.
+    """Make sure that no name and no URL of the blueprint is the host's, and that the app finds what
+    it is to mount.
 
     :raises ConfigurationError: One is, or it does not.
     """
@@ -74,7 +84,9 @@ def check_names(app: Flask, settings: Settings) -> None:
         raise ConfigurationError(
             f"the app has a blueprint {name!r} of its own: set DUALMEDIA_BLUEPRINT_NAME to give ours another name"
         )
-    endpoints = sorted(endpoint for endpoint in app.view_functions if endpoint.startswith(f"{name}."))
+    endpoints = sorted(
+        endpoint for endpoint in app.view_functions if endpoint.startswith(f"{name}.")
+    )
     if endpoints:
         raise ConfigurationError(
             f"the app has the endpoint {', '.join(endpoints)} of its own: "
@@ -84,7 +96,8 @@ def check_names(app: Flask, settings: Settings) -> None:
     routes = sorted(
         rule.rule
         for rule in app.url_map.iter_rules()
-        if f"{rule.rule}/".startswith(f"{url_prefix}/") and (rule.host or "", rule.subdomain or "") == place
+        if f"{rule.rule}/".startswith(f"{url_prefix}/")
+        and (rule.host or "", rule.subdomain or "") == place
     )
     if routes:
         raise ConfigurationError(
@@ -94,9 +107,13 @@ def check_names(app: Flask, settings: Settings) -> None:
 
 def _check_host(app: Flask, settings: Settings) -> None:
     if app.url_map.host_matching and settings.host is None:
-        raise ConfigurationError("the app matches hosts: set DUALMEDIA_HOST to the one that the media routes are for")
+        raise ConfigurationError(
+            "the app matches hosts: set DUALMEDIA_HOST to the one that the media routes are for"
+        )
     if settings.host is not None and not app.url_map.host_matching:
-        raise ConfigurationError("DUALMEDIA_HOST is set, and the app does not match hosts: Flask(host_matching=True)")
+        raise ConfigurationError(
+            "DUALMEDIA_HOST is set, and the app does not match hosts: Flask(host_matching=True)"
+        )
     if settings.subdomain is not None and not app.subdomain_matching:
         raise ConfigurationError(
             "DUALMEDIA_SUBDOMAIN is set, and the app does not match subdomains: Flask(subdomain_matching=True)"
@@ -116,7 +133,8 @@ def register(app: Flask, settings: Settings) -> None:
 
     @app.after_request
     def answer_what_is_not_routed(response: Response) -> Response:
-        """The host's 404 and 405 under our prefix, which no hook of a blueprint sees, reach their clients too."""
+        """The host's 404 and 405 under our prefix, which no hook of a blueprint sees, reach their
+        clients too."""
         if request.routing_exception is not None and request.path.startswith(f"{url_prefix}/"):
             bodies.watch()
             bodies.drop_after(response)
@@ -125,7 +143,8 @@ def register(app: Flask, settings: Settings) -> None:
 
 @cache
 def _blueprint() -> Blueprint:
-    """The same one for all apps of a process: to make it takes longer than the rest of a start-up."""
+    """The same one for all apps of a process: to make it takes longer than the rest of a
+    start-up."""
     blueprint = _Blueprint(NAME, __name__, description=openapi.DESCRIPTION)
     errors.register(blueprint)
     # These are called before every hook that the app has before requests.
@@ -133,7 +152,9 @@ def _blueprint() -> Blueprint:
     blueprint.after_request(bodies.drop_after)
     health.add_views(blueprint)
     stats.add_views(blueprint)
-    docs.add_views(blueprint, docs.Documents(lambda app: openapi.describe(app, blueprint, f"{NAME}_")))
+    docs.add_views(
+        blueprint, docs.Documents(lambda app: openapi.describe(app, blueprint, f"{NAME}_"))
+    )
     for kind in KINDS.values():
         records.add_views(blueprint, kind)
         content.add_views(blueprint, kind)

@@ -1,7 +1,9 @@
-"""Fields beside ours: those that clients, forms and token checks add of themselves, and those that are sent repeatedly.
+"""Fields beside ours: those that clients, forms and token checks add of themselves, and those that
+are sent repeatedly.
 
-There is one rule for forms, JSON, queries, resumable and direct uploads. A name that something adds of itself is passed
-over. Any other name that we do not know is an error, so that nobody waits for the effect of a misspelt one.
+There is one rule for forms, JSON, queries, resumable and direct uploads. A name that something adds
+of itself is passed over. Any other name that we do not know is an error, so that nobody waits for
+the effect of a misspelt one.
 """
 
 from __future__ import annotations
@@ -37,14 +39,19 @@ def without_added(schema: Schema, values: Mapping[str, T]) -> dict[str, T]:
     if ours.keys() >= values.keys():
         return dict(values)
     tokens = _token_fields()
-    return {name: value for name, value in values.items() if name in ours or not _is_added(name, tokens, ours)}
+    return {
+        name: value
+        for name, value in values.items()
+        if name in ours or not _is_added(name, tokens, ours)
+    }
 
 
 def read_form(schema: Schema, form: Mapping[str, Sequence[t.Any]]) -> dict[str, t.Any]:
     """One value for each field of a form, or of a query.
 
     :param form: The values of each field, in the order in which they were sent.
-    :raises InvalidMedia: A field has several, or the form is in another encoding than it was read in.
+    :raises InvalidMedia: A field has several, or the form is in another encoding than it was read
+        in.
     """
     charsets = form.get("_charset_", ())
     if any(str(charset).lower() not in _UTF_8 for charset in charsets):
@@ -82,7 +89,8 @@ def _one_value(field: fields.Field | None, sent: Sequence[t.Any]) -> t.Any:
     first = sent[0]
     if all(value == first for value in sent):
         return first
-    # Browsers send nothing of a checkbox that is not checked. So forms put a hidden "false" before it, or behind it.
+    # Browsers send nothing of a checkbox that is not checked. So forms put a hidden "false" before
+    # it, or behind it.
     if isinstance(field, fields.Boolean):
         checked = [value for value in sent if value in field.truthy]
         unchecked = [value for value in sent if value in field.falsy]
@@ -105,6 +113,7 @@ def _token_fields() -> tuple[str, ...]:
 def _is_added(name: str, tokens: tuple[str, ...], ours: Mapping[str | None, fields.Field]) -> bool:
     if name in ADDED or name in tokens:
         return True
-    # Flask-WTF's field has the prefix of its form, and Spring's mark of a checkbox the name behind an underscore.
+    # Flask-WTF's field has the prefix of its form, and Spring's mark of a checkbox the name behind
+    # an underscore.
     is_prefixed = name.endswith(tuple(f"-{token}" for token in tokens))
     return is_prefixed or (name.startswith("_") and isinstance(ours.get(name[1:]), fields.Boolean))

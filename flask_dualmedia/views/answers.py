@@ -20,16 +20,20 @@ _AS_IT_IS = "identity"
 
 
 def json_answer(payload: t.Any, status: int = 200) -> Response:
-    """An answer in our own JSON: names on the wire are ours, however the app's provider writes its own.
+    """An answer in our own JSON: names on the wire are ours, however the app's provider writes its
+    own.
 
     It is for whoever asked, and for no cache.
     """
     text = json.dumps(payload, separators=(",", ":"))
-    return current_app.response_class(f"{text}\n", status=status, mimetype="application/json", headers=_FOR_ONE_READER)
+    return current_app.response_class(
+        f"{text}\n", status=status, mimetype="application/json", headers=_FOR_ONE_READER
+    )
 
 
 def empty_answer(status: int = 204) -> Response:
-    """An answer without a body, and so without a type: hooks that compress would make one of nothing."""
+    """An answer without a body, and so without a type: hooks that compress would make one of
+    nothing."""
     response = current_app.response_class(status=status)
     del response.headers["Content-Type"]
     return response
@@ -38,11 +42,13 @@ def empty_answer(status: int = 204) -> Response:
 def content_answer(policy: str, **arguments: t.Any) -> Response:
     """An answer for content, of the app's own class.
 
-    Hooks of the app may do with it what they do with every answer. Three things hold in the end all the same:
+    Hooks of the app may do with it what they do with every answer. Three things hold in the end all
+    the same:
 
     * Content keeps its Content-Security-Policy, together with that of the app.
     * An answer that any cache may keep gives nobody's cookie to others.
-    * The bytes are those that ranges and validators are about: hooks that compress leave encoded answers alone.
+    * The bytes are those that ranges and validators are about: hooks that compress leave encoded
+      answers alone.
     """
     response = _content_class(current_app.response_class)(**arguments)
     t.cast("_Content", response).policy = policy
@@ -67,7 +73,9 @@ class _Content:
             del headers["Content-Encoding"]
         headers["X-Content-Type-Options"] = "nosniff"
         if self.policy not in headers.getlist("Content-Security-Policy"):
-            headers.add("Content-Security-Policy", self.policy)  # browsers keep to all policies at once
+            headers.add(
+                "Content-Security-Policy", self.policy
+            )  # browsers keep to all policies at once
         if "public" in headers.get("Cache-Control", ""):
             headers.remove("Set-Cookie")
             _forget_cookies(headers)

@@ -1,4 +1,5 @@
-"""The body of a request: a little of it from a client that nobody knows, all of it from a known caller.
+"""The body of a request: a little of it from a client that nobody knows, all of it from a known
+caller.
 
 watch    request comes → its body is wrapped; the app's own hooks read of it what they like
 guard    view is called → what they have read is put back, and the body is limited
@@ -19,7 +20,13 @@ from contextlib import suppress
 
 from flask import Response, current_app, request
 from werkzeug.datastructures import ImmutableMultiDict
-from werkzeug.exceptions import BadRequest, ClientDisconnected, HTTPException, RequestEntityTooLarge, RequestTimeout
+from werkzeug.exceptions import (
+    BadRequest,
+    ClientDisconnected,
+    HTTPException,
+    RequestEntityTooLarge,
+    RequestTimeout,
+)
 from werkzeug.formparser import FormDataParser
 from werkzeug.sansio.multipart import Data, Epilogue, Field, MultipartDecoder, NeedData
 from werkzeug.wsgi import get_content_length, get_input_stream
@@ -39,10 +46,12 @@ FORM_SIZE = 500_000
 FORM_PARTS = 1000
 
 LOOK_SIZE = 64 * 1024
-"""Bytes of a body that are read to find a token or a CSRF field in it, and that may be read twice."""
+"""Bytes of a body that are read to find a token or a CSRF field in it, and that may be read
+twice."""
 
 NOBODY_SIZE = 2 * 1024 * 1024
-"""Bytes of a body that are read at most while its sender is unknown, those that are dropped included."""
+"""Bytes of a body that are read at most while its sender is unknown, those that are dropped
+included."""
 
 NOBODY_SECONDS = 2.0
 
@@ -55,8 +64,8 @@ KNOWN_SECONDS = 5.0
 class Body(io.RawIOBase):
     """``wsgi.input``, whose errors are the client's.
 
-    A server finds out while it is read that a body is no valid message, a chunked one for example. PEP 3333 has no
-    error for that: each server has its own.
+    A server finds out while it is read that a body is no valid message, a chunked one for example.
+    PEP 3333 has no error for that: each server has its own.
     """
 
     def __init__(self, environ: WSGIEnvironment) -> None:
@@ -118,7 +127,9 @@ class Body(io.RawIOBase):
     @property
     def _is_plain(self) -> bool:
         """Whether nothing stands between the reader and the server."""
-        return self._is_admitted and not (self._is_finished or self._is_lost or self._unread or self._is_watched)
+        return self._is_admitted and not (
+            self._is_finished or self._is_lost or self._unread or self._is_watched
+        )
 
     def guard(self, kept: bytes | None) -> None:
         """Limit the body from now on, and put back what the app has read of it.
@@ -154,7 +165,8 @@ class Body(io.RawIOBase):
         return self._beginning[:LOOK_SIZE]
 
     def look_at_all(self) -> bytes | None:
-        """The whole body, which stays to be read; nothing if it is larger than :data:`LOOK_SIZE`."""
+        """The whole body, which stays to be read; nothing if it is larger than
+        :data:`LOOK_SIZE`."""
         if self._length is not None and self._length > LOOK_SIZE:
             return None
         beginning = self.look()
@@ -165,7 +177,9 @@ class Body(io.RawIOBase):
 
     def rewind(self) -> None:
         """Give what was looked at once more to whoever reads next."""
-        self._unread = memoryview(self._beginning)  # which may be a whole film: slices of it are no copies
+        self._unread = memoryview(
+            self._beginning
+        )  # which may be a whole film: slices of it are no copies
 
     def admit(self) -> None:
         """The sender is known: all of the body may be read."""
@@ -183,8 +197,8 @@ class Body(io.RawIOBase):
     def drop(self) -> None:
         """Read and forget what is left, up to a bound, after the answer was sent.
 
-        A server that closes a connection with unread bytes resets it. A client that has not finished sending then never
-        gets to the answer.
+        A server that closes a connection with unread bytes resets it. A client that has not
+        finished sending then never gets to the answer.
         """
         room = KNOWN_SIZE if self._is_admitted else NOBODY_SIZE - self._received
         end = time.monotonic() + (KNOWN_SECONDS if self._is_admitted else NOBODY_SECONDS)
@@ -200,24 +214,36 @@ class Body(io.RawIOBase):
 
     @property
     def is_left(self) -> bool:
-        """Whether something may be left that the client is going to send, and the server does not drop by itself."""
+        """Whether something may be left that the client is going to send, and the server does not
+        drop by itself."""
         environ = self._environ
-        if self._is_at_end or self._pace.is_too_slow or not environ["SERVER_PROTOCOL"].startswith("HTTP/1"):
+        if (
+            self._is_at_end
+            or self._pace.is_too_slow
+            or not environ["SERVER_PROTOCOL"].startswith("HTTP/1")
+        ):
             return False  # HTTP/2 ends a request without its connection
         if self._length is None and "HTTP_TRANSFER_ENCODING" not in environ:
             return False
-        # A client that waits for "100 Continue" sends nothing after a final status (RFC 9110, section 10.1.1), and most
-        # servers would say "100" on the first read. gunicorn has said it before it called us.
-        if environ.get("HTTP_EXPECT", "").lower() == "100-continue" and "gunicorn.socket" not in environ:
+        # A client that waits for "100 Continue" sends nothing after a final status (RFC 9110,
+        # section 10.1.1), and most servers would say "100" on the first read. gunicorn has said it
+        # before it called us.
+        if (
+            environ.get("HTTP_EXPECT", "").lower() == "100-continue"
+            and "gunicorn.socket" not in environ
+        ):
             return False
-        return "werkzeug.socket" not in environ  # Werkzeug's server drops all of it before it closes the answer
+        return (
+            "werkzeug.socket" not in environ
+        )  # Werkzeug's server drops all of it before it closes the answer
 
     def _receive(self, size: int) -> bytes:
         pieces = [*self._pieces(size)]
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def _pieces(self, size: int) -> Iterator[bytes]:
-        """So many bytes in pieces that are asked for one by one, or fewer at the end of what the server has."""
+        """So many bytes in pieces that are asked for one by one, or fewer at the end of what the
+        server has."""
         if self._length is not None:
             size = min(size, self._length - self._received)
         is_first = True
@@ -265,7 +291,8 @@ class Body(io.RawIOBase):
 
 
 def watch() -> None:
-    """Take notice of what is read of the body of a request to the blueprint, before a hook of the app reads it."""
+    """Take notice of what is read of the body of a request to the blueprint, before a hook of the
+    app reads it."""
     environ = request.environ
     if environ.get("CONTENT_LENGTH") != "0":
         environ["wsgi.input"] = Body(environ)
@@ -278,11 +305,14 @@ def guard() -> None:
         return
     body.guard(vars(request).get("_cached_data"))
     vars(request).pop("stream", None)  # the app's, at the place that it has read to
-    set_limits(max_content_length=JSON_SIZE, max_form_memory_size=FORM_SIZE, max_form_parts=FORM_PARTS)
+    set_limits(
+        max_content_length=JSON_SIZE, max_form_memory_size=FORM_SIZE, max_form_parts=FORM_PARTS
+    )
 
 
 def set_limits(**limits: int) -> None:
-    """Set limits of the request. Those that a request class of the app's own has fixed stay as they are."""
+    """Set limits of the request. Those that a request class of the app's own has fixed stay as they
+    are."""
     for name, value in limits.items():
         with suppress(AttributeError):
             setattr(request, name, value)
@@ -295,7 +325,8 @@ def find_body() -> Body | None:
 
 
 def look_for_fields(body: Body) -> ImmutableMultiDict[str, str]:
-    """The text fields at the beginning of a form, which stay to be read; none of what is no form."""
+    """The text fields at the beginning of a form, which stay to be read; none of what is no
+    form."""
     if request.mimetype == "multipart/form-data":
         boundary = request.mimetype_params.get("boundary", "")
         return ImmutableMultiDict(_first_fields(boundary.encode("latin-1", "replace"), body.look()))
@@ -322,7 +353,10 @@ def _first_fields(boundary: bytes, beginning: bytes) -> list[tuple[str, str]]:
                 value += event.data
                 if not event.more_data:
                     fields.append((name, value.decode(errors="replace")))
-    except (ValueError, RequestEntityTooLarge):  # it is no multipart body, or its fields are too large
+    except (
+        ValueError,
+        RequestEntityTooLarge,
+    ):  # it is no multipart body, or its fields are too large
         pass
     return fields
 

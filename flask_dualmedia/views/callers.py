@@ -34,7 +34,8 @@ def anybody_may_read(record: Subject) -> bool:
 
 
 def require_caller() -> Caller:
-    """The caller of a request with a valid JWT; the errors of flask-jwt-extended are answered by the blueprint."""
+    """The caller of a request with a valid JWT; the errors of flask-jwt-extended are answered by
+    the blueprint."""
     known = known_caller()
     if known is not None:
         return known
@@ -56,16 +57,19 @@ def require_caller() -> Caller:
 
 
 def _verify_with(body: bodies.Body) -> None:
-    """Verify the token of a request with a body, of which flask-jwt-extended would read all to look for it.
+    """Verify the token of a request with a body, of which flask-jwt-extended would read all to look
+    for it.
 
-    The token in JSON, or the CSRF token in a form, is looked for at the beginning of the body alone. Views read the
-    body from its start, whatever was looked at.
+    The token in JSON, or the CSRF token in a form, is looked for at the beginning of the body
+    alone. Views read the body from its start, whatever was looked at.
     """
     locations = list(jwt_config.token_location)
     if "json" in locations and not bodies.look_for_json(body):
         locations.remove("json")
         if not locations:
-            raise NoAuthorizationError(f"No JSON object of at most {bodies.LOOK_SIZE} bytes has a token.")
+            raise NoAuthorizationError(
+                f"No JSON object of at most {bodies.LOOK_SIZE} bytes has a token."
+            )
     form = bodies.look_for_fields(body) if _is_csrf_in_form() else None
     if form is not None:
         vars(request)["form"] = form
@@ -108,7 +112,8 @@ def is_admin() -> bool:
 
 
 def token_first(view: V) -> V:
-    """Decorator that refuses requests without a valid JWT before anything else about them is looked at."""
+    """Decorator that refuses requests without a valid JWT before anything else about them is looked
+    at."""
 
     @wraps(view)
     def wrapped(*args: t.Any, **kwargs: t.Any) -> t.Any:

@@ -41,14 +41,25 @@ from .request_headers import CONDITION_PARAMETERS, REFUSALS, check_conditions
 _VALIDATORS = ("HTTP_IF_NONE_MATCH", "HTTP_IF_MODIFIED_SINCE")
 _CONDITIONS = frozenset((*_VALIDATORS, "HTTP_IF_MATCH", "HTTP_IF_UNMODIFIED_SINCE", "HTTP_RANGE"))
 
-# Slashes, quotes and what has a meaning to some client; a dot stands alone, so that no ".." is a folder.
+# Slashes, quotes and what has a meaning to some client; a dot stands alone, so that no ".." is a
+# folder.
 _NOT_PLAIN = re.compile(r"[^A-Za-z0-9 .()+,;@&'!$#^~\[\]{}_-]")
 _DOTS = re.compile(r"\.[. ]*\.")
 
-# What a browser fetches in order to run it, or to style a page with it (Sec-Fetch-Dest of Fetch Metadata). Scripts and
-# CSS are refused for their type already; XSLT, which can write scripts, is taken from content of any type.
+# What a browser fetches in order to run it, or to style a page with it (Sec-Fetch-Dest of Fetch
+# Metadata). Scripts and CSS are refused for their type already; XSLT, which can write scripts, is
+# taken from content of any type.
 _RUNNING = frozenset(
-    ("audioworklet", "paintworklet", "script", "serviceworker", "sharedworker", "style", "worker", "xslt")
+    (
+        "audioworklet",
+        "paintworklet",
+        "script",
+        "serviceworker",
+        "sharedworker",
+        "style",
+        "worker",
+        "xslt",
+    )
 )
 
 PUBLIC_SECONDS = 300
@@ -74,14 +85,18 @@ class DownloadQuerySchema(schemas.WireSchema):
 
     download = Flag(
         load_default=False,
-        metadata={"description": "Answer with Content-Disposition attachment in any case. No value means true."},
+        metadata={
+            "description": "Answer with Content-Disposition attachment in any case. No value means true."
+        },
     )
     signature = fields.String(
-        load_default=None, metadata={"description": "Of a signed link; no token is needed with one."}
+        load_default=None,
+        metadata={"description": "Of a signed link; no token is needed with one."},
     )
 
 
-# Made once, and loaded once where nothing is asked: each takes longer than what is left of a small request's query.
+# Made once, and loaded once where nothing is asked: each takes longer than what is left of a small
+# request's query.
 _DOWNLOAD_QUERY = DownloadQuerySchema()
 _NOTHING_ASKED = schemas.load(_DOWNLOAD_QUERY, {})
 
@@ -90,7 +105,9 @@ def add_views(blueprint: Blueprint, kind: type[Media]) -> None:
     """Add the routes of one kind."""
     name = kind.kind.replace("-", "_")
 
-    @blueprint.route(f"/{kind.kind}/<string:media_id>/content", endpoint=f"{name}_content", parameters=[MEDIA_ID])
+    @blueprint.route(
+        f"/{kind.kind}/<string:media_id>/content", endpoint=f"{name}_content", parameters=[MEDIA_ID]
+    )
     class Content(MethodView):
         @blueprint.doc(
             # Without a token too, where the record is public.
@@ -105,7 +122,9 @@ def add_views(blueprint: Blueprint, kind: type[Media]) -> None:
             responses={
                 "200": _ANSWER | {"description": "The bytes"},
                 "206": _ANSWER | {"description": "The range asked for"},
-                "302": {"description": "External media: its URL. Or where the storage gives the bytes, for a while"},
+                "302": {
+                    "description": "External media: its URL. Or where the storage gives the bytes, for a while"
+                },
                 "304": {"description": "Not modified"},
             },
         )
@@ -113,7 +132,8 @@ def add_views(blueprint: Blueprint, kind: type[Media]) -> None:
         def get(self, media_id: str) -> BaseResponse:
             """Read the content
 
-            One range per request; of several, and of units other than bytes, the whole is the answer.
+            One range per request; of several, and of units other than bytes, the whole is the
+            answer.
             """
             if request.environ.get("HTTP_SEC_FETCH_DEST") in _RUNNING:
                 raise Forbidden("Content is neither a script nor a stylesheet.")
@@ -123,7 +143,8 @@ def add_views(blueprint: Blueprint, kind: type[Media]) -> None:
                 return _redirect(found.record)
             response = _respond(found, as_download=query["download"])
             if found.by_link:
-                # The link is the permission, on whatever site it is used; and it is no business of the next page.
+                # The link is the permission, on whatever site it is used; and it is no business of
+                # the next page.
                 response.headers["Cross-Origin-Resource-Policy"] = "cross-origin"
                 response.headers["Referrer-Policy"] = "no-referrer"
             return response
@@ -174,7 +195,9 @@ def _redirect(record: Media) -> BaseResponse:
 
 
 def _read_query() -> dict[str, t.Any]:
-    return schemas.load(_DOWNLOAD_QUERY, read_form(_DOWNLOAD_QUERY, request.args.to_dict(flat=False)))
+    return schemas.load(
+        _DOWNLOAD_QUERY, read_form(_DOWNLOAD_QUERY, request.args.to_dict(flat=False))
+    )
 
 
 class _Readable(t.NamedTuple):
@@ -232,14 +255,18 @@ def _respond(found: _Readable, *, as_download: bool) -> Response:
     response = content_answer(policy, content_type=mime_type, headers=_headers(found))
     check_conditions(record)
     disposition = "inline" if is_inline else "attachment"
-    response.headers.set("Content-Disposition", disposition, **_names(record.filename or str(record.id)))
+    response.headers.set(
+        "Content-Disposition", disposition, **_names(record.filename or str(record.id))
+    )
     response.set_etag(t.cast(str, record.checksum))
     response.last_modified = record.updated_at
     start, stop = _conditional(response, size, is_date_strong=record.version == 1)
     if request.method == "GET" and response.status_code != 304:
         state = get_state()
         if content is None:
-            pieces = state.uses.during(state.app, _send(state.storage_of(record), key, start, stop, response))
+            pieces = state.uses.during(
+                state.app, _send(state.storage_of(record), key, start, stop, response)
+            )
         else:
             pieces = iter([content])
         response.response = counted(state, record, start, pieces)
@@ -252,11 +279,14 @@ def _send(storage: Storage, key: str, start: int, stop: int, response: Response)
 
 
 def _delegate(storage: Storage, key: str, response: Response) -> bool:
-    """Make of the answer one that has another server send the bytes, or the range: it gets the request's ``Range`` too.
+    """Make of the answer one that has another server send the bytes, or the range: it gets the
+    request's ``Range`` too.
 
     :return: Whether the storage has one.
     """
-    delegate = getattr(storage, "delegate", None)  # of a DelegatingStorage; isinstance() would look at every member
+    delegate = getattr(
+        storage, "delegate", None
+    )  # of a DelegatingStorage; isinstance() would look at every member
     if delegate is None:
         return False
     shown = response.headers["Content-Type"], response.headers["Content-Disposition"]
@@ -274,7 +304,8 @@ def _delegate(storage: Storage, key: str, response: Response) -> bool:
 
 
 def _names(filename: str) -> dict[str, str]:
-    """The parameters that name a download: headers are ASCII, and ``filename*`` (RFC 6266) holds all the rest."""
+    """The parameters that name a download: headers are ASCII, and ``filename*`` (RFC 6266) holds
+    all the rest."""
     # Browsers decode %41 in ``filename``, and some take =?...?= for an encoded word (RFC 2047).
     if filename.isascii() and "%" not in filename and "=?" not in filename:
         return {"filename": filename}
@@ -295,13 +326,17 @@ def _conditional(response: Response, size: int, *, is_date_strong: bool) -> tupl
     :param is_date_strong: Whether no other bytes can have had the same ``Last-Modified``.
     :return: The range of bytes that 200 or 206 is to have.
     """
-    # "The Range header field is evaluated after evaluating the precondition header fields" (RFC 9110, section 14.2).
-    # Werkzeug does it the other way round, so of the range it does not learn.
+    # "The Range header field is evaluated after evaluating the precondition header fields" (RFC
+    # 9110, section 14.2). Werkzeug does it the other way round, so of the range it does not learn.
     environ = request.environ
     validators = {name: environ[name] for name in _VALIDATORS if name in environ}
     if validators:
         response.make_conditional({"REQUEST_METHOD": environ["REQUEST_METHOD"], **validators})
-    wanted = _applicable_range(response, size, is_date_strong=is_date_strong) if "HTTP_RANGE" in environ else None
+    wanted = (
+        _applicable_range(response, size, is_date_strong=is_date_strong)
+        if "HTTP_RANGE" in environ
+        else None
+    )
     start, stop = 0, size
     if response.status_code == 200 and wanted is not None:
         found = wanted.range_for_length(size)
@@ -318,13 +353,15 @@ def _conditional(response: Response, size: int, *, is_date_strong: bool) -> tupl
 
 def _applicable_range(response: Response, size: int, *, is_date_strong: bool) -> Range | None:
     """The header ``Range``, unless it is to be ignored."""
-    # "A server MUST ignore a Range header field received with a request method that is unrecognized or for which
-    # range handling is not defined. For this specification, GET is the only method" (RFC 9110, section 14.2)
+    # "A server MUST ignore a Range header field received with a request method that is unrecognized
+    # or for which range handling is not defined. For this specification, GET is the only method"
+    # (RFC 9110, section 14.2)
     if request.method != "GET":
         return None
-    # The validator must match exactly, an entity tag by the strong comparison (RFC 9110, section 13.1.5); Werkzeug
-    # takes weak ones and later dates too. A date is strong only where "the associated representation did not change
-    # twice during the second covered by the presented validator" (section 8.8.2.2).
+    # The validator must match exactly, an entity tag by the strong comparison (RFC 9110, section
+    # 13.1.5); Werkzeug takes weak ones and later dates too. A date is strong only where "the
+    # associated representation did not change twice during the second covered by the presented
+    # validator" (section 8.8.2.2).
     if_range = request.headers.get("If-Range")
     validators = [response.headers["ETag"]]
     if is_date_strong:
@@ -332,21 +369,26 @@ def _applicable_range(response: Response, size: int, *, is_date_strong: bool) ->
     if if_range is not None and if_range not in validators:
         return None
     parsed = parse_range_header(request.headers["Range"])
-    # "An origin server MUST ignore a Range header field that contains a range unit it does not understand." An
-    # invalid one it may ignore, and many ranges in one request it may ignore too: they are asked for by attackers.
+    # "An origin server MUST ignore a Range header field that contains a range unit it does not
+    # understand." An invalid one it may ignore, and many ranges in one request it may ignore too:
+    # they are asked for by attackers.
     if parsed is None or parsed.units != "bytes" or len(parsed.ranges) != 1:
         return None
-    # "If the selected representation is shorter than the specified suffix-length, the entire representation is used"
-    # (RFC 9110, section 14.1.2), where Werkzeug finds nothing.
+    # "If the selected representation is shorter than the specified suffix-length, the entire
+    # representation is used" (RFC 9110, section 14.1.2), where Werkzeug finds nothing.
     return Range("bytes", [(0, None)]) if parsed.ranges[0][0] < -size else parsed
 
 
 def _headers(found: _Readable) -> Headers:
-    """What keeps stored bytes from being taken for another type, and private ones out of shared caches."""
+    """What keeps stored bytes from being taken for another type, and private ones out of shared
+    caches."""
     headers = Headers()
     headers["X-Content-Type-Options"] = "nosniff"
-    headers["Vary"] = "Sec-Fetch-Dest"  # no cache gives a stylesheet's request what it has for a page's
-    # A cache asks no rule: what the rule of the app keeps from strangers is for one reader, public or not.
+    headers["Vary"] = (
+        "Sec-Fetch-Dest"  # no cache gives a stylesheet's request what it has for a page's
+    )
+    # A cache asks no rule: what the rule of the app keeps from strangers is for one reader, public
+    # or not.
     if found.record.is_public and found.by_anybody:
         headers["Cache-Control"] = f"public, max-age={PUBLIC_SECONDS}"
         headers["Cross-Origin-Resource-Policy"] = "cross-origin"
@@ -357,7 +399,8 @@ def _headers(found: _Readable) -> Headers:
 
 
 def _announced_checksum(digest: str | None) -> str | None:
-    """SHA-256 hex of a ``Content-Digest`` (RFC 9530). Other algorithms in it are ignored, as they may be."""
+    """SHA-256 hex of a ``Content-Digest`` (RFC 9530). Other algorithms in it are ignored, as they
+    may be."""
     found = _SHA256.search(digest or "")
     if found is None:
         return None

@@ -29,9 +29,13 @@ class DirectUploadSchema(schemas.WireSchema):
     method = fields.String()
     url = fields.String()
     headers = fields.Dict(
-        keys=fields.String(), values=fields.String(), metadata={"description": "That the request must have."}
+        keys=fields.String(),
+        values=fields.String(),
+        metadata={"description": "That the request must have."},
     )
-    expires_at = fields.AwareDateTime(metadata={"description": "The request must be begun until then."})
+    expires_at = fields.AwareDateTime(
+        metadata={"description": "The request must be begun until then."}
+    )
 
 
 _ANSWER = DirectUploadSchema()
@@ -47,15 +51,21 @@ def add_views(blueprint: Blueprint, kind: type[Media]) -> None:
             security=SECURITY,
             operationId=f"begin_{name}_direct_upload",
             parameters=CONDITION_PARAMETERS,
-            requestBody={"required": True, "content": {"application/json": {"schema": schemas.direct_schema_of(kind)}}},
+            requestBody={
+                "required": True,
+                "content": {"application/json": {"schema": schemas.direct_schema_of(kind)}},
+            },
             responses={201: {"links": _confirmation(name)}},
         )
-        @blueprint.response(201, DirectUploadSchema, headers=_location("Where to confirm the upload."))
+        @blueprint.response(
+            201, DirectUploadSchema, headers=_location("Where to confirm the upload.")
+        )
         @errors.documented(blueprint, *REFUSALS, 401, 403, 404, 409, 413, 422, 429, 503)
         def post(self) -> Response:
             """Begin an upload to the storage
 
-            For storages that take bytes from clients. The answer is the request to send there; then confirm.
+            For storages that take bytes from clients. The answer is the request to send there; then
+            confirm.
             """
             caller, state = require_caller(), get_state()
             check_conditions()
@@ -63,23 +73,36 @@ def add_views(blueprint: Blueprint, kind: type[Media]) -> None:
             permit_creation(state, kind, caller, values)
             check_storage(state, kind, values.get("storage_type"))
             begun = direct.begin(state, kind, values, caller=caller)
-            request_to_send = {"method": "PUT", "url": begun.ticket.url, "headers": begun.ticket.headers}
+            request_to_send = {
+                "method": "PUT",
+                "url": begun.ticket.url,
+                "headers": begun.ticket.headers,
+            }
             answer = {"id": begun.record.id, "expires_at": begun.expires_at} | request_to_send
             response = json_answer(_ANSWER.dump(answer), 201)
-            response.headers["Location"] = url_for(f".{name}_direct_upload", media_id=begun.record.id)
+            response.headers["Location"] = url_for(
+                f".{name}_direct_upload", media_id=begun.record.id
+            )
             return response
 
     @blueprint.route(
-        f"/{kind.kind}/direct-uploads/<string:media_id>", endpoint=f"{name}_direct_upload", parameters=[MEDIA_ID]
+        f"/{kind.kind}/direct-uploads/<string:media_id>",
+        endpoint=f"{name}_direct_upload",
+        parameters=[MEDIA_ID],
     )
     class DirectUpload(MethodView):
-        @blueprint.doc(security=SECURITY, operationId=f"confirm_{name}_direct_upload", parameters=CONDITION_PARAMETERS)
+        @blueprint.doc(
+            security=SECURITY,
+            operationId=f"confirm_{name}_direct_upload",
+            parameters=CONDITION_PARAMETERS,
+        )
         @blueprint.response(201, schemas.schema_of(kind), headers=_location("Path of the record."))
         @errors.documented(blueprint, *REFUSALS, 401, 403, 404, 409, 413, 422, 503)
         def post(self, media_id: str) -> Response:
             """Confirm an upload to the storage
 
-            For the identity that began it, and admins. The bytes are looked at, and become media, or are removed.
+            For the identity that began it, and admins. The bytes are looked at, and become media,
+            or are removed.
             """
             caller, state = require_caller(), get_state()
             announced = _find(state, kind, media_id, caller)
@@ -107,7 +130,8 @@ def _find(state: State, kind: type[Media], media_id: str, caller: Caller) -> Med
 
 
 def _permit_again(state: State, record: Media, caller: Caller) -> None:
-    """Ask the rule once more, now that the upload ends. What it does not allow any more is removed."""
+    """Ask the rule once more, now that the upload ends. What it does not allow any more is
+    removed."""
     try:
         permit_creation(state, type(record), caller, record.values())
     except (Forbidden, OwnerNotFound):

@@ -20,7 +20,8 @@ _METHODS = ("get", "head", "post", "put", "patch", "delete")
 
 
 class Documents:
-    """The OpenAPI document of each app, made when it is first asked for: that takes longer than a start-up."""
+    """The OpenAPI document of each app, made when it is first asked for: that takes longer than a
+    start-up."""
 
     def __init__(self, make: Callable[[Flask], dict[str, t.Any]]) -> None:
         self._make = make
@@ -55,7 +56,9 @@ def add_views(blueprint: Blueprint, documents: Documents) -> None:
             if method in _METHODS
         ]
         template = _environment().get_template("dualmedia/openapi.html")
-        page = template.render(spec=spec, operations=operations, document_url=url_for(".openapi_json"))
+        page = template.render(
+            spec=spec, operations=operations, document_url=url_for(".openapi_json")
+        )
         return current_app.response_class(page, mimetype="text/html")
 
     super(Blueprint, blueprint).add_url_rule("/openapi.json", "openapi_json", openapi_json)
@@ -64,5 +67,6 @@ def add_views(blueprint: Blueprint, documents: Documents) -> None:
 
 @cache
 def _environment() -> jinja2.Environment:
-    """A Jinja of our own: the app's may have other delimiters, other rules for what is undefined, or none to escape."""
+    """A Jinja of our own: the app's may have other delimiters, other rules for what is undefined,
+    or none to escape."""
     return jinja2.Environment(loader=jinja2.PackageLoader("flask_dualmedia"), autoescape=True)

@@ -19,12 +19,15 @@ from ..errors import AnsweredError, InvalidMedia
 from .added_fields import read_form
 from .answers import json_answer
 
-_NO_SUBJECT: tuple[type[Exception], ...] = tuple(filter(None, [getattr(exceptions, "InvalidSubjectError", None)]))
+_NO_SUBJECT: tuple[type[Exception], ...] = tuple(
+    filter(None, [getattr(exceptions, "InvalidSubjectError", None)])
+)
 """The error of PyJWT, from version 2.10 on, for an identity that is a number."""
 
 
 class Parser(FlaskParser):
-    """webargs, with errors as ours and unknown query parameters refused: a misspelt filter must not list all."""
+    """webargs, with errors as ours and unknown query parameters refused: a misspelt filter must not
+    list all."""
 
     DEFAULT_UNKNOWN_BY_LOCATION = {}
 
@@ -32,20 +35,26 @@ class Parser(FlaskParser):
         if not req.query_string:
             return {}
         # Where the host takes tokens from the query, theirs is no parameter of ours.
-        token = jwt_config.query_string_name if "query_string" in jwt_config.token_location else None
-        given = {name: values for name, values in req.args.to_dict(flat=False).items() if name != token}
+        token = (
+            jwt_config.query_string_name if "query_string" in jwt_config.token_location else None
+        )
+        given = {
+            name: values for name, values in req.args.to_dict(flat=False).items() if name != token
+        }
         return read_form(schema, given)
 
     def handle_error(self, error: ValidationError, *args: t.Any, **kwargs: t.Any) -> t.NoReturn:
         messages = t.cast("dict[str, t.Any]", error.messages)
-        raise InvalidMedia({field: texts for part in messages.values() for field, texts in part.items()}) from error
+        raise InvalidMedia(
+            {field: texts for part in messages.values() for field, texts in part.items()}
+        ) from error
 
 
 def register(blueprint: Blueprint) -> None:
     """Register the handlers on the blueprint: the host's own errors look as they did.
 
-    An error of the host's own, from one of its hooks on a media route, goes to its handler for that status or class, if
-    it has one.
+    An error of the host's own, from one of its hooks on a media route, goes to its handler for that
+    status or class, if it has one.
     """
     blueprint.register_error_handler(HTTPException, answer)
     blueprint.register_error_handler(JWTExtendedException, _answer_jwt)
@@ -59,8 +68,8 @@ def documented(blueprint: Blueprint, *statuses: int) -> t.Callable[[t.Any], t.An
 
 
 def answer(error: HTTPException) -> Response:
-    """The answer to an error, with the headers that it has: ``Content-Range`` of 416, ``Allow`` of 405. One that brings
-    its answer with it keeps all of that."""
+    """The answer to an error, with the headers that it has: ``Content-Range`` of 416, ``Allow`` of
+    405. One that brings its answer with it keeps all of that."""
     original = error.get_response()
     if error.response is not None or error.code is None or error.code < 400:
         return t.cast(Response, original)
@@ -69,7 +78,9 @@ def answer(error: HTTPException) -> Response:
     if isinstance(error, InvalidMedia):
         payload["message"] = "Some fields are not valid."
     elif error.description:
-        payload["message"] = str(error.description)  # which may be one that the app translates lazily
+        payload["message"] = str(
+            error.description
+        )  # which may be one that the app translates lazily
     if isinstance(error, AnsweredError):
         log_refusal(error)
         if error.fields:

@@ -20,7 +20,9 @@ from .callers import is_admin
 
 
 class DatabaseHealthSchema(WireSchema):
-    ok = fields.Boolean(allow_none=True, metadata={"description": "Whether it answers; null when it is not used."})
+    ok = fields.Boolean(
+        allow_none=True, metadata={"description": "Whether it answers; null when it is not used."}
+    )
 
 
 class LastCheckSchema(WireSchema):
@@ -43,7 +45,9 @@ class HealthSchema(WireSchema):
     last_check = fields.Nested(
         LastCheckSchema,
         allow_none=True,
-        metadata={"description": "For admins: when the databases were compared last, and what is left of it."},
+        metadata={
+            "description": "For admins: when the databases were compared last, and what is left of it."
+        },
     )
 
 
@@ -60,7 +64,12 @@ def add_views(blueprint: Blueprint) -> None:
         state = get_state()
         sql_ok = _answers(state.repository) if state.mode == "dual" else None
         mongo_ok, held = _ask_mongo(state)
-        answer = {"mode": state.mode, "degraded": sql_ok is False, "mongo": {"ok": mongo_ok}, "sql": {"ok": sql_ok}}
+        answer = {
+            "mode": state.mode,
+            "degraded": sql_ok is False,
+            "mongo": {"ok": mongo_ok},
+            "sql": {"ok": sql_ok},
+        }
         return json_answer(answer | held, 200 if mongo_ok else 503)
 
 
@@ -69,7 +78,9 @@ def _ask_mongo(state: State) -> tuple[bool, dict[str, t.Any]]:
     try:
         if state.mongo.circuit.answers():
             is_dual = state.mode == "dual"
-            waiting = count_waiting(state) if is_dual else JournalRepository(state.collections).waiting()
+            waiting = (
+                count_waiting(state) if is_dual else JournalRepository(state.collections).waiting()
+            )
             held: dict[str, t.Any] = {"journal": waiting}
             if is_admin():
                 held["lastCheck"] = last_check(state)

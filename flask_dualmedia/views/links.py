@@ -28,10 +28,12 @@ class LinkRequestSchema(schemas.WireSchema):
     """What a link is to be."""
 
     expires_in = schemas.WholeNumber(
-        validate=validate.Range(min=1), metadata={"description": "Seconds that it holds; there is a longest time."}
+        validate=validate.Range(min=1),
+        metadata={"description": "Seconds that it holds; there is a longest time."},
     )
     only_for_me = fields.Boolean(
-        load_default=False, metadata={"description": "It opens only together with a token of the same identity."}
+        load_default=False,
+        metadata={"description": "It opens only together with a token of the same identity."},
     )
 
 
@@ -49,21 +51,27 @@ def add_views(blueprint: Blueprint, kind: type[Media]) -> None:
     """Add the routes of one kind."""
     name = kind.kind.replace("-", "_")
 
-    @blueprint.route(f"/{kind.kind}/<string:media_id>/link", endpoint=f"{name}_link", parameters=[MEDIA_ID])
+    @blueprint.route(
+        f"/{kind.kind}/<string:media_id>/link", endpoint=f"{name}_link", parameters=[MEDIA_ID]
+    )
     class SignedLink(MethodView):
         @blueprint.doc(
             security=SECURITY,
             operationId=f"link_{name}",
             parameters=CONDITION_PARAMETERS,
-            requestBody={"required": False, "content": {"application/json": {"schema": LinkRequestSchema}}},
+            requestBody={
+                "required": False,
+                "content": {"application/json": {"schema": LinkRequestSchema}},
+            },
         )
         @blueprint.response(201, LinkSchema)
         @errors.documented(blueprint, *REFUSALS, 401, 403, 404, 413, 422, 503)
         def post(self, media_id: str) -> Response:
             """Make a link to the content
 
-            For pages and e-mail: whoever has it reads the content until it expires or is revoked, as long as whoever
-            made it may. Where that rests on claims of the token, it ends with the token.
+            For pages and e-mail: whoever has it reads the content until it expires or is revoked,
+            as long as whoever made it may. Where that rests on claims of the token, it ends with
+            the token.
             """
             caller = require_caller()
             record = permitted("link", kind, media_id, caller)
@@ -71,7 +79,9 @@ def add_views(blueprint: Blueprint, kind: type[Media]) -> None:
             wanted = _REQUEST.load({}) if _is_empty() else read_json(_REQUEST)
             wanted = t.cast("dict[str, t.Any]", wanted)
             settings = get_state().settings
-            seconds = min(wanted.get("expires_in", settings.link_seconds), settings.link_max_seconds)
+            seconds = min(
+                wanted.get("expires_in", settings.link_seconds), settings.link_max_seconds
+            )
             identity = caller.identity if wanted["only_for_me"] else None
             claims = _claims_of(caller, record)
             if claims and "exp" in caller.claims:
@@ -80,10 +90,14 @@ def add_views(blueprint: Blueprint, kind: type[Media]) -> None:
                 record, expires_in=seconds, identity=identity, maker=caller.identity, claims=claims
             )
             if len(url) > MAX_LINK:
-                raise Forbidden("You may read this by claims of your token that are too long for a link.")
+                raise Forbidden(
+                    "You may read this by claims of your token that are too long for a link."
+                )
             return json_answer({"url": url, "expiresAt": expires.isoformat()}, 201)
 
-        @blueprint.doc(security=SECURITY, operationId=f"revoke_{name}_links", parameters=CONDITION_PARAMETERS)
+        @blueprint.doc(
+            security=SECURITY, operationId=f"revoke_{name}_links", parameters=CONDITION_PARAMETERS
+        )
         @blueprint.response(204)
         @errors.documented(blueprint, *REFUSALS, 401, 403, 404, 503)
         def delete(self, media_id: str) -> Response:
@@ -95,7 +109,8 @@ def add_views(blueprint: Blueprint, kind: type[Media]) -> None:
 
 
 def _claims_of(caller: Caller, record: Media) -> dict[str, t.Any]:
-    """What a link has to carry, so that the rule lets its maker read: nothing, where the identity is enough."""
+    """What a link has to carry, so that the rule lets its maker read: nothing, where the identity
+    is enough."""
     if links.may_read_by_link(record, caller.identity, {}):
         return {}
     names = get_state().settings.link_claims

@@ -15,9 +15,10 @@ from .request_headers import SAFE_METHODS
 class OverridableView(MethodView):
     """A resource of tus.
 
-    "The X-HTTP-Method-Override request header MUST be a string which MUST be interpreted as the request's method by the
-    Server, if the header is presented. The actual method of the request MUST be ignored." A method that changes nothing
-    is not made one that does, which nobody would have asked for a CSRF token.
+    "The X-HTTP-Method-Override request header MUST be a string which MUST be interpreted as the
+    request's method by the Server, if the header is presented. The actual method of the request
+    MUST be ignored." A method that changes nothing is not made one that does, which nobody would
+    have asked for a CSRF token.
     """
 
     def dispatch_request(self, **kwargs: t.Any) -> t.Any:

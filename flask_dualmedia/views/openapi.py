@@ -1,4 +1,5 @@
-"""The OpenAPI document, as it is for one app: where its tokens are, and under which names and paths media is."""
+"""The OpenAPI document, as it is for one app: where its tokens are, and under which names and paths
+media is."""
 
 from __future__ import annotations
 
@@ -33,8 +34,8 @@ _TAGS = {
 
 
 class _GuestApi(Api):
-    """flask-smorest for a guest: its error handler would turn every 404 page of the host into JSON, and no page or
-    command of its own is wanted."""
+    """flask-smorest for a guest: its error handler would turn every 404 page of the host into JSON,
+    and no page or command of its own is wanted."""
 
     ERROR_SCHEMA = ErrorSchema
 
@@ -48,15 +49,23 @@ class _GuestApi(Api):
 def describe(app: Flask, blueprint: Blueprint, prefix: str) -> dict[str, t.Any]:
     """The document of an app, whose context is pushed.
 
-    :param prefix: Begins the names of flask-smorest's settings, so that those of the host do not apply.
+    :param prefix: Begins the names of flask-smorest's settings, so that those of the host do not
+        apply.
     """
     plugin = MarshmallowPlugin(schema_name_resolver=_schema_name)
-    options = {"title": "Media", "version": "1", "openapi_version": "3.1.0", "marshmallow_plugin": plugin}
+    options = {
+        "title": "Media",
+        "version": "1",
+        "openapi_version": "3.1.0",
+        "marshmallow_plugin": plugin,
+    }
     api = _GuestApi(config_prefix=prefix)
     api.init_app(app, spec_kwargs=options | {"info": {"description": _description()}})
     assert api.spec is not None
     settings = get_state().settings
-    blueprint.register_views_in_doc(api, app, api.spec, name=settings.blueprint_name, parameters=None)
+    blueprint.register_views_in_doc(
+        api, app, api.spec, name=settings.blueprint_name, parameters=None
+    )
     schemes = _add_schemes(api.spec)
     for name, description in _TAGS.items():
         api.spec.tag({"name": name, "description": description})
@@ -77,7 +86,9 @@ def _description() -> str:
     if "json" not in jwt_config.token_location:
         return DESCRIPTION
     # There is no security scheme for it.
-    return f"{DESCRIPTION} The token may also be the field `{jwt_config.json_key}` of a body in JSON."
+    return (
+        f"{DESCRIPTION} The token may also be the field `{jwt_config.json_key}` of a body in JSON."
+    )
 
 
 def _add_schemes(spec: APISpec) -> dict[str, tuple[str, ...]]:
@@ -88,11 +99,16 @@ def _add_schemes(spec: APISpec) -> dict[str, tuple[str, ...]]:
     schemes: dict[str, dict[str, t.Any]] = {}
     places: dict[str, tuple[str, ...]] = {}
     for place in t.cast("list[str]", jwt_config.token_location):
-        if place == "headers" and (jwt_config.header_name.lower(), jwt_config.header_type) == _AS_BEARER:
+        if (
+            place == "headers"
+            and (jwt_config.header_name.lower(), jwt_config.header_type) == _AS_BEARER
+        ):
             schemes["bearer"] = {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}
             places[place] = ("bearer",)
         elif place == "headers":
-            schemes["header"] = _key("header", jwt_config.header_name, _of_text(jwt_config.header_type))
+            schemes["header"] = _key(
+                "header", jwt_config.header_name, _of_text(jwt_config.header_type)
+            )
             places[place] = ("header",)
         elif place == "cookies":
             schemes["cookie"] = _key("cookie", jwt_config.access_cookie_name, "The token.")
@@ -119,14 +135,16 @@ def _of_text(beginning: str) -> str:
 
 
 def _alternatives(places: dict[str, tuple[str, ...]], method: str) -> list[Requirement]:
-    """What a request may have to be let in: a token in one of the places, with what belongs to it there."""
+    """What a request may have to be let in: a token in one of the places, with what belongs to it
+    there."""
     is_checked = method.upper() in jwt_config.csrf_request_methods
     needed = ([name for name in names if name != "csrf" or is_checked] for names in places.values())
     return [{name: [] for name in names} for names in needed]
 
 
 def _schema_name(schema: t.Any) -> str:
-    """One name for each form of a schema: what is answered, what is sent with a file, what may be edited."""
+    """One name for each form of a schema: what is answered, what is sent with a file, what may be
+    edited."""
     instance = schema() if isinstance(schema, type) else schema
     name = type(instance).__name__.removesuffix("Schema")
     return f"{name}Edit" if instance.partial else name

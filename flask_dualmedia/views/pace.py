@@ -1,11 +1,14 @@
-"""How fast the body of a request comes: nobody holds a thread of the server for ever by sending slowly.
+"""How fast the body of a request comes: nobody holds a thread of the server for ever by sending
+slowly.
 
-A sender has some seconds to spare. What it takes longer than the least rate allows is taken off them, what it takes
-less is put back. Time that the app takes for itself does not count. A sender whose seconds are used up is refused.
+A sender has some seconds to spare. What it takes longer than the least rate allows is taken off
+them, what it takes less is put back. Time that the app takes for itself does not count. A sender
+whose seconds are used up is refused.
 
-A read that waits in the server cannot be told to come back. So little is asked for at once of a sender that may be
-slow. Where the server lends its socket, what waits for it is ended in time, and what has come already is asked for
-whole: gunicorn receives up to 1 MiB at once, and copies all that is left of it with every piece that it gives.
+A read that waits in the server cannot be told to come back. So little is asked for at once of a
+sender that may be slow. Where the server lends its socket, what waits for it is ended in time, and
+what has come already is asked for whole: gunicorn receives up to 1 MiB at once, and copies all that
+is left of it with every piece that it gives.
 """
 
 from __future__ import annotations
@@ -28,7 +31,8 @@ PIECE_SIZE = 64 * 1024
 """Bytes that are asked for at once, at most."""
 
 _SMALL_SIZE = 4096
-"""Bytes that are asked for, at most, while nothing is known of a sender, or it was slow just now."""
+"""Bytes that are asked for, at most, while nothing is known of a sender, or it was slow just
+now."""
 
 _SMALL_SHARE = 8
 """Such a piece takes this part of the seconds that a sender has to spare, at most."""
@@ -48,7 +52,9 @@ class Pace:
     def __init__(self, rate: float, seconds: float, connection: t.Any) -> None:
         self._rate, self._most, self._left = rate, seconds, seconds
         self._socket = connection
-        self._small = max(1, min(_SMALL_SIZE, int(rate * seconds / _SMALL_SHARE))) if rate else PIECE_SIZE
+        self._small = (
+            max(1, min(_SMALL_SIZE, int(rate * seconds / _SMALL_SHARE))) if rate else PIECE_SIZE
+        )
         self._size = self._small
         self._began = 0.0
         self.end = 0.0
@@ -71,12 +77,15 @@ class Pace:
         if self._socket is None or sys.platform == "win32":
             return 0
         try:
-            return int.from_bytes(fcntl.ioctl(self._socket.fileno(), termios.FIONREAD, bytes(4)), sys.byteorder)
+            return int.from_bytes(
+                fcntl.ioctl(self._socket.fileno(), termios.FIONREAD, bytes(4)), sys.byteorder
+            )
         except OSError:  # it is closed, or no socket of the system
             return 0
 
     def limit(self, seconds: float) -> None:
-        """Have what is waited for now, and all later, end after so many seconds, whatever the rate."""
+        """Have what is waited for now, and all later, end after so many seconds, whatever the
+        rate."""
         self._rate = 0
         self._watch(time.monotonic() + seconds)
 
@@ -98,10 +107,12 @@ class Pace:
         self.abandoned.set()
 
     def stop(self) -> None:
-        """Have nobody wait for the sender any more, the server neither. An answer can still be sent."""
+        """Have nobody wait for the sender any more, the server neither. An answer can still be
+        sent."""
         if self._socket is None:
             return
-        # A duplicate: an SSLSocket would send in the clear from here on, and the descriptor is the server's to close.
+        # A duplicate: an SSLSocket would send in the clear from here on, and the descriptor is the
+        # server's to close.
         with suppress(OSError), socket.socket(fileno=os.dup(self._socket.fileno())) as duplicate:
             duplicate.shutdown(socket.SHUT_RD)
 

@@ -57,9 +57,13 @@ def add_views(blueprint: Blueprint, kind: type[Media]) -> None:
     page_schema = schemas.WireSchema.from_dict(
         {
             "items": fields.List(fields.Nested(schemas.schema_of(kind))),
-            "next": fields.String(allow_none=True, metadata={"description": "Path of the next page."}),
+            "next": fields.String(
+                allow_none=True, metadata={"description": "Path of the next page."}
+            ),
             "partial": fields.Boolean(
-                metadata={"description": "A database does not answer: what it holds is missing from this list."}
+                metadata={
+                    "description": "A database does not answer: what it holds is missing from this list."
+                }
             ),
         },
         name=f"{kind.__name__}Page",
@@ -87,8 +91,8 @@ def add_views(blueprint: Blueprint, kind: type[Media]) -> None:
             security=SECURITY,
             operationId=f"create_{name}",
             parameters=CONDITION_PARAMETERS,
-            # Not called required: of two types for a required body openapi-python-client makes a module that
-            # cannot be imported.
+            # Not called required: of two types for a required body openapi-python-client makes a
+            # module that cannot be imported.
             requestBody={"content": bodies},
             responses={201: {"links": _links(name)}},
         )
@@ -107,7 +111,9 @@ def add_views(blueprint: Blueprint, kind: type[Media]) -> None:
             response.headers["Location"] = url_for(f".{name}_item", media_id=record.id)
             return response
 
-    @blueprint.route(f"/{kind.kind}/<string:media_id>", endpoint=f"{name}_item", parameters=[MEDIA_ID])
+    @blueprint.route(
+        f"/{kind.kind}/<string:media_id>", endpoint=f"{name}_item", parameters=[MEDIA_ID]
+    )
     class Item(MethodView):
         @blueprint.doc(security=SECURITY, operationId=f"get_{name}")
         @blueprint.response(200, schemas.schema_of(kind))
@@ -120,24 +126,34 @@ def add_views(blueprint: Blueprint, kind: type[Media]) -> None:
             security=SECURITY,
             operationId=f"edit_{name}",
             parameters=CONDITION_PARAMETERS,
-            requestBody={"required": True, "content": {"application/json": {"schema": schemas.edit_schema_of(kind)}}},
+            requestBody={
+                "required": True,
+                "content": {"application/json": {"schema": schemas.edit_schema_of(kind)}},
+            },
         )
         @blueprint.response(200, schemas.schema_of(kind))
         @errors.documented(blueprint, *REFUSALS, 401, 403, 404, 409, 413, 422, 503)
         def patch(self, media_id: str) -> Response:
             """Change fields of a record
 
-            For its uploader and admins. The owner stays what it is; to make a main image takes the right to add one.
+            For its uploader and admins. The owner stays what it is; to make a main image takes the
+            right to add one.
             """
             caller, state = require_caller(), get_state()
             record = permitted("edit", kind, media_id, caller)
             check_conditions(record)
             changes = read_json(schemas.edit_schema_of(kind))
             if changes.get("is_main_image") and not vars(record)["is_main_image"]:
-                permit_creation(state, kind, caller, record.values())  # it is what the document is shown by
-            return _answer(lifecycle.edit(state, record, changes, check=check_conditions, viewer=caller))
+                permit_creation(
+                    state, kind, caller, record.values()
+                )  # it is what the document is shown by
+            return _answer(
+                lifecycle.edit(state, record, changes, check=check_conditions, viewer=caller)
+            )
 
-        @blueprint.doc(security=SECURITY, operationId=f"delete_{name}", parameters=CONDITION_PARAMETERS)
+        @blueprint.doc(
+            security=SECURITY, operationId=f"delete_{name}", parameters=CONDITION_PARAMETERS
+        )
         @blueprint.response(204)
         @errors.documented(blueprint, *REFUSALS, 401, 403, 404, 503)
         def delete(self, media_id: str) -> Response:
@@ -156,7 +172,9 @@ def add_views(blueprint: Blueprint, kind: type[Media]) -> None:
         methods=["POST"],
         parameters=[MEDIA_ID],
     )
-    @blueprint.doc(security=SECURITY, operationId=f"count_{name}_access", parameters=CONDITION_PARAMETERS)
+    @blueprint.doc(
+        security=SECURITY, operationId=f"count_{name}_access", parameters=CONDITION_PARAMETERS
+    )
     @blueprint.response(204)
     @errors.documented(blueprint, *REFUSALS, 401, 404, 503)
     def count_access(media_id: str) -> Response:
@@ -167,7 +185,12 @@ def add_views(blueprint: Blueprint, kind: type[Media]) -> None:
         return empty_answer()
 
 
-MEDIA_ID = {"in": "path", "name": "media_id", "required": True, "schema": {"type": "string", "format": "uuid"}}
+MEDIA_ID = {
+    "in": "path",
+    "name": "media_id",
+    "required": True,
+    "schema": {"type": "string", "format": "uuid"},
+}
 
 
 def _links(name: str) -> dict[str, t.Any]:
@@ -175,7 +198,9 @@ def _links(name: str) -> dict[str, t.Any]:
     follow_ups = ("get", "edit", "delete", "link")
     follow_ups += ("get_{}_content", "replace_{}_content", "count_{}_access", "revoke_{}_links")
     operations = [(form if "{" in form else form + "_{}").format(name) for form in follow_ups]
-    return {o: {"operationId": o, "parameters": {"media_id": "$response.body#/id"}} for o in operations}
+    return {
+        o: {"operationId": o, "parameters": {"media_id": "$response.body#/id"}} for o in operations
+    }
 
 
 _LOCATION = {"Location": {"description": "Path of the record.", "schema": {"type": "string"}}}
@@ -196,8 +221,8 @@ def parse_id(text: str) -> uuid.UUID | None:
 
 
 def permitted(action: Action, kind: type[Media], media_id: str, caller: Caller) -> Media:
-    """The record, if the caller may do this with it; 403 if he may only read it. One that he may not read is not
-    there."""
+    """The record, if the caller may do this with it; 403 if he may only read it. One that he may
+    not read is not there."""
     record = find(kind, media_id)
     if record is None or not caller.may("read", record):
         raise MediaNotFound(kind.kind, media_id)
@@ -213,7 +238,9 @@ def _answer(record: Media) -> Response:
 def _list(state: State, kind: type[Media], caller: Caller, query: dict[str, t.Any]) -> Response:
     limit = query["limit"]
     where = {name: query[name] for name in _FILTERS if name in query}
-    reference_type = kind.reference_type if isinstance(kind.reference_type, str) else query.get("reference_type")
+    reference_type = (
+        kind.reference_type if isinstance(kind.reference_type, str) else query.get("reference_type")
+    )
     if kind.owner_field in where and reference_type is not None:
         where[kind.owner_field] = usual_id(state, reference_type, where[kind.owner_field])
     # Of one owner, in the owner's order; of all, the newest first.
@@ -221,7 +248,9 @@ def _list(state: State, kind: type[Media], caller: Caller, query: dict[str, t.An
     sort = query.get("sort") or (default if _OWNERS & where.keys() else "-createdAt")
     field = _SORTS[sort.removeprefix("-")]
     after = _read_cursor(query.get("after"), field)
-    page, last = _page(state, Listing(kind, where, caller.sees, field, sort.startswith("-"), after), caller, limit)
+    page, last = _page(
+        state, Listing(kind, where, caller.sees, field, sort.startswith("-"), after), caller, limit
+    )
     following = None
     if last is not None:
         given = {name: value for name, value in request.args.items() if name != "after"}
@@ -231,11 +260,13 @@ def _list(state: State, kind: type[Media], caller: Caller, query: dict[str, t.An
     return json_answer({"items": items, "next": following, "partial": page.partial})
 
 
-def _page(state: State, listing: Listing[M], caller: Caller, limit: int) -> tuple[Records[M], M | None]:
+def _page(
+    state: State, listing: Listing[M], caller: Caller, limit: int
+) -> tuple[Records[M], M | None]:
     """What the caller may read of the next records, and the last one looked at if there are more.
 
-    Under the default rule the database picks them. Under a rule of the host's each one has to be asked about: a page is
-    then shorter than wanted when too few of :data:`SCANNED` may be read.
+    Under the default rule the database picks them. Under a rule of the host's each one has to be
+    asked about: a page is then shorter than wanted when too few of :data:`SCANNED` may be read.
     """
     if reads_by_default():
         records = state.repository.list(replace(listing, limit=limit + 1))
@@ -243,7 +274,9 @@ def _page(state: State, listing: Listing[M], caller: Caller, limit: int) -> tupl
         return page, page[-1] if len(records) > limit else None
     page, last, looked_at = Records[M](), None, 0
     while looked_at < SCANNED:
-        step = SCANNED - looked_at if looked_at else limit + 1  # of which most times all may be read
+        step = (
+            SCANNED - looked_at if looked_at else limit + 1
+        )  # of which most times all may be read
         records = state.repository.list(replace(listing, limit=step + 1))
         page.partial |= records.partial
         expect_owners(records[:step])
@@ -292,7 +325,9 @@ def _create(state: State, kind: type[Media], caller: Caller) -> Media:
     if request.mimetype != "multipart/form-data":
         values = read_json(schemas.schema_of(kind))
         permit_creation(state, kind, caller, values)
-        return lifecycle.create(state, kind, values, None, uploaded_by=caller.identity, viewer=caller)
+        return lifecycle.create(
+            state, kind, values, None, uploaded_by=caller.identity, viewer=caller
+        )
     max_size = state.settings.policies[kind.kind].max_size
     set_limits(max_content_length=sys.maxsize if max_size is None else max_size + JSON_SIZE)
     if max_size is not None and (request.content_length or 0) > max_size + JSON_SIZE:
@@ -302,7 +337,9 @@ def _create(state: State, kind: type[Media], caller: Caller) -> Media:
     if len(request.files.getlist("file")) > 1:
         raise InvalidMedia({"file": ["Send one file at a time."]})
     schema = schemas.multipart_schema_of(kind)
-    values = schemas.load(schema, read_form(schema, request.form.to_dict(flat=False) | _file_parts()))
+    values = schemas.load(
+        schema, read_form(schema, request.form.to_dict(flat=False) | _file_parts())
+    )
     permit_creation(state, kind, caller, values)
     check_storage(state, kind, values.get("storage_type"))
     file = values.pop("file")
@@ -332,12 +369,16 @@ def check_storage(state: State, kind: type[Media], storage_type: str | None) -> 
         raise InvalidMedia({"storageType": [f"{storage_type!r} is not set up here."]})
 
 
-def permit_creation(state: State, kind: type[Media], caller: Caller, values: dict[str, t.Any]) -> None:
+def permit_creation(
+    state: State, kind: type[Media], caller: Caller, values: dict[str, t.Any]
+) -> None:
     """Ask the rule whether the caller may add media to the owner that the fields name.
 
     They name it by its one id afterwards, however it was spelled.
     """
-    fixed = kind.reference_type if isinstance(kind.reference_type, str) else values["reference_type"]
+    fixed = (
+        kind.reference_type if isinstance(kind.reference_type, str) else values["reference_type"]
+    )
     owner_id = values[kind.owner_field] = usual_id(state, fixed, values[kind.owner_field])
     owner = Owner(kind, fixed, owner_id)
     if not caller.may("create", owner):
@@ -348,12 +389,16 @@ def permit_creation(state: State, kind: type[Media], caller: Caller, values: dic
 
 def read_json(schema: schemas.WireSchema) -> dict[str, t.Any]:
     if not request.is_json:
-        raise UnsupportedMediaType("Send application/json, or multipart/form-data with a file where one is created.")
+        raise UnsupportedMediaType(
+            "Send application/json, or multipart/form-data with a file where one is created."
+        )
     try:
         data = json.loads(request.get_data(), object_pairs_hook=read_object)
     except (ValueError, RecursionError):  # the second of a body nested thousands deep
         raise BadRequest("The body is not valid JSON.") from None
-    return schemas.load_json(schema, without_added(schema, data) if isinstance(data, dict) else data)
+    return schemas.load_json(
+        schema, without_added(schema, data) if isinstance(data, dict) else data
+    )
 
 
 def _query_schema(kind: type[Media]) -> Schema:
@@ -366,12 +411,18 @@ def _query_schema(kind: type[Media]) -> Schema:
         if isinstance(field, fields.Boolean):
             made[name] = fields.Boolean()
         else:
-            made[name] = schemas.Text(validate=[v for v in field.validators if isinstance(v, validate.OneOf)])
+            made[name] = schemas.Text(
+                validate=[v for v in field.validators if isinstance(v, validate.OneOf)]
+            )
     sorts = [name for name, field in _SORTS.items() if field in kind.field_names()]
     choices = [sign + name for name in sorts for sign in ("", "-")]
     made["sort"] = fields.String(
         validate=validate.OneOf(choices), metadata={"description": "A minus sorts descending."}
     )
-    made["limit"] = schemas.WholeNumber(load_default=20, validate=validate.Range(min=1, max=MAX_LIMIT))
-    made["after"] = schemas.Text(metadata={"description": "Place to go on from, out of the last answer's next."})
+    made["limit"] = schemas.WholeNumber(
+        load_default=20, validate=validate.Range(min=1, max=MAX_LIMIT)
+    )
+    made["after"] = schemas.Text(
+        metadata={"description": "Place to go on from, out of the last answer's next."}
+    )
     return schemas.WireSchema.from_dict(made, name=f"{kind.__name__}Query")()

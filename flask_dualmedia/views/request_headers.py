@@ -1,7 +1,8 @@
-"""Headers that change what a request means: they are obeyed, or the request is refused. None is ignored.
+"""Headers that change what a request means: they are obeyed, or the request is refused. None is
+ignored.
 
-``Range`` with other methods than ``GET``, ``If-Range`` without ``Range``, ``Prefer`` and digests of algorithms that we
-do not know may be ignored by their specifications, and are.
+``Range`` with other methods than ``GET``, ``If-Range`` without ``Range``, ``Prefer`` and digests of
+algorithms that we do not know may be ignored by their specifications, and are.
 """
 
 from __future__ import annotations
@@ -35,7 +36,8 @@ CONDITION_PARAMETERS: list[dict[str, t.Any]] = [
 """The headers of :func:`check_conditions`, as parameters of an operation."""
 
 REFUSALS = (400, 408, 411, 412, 415, 417, 501)
-"""Statuses with which any unsafe request may be refused because of its headers, or of how slowly its body comes."""
+"""Statuses with which any unsafe request may be refused because of its headers, or of how slowly
+its body comes."""
 
 _CONDITIONS = frozenset(("HTTP_IF_MATCH", "HTTP_IF_NONE_MATCH", "HTTP_IF_UNMODIFIED_SINCE"))
 
@@ -53,7 +55,8 @@ class UnsupportedCoding(UnsupportedMediaType):
     description = "Send the bytes as they are: encoded ones are not decoded here."
 
     def get_headers(self, *args: t.Any, **kwargs: t.Any) -> list[tuple[str, str]]:
-        # It "allows the client to distinguish" this from an unsupported media type (RFC 9110, section 15.5.16).
+        # It "allows the client to distinguish" this from an unsupported media type (RFC 9110,
+        # section 15.5.16).
         return [*super().get_headers(*args, **kwargs), ("Accept-Encoding", "identity")]
 
 
@@ -72,7 +75,9 @@ def check_headers() -> None:
     if not _NO_CODING.issuperset(_members(environ.get("HTTP_CONTENT_ENCODING", ""))):
         raise UnsupportedCoding
     if _is_partial(environ):
-        raise BadRequest("A part of a file is not taken for the whole: resumable uploads take parts.")
+        raise BadRequest(
+            "A part of a file is not taken for the whole: resumable uploads take parts."
+        )
 
 
 def check_part(part: FileStorage) -> None:
@@ -82,17 +87,22 @@ def check_part(part: FileStorage) -> None:
     """
     codings = _members(part.headers.get("Content-Encoding", ""))
     transfer_encodings = _members(part.headers.get("Content-Transfer-Encoding", ""))
-    if not (_NO_CODING.issuperset(codings) and _NO_TRANSFER_ENCODING.issuperset(transfer_encodings)):
+    if not (
+        _NO_CODING.issuperset(codings) and _NO_TRANSFER_ENCODING.issuperset(transfer_encodings)
+    ):
         raise UnsupportedCoding
     if "Content-Range" in part.headers:
-        raise BadRequest("A part of a file is not taken for the whole: resumable uploads take parts.")
+        raise BadRequest(
+            "A part of a file is not taken for the whole: resumable uploads take parts."
+        )
 
 
 def check_conditions(record: Media | None = None) -> None:
-    """Keep to ``If-Match``, ``If-Unmodified-Since`` and ``If-None-Match``, in this order (RFC 9110, section 13.2.2).
+    """Keep to ``If-Match``, ``If-Unmodified-Since`` and ``If-None-Match``, in this order (RFC 9110,
+    section 13.2.2).
 
-    The entity tag of a record is that of its bytes. What has neither a tag nor a time, such as a list or a resumable
-    upload, only ``*`` matches.
+    The entity tag of a record is that of its bytes. What has neither a tag nor a time, such as a
+    list or a resumable upload, only ``*`` matches.
 
     :param record: The media that the request is about, if it is about any.
     :raises PreconditionFailed: One of them does not hold.
@@ -110,7 +120,11 @@ def check_conditions(record: Media | None = None) -> None:
         holds = _is_unmodified(modified)
 
     # Of GET and HEAD the answer is 304, and no error.
-    if holds and "HTTP_IF_NONE_MATCH" in environ and environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
+    if (
+        holds
+        and "HTTP_IF_NONE_MATCH" in environ
+        and environ["REQUEST_METHOD"] not in ("GET", "HEAD")
+    ):
         unwanted = request.if_none_match
         holds = not (unwanted.star_tag or (tag is not None and unwanted.contains_weak(tag)))
     if not holds:
@@ -118,17 +132,18 @@ def check_conditions(record: Media | None = None) -> None:
 
 
 def _is_unmodified(modified: datetime | None) -> bool:
-    """Whether ``If-Unmodified-Since`` holds. "A recipient MUST ignore" one for "a resource that does not have a
-    modification date" (RFC 9110, section 13.1.4)."""
+    """Whether ``If-Unmodified-Since`` holds. "A recipient MUST ignore" one for "a resource that
+    does not have a modification date" (RFC 9110, section 13.1.4)."""
     since = request.if_unmodified_since
     return since is None or modified is None or modified.replace(microsecond=0) <= since
 
 
 def _ignore_what_is_no_date(environ: WSGIEnvironment) -> None:
-    """Take conditions away whose date is none, before anything reads them: Werkzeug fails on those of huge numbers.
+    """Take conditions away whose date is none, before anything reads them: Werkzeug fails on those
+    of huge numbers.
 
-    "A recipient MUST ignore the If-Modified-Since header field if [...] the field value is not a valid HTTP-date"
-    (RFC 9110, section 13.1.3), and If-Unmodified-Since as well (section 13.1.4).
+    "A recipient MUST ignore the If-Modified-Since header field if [...] the field value is not a
+    valid HTTP-date" (RFC 9110, section 13.1.3), and If-Unmodified-Since as well (section 13.1.4).
     """
     for name in _DATES.intersection(environ):
         try:
@@ -140,28 +155,37 @@ def _ignore_what_is_no_date(environ: WSGIEnvironment) -> None:
 
 
 def _check_expectation(expected: str) -> None:
-    # "A server that receives an Expect field value containing a member other than 100-continue MAY respond with a 417"
-    # (RFC 9110, section 10.1.1).
+    # "A server that receives an Expect field value containing a member other than 100-continue MAY
+    # respond with a 417" (RFC 9110, section 10.1.1).
     if not {"", "100-continue"}.issuperset(_members(expected)):
         raise ExpectationFailed("Of expectations only 100-continue is met.")
 
 
 def _check_transfer_coding(environ: WSGIEnvironment) -> None:
-    codings = [coding for coding in _members(environ.get("HTTP_TRANSFER_ENCODING", "")) if coding != "identity"]
+    codings = [
+        coding
+        for coding in _members(environ.get("HTTP_TRANSFER_ENCODING", ""))
+        if coding != "identity"
+    ]
     if set(codings) - {"", "chunked"}:
-        # "A server that receives a request message with a transfer coding it does not understand SHOULD respond with
-        # 501" (RFC 9112, section 6.1). Servers pass on what is inside of the chunks.
+        # "A server that receives a request message with a transfer coding it does not understand
+        # SHOULD respond with 501" (RFC 9112, section 6.1). Servers pass on what is inside of the
+        # chunks.
         raise UnknownTransferCoding("Of transfer codings only chunked is known.")
     if codings.count("chunked") > 1:
         raise BadRequest("A body is chunked once.")
     if "chunked" in codings and not environ.get("wsgi.input_terminated"):
-        raise LengthRequired("This server passes on no body without a length (chunked): send Content-Length.")
+        raise LengthRequired(
+            "This server passes on no body without a length (chunked): send Content-Length."
+        )
 
 
 def _is_partial(environ: WSGIEnvironment) -> bool:
-    """Whether the body is a part of a file. ``curl -C`` sends ``Content-Range``; clients of the IETF's resumable
-    uploads say whether the upload is complete."""
-    is_incomplete = environ.get("HTTP_UPLOAD_COMPLETE") == "?0" or environ.get("HTTP_UPLOAD_INCOMPLETE") == "?1"
+    """Whether the body is a part of a file. ``curl -C`` sends ``Content-Range``; clients of the
+    IETF's resumable uploads say whether the upload is complete."""
+    is_incomplete = (
+        environ.get("HTTP_UPLOAD_COMPLETE") == "?0" or environ.get("HTTP_UPLOAD_INCOMPLETE") == "?1"
+    )
     is_range = "HTTP_CONTENT_RANGE" in environ or request.mimetype == "multipart/byteranges"
     return is_range or is_incomplete
 

@@ -42,13 +42,19 @@ _NUMBER = {"type": "integer", "minimum": 0}
 _ANSWER: dict[str, t.Any] = {
     "type": "object",
     "properties": {
-        "items": {"type": "array", "items": {"oneOf": [_with_kind(kind) for kind in KINDS.values()]}},
+        "items": {
+            "type": "array",
+            "items": {"oneOf": [_with_kind(kind) for kind in KINDS.values()]},
+        },
         "totals": {
             "type": "object",
             "properties": {"media": _NUMBER, "bytes": _NUMBER, "accesses": _NUMBER},
             "description": "Of all media of the owner that the caller may see.",
         },
-        "partial": {"type": "boolean", "description": "A database does not answer: what it holds is not considered."},
+        "partial": {
+            "type": "boolean",
+            "description": "A database does not answer: what it holds is not considered.",
+        },
     },
 }
 
@@ -59,7 +65,9 @@ def add_views(blueprint: Blueprint) -> None:
     @blueprint.doc(
         security=SECURITY,
         operationId="get_stats",
-        responses={"200": {"description": "OK", "content": {"application/json": {"schema": _ANSWER}}}},
+        responses={
+            "200": {"description": "OK", "content": {"application/json": {"schema": _ANSWER}}}
+        },
     )
     @blueprint.arguments(StatsQuerySchema, location="query")
     @errors.documented(blueprint, 401, 422, 503)

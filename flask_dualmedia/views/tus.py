@@ -46,7 +46,14 @@ from .callers import Caller, require_caller, token_first
 from .method_override import OverridableView
 from .records import SECURITY, check_storage, parse_id, permit_creation
 from .request_headers import CONDITION_PARAMETERS, REFUSALS, check_conditions
-from .tus_headers import ALGORITHMS, check_ascii, read_digest, read_joined, read_metadata, read_number
+from .tus_headers import (
+    ALGORITHMS,
+    check_ascii,
+    read_digest,
+    read_joined,
+    read_metadata,
+    read_number,
+)
 
 VERSION = "1.0.0"
 
@@ -58,7 +65,8 @@ EXTENSIONS = (
 CONTENT_TYPE = "application/offset+octet-stream"
 
 GENERATED_TYPE = "application/octet-stream"
-"""What clients send that are generated from the OpenAPI document: generators know no type of tus for bytes."""
+"""What clients send that are generated from the OpenAPI document: generators know no type of tus
+for bytes."""
 
 _EXPOSED = (
     "Location", "Content-Location", "Upload-Offset", "Upload-Length", "Upload-Defer-Length", "Upload-Metadata",
@@ -66,7 +74,12 @@ _EXPOSED = (
     "Tus-Checksum-Algorithm",
 )  # fmt: skip
 
-UPLOAD_ID = {"in": "path", "name": "upload_id", "required": True, "schema": {"type": "string", "format": "uuid"}}
+UPLOAD_ID = {
+    "in": "path",
+    "name": "upload_id",
+    "required": True,
+    "schema": {"type": "string", "format": "uuid"},
+}
 
 
 def _headers(*names: str) -> dict[str, t.Any]:
@@ -128,19 +141,26 @@ def add_views(blueprint: Blueprint) -> None:
             operationId="create_upload",
             parameters=[
                 *_parameters(
-                    "Upload-Length", "Upload-Defer-Length", "Upload-Metadata", "Upload-Concat", "Upload-Checksum"
+                    "Upload-Length",
+                    "Upload-Defer-Length",
+                    "Upload-Metadata",
+                    "Upload-Concat",
+                    "Upload-Checksum",
                 ),
                 *CONDITION_PARAMETERS,
             ],
             requestBody=_BODY | {"required": False},
             responses=_MISMATCH,
         )
-        @blueprint.response(201, headers=_headers("Location", "Content-Location", "Upload-Offset", "Upload-Expires"))
+        @blueprint.response(
+            201, headers=_headers("Location", "Content-Location", "Upload-Offset", "Upload-Expires")
+        )
         @errors.documented(blueprint, *REFUSALS, 401, 403, 404, 409, 413, 422, 423, 429, 503)
         def post(self) -> Response:
             """Begin a resumable upload
 
-            `Upload-Metadata` has `kind`, as in URLs, `filename`, `filetype` and the fields of the record.
+            `Upload-Metadata` has `kind`, as in URLs, `filename`, `filetype` and the fields of the
+            record.
             """
             caller = require_caller()
             check_ascii()
@@ -164,12 +184,15 @@ def add_views(blueprint: Blueprint) -> None:
 
         @token_first
         @blueprint.doc(security=SECURITY, operationId="head_upload", parameters=_parameters())
-        @blueprint.response(200, headers=_headers("Upload-Offset", "Upload-Length", "Content-Location"))
+        @blueprint.response(
+            200, headers=_headers("Upload-Offset", "Upload-Length", "Content-Location")
+        )
         @errors.documented(blueprint, 401, 404, 410, 412, 503)
         def head(self, upload_id: str) -> Response:
             """How many bytes are there
 
-            For the identity that began it, and admins. `Content-Location` is the record, once there is one.
+            For the identity that began it, and admins. `Content-Location` is the record, once there
+            is one.
             """
             upload = _find(upload_id)
             response = _answer(upload, 200)
@@ -197,7 +220,9 @@ def add_views(blueprint: Blueprint) -> None:
             requestBody=_BODY | {"required": True},
             responses=_MISMATCH,
         )
-        @blueprint.response(204, headers=_headers("Upload-Offset", "Upload-Expires", "Content-Location"))
+        @blueprint.response(
+            204, headers=_headers("Upload-Offset", "Upload-Expires", "Content-Location")
+        )
         @errors.documented(blueprint, *REFUSALS, 401, 403, 404, 409, 410, 413, 422, 423, 503)
         def patch(self, upload_id: str) -> Response:
             """Send the next bytes
@@ -219,7 +244,9 @@ def add_views(blueprint: Blueprint) -> None:
 
         @token_first
         @blueprint.doc(
-            security=SECURITY, operationId="remove_upload", parameters=[*_parameters(), *CONDITION_PARAMETERS]
+            security=SECURITY,
+            operationId="remove_upload",
+            parameters=[*_parameters(), *CONDITION_PARAMETERS],
         )
         @blueprint.response(204)
         @errors.documented(blueprint, *REFUSALS, 401, 404, 410, 423, 503)
@@ -324,7 +351,11 @@ def _append(state: State, writer: Writer, offset: int, digest: resumable.Digest 
 
 
 def _create(state: State, caller: Caller) -> Response:
-    length, digest, concat = read_number("Upload-Length"), read_digest(), request.headers.get("Upload-Concat")
+    length, digest, concat = (
+        read_number("Upload-Length"),
+        read_digest(),
+        request.headers.get("Upload-Concat"),
+    )
     metadata = request.headers.get("Upload-Metadata")
     joined = read_joined(concat) if concat and concat != "partial" else []
     if _has_body():
@@ -332,8 +363,13 @@ def _create(state: State, caller: Caller) -> Response:
             raise BadRequest("A final upload gets its bytes from its partial ones.")
         _check_type()
     deferred = request.headers.get("Upload-Defer-Length")
-    if deferred not in (None, "1") or [length, deferred, concat if joined else None].count(None) != 2:
-        raise BadRequest("Send Upload-Length, or Upload-Defer-Length with the value 1; neither of a final upload.")
+    if (
+        deferred not in (None, "1")
+        or [length, deferred, concat if joined else None].count(None) != 2
+    ):
+        raise BadRequest(
+            "Send Upload-Length, or Upload-Defer-Length with the value 1; neither of a final upload."
+        )
     _check_size(state, None, length)
     upload = Staged(
         new_id(), caller.identity, state.staging.expiry(), length=length, metadata=metadata, joined=joined,
@@ -341,7 +377,9 @@ def _create(state: State, caller: Caller) -> Response:
     )  # fmt: skip
     if concat != "partial":
         upload = _described(state, caller, upload)
-    with resumable.concatenate(state, upload) if joined else resumable.begin(state, upload) as writer:
+    with (
+        resumable.concatenate(state, upload) if joined else resumable.begin(state, upload) as writer
+    ):
         try:
             _fill(state, writer, caller, digest)
         except (DualMediaError, RequestTimeout):
@@ -354,17 +392,26 @@ def _create(state: State, caller: Caller) -> Response:
 
 
 def _fill(state: State, writer: Writer, caller: Caller, digest: resumable.Digest | None) -> None:
-    """Take what comes with the creation of an upload, and finish the one that has nothing to wait for."""
+    """Take what comes with the creation of an upload, and finish the one that has nothing to wait
+    for."""
     upload = writer.upload
     if upload.finished:
         return
     if upload.joined:
-        resumable.finish(state, writer, [], upload.offset, _permit_again(state, caller), viewer=caller)
+        resumable.finish(
+            state, writer, [], upload.offset, _permit_again(state, caller), viewer=caller
+        )
     elif upload.length == 0 or _has_body():
         _receive(state, writer, caller, upload.length, digest)
 
 
-def _receive(state: State, writer: Writer, caller: Caller, length: int | None, digest: resumable.Digest | None) -> None:
+def _receive(
+    state: State,
+    writer: Writer,
+    caller: Caller,
+    length: int | None,
+    digest: resumable.Digest | None,
+) -> None:
     """Take the bytes of the request."""
     with _Body().received(writer) as body:
         resumable.receive(
@@ -389,7 +436,8 @@ def _permit_again(state: State, caller: Caller) -> resumable.Permit:
 
 
 def _described(state: State, caller: Caller, upload: Staged) -> Staged:
-    """The upload with what its metadata says about the record, checked as far as it can be without the bytes."""
+    """The upload with what its metadata says about the record, checked as far as it can be without
+    the bytes."""
     values = read_metadata(upload.metadata)
     kind = KINDS.get(values.pop("kind", ""))
     if kind is None:
@@ -435,7 +483,8 @@ class _Body:
     def received(self, writer: Writer) -> Iterator[_Body]:
         """Say in the end that it came too slowly, if it did, once what came of it is kept.
 
-        Nothing is missing of an upload that is media by then: its client learns that, and sends it no second time.
+        Nothing is missing of an upload that is media by then: its client learns that, and sends it
+        no second time.
         """
         try:
             yield self

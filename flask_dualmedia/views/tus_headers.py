@@ -77,7 +77,9 @@ def read_number(name: str) -> int | None:
     text = request.headers.get(name)
     if text is None:
         return None
-    if not (text.isascii() and text.isdecimal() and len(text) < 20 and int(text) <= schemas.MAX_BIGINT):
+    if not (
+        text.isascii() and text.isdecimal() and len(text) < 20 and int(text) <= schemas.MAX_BIGINT
+    ):
         raise BadRequest(f"{name} is not a number of bytes.")
     return int(text)
 

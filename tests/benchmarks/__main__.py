@@ -1,9 +1,10 @@
 """What our endpoints cost beside bare drivers, in one run: ``python -m tests.benchmarks``.
 
-The example app, the floor (:mod:`.floor`) and plain files (:mod:`.disk`) under gunicorn, 2 workers of 4 threads each,
-on the same embedded servers. Every round asks them one after the other, each round in another order; times are medians
-over all rounds, ratios are those of medians, with the smallest and the largest of the rounds. Bodies, and the SHA-256
-of bytes, are compared before anything is timed.
+The example app, the floor (:mod:`.floor`) and plain files (:mod:`.disk`) under gunicorn, 2 workers
+of 4 threads each, on the same embedded servers. Every round asks them one after the other, each
+round in another order; times are medians over all rounds, ratios are those of medians, with the
+smallest and the largest of the rounds. Bodies, and the SHA-256 of bytes, are compared before
+anything is timed.
 """
 
 from __future__ import annotations
@@ -42,19 +43,32 @@ from .measure import Sample, memory, run
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
-    parser.add_argument("--jobs", default="*", help="names to run, with wildcards, separated by commas")
+    parser.add_argument(
+        "--jobs", default="*", help="names to run, with wildcards, separated by commas"
+    )
     parser.add_argument("--clients", type=int, nargs="+", default=[1, 8])
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--seconds", type=float, default=1.0, help="of each contender in each round")
-    parser.add_argument("--quick", action="store_true", help="one short round, to see that everything works")
-    parser.add_argument("--growth", action="store_true", help="reads at 1,000, 100,000 and 1,000,000 media instead")
-    parser.add_argument("--mixed", type=float, metavar="SECONDS", help="so many seconds of a mixed load instead")
+    parser.add_argument(
+        "--seconds", type=float, default=1.0, help="of each contender in each round"
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="one short round, to see that everything works"
+    )
+    parser.add_argument(
+        "--growth", action="store_true", help="reads at 1,000, 100,000 and 1,000,000 media instead"
+    )
+    parser.add_argument(
+        "--mixed", type=float, metavar="SECONDS", help="so many seconds of a mixed load instead"
+    )
     parser.add_argument("--json", type=Path, help="file to write all figures to")
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # and the servers end with us
     if options.quick:
         options.rounds, options.seconds = 1, 0.1
-    print(f"{os.cpu_count()} CPUs, load {os.getloadavg()[0]:.2f}, Python {platform.python_version()}", flush=True)
+    print(
+        f"{os.cpu_count()} CPUs, load {os.getloadavg()[0]:.2f}, Python {platform.python_version()}",
+        flush=True,
+    )
     if options.growth:
         with servers() as started:
             figures = growth.measure(started, options.rounds, options.seconds, quick=options.quick)
@@ -64,7 +78,9 @@ def main() -> None:
             figures = mixed.measure(prepared, options.mixed)
     else:
         patterns = options.jobs.split(",")
-        chosen = [job for job in jobs() if any(fnmatch.fnmatch(job.name, pattern) for pattern in patterns)]
+        chosen = [
+            job for job in jobs() if any(fnmatch.fnmatch(job.name, pattern) for pattern in patterns)
+        ]
         with arena() as prepared:
             figures = measure(prepared, chosen, options)
     if options.json:
@@ -84,14 +100,18 @@ def measure(arena: Arena, chosen: list[Job], options: argparse.Namespace) -> lis
     for job in chosen:
         for clients in options.clients:
             rounds = max(1, options.rounds // 2) if job.is_large and clients > 1 else options.rounds
-            figures.append(measure_job(arena, job, clients, rounds, 0 if job.is_large else options.seconds))
+            figures.append(
+                measure_job(arena, job, clients, rounds, 0 if job.is_large else options.seconds)
+            )
             print(line(figures[-1]), flush=True)
             if options.json:
                 options.json.write_text(json.dumps(figures, indent=1))
     return figures
 
 
-def measure_job(arena: Arena, job: Job, clients: int, rounds: int, seconds: float) -> dict[str, t.Any]:
+def measure_job(
+    arena: Arena, job: Job, clients: int, rounds: int, seconds: float
+) -> dict[str, t.Any]:
     contenders = [arena[name] for name in job.contenders]
     samples = {one.name: Sample() for one in contenders}
     ratios = []
@@ -104,20 +124,34 @@ def measure_job(arena: Arena, job: Job, clients: int, rounds: int, seconds: floa
             if number or rounds == 1:  # the first one warms up
                 samples[contender.name].add(sample)
         if number or rounds == 1:
-            ours, other, *_ = medians.values() if not number else [medians[name] for name in job.contenders]
+            ours, other, *_ = (
+                medians.values() if not number else [medians[name] for name in job.contenders]
+            )
             ratios.append(ours / other)
         if job.size:
             arena.clean()
     if not job.size:
         arena.clean()  # of a record that was counted thousands of times, nothing vacuums the old versions
-    figure: dict[str, t.Any] = {"job": job.name, "clients": clients, "limit": job.limit, "size": job.size}
+    figure: dict[str, t.Any] = {
+        "job": job.name,
+        "clients": clients,
+        "limit": job.limit,
+        "size": job.size,
+    }
     figure["contenders"] = {name: _figures(sample) for name, sample in samples.items()}
     ours, other = (figure["contenders"][name] for name in job.contenders[:2])
-    figure |= {"ratio": ours["p50"] / other["p50"], "cpu_ratio": ours["cpu"] / max(other["cpu"], 1e-9)}
+    figure |= {
+        "ratio": ours["p50"] / other["p50"],
+        "cpu_ratio": ours["cpu"] / max(other["cpu"], 1e-9),
+    }
     figure |= {"lowest": min(ratios), "highest": max(ratios)}
     if job.is_large and clients == 1:
-        grown = {one.name: memory(job, one, arena.servers.postgres)._asdict() for one in contenders[:2]}
-        figure["memory"] = {name: {k: v / MIB for k, v in one.items()} for name, one in grown.items()}
+        grown = {
+            one.name: memory(job, one, arena.servers.postgres)._asdict() for one in contenders[:2]
+        }
+        figure["memory"] = {
+            name: {k: v / MIB for k, v in one.items()} for name, one in grown.items()
+        }
         arena.clean()
     return figure
 
@@ -134,12 +168,22 @@ def _figures(sample: Sample) -> dict[str, float]:
 
 
 def line(figure: dict[str, t.Any]) -> str:
-    (ours, other), others = [*figure["contenders"].values()][:2], [*figure["contenders"].items()][2:]
+    (ours, other), others = (
+        [*figure["contenders"].values()][:2],
+        [*figure["contenders"].items()][2:],
+    )
     limit = figure["limit"]
     flag = "!" if limit and figure["ratio"] > limit else " "
-    rate = f"{figure['size'] / MIB / ours['p50'] * 1000 * figure['clients']:6.0f}" if figure["size"] > MIB else " " * 6
+    rate = (
+        f"{figure['size'] / MIB / ours['p50'] * 1000 * figure['clients']:6.0f}"
+        if figure["size"] > MIB
+        else " " * 6
+    )
     more = [f"{one['p50']:.1f}" for _, one in others]
-    more += [f"{name} +{m['server']:.0f}/{m['backend']:.0f} MiB" for name, m in figure.get("memory", {}).items()]
+    more += [
+        f"{name} +{m['server']:.0f}/{m['backend']:.0f} MiB"
+        for name, m in figure.get("memory", {}).items()
+    ]
     return (
         f"{figure['job']:32} {figure['clients']:7} {ours['p50']:9.2f} {other['p50']:9.2f} {figure['ratio']:5.2f}{flag}"
         f" {figure['lowest']:5.2f}-{figure['highest']:5.2f} {limit or 0:5.2f} {ours['cpu']:7.2f}"
@@ -159,7 +203,9 @@ def prepare(arena: Arena, names: t.Iterable[str], sizes: t.Iterable[int]) -> Non
             assert answer.json()["checksum"] == checksum, name
             got = client.ask(request("GET", path), keep=True)
             assert hashlib.sha256(got.body).hexdigest() == checksum, name
-            part = client.ask(request("GET", path, headers={"Range": "bytes=5000-50000"}), keep=True)
+            part = client.ask(
+                request("GET", path, headers={"Range": "bytes=5000-50000"}), keep=True
+            )
             assert (part.status, part.body) == (206, CONTENT[5000:50001]), name
             contender.files[size] = path
 

@@ -39,15 +39,20 @@ class Servers(t.NamedTuple):
 
     def new(self, name: str) -> tuple[str, str]:
         """A fresh database on each: their addresses, PostgreSQL's first."""
-        with psycopg.connect(self.postgres_url.replace("+psycopg", ""), autocommit=True) as connection:
+        with psycopg.connect(
+            self.postgres_url.replace("+psycopg", ""), autocommit=True
+        ) as connection:
             connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
         url, uri = self.postgres_url, self.mongo_uri
-        return url.replace(f"/{embedded.DATABASE}", f"/{name}", 1), uri.replace(f"/{embedded.DATABASE}", f"/{name}", 1)
+        return url.replace(f"/{embedded.DATABASE}", f"/{name}", 1), uri.replace(
+            f"/{embedded.DATABASE}", f"/{name}", 1
+        )
 
 
 @contextmanager
 def servers() -> Iterator[Servers]:
-    """PostgreSQL and MongoDB in a folder that is removed afterwards. Nothing vacuums while we measure."""
+    """PostgreSQL and MongoDB in a folder that is removed afterwards. Nothing vacuums while we
+    measure."""
     folder = Path(tempfile.mkdtemp(prefix="dualmedia-bench-"))
     started = embedded.start(folder)
     assert started.postgres_url is not None
@@ -55,7 +60,9 @@ def servers() -> Iterator[Servers]:
     processes = [psutil.Process(pid) for pid in started.pids]
     postgres = next(process for process in processes if "postgres" in process.name())
     try:
-        with psycopg.connect(started.postgres_url.replace("+psycopg", ""), autocommit=True) as connection:
+        with psycopg.connect(
+            started.postgres_url.replace("+psycopg", ""), autocommit=True
+        ) as connection:
             connection.execute("ALTER SYSTEM SET autovacuum = off")
             connection.execute("ALTER SYSTEM SET max_wal_size = '4GB'")
             connection.execute("SELECT pg_reload_conf()")
@@ -103,7 +110,9 @@ class Arena:
     def clean(self) -> None:
         """Take away the bytes that jobs have left, but for the files to download."""
         kept = [path.split("/")[3] for one in self._started.values() for path in one.files.values()]
-        with psycopg.connect(self.postgres_url.replace("+psycopg", ""), autocommit=True) as connection:
+        with psycopg.connect(
+            self.postgres_url.replace("+psycopg", ""), autocommit=True
+        ) as connection:
             connection.execute("DELETE FROM media_storage WHERE NOT id = ANY(%s::uuid[])", [kept])
             connection.execute("""DELETE FROM media_chunks WHERE storage_key NOT IN
                                   (SELECT storage_key FROM media_storage WHERE storage_key IS NOT NULL)""")
@@ -111,7 +120,9 @@ class Arena:
             connection.execute("CHECKPOINT")
         with pymongo.MongoClient(self.mongo_only_uri, uuidRepresentation="standard") as client:
             database = client.get_default_database()
-            held = [d["storage_key"] for d in database.media_storage.find() if str(d["_id"]) in kept]
+            held = [
+                d["storage_key"] for d in database.media_storage.find() if str(d["_id"]) in kept
+            ]
             database.media_storage.delete_many({"storage_key": {"$nin": held}})
             database["media.chunks"].delete_many({"files_id": {"$nin": held}})
             database["media.files"].delete_many({"_id": {"$nin": held}})
@@ -123,9 +134,13 @@ class Arena:
 
 
 def fill_mongo(source: str, target: str, postgres_url: str) -> None:
-    """The documents of one MongoDB database, and the media beside them in PostgreSQL, all in another database."""
+    """The documents of one MongoDB database, and the media beside them in PostgreSQL, all in
+    another database."""
     with pymongo.MongoClient(source) as client:
-        old, new = client.get_default_database(), client[target.partition("?")[0].rpartition("/")[2]]
+        old, new = (
+            client.get_default_database(),
+            client[target.partition("?")[0].rpartition("/")[2]],
+        )
         for name in ("users", "products", "courses"):
             new[name].insert_many(old[name].find())
     copy(target, postgres_url)

@@ -1,5 +1,6 @@
-"""Memory and rate of ``flask dualmedia check`` over many records: ``python -m tests.benchmarks.check [--records
-100000]``. Every record has a document in MongoDB that it belongs to, and every fifth one has bytes."""
+"""Memory and rate of ``flask dualmedia check`` over many records: ``python -m
+tests.benchmarks.check [--records 100000]``. Every record has a document in MongoDB that it belongs
+to, and every fifth one has bytes."""
 
 from __future__ import annotations
 
@@ -32,7 +33,9 @@ def records(owners: list[ObjectId], first: int) -> Iterator[Media]:
             mongo_product_id=str(owner), is_main_image=True, position=0, state=AVAILABLE, file_size=len(CONTENT),
             storage_type="database" if kept else "external", image_url=None if kept else "https://cdn.example/a.png",
         )  # fmt: skip
-        yield ProductImage.from_values(record.values() | {"storage_key": new_key(record.id) if kept else None})
+        yield ProductImage.from_values(
+            record.values() | {"storage_key": new_key(record.id) if kept else None}
+        )
 
 
 def fill(count: int) -> None:
@@ -44,7 +47,11 @@ def fill(count: int) -> None:
         owners = [ObjectId() for _ in range(min(BATCH, count - first))]
         state.mongo["products"].insert_many([{"_id": owner, "name": "product"} for owner in owners])
         made = [record.values() for record in records(owners, first)]
-        chunks = [{"storage_key": r["storage_key"], "seq": 0, "data": CONTENT} for r in made if r["storage_key"]]
+        chunks = [
+            {"storage_key": r["storage_key"], "seq": 0, "data": CONTENT}
+            for r in made
+            if r["storage_key"]
+        ]
         with state.engine.begin() as connection:
             connection.execute(sa.insert(tables[0]), made)
             connection.execute(sa.insert(tables[1]), chunks)
@@ -63,7 +70,15 @@ def main() -> None:
         start = time.perf_counter()
         fill(count)
         print(f"filled in {time.perf_counter() - start:.0f} s", flush=True)
-        command = [sys.executable, "-m", "flask", "--app", "tests.benchmarks.host:create_app", "dualmedia", "check"]
+        command = [
+            sys.executable,
+            "-m",
+            "flask",
+            "--app",
+            "tests.benchmarks.host:create_app",
+            "dualmedia",
+            "check",
+        ]
         done = subprocess.run(command, cwd=ROOT, text=True, capture_output=True)
         print(done.stdout.strip() or done.stderr.strip())
         peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024

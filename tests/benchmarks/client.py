@@ -1,5 +1,6 @@
-"""A client that costs little: prepared requests on a connection that is kept, and answers whose bytes are thrown away
-unless they are asked for. It understands what the contenders answer, and no more."""
+"""A client that costs little: prepared requests on a connection that is kept, and answers whose
+bytes are thrown away unless they are asked for. It understands what the contenders answer, and no
+more."""
 
 from __future__ import annotations
 
@@ -29,7 +30,9 @@ class Client:
         self._port, self._socket = port, None
         self._buffer = bytearray(SIZE)
 
-    def ask(self, head: bytes, body: bytes = b"", *, keep: bool = False, pause: float = 0) -> Answer:
+    def ask(
+        self, head: bytes, body: bytes = b"", *, keep: bool = False, pause: float = 0
+    ) -> Answer:
         """Send a request and read the answer.
 
         :param pause: Seconds to wait before each piece of the answer is read: a slow reader.
@@ -87,10 +90,16 @@ class Client:
         return int(first.split(" ", 2)[1]), {name.lower(): value for name, _, value in pairs}, rest
 
 
-def request(method: str, path: str, body: bytes = b"", headers: t.Mapping[str, str] | None = None) -> bytes:
+def request(
+    method: str, path: str, body: bytes = b"", headers: t.Mapping[str, str] | None = None
+) -> bytes:
     """The head of a request."""
     given = dict(headers or {})
     if body or method in ("POST", "PUT"):
         given["Content-Length"] = str(len(body))
-    lines = [f"{method} {path} HTTP/1.1", "Host: 127.0.0.1", *(f"{name}: {value}" for name, value in given.items())]
+    lines = [
+        f"{method} {path} HTTP/1.1",
+        "Host: 127.0.0.1",
+        *(f"{name}: {value}" for name, value in given.items()),
+    ]
     return "\r\n".join([*lines, "", ""]).encode()

@@ -1,6 +1,6 @@
-"""The floor: the same answers from bare drivers, minimal Flask views and hand-made JSON. It keeps the same tables and
-collections as the example app, checks tokens where that does, and knows nothing of outages, policies, or killed
-processes."""
+"""The floor: the same answers from bare drivers, minimal Flask views and hand-made JSON. It keeps
+the same tables and collections as the example app, checks tokens where that does, and knows nothing
+of outages, policies, or killed processes."""
 
 from __future__ import annotations
 
@@ -49,7 +49,12 @@ TABLES = {
     "course-resources": "course_resources",
     "files": "media_storage",
 }
-URLS = {"product-images": "imageUrl", "course-videos": "videoUrl", "course-resources": "resourceUrl", "files": "url"}
+URLS = {
+    "product-images": "imageUrl",
+    "course-videos": "videoUrl",
+    "course-resources": "resourceUrl",
+    "files": "url",
+}
 
 
 def _camelcase(name: str) -> str:
@@ -86,7 +91,9 @@ class Driver(t.Protocol):
     def count_access(self, media_id: uuid.UUID, identity: str) -> bool: ...
     def blob(self, media_id: uuid.UUID) -> Blob | None: ...
     def read(self, key: str, start: int, stop: int) -> Iterator[bytes]: ...
-    def add(self, values: Values, key: str, blocks: Iterator[bytes], measured: Values) -> Values: ...
+    def add(
+        self, values: Values, key: str, blocks: Iterator[bytes], measured: Values
+    ) -> Values: ...
     def replace(self, old: Blob, key: str, blocks: Iterator[bytes], measured: Values) -> Values: ...
 
 
@@ -104,7 +111,9 @@ def dump(kind: str, row: t.Iterable[t.Any]) -> Values:
 
 def create_app() -> Flask:
     """The app; databases come from the environment, and so does the mode."""
-    database: t.Any = pymongo.MongoClient(os.environ["MONGO_URI"], tz_aware=True).get_default_database()
+    database: t.Any = pymongo.MongoClient(
+        os.environ["MONGO_URI"], tz_aware=True
+    ).get_default_database()
     driver: Driver
     if os.environ.get("DB_ENABLED") == "false":
         from .floor_mongo import Mongo
@@ -129,7 +138,9 @@ def _identity() -> str:
     if scheme != "Bearer":
         raise Unauthorized
     try:
-        return jwt.decode(token, SECRET, algorithms=["HS256"], options={"require": ["sub", "jti"]})["sub"]
+        return jwt.decode(token, SECRET, algorithms=["HS256"], options={"require": ["sub", "jti"]})[
+            "sub"
+        ]
     except jwt.PyJWTError as error:
         raise Unauthorized from error
 
@@ -169,12 +180,16 @@ def _add_json(app: Flask, database: t.Any, driver: Driver) -> None:
     @app.get("/api/products")
     def list_products() -> Response:
         page, size = int(request.args.get("page", 1)), int(request.args.get("pageSize", 20))
-        found = list(database.products.find().sort("_id", -1).skip((page - 1) * size).limit(size + 1))
+        found = list(
+            database.products.find().sort("_id", -1).skip((page - 1) * size).limit(size + 1)
+        )
         products = [{**_product(document), "images": []} for document in found[:size]]
         by_id = {product["id"]: product["images"] for product in products}
         for image in driver.images(list(by_id)):
             by_id[image["mongoProductId"]].append(image)
-        return _answer({"products": products, "page": page, "pageSize": size, "hasNext": len(found) > size})
+        return _answer(
+            {"products": products, "page": page, "pageSize": size, "hasNext": len(found) > size}
+        )
 
     @app.get("/api/products/<product_id>")
     def get_product(product_id: str) -> Response:
@@ -186,14 +201,32 @@ def _add_json(app: Flask, database: t.Any, driver: Driver) -> None:
     @app.post("/api/products")
     def post_product() -> Response:
         identity, given, time = _identity(), json.loads(request.get_data()), _now()
-        document = {"_id": ObjectId(), "name": given["name"], "description": given.get("description", "")}
-        document |= {"price": round(given["price"] * 100), "creator_id": identity, "created_at": time}
+        document = {
+            "_id": ObjectId(),
+            "name": given["name"],
+            "description": given.get("description", ""),
+        }
+        document |= {
+            "price": round(given["price"] * 100),
+            "creator_id": identity,
+            "created_at": time,
+        }
         database.products.insert_one(document)
         images = []
         for position, url in enumerate(given["images"]):
             image = dict.fromkeys(NAMES["product-images"])
-            image |= {"id": uuid7(), "storageType": "external", "imageUrl": url, "uploadedBy": identity}
-            image |= {"isPublic": True, "isMainImage": position == 0, "position": position, "accessCount": 0}
+            image |= {
+                "id": uuid7(),
+                "storageType": "external",
+                "imageUrl": url,
+                "uploadedBy": identity,
+            }
+            image |= {
+                "isPublic": True,
+                "isMainImage": position == 0,
+                "position": position,
+                "accessCount": 0,
+            }
             image |= {"mongoProductId": str(document["_id"]), "createdAt": time, "updatedAt": time}
             images.append(image)
         try:
@@ -211,7 +244,9 @@ def _add_json(app: Flask, database: t.Any, driver: Driver) -> None:
         if document is None:
             raise NotFound
         media = driver.course_media(course_id)
-        videos, resources = ([m for m in found if m["isPublic"] or m["uploadedBy"] == identity] for found in media)
+        videos, resources = (
+            [m for m in found if m["isPublic"] or m["uploadedBy"] == identity] for found in media
+        )
         return _answer({"course": _course(document), "videos": videos, "resources": resources})
 
     @app.post("/media/files/<uuid:media_id>/accesses")
@@ -236,7 +271,9 @@ def _add_content(app: Flask, database: t.Any, driver: Driver) -> None:
         response.headers["Accept-Ranges"] = "bytes"
         response.headers["X-Content-Type-Options"] = "nosniff"
         response.headers["Cache-Control"] = "public, max-age=300"
-        response.headers.set("Content-Disposition", "attachment", filename=blob.filename or str(blob.id))
+        response.headers.set(
+            "Content-Disposition", "attachment", filename=blob.filename or str(blob.id)
+        )
         response.set_etag(blob.checksum)
         response.last_modified = blob.updated_at
         if status == 206:
@@ -261,8 +298,17 @@ def _add_content(app: Flask, database: t.Any, driver: Driver) -> None:
         if owner is None or str(owner["_id"]) != identity:
             raise Forbidden
         values: Values = dict.fromkeys(NAMES["files"])
-        values |= {"id": uuid7(), "storageType": "database", "filename": file.filename, "uploadedBy": identity}
-        values |= {"isPublic": form.get("isPublic") == "true", "accessCount": 0, "mediaType": "document"}
+        values |= {
+            "id": uuid7(),
+            "storageType": "database",
+            "filename": file.filename,
+            "uploadedBy": identity,
+        }
+        values |= {
+            "isPublic": form.get("isPublic") == "true",
+            "accessCount": 0,
+            "mediaType": "document",
+        }
         values |= {"referenceType": form["referenceType"], "referenceId": form["referenceId"]}
         values |= {"createdAt": time, "updatedAt": time}
         measured: Values = {"mimeType": "application/octet-stream"}

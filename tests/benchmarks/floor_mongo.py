@@ -33,10 +33,15 @@ class Mongo:
         where = {"mongo_course_id": course_id, **_AVAILABLE}
         videos = self._database.course_videos.find(where).sort([("position", 1), ("_id", 1)])
         resources = self._database.course_resources.find(where).sort("_id", 1)
-        return [_dump("course-videos", v) for v in videos], [_dump("course-resources", r) for r in resources]
+        return [_dump("course-videos", v) for v in videos], [
+            _dump("course-resources", r) for r in resources
+        ]
 
     def add_images(self, images: list[Values]) -> None:
-        documents = [_document("product-images", image) | _AVAILABLE | {"storage_key": None} for image in images]
+        documents = [
+            _document("product-images", image) | _AVAILABLE | {"storage_key": None}
+            for image in images
+        ]
         self._database.product_images.insert_many(documents)
 
     def count_access(self, media_id: uuid.UUID, identity: str) -> bool:
@@ -49,7 +54,15 @@ class Mongo:
         found = self._database.media_storage.find_one({"_id": media_id, **_AVAILABLE})
         if found is None:
             return None
-        names = ("file_size", "mime_type", "checksum", "is_public", "uploaded_by", "filename", "updated_at")
+        names = (
+            "file_size",
+            "mime_type",
+            "checksum",
+            "is_public",
+            "uploaded_by",
+            "filename",
+            "updated_at",
+        )
         return Blob(media_id, found["storage_key"], *(found[name] for name in names))
 
     def read(self, key: str, start: int, stop: int) -> Iterator[bytes]:
@@ -63,12 +76,19 @@ class Mongo:
     def add(self, values: Values, key: str, blocks: Iterator[bytes], measured: Values) -> Values:
         self._write(key, blocks)
         values = values | measured
-        self._database.media_storage.insert_one(_document("files", values) | _AVAILABLE | {"storage_key": key})
+        self._database.media_storage.insert_one(
+            _document("files", values) | _AVAILABLE | {"storage_key": key}
+        )
         return dump("files", values.values())
 
     def replace(self, old: Blob, key: str, blocks: Iterator[bytes], measured: Values) -> Values:
         self._write(key, blocks)
-        names = {"file_size": "fileSize", "checksum": "checksum", "mime_type": "mimeType", "updated_at": "updatedAt"}
+        names = {
+            "file_size": "fileSize",
+            "checksum": "checksum",
+            "mime_type": "mimeType",
+            "updated_at": "updatedAt",
+        }
         changes = {name: measured[wire] for name, wire in names.items()}
         document = self._database.media_storage.find_one_and_update(
             {"_id": old.id, "storage_key": old.key},

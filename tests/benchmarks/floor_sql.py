@@ -19,12 +19,17 @@ _IMAGES = ", ".join(FIELDS["product-images"])
 def _columns(kind: str, numbered: int, names: tuple[str, ...]) -> str:
     held = set(FIELDS[kind])
     types = {"position": "int", "duration": "float8", "width": "int", "height": "int"}
-    padded = (name if name in held else f"NULL::{types.get(name, 'text')} AS {name}" for name in names)
+    padded = (
+        name if name in held else f"NULL::{types.get(name, 'text')} AS {name}" for name in names
+    )
     return f"SELECT {numbered} AS kind, {', '.join(padded)} FROM {TABLES[kind]}"
 
 
 _BOTH = tuple(dict.fromkeys([*FIELDS["course-videos"], *FIELDS["course-resources"]]))
-_PLACES = {kind: [_BOTH.index(name) + 1 for name in FIELDS[kind]] for kind in ("course-videos", "course-resources")}
+_PLACES = {
+    kind: [_BOTH.index(name) + 1 for name in FIELDS[kind]]
+    for kind in ("course-videos", "course-resources")
+}
 _COURSE = f"""
     SELECT * FROM (
         {_columns("course-videos", 0, _BOTH)} WHERE mongo_course_id = %s AND state = 'available'
@@ -42,7 +47,9 @@ _INSERT_IMAGE = (
     "'available')"
 )
 _ADDED = (*FIELDS["files"], "state", "storage_key")
-_INSERT_FILE = f"INSERT INTO media_storage ({', '.join(_ADDED)}) VALUES ({', '.join(['%s'] * len(_ADDED))})"
+_INSERT_FILE = (
+    f"INSERT INTO media_storage ({', '.join(_ADDED)}) VALUES ({', '.join(['%s'] * len(_ADDED))})"
+)
 _INSERT_CHUNK = "INSERT INTO media_chunks (storage_key, seq, data) VALUES (%s, %s, %b)"
 
 
@@ -65,7 +72,9 @@ class SQL:
 
     def images(self, product_ids: list[str]) -> list[Values]:
         where = "mongo_product_id = ANY(%s) AND state = 'available' ORDER BY position, id"
-        rows = self._connection.execute(_text(f"SELECT {_IMAGES} FROM product_images WHERE {where}"), [product_ids])
+        rows = self._connection.execute(
+            _text(f"SELECT {_IMAGES} FROM product_images WHERE {where}"), [product_ids]
+        )
         return [dump("product-images", row) for row in rows]
 
     def course_media(self, course_id: str) -> tuple[list[Values], list[Values]]:
@@ -92,7 +101,13 @@ class SQL:
 
     def read(self, key: str, start: int, stop: int) -> Iterator[bytes]:
         first, last = start // CHUNK, (stop - 1) // CHUNK
-        where = {"key": key, "first": first, "last": last, "begin": start - first * CHUNK, "end": stop - last * CHUNK}
+        where = {
+            "key": key,
+            "first": first,
+            "last": last,
+            "begin": start - first * CHUNK,
+            "end": stop - last * CHUNK,
+        }
         with self._connection.cursor(binary=True) as cursor:
             for row in cursor.stream(_CUT, where):
                 yield row[0]

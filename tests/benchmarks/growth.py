@@ -1,5 +1,5 @@
-"""The same reads with a thousand, a hundred thousand and a million media, each in databases and under a gunicorn of
-its own."""
+"""The same reads with a thousand, a hundred thousand and a million media, each in databases and
+under a gunicorn of its own."""
 
 from __future__ import annotations
 
@@ -25,8 +25,11 @@ SIZES = (1_000, 100_000, 1_000_000)
 LIMIT = 1.2
 
 
-def measure(servers: Servers, rounds: int, seconds: float, *, quick: bool) -> list[dict[str, t.Any]]:
-    """Run all jobs on all sizes, and print medians, what they grow by, and the plans of PostgreSQL for the largest."""
+def measure(
+    servers: Servers, rounds: int, seconds: float, *, quick: bool
+) -> list[dict[str, t.Any]]:
+    """Run all jobs on all sizes, and print medians, what they grow by, and the plans of PostgreSQL
+    for the largest."""
     sizes = (1_000, 10_000) if quick else SIZES
     with ExitStack() as stack:
         contenders, urls = [], []
@@ -81,7 +84,9 @@ def _in_the_middle(contender: Contender, query: str) -> bytes:
     return request("GET", path, headers=AUTH)
 
 
-def _measure_job(job: Job, contenders: list[Contender], rounds: int, seconds: float) -> dict[str, t.Any]:
+def _measure_job(
+    job: Job, contenders: list[Contender], rounds: int, seconds: float
+) -> dict[str, t.Any]:
     samples = {one.name: Sample() for one in contenders}
     for number in range(rounds + 1):
         for turn in range(len(contenders)):
@@ -101,9 +106,15 @@ def _explain(url: str) -> None:
         "images of 50 products": {"owners": [str(owner(PRODUCTS, number)) for number in range(50)]}
     }
     for name, sort in (("newest", "id"), ("most accessed", "access_count")):
-        queries[name], given[name] = select_listing(Listing(ProductImage, sort=sort, descending=True, limit=50))
+        queries[name], given[name] = select_listing(
+            Listing(ProductImage, sort=sort, descending=True, limit=50)
+        )
     with engine.connect() as connection:
         for name, query in queries.items():
-            compiled = query.params(given[name]).compile(engine, compile_kwargs={"literal_binds": True})
-            plan = connection.exec_driver_sql(f"EXPLAIN (ANALYZE, COSTS off, BUFFERS off) {compiled}").scalars()
+            compiled = query.params(given[name]).compile(
+                engine, compile_kwargs={"literal_binds": True}
+            )
+            plan = connection.exec_driver_sql(
+                f"EXPLAIN (ANALYZE, COSTS off, BUFFERS off) {compiled}"
+            ).scalars()
             print("\n".join([f"\n{name}:", *plan]))

@@ -25,8 +25,12 @@ from flask_dualmedia import DualMedia
 
 ROOT = Path(__file__).parent.parent.parent
 
-KEEP_MEMORY = {"MALLOC_TRIM_THRESHOLD_": str(64 * 1024**2), "MALLOC_MMAP_THRESHOLD_": str(32 * 1024**2)}
-"""As docs/performance.md says: or glibc takes the memory of every upload anew from the system, page by page."""
+KEEP_MEMORY = {
+    "MALLOC_TRIM_THRESHOLD_": str(64 * 1024**2),
+    "MALLOC_MMAP_THRESHOLD_": str(32 * 1024**2),
+}
+"""As docs/performance.md says: or glibc takes the memory of every upload anew from the system, page
+by page."""
 
 SECRET = "a key for benchmarks of at least thirty-two bytes"
 
@@ -101,9 +105,26 @@ def serve(port: int, **config: str) -> Iterator[Server]:
 def gunicorn(
     module: str, port: int, environment: dict[str, str], *, workers: int = 2
 ) -> Iterator[list[psutil.Process]]:
-    """The app that ``create_app`` of a module makes, on workers of four threads; gives the workers."""
-    command = [sys.executable, "-m", "gunicorn", f"{module}:create_app()", "--bind", f"127.0.0.1:{port}"]
-    command += ["--workers", str(workers), "--threads", "4", "--timeout", "300", "--log-level", "warning"]
+    """The app that ``create_app`` of a module makes, on workers of four threads; gives the
+    workers."""
+    command = [
+        sys.executable,
+        "-m",
+        "gunicorn",
+        f"{module}:create_app()",
+        "--bind",
+        f"127.0.0.1:{port}",
+    ]
+    command += [
+        "--workers",
+        str(workers),
+        "--threads",
+        "4",
+        "--timeout",
+        "300",
+        "--log-level",
+        "warning",
+    ]
     process = subprocess.Popen(command, cwd=ROOT, env=os.environ | KEEP_MEMORY | environment)
     try:
         yield _wait(process, port, workers)

@@ -80,13 +80,21 @@ def _json(ours: str, floor: str, prefix: str) -> t.Iterator[Job]:
     yield Job(f"{prefix}product + 4 images", both, get_product, limit=1.25)
     yield Job(f"{prefix}50 products + images", both, list_products, limit=1.25)
     yield Job(f"{prefix}course + 30 media", both, get_course, limit=1.25)
-    yield Job(f"{prefix}create product + 4 images", both, create_product, 201, limit=1.25 if prefix else 1.4)
+    yield Job(
+        f"{prefix}create product + 4 images",
+        both,
+        create_product,
+        201,
+        limit=1.25 if prefix else 1.4,
+    )
 
 
 def _files(contenders: tuple[str, ...], prefix: str, limit: float) -> t.Iterator[Job]:
     for size, label in ((64 * KIB, "64 KiB"), (5 * MIB, "5 MiB"), (256 * MIB, "256 MiB")):
         yield Job(f"{prefix}upload {label}", contenders, _upload(size), limit=limit, size=size)
-        yield Job(f"{prefix}create by form {label}", contenders[:2], _create(size), 201, limit, size)
+        yield Job(
+            f"{prefix}create by form {label}", contenders[:2], _create(size), 201, limit, size
+        )
         yield Job(f"{prefix}download {label}", contenders, _download(size), limit=limit, size=size)
     yield Job(f"{prefix}1 MiB of 256 MiB", contenders, _range, 206, 1.25 if prefix else 1.1)
 
@@ -103,7 +111,9 @@ get_course = _fixed([f"/api/courses/{owner(COURSES, n)}" for n in range(20)], AU
 
 def create_product(_contender: Contender, _client: Client) -> Request:
     images = [f"https://cdn.example/new/{n}.jpg" for n in range(4)]
-    body = json.dumps({"name": "New", "description": "Words. " * 30, "price": 19.99, "images": images}).encode()
+    body = json.dumps(
+        {"name": "New", "description": "Words. " * 30, "price": 19.99, "images": images}
+    ).encode()
     return request("POST", "/api/products", body, AUTH | {"Content-Type": "application/json"}), body
 
 
@@ -115,11 +125,25 @@ def _count_access(contender: Contender, _client: Client) -> Request:
 def new_file(client: Client, size: int = 1) -> Request:
     """A form that makes a file of so many bytes."""
     parts = b""
-    for name, value in (("referenceType", "user"), ("referenceId", str(USER)), ("isPublic", "true")):
+    for name, value in (
+        ("referenceType", "user"),
+        ("referenceId", str(USER)),
+        ("isPublic", "true"),
+    ):
         parts += f"--b\r\nContent-Disposition: form-data; name={name}\r\n\r\n{value}\r\n".encode()
     head = b"--b\r\nContent-Disposition: form-data; name=file; filename=a.bin\r\n"
-    body = b"".join([parts, head, b"Content-Type: application/octet-stream\r\n\r\n", CONTENT[:size], b"\r\n--b--\r\n"])
-    return request("POST", "/media/files", body, AUTH | {"Content-Type": "multipart/form-data; boundary=b"}), body
+    body = b"".join(
+        [
+            parts,
+            head,
+            b"Content-Type: application/octet-stream\r\n\r\n",
+            CONTENT[:size],
+            b"\r\n--b--\r\n",
+        ]
+    )
+    return request(
+        "POST", "/media/files", body, AUTH | {"Content-Type": "multipart/form-data; boundary=b"}
+    ), body
 
 
 def _create(size: int) -> Make:

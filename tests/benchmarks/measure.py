@@ -18,8 +18,8 @@ from .client import Client
 from .jobs import Contender, Job
 
 SHARED = 0.1
-"""Seconds after which a client opens another connection. Which worker takes it is chance, and a worker that has most of
-them makes them wait: so chance is asked often."""
+"""Seconds after which a client opens another connection. Which worker takes it is chance, and a
+worker that has most of them makes them wait: so chance is asked often."""
 
 
 @dataclass

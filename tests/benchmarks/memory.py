@@ -1,5 +1,6 @@
-"""Memory of the server process for one large file, and the time of a range by where it is: ``python -m
-tests.benchmarks.memory [--mib 1024] [--tus] [--storage database|local|s3]``. Runs on Linux, on embedded servers."""
+"""Memory of the server process for one large file, and the time of a range by where it is: ``python
+-m tests.benchmarks.memory [--mib 1024] [--tus] [--storage database|local|s3]``. Runs on Linux, on
+embedded servers."""
 
 from __future__ import annotations
 
@@ -51,14 +52,24 @@ def upload(server: Server, path: str, mib: int) -> None:
 def upload_by_tus(server: Server, mib: int, chunk: int) -> str:
     """Upload in requests of ``chunk`` MiB; the path of the content."""
     values = {"kind": "files", "referenceType": "page", "referenceId": "1"}
-    metadata = ",".join(f"{name} {base64.b64encode(value.encode()).decode()}" for name, value in values.items())
-    headers = {"Tus-Resumable": "1.0.0", "Upload-Length": str(mib * MIB), "Upload-Metadata": metadata}
+    metadata = ",".join(
+        f"{name} {base64.b64encode(value.encode()).decode()}" for name, value in values.items()
+    )
+    headers = {
+        "Tus-Resumable": "1.0.0",
+        "Upload-Length": str(mib * MIB),
+        "Upload-Metadata": metadata,
+    }
     response = server.request("POST", "/media/uploads", headers=headers)
     assert response.status == 201, response.read()
     path, source = response.headers["Location"], blocks(mib)
     for first in range(0, mib, chunk):
         count = min(chunk, mib - first)
-        headers = {"Tus-Resumable": "1.0.0", "Upload-Offset": str(first * MIB), "Content-Length": str(count * MIB)}
+        headers = {
+            "Tus-Resumable": "1.0.0",
+            "Upload-Offset": str(first * MIB),
+            "Content-Length": str(count * MIB),
+        }
         headers["Content-Type"] = "application/offset+octet-stream"
         response = server.request("PATCH", path, islice(source, count), headers)
         assert response.status == 204, response.read()
@@ -79,7 +90,9 @@ def range_times(server: Server, path: str, first: int, runs: int) -> list[float]
     times = []
     for _ in range(runs):
         start = time.perf_counter()
-        response = server.request("GET", path, headers={"Range": f"bytes={first}-{first + MIB - 1}"})
+        response = server.request(
+            "GET", path, headers={"Range": f"bytes={first}-{first + MIB - 1}"}
+        )
         assert (response.status, len(response.read())) == (206, MIB)
         times.append(time.perf_counter() - start)
     return times
@@ -109,7 +122,9 @@ def measure(title: str, server: Server, mib: int, *, ranges: bool) -> None:
 
     print(f"{title}: {mib} MiB by PUT", flush=True)
     watched(server, "upload", lambda: upload(server, path, mib))
-    assert watched(server, "download", lambda: download(server, path)) == checksum(mib), "other bytes came back"
+    assert watched(server, "download", lambda: download(server, path)) == checksum(mib), (
+        "other bytes came back"
+    )
     if not ranges:
         return
     places = {"first": 0, "middle": mib // 2 * MIB, "last": (mib - 1) * MIB}
@@ -119,7 +134,9 @@ def measure(title: str, server: Server, mib: int, *, ranges: bool) -> None:
             times[place] += range_times(server, path, first, 5)
     medians = {place: statistics.median(found) for place, found in times.items()}
     for place, median in medians.items():
-        print(f"  1 MiB range, {place:6} {median * 1000:6.2f} ms  {median / medians['first']:.2f} of the first")
+        print(
+            f"  1 MiB range, {place:6} {median * 1000:6.2f} ms  {median / medians['first']:.2f} of the first"
+        )
 
 
 def measure_tus(title: str, server: Server, mib: int) -> None:
@@ -141,11 +158,19 @@ def storage(name: str, directory: str, port: int) -> Iterator[dict[str, str]]:
         yield {}
         return
     if name == "s3":
-        options = {"bucket": "media", "endpoint_url": f"http://127.0.0.1:{port}", "region_name": "us-east-1"}
+        options = {
+            "bucket": "media",
+            "endpoint_url": f"http://127.0.0.1:{port}",
+            "region_name": "us-east-1",
+        }
         options |= {"aws_access_key_id": "a", "aws_secret_access_key": "b"}
-        # In a process of its own, with its objects in files: it still holds a large one in memory several times.
+        # In a process of its own, with its objects in files: it still holds a large one in memory
+        # several times.
         command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
-        environment = os.environ | {"MOTO_S3_DEFAULT_KEY_BUFFER_SIZE": str(MIB), "TMPDIR": directory}
+        environment = os.environ | {
+            "MOTO_S3_DEFAULT_KEY_BUFFER_SIZE": str(MIB),
+            "TMPDIR": directory,
+        }
         with open(f"{directory}/moto.log", "wb") as log:
             process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
     else:
@@ -181,7 +206,10 @@ def main() -> None:
     with databases() as (directory, servers), storage(where, directory, port + 1) as config:
         config["MONGO_URI"] = f"{servers.mongo_uri}"
         # What is outside of the databases is the same in each mode.
-        modes = {"dual": {"SQLALCHEMY_DATABASE_URI": f"{servers.postgres_url}"}, "mongo": {"DB_ENABLED": "false"}}
+        modes = {
+            "dual": {"SQLALCHEMY_DATABASE_URI": f"{servers.postgres_url}"},
+            "mongo": {"DB_ENABLED": "false"},
+        }
         for mode, more in modes.items() if where == "database" else [*modes.items()][:1]:
             with serve(port, **config, **more) as server:
                 if arguments.tus:

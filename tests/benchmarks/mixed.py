@@ -1,4 +1,5 @@
-"""Eight clients for a while: reads, ranges and uploads mixed, and two of the clients slow to take their answers."""
+"""Eight clients for a while: reads, ranges and uploads mixed, and two of the clients slow to take
+their answers."""
 
 from __future__ import annotations
 
@@ -13,7 +14,19 @@ import psycopg
 
 from .arena import Arena
 from .client import Client
-from .jobs import KIB, MIB, Contender, Job, Request, get_course, get_product, jobs, list_products, make_file, upload
+from .jobs import (
+    KIB,
+    MIB,
+    Contender,
+    Job,
+    Request,
+    get_course,
+    get_product,
+    jobs,
+    list_products,
+    make_file,
+    upload,
+)
 
 CLIENTS, SLOW = 8, 2
 
@@ -54,11 +67,15 @@ def measure(arena: Arena, seconds: float) -> dict[str, t.Any]:
     for name, found in times.items():
         found.sort()
         figures[name] = {"count": len(found), "p50": _at(found, 0.5), "p95": _at(found, 0.95)}
-        print(f"{name:7} {len(found):7} requests  p50 {_at(found, 0.5):8.2f} ms  p95 {_at(found, 0.95):8.2f} ms")
+        print(
+            f"{name:7} {len(found):7} requests  p50 {_at(found, 0.5):8.2f} ms  p95 {_at(found, 0.95):8.2f} ms"
+        )
     figures["memory"] = {"first": watch.mean(0, 10), "last": watch.mean(-10, None)}
     first, last = figures["memory"].values()
     print(f"workers' memory {first:.0f} MiB in the first 10 s, {last:.0f} MiB in the last")
-    print(f"at most {watch.connections} connections to PostgreSQL of {POOL * len(ours.workers)} that the pools allow")
+    print(
+        f"at most {watch.connections} connections to PostgreSQL of {POOL * len(ours.workers)} that the pools allow"
+    )
     print(f"errors: {dict(errors) or 'none'}")
     return figures
 
@@ -105,6 +122,8 @@ class _Watch:
                    WHERE backend_type = 'client backend' AND datname = current_database() AND pid <> pg_backend_pid()"""
         with psycopg.connect(self._url, autocommit=True) as connection:
             while not self._done.wait(1):
-                self._memory.append(sum(worker.memory_info().rss for worker in self._ours.workers) / MIB)
+                self._memory.append(
+                    sum(worker.memory_info().rss for worker in self._ours.workers) / MIB
+                )
                 row = connection.execute(query).fetchone()
                 self.connections = max(self.connections, row[0] if row else 0)

@@ -1,4 +1,5 @@
-"""The example app, as it is measured: without sample data and rate limits, which are the host's business."""
+"""The example app, as it is measured: without sample data and rate limits, which are the host's
+business."""
 
 from __future__ import annotations
 
@@ -13,7 +14,8 @@ from .host import SECRET
 
 
 def create_app() -> Flask:
-    """The app; databases come from the environment, and so do the mode and whether reads are counted."""
+    """The app; databases come from the environment, and so do the mode and whether reads are
+    counted."""
     config = {
         "JWT_SECRET_KEY": SECRET,
         "INSTANCE_PATH": tempfile.gettempdir(),

@@ -1,7 +1,7 @@
 """Fill fresh databases: every product has 4 images, every course 10 videos and 20 resources.
 
-The media of one owner are spread over their table, as if they had come over the years. Those of all but the
-first :data:`DOCUMENTS` owners have no document.
+The media of one owner are spread over their table, as if they had come over the years. Those of all
+but the first :data:`DOCUMENTS` owners have no document.
 """
 
 from __future__ import annotations
@@ -51,7 +51,11 @@ _OWN = {
         "resource_name": "'Sheet ' || n", "resource_url": _URL, "resource_type": "'pdf'",
     },
 }  # fmt: skip
-_EACH = {"product-images": (PRODUCTS, 4), "course-videos": (COURSES, 10), "course-resources": (COURSES, 20)}
+_EACH = {
+    "product-images": (PRODUCTS, 4),
+    "course-videos": (COURSES, 10),
+    "course-resources": (COURSES, 20),
+}
 
 
 def owner(first: int, number: int) -> ObjectId:
@@ -67,7 +71,10 @@ def fill(mongo_uri: str, postgres_url: str, media: int) -> None:
     schema.upgrade(engine)
     with engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
         for kind, (first, each) in _EACH.items():
-            values = {name: text.replace("{first}", str(first)) for name, text in (_COMMON | _OWN[kind]).items()}
+            values = {
+                name: text.replace("{first}", str(first))
+                for name, text in (_COMMON | _OWN[kind]).items()
+            }
             connection.exec_driver_sql(
                 f"""INSERT INTO {TABLES[kind]} (id, {", ".join(values)}) SELECT uuidv7(), {", ".join(values.values())}
                     FROM generate_series(0, {each - 1}) AS n, generate_series(0, {_owners(kind, media) - 1}) AS o
@@ -79,10 +86,15 @@ def fill(mongo_uri: str, postgres_url: str, media: int) -> None:
 def copy(mongo_uri: str, postgres_url: str) -> None:
     """Put the same media into MongoDB, for Mongo-only mode."""
     engine = sa.create_engine(postgres_url, poolclass=sa.NullPool)
-    with pymongo.MongoClient(mongo_uri, uuidRepresentation="standard") as client, engine.connect() as connection:
+    with (
+        pymongo.MongoClient(mongo_uri, uuidRepresentation="standard") as client,
+        engine.connect() as connection,
+    ):
         for kind in _EACH:
             rows = connection.exec_driver_sql(f"SELECT id AS _id, * FROM {TABLES[kind]}").mappings()
-            documents = [{name: value for name, value in row.items() if name != "id"} for row in rows]
+            documents = [
+                {name: value for name, value in row.items() if name != "id"} for row in rows
+            ]
             client.get_default_database()[TABLES[kind]].insert_many(documents)
 
 
@@ -92,17 +104,37 @@ def _owners(kind: str, media: int) -> int:
 
 def _fill_documents(database: t.Any, media: int) -> None:
     who = {"creator_id": str(USER), "created_at": TIME}
-    database.users.insert_one({"_id": USER, "email": "bench@example.com", "name": "Bench", "role": "user"})
+    database.users.insert_one(
+        {"_id": USER, "email": "bench@example.com", "name": "Bench", "role": "user"}
+    )
     database.products.insert_many(
-        {"_id": owner(PRODUCTS, n), "name": f"Product {n}", "description": "Words. " * 30, "price": 1999 + n, **who}
+        {
+            "_id": owner(PRODUCTS, n),
+            "name": f"Product {n}",
+            "description": "Words. " * 30,
+            "price": 1999 + n,
+            **who,
+        }
         for n in range(min(DOCUMENTS, _owners("product-images", media)))
     )
     database.courses.insert_many(
-        {"_id": owner(COURSES, n), "title": f"Course {n}", "description": "Words. " * 30, "modules": _modules(n), **who}
+        {
+            "_id": owner(COURSES, n),
+            "title": f"Course {n}",
+            "description": "Words. " * 30,
+            "modules": _modules(n),
+            **who,
+        }
         for n in range(min(DOCUMENTS, _owners("course-videos", media)))
     )
 
 
 def _modules(course: int) -> list[dict[str, t.Any]]:
-    lessons = [{"id": f"{course * 16 + n:024x}", "title": f"Lesson {n}", "summary": "Words. " * 10} for n in range(10)]
-    return [{"id": f"{n:024x}", "title": f"Module {n}", "lessons": lessons[n * 5 : n * 5 + 5]} for n in range(2)]
+    lessons = [
+        {"id": f"{course * 16 + n:024x}", "title": f"Lesson {n}", "summary": "Words. " * 10}
+        for n in range(10)
+    ]
+    return [
+        {"id": f"{n:024x}", "title": f"Module {n}", "lessons": lessons[n * 5 : n * 5 + 5]}
+        for n in range(2)
+    ]

@@ -1,5 +1,5 @@
-"""Figures that ``python -m tests.benchmarks --json FILE`` wrote, as the table in docs/performance.md: ``python -m
-tests.benchmarks.table FILE``."""
+"""Figures that ``python -m tests.benchmarks --json FILE`` wrote, as the table in
+docs/performance.md: ``python -m tests.benchmarks.table FILE``."""
 
 from __future__ import annotations
 
@@ -18,7 +18,11 @@ def row(figure: dict[str, t.Any]) -> str:
         f"{other['p50']:.2f}",
         f"**{figure['ratio']:.2f}**",
     ]
-    cells += [f"{figure['lowest']:.2f} to {figure['highest']:.2f}", figure["limit"] or "", f"{figure['cpu_ratio']:.2f}"]
+    cells += [
+        f"{figure['lowest']:.2f} to {figure['highest']:.2f}",
+        figure["limit"] or "",
+        f"{figure['cpu_ratio']:.2f}",
+    ]
     cells.append(", ".join(f"{one['p50']:.2f}" for one in others))
     memory = figure.get("memory", {}).values()
     cells.append(" / ".join(f"+{one['server']:.0f}, +{one['backend']:.0f}" for one in memory))
@@ -26,7 +30,9 @@ def row(figure: dict[str, t.Any]) -> str:
 
 
 def main() -> None:
-    print("| job | clients | ours, ms | floor, ms | ratio | of the rounds | limit | CPU | disk, ms | memory, MiB |")
+    print(
+        "| job | clients | ours, ms | floor, ms | ratio | of the rounds | limit | CPU | disk, ms | memory, MiB |"
+    )
     print("|---|---|---|---|---|---|---|---|---|---|")
     for figure in json.loads(Path(sys.argv[1]).read_text()):
         print(row(figure))

@@ -1,9 +1,10 @@
 """Break everything at random, and see whether anything that was acknowledged is lost.
 
-``python -m tests.chaos --seconds 60 --seed N``. Clients upload, edit, replace, delete, read and list through proxies
-that cut connections, and keep ledgers of what they were told. Meanwhile servers and workers are killed with ``kill -9``
-or stopped, single statements arrive late, their answers are lost, and one of two hosts has a wrong clock. Somebody
-drains, sweeps, checks, repairs and transfers all the time. In the end everything is up, and
+``python -m tests.chaos --seconds 60 --seed N``. Clients upload, edit, replace, delete, read and
+list through proxies that cut connections, and keep ledgers of what they were told. Meanwhile
+servers and workers are killed with ``kill -9`` or stopped, single statements arrive late, their
+answers are lost, and one of two hosts has a wrong clock. Somebody drains, sweeps, checks, repairs
+and transfers all the time. In the end everything is up, and
 :mod:`tests.tools.history` must find an order of operations that explains every answer.
 
     clients      ask, and write down what they are told                  :mod:`.clients`
@@ -13,7 +14,8 @@ drains, sweeps, checks, repairs and transfers all the time. In the end everythin
     judgement    looks at all that there is afterwards                   :mod:`.judgement`
     plants       take a safeguard away, to see that this is found        :mod:`.plants`
 
-The seed decides what every client does and which fault comes when; which of the two comes first, the machine decides.
+The seed decides what every client does and which fault comes when; which of the two comes first,
+the machine decides.
 """
 
 from .clients import CLIENTS, REQUEST_TIMEOUT, Lost, Totals, request

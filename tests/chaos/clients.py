@@ -29,10 +29,19 @@ REQUEST_TIMEOUT = 20.0
 
 KINDS = ("files", "product-images", "course-videos")
 SIZES = (2_000, 60_000, 300_000, 1_500_000, 5_500_000)
-OPERATIONS = {"create": 30, "read": 35, "replace": 14, "edit": 14, "delete": 8, "access": 15, "list": 16}
+OPERATIONS = {
+    "create": 30,
+    "read": 35,
+    "replace": 14,
+    "edit": 14,
+    "delete": 8,
+    "access": 15,
+    "list": 16,
+}
 PRINTED_PROBLEMS = 40
 INSISTENCE = 6
-"""So often a client goes on with a record of which it was told nothing: what comes late must meet something newer."""
+"""So often a client goes on with a record of which it was told nothing: what comes late must meet
+something newer."""
 
 
 @dataclass
@@ -90,7 +99,11 @@ class Totals:
             self.problems.append(f"{time.strftime('%H:%M:%S')} {problem}")
 
     def acknowledged(self) -> int:
-        return sum(n for (_, outcome), n in self.answers.items() if isinstance(outcome, int) and outcome < 300)
+        return sum(
+            n
+            for (_, outcome), n in self.answers.items()
+            if isinstance(outcome, int) and outcome < 300
+        )
 
 
 def request(
@@ -125,9 +138,16 @@ class Client(threading.Thread):
 
     PACE = ""
 
-    def __init__(self, number: int, ports: list[int], totals: Totals, seed: int, until: threading.Event) -> None:
+    def __init__(
+        self, number: int, ports: list[int], totals: Totals, seed: int, until: threading.Event
+    ) -> None:
         super().__init__(name=f"client-{number}", daemon=True)
-        self._ports, self._totals, self._random, self._until = ports, totals, random.Random(f"{seed}-{number}"), until
+        self._ports, self._totals, self._random, self._until = (
+            ports,
+            totals,
+            random.Random(f"{seed}-{number}"),
+            until,
+        )
         self.headers = bearer(self.name)
         self.items: list[Item] = []
         self.ledger = Ledger(self.name)
@@ -162,11 +182,15 @@ class Client(threading.Thread):
             return "create", None
         return operation if operation != "create" else "read", self._random.choice(self.items)
 
-    def _ask(self, method: str, path: str, body: bytes | None = None, content_type: str = "") -> Answer:
+    def _ask(
+        self, method: str, path: str, body: bytes | None = None, content_type: str = ""
+    ) -> Answer:
         port = self._random.choice(self._ports)
         answer = request(port, method, path, self.headers, body, content_type)
         if answer.status >= 500 and answer.status != 503:
-            self._totals.complain(f"{self.name}: {method} {path} answered {answer.status}: {answer.body[:200]!r}")
+            self._totals.complain(
+                f"{self.name}: {method} {path} answered {answer.status}: {answer.body[:200]!r}"
+            )
         if answer.status == 503 and "Retry-After" not in answer.headers:
             self._totals.complain(f"{self.name}: {method} {path} answered 503 without Retry-After")
         return answer
@@ -191,14 +215,16 @@ class Client(threading.Thread):
         boundary, body = encode_multipart({"file": samples.part(content), **self._owner(kind)})
         new = {"content": sha256(content), "fields": {"title": None}}
         with self.ledger.operation("create", group=self.group(kind), **new) as event:
-            answer = self._ask("POST", f"/media/{kind}", body, f"multipart/form-data; boundary={boundary}")
+            answer = self._ask(
+                "POST", f"/media/{kind}", body, f"multipart/form-data; boundary={boundary}"
+            )
             if answer.status == 201:
                 event.acknowledge(answer.json["id"], seen(answer.json))
                 self.items.append(Item(kind, answer.json["id"]))
             elif answer.status == 400:  # the proxy cut it, and the end came sooner than the reset
                 event.refuse()
-            # 409: the driver sent an insert again that the killed server had done already; MongoDB remembers that over
-            # a restart, SecantusDB does not.
+            # 409: the driver sent an insert again that the killed server had done already; MongoDB
+            # remembers that over a restart, SecantusDB does not.
             elif answer.status not in (409, 503) or b"swept" in answer.body:
                 self._unexpected("create", None, answer)
         return answer.status
@@ -254,7 +280,9 @@ class Client(threading.Thread):
                 self._tell(event, item, answer)
         return answer.status
 
-    def _tell(self, event: Event, item: Item, answer: Answer, *, refusals: tuple[int, ...] = ()) -> None:
+    def _tell(
+        self, event: Event, item: Item, answer: Answer, *, refusals: tuple[int, ...] = ()
+    ) -> None:
         """Note what an answer says about a record."""
         if answer.status == 200:
             event.acknowledge(seen=seen(answer.json))
@@ -274,12 +302,16 @@ class Client(threading.Thread):
                 is_expected = own.kind == item.kind and event.invoked > own.created
                 if is_expected and own.id not in listed:
                     times = event.invoked, event.completed
-                    self.ledger.events.append(Event(self.name, "read", own.id, *times, "acknowledged", seen=ABSENT))
+                    self.ledger.events.append(
+                        Event(self.name, "read", own.id, *times, "acknowledged", seen=ABSENT)
+                    )
         elif answer.status not in (200, 503):
             self._unexpected("list", item, answer)
         return answer.status
 
-    def list(self, kind: str, ask: Callable[[str, str], Answer], *, is_whole: bool = False) -> tuple[Answer, Event]:
+    def list(
+        self, kind: str, ask: Callable[[str, str], Answer], *, is_whole: bool = False
+    ) -> tuple[Answer, Event]:
         """Ask for all that this client has of a kind.
 
         :param is_whole: Whether what is not listed is not there.
@@ -300,13 +332,17 @@ class Client(threading.Thread):
         if answer.status >= 500:
             return  # every such answer is complained about where it comes
         where = item.path if item is not None else ""
-        self._totals.complain(f"{self.name}: {operation} {where} answered {answer.status}: {answer.body[:200]!r}")
+        self._totals.complain(
+            f"{self.name}: {operation} {where} answered {answer.status}: {answer.body[:200]!r}"
+        )
 
 
 class SlowClient(Client):
-    """Sends a resumable upload for longer than its lock lasts, and asks in vain whether another request may go on.
+    """Sends a resumable upload for longer than its lock lasts, and asks in vain whether another
+    request may go on.
 
-    The lock is renewed while bytes come. If it is not, the second request gets in, and the first has sent for nothing.
+    The lock is renewed while bytes come. If it is not, the second request gets in, and the first
+    has sent for nothing.
     """
 
     PACE = "slow "
@@ -344,7 +380,9 @@ class SlowClient(Client):
                 event.acknowledge(upload)
                 self.items.append(Item("files", upload))
             elif answer.status == 423:
-                self._totals.complain(f"{self.name}: another request was let in while bytes of {path} were coming")
+                self._totals.complain(
+                    f"{self.name}: another request was let in while bytes of {path} were coming"
+                )
             elif answer.status == 409:
                 event.refuse()  # it took too long
             elif answer.status not in (400, 503):
@@ -353,12 +391,20 @@ class SlowClient(Client):
 
     def _send_again(self, path: str, headers: dict[str, str], content: bytes) -> None:
         with suppress(Lost):
-            answer = request(self._random.choice(self._ports), "PATCH", path, headers, content, samples.OFFSET_TYPE)
+            answer = request(
+                self._random.choice(self._ports),
+                "PATCH",
+                path,
+                headers,
+                content,
+                samples.OFFSET_TYPE,
+            )
             self._totals.count("slow repetition", answer.status)
 
 
 class SlowBody:
-    """A body of a known size that is sent a little at a time, and at once when nobody waits any more."""
+    """A body of a known size that is sent a little at a time, and at once when nobody waits any
+    more."""
 
     PIECE_SIZE = 16 * 1024
 
@@ -377,7 +423,9 @@ class SlowBody:
 
 def seen(record: dict[str, t.Any]) -> Seen:
     """What the JSON of a record shows."""
-    return Seen(content=record["checksum"], fields={"title": record.get("title", record.get("altText"))})
+    return Seen(
+        content=record["checksum"], fields={"title": record.get("title", record.get("altText"))}
+    )
 
 
 def sha256(content: bytes) -> str:
@@ -386,7 +434,9 @@ def sha256(content: bytes) -> str:
 
 def report(totals: Totals, seed: int, kept: int) -> None:
     for operation in sorted({name for name, _ in totals.answers}):
-        outcomes = sorted(((o, n) for (name, o), n in totals.answers.items() if name == operation), key=str)
+        outcomes = sorted(
+            ((o, n) for (name, o), n in totals.answers.items() if name == operation), key=str
+        )
         print(f"  {operation:21}", ", ".join(f"{outcome}: {n}" for outcome, n in outcomes))
     print("  faults  ", ", ".join(f"{name}: {n}" for name, n in sorted(totals.faults.items())))
     print("  reached ", ", ".join(f"{name}: {n}" for name, n in sorted(totals.reached.items())))

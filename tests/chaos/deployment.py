@@ -25,7 +25,9 @@ from tests.tools.pg_proxy import PostgresProxy
 from .clients import Lost, request
 from .host import ARCHIVE, CONFIG, PLANT
 
-SETTLE_TIMEOUT = 90.0  # seconds until the journal must be empty: a killed process holds its lease for 15
+SETTLE_TIMEOUT = (
+    90.0  # seconds until the journal must be empty: a killed process holds its lease for 15
+)
 
 SKEW = 3600  # seconds, in either direction
 
@@ -35,18 +37,23 @@ APP = "tests.chaos.host:create_app()"
 class Deployment:
     """Two databases behind proxies, and the workers of one host or two, all of which can fail.
 
-    :param skew: Seconds that the clock of a second host is ahead; without it there is no second host.
+    :param skew: Seconds that the clock of a second host is ahead; without it there is no second
+        host.
     :param plant: A safeguard that the workers lack, see :mod:`.plants`.
     """
 
     def __init__(self, directory: Path, *, skew: float = 0, plant: str | None = None) -> None:
         self.directory = directory
         self.postgres, self.mongo = PostgresServer(directory), MongoServer(directory)
-        self.statements, self.commands = PostgresProxy(self.postgres.url), MongoProxy(self.mongo.uri)
+        self.statements, self.commands = (
+            PostgresProxy(self.postgres.url),
+            MongoProxy(self.mongo.uri),
+        )
         self.config = {"SQLALCHEMY_DATABASE_URI": self.postgres.url, "MONGO_URI": self.mongo.uri}
         config = {"SQLALCHEMY_DATABASE_URI": self.statements.url, "MONGO_URI": self.commands.uri}
         config["JWT_DECODE_LEEWAY"] = str(2 * SKEW)  # tokens are none of our matter
-        # A thread for every client: a request that waited in a queue would be done after its client had gone on.
+        # A thread for every client: a request that waited in a queue would be done after its client
+        # had gone on.
         options = ("--threads", "16")
         environment = {PLANT: plant or ""}
         # A worker that is forked is there at once; those of the other host begin anew.
@@ -55,7 +62,15 @@ class Deployment:
         self.hosts = [self.workers]
         if skew:
             self.hosts.append(
-                Workers(directory, config, count=1, app=APP, skew=skew, options=options, environment=environment)
+                Workers(
+                    directory,
+                    config,
+                    count=1,
+                    app=APP,
+                    skew=skew,
+                    options=options,
+                    environment=environment,
+                )
             )
         self._stack = ExitStack()
 
@@ -69,7 +84,8 @@ class Deployment:
             for proxy in self.proxies:
                 stack.callback(proxy.close)
             self.wait_until_settled()
-            # Nobody cuts the power: what the system has taken is not lost when PostgreSQL is killed.
+            # Nobody cuts the power: what the system has taken is not lost when PostgreSQL is
+            # killed.
             self.postgres.configure("fsync", "off")
             self.postgres.limit("product_images", "course_videos", "media_storage", "media_chunks")
             self._stack = stack.pop_all()
@@ -91,7 +107,11 @@ class Deployment:
                 port = self.hosts[good % len(self.hosts)].port
                 answer = request(port, "GET", "/media/health", {})
                 last = answer.body.decode()
-                settled = answer.status == 200 and answer.json["journal"] == 0 and not answer.json["degraded"]
+                settled = (
+                    answer.status == 200
+                    and answer.json["journal"] == 0
+                    and not answer.json["degraded"]
+                )
             except Lost as error:
                 settled, last = False, str(error)
             good = good + 1 if settled else 0
@@ -104,7 +124,9 @@ class Deployment:
         self.flask(*command)  # nothing is taken away on one look
         code, output = self.flask(*command)
         refused = re.search(r"--force --expect (\d+)", output)
-        return self.flask(*command, "--force", "--expect", refused[1]) if refused else (code, output)
+        return (
+            self.flask(*command, "--force", "--expect", refused[1]) if refused else (code, output)
+        )
 
     def flask(self, *args: str) -> tuple[int, str]:
         """Run ``flask dualmedia ...``; exit status and output."""
@@ -129,14 +151,20 @@ class Deployment:
         """What is in the journal."""
         with self.app() as app:
             journal = homes_of(get_state(app))[1]
-            records = [repr(record) for kind in KINDS.values() for record in records_of(journal.repository, kind)]
+            records = [
+                repr(record)
+                for kind in KINDS.values()
+                for record in records_of(journal.repository, kind)
+            ]
             return records + list(journal.storage.keys())
 
     @contextmanager
     def app(self, *, trash_seconds: float = 0) -> Iterator[Flask]:
         """An app of this process, as commands have it."""
         app = Flask("operator")
-        app.config.update(CONFIG, **self.config, DUALMEDIA_AUTO_DRAIN=False, DUALMEDIA_TRASH_SECONDS=trash_seconds)
+        app.config.update(
+            CONFIG, **self.config, DUALMEDIA_AUTO_DRAIN=False, DUALMEDIA_TRASH_SECONDS=trash_seconds
+        )
         DualMedia(app)
         state = get_state(app)
         try:

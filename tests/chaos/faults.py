@@ -57,8 +57,8 @@ class Fault:
 def schedule(seconds: float, seed: int, faults: dict[str, float]) -> list[Fault]:
     """The faults of a run, the last of them some seconds before its end.
 
-    In its first half single statements come late or get lost. What kills a server comes in the second, since it takes
-    away what was to come late.
+    In its first half single statements come late or get lost. What kills a server comes in the
+    second, since it takes away what was to come late.
     """
     chance, scheduled, at = random.Random(seed), [], 1.5
     aimed = {name: weight for name, weight in faults.items() if _is_aimed(name)}
@@ -82,7 +82,9 @@ def _is_aimed(name: str) -> bool:
 class Chaos(threading.Thread):
     """Carries out a schedule of faults, and mends them after a while."""
 
-    def __init__(self, deployment: Deployment, faults: list[Fault], totals: Totals, seed: int) -> None:
+    def __init__(
+        self, deployment: Deployment, faults: list[Fault], totals: Totals, seed: int
+    ) -> None:
         super().__init__(name="chaos", daemon=True)
         self._deployment, self._totals, self._random = deployment, totals, random.Random(seed)
         self._pending = sorted(faults, key=lambda fault: -fault.at)

@@ -19,8 +19,9 @@ GRACE = 40
 """Seconds. No late statement comes as late as that, and no upload takes half as long."""
 
 LOCK_SECONDS = 12.0
-"""How long the lock of a resumable upload lasts. It is renewed after a third of that, and no two faults together, such
-as a MongoDB that hangs and a command that comes late, keep a worker from it for the other two."""
+"""How long the lock of a resumable upload lasts. It is renewed after a third of that, and no two
+faults together, such as a MongoDB that hangs and a command that comes late, keep a worker from it
+for the other two."""
 
 UPKEEP_INTERVAL = 1.5
 """Seconds: in a minute of chaos the app keeps itself as clean as in half an hour of peace."""

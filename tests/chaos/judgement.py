@@ -10,10 +10,12 @@ from .clients import KINDS, Answer, Client, Item, Totals, request, sha256
 from .deployment import Deployment
 
 WRITES = 2
-"""So often one access may be counted: an answer may be lost, and its repetition too, but hardly that of a third."""
+"""So often one access may be counted: an answer may be lost, and its repetition too, but hardly
+that of a third."""
 
 UNFINISHED = {"bytes_orphaned", "stuck_pending", "stuck_deleting", "upload_expired"}
-"""What killed processes may leave for the sweep, or a repair. Nothing else may be found before one."""
+"""What killed processes may leave for the sweep, or a repair. Nothing else may be found before
+one."""
 
 
 def judge(deployment: Deployment, clients: list[Client], totals: Totals) -> list[Event]:
@@ -31,7 +33,10 @@ def judge(deployment: Deployment, clients: list[Client], totals: Totals) -> list
     verify = ("check", "--verify-bytes", "--grace", "0")
     for command, (code, output) in (
         ("check --repair", deployment.repair()),
-        ("sweep", deployment.flask("sweep", "--grace", "0", "--yes")),  # the rows that deleted records leave
+        (
+            "sweep",
+            deployment.flask("sweep", "--grace", "0", "--yes"),
+        ),  # the rows that deleted records leave
         ("check --verify-bytes", deployment.flask(*verify)),
     ):
         print(f"flask dualmedia {command}:", *output.splitlines()[-9:], sep="\n    ")
@@ -65,7 +70,9 @@ def _look(port: int, client: Client, totals: Totals) -> None:
     for kind in KINDS:
         answer, event = client.list(kind, ask, is_whole=True)
         if answer.status != 200 or answer.json["partial"] or answer.json["next"]:
-            totals.complain(f"{client.name}: the list of {kind} is not whole: {answer.status} {answer.body[-80:]!r}")
+            totals.complain(
+                f"{client.name}: the list of {kind} is not whole: {answer.status} {answer.body[-80:]!r}"
+            )
             event.is_whole = False
         for record, _ in event.listed:
             items.setdefault(record, Item(kind, record))
@@ -83,4 +90,6 @@ def _look(port: int, client: Client, totals: Totals) -> None:
             counted = ask("GET", item.path).json["accessCount"]
             if not item.counted <= counted <= WRITES * item.tried:
                 told = f"{item.counted} accesses were acknowledged of {item.tried}"
-                totals.complain(f"LOST {client.name} {item.path}: {told}, and {counted} were counted")
+                totals.complain(
+                    f"LOST {client.name} {item.path}: {told}, and {counted} were counted"
+                )

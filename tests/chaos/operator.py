@@ -1,4 +1,5 @@
-"""Whoever types commands while everything breaks: nothing of it may do harm, whatever else goes on."""
+"""Whoever types commands while everything breaks: nothing of it may do harm, whatever else goes
+on."""
 
 from __future__ import annotations
 
@@ -28,7 +29,14 @@ COMMANDS = {
     "transfer --to mongo": 0.5,
     ARCHIVE_REPAIR: 6,
 }
-DAMAGE = ("bytes_missing", "bytes_incomplete", "size_wrong", "checksum_wrong", "result_missing", "parts_missing")
+DAMAGE = (
+    "bytes_missing",
+    "bytes_incomplete",
+    "size_wrong",
+    "checksum_wrong",
+    "result_missing",
+    "parts_missing",
+)
 """What no check may find: every command looks at a deployment that is whole."""
 
 PAUSE = 1.5  # seconds between two commands, at most
@@ -52,14 +60,18 @@ TRASH_SECONDS = 7 * 86400
 class Archivist(Client):
     """Has media that belongs to a document, and does nothing with it."""
 
-    def __init__(self, deployment: Deployment, totals: Totals, seed: int, until: threading.Event) -> None:
+    def __init__(
+        self, deployment: Deployment, totals: Totals, seed: int, until: threading.Event
+    ) -> None:
         super().__init__(99, [deployment.workers.port], totals, seed, until)
         self._deployment = deployment
         deployment.keep_document(self.name)
         while len(self.items) < ARCHIVED:
             self._create("files")
         # A document may come after its media, for as long as the grace time. These are older.
-        deployment.postgres.execute("UPDATE media_storage SET created_at = created_at - interval '1 hour'")
+        deployment.postgres.execute(
+            "UPDATE media_storage SET created_at = created_at - interval '1 hour'"
+        )
 
     def _owner(self, kind: str) -> dict[str, str]:
         if kind == "files":
@@ -71,10 +83,20 @@ class Operator(threading.Thread):
     """Types one command after the other."""
 
     def __init__(
-        self, deployment: Deployment, archivist: Archivist, totals: Totals, seed: int, until: threading.Event
+        self,
+        deployment: Deployment,
+        archivist: Archivist,
+        totals: Totals,
+        seed: int,
+        until: threading.Event,
     ) -> None:
         super().__init__(name="operator", daemon=True)
-        self._deployment, self._archivist, self._totals, self._until = deployment, archivist, totals, until
+        self._deployment, self._archivist, self._totals, self._until = (
+            deployment,
+            archivist,
+            totals,
+            until,
+        )
         self._random = random.Random(f"{seed}-operator")
 
     def run(self) -> None:
@@ -108,7 +130,8 @@ class Operator(threading.Thread):
         return code, output
 
     def _repair_archive(self, app: Flask) -> str:
-        """A document is away while a check looks at it, and back when somebody has typed what is to be deleted."""
+        """A document is away while a check looks at it, and back when somebody has typed what is to
+        be deleted."""
         owner = self._archivist.name
         was_asked = False
 

@@ -1,4 +1,5 @@
-"""Bugs to plant: each takes away one safeguard. A run that does not find it would not find its like either.
+"""Bugs to plant: each takes away one safeguard. A run that does not find it would not find its like
+either.
 
 ``python -m tests.chaos --plant fence``.
 """

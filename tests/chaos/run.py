@@ -22,12 +22,15 @@ DRAINED = 30.0
 """Seconds after the last fault in which everything must be up, and the journal empty."""
 
 
-def run(seconds: float, seed: int, faults: dict[str, float] = FAULTS, *, plant: str | None = None) -> Totals:
+def run(
+    seconds: float, seed: int, faults: dict[str, float] = FAULTS, *, plant: str | None = None
+) -> Totals:
     """One run in a deployment of its own, which stays for a look at it where something was wrong.
 
     :param plant: A safeguard to do without, see :mod:`.plants`.
     """
-    # Not in a folder of pytest's: where root runs the tests, pytest shuts the PostgreSQL account out of those.
+    # Not in a folder of pytest's: where root runs the tests, pytest shuts the PostgreSQL account
+    # out of those.
     directory = Path(tempfile.mkdtemp(prefix="dualmedia-chaos-"))
     totals, until = Totals(), threading.Event()
     skew = random.Random(seed).choice((-SKEW, SKEW)) if "skewed clock" in faults else 0
@@ -35,7 +38,10 @@ def run(seconds: float, seed: int, faults: dict[str, float] = FAULTS, *, plant: 
         ports = [proxy.port for proxy in deployment.proxies]
         archivist = Archivist(deployment, totals, seed, until)
         clients = [Client(n, ports, totals, seed, until) for n in range(CLIENTS)]
-        clients += [SlowClient(n, ports, totals, seed, until) for n in range(CLIENTS, CLIENTS + SLOW_CLIENTS)]
+        clients += [
+            SlowClient(n, ports, totals, seed, until)
+            for n in range(CLIENTS, CLIENTS + SLOW_CLIENTS)
+        ]
         chaos = Chaos(deployment, schedule(seconds, seed, faults), totals, seed)
         operator = Operator(deployment, archivist, totals, seed, until)
 
@@ -50,12 +56,16 @@ def run(seconds: float, seed: int, faults: dict[str, float] = FAULTS, *, plant: 
             client.join(REQUEST_TIMEOUT + 10)
         operator.join()
         deployment.wait_until_settled()  # what the last of them did is there too
-        print(f"seed {seed}: {time.monotonic() - start:.0f} s, of them {took:.1f} until all was well again")
+        print(
+            f"seed {seed}: {time.monotonic() - start:.0f} s, of them {took:.1f} until all was well again"
+        )
         if took > DRAINED:
             totals.complain(f"{took:.0f} s after the last fault not all was well")
         events = judge(deployment, [*clients, archivist], totals)
 
-    kept = sum(len(event.listed) for event in events if event.operation == "list" and event.is_whole)
+    kept = sum(
+        len(event.listed) for event in events if event.operation == "list" and event.is_whole
+    )
     totals.reached.update(name for name, aimed in chaos.aimed if aimed.reached)
     report(totals, seed, kept)
     if totals.problems and plant is None:

@@ -74,7 +74,9 @@ class Chromium:
 
         with (
             sync_playwright() as playwright,
-            playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"]) as browser,
+            playwright.chromium.launch(
+                executable_path=shutil.which("chromium"), args=["--no-sandbox"]
+            ) as browser,
         ):
             page = browser.new_page()
             page.set_default_timeout(SECONDS * 1000)
@@ -145,7 +147,9 @@ class FirefoxBrowser:
         return self._connection.evaluate(script, *arguments)
 
     def choose(self, selector: str, file: Path) -> None:
-        self._connection.send("WebDriver:ElementSendKeys", id=self._connection.find(selector), text=str(file))
+        self._connection.send(
+            "WebDriver:ElementSendKeys", id=self._connection.find(selector), text=str(file)
+        )
 
     def click(self, selector: str) -> None:
         self._connection.send("WebDriver:ElementClick", id=self._connection.find(selector))

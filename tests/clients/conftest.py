@@ -28,7 +28,8 @@ _results: dict[str, dict[str, str]] = {}
 
 @pytest.fixture(scope="session")
 def npm(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The packages from npm: those in the folder that ``NPM_DIRECTORY`` names, or installed anew."""
+    """The packages from npm: those in the folder that ``NPM_DIRECTORY`` names, or installed
+    anew."""
     if named := os.environ.get("NPM_DIRECTORY"):
         return Path(named).absolute()
     folder = tmp_path_factory.mktemp("npm")
@@ -48,7 +49,11 @@ def app_site(
     databases, name = Databases(servers.postgres), unique("test")
     url = databases.create(name, template=template_database).render_as_string(hide_password=False)
     mongo_uri = mongo_uri_for(servers, name)
-    config = {"SQLALCHEMY_DATABASE_URI": url, "MONGO_URI": mongo_uri, "DUALMEDIA_AUTO_UPGRADE": "false"}
+    config = {
+        "SQLALCHEMY_DATABASE_URI": url,
+        "MONGO_URI": mongo_uri,
+        "DUALMEDIA_AUTO_UPGRADE": "false",
+    }
     folder, ran = tmp_path_factory.mktemp("site"), tmp_path_factory.mktemp("ran")
     environment = {"NPM_DIRECTORY": str(npm), "RAN": str(ran)}
     # A client may use a connection again after a while.
@@ -92,7 +97,9 @@ def browser(request: pytest.FixtureRequest) -> Browser:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> t.Generator[None, pytest.TestReport, pytest.TestReport]:
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> t.Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
     values: dict[str, t.Any] = getattr(getattr(item, "callspec", None), "params", {})
     if {"client", "action"}.issubset(values) and (report.when == "call" or report.failed):

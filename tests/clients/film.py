@@ -18,7 +18,8 @@ _MORE_OF_THE_SAME = {b"stts", b"ctts"}
 
 
 def repeat(film: bytes, times: int) -> bytes:
-    """An MP4 file that plays another one so many times. Its boxes are in the order of the other one's."""
+    """An MP4 file that plays another one so many times. Its boxes are in the order of the other
+    one's."""
     size = len(dict(_boxes(film))[b"mdat"])
     parts = []
     for kind, content in _boxes(film):
@@ -59,7 +60,9 @@ def _repeated_tables(container: bytes, times: int, size: int) -> bytes:
         elif kind == b"stsz":
             content = _table(content, 8, _numbers(content, 8) * times)
         elif kind == b"stss":  # numbers of samples
-            content = _table(content, 4, _shifted(_numbers(content, 4), times, len(_numbers(inside[b"stsz"], 8))))
+            content = _table(
+                content, 4, _shifted(_numbers(content, 4), times, len(_numbers(inside[b"stsz"], 8)))
+            )
         elif kind == b"stco":  # places in the file
             content = _table(content, 4, _shifted(_numbers(content, 4), times, size))
         elif kind == b"stsc":  # numbers of chunks, with two more numbers each

@@ -1,4 +1,5 @@
-"""Firefox without a window, driven by its own protocol, Marionette: no driver has to be fetched from anywhere."""
+"""Firefox without a window, driven by its own protocol, Marionette: no driver has to be fetched
+from anywhere."""
 
 from __future__ import annotations
 
@@ -74,7 +75,9 @@ class Firefox:
 
     def screenshot(self, path: Path) -> None:
         """Keep a picture of the page, as PNG."""
-        path.write_bytes(base64.b64decode(self.send("WebDriver:TakeScreenshot", full=False)["value"]))
+        path.write_bytes(
+            base64.b64decode(self.send("WebDriver:TakeScreenshot", full=False)["value"])
+        )
 
     def close(self) -> None:
         """End the connection. Firefox goes on."""
@@ -99,7 +102,10 @@ def launched(profile: Path, *, downloads: Path, program: str = "firefox-esr") ->
     """
     profile.mkdir(parents=True, exist_ok=True)
     preferences = PREFERENCES | {"browser.download.dir": str(downloads)}
-    lines = [f"user_pref({json.dumps(name)}, {json.dumps(value)});\n" for name, value in preferences.items()]
+    lines = [
+        f"user_pref({json.dumps(name)}, {json.dumps(value)});\n"
+        for name, value in preferences.items()
+    ]
     (profile / "user.js").write_text("".join(lines))
     command = [program, "--headless", "--marionette", "--remote-allow-system-access", "--no-remote"]
     command += ["--profile", str(profile)]

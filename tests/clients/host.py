@@ -28,7 +28,8 @@ HTML = """<!doctype html>
 
 
 def create_app() -> Flask:
-    """The app; databases come from the environment, ``NPM_DIRECTORY``, where Uppy is installed, and ``RAN``."""
+    """The app; databases come from the environment, ``NPM_DIRECTORY``, where Uppy is installed, and
+    ``RAN``."""
     app = host.create_app(
         JWT_TOKEN_LOCATION=["headers", "cookies"],
         DUALMEDIA_INLINE_TYPES=["application/pdf"],

@@ -89,8 +89,8 @@ def uppy_tus_upload(site: Site, browser: Browser) -> None:
 
 
 def uppy_tus_resume(site: Site, browser: Browser) -> None:
-    # A browser may repeat a request that broke off, by itself, before the app has taken any of it. Then there is
-    # nothing to go on with, and the upload is whole all the same.
+    # A browser may repeat a request that broke off, by itself, before the app has taken any of it.
+    # Then there is nothing to go on with, and the upload is whole all the same.
     offsets = [0]
     for _ in range(3):
         if offsets[-1] == 0:

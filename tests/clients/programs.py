@@ -1,4 +1,5 @@
-"""Programs of the command line: how each uploads, goes on with what broke off, downloads and plays."""
+"""Programs of the command line: how each uploads, goes on with what broke off, downloads and
+plays."""
 
 from __future__ import annotations
 
@@ -14,7 +15,8 @@ from .site import OWNER, Site, digest
 MIB = 1024 * 1024
 
 CUT = 3 * MIB // 2
-"""Bytes after which a connection is cut: more than the systems of both ends keep for one that is not read."""
+"""Bytes after which a connection is cut: more than the systems of both ends keep for one that is
+not read."""
 
 SECONDS = 60
 
@@ -33,7 +35,9 @@ def run(*command: str | Path, stdin: bytes | None = None) -> bytes:
     :raises Failed: It ended with an error.
     """
     given = {"stdin": subprocess.DEVNULL} if stdin is None else {"input": stdin}
-    done = subprocess.run([*map(str, command)], capture_output=True, timeout=SECONDS, **t.cast("t.Any", given))
+    done = subprocess.run(
+        [*map(str, command)], capture_output=True, timeout=SECONDS, **t.cast("t.Any", given)
+    )
     if done.returncode:
         said = (done.stderr + done.stdout).decode(errors="replace")
         raise Failed(f"{command[0]} ended with {done.returncode}: {said[-2000:]}")
@@ -68,7 +72,9 @@ def _curl(site: Site, *arguments: str | Path, stdin: bytes | None = None) -> byt
 
 def curl_upload(site: Site, _: Path) -> None:
     form = [argument for name, value in OWNER.items() for argument in ("-F", f"{name}={value}")]
-    record = json.loads(_curl(site, *form, "-F", f"file=@{site.film};type=video/mp4", f"{site.origin}/media/files"))
+    record = json.loads(
+        _curl(site, *form, "-F", f"file=@{site.film};type=video/mp4", f"{site.origin}/media/files")
+    )
     site.check_kept(record["url"])
     for body, stdin in ((site.film, None), ("-", site.content)):  # the latter is chunked
         path = site.keep_something()
@@ -80,18 +86,41 @@ def curl_resume_upload(site: Site, _: Path) -> None:
     tus = ("-H", "Tus-Resumable: 1.0.0")
     metadata = "kind ZmlsZXM=,referenceType cGFnZQ==,referenceId MQ==,filename YS5tcDQ="
     created = ("-H", f"Upload-Length: {len(site.content)}", "-H", f"Upload-Metadata: {metadata}")
-    headers = _curl(site, "-X", "POST", "-D", "-", *tus, *created, f"{site.origin}/media/uploads").decode()
+    headers = _curl(
+        site, "-X", "POST", "-D", "-", *tus, *created, f"{site.origin}/media/uploads"
+    ).decode()
     path = _header(headers, "Location")
     patch = (*tus, "-X", "PATCH", "-H", "Content-Type: application/offset+octet-stream", "-T")
     authorization = ("-H", f"Authorization: {site.token}")
     site.proxy.cut_request(CUT)
-    breaks_off("curl", "-sS", *authorization, *patch, site.film, "-H", "Upload-Offset: 0", f"{site.proxied}{path}")
+    breaks_off(
+        "curl",
+        "-sS",
+        *authorization,
+        *patch,
+        site.film,
+        "-H",
+        "Upload-Offset: 0",
+        f"{site.proxied}{path}",
+    )
     deadline = time.monotonic() + SECONDS
-    while not (offset := _offset(site, path)) and time.monotonic() < deadline:  # what came is still being kept
+    while (
+        not (offset := _offset(site, path)) and time.monotonic() < deadline
+    ):  # what came is still being kept
         time.sleep(0.1)
     assert 0 < offset < len(site.content)
     rest = site.content[offset:]
-    answer = _curl(site, "-D", "-", *patch, "-", "-H", f"Upload-Offset: {offset}", f"{site.origin}{path}", stdin=rest)
+    answer = _curl(
+        site,
+        "-D",
+        "-",
+        *patch,
+        "-",
+        "-H",
+        f"Upload-Offset: {offset}",
+        f"{site.origin}{path}",
+        stdin=rest,
+    )
     site.check_kept(_header(answer.decode(), "Content-Location"))
 
 
@@ -102,7 +131,11 @@ def _offset(site: Site, path: str) -> int:
 
 
 def _header(headers: str, name: str) -> str:
-    return next(line.partition(": ")[2] for line in headers.splitlines() if line.lower().startswith(f"{name.lower()}:"))
+    return next(
+        line.partition(": ")[2]
+        for line in headers.splitlines()
+        if line.lower().startswith(f"{name.lower()}:")
+    )
 
 
 def curl_download(site: Site, folder: Path) -> None:
@@ -123,12 +156,22 @@ def curl_resume_download(site: Site, folder: Path) -> None:
 
 
 def _httpie(site: Site, *arguments: str | Path) -> tuple[str | Path, ...]:
-    return ("http", "--ignore-stdin", "--check-status", "--timeout", "30", *arguments, f"Authorization:{site.token}")
+    return (
+        "http",
+        "--ignore-stdin",
+        "--check-status",
+        "--timeout",
+        "30",
+        *arguments,
+        f"Authorization:{site.token}",
+    )
 
 
 def httpie_upload(site: Site, _: Path) -> None:
     form = [f"{name}={value}" for name, value in OWNER.items()]
-    command = _httpie(site, "--form", "--body", "POST", f"{site.origin}/media/files", *form, f"file@{site.film}")
+    command = _httpie(
+        site, "--form", "--body", "POST", f"{site.origin}/media/files", *form, f"file@{site.film}"
+    )
     site.check_kept(json.loads(run(*command))["url"])
     for chunked in ((), ("--chunked",)):
         path = site.keep_something()
@@ -137,7 +180,16 @@ def httpie_upload(site: Site, _: Path) -> None:
 
 
 def httpie_download(site: Site, folder: Path) -> None:
-    run(*_httpie(site, "--download", "--output", folder / "film", "GET", f"{site.origin}{site.keep_film()}"))
+    run(
+        *_httpie(
+            site,
+            "--download",
+            "--output",
+            folder / "film",
+            "GET",
+            f"{site.origin}{site.keep_film()}",
+        )
+    )
     check_download(site, folder / "film")
 
 
@@ -154,7 +206,13 @@ def httpie_resume_download(site: Site, folder: Path) -> None:
 
 
 def _aria2c(site: Site, folder: Path, *arguments: str) -> tuple[str | Path, ...]:
-    shared = ("aria2c", "--no-conf", f"--header=Authorization: {site.token}", f"--dir={folder}", "--out=film")
+    shared = (
+        "aria2c",
+        "--no-conf",
+        f"--header=Authorization: {site.token}",
+        f"--dir={folder}",
+        "--out=film",
+    )
     return (*shared, *arguments)
 
 
@@ -178,12 +236,27 @@ def aria2c_resume_download(site: Site, folder: Path) -> None:
 
 
 def _wget(site: Site, *arguments: str | Path) -> tuple[str | Path, ...]:
-    return ("wget", "--no-config", "--no-verbose", f"--header=Authorization: {site.token}", *arguments)
+    return (
+        "wget",
+        "--no-config",
+        "--no-verbose",
+        f"--header=Authorization: {site.token}",
+        *arguments,
+    )
 
 
 def wget_upload(site: Site, folder: Path) -> None:
     path = site.keep_something()
-    run(*_wget(site, "--method=PUT", f"--body-file={site.film}", "-O", folder / "answer", f"{site.origin}{path}"))
+    run(
+        *_wget(
+            site,
+            "--method=PUT",
+            f"--body-file={site.film}",
+            "-O",
+            folder / "answer",
+            f"{site.origin}{path}",
+        )
+    )
     site.check_kept(path)
 
 
@@ -207,7 +280,14 @@ def wget_resume_download(site: Site, folder: Path) -> None:
 def _rclone(site: Site, folder: Path, url: str) -> tuple[str | Path, ...]:
     """A copy from its remote ``http``, which reads on by ranges where a connection broke off."""
     remote, _, name = url.rpartition("/")
-    options = ("--config", folder / "none", "--http-url", remote, "--http-headers", f"Authorization,{site.token}")
+    options = (
+        "--config",
+        folder / "none",
+        "--http-url",
+        remote,
+        "--http-headers",
+        f"Authorization,{site.token}",
+    )
     return ("rclone", "copyto", *options, "--retries", "1", f":http:{name}", folder / "film")
 
 
@@ -258,7 +338,14 @@ def ffmpeg_resume_download(site: Site, folder: Path) -> None:
     target = folder / "film"
     url = f"{site.proxied}{site.keep_film()}"
     site.proxy.cut_answer(CUT)
-    reconnecting = ("-reconnect", "1", "-reconnect_on_network_error", "1", "-reconnect_delay_max", "2")
+    reconnecting = (
+        "-reconnect",
+        "1",
+        "-reconnect_on_network_error",
+        "1",
+        "-reconnect_delay_max",
+        "2",
+    )
     source = (*reconnecting, *_authorized(site), "-f", "data", "-i", url)
     run(*_ffmpeg(*source, "-map", "0", "-c", "copy", "-f", "data", target))
     check_download(site, target)
@@ -268,7 +355,9 @@ def ffmpeg_play(site: Site, _: Path) -> None:
     """Pictures from the middle, which are found by ranges, are those of the file."""
 
     def frames(*source: str | Path) -> bytes:
-        return run(*_ffmpeg("-ss", "20", *source, "-frames:v", "5", "-map", "0:v", "-f", "framemd5", "-"))
+        return run(
+            *_ffmpeg("-ss", "20", *source, "-frames:v", "5", "-map", "0:v", "-f", "framemd5", "-")
+        )
 
     url = f"{site.origin}{site.keep_film()}"
     assert frames(*_authorized(site), "-seekable", "1", "-i", url) == frames("-i", site.film)
@@ -278,7 +367,12 @@ def ffmpeg_play(site: Site, _: Path) -> None:
 
 
 def _tus_js(site: Site, action: str) -> None:
-    environment = {"ORIGIN": site.origin, "TOKEN": site.token, "VIDEO": site.film, "NPM_DIRECTORY": site.npm}
+    environment = {
+        "ORIGIN": site.origin,
+        "TOKEN": site.token,
+        "VIDEO": site.film,
+        "NPM_DIRECTORY": site.npm,
+    }
     assignments = [f"{name}={value}" for name, value in environment.items()]
     run("env", *assignments, "node", Path(__file__).with_name("tus.mjs"), action)
 
@@ -298,7 +392,11 @@ PROGRAMS: dict[str, dict[str, Do]] = {
         "download": curl_download,
         "resume down": curl_resume_download,
     },
-    "HTTPie": {"upload": httpie_upload, "download": httpie_download, "resume down": httpie_resume_download},
+    "HTTPie": {
+        "upload": httpie_upload,
+        "download": httpie_download,
+        "resume down": httpie_resume_download,
+    },
     "aria2c": {"download": aria2c_download, "resume down": aria2c_resume_download},
     "wget": {"upload": wget_upload, "download": wget_download, "resume down": wget_resume_download},
     "rclone": {"download": rclone_download, "resume down": rclone_resume_download},

@@ -1,5 +1,5 @@
-"""Let Chromium seek in a long video, and open files that would like to run: ``python -m tests.clients.seek``. See the
-README beside it."""
+"""Let Chromium seek in a long video, and open files that would like to run: ``python -m
+tests.clients.seek``. See the README beside it."""
 
 from __future__ import annotations
 
@@ -36,14 +36,15 @@ BLOCK = 64 * 1024
 VIDEO = sample.MEDIA / "big-buck-bunny-480p-30s.mp4"
 
 TIMES = 41
-"""20 minutes and 162 MiB: more than Chromium buffers, and than the system keeps in its sockets; the video itself is
-less. Odd, so that in the middle there is something to see."""
+"""20 minutes and 162 MiB: more than Chromium buffers, and than the system keeps in its sockets; the
+video itself is less. Odd, so that in the middle there is something to see."""
 
 LIMIT = 0.25
-"""Share of the file that may be sent. Chromium needs the end of the file, where the index is, and a piece at its start
-and one in the middle. Each request ends when Chromium has buffered enough and closes the connection, or reads no more;
-some MiB are in its buffers and in those of the sockets by then, and were sent. Measured: 8 %, 12 % of a redirect's S3,
-and 20 % of the S3 that the app asks, where there are sockets twice."""
+"""Share of the file that may be sent. Chromium needs the end of the file, where the index is, and a
+piece at its start and one in the middle. Each request ends when Chromium has buffered enough and
+closes the connection, or reads no more; some MiB are in its buffers and in those of the sockets by
+then, and were sent. Measured: 8 %, 12 % of a redirect's S3, and 20 % of the S3 that the app asks,
+where there are sockets twice."""
 
 
 @dataclass
@@ -97,7 +98,11 @@ def served(app: t.Any) -> Iterator[tuple[str, Log]]:
 
 def make_app(directory: str, storages: dict[str, t.Any], default: str) -> Flask:
     """The example app, with pages that show what would run."""
-    config = {"INSTANCE_PATH": directory, "RATELIMIT_ENABLED": False, "DUALMEDIA_STORAGES": storages}
+    config = {
+        "INSTANCE_PATH": directory,
+        "RATELIMIT_ENABLED": False,
+        "DUALMEDIA_STORAGES": storages,
+    }
     app = create_app(config | {"DUALMEDIA_DEFAULT_STORAGE": default})
 
     @app.get("/careless/<filename>")
@@ -117,10 +122,17 @@ def make_app(directory: str, storages: dict[str, t.Any], default: str) -> Flask:
 def seek(page: Page, app: Flask, origin: str, logs: dict[str, Log], film: Path, name: str) -> None:
     """Put the film into a course, open the page of that, and seek to the middle."""
     with app.app_context():
-        course = courses.create_course({"title": f"From {name}", "description": ""}, creator_id=str(sample.DEMO_ID))
+        course = courses.create_course(
+            {"title": f"From {name}", "description": ""}, creator_id=str(sample.DEMO_ID)
+        )
         with film.open("rb") as file:
             video = save_course_video(
-                course["_id"], file, filename=film.name, video_type="intro", title="Bunny", is_public=True
+                course["_id"],
+                file,
+                filename=film.name,
+                video_type="intro",
+                title="Bunny",
+                is_public=True,
             )
     for log in logs.values():
         log.exchanges.clear()
@@ -133,7 +145,9 @@ def seek(page: Page, app: Flask, origin: str, logs: dict[str, Log], film: Path, 
     page.goto("about:blank")
     page.wait_for_timeout(500)
     size = film.stat().st_size
-    print(f"\n{name}: {size / MIB:.1f} MiB, {duration:.0f} s; a frame of {frame:.1f} s after {seconds:.1f} s")
+    print(
+        f"\n{name}: {size / MIB:.1f} MiB, {duration:.0f} s; a frame of {frame:.1f} s after {seconds:.1f} s"
+    )
     assert abs(frame - duration / 2) < 0.5, frame
     assert video.file_size == size
     totals = dict.fromkeys(logs, 0)
@@ -141,7 +155,9 @@ def seek(page: Page, app: Flask, origin: str, logs: dict[str, Log], film: Path, 
         for exchange in log.exchanges:
             if exchange.path.endswith("/content") or server == "s3":
                 totals[server] += exchange.sent
-                print(f"  {server:4} {exchange.status} {exchange.range:28} {exchange.sent:12,} bytes sent")
+                print(
+                    f"  {server:4} {exchange.status} {exchange.range:28} {exchange.sent:12,} bytes sent"
+                )
     for server, total in totals.items():
         print(f"  {server:4} {total:,} bytes in all, {100 * total / size:.1f} % of the file")
         assert total < LIMIT * size
@@ -173,7 +189,10 @@ RUNS = "new Image().src = location.origin + '/ran'"
 # By filename: bytes that would like to run, and the type as which they would.
 HOSTILE = {
     "page.jpg": (f"<!doctype html><script>{RUNS}</script>".encode(), "text/html"),
-    "a.svg": (f'<svg xmlns="http://www.w3.org/2000/svg"><script>{RUNS}</script></svg>'.encode(), "image/svg+xml"),
+    "a.svg": (
+        f'<svg xmlns="http://www.w3.org/2000/svg"><script>{RUNS}</script></svg>'.encode(),
+        "image/svg+xml",
+    ),
     "a.gif": (b"GIF89a/*" + bytes((1, 0, 0, 0, 0)) + f"*/=0;{RUNS}".encode(), "text/javascript"),
     "a.js": (RUNS.encode(), "text/javascript"),
 }
@@ -187,9 +206,11 @@ WAYS = {
 }
 
 
-def open_hostile(browser: Browser, app: Flask, origin: str, logs: dict[str, Log], name: str) -> None:
-    """Keep files that would like to run, open each in every way, and see whether it does. Served carelessly, it does,
-    so that it would be seen."""
+def open_hostile(
+    browser: Browser, app: Flask, origin: str, logs: dict[str, Log], name: str
+) -> None:
+    """Keep files that would like to run, open each in every way, and see whether it does. Served
+    carelessly, it does, so that it would be seen."""
 
     def runs(url: str) -> list[str]:
         """The ways in which it does."""
@@ -233,7 +254,9 @@ def main() -> None:
         tempfile.TemporaryDirectory() as directory,
         served(DomainDispatcherApplication(create_backend_app)) as (s3_origin, s3_log),
         sync_playwright() as playwright,
-        playwright.chromium.launch(executable_path=arguments.chromium, args=["--no-sandbox"]) as browser,
+        playwright.chromium.launch(
+            executable_path=arguments.chromium, args=["--no-sandbox"]
+        ) as browser,
     ):
         film = Path(directory) / "film.mp4"
         film.write_bytes(repeat(VIDEO.read_bytes(), TIMES))

@@ -56,7 +56,9 @@ class Site:
         :return: Path of its record.
         """
         files = {"file": (filename, content)}
-        answer = requests.post(f"{self.origin}/media/files", headers=self.headers, files=files, data=OWNER | fields)
+        answer = requests.post(
+            f"{self.origin}/media/files", headers=self.headers, files=files, data=OWNER | fields
+        )
         assert answer.status_code == 201, answer.text
         return answer.headers["Location"]
 

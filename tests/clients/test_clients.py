@@ -1,4 +1,5 @@
-"""Every client does what it can: upload, go on with an upload, download, go on with a download, play."""
+"""Every client does what it can: upload, go on with an upload, download, go on with a download,
+play."""
 
 from __future__ import annotations
 
@@ -39,5 +40,15 @@ def test_curl_replaces_no_file_by_its_tail(site: Site) -> None:
     """Its own way to go on with an upload is a PUT of a range, which is not the whole file."""
     path = site.keep_film()
     token = f"Authorization: {site.token}"
-    breaks_off("curl", "--fail-with-body", "-H", token, "-C", "2000", "-T", site.film, f"{site.origin}{path}")
+    breaks_off(
+        "curl",
+        "--fail-with-body",
+        "-H",
+        token,
+        "-C",
+        "2000",
+        "-T",
+        site.film,
+        f"{site.origin}{path}",
+    )
     site.check_kept(path)

@@ -36,7 +36,10 @@ CODECS = {
 DOWNLOADED = {("chromium", "mov"), ("firefox", "wav")}
 
 PLAYED = [
-    (name, extension) for name in ("chromium", "firefox") for extension in CODECS if (name, extension) not in DOWNLOADED
+    (name, extension)
+    for name in ("chromium", "firefox")
+    for extension in CODECS
+    if (name, extension) not in DOWNLOADED
 ]
 
 IMAGES = ("png", "jpeg", "gif", "webp", "avif")
@@ -51,7 +54,10 @@ RUNS = "new Image().src = location.origin + '/ran/NAME'"
 # By filename: bytes that would like to run, and the type as which they would.
 HOSTILE = {
     "page.jpg": (f"<!doctype html><script>{RUNS}</script>", "text/html"),
-    "a.svg": (f'<svg xmlns="http://www.w3.org/2000/svg"><script>{RUNS}</script></svg>', "image/svg+xml"),
+    "a.svg": (
+        f'<svg xmlns="http://www.w3.org/2000/svg"><script>{RUNS}</script></svg>',
+        "image/svg+xml",
+    ),
     "a.gif": (f"GIF89a/*\1\0\0\0\0*/=0;{RUNS}", "text/javascript"),
     "a.js": (RUNS, "text/javascript"),
     "a.css": ("body { background: url(/ran/NAME) }", "text/css"),
@@ -66,7 +72,10 @@ HOSTILE = {
 @pytest.fixture(scope="session")
 def recordings(media_directory: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     """The film of the example app in the formats that browsers play, by extension."""
-    folder, film = tmp_path_factory.mktemp("recordings"), media_directory / "big-buck-bunny-480p-30s.mp4"
+    folder, film = (
+        tmp_path_factory.mktemp("recordings"),
+        media_directory / "big-buck-bunny-480p-30s.mp4",
+    )
     made = {}
     for extension, codec in CODECS.items():
         target = folder / f"film.{extension}"
@@ -93,7 +102,9 @@ def test_films_and_sound_play(
     assert wait_for(browser, PLAYS)
 
 
-def test_whoever_is_signed_in_plays_their_own_film(site: Site, browser: Browser, recordings: dict[str, bytes]) -> None:
+def test_whoever_is_signed_in_plays_their_own_film(
+    site: Site, browser: Browser, recordings: dict[str, bytes]
+) -> None:
     """The player asks for the bytes anew, and must have the cookie for it."""
     open_content(site, browser, recordings["mp4"], "film.mp4", "cookie")
     assert wait_for(browser, PLAYS)
@@ -127,9 +138,13 @@ def test_a_pdf_is_shown_where_the_host_says_so(
     site: Site, browser: Browser, media_directory: Path, tmp_path: Path, access: str
 ) -> None:
     """There is paper to be seen, which is white; the viewers around it are not, nor is an error."""
-    open_content(site, browser, (media_directory / "geotopo.pdf").read_bytes(), "geotopo.pdf", access)
+    open_content(
+        site, browser, (media_directory / "geotopo.pdf").read_bytes(), "geotopo.pdf", access
+    )
     deadline = time.monotonic() + SECONDS
-    while (share := _white_share(browser, tmp_path / "pdf.png")) < 0.2 and time.monotonic() < deadline:
+    while (
+        share := _white_share(browser, tmp_path / "pdf.png")
+    ) < 0.2 and time.monotonic() < deadline:
         time.sleep(0.2)
     assert 0.2 < share < 0.9
 
@@ -144,12 +159,15 @@ def _white_share(browser: Browser, path: Path) -> float:
 
 @pytest.mark.parametrize("filename", HOSTILE)
 def test_what_could_run_does_not(site: Site, browser: Browser, filename: str) -> None:
-    """Neither opened, nor named by a page of the app that stops nothing. Served carelessly, it does run."""
+    """Neither opened, nor named by a page of the app that stops nothing. Served carelessly, it does
+    run."""
     text, mime_type = HOSTILE[filename]
     name = f"{browser.name}-{filename}"
     careless, kept = site.ran / f"careless-{name}", site.ran / f"kept-{name}"
 
-    requests.post(f"{site.origin}/careless", data=text.replace("NAME", careless.name)).raise_for_status()
+    requests.post(
+        f"{site.origin}/careless", data=text.replace("NAME", careless.name)
+    ).raise_for_status()
     for page in pages_with(f"/careless/{mime_type}"):
         browser.go(f"{site.origin}{page}")
         wait(careless)

@@ -63,7 +63,8 @@ def restore_sql(app: Flask, backup: Rows, *, without: t.Collection[str] = ()) ->
 
 
 def everything(app: Flask) -> dict[str, tuple[dict[str, t.Any], str]]:
-    """All media that readers see: the record as on the wire, and the SHA-256 of its content, by URL."""
+    """All media that readers see: the record as on the wire, and the SHA-256 of its content, by
+    URL."""
     found = {}
     state = get_state(app)
     with app.app_context(), app.test_request_context():
@@ -72,5 +73,8 @@ def everything(app: Flask) -> dict[str, tuple[dict[str, t.Any], str]]:
                 if record.state != AVAILABLE:
                     continue
                 content = b"".join(open_media(record)) if record.storage_key else b""
-                found[f"{kind.kind}/{record.id}"] = (dump_media(record), hashlib.sha256(content).hexdigest())
+                found[f"{kind.kind}/{record.id}"] = (
+                    dump_media(record),
+                    hashlib.sha256(content).hexdigest(),
+                )
     return found

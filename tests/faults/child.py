@@ -1,7 +1,9 @@
-"""One operation in a process of its own, to be killed at the step that ``DUALMEDIA_FAILPOINT`` names.
+"""One operation in a process of its own, to be killed at the step that ``DUALMEDIA_FAILPOINT``
+names.
 
-``python -m tests.faults.child OPERATION [ID]``; the app's config comes from the environment. ``--serve`` waits for
-operations on standard input, and forks for each: a process that has imported everything is there at once.
+``python -m tests.faults.child OPERATION [ID]``; the app's config comes from the environment.
+``--serve`` waits for operations on standard input, and forks for each: a process that has imported
+everything is there at once.
 """
 
 from __future__ import annotations
@@ -47,7 +49,8 @@ SIZE = 6 * 1024 * 1024 + 17
 OLD_CONTENT, NEW_CONTENT = (random.Random(seed).randbytes(SIZE) for seed in (1, 2))
 
 IN_MID_BODY = "in mid-body"
-"""Not a step of ours: the source of the bytes kills the process when most of them are read, and some are written."""
+"""Not a step of ours: the source of the bytes kills the process when most of them are read, and
+some are written."""
 
 
 class FatalStream(io.BytesIO):
@@ -63,11 +66,18 @@ class Nursery:
     def __init__(self) -> None:
         command = [sys.executable, "-m", "tests.faults.child", "--serve"]
         self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed with the nursery
-        pipes: dict[str, t.Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": self._log}
-        self._process = subprocess.Popen(command, cwd=Path(__file__).parent.parent.parent, text=True, **pipes)
+        pipes: dict[str, t.Any] = {
+            "stdin": subprocess.PIPE,
+            "stdout": subprocess.PIPE,
+            "stderr": self._log,
+        }
+        self._process = subprocess.Popen(
+            command, cwd=Path(__file__).parent.parent.parent, text=True, **pipes
+        )
 
     def bear(self, environment: dict[str, str], *arguments: str) -> tuple[int, str]:
-        """Run one operation; its exit status, negative where a signal ended it, and what it wrote to its log."""
+        """Run one operation; its exit status, negative where a signal ended it, and what it wrote
+        to its log."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         start = self._log.seek(0, os.SEEK_END)
@@ -113,8 +123,13 @@ def upload_by_tus(app: Flask, ending: str) -> None:
     tus = Tus(app.test_client(), bearer(app, OWNER))
     if ending == "join":
         halves = (NEW_CONTENT[:HALF], NEW_CONTENT[HALF:])
-        urls = [tus.create(len(half), half, Upload_Concat="partial").headers["Location"] for half in halves]
-        tus.create(None, Upload_Metadata=samples.encoded(PAGE), Upload_Concat=f"final;{' '.join(urls)}")
+        urls = [
+            tus.create(len(half), half, Upload_Concat="partial").headers["Location"]
+            for half in halves
+        ]
+        tus.create(
+            None, Upload_Metadata=samples.encoded(PAGE), Upload_Concat=f"final;{' '.join(urls)}"
+        )
         return
     url = tus.create(SIZE, Upload_Metadata=samples.encoded(PAGE)).headers["Location"]
     tus.patch(url, 0, NEW_CONTENT[:HALF])
@@ -131,10 +146,14 @@ def upload_directly(app: Flask) -> None:
     announced |= {"filename": "a.bin", "mimeType": "application/octet-stream", "storageType": "s3"}
     checksum = hashlib.sha256(NEW_CONTENT).hexdigest()
     begun = client.post(
-        "/media/files/direct-uploads", headers=token, json=announced | {"fileSize": SIZE, "checksum": checksum}
+        "/media/files/direct-uploads",
+        headers=token,
+        json=announced | {"fileSize": SIZE, "checksum": checksum},
     )
     answer = t.cast("dict[str, t.Any]", begun.json)
-    requests.put(answer["url"], data=NEW_CONTENT, headers=answer["headers"], timeout=30).raise_for_status()
+    requests.put(
+        answer["url"], data=NEW_CONTENT, headers=answer["headers"], timeout=30
+    ).raise_for_status()
     assert client.post(begun.headers["Location"], headers=token).status_code == 201
 
 

@@ -10,7 +10,10 @@ from flask_dualmedia import DualMedia
 
 SECRET = "a key for faults of at least thirty-two bytes"
 
-CONFIG = {"JWT_SECRET_KEY": SECRET, "DUALMEDIA_REFERENCES": {"product": None, "course": None, "user": None}}
+CONFIG = {
+    "JWT_SECRET_KEY": SECRET,
+    "DUALMEDIA_REFERENCES": {"product": None, "course": None, "user": None},
+}
 
 
 def create_app(**config: t.Any) -> Flask:

@@ -1,4 +1,5 @@
-"""PgBouncer, with transaction pooling: every transaction may run in another session of the server."""
+"""PgBouncer, with transaction pooling: every transaction may run in another session of the
+server."""
 
 from __future__ import annotations
 
@@ -55,13 +56,17 @@ class Pooler:
         config = self._directory / "pgbouncer.ini"
         values = {"server": self._server(), "port": self.port, "directory": self._directory}
         config.write_text(_CONFIG.format(**values, pool_size=self._pool_size))
-        (self._directory / "users.txt").write_text(f'"{self._server_url.username}" "{self._server_url.password or ""}"')
+        (self._directory / "users.txt").write_text(
+            f'"{self._server_url.username}" "{self._server_url.password or ""}"'
+        )
         account = self._account()
         if account:
             os.chown(self._directory, account["user"], account["group"])
         program = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
         assert program is not None, "Debian's package pgbouncer is missing"
-        self._process = process = subprocess.Popen([program, "--quiet", str(config)], cwd="/", **account)
+        self._process = process = subprocess.Popen(
+            [program, "--quiet", str(config)], cwd="/", **account
+        )
         end = time.monotonic() + START_TIMEOUT
         while True:
             try:

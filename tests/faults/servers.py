@@ -55,7 +55,9 @@ class PostgresServer:
             try:
                 self._process = psutil.Process(started.pids[0])
                 break
-            except psutil.NoSuchProcess:  # of the supervisor of the killed one, which was not gone yet
+            except (
+                psutil.NoSuchProcess
+            ):  # of the supervisor of the killed one, which was not gone yet
                 if time.monotonic() > deadline:
                     raise
                 time.sleep(0.1)
@@ -81,12 +83,14 @@ class PostgresServer:
             _send(process, signal.SIGCONT)
 
     def configure(self, name: str, value: str | None) -> None:
-        """Change a setting of the server, or with ``None`` take it back. Both work while it is read-only."""
+        """Change a setting of the server, or with ``None`` take it back. Both work while it is
+        read-only."""
         change = f"RESET {name}" if value is None else f"SET {name} = '{value}'"
         self.execute(f"ALTER SYSTEM {change}", "SELECT pg_reload_conf()")
 
     def limit(self, *tables: str) -> None:
-        """Let the disk be filled, see :meth:`fill`: then nothing can be inserted into these tables."""
+        """Let the disk be filled, see :meth:`fill`: then nothing can be inserted into these
+        tables."""
         self.execute(
             "CREATE TABLE disk (is_full boolean)",
             "CREATE FUNCTION refuse_if_full() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
@@ -107,10 +111,14 @@ class PostgresServer:
         self.execute("DELETE FROM disk")
 
     def execute(self, *statements: str) -> None:
-        """Do something past all faults: it works while the server is read-only, or waits for a standby."""
+        """Do something past all faults: it works while the server is read-only, or waits for a
+        standby."""
         options = "-c default_transaction_read_only=off -c synchronous_commit=local"
         engine = sa.create_engine(
-            self.url, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool, connect_args={"options": options}
+            self.url,
+            isolation_level="AUTOCOMMIT",
+            poolclass=sa.NullPool,
+            connect_args={"options": options},
         )
         with engine.connect() as connection:
             for statement in statements:
@@ -125,7 +133,11 @@ class PostgresServer:
 
     def _family(self) -> list[psutil.Process]:
         try:
-            return [self._process, *self._process.children(recursive=True)] if self._process is not None else []
+            return (
+                [self._process, *self._process.children(recursive=True)]
+                if self._process is not None
+                else []
+            )
         except psutil.NoSuchProcess:
             return []
 
@@ -143,11 +155,27 @@ class MongoServer:
         self.uri = f"mongodb://127.0.0.1:{self._port}/{embedded.DATABASE}"
 
     def start(self) -> None:
-        command = [sys.executable, "-m", "secantus", "--host", "127.0.0.1", "--port", str(self._port)]
-        command += ["--cache-size", "256M", "--storage-path", str(self._directory / "data"), *self._options]
+        command = [
+            sys.executable,
+            "-m",
+            "secantus",
+            "--host",
+            "127.0.0.1",
+            "--port",
+            str(self._port),
+        ]
+        command += [
+            "--cache-size",
+            "256M",
+            "--storage-path",
+            str(self._directory / "data"),
+            *self._options,
+        ]
         with (self._directory / "mongo.log").open("ab") as log:
             self._process = subprocess.Popen(command, cwd=self._directory, stdout=log, stderr=log)
-        with pymongo.MongoClient(self.uri, serverSelectionTimeoutMS=int(START_TIMEOUT * 1000)) as client:
+        with pymongo.MongoClient(
+            self.uri, serverSelectionTimeoutMS=int(START_TIMEOUT * 1000)
+        ) as client:
             client.admin.command("ping")
 
     def kill(self) -> None:
@@ -194,7 +222,9 @@ class Workers:
     ) -> None:
         self.port, self._count, self._app, self._options = free_port(), count, app, options
         self.log_path = directory / (f"gunicorn{skew:+.0f}.log" if skew else "gunicorn.log")
-        self._environment = os.environ | {f"FLASK_{name}": str(value) for name, value in config.items()}
+        self._environment = os.environ | {
+            f"FLASK_{name}": str(value) for name, value in config.items()
+        }
         self._environment |= environment
         self._master: subprocess.Popen[bytes] | None = None
         if skew:
@@ -202,10 +232,18 @@ class Workers:
 
     def start(self) -> None:
         command = [sys.executable, "-m", "gunicorn", self._app]
-        command += ["--bind", f"127.0.0.1:{self.port}", "--workers", str(self._count), *self._options]
+        command += [
+            "--bind",
+            f"127.0.0.1:{self.port}",
+            "--workers",
+            str(self._count),
+            *self._options,
+        ]
         command += ["--timeout", "120"]
         with self.log_path.open("ab") as log:
-            self._master = subprocess.Popen(command, cwd=ROOT, env=self._environment, stdout=log, stderr=log)
+            self._master = subprocess.Popen(
+                command, cwd=ROOT, env=self._environment, stdout=log, stderr=log
+            )
 
     def wait(self) -> None:
         """Wait until a worker answers."""
@@ -227,7 +265,9 @@ class Workers:
         for worker in self._chosen(choose):
             _send(worker, signal.SIGKILL)
 
-    def pause_one(self, choose: t.Callable[[list[psutil.Process]], psutil.Process]) -> t.Callable[[], None]:
+    def pause_one(
+        self, choose: t.Callable[[list[psutil.Process]], psutil.Process]
+    ) -> t.Callable[[], None]:
         """Stop a worker in the middle of whatever it does.
 
         :return: Lets it go on.
@@ -242,7 +282,9 @@ class Workers:
 
         return resume
 
-    def _chosen(self, choose: t.Callable[[list[psutil.Process]], psutil.Process]) -> list[psutil.Process]:
+    def _chosen(
+        self, choose: t.Callable[[list[psutil.Process]], psutil.Process]
+    ) -> list[psutil.Process]:
         workers = psutil.Process(self._master.pid).children() if self._master is not None else []
         return [choose(sorted(workers, key=lambda worker: worker.pid))] if workers else []
 

@@ -1,6 +1,8 @@
-"""Use the engine of a transfer, fork as a server in C does, past Python and all that it would tell, and use it again.
+"""Use the engine of a transfer, fork as a server in C does, past Python and all that it would tell,
+and use it again.
 
-``python -m tests.faults.silent URL``; there is but one thread, without which such a fork is not safe.
+``python -m tests.faults.silent URL``; there is but one thread, without which such a fork is not
+safe.
 """
 
 from __future__ import annotations
@@ -32,7 +34,9 @@ def main() -> None:
         driver.execute("SELECT 1")
         driver.rollback()
 
-    event.listen(engine, "checkout", ask)  # as hosts do; it must not be asked over the parent's connection either
+    event.listen(
+        engine, "checkout", ask
+    )  # as hosts do; it must not be asked over the parent's connection either
     before = session_of(engine)
     children = []
     for _ in range(3):

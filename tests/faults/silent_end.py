@@ -1,6 +1,7 @@
 """Fork as a server in C does, past Python and all that it would tell, and end media in the child.
 
-``python -m tests.faults.silent_end MONGO_URI URL close|forget`` prints whether the session of the parent lives on.
+``python -m tests.faults.silent_end MONGO_URI URL close|forget`` prints whether the session of the
+parent lives on.
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ from ..conftest import BASE_CONFIG
 def main() -> None:
     mongo_uri, url, how = sys.argv[1:]
     app = Flask("host")
-    app.config.update(BASE_CONFIG, MONGO_URI=mongo_uri, SQLALCHEMY_DATABASE_URI=url, DUALMEDIA_COUNT_READS=False)
+    app.config.update(
+        BASE_CONFIG, MONGO_URI=mongo_uri, SQLALCHEMY_DATABASE_URI=url, DUALMEDIA_COUNT_READS=False
+    )
     DualMedia(app)
     engine = get_state(app).engine
     assert engine is not None

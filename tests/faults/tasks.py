@@ -1,4 +1,5 @@
-"""Tasks of Celery that save and read media, in an app that was used before Celery forked its pool."""
+"""Tasks of Celery that save and read media, in an app that was used before Celery forked its
+pool."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""A deployment that is transferred to SQL and back, each time killed on the way: ``python -m tests.faults.transfer
-[--records 1000]``, in databases of its own."""
+"""A deployment that is transferred to SQL and back, each time killed on the way: ``python -m
+tests.faults.transfer [--records 1000]``, in databases of its own."""
 
 from __future__ import annotations
 
@@ -44,7 +44,10 @@ def seen(app: Flask) -> dict[t.Any, tuple[dict[str, t.Any], bytes]]:
     """What readers see of the media of the page: the record as on the wire, and the bytes."""
     with app.app_context():
         records = get_media_by_reference("page", "1")
-        return {r.id: (dump_media(r), b"".join(open_media(r)) if r.storage_key else b"") for r in records}
+        return {
+            r.id: (dump_media(r), b"".join(open_media(r)) if r.storage_key else b"")
+            for r in records
+        }
 
 
 def homes(app: Flask) -> tuple[Home[t.Any], Home[t.Any]]:
@@ -75,10 +78,15 @@ def kill_and_go_on(
         for number in range(count):
             save_media_storage("page", "1", chance.randbytes(chance.randrange(1, 2 * mean_size)))
             if number % 4 == 0:
-                save_product_image(product, png(comment=chance.randbytes(50)), is_main_image=number == 0)
+                save_product_image(
+                    product, png(comment=chance.randbytes(50)), is_main_image=number == 0
+                )
     before = seen(mongo)
     assert len(before) == count
-    for source, target, to, times in ((mongo, dual, "sql", kills[0]), (dual, mongo, "mongo", kills[1])):
+    for source, target, to, times in (
+        (mongo, dual, "sql", kills[0]),
+        (dual, mongo, "mongo", kills[1]),
+    ):
         for _ in range(times):
             die_in_transfer(mongo_uri, sql_url, to, f"copy:record*{count // 7}")
         output = transfer(source, to)
@@ -86,7 +94,9 @@ def kill_and_go_on(
         assert "Both hold the same" in output
         assert seen(target) == before
         for app in (mongo, dual):
-            checked = app.test_cli_runner().invoke(args=["dualmedia", "check", "--verify-bytes", "--grace", "0"])
+            checked = app.test_cli_runner().invoke(
+                args=["dualmedia", "check", "--verify-bytes", "--grace", "0"]
+            )
             assert checked.exit_code == 0, checked.output
             say(checked.output)
         say(transfer(target, to, "--delete-source", "--yes"))
@@ -98,10 +108,18 @@ def kill_and_go_on(
 
 def die_in_transfer(mongo_uri: str, sql_url: str, to: str, step: str) -> None:
     """Transfer in a process that is killed at a step."""
-    config = CONFIG | {"MONGO_URI": mongo_uri, "SQLALCHEMY_DATABASE_URI": sql_url, "DB_ENABLED": str(to == "mongo")}
-    environment = {f"CHILD_{name}": value for name, value in config.items()} | {"DUALMEDIA_FAILPOINT": step}
+    config = CONFIG | {
+        "MONGO_URI": mongo_uri,
+        "SQLALCHEMY_DATABASE_URI": sql_url,
+        "DB_ENABLED": str(to == "mongo"),
+    }
+    environment = {f"CHILD_{name}": value for name, value in config.items()} | {
+        "DUALMEDIA_FAILPOINT": step
+    }
     command = [sys.executable, "-m", "tests.faults.child", f"transfer --to {to}"]
-    child = subprocess.run(command, cwd=ROOT, env=os.environ | environment, capture_output=True, timeout=300)
+    child = subprocess.run(
+        command, cwd=ROOT, env=os.environ | environment, capture_output=True, timeout=300
+    )
     assert child.returncode == -9, child.stdout + child.stderr
 
 
@@ -119,7 +137,9 @@ def main() -> None:
     start = time.monotonic()
     urls = (str(servers.mongo_uri), str(servers.postgres_url))
     kill_and_go_on(mongo, dual, *urls, count=count, mean_size=200_000, kills=(5, 5), say=print)
-    print(f"{count} files and their images there and back, killed ten times, in {time.monotonic() - start:.0f} s")
+    print(
+        f"{count} files and their images there and back, killed ten times, in {time.monotonic() - start:.0f} s"
+    )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
-"""The same host, which has used media before the server forks its workers, and goes on to do so beside them."""
+"""The same host, which has used media before the server forks its workers, and goes on to do so
+beside them."""
 
 from __future__ import annotations
 
@@ -15,7 +16,8 @@ from . import host
 
 
 def create_app() -> Flask:
-    """The app, whose media of the page ``forks`` are read again and again in the process that makes it."""
+    """The app, whose media of the page ``forks`` are read again and again in the process that makes
+    it."""
     app = host.create_app()
     read_all(app)
     for _ in range(2):

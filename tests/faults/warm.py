@@ -1,4 +1,5 @@
-"""The small host for servers of every kind: it has used media in both databases before anybody forks it.
+"""The small host for servers of every kind: it has used media in both databases before anybody
+forks it.
 
 Every answer names the process that gave it.
 """
@@ -17,7 +18,8 @@ from flask_dualmedia.state import get_state
 
 from . import host
 
-# One chunk, which comes with its record; several, which are streamed; more than are written at once.
+# One chunk, which comes with its record; several, which are streamed; more than are written at
+# once.
 SIZES = [1000, 200_000, 300_000, 1_100_000, 3_000_000]
 
 WORKER = "X-Worker"
@@ -41,7 +43,8 @@ def store(app: Flask, number: int) -> str:
 
 
 def is_right(app: Flask, number: int, media_id: str) -> bool:
-    """Whether the record and its bytes, as a whole and from one place to another, are those of the file."""
+    """Whether the record and its bytes, as a whole and from one place to another, are those of the
+    file."""
     with app.app_context():
         record = get_media(MediaStorage, uuid.UUID(media_id))
         start, stop = range_of(number)

@@ -48,12 +48,14 @@ class House:
 
 
 @pytest.fixture(scope="module", params=[ALONE, DUAL, MONGO])
-def house(request: pytest.FixtureRequest, servers: ServerUrls, template_database: str) -> Iterator[House]:
+def house(
+    request: pytest.FixtureRequest, servers: ServerUrls, template_database: str
+) -> Iterator[House]:
     """The host of a test module.
 
-    The module has ``create_app(config, media, closing)``: the host puts ``media`` on its app where there is any, and on
-    ``closing`` what it closes in the end. ``open_client``, ``sign_in`` and ``add_view`` are its own ways to do that, if
-    it has them.
+    The module has ``create_app(config, media, closing)``: the host puts ``media`` on its app where
+    there is any, and on ``closing`` what it closes in the end. ``open_client``, ``sign_in`` and
+    ``add_view`` are its own ways to do that, if it has them.
     """
     module = request.module
     mode: str = request.param
@@ -65,7 +67,9 @@ def house(request: pytest.FixtureRequest, servers: ServerUrls, template_database
         **BASE_CONFIG,
         "SECRET_KEY": "a key of the host's, of at least thirty-two bytes",
         "MONGO_URI": mongo_uri,
-        "SQLALCHEMY_DATABASE_URI": databases.create(name, template=template).render_as_string(hide_password=False),
+        "SQLALCHEMY_DATABASE_URI": databases.create(name, template=template).render_as_string(
+            hide_password=False
+        ),
         "DB_ENABLED": mode == DUAL,
     }
     with ExitStack() as closing:

@@ -37,19 +37,29 @@ class Contract:
         assert "cookie" not in whole.headers.get("Vary", "").lower()
         assert "default-src 'none'; sandbox" in whole.headers.getlist("Content-Security-Policy")
 
-        piece = {"Range": "bytes=5-104", "If-Range": whole.headers["ETag"], "Accept-Encoding": "gzip"}
+        piece = {
+            "Range": "bytes=5-104",
+            "If-Range": whole.headers["ETag"],
+            "Accept-Encoding": "gzip",
+        }
         part_of_it = client.get(content, headers=piece)
         assert (part_of_it.status_code, part_of_it.data) == (206, TEXT[5:105])
         assert part_of_it.headers["Content-Range"] == f"bytes 5-104/{len(TEXT)}"
 
-        again = client.get(content, headers={"If-None-Match": whole.headers["ETag"], "Accept-Encoding": "gzip"})
+        again = client.get(
+            content, headers={"If-None-Match": whole.headers["ETag"], "Accept-Encoding": "gzip"}
+        )
         assert (again.status_code, again.data) == (304, b"")
         head = client.head(content, headers={"Accept-Encoding": "gzip"})
         assert (head.status_code, head.content_length) == (200, len(TEXT))
 
-        edited = client.patch(item, headers=token, data='{"title": "Lines"}', content_type="application/json")
+        edited = client.patch(
+            item, headers=token, data='{"title": "Lines"}', content_type="application/json"
+        )
         assert (edited.status_code, _json(edited)["title"]) == (200, "Lines")
-        listed = client.get(house.path("/media/files?referenceType=note&referenceId=n1"), headers=token)
+        listed = client.get(
+            house.path("/media/files?referenceType=note&referenceId=n1"), headers=token
+        )
         assert [found["id"] for found in _json(listed)["items"]] == [record["id"]]
 
         replaced = client.put(content, headers=token, data=NEW, content_type="text/plain")
@@ -78,8 +88,12 @@ class Contract:
 
     def test_what_is_no_route_is_the_hosts(self, house: House) -> None:
         client = house.client
-        assert _shown(client.get(house.path("/media/nowhere"))) == _shown(client.get(house.path("/nowhere")))
-        assert _shown(client.delete(house.path("/media/health"))) == _shown(client.delete(house.path(house.page)))
+        assert _shown(client.get(house.path("/media/nowhere"))) == _shown(
+            client.get(house.path("/nowhere"))
+        )
+        assert _shown(client.delete(house.path("/media/health"))) == _shown(
+            client.delete(house.path(house.page))
+        )
 
     def test_errors_of_media_have_their_status_in_its_own_views(self, house: House) -> None:
         for name, (error, status) in FAILURES.items():
@@ -95,13 +109,19 @@ class Contract:
     def test_our_pages_are_there(self, house: House) -> None:
         document = _json(house.client.get(house.path("/media/openapi.json")))
         assert (
-            house.path("/media/files/{media_id}") in document["paths"] or "/media/files/{media_id}" in document["paths"]
+            house.path("/media/files/{media_id}") in document["paths"]
+            or "/media/files/{media_id}" in document["paths"]
         )
         assert "list_files" in house.client.get(house.path("/media/docs")).text
 
 
 def _upload(house: House, content: bytes, mime_type: str, **fields: str) -> TestResponse:
-    data = {"file": part(content, "lines.txt", mime_type), "referenceType": "note", "referenceId": "n1", **fields}
+    data = {
+        "file": part(content, "lines.txt", mime_type),
+        "referenceType": "note",
+        "referenceId": "n1",
+        **fields,
+    }
     return house.client.post(house.path("/media/files"), headers=house.token, data=data)
 
 

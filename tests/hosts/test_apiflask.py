@@ -77,4 +77,7 @@ class TestMedia(Contract):
     """Media in this house."""
 
     def check_failure(self, answer: TestResponse, error: Exception) -> None:
-        assert t.cast("dict[str, t.Any]", answer.get_json()).keys() == {"message", "detail"}  # of every abort()
+        assert t.cast("dict[str, t.Any]", answer.get_json()).keys() == {
+            "message",
+            "detail",
+        }  # of every abort()

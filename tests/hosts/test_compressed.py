@@ -1,4 +1,5 @@
-"""Flask-Compress, translations of Flask-Babel, orjson for JSON, and a session that each answer renews."""
+"""Flask-Compress, translations of Flask-Babel, orjson for JSON, and a session that each answer
+renews."""
 
 from __future__ import annotations
 
@@ -38,7 +39,9 @@ def create_app(config: Config, media: DualMedia | None, closing: ExitStack) -> F
             return orjson.loads(s)
 
     app = Flask("compressed")
-    app.config.update(config, COMPRESS_MIN_SIZE=0, COMPRESS_ALGORITHM_STREAMING=["zstd", "br", "gzip", "deflate"])
+    app.config.update(
+        config, COMPRESS_MIN_SIZE=0, COMPRESS_ALGORITHM_STREAMING=["zstd", "br", "gzip", "deflate"]
+    )
     app.json = Provider(app)
     Babel(app)
     Compress(app)
@@ -69,7 +72,10 @@ def create_app(config: Config, media: DualMedia | None, closing: ExitStack) -> F
 
 def test_pages_are_compressed_and_json_is_its_own(house: House) -> None:
     answer = house.client.get("/text", headers={"Accept-Encoding": "gzip"})
-    assert (answer.headers["Content-Encoding"], gzip.decompress(answer.data)) == ("gzip", b"text " * 1000)
+    assert (answer.headers["Content-Encoding"], gzip.decompress(answer.data)) == (
+        "gzip",
+        b"text " * 1000,
+    )
     assert house.client.get("/json").get_json() == {"host": 1}
     assert "session=" in answer.headers["Set-Cookie"]
 
@@ -77,7 +83,9 @@ def test_pages_are_compressed_and_json_is_its_own(house: House) -> None:
 @pytest.mark.parametrize("house", [DUAL, MONGO], indirect=True)
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 @pytest.mark.parametrize("size", [400, len(TEXT)])
-def test_bytes_ranges_and_validators_are_what_they_are_without_it(house: House, algorithm: str, size: int) -> None:
+def test_bytes_ranges_and_validators_are_what_they_are_without_it(
+    house: House, algorithm: str, size: int
+) -> None:
     """Of content that is read with its record, and of content that is streamed."""
     form = {"referenceType": "note", "referenceId": "compressed", "isPublic": "true"}
     form |= {"file": part(TEXT[:size], "a.txt")}
@@ -94,7 +102,12 @@ def test_bytes_ranges_and_validators_are_what_they_are_without_it(house: House, 
     middle = get(Range="bytes=5-104", If_Range=tag)
     assert (middle.status_code, middle.data) == (206, TEXT[5:105])
     assert middle.headers["Content-Range"] == f"bytes 5-104/{size}"
-    answers = {200: whole, 206: middle, 304: get(If_None_Match=tag), 416: get(Range=f"bytes={size}-")}
+    answers = {
+        200: whole,
+        206: middle,
+        304: get(If_None_Match=tag),
+        416: get(Range=f"bytes={size}-"),
+    }
     for status, answer in (*answers.items(), (200, get("HEAD"))):
         assert answer.status_code == status
         assert "Content-Encoding" not in answer.headers

@@ -1,4 +1,5 @@
-"""Flask-Login, forms of Flask-WTF with CSRFProtect for the whole app, Talisman, and sessions that last."""
+"""Flask-Login, forms of Flask-WTF with CSRFProtect for the whole app, Talisman, and sessions that
+last."""
 
 from __future__ import annotations
 
@@ -21,7 +22,14 @@ PAGE = "/"
 
 
 def create_app(config: Config, media: DualMedia | None, closing: ExitStack) -> Flask:
-    from flask_login import LoginManager, UserMixin, current_user, login_required, login_user, logout_user
+    from flask_login import (
+        LoginManager,
+        UserMixin,
+        current_user,
+        login_required,
+        login_user,
+        logout_user,
+    )
     from flask_talisman import Talisman
     from flask_wtf import CSRFProtect, FlaskForm
     from wtforms import PasswordField, StringField
@@ -55,7 +63,9 @@ def create_app(config: Config, media: DualMedia | None, closing: ExitStack) -> F
         if form.validate_on_submit():
             login_user(User(str(form.name.data)), remember=True)
             return jsonify(name=form.name.data)
-        return render_template_string("<form method=post>{{ form.csrf_token }}{{ form.name }}</form>", form=form)
+        return render_template_string(
+            "<form method=post>{{ form.csrf_token }}{{ form.name }}</form>", form=form
+        )
 
     @app.get("/")
     def home() -> str:
@@ -82,7 +92,11 @@ def csrf_token(page: str) -> str:
 
 
 def sign_in(app: Flask, client: t.Any) -> dict[str, str]:
-    form = {"name": "alice", "password": "secret", "csrf_token": csrf_token(client.get("/login").text)}
+    form = {
+        "name": "alice",
+        "password": "secret",
+        "csrf_token": csrf_token(client.get("/login").text),
+    }
     assert client.post("/login", data=form).status_code == 200
     return {"Authorization": f"Bearer {client.get('/account').get_json()['token']}"}
 
@@ -112,7 +126,11 @@ class TestMedia(Contract):
         client, token = house.client, house.token
         values = {"referenceType": "note", "referenceId": "n3", "url": "https://cdn.example/a"}
         assert client.post("/media/files", headers=token, json=values).status_code == 201
-        file = {"file": part(b"<script>alert(1)</script>", "a.html"), "referenceType": "note", "referenceId": "n3"}
+        file = {
+            "file": part(b"<script>alert(1)</script>", "a.html"),
+            "referenceType": "note",
+            "referenceId": "n3",
+        }
         url = client.post("/media/files", headers=token, data=file).get_json()["url"]
         answer = client.get(url, headers=token)
         policies = answer.headers.getlist("Content-Security-Policy")
@@ -127,4 +145,7 @@ class TestMedia(Contract):
             refused = house.client.post("/media/files", headers=house.token, json={})
         finally:
             csrf._exempt_blueprints.update(exempt)
-        assert (refused.status_code, refused.get_json()["message"]) == (400, "The CSRF token is missing.")
+        assert (refused.status_code, refused.get_json()["message"]) == (
+            400,
+            "The CSRF token is missing.",
+        )

@@ -24,7 +24,9 @@ def create_app(config: Config, media: DualMedia | None, closing: ExitStack) -> F
     import mongoengine
 
     app = Flask("mongoengine")
-    app.config.update(config, DUALMEDIA_REFERENCES={"product": "product", "course": None, "user": None})
+    app.config.update(
+        config, DUALMEDIA_REFERENCES={"product": "product", "course": None, "user": None}
+    )
     alias = f"host-{id(app)}"
     mongoengine.connect(host=config["MONGO_URI"], alias=alias, uuidRepresentation="pythonLegacy")
     closing.callback(mongoengine.disconnect, alias)

@@ -66,7 +66,9 @@ def add_view(app: Flask, rule: str, view: t.Callable[..., t.Any]) -> None:
 
 def test_things_are_listed_and_errors_are_its_own(house: House) -> None:
     before = house.client.get("/things").get_json()["things"]
-    assert house.client.post("/things", data={"name": "Lamp"}).get_json() == {"things": [*before, "Lamp"]}
+    assert house.client.post("/things", data={"name": "Lamp"}).get_json() == {
+        "things": [*before, "Lamp"]
+    }
     assert "name" in house.client.post("/things").get_json()["errors"]
     assert house.client.get("/broken").get_json() == {"message": "It is broken."}
     assert house.client.delete("/things").status_code == 405

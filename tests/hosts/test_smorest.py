@@ -24,7 +24,12 @@ PAGE = "/plain"
 
 def create_app(config: Config, media: DualMedia | None, closing: ExitStack) -> Flask:
     app = Flask("smorest")
-    options = {"API_TITLE": "Things", "API_VERSION": "2", "OPENAPI_VERSION": "3.0.3", "OPENAPI_URL_PREFIX": "/"}
+    options = {
+        "API_TITLE": "Things",
+        "API_VERSION": "2",
+        "OPENAPI_VERSION": "3.0.3",
+        "OPENAPI_URL_PREFIX": "/",
+    }
     app.config.update(config | options)
     api = Api(app)
     things: list[dict[str, t.Any]] = []
@@ -45,7 +50,9 @@ def create_app(config: Config, media: DualMedia | None, closing: ExitStack) -> F
 
     app.add_url_rule("/plain", view_func=lambda: "plain", endpoint="plain", methods=["GET"])
     api.register_blueprint(blueprint)
-    app.config["KEPT"] = {name: value for name, value in app.config.items() if name.startswith(("API_", "OPENAPI_"))}
+    app.config["KEPT"] = {
+        name: value for name, value in app.config.items() if name.startswith(("API_", "OPENAPI_"))
+    }
     if media is not None:
         media.init_app(app)
     return app
@@ -67,7 +74,9 @@ def test_things_are_checked_and_listed(house: House) -> None:
     thing = {"name": "Lamp", "image": {"colour": "red"}}
     before = house.client.get("/things").get_json()
     assert house.client.post("/things/new", json=thing).status_code == 201
-    refused = house.client.post("/things/new", json={"name": "Lamp", "image": {"mongoProductId": "1"}})
+    refused = house.client.post(
+        "/things/new", json={"name": "Lamp", "image": {"mongoProductId": "1"}}
+    )
     assert refused.get_json()["errors"]["json"]["image"].keys() == {"colour", "mongoProductId"}
     assert house.client.get("/things").get_json() == [*before, thing]
 

@@ -1,10 +1,11 @@
 """Processes whose wall clock is wrong, like that of another host::
 
-    subprocess.Popen([sys.executable, "-m", "gunicorn", ...], env=skewed_environment(3600, environment))
+    subprocess.Popen([sys.executable, "-m", "gunicorn", ...], env=skewed_environment(3600,
+    environment))
 
-libfaketime does it, for the process and for all that it starts. Monotonic clocks stay right, so waiting takes as long
-as it should; Python's sleep needs ``skewed/sitecustomize.py`` for that. Times of files are told as they are: gunicorn
-keeps its heartbeats there, in monotonic time.
+libfaketime does it, for the process and for all that it starts. Monotonic clocks stay right, so
+waiting takes as long as it should; Python's sleep needs ``skewed/sitecustomize.py`` for that. Times
+of files are told as they are: gunicorn keeps its heartbeats there, in monotonic time.
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ class ClocksAreFixed(RuntimeError):
     """libfaketime is not installed."""
 
 
-def skewed_environment(seconds: float, environment: Mapping[str, str] = os.environ) -> dict[str, str]:
+def skewed_environment(
+    seconds: float, environment: Mapping[str, str] = os.environ
+) -> dict[str, str]:
     """The environment of a process whose wall clock is off.
 
     :param seconds: How far it is ahead; negative for behind.
@@ -50,11 +53,14 @@ def _library() -> Path:
     for folder in _FOLDERS:
         for path in Path("/usr").glob(f"{folder}/{_LIBRARY}"):
             return path
-    raise ClocksAreFixed(f"no {_LIBRARY} below /usr: install libfaketime (Debian and Ubuntu: apt install faketime)")
+    raise ClocksAreFixed(
+        f"no {_LIBRARY} below /usr: install libfaketime (Debian and Ubuntu: apt install faketime)"
+    )
 
 
 def _remove_leftovers() -> None:
-    """Remove the shared memory of killed processes: another one with the same pid would not start."""
+    """Remove the shared memory of killed processes: another one with the same pid would not
+    start."""
     for pattern in ("faketime_shm_*", "sem.faketime_sem_*"):
         for path in Path("/dev/shm").glob(pattern):
             pid = path.name.rpartition("_")[2]

@@ -1,13 +1,15 @@
 """A TCP proxy that reads along, and interferes with one request of one connection.
 
-:mod:`tests.tools.pg_proxy` and :mod:`tests.tools.mongo_proxy` say how each protocol is read. Here is what can happen to
+:mod:`tests.tools.pg_proxy` and :mod:`tests.tools.mongo_proxy` say how each protocol is read. Here
+    is what can happen to
 a request and to its answer:
 
-* ``hold``: the connection's bytes wait from that request on, like packets during a partition. They are delivered on
-  release, in order and once, even when the client is gone by then.
+* ``hold``: the connection's bytes wait from that request on, like packets during a partition. They
+  are delivered on release, in order and once, even when the client is gone by then.
 * ``hold_answer``: the server does what was asked for, and its answer waits.
 * ``cut_before``: the connection breaks, and the request never arrives.
-* ``cut_after``: the server does what was asked for, and the connection breaks instead of the answer.
+* ``cut_after``: the server does what was asked for, and the connection breaks instead of the
+  answer.
 
 New connections pass meanwhile. The whole proxy can refuse, pause or swallow everything.
 """
@@ -64,10 +66,16 @@ class Protocol(t.Protocol):
 
 
 class Fault:
-    """Something that happens to a request once it comes; afterwards to no other, unless it is to be repeated."""
+    """Something that happens to a request once it comes; afterwards to no other, unless it is to be
+    repeated."""
 
     def __init__(
-        self, proxy: FaultProxy, action: Action, matches: Callable[[t.Any], bool], nth: int, repeated: bool
+        self,
+        proxy: FaultProxy,
+        action: Action,
+        matches: Callable[[t.Any], bool],
+        nth: int,
+        repeated: bool,
     ) -> None:
         self.action: Action = action
         self.is_repeated = repeated
@@ -76,7 +84,8 @@ class Fault:
 
     @property
     def reached(self) -> bool:
-        """Whether it has happened: the request is held, its whole answer is held, or the connection is cut."""
+        """Whether it has happened: the request is held, its whole answer is held, or the connection
+        is cut."""
         return self._reached.is_set()
 
     def wait_until_reached(self, timeout: float = 10.0) -> None:
@@ -110,7 +119,8 @@ class Fault:
 
 
 class FaultProxy:
-    """Listens from the start, on a port of its own; close it after use, or use it as a context manager.
+    """Listens from the start, on a port of its own; close it after use, or use it as a context
+    manager.
 
     :param target: Where the server is, which may be down.
     """
@@ -131,7 +141,9 @@ class FaultProxy:
 
     # Faults of one request
 
-    def _add(self, action: Action, matches: Callable[[t.Any], bool], nth: int = 1, repeated: bool = False) -> Fault:
+    def _add(
+        self, action: Action, matches: Callable[[t.Any], bool], nth: int = 1, repeated: bool = False
+    ) -> Fault:
         fault = Fault(self, action, matches, nth, repeated)
         with self._lock:
             self._faults.append(fault)
@@ -145,7 +157,9 @@ class FaultProxy:
         if not self._faults:
             return None
         with self._lock:
-            due = [fault for fault in self._faults if fault.is_hit_by(request)]  # each of them counts
+            due = [
+                fault for fault in self._faults if fault.is_hit_by(request)
+            ]  # each of them counts
             if not due:
                 return None
             if not due[0].is_repeated:
@@ -155,7 +169,8 @@ class FaultProxy:
     # Faults of all connections
 
     def pause(self) -> None:
-        """Let nothing pass in either direction, and deliver it later. New connections are accepted, and wait."""
+        """Let nothing pass in either direction, and deliver it later. New connections are accepted,
+        and wait."""
         self._passing.clear()
 
     def black_hole(self) -> None:
@@ -206,7 +221,9 @@ class FaultProxy:
     def _listen(self, port: int) -> int:
         listener = socket.create_server(("127.0.0.1", port), backlog=128)
         self._listener = listener
-        threading.Thread(target=self._accept, args=(listener,), name="fault-proxy", daemon=True).start()
+        threading.Thread(
+            target=self._accept, args=(listener,), name="fault-proxy", daemon=True
+        ).start()
         return listener.getsockname()[1]
 
     def _accept(self, listener: socket.socket) -> None:
@@ -218,7 +235,9 @@ class FaultProxy:
             connection = _Connection(self, client, self._protocol())
             with self._lock:
                 self._connections.add(connection)
-            threading.Thread(target=connection.serve, name="fault-proxy-connection", daemon=True).start()
+            threading.Thread(
+                target=connection.serve, name="fault-proxy-connection", daemon=True
+            ).start()
 
     def _connect(self) -> socket.socket:
         if isinstance(self._target, tuple):
@@ -249,7 +268,8 @@ class _End:
         end.settimeout(_TICK)
 
     def read(self) -> bytes | None:
-        """The next bytes; none when it is closed, and ``None`` when there was nothing for a while."""
+        """The next bytes; none when it is closed, and ``None`` when there was nothing for a
+        while."""
         self._connection.check()
         if self._backlog:
             return self._backlog.popleft()
@@ -263,7 +283,8 @@ class _End:
             return b""
 
     def wait(self, gate: threading.Event) -> None:
-        """Wait for something else. What comes meanwhile is kept: a client that goes away takes nothing back."""
+        """Wait for something else. What comes meanwhile is kept: a client that goes away takes
+        nothing back."""
         while not gate.wait(_HOLD_TICK):
             self._connection.check()
             is_full = sum(map(len, self._backlog)) > _BACKLOG_SIZE

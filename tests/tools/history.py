@@ -1,13 +1,15 @@
 """The history checker: does an order of operations explain every answer that clients got?
 
-A record is a register that is created, replaced, edited, deleted and read. Each operation took effect at one moment
-between its invocation and its completion if it was acknowledged, and never if it was refused. An *unknown* one (no
-answer, or one that promises nothing) took effect once, at any moment after its invocation, or never. One more rule is
-the project's own: once a later change, invoked after the unknown one had returned, was acknowledged, the unknown one
-must not take effect any more. It would undo what its client may have built on. And what nobody was told of may be
-taken back: an unknown create brings an unknown deletion with it, to which the same rule applies.
+A record is a register that is created, replaced, edited, deleted and read. Each operation took
+effect at one moment between its invocation and its completion if it was acknowledged, and never if
+it was refused. An *unknown* one (no answer, or one that promises nothing) took effect once, at any
+moment after its invocation, or never. One more rule is the project's own: once a later change,
+invoked after the unknown one had returned, was acknowledged, the unknown one must not take effect
+any more. It would undo what its client may have built on. And what nobody was told of may be taken
+back: an unknown create brings an unknown deletion with it, to which the same rule applies.
 
-:func:`check` looks for such an order, record by record: the search of Wing and Gong (1993), which remembers where it
+:func:`check` looks for such an order, record by record: the search of Wing and Gong (1993), which
+    remembers where it
 was, as Lowe (2017) does.
 """
 
@@ -61,7 +63,8 @@ class Event:
     fields: Fields = field(default_factory=dict)
     """What a create or edit sets."""
     seen: Seen | None = None
-    """The record after the operation. One that is refused may tell it too: 404 is :data:`ABSENT`."""
+    """The record after the operation. One that is refused may tell it too: 404 is
+    :data:`ABSENT`."""
     group: str = ""
     """Names the list that shows the record."""
     listed: list[tuple[str, Seen]] = field(default_factory=list)
@@ -81,10 +84,14 @@ class Event:
         shown = ""
         if self.seen is not None:
             shown = (
-                f" shows {(self.seen.content or '')[:8]} {self.seen.fields}" if self.seen.exists else " shows nothing"
+                f" shows {(self.seen.content or '')[:8]} {self.seen.fields}"
+                if self.seen.exists
+                else " shows nothing"
             )
         when = f"{self.invoked:.3f} to {self.completed:.3f}"
-        return f"{when} {self.client}: {self.operation} {self.record}({details}) {self.outcome}{shown}"
+        return (
+            f"{when} {self.client}: {self.operation} {self.record}({details}) {self.outcome}{shown}"
+        )
 
 
 class Ledger:
@@ -105,7 +112,9 @@ class Ledger:
         group: str = "",
     ) -> Iterator[Event]:
         """Record an operation; it is unknown unless the body says otherwise."""
-        event = Event(self.client, operation, record, time.monotonic(), content=content, group=group)
+        event = Event(
+            self.client, operation, record, time.monotonic(), content=content, group=group
+        )
         event.fields = dict(fields or {})
         self.events.append(event)
         try:
@@ -118,9 +127,9 @@ class Ledger:
 class Anomaly:
     """An answer that nothing explains.
 
-    ``gone``: a record that exists is not found. ``revived``: a deleted one is there. ``undone``: an older value is
-    back. ``wrong``: a value that nobody wrote. ``duplicate``: one create made two records, or one is listed twice.
-    ``stranger``: nobody created it.
+    ``gone``: a record that exists is not found. ``revived``: a deleted one is there. ``undone``: an
+    older value is back. ``wrong``: a value that nobody wrote. ``duplicate``: one create made two
+    records, or one is listed twice. ``stranger``: nobody created it.
     """
 
     kind: Kind
@@ -140,7 +149,9 @@ def check(events: Iterable[Event]) -> list[Anomaly]:
     :return: For each record that cannot be explained its first anomaly.
     """
     ordered = sorted(events, key=lambda event: event.invoked)
-    lists = [event for event in ordered if event.operation == "list" and event.outcome == "acknowledged"]
+    lists = [
+        event for event in ordered if event.operation == "list" and event.outcome == "acknowledged"
+    ]
     histories: dict[str, list[Event]] = defaultdict(list)
     for event in ordered:
         if event.operation != "list" and event.record is not None:
@@ -157,7 +168,9 @@ def check(events: Iterable[Event]) -> list[Anomaly]:
             if event.group == group and is_missing:
                 history.append(_read(event, record, ABSENT))
     judged = {anomaly.record for anomaly in anomalies}
-    found = (_judge(record, history) for record, history in histories.items() if record not in judged)
+    found = (
+        _judge(record, history) for record, history in histories.items() if record not in judged
+    )
     return anomalies + [anomaly for anomaly in found if anomaly is not None]
 
 
@@ -176,12 +189,17 @@ def _listed_twice(lists: list[Event]) -> Iterator[Anomaly]:
 
 
 def _adopt(events: list[Event], histories: dict[str, list[Event]]) -> Iterator[Anomaly]:
-    """Find the create of each record that appeared without one: an unknown one, of the same bytes."""
-    creates = [event for event in events if event.operation == "create" and event.outcome != "refused"]
+    """Find the create of each record that appeared without one: an unknown one, of the same
+    bytes."""
+    creates = [
+        event for event in events if event.operation == "create" and event.outcome != "refused"
+    ]
     nameless = [event for event in creates if event.record is None]
     for record, history in histories.items():
         shown = [event for event in history if event.seen is not None and event.seen.exists]
-        if not shown or any(event.operation == "create" and event.outcome != "refused" for event in history):
+        if not shown or any(
+            event.operation == "create" and event.outcome != "refused" for event in history
+        ):
             continue
         contents = {event.seen.content for event in shown if event.seen is not None}
         create = next((event for event in nameless if event.content in contents), None)
@@ -202,7 +220,8 @@ _State = t.Any
 
 
 def _after(event: Event, state: _State) -> _State | None:
-    """The state after an operation took effect; ``None`` if it cannot in this state, or shows another."""
+    """The state after an operation took effect; ``None`` if it cannot in this state, or shows
+    another."""
     is_live = state not in (_NEVER, _DELETED)
     if event.outcome != "refused":
         match event.operation:
@@ -237,13 +256,19 @@ def _is_write(event: Event) -> bool:
 
 def _is_explained(events: Iterable[Event]) -> bool:
     """Whether an order of these operations on one record gives all their answers."""
-    told = [event for event in events if event.outcome != "unknown" and (_is_write(event) or event.seen)]
+    told = [
+        event for event in events if event.outcome != "unknown" and (_is_write(event) or event.seen)
+    ]
     told.sort(key=lambda event: event.invoked)
     unknown = [event for event in events if event.outcome == "unknown" and _is_write(event)]
     all_told = (1 << len(told)) - 1
     # The acknowledged changes after which an unknown one comes too late.
     fences = [
-        sum(1 << i for i, later in enumerate(told) if _is_write(later) and later.invoked > event.completed)
+        sum(
+            1 << i
+            for i, later in enumerate(told)
+            if _is_write(later) and later.invoked > event.completed
+        )
         for event in unknown
     ]
     all_told = (1 << len(told)) - 1
@@ -252,12 +277,15 @@ def _is_explained(events: Iterable[Event]) -> bool:
     visited: dict[tuple[int, _State], list[int]] = defaultdict(list)
 
     def visit(place: _Place) -> None:
-        # Unknown operations need not be used: with fewer of them, everything that follows is possible as well.
+        # Unknown operations need not be used: with fewer of them, everything that follows is
+        # possible as well.
         known = visited[place.done, place.state]
         if not any(used & place.used == used for used in known):
             known.append(place.used)
             # First those that explain most with the fewest unknown operations.
-            heapq.heappush(places, (-place.done.bit_count(), place.used.bit_count(), next(order), place))
+            heapq.heappush(
+                places, (-place.done.bit_count(), place.used.bit_count(), next(order), place)
+            )
 
     visit(_Place(0, 0, _NEVER))
     while places:
@@ -290,7 +318,8 @@ class _Place(t.NamedTuple):
 
 
 def _candidates(told: list[Event], done: int) -> tuple[list[int], float]:
-    """Operations that may come next, none of which began after another one had ended; and when the first of them ends.
+    """Operations that may come next, none of which began after another one had ended; and when the
+    first of them ends.
 
     :param told: In the order of their invocations.
     """
@@ -325,8 +354,12 @@ def _judge(record: str, history: Sequence[Event]) -> Anomaly | None:
             low = middle + 1
         else:
             high = middle
-    known = sorted(_until(history, ends[low]), key=lambda event: (event.completed, event.outcome != "unknown"))
-    culprit = next(event for event in known if event.completed == ends[low] and event.outcome != "unknown")
+    known = sorted(
+        _until(history, ends[low]), key=lambda event: (event.completed, event.outcome != "unknown")
+    )
+    culprit = next(
+        event for event in known if event.completed == ends[low] and event.outcome != "unknown"
+    )
     others = [event for event in known if event is not culprit]
     kind = _kind(culprit, others)
     return Anomaly(kind, record, (*sorted(others, key=lambda event: event.invoked), culprit))
@@ -335,8 +368,13 @@ def _judge(record: str, history: Sequence[Event]) -> Anomaly | None:
 def _until(history: Sequence[Event], end: float) -> list[Event]:
     """The history as it was at a moment: what had not ended was unknown."""
     ended = [event for event in history if event.completed <= end]
-    running = [event for event in history if event.invoked <= end < event.completed and _is_write(event)]
-    pending = [dataclasses.replace(event, completed=math.inf, outcome="unknown", seen=None) for event in running]
+    running = [
+        event for event in history if event.invoked <= end < event.completed and _is_write(event)
+    ]
+    pending = [
+        dataclasses.replace(event, completed=math.inf, outcome="unknown", seen=None)
+        for event in running
+    ]
     return ended + pending
 
 

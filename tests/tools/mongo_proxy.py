@@ -4,8 +4,9 @@
         client = pymongo.MongoClient(proxy.uri)
         held = proxy.hold("insert:product_images")
 
-A command is found by its name and collection, and by a pattern in its content if one is given. Every message of the
-driver's protocol (OP_MSG) is read; compressed ones are not, so a URI with ``compressors`` is refused.
+A command is found by its name and collection, and by a pattern in its content if one is given.
+Every message of the driver's protocol (OP_MSG) is read; compressed ones are not, so a URI with
+``compressors`` is refused.
 """
 
 from __future__ import annotations
@@ -63,9 +64,10 @@ class Command:
 
 
 class MongoProxy(FaultProxy):
-    """A command is named ``insert:product_images``, or ``insert`` for all collections; both are regular expressions
-    for the whole name. ``containing`` is one that is searched for in the command and its documents, as ``repr`` shows
-    them. ``nth`` counts the commands that match, from now on.
+    """A command is named ``insert:product_images``, or ``insert`` for all collections; both are
+    regular expressions for the whole name. ``containing`` is one that is searched for in the
+    command and its documents, as ``repr`` shows them. ``nth`` counts the commands that match, from
+    now on.
 
     :param uri: Where the server is: one host.
     """
@@ -82,14 +84,20 @@ class MongoProxy(FaultProxy):
         parts = urllib.parse.urlsplit(uri)
         user, at, _ = parts.netloc.rpartition("@")
         options = dict(urllib.parse.parse_qsl(parts.query))
-        options["directConnection"] = "true"  # otherwise a driver asks the server for its address, and goes there
+        options["directConnection"] = (
+            "true"  # otherwise a driver asks the server for its address, and goes there
+        )
         netloc = f"{user}{at}127.0.0.1:{self.port}"
-        return parts._replace(netloc=netloc, path=parts.path or "/", query=urllib.parse.urlencode(options)).geturl()
+        return parts._replace(
+            netloc=netloc, path=parts.path or "/", query=urllib.parse.urlencode(options)
+        ).geturl()
 
     def _protocol(self) -> _MongoProtocol:
         return _MongoProtocol()
 
-    def hold(self, command: str, *, containing: str | None = None, nth: int = 1, repeated: bool = False) -> Fault:
+    def hold(
+        self, command: str, *, containing: str | None = None, nth: int = 1, repeated: bool = False
+    ) -> Fault:
         """Hold a connection's bytes from a command on.
 
         :param repeated: Hold every connection that comes so far, until release.

@@ -7,8 +7,9 @@
         held.wait_until_reached()  # the statement has not arrived, and its connection waits
         held.release()             # now it arrives, even if its client has given up
 
-A statement is found by its SQL text, in the simple protocol and in the extended one, prepared and in pipelines too.
-Connections are never encrypted: the proxy declines that itself. Requests to cancel pass, or wait on their own.
+A statement is found by its SQL text, in the simple protocol and in the extended one, prepared and
+in pipelines too. Connections are never encrypted: the proxy declines that itself. Requests to
+cancel pass, or wait on their own.
 """
 
 from __future__ import annotations
@@ -41,15 +42,17 @@ class Statement:
 class PostgresProxy(FaultProxy):
     """Every pattern is a regular expression, searched for in the SQL text without regard to case.
 
-    ``nth`` counts the statements that match, from now on. ``after`` asks for an earlier statement of the same
-    transaction: ``hold("COMMIT", after="INSERT INTO product_images")``.
+    ``nth`` counts the statements that match, from now on. ``after`` asks for an earlier statement
+    of the same transaction: ``hold("COMMIT", after="INSERT INTO product_images")``.
 
     :param url: Where the server is: SQLAlchemy's URL, of TCP or of a Unix socket.
     """
 
     def __init__(self, url: str | sa.URL) -> None:
         server_url = sa.make_url(url)
-        query = {name: value for name, value in server_url.query.items() if name not in ("host", "port")}
+        query = {
+            name: value for name, value in server_url.query.items() if name not in ("host", "port")
+        }
         super().__init__(_address(server_url))
         self.sqlalchemy_url = server_url.set(host="127.0.0.1", port=self.port, query=query)
         self.url = self.sqlalchemy_url.render_as_string(hide_password=False)
@@ -60,7 +63,9 @@ class PostgresProxy(FaultProxy):
     def _protocol(self) -> _PostgresProtocol:
         return _PostgresProtocol(self)
 
-    def hold(self, pattern: str, *, nth: int = 1, after: str | None = None, repeated: bool = False) -> Fault:
+    def hold(
+        self, pattern: str, *, nth: int = 1, after: str | None = None, repeated: bool = False
+    ) -> Fault:
         """Hold a connection's bytes from a statement on.
 
         :param repeated: Hold every connection that comes so far, until release.
@@ -103,7 +108,8 @@ def _matcher(pattern: str, after: str | None) -> t.Callable[[Statement], bool]:
 
 
 class _PostgresProtocol:
-    """The messages of one connection: PostgreSQL's documentation, chapter "Frontend/Backend Protocol"."""
+    """The messages of one connection: PostgreSQL's documentation, chapter "Frontend/Backend
+    Protocol"."""
 
     def __init__(self, proxy: PostgresProxy) -> None:
         self._proxy = proxy

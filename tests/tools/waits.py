@@ -1,6 +1,8 @@
-"""Tells, as JSON, what time it is and how long waiting takes: ``python -m tests.tools.waits POSTGRES_URL MONGO_URI``.
+"""Tells, as JSON, what time it is and how long waiting takes: ``python -m tests.tools.waits
+POSTGRES_URL MONGO_URI``.
 
-Both URLs are those of servers that do not answer. Every wait but the drivers' is one of 0.2 seconds.
+Both URLs are those of servers that do not answer. Every wait but the drivers' is one of 0.2
+seconds.
 """
 
 from __future__ import annotations
@@ -59,7 +61,9 @@ def _connect_to_postgres() -> None:
 
 
 def _ask_mongo() -> None:
-    with pymongo.MongoClient(sys.argv[2], serverSelectionTimeoutMS=CONNECT_TIMEOUT * 1000) as client:
+    with pymongo.MongoClient(
+        sys.argv[2], serverSelectionTimeoutMS=CONNECT_TIMEOUT * 1000
+    ) as client:
         client.admin.command("ping")
 
 
@@ -79,7 +83,9 @@ WAITS: dict[str, Callable[[], object]] = {
 
 def _measure(wait: Callable[[], object]) -> float:
     start = time.clock_gettime(time.CLOCK_MONOTONIC)
-    with suppress(OSError, queue.Empty, subprocess.TimeoutExpired, psycopg.OperationalError, PyMongoError):
+    with suppress(
+        OSError, queue.Empty, subprocess.TimeoutExpired, psycopg.OperationalError, PyMongoError
+    ):
         wait()
     return time.clock_gettime(time.CLOCK_MONOTONIC) - start
 

@@ -4,13 +4,23 @@
     deciding   compares what a repair would delete with how much there is          :mod:`.decision`
     repairing  looks at each finding again, and mends what is still wrong          :mod:`.repair`
 
-Nothing is repaired before everything was looked at. Records are read in batches in the order of their ids, and what
-belongs to a batch is asked for at once; findings wait for their repair in a temporary file. So memory grows with
-neither.
+Nothing is repaired before everything was looked at. Records are read in batches in the order of
+their ids, and what belongs to a batch is asked for at once; findings wait for their repair in a
+temporary file. So memory grows with neither.
 """
 
 from .checker import Checker, last_check
 from .decision import Decision, Population, decide
 from .findings import EXPLAINED, Check, Finding, Problem
 
-__all__ = ["EXPLAINED", "Check", "Checker", "Decision", "Finding", "Population", "Problem", "decide", "last_check"]
+__all__ = [
+    "EXPLAINED",
+    "Check",
+    "Checker",
+    "Decision",
+    "Finding",
+    "Population",
+    "Problem",
+    "decide",
+    "last_check",
+]

@@ -32,11 +32,12 @@ class Checker:
     """Checks the media of one app.
 
     :param repair: Mend what can be mended.
-    :param approve: Called once, with ``repair``, when everything was looked at: whether what the decision names may be
-        deleted. Default: if it is safe.
-    :param at_once: With ``repair``: take away what no earlier check has found, too. Somebody has said how much it is.
-    :param discard_damaged: With ``repair``: delete media whose bytes are damaged. Without, it stays as it is, to be
-        restored from a backup.
+    :param approve: Called once, with ``repair``, when everything was looked at: whether what the
+        decision names may be deleted. Default: if it is safe.
+    :param at_once: With ``repair``: take away what no earlier check has found, too. Somebody has
+        said how much it is.
+    :param discard_damaged: With ``repair``: delete media whose bytes are damaged. Without, it stays
+        as it is, to be restored from a backup.
     :param verify_bytes: Read all bytes and compare checksums.
     :param rate: Bytes read per second at most, ``None`` for no limit.
     :param grace: Age in seconds below which something unfinished may be work in progress. Default
@@ -115,13 +116,19 @@ class Checker:
         """The findings, and whether an earlier check found them too."""
         iterator = iter(findings)
         while batch := list(islice(iterator, BATCH)):
-            named = [finding for finding in batch if finding.problem in TAKING_AWAY and not finding.is_mendable]
+            named = [
+                finding
+                for finding in batch
+                if finding.problem in TAKING_AWAY and not finding.is_mendable
+            ]
             of_bytes = {finding.name for finding in named if finding.problem == "checksum_wrong"}
             since = self._sightings_of_bytes.note(of_bytes)
             since |= self._sightings.note({finding.name for finding in named} - of_bytes)
             for finding in batch:
                 seconds = self._repairer.seconds_before(finding, self._grace)
-                yield replace(finding, is_due=self._sightings.is_due(since.get(finding.name), seconds))
+                yield replace(
+                    finding, is_due=self._sightings.is_due(since.get(finding.name), seconds)
+                )
 
     def _forget(self) -> None:
         self._sightings.forget()
@@ -164,12 +171,21 @@ class Checker:
 
     def _remember(self, kind: type[Media], last_id: uuid.UUID) -> None:
         with self._state.mongo.asked():
-            self._checks.update_one({"_id": "progress"}, {"$set": {f"verified.{kind.kind}": str(last_id)}}, upsert=True)
+            self._checks.update_one(
+                {"_id": "progress"}, {"$set": {f"verified.{kind.kind}": str(last_id)}}, upsert=True
+            )
 
     def _save(self) -> None:
-        left = {problem: count - self._report.repaired[problem] for problem, count in self._report.found.items()}
+        left = {
+            problem: count - self._report.repaired[problem]
+            for problem, count in self._report.found.items()
+        }
         findings = {problem: count for problem, count in left.items() if count}
-        summary = {"at": self._state.clock.now(), "records": self._report.records, "findings": findings}
+        summary = {
+            "at": self._state.clock.now(),
+            "records": self._report.records,
+            "findings": findings,
+        }
         if self._verifies and not self._resumes:
             forget_damage(self._state)
         with self._state.mongo.asked():

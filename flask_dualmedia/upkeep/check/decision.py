@@ -1,14 +1,15 @@
 """Whether a repair, or another command that deletes, may go on by itself.
 
-Damage concerns few. When much is missing at once, a backup was restored in part, or a connection string, a folder or a
-bucket is the wrong one, and a person has to decide.
+Damage concerns few. When much is missing at once, a backup was restored in part, or a connection
+string, a folder or a bucket is the wrong one, and a person has to decide.
 
-A command deletes by itself at most ten things of a population, or ``DUALMEDIA_REPAIR_SHARE`` of it where that is more,
-and never more than half of it. A single thing may always be deleted, unless it is all media of a collection of owners,
-or of a storage outside of the databases, or these are empty.
+A command deletes by itself at most ten things of a population, or ``DUALMEDIA_REPAIR_SHARE`` of it
+where that is more, and never more than half of it. A single thing may always be deleted, unless it
+is all media of a collection of owners, or of a storage outside of the databases, or these are
+empty.
 
-One population of which too much would be deleted stops all deletions of the command: the same cause may be behind those
-of the others.
+One population of which too much would be deleted stops all deletions of the command: the same cause
+may be behind those of the others.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ class Population:
     size: int
     deletions: int
     is_groundless: bool = False
-    """Whether nothing of it was found where it was looked for: every owner is missing, or every file."""
+    """Whether nothing of it was found where it was looked for: every owner is missing, or every
+    file."""
 
     def allowance(self, share: float) -> int:
         """How many may be deleted without asking."""
@@ -63,14 +65,19 @@ class Decision:
     def lines(self) -> list[str]:
         """How many would be deleted of how many, by problem and kind."""
         return [
-            f"{problem:17} {count} of {self.sizes[name]} {name}" for (problem, name), count in self.by_problem.items()
+            f"{problem:17} {count} of {self.sizes[name]} {name}"
+            for (problem, name), count in self.by_problem.items()
         ]
 
     def reasons(self) -> list[str]:
         """Why that is too much, by population."""
         return [
             f"{population.name}: {population.deletions} of {population.size}"
-            + (", nothing of it was found where it was looked for" if population.is_groundless else "")
+            + (
+                ", nothing of it was found where it was looked for"
+                if population.is_groundless
+                else ""
+            )
             for population in self.excessive
         ]
 
@@ -81,7 +88,11 @@ class Decision:
             for (problem, name), count in self.by_problem.items()
         ]
         excessive = [
-            {"population": population.name, "deletions": population.deletions, "of": population.size}
+            {
+                "population": population.name,
+                "deletions": population.deletions,
+                "of": population.size,
+            }
             for population in self.excessive
         ]
         return {"deletions": self.deletions, "problems": problems, "excessive": excessive}
@@ -116,7 +127,9 @@ class Tally:
         self._counted_in.update(populations)
 
 
-def decide(tally: Tally, sizes: t.Mapping[str, int], share: float, groundless: Iterable[str] = ()) -> Decision:
+def decide(
+    tally: Tally, sizes: t.Mapping[str, int], share: float, groundless: Iterable[str] = ()
+) -> Decision:
     """Judge what would be deleted.
 
     :param sizes: How many there are of each population.
@@ -125,9 +138,16 @@ def decide(tally: Tally, sizes: t.Mapping[str, int], share: float, groundless: I
     """
     empty = set(groundless)
     populations = [
-        Population(name, sizes[name], count, name in empty) for name, count in sorted(tally.by_population.items())
+        Population(name, sizes[name], count, name in empty)
+        for name, count in sorted(tally.by_population.items())
     ]
     only_one = tally.deletions == 1
-    excessive = [population for population in populations if population.is_excessive(share, only_one=only_one)]
+    excessive = [
+        population
+        for population in populations
+        if population.is_excessive(share, only_one=only_one)
+    ]
     shown = {name: sizes[name] for _, name in tally.by_problem}
-    return Decision(tally.deletions, dict(sorted(tally.by_problem.items())), shown, tuple(excessive))
+    return Decision(
+        tally.deletions, dict(sorted(tally.by_problem.items())), shown, tuple(excessive)
+    )

@@ -48,7 +48,12 @@ class Finder:
     """
 
     def __init__(
-        self, state: State, *, before: datetime, verify_bytes: bool = False, rate: float | None = None
+        self,
+        state: State,
+        *,
+        before: datetime,
+        verify_bytes: bool = False,
+        rate: float | None = None,
     ) -> None:
         self._state = state
         self._before = before
@@ -57,7 +62,11 @@ class Finder:
         self._homes: dict[str, Home[t.Any]] = {home.name: home for home in state.homes}
         # The journal first, so that of bytes in both those in SQL are found.
         self._places = [Place(home.name, DATABASE, home.storage) for home in reversed(state.homes)]
-        self._places += [Place(name, name, storage) for name, storage in state.storages.items() if name != DATABASE]
+        self._places += [
+            Place(name, name, storage)
+            for name, storage in state.storages.items()
+            if name != DATABASE
+        ]
         self.sizes: Counter[str] = Counter()
         """How many were looked at, by population."""
         self.trashed = 0
@@ -72,7 +81,9 @@ class Finder:
                 for batch in _batches(records_of(home.repository, kind), BATCH):
                     yield home, kind, batch
 
-    def look_at_records(self, home: Home[t.Any], batch: list[Media], verified_until: str = "") -> Iterator[Finding]:
+    def look_at_records(
+        self, home: Home[t.Any], batch: list[Media], verified_until: str = ""
+    ) -> Iterator[Finding]:
         """What is wrong with records, and with their owners and bytes.
 
         :param verified_until: Up to this id the bytes were verified before.
@@ -84,7 +95,10 @@ class Finder:
             self.sizes[record.kind] += 1
             if record.storage_key is not None:
                 self.sizes[_media_in(record)] += 1
-            if record.state == AVAILABLE and record.reference_type in self._state.settings.references:
+            if (
+                record.state == AVAILABLE
+                and record.reference_type in self._state.settings.references
+            ):
                 self.sizes[self._media_of(record)] += 1
         yield from self._judge(home, batch, verified_until)
 
@@ -94,13 +108,23 @@ class Finder:
             if not upload.finished:
                 detail = f"{upload.offset} of {upload.length or 'unknown'} bytes came"
                 version = str(upload.offset)
-                yield Finding("upload_expired", upload.kind, str(upload.id), detail, version=version)
+                yield Finding(
+                    "upload_expired", upload.kind, str(upload.id), detail, version=version
+                )
         for upload in self._state.staging.kept():
-            detail = self._lacking_result(upload) if upload.finished else self._lacking_parts(upload)
-            # While it was looked at its client may have gone on, or its media may have been deleted.
+            detail = (
+                self._lacking_result(upload) if upload.finished else self._lacking_parts(upload)
+            )
+            # While it was looked at its client may have gone on, or its media may have been
+            # deleted.
             if detail is None or self._state.staging.get(upload.id) != replace(upload, parts=[]):
                 continue
-            yield Finding("result_missing" if upload.finished else "parts_missing", upload.kind, str(upload.id), detail)
+            yield Finding(
+                "result_missing" if upload.finished else "parts_missing",
+                upload.kind,
+                str(upload.id),
+                detail,
+            )
 
     def look_at_keys(self) -> Iterator[Finding]:
         """Bytes that no record names."""
@@ -130,29 +154,35 @@ class Finder:
         return self._homes[finding.where]
 
     def is_misplaced(self, key: str) -> bool:
-        """Whether there are bytes under a key in the journal's bucket, of a record that is in SQL."""
+        """Whether there are bytes under a key in the journal's bucket, of a record that is in
+        SQL."""
         return self._journal_has(key) and key in self.misplaced([key])
 
     def is_named(self, key: str) -> bool:
         """Whether a record, or a resumable upload, names these bytes now."""
         owner = owner_of_key(key)
-        return owner is not None and key in self._named([owner[0]]) | self._state.staging.named([key])
+        return owner is not None and key in self._named([owner[0]]) | self._state.staging.named(
+            [key]
+        )
 
     def storage_at(self, where: str) -> Storage:
         """The storage that a finding about bytes is from."""
         return next(place.storage for place in self._places if place.name == where)
 
     def groundless(self, missing: t.Mapping[str, int]) -> Iterator[str]:
-        """Names of populations whose owners, or bytes outside of the databases, are missing altogether.
+        """Names of populations whose owners, or bytes outside of the databases, are missing
+        altogether.
 
-        It is rather the wrong database than one from which every document was deleted, and rather a disk that is not
-        mounted, or the wrong bucket, than one from which every file is gone.
+        It is rather the wrong database than one from which every document was deleted, and rather a
+        disk that is not mounted, or the wrong bucket, than one from which every file is gone.
 
         :param missing: How many were found missing, by population.
         """
         for collection in set(self._state.settings.references.values()):
             name = f"media of {collection}"
-            if missing.get(name) and (missing[name] == self.sizes[name] or self._is_empty(collection)):
+            if missing.get(name) and (
+                missing[name] == self.sizes[name] or self._is_empty(collection)
+            ):
                 yield name
         for place in self._places:
             name = f"media in {place.name}"
@@ -162,7 +192,8 @@ class Finder:
                 yield name
 
     def owner_ids(self, records: list[Media]) -> dict[uuid.UUID, str | None]:
-        """By the ids of records, the one id of the document that each belongs to; ``None`` where it does not exist.
+        """By the ids of records, the one id of the document that each belongs to; ``None`` where it
+        does not exist.
 
         Records are left out for whose documents the host did not say in which collection they are.
         """
@@ -180,22 +211,30 @@ class Finder:
                 existing = {document["_id"] for document in documents}
             for record in members:
                 found = [value for value in spellings[record.owner_id] if value in existing]
-                owner_ids[record.id] = one_id(self._state, record.owner_id, found[0]) if found else None
+                owner_ids[record.id] = (
+                    one_id(self._state, record.owner_id, found[0]) if found else None
+                )
         return owner_ids
 
     def stats(self, records: list[Media]) -> dict[str, Stat]:
         """What is known of the bytes of records, by key, wherever they are."""
         stats: dict[str, Stat] = {}
         for place in self._places:
-            keys = [t.cast(str, r.storage_key) for r in records if r.storage_type == place.storage_type]
+            keys = [
+                t.cast(str, r.storage_key) for r in records if r.storage_type == place.storage_type
+            ]
             if keys:
                 # While they are moved from one to the other, they are whole in one of them.
                 stats = merge_stats(stats, place.storage.stats(keys))
         return stats
 
     def _lacking_result(self, upload: Staged) -> str | None:
-        """The media that a finished upload became, where there is none and nobody has deleted it."""
-        if upload.kind is None or self._state.repository.find(KINDS[upload.kind], upload.id) is not None:
+        """The media that a finished upload became, where there is none and nobody has deleted
+        it."""
+        if (
+            upload.kind is None
+            or self._state.repository.find(KINDS[upload.kind], upload.id) is not None
+        ):
             return None
         return f"there is no {upload.kind} {upload.id}"
 
@@ -210,7 +249,9 @@ class Finder:
         came = sum(part.size for part in upload.parts)
         return None if kept == came else f"{kept} of {came} bytes are there"
 
-    def _judge(self, home: Home[t.Any], batch: list[Media], verified_until: str) -> Iterator[Finding]:
+    def _judge(
+        self, home: Home[t.Any], batch: list[Media], verified_until: str
+    ) -> Iterator[Finding]:
         available = []
         for record in batch:
             if record.storage_key is not None and record.storage_type not in self._state.storages:
@@ -218,7 +259,9 @@ class Finder:
                 yield _finding("storage_unknown", record, home, detail)
             elif record.state == TRASHED:
                 if home.name == "journal" and home.repository.is_stale(record):
-                    yield _finding("journal_stale", record, home, "flask dualmedia check --restore keeps it")
+                    yield _finding(
+                        "journal_stale", record, home, "flask dualmedia check --restore keeps it"
+                    )
             elif record.state != AVAILABLE:
                 yield from self._judge_unfinished(home, record)
             else:
@@ -230,7 +273,8 @@ class Finder:
         owner_ids = self.owner_ids(available)
         stats = self.stats([record for record in available if record.storage_key])
         for record in available:
-            # An owner may be created after its media, by an import for example: give it the grace time.
+            # An owner may be created after its media, by an import for example: give it the grace
+            # time.
             owner_id = owner_ids.get(record.id, record.owner_id)
             if owner_id is None and record.created_at < self._before:
                 detail = f"there is no {record.reference_type} {record.owner_id}"
@@ -239,7 +283,9 @@ class Finder:
                 detail = f"{record.reference_type} {owner_id} is called {record.owner_id}"
                 yield _finding("owner_misspelled", record, home, detail)
             if record.storage_key:
-                yield from self._judge_bytes(home, record, stats.get(record.storage_key), verified_until)
+                yield from self._judge_bytes(
+                    home, record, stats.get(record.storage_key), verified_until
+                )
 
     def _judge_journaled(self, journal: Home[JournalRepository], record: Media) -> Finding:
         refusal = journal.repository.refusal_of(record)
@@ -281,14 +327,27 @@ class Finder:
             detail = f"{stat.size} of {record.file_size} bytes are there"
             yield _finding("bytes_incomplete", record, home, detail, place)
         elif stat.size != record.file_size:
-            finding = _finding("size_wrong", record, home, f"{stat.size} bytes, not {record.file_size}", place)
+            finding = _finding(
+                "size_wrong", record, home, f"{stat.size} bytes, not {record.file_size}", place
+            )
             yield replace(finding, is_mendable=self._checksum(record, stat.size) == record.checksum)
-        elif self._verify and str(record.id) > verified_until and self._checksum(record, stat.size) != record.checksum:
-            yield _finding("checksum_wrong", record, home, f"the checksum is not {record.checksum}", place)
+        elif (
+            self._verify
+            and str(record.id) > verified_until
+            and self._checksum(record, stat.size) != record.checksum
+        ):
+            yield _finding(
+                "checksum_wrong", record, home, f"the checksum is not {record.checksum}", place
+            )
 
     def _is_split(self, record: Media) -> bool:
-        """Whether the bytes are there, some of them in SQL and some in the journal: they are misplaced, not missing."""
-        if record.storage_type != DATABASE or len(self._state.homes) == 1 or record.file_size is None:
+        """Whether the bytes are there, some of them in SQL and some in the journal: they are
+        misplaced, not missing."""
+        if (
+            record.storage_type != DATABASE
+            or len(self._state.homes) == 1
+            or record.file_size is None
+        ):
             return False
         return self._journal_has(t.cast(str, record.storage_key)) and (
             self._checksum(record, record.file_size) == record.checksum
@@ -297,13 +356,19 @@ class Finder:
     def _unchanged(self, record: Media) -> Media | None:
         """The record, unless it was replaced or deleted since the batch was read."""
         current = self._state.repository.find(type(record), record.id)
-        if current is None or current.state != AVAILABLE or current.storage_key != record.storage_key:
+        if (
+            current is None
+            or current.state != AVAILABLE
+            or current.storage_key != record.storage_key
+        ):
             return None
         return record
 
     def _judge_keys(self, place: Place, keys: list[str]) -> Iterator[Finding]:
         owned = {key: owner for key in keys if (owner := owner_of_key(key)) is not None}
-        named = self._named([media_id for media_id, _ in owned.values()]) | self._state.staging.named(keys)
+        named = self._named(
+            [media_id for media_id, _ in owned.values()]
+        ) | self._state.staging.named(keys)
         population = f"bytes in {place.storage_type}"
         for key in keys:
             if key not in owned:
@@ -312,31 +377,42 @@ class Finder:
             if key in named:
                 continue
             _, made = owned[key]
-            # A younger key may be the content of an upload in progress, whose record does not name it yet.
+            # A younger key may be the content of an upload in progress, whose record does not name
+            # it yet.
             if made >= self._before:
                 continue
             if not self.is_named(key) and not self._was_just_changed(key):
                 detail = f"in {place.name}"
-                yield Finding("bytes_orphaned", None, key, detail, where=place.name, populations=(population,))
+                yield Finding(
+                    "bytes_orphaned", None, key, detail, where=place.name, populations=(population,)
+                )
 
     def _judge_places(self, keys: list[str]) -> Iterator[Finding]:
-        """Bytes in the journal of records that are in SQL. While they are drained they are on their way."""
+        """Bytes in the journal of records that are in SQL. While they are drained they are on their
+        way."""
         misplaced = self.misplaced(keys)
         if not misplaced or self._is_draining():
             return
         for key, record in misplaced.items():
             if self.is_misplaced(key):
-                yield _finding("bytes_misplaced", record, self._state.homes[0], f"{key} is in the journal")
+                yield _finding(
+                    "bytes_misplaced", record, self._state.homes[0], f"{key} is in the journal"
+                )
 
     def _journal_has(self, key: str) -> bool:
         return next(self._state.homes[1].storage.keys(key[:-1]), None) == key
 
     def _was_just_changed(self, key: str) -> bool:
-        """Whether the record that bytes were of was changed a moment ago: whoever changed it deletes them now."""
+        """Whether the record that bytes were of was changed a moment ago: whoever changed it
+        deletes them now."""
         owner = owner_of_key(key)
         if owner is None:
             return False
-        records = (home.repository.find(kind, owner[0]) for home in self._state.homes for kind in KINDS.values())
+        records = (
+            home.repository.find(kind, owner[0])
+            for home in self._state.homes
+            for kind in KINDS.values()
+        )
         return any(record is not None and record.updated_at >= self._before for record in records)
 
     def _is_draining(self) -> bool:
@@ -361,7 +437,9 @@ class Finder:
         digest, start = hashlib.sha256(), time.monotonic()
         read = 0
         try:
-            for piece in self._state.storage_of(record).open(t.cast(str, record.storage_key), 0, size):
+            for piece in self._state.storage_of(record).open(
+                t.cast(str, record.storage_key), 0, size
+            ):
                 digest.update(piece)
                 read += len(piece)
                 self.verified += len(piece)
@@ -380,7 +458,9 @@ def _media_in(record: Media) -> str:
     return f"media in {record.storage_type}"
 
 
-def _finding(problem: Problem, record: Media, home: Home[t.Any], detail: str, *populations: str) -> Finding:
+def _finding(
+    problem: Problem, record: Media, home: Home[t.Any], detail: str, *populations: str
+) -> Finding:
     return Finding(
         problem,
         record.kind,

@@ -123,7 +123,8 @@ class Check:
     refused: Decision | None = None
     """Why nothing was deleted, ``None`` if nothing was to be, or if it was."""
     waiting: Counter[str] = field(default_factory=Counter)
-    """How often a problem was left for a later check, because none has found it before, or not long enough ago."""
+    """How often a problem was left for a later check, because none has found it before, or not long
+    enough ago."""
     forgone: int = 0
     """Findings that could not be remembered for a later check."""
     trashed: int = 0
@@ -165,7 +166,9 @@ class Check:
             "seconds": self.seconds,
             "found": dict(self.found),
             "repaired": dict(self.repaired),
-            "findings": [{name: getattr(finding, name) for name in names} for finding in self.findings],
+            "findings": [
+                {name: getattr(finding, name) for name in names} for finding in self.findings
+            ],
             "refused": None if self.refused is None else self.refused.as_json(),
             "waiting": dict(self.waiting),
             "trashed": self.trashed,

@@ -1,5 +1,5 @@
-"""Mend what was found. Each finding is looked at again at the moment of its repair, and what somebody else has
-repaired, or works on, is left alone."""
+"""Mend what was found. Each finding is looked at again at the moment of its repair, and what
+somebody else has repaired, or works on, is left alone."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from .finder import Finder
 from .findings import Finding, Problem
 
 Remedy = t.Literal["delete", "expire", "mend"]
-"""``delete`` takes away bytes, or puts a record into the trash, and counts; ``expire`` takes away an upload after the
-time that its client was told; ``mend`` loses nothing."""
+"""``delete`` takes away bytes, or puts a record into the trash, and counts; ``expire`` takes away
+an upload after the time that its client was told; ``mend`` loses nothing."""
 
 Outcome = t.Literal["repaired", "left", "gone"]
 """``gone``: what was found is not so any more."""
@@ -34,15 +34,16 @@ TAKING_AWAY: frozenset[Problem] = frozenset(
         "upload_expired",
     )
 )
-"""Problems whose remedy may take something away. No check does that which finds them for the first time."""
+"""Problems whose remedy may take something away. No check does that which finds them for the first
+time."""
 
 
 class Repairer:
     """Repairs findings of one app.
 
     :param finder: The one that found them.
-    :param discard_damaged: Delete media whose bytes are damaged. Without, it stays as it is, to be restored from a
-        backup.
+    :param discard_damaged: Delete media whose bytes are damaged. Without, it stays as it is, to be
+        restored from a backup.
     """
 
     def __init__(self, state: State, finder: Finder, *, discard_damaged: bool = False) -> None:
@@ -71,7 +72,8 @@ class Repairer:
     def seconds_before(self, finding: Finding, grace: float) -> float:
         """How long ago a finding must have been found before, to be repaired."""
         if finding.problem == "bytes_orphaned":
-            # Their record may come back, with a backup of the records that is restored a little later.
+            # Their record may come back, with a backup of the records that is restored a little
+            # later.
             return max(grace, self._state.settings.trash_seconds)
         return grace
 
@@ -106,14 +108,21 @@ class Repairer:
 
     def _expire_upload(self, finding: Finding) -> Outcome:
         upload = self._state.staging.get(uuid.UUID(finding.subject))
-        if upload is None or upload.finished or not upload.is_expired or str(upload.offset) != finding.version:
+        if (
+            upload is None
+            or upload.finished
+            or not upload.is_expired
+            or str(upload.offset) != finding.version
+        ):
             return "gone"
         return "repaired" if self._state.staging.sweep_one(upload) else "left"
 
     def _gather(self, finding: Finding) -> Outcome:
         """Move bytes into SQL, where their record is."""
         drain_journal(self._state, retry=False)
-        record = self._finder.home_of(finding).repository.find(KINDS[str(finding.kind)], uuid.UUID(finding.subject))
+        record = self._finder.home_of(finding).repository.find(
+            KINDS[str(finding.kind)], uuid.UUID(finding.subject)
+        )
         key = None if record is None else record.storage_key
         return "repaired" if key is None or not self._finder.is_misplaced(key) else "left"
 
@@ -132,7 +141,8 @@ class Repairer:
         return True
 
     def _mend_owner(self, record: Media) -> bool:
-        """Have a record name its document by its one id. A second main image of its product is an ordinary one then."""
+        """Have a record name its document by its one id. A second main image of its product is an
+        ordinary one then."""
         owner_id = self._finder.owner_ids([record]).get(record.id)
         if owner_id is None:
             return False
