@@ -59,8 +59,8 @@ from flask_dualmedia.state import State, get_state
 from flask_dualmedia.testing import count_queries
 
 from .conftest import MakeApp
+from .databases.test_announcements import rest
 from .samples import PDF, Dribble, Owners, counting, mp4, png
-from .test_announcements import rest
 
 pytestmark = [
     pytest.mark.usefixtures("context"),

@@ -1,0 +1,1 @@
+"""What bytes are, and what is accepted."""

@@ -1,0 +1,1 @@
+"""Both databases: schema, limits, outages."""

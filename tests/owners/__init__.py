@@ -1,0 +1,1 @@
+"""Media among the media of its owner."""

@@ -1,0 +1,1 @@
+"""Forks, threads, servers, and the end of an app."""

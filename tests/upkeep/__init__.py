@@ -1,0 +1,1 @@
+"""Check, repair, transfer, move, and what runs by itself."""

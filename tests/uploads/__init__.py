@@ -1,0 +1,1 @@
+"""Uploads that take more than one request."""

@@ -1,0 +1,1 @@
+"""Settings, and apps of other people."""
