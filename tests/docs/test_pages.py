@@ -14,6 +14,11 @@ from .pages import PAGES, ROOT, anchors_of, links_of
 
 LONGEST_README = 150
 
+PACKAGE = ROOT / "flask_dualmedia"
+
+FOLDERS = [PACKAGE, ROOT, ROOT / "tests" / "tools"]
+"""Folders that paths in the pages begin in."""
+
 UNITS = {"": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
 
 WORDS = {"true": True, "false": False}
@@ -56,6 +61,21 @@ def test_every_link_leads_somewhere(page: str) -> None:
 def test_the_readme_leads_to_every_page() -> None:
     linked = {ROOT / link.partition("#")[0] for link in links_of(PAGES["README.md"].read_text())}
     assert {path for name, path in PAGES.items() if name != "README.md"} <= linked
+
+
+@pytest.mark.parametrize("page", ["contributing.md", "design.md"])
+def test_every_file_that_is_named_is_there(page: str) -> None:
+    names = re.findall(r"`([a-z_/]+(?:\.py|/))`", PAGES[page].read_text())
+    assert len(names) > 20
+    for name in names:
+        assert any((folder / name).exists() for folder in FOLDERS), name
+
+
+def test_every_module_is_on_the_map() -> None:
+    text = PAGES["design.md"].read_text()
+    for path in PACKAGE.rglob("*.py"):
+        name = str(path.relative_to(PACKAGE))
+        assert path.name == "__init__.py" or f"`{name}`" in text, name
 
 
 def documented_settings() -> dict[str, str]:
