@@ -71,6 +71,12 @@ def test_every_file_that_is_named_is_there(page: str) -> None:
         assert any((folder / name).exists() for folder in FOLDERS), name
 
 
+def test_every_promise_names_tests_that_are_there() -> None:
+    names = set(re.findall(r"`(test_\w+\.py)`", PAGES["guarantees.md"].read_text()))
+    assert len(names) > 10
+    assert names <= {path.name for path in (ROOT / "tests").rglob("test_*.py")}
+
+
 def test_every_module_is_on_the_map() -> None:
     text = PAGES["design.md"].read_text()
     for path in PACKAGE.rglob("*.py"):
