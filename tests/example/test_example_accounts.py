@@ -363,14 +363,14 @@ def test_a_course_has_a_number_of_students(client: FlaskClient, app: Flask, alic
     assert client.put(path, headers=carol).status_code == 204
 
 
-# Sample accounts, and the commands of the README
+# Sample accounts, and the commands that are documented
 
 
 @pytest.mark.long
-def test_the_commands_of_the_readme_upload_a_picture(tmp_path: Path) -> None:
+def test_the_documented_commands_upload_a_picture(tmp_path: Path) -> None:
     """As somebody copies them who has just started the app, with the servers that it brings."""
     root = Path(__file__).parent.parent.parent
-    block = re.search(r"```sh\n(url=.*?)```", (root / "README.md").read_text(), re.DOTALL)
+    block = re.search(r"```sh\n(url=.*?)```", (root / "docs" / "http.md").read_text(), re.DOTALL)
     assert block is not None
     directory = tempfile.mkdtemp(
         prefix="dualmedia-example-"

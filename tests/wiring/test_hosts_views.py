@@ -46,7 +46,7 @@ from flask_dualmedia import (
 from ..conftest import BASE_CONFIG, MakeApp, close
 from ..samples import PDF
 
-README = Path(__file__).parent.parent.parent / "README.md"
+PAGE = Path(__file__).parent.parent.parent / "docs" / "errors.md"
 
 MESSAGE = "the <b>file</b> is not ours to keep"
 
@@ -105,13 +105,12 @@ def host(error: Exception) -> Flask:
 
 
 def documented() -> dict[str, int]:
-    """Errors and their statuses as the README has them."""
-    section = README.read_text().partition("\n## Errors\n")[2].partition("\n## ")[0]
-    rows = re.findall(r"^\| (`.*?) \| ([0-9]{3}) \|", section, re.MULTILINE)
+    """Errors and their statuses as the page about errors has them."""
+    rows = re.findall(r"^\| (`.*?) \| ([0-9]{3}) \|", PAGE.read_text(), re.MULTILINE)
     return {name: int(status) for names, status in rows for name in re.findall(r"`(\w+)`", names)}
 
 
-def test_each_error_of_the_readme_has_its_status() -> None:
+def test_each_documented_error_has_its_status() -> None:
     statuses = documented()
     assert {"MediaNotFound", "UploadRejected", "DatabaseBusy", "BytesNotFound"} <= statuses.keys()
     by_name = {name_of(error): error for error in [*ANSWERED, *OTHERS]}
