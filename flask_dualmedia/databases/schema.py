@@ -32,7 +32,7 @@ logger = logging.getLogger("flask_dualmedia")
 def migrations_directory() -> Path:
     """The Flask-Migrate directory: inside the package when installed from a wheel, beside it in a
     checkout."""
-    package = Path(__file__).parent
+    package = Path(__file__).parents[1]
     shipped = package / "migrations"
     return shipped if shipped.is_dir() else package.parent / "migrations"
 
