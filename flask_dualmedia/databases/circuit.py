@@ -35,8 +35,10 @@ WATCHER = "dualmedia-watch"
 """Name of the thread."""
 
 READS = 3
-"""How often something is read while each connection that it is read over is lost, and the server
-answers."""
+"""How often something is read before a lost connection fails the reader.
+
+That is while each connection that it is read over is lost, and the server answers.
+"""
 
 REFUSAL = 15.0
 """Seconds after a refusal in which no new media is offered to SQL.

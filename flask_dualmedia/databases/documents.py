@@ -75,7 +75,7 @@ _REFUSALS = {
     14031: "has no space left on its disk",  # OutOfDiskSpace
 }
 
-_OF_ONE_DOCUMENT = {2, 14, 121, 10334, 17280, 17419}
+_DOCUMENT_REFUSALS = {2, 14, 121, 10334, 17280, 17419}
 """Codes of answers about one document: a wrong value or type, the host's validator, too large."""
 
 _NO_ANSWER = (errors.ConnectionFailure, errors.ExecutionTimeout)
@@ -383,7 +383,7 @@ def _unconfirmed() -> DatabaseUnavailable:
 
 
 def _refusal(code: int | None, message: str) -> DualMediaError:
-    if code in _OF_ONE_DOCUMENT:
+    if code in _DOCUMENT_REFUSALS:
         return RecordRefused(MONGO, message)
     reason = _REFUSALS.get(code or 0, f"refused an operation (code {code})")
     return DatabaseUnavailable(MONGO, reason=reason)

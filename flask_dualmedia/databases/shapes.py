@@ -6,7 +6,7 @@ import re
 import uuid
 from datetime import UTC, datetime
 
-_OF_ALL_KINDS = (
+_COMMON_FIELDS = (
     "id", "state", "storage_type", "storage_key", "filename", "mime_type", "file_size", "checksum",
     "uploaded_by", "is_public", "access_count", "last_accessed_at", "created_at", "updated_at",
     "links_revoked_at",
@@ -14,19 +14,19 @@ _OF_ALL_KINDS = (
 
 OLDEST_FIELDS: dict[str, tuple[str, ...]] = {
     "product_images": (
-        *_OF_ALL_KINDS, "mongo_product_id", "image_url", "alt_text", "is_main_image", "position",
+        *_COMMON_FIELDS, "mongo_product_id", "image_url", "alt_text", "is_main_image", "position",
         "width", "height",
     ),
     "course_videos": (
-        *_OF_ALL_KINDS, "mongo_course_id", "mongo_lesson_id", "video_type", "video_url", "title",
+        *_COMMON_FIELDS, "mongo_course_id", "mongo_lesson_id", "video_type", "video_url", "title",
         "position", "duration", "width", "height", "processing_status",
     ),
     "course_resources": (
-        *_OF_ALL_KINDS, "mongo_course_id", "mongo_lesson_id", "resource_name", "resource_url",
+        *_COMMON_FIELDS, "mongo_course_id", "mongo_lesson_id", "resource_name", "resource_url",
         "resource_type",
     ),
     "media_storage": (
-        *_OF_ALL_KINDS, "reference_type", "reference_id", "media_type", "url", "title",
+        *_COMMON_FIELDS, "reference_type", "reference_id", "media_type", "url", "title",
     ),
     "media_chunks": ("storage_key", "seq", "data"),
 }  # fmt: skip
