@@ -75,14 +75,14 @@ class Lease:
             return False
 
         current = self._collections.documents.clock.now()
-        may_take = [{"holder": self.holder}, *run_out("expires", current, self._seconds)]
+        conditions = [{"holder": self.holder}, *run_out("expires", current, self._seconds)]
         expires = current + timedelta(seconds=self._seconds)
         change = {"$set": {"holder": self.holder, "expires": expires}}
 
         try:
             with self._collections.documents.asked():
                 leases = self._collections.get(COLLECTION, durable=self._durable)
-                leases.update_one({"_id": self._name, "$or": may_take}, change, upsert=True)
+                leases.update_one({"_id": self._name, "$or": conditions}, change, upsert=True)
         except MediaConflict:  # it exists, and is another's
             return False
         return True
