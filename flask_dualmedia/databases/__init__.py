@@ -1,1 +1,1 @@
-"""How both databases are spoken to."""
+"""How we speak to both databases."""

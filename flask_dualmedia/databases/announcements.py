@@ -26,8 +26,10 @@ VALIDITY = 0.5
 """Seconds for which a process may rely on what it has seen of the journal."""
 
 LOOK_INTERVAL = 0.2
-"""Seconds between two looks for announcements. Short enough that a late one does not make requests
-ask themselves."""
+"""Seconds between two looks for announcements.
+
+Short enough that a late one does not make requests ask themselves.
+"""
 
 LEASE_SECONDS = 60.0
 """Seconds for which an announcement lasts unless it is renewed."""
@@ -39,7 +41,7 @@ _MARGIN = 10.0
 
 
 class Announcements:
-    """What this process announces to others, and what it learns from them."""
+    """The announcements that this process makes to others, and those that it hears."""
 
     def __init__(self, collections: Collections) -> None:
         # All processes hold it together.
@@ -71,10 +73,12 @@ class Announcements:
         began = elapsed()
         if began < self._lasts_until - _RENEWAL:
             return
+
         # Without the lock: each thread waits for MongoDB by itself, and none for the time-outs of
         # the others.
         if not self._lease.take():
             self._lease.take()  # somebody else has created it at the same moment
+
         with self._lock:
             announced = elapsed()
             if self._announced_at is None or announced >= self._lasts_until:
@@ -85,7 +89,7 @@ class Announcements:
     def announced(self) -> Iterator[None]:
         """Write to the journal in this block, while every process knows of it.
 
-        A process that is stopped in the middle, for longer than its announcement lasts, announces
+        A process may be stopped in the middle for longer than its announcement lasts. It announces
         again at the end: what it wrote is acknowledged after that.
 
         :raises DatabaseUnavailable: MongoDB does not answer.

@@ -1,9 +1,9 @@
 """Whether SQL answers, so that no request has to find out anew.
 
 The circuit is closed while SQL answers. A request that loses its connection asks the server over
-another one: what answers is no outage. Where nothing answers, the first request opens the circuit
-and pays the time-out; after that requests are refused at once, and a thread asks until SQL is back.
-Every process has its own.
+another one: if that answers, it is no outage. Where nothing answers, the first request opens the
+circuit and pays the time-out; after that requests are refused at once, and a thread asks until SQL
+is back. Every process has its own.
 
 It is not pybreaker's circuit: that one holds a lock for as long as a guarded call takes, and so
 lets through one statement at a time.
@@ -16,7 +16,7 @@ import threading
 import time
 import typing as t
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 
 from ..errors import DatabaseBusy, DatabaseUnavailable, DualMediaError, Unavailable, WritesRefused
 from ..processes.forks import begin_in_children, notice_fork
@@ -35,20 +35,26 @@ WATCHER = "dualmedia-watch"
 """Name of the thread."""
 
 READS = 3
-"""How often something is read while each connection that it is read over is lost, and the server
-answers."""
+"""How often something is read before a lost connection fails the reader.
+
+That is while each connection that it is read over is lost, and the server answers.
+"""
 
 REFUSAL = 15.0
-"""Seconds after a refusal in which no new media is offered to SQL. Longer than clients are asked to
-wait before they send an upload again that was refused in its middle: then it goes to the
-journal."""
+"""Seconds after a refusal in which no new media is offered to SQL.
+
+That is longer than clients are asked to wait before they send an upload again that was refused in
+its middle: then it goes to the journal.
+"""
 
 QUIET = 60.0
 """Seconds without an answer of a kind after which it is told of again."""
 
 IDLE_INTERVAL = 5.0
-"""Seconds between two looks at the journal while SQL answers: other processes may drain it, or have
-ended before they did."""
+"""Seconds between two looks at the journal while SQL answers.
+
+Other processes may drain it, or have ended before they did.
+"""
 
 
 class Circuit:
@@ -73,7 +79,10 @@ class Circuit:
         announcements: Announcements | None = None,
     ) -> None:
         self._announcements = announcements
-        self._probe, self._look, self._interval, self._notify = probe, look, interval, notify
+        self._probe = probe
+        self._look = look
+        self._interval = interval
+        self._notify = notify
         self._open = False
         self._reason = ""
         self._expectations = 0
@@ -86,13 +95,15 @@ class Circuit:
         """Number of expectations at the last look at the journal."""
         self._known_until = 0.0
         self._next_look = 0.0
-        self._asked_at = 0.0
+        self._used_at = 0.0
         self.begin_process()
         begin_in_children(self)
 
     def begin_process(self) -> None:
-        """Forget the thread and the locks of another process. Each starts its own, when it has
-        something to do."""
+        """Forget the thread and the locks of another process.
+
+        Each starts its own, when it has something to do.
+        """
         self._lock = threading.Lock()
         self._probing = threading.Lock()
         self._worker = Worker(WATCHER, self._watch)
@@ -111,7 +122,7 @@ class Circuit:
 
     def _note_use(self) -> None:
         """Have the journal looked at often from now on, for a while."""
-        self._asked_at = elapsed()
+        self._used_at = elapsed()
         if self._is_resting:
             self._is_resting = False
             self._worker.wake()
@@ -142,7 +153,7 @@ class Circuit:
             raise
 
     def read(self, call: Callable[[], T]) -> T:
-        """The same for what changes nothing, and may be done again over another connection."""
+        """Do the same for what changes nothing, and may be done again over another connection."""
         for _ in range(READS - 1):
             try:
                 return self.guard(call)
@@ -163,22 +174,25 @@ class Circuit:
     def _examine(self, error: DatabaseUnavailable, started: float) -> None:
         """Open the circuit, unless the server answers over another connection."""
         if error.database == MONGO:
-            return  # as of the lock of a resumable upload, which is renewed while SQL takes bytes
+            # As from the lock of a resumable upload, which is renewed while SQL takes bytes.
+            return
         if error.is_hanging:
             self.trip(error.reason)
             return
+
         with self._probing:
             if self._open or self._answered_at > started:
                 return  # another thread has asked meanwhile
             try:
                 self._probe()
-            except DatabaseUnavailable as found:
-                self.trip(found.reason)
+            except DatabaseUnavailable as probe_error:
+                self.trip(probe_error.reason)
                 self._answered_at = time.monotonic()
                 return
             except Unavailable:
                 pass  # it answers, with a "no" of another kind
             self._answered_at = time.monotonic()
+
         if error.was_sent:
             self._tell(f"a connection to {error.database} was lost")
         else:
@@ -190,15 +204,19 @@ class Circuit:
         now = time.monotonic()
         told_at = self._told.get(message)
         self._told[message] = now
-        if told_at is None or now > told_at + QUIET:
-            logger.log(
-                logging.ERROR if traceback else logging.WARNING, "%s", message, exc_info=traceback
-            )
+        if told_at is not None and now <= told_at + QUIET:
+            return
+
+        if traceback:
+            logger.error("%s", message, exc_info=True)
+        else:
+            logger.warning("%s", message)
 
     def refuse_writes(self, error: WritesRefused) -> None:
         """Note that SQL changes nothing for now."""
         self._tell(f"{error}: new media goes to the journal in MongoDB")
-        self._refusal, self._refused_until = error, time.monotonic() + REFUSAL
+        self._refusal = error
+        self._refused_until = time.monotonic() + REFUSAL
         self._journal_expected = True
 
     def check_writes(self) -> None:
@@ -209,8 +227,11 @@ class Circuit:
             raise self._refusal
 
     def expect_journal(self) -> None:
-        """Have the journal looked at soon. To be called when something was written to it, and
-        before, if readers are to find it at once."""
+        """Have the journal looked at soon.
+
+        To be called when something was written to it, and before, if readers are to find it at
+        once.
+        """
         with self._lock:
             self._expectations += 1
             self._journal_expected = True
@@ -223,8 +244,11 @@ class Circuit:
         :raises DatabaseUnavailable: MongoDB does not answer.
         """
         self.expect_journal()
-        with nullcontext() if self._announcements is None else self._announcements.announced():
+        if self._announcements is None:
             yield
+        else:
+            with self._announcements.announced():
+                yield
         self.expect_journal()
 
     def trip(self, reason: str = "does not answer") -> None:
@@ -233,7 +257,9 @@ class Circuit:
             if self._open:
                 return
             self._reason = reason
-            self._open = self._journal_expected = True
+            self._open = True
+            self._journal_expected = True
+
         message = f"{SQL} {reason}: new media goes to the journal in MongoDB"
         self._told[message] = time.monotonic()
         logger.warning("%s", message)
@@ -255,7 +281,8 @@ class Circuit:
         except WritesRefused as error:
             self.refuse_writes(error)
         except Unavailable:
-            pass  # What is known of the journal is soon too old, and the circuit knows of SQL.
+            # Knowledge of the journal is soon too old, and the circuit knows of SQL.
+            pass
         except DualMediaError as error:
             self._tell(f"the journal was not drained: {error}", traceback=True)
         except Exception as error:
@@ -266,16 +293,22 @@ class Circuit:
         return self._pause()
 
     def _pause(self) -> float:
-        """Seconds until the next look. While a process has nothing to do, it need not know of the
-        journal at once."""
+        """Return the seconds until the next look.
+
+        While a process has nothing to do, it need not know of the journal at once.
+        """
         if self._open:
             return self._interval
-        self._is_resting = elapsed() >= self._asked_at + IDLE_INTERVAL
-        return IDLE_INTERVAL if self._is_resting else LOOK_INTERVAL
+        self._is_resting = elapsed() >= self._used_at + IDLE_INTERVAL
+        if self._is_resting:
+            return IDLE_INTERVAL
+        return LOOK_INTERVAL
 
     def _look_at_journal(self) -> None:
-        """Find out whether the journal holds something, if there is a reason to suppose so or it is
-        time."""
+        """Find out whether the journal holds something.
+
+        It looks there if there is a reason to suppose so, or if it is time.
+        """
         began = elapsed()
         expectations = self._expectations
         # Announcements first: what is written while the journal is looked at was announced before.
@@ -285,24 +318,25 @@ class Circuit:
 
         is_left = True
         if is_due:
-            self._looked_for, self._next_look = expectations, began + IDLE_INTERVAL
-            self._journal_expected = (
-                True  # while it is drained, which takes its time, and if that fails
-            )
+            self._looked_for = expectations
+            self._next_look = began + IDLE_INTERVAL
+            # While it is drained, which takes its time, and if that fails.
+            self._journal_expected = True
             is_left = self._look()
 
         with self._lock:
             self._known_until = began + VALIDITY
             if is_announced:
                 self._journal_expected = True
-            elif (
-                is_due and self._expectations == expectations
-            ):  # else more was written, which was not seen
+            elif is_due and self._expectations == expectations:
+                # Otherwise more was written, which was not seen.
                 self._journal_expected = is_left
 
     def _is_announced(self) -> bool:
-        """Whether a process has announced that it writes to the journal, or may have: nobody knows
-        while MongoDB is away, and a look has more to do than to ask there."""
+        """Whether a process has announced that it writes to the journal, or may have.
+
+        Nobody knows while MongoDB is away, and a look has more to do than to ask there.
+        """
         if self._announcements is None:
             return False
         try:
@@ -311,8 +345,10 @@ class Circuit:
             return True
 
     def _announce(self) -> None:
-        """Announce already now that this process writes to the journal: the first upload waits
-        less."""
+        """Announce already now that this process writes to the journal.
+
+        The first upload waits less.
+        """
         if self._announcements is not None:
             with suppress(Unavailable):
                 self._announcements.announce()

@@ -1,6 +1,6 @@
 """The database clock: the time that all hosts of a deployment agree on.
 
-What one host stamps, another one judges: how old a key is, when a lease ends, whether a link still
+One host stamps what another one judges: how old a key is, when a lease ends, whether a link still
 holds. Their own clocks may be hours apart, so none of them is used. A process asks MongoDB for its
 time, and from then on adds what has passed on a clock that only counts. Nobody can set that one,
 and it goes on while the machine sleeps.
@@ -56,8 +56,10 @@ _RESOLUTION = 0.001  # databases tell milliseconds, or have cut off what is less
 
 
 def _counting_clock() -> Callable[[], float]:
-    """A clock that nobody sets, and that goes on while the machine sleeps where the system has such
-    a one."""
+    """Return a clock that nobody sets.
+
+    It goes on while the machine sleeps where the system has such a one.
+    """
     boot_time = getattr(time, "CLOCK_BOOTTIME", None)
     if boot_time is None:
         return time.monotonic
@@ -74,8 +76,10 @@ class Measurement(t.NamedTuple):
     offset: float
     """Seconds between :data:`elapsed` and the time."""
     error: float
-    """Seconds that the offset may be wrong, for nobody knows when the database has looked at its
-    clock."""
+    """Seconds that the offset may be wrong.
+
+    Nobody knows when the database has looked at its clock.
+    """
     at: float
     """When it was, by :data:`elapsed`."""
     is_mongo: bool
@@ -104,25 +108,30 @@ class Clock:
 
     @property
     def is_measured(self) -> bool:
-        """Whether MongoDB has told the time. Until then it is that of PostgreSQL, or of the
-        host."""
+        """Whether MongoDB has told the time.
+
+        Until then it is that of PostgreSQL, or of the host.
+        """
         return self._measured is not None and self._measured.is_mongo
 
     def now(self) -> datetime:
-        """The time, aware, in UTC, to the millisecond: BSON keeps no more, and records are equal in
-        every database."""
+        """Return the time, aware, in UTC, to the millisecond.
+
+        BSON keeps no more, and records are equal in every database.
+        """
         return _datetime(self.seconds())
 
     def seconds(self) -> float:
-        """The same in seconds since 1970."""
+        """Return the same in seconds since 1970."""
         count = elapsed()
         if count >= self._next:
             return self._measure_soon(count)
         return count + self._offset
 
     def measure(self) -> None:
-        """Ask MongoDB for the time, and wait for the answer. For what cannot be done without
-        MongoDB anyway.
+        """Ask MongoDB for the time, and wait for the answer.
+
+        This is for what cannot be done without MongoDB anyway.
 
         :raises DatabaseUnavailable: It does not answer.
         """
@@ -134,13 +143,12 @@ class Clock:
             ask()
         except Unavailable as error:  # the circuit has told, or the next request will
             logger.debug("the time could not be measured: %s", error)
-        except (
-            Exception
-        ):  # the time is asked for everywhere, and no request fails for want of a better one
+        except Exception:
+            # The time is asked for everywhere, and no request fails for want of a better one.
             logger.warning("the time could not be measured", exc_info=True)
 
     def stop(self, seconds: float = STOP_TIMEOUT) -> None:
-        """End the thread that asks for the time. What is known of it holds."""
+        """End the thread that asks for the time. What it has measured holds."""
         self._worker.stop(seconds)
 
     def note(self, told: datetime, began: float, ended: float, *, is_mongo: bool = True) -> None:
@@ -152,27 +160,31 @@ class Clock:
             has not been asked.
         """
         error = (ended - began) / 2 + _RESOLUTION
-        new = Measurement(told.timestamp() - (began + ended) / 2, error, ended, is_mongo)
+        offset = told.timestamp() - (began + ended) / 2
+        new = Measurement(offset, error, ended, is_mongo)
         old = self._measured
-        if old is not None and not is_mongo and old.is_mongo:
+        if not _may_follow(old, new):
             return
 
-        is_good = is_mongo and error < GOOD
-        self._next = ended + (INTERVAL if is_good else SHORT_INTERVAL)
-        if old is not None and old.is_mongo == is_mongo and _confirms(old, new):
+        self._next = ended + _interval(is_good=is_mongo and error < GOOD)
+        if old is not None and _confirms(old, new):
             return
-        self._measured, self._offset = new, new.offset
-        _share(new.offset)
-        if old is not None and abs(new.offset - old.offset) >= STEP:
-            logger.warning("the clock of the database went %+.1f seconds", new.offset - old.offset)
+
+        self._measured = new
+        self._offset = offset
+        _share(offset)
+        if old is not None and abs(offset - old.offset) >= STEP:
+            logger.warning("the clock of the database went %+.1f seconds", offset - old.offset)
 
     def _measure_soon(self, count: float) -> float:
-        """The time as far as it is known, while it is measured again."""
+        """Return the time as far as it is known, while it is measured again."""
         if self._measured is None:
             self._measure_first()
-            return time.time() if self._measured is None else elapsed() + self._offset
+            if self._measured is None:
+                return time.time()
+            return elapsed() + self._offset
 
-        self._next = count + (INTERVAL if self._measured.is_mongo else SHORT_INTERVAL)
+        self._next = count + _interval(is_good=self._measured.is_mongo)
         self._worker.start()
         return count + self._offset
 
@@ -191,19 +203,23 @@ class Clock:
 
 
 def now() -> datetime:
-    """The time by the clock of the current app; outside of one, by that which was measured last in
-    this process."""
+    """Return the time by the clock of the current app.
+
+    Outside of one it is the time by the clock that was measured last in this process.
+    """
     return _datetime(seconds())
 
 
 def seconds() -> float:
-    """The same in seconds since 1970."""
+    """Return the same in seconds since 1970."""
     if has_app_context():
         app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]
         state = app.extensions.get("dualmedia")
         if state is not None:
             return state.clock.seconds()
-    return time.time() if _last_offset is None else elapsed() + _last_offset
+    if _last_offset is None:
+        return time.time()
+    return elapsed() + _last_offset
 
 
 _last_offset: float | None = None
@@ -215,8 +231,25 @@ def _share(offset: float) -> None:
     _last_offset = offset
 
 
+def _interval(*, is_good: bool) -> float:
+    """Return the seconds until the next measurement."""
+    if is_good:
+        return INTERVAL
+    return SHORT_INTERVAL
+
+
+def _may_follow(old: Measurement | None, new: Measurement) -> bool:
+    """Whether a measurement may take the place of an older one: MongoDB's yields to no other."""
+    return old is None or new.is_mongo or not old.is_mongo
+
+
 def _confirms(old: Measurement, new: Measurement) -> bool:
-    """Whether the older measurement is as good, so that the clock need not move at all."""
+    """Whether the older measurement is as good, so that the clock need not move at all.
+
+    That can be said only of two measurements of the same database.
+    """
+    if old.is_mongo != new.is_mongo:
+        return False
     old_error = old.error + (new.at - old.at) * DRIFT
     return new.error >= old_error and abs(new.offset - old.offset) <= old_error + new.error
 

@@ -26,24 +26,29 @@ from .shapes import OLDEST_FIELDS, owner_of_key
 logger = logging.getLogger("flask_dualmedia")
 
 Shape = Callable[[Document], bool]
+"""Says whether a document is of one sort of ours."""
 
 BUCKET = "media"
 
 JOURNAL = "journal_"
 """Stands before the names of collections with records that wait for SQL, and behind the prefix."""
 
-LEASES, CHECKS, UPLOADS, PLAYS = (
-    "dualmedia_leases",
-    "dualmedia_checks",
-    "dualmedia_uploads",
-    "dualmedia_plays",
-)
-UPKEEP, FINDINGS, DRAINS = "dualmedia_upkeep", "dualmedia_findings", "dualmedia_drains"
+LEASES = "dualmedia_leases"
+CHECKS = "dualmedia_checks"
+UPLOADS = "dualmedia_uploads"
+PLAYS = "dualmedia_plays"
+UPKEEP = "dualmedia_upkeep"
+FINDINGS = "dualmedia_findings"
+DRAINS = "dualmedia_drains"
 OTHERS = (LEASES, CHECKS, UPLOADS, PLAYS, UPKEEP, FINDINGS, DRAINS)
 
 _STATES = (PENDING, AVAILABLE, DELETING, TRASHED)
 
-_FIRST_ID, _LAST_ID = uuid.UUID(int=0), uuid.UUID(int=2**128 - 1)
+_FIRST_ID = uuid.UUID(int=0)
+_LAST_ID = uuid.UUID(int=2**128 - 1)
+
+_ANY_ID: Document = {"$gte": _FIRST_ID, "$lte": _LAST_ID}
+"""All UUIDs: they sort together, and nothing else between them."""
 
 
 def is_record(kind: type[Media], document: Document) -> bool:
@@ -63,21 +68,18 @@ _FIELDS = {kind: frozenset(OLDEST_FIELDS[kind.__tablename__]) - {"id"} for kind 
 
 
 def _record_filter(kind: type[Media]) -> Document:
-    """What :func:`is_record` asks, as a filter of MongoDB's."""
+    """Return the question of :func:`is_record` as a filter of MongoDB's."""
     shape: Document = {
-        "_id": {
-            "$gte": _FIRST_ID,
-            "$lte": _LAST_ID,
-        },  # UUIDs sort together, and nothing else between them
+        "_id": {**_ANY_ID},
         "state": {"$in": [*_STATES]},
         "storage_type": {"$in": [*STORAGE_TYPES]},
         kind.owner_field: {"$type": "string"},
         "created_at": {"$type": "date"},
         "updated_at": {"$type": "date"},
     }
-    return shape | {
-        field: {"$exists": True} for field in sorted(_FIELDS[kind]) if field not in shape
-    }
+    for field in sorted(_FIELDS[kind]):
+        shape.setdefault(field, {"$exists": True})
+    return shape
 
 
 _RECORD_FILTERS = {kind: _record_filter(kind) for kind in KINDS.values()}
@@ -86,12 +88,13 @@ _RECORD_FILTERS = {kind: _record_filter(kind) for kind in KINDS.values()}
 def records_only(
     kind: type[Media], where: t.Mapping[str, t.Any] = types.MappingProxyType({})
 ) -> Document:
-    """A filter for the records that match another one. It asks first what that asks, which most
-    documents fail."""
-    return {
-        **where,
-        **{name: asked for name, asked in _RECORD_FILTERS[kind].items() if name not in where},
-    }
+    """Return a filter for the records that match another one.
+
+    It asks first what that asks, which most documents fail.
+    """
+    record_filter = _RECORD_FILTERS[kind]
+    added = {field: condition for field, condition in record_filter.items() if field not in where}
+    return {**where, **added}
 
 
 class Collections:
@@ -104,7 +107,8 @@ class Collections:
 
     def __init__(self, documents: Documents, *, prefix: str = "", bucket: str = BUCKET) -> None:
         self.documents = documents
-        self.prefix, self.bucket = prefix, bucket
+        self.prefix = prefix
+        self.bucket = bucket
         # What we acknowledge has reached the disks of a majority, and with it all that was written
         # before: the bytes.
         self._durable = documents.with_options(write_concern=WriteConcern("majority", j=True))
@@ -112,13 +116,17 @@ class Collections:
         self._passed: set[str] = set()
 
     @classmethod
-    def of(cls, given: Documents | Collections) -> Collections:
-        """Those in a database that has none under other names; or what is given."""
-        return given if isinstance(given, Collections) else cls(given)
+    def of(cls, database: Documents | Collections) -> Collections:
+        """Return those in a database that has none under other names; collections as they are."""
+        if isinstance(database, Collections):
+            return database
+        return cls(database)
 
     def by(self, documents: Documents) -> Collections:
-        """The same collections, asked through another client. What one has looked at, the other
-        knows."""
+        """Return the same collections, asked through another client.
+
+        Each knows which names the other has looked at.
+        """
         others = Collections(documents, prefix=self.prefix, bucket=self.bucket)
         others._passed = self._passed
         return others
@@ -129,7 +137,7 @@ class Collections:
         return f"{self.bucket}_journal"
 
     def get(self, name: str, *, durable: bool = False) -> Collection[Document]:
-        """A collection by the name that it has without the prefix.
+        """Return a collection by the name that it has without the prefix.
 
         :param durable: What is acknowledged has reached the disks of a majority.
         :raises NamesTaken: It is the host's.
@@ -137,21 +145,25 @@ class Collections:
         collection = self._checked.get((name, durable))
         if collection is None:
             self.check([name])
-            database = self._durable if durable else self.documents
-            collection = self._checked[name, durable] = database[self.prefix + name]
+            database = self.documents
+            if durable:
+                database = self._durable
+            collection = database[self.prefix + name]
+            self._checked[name, durable] = collection
         return collection
 
     def get_bucket(self, bucket: str) -> tuple[Collection[Document], Collection[Document]]:
-        """Files and chunks of a bucket.
+        """Return files and chunks of a bucket.
 
         :raises NamesTaken: They are the host's.
         """
-        names = f"{bucket}.files", f"{bucket}.chunks"
-        if (names[0], False) not in self._checked:
+        files, chunks = f"{bucket}.files", f"{bucket}.chunks"
+        if (files, False) not in self._checked:
             self.check_bucket(bucket)
-            for name in names:
-                self._checked[name, False] = self.documents[name]
-        return self._checked[names[0], False], self._checked[names[1], False]
+            # Other threads look for the files alone: the chunks are there by then.
+            self._checked[chunks, False] = self.documents[chunks]
+            self._checked[files, False] = self.documents[files]
+        return self._checked[files, False], self._checked[chunks, False]
 
     def check(self, names: Iterable[str], *, buckets: Iterable[str] = ()) -> None:
         """Make sure that collections, where they are there, are ours.
@@ -161,89 +173,121 @@ class Collections:
         :raises DatabaseUnavailable: MongoDB does not answer: nobody knows.
         """
         shapes = {self.prefix + name: _shape(name) for name in names}
+        bucket_names = set()
         for bucket in buckets:
-            shapes |= {f"{bucket}.files": _is_file, f"{bucket}.chunks": _is_chunk}
+            files, chunks = f"{bucket}.files", f"{bucket}.chunks"
+            bucket_names |= {files, chunks}
+            shapes |= {files: _is_file, chunks: _is_chunk}
         shapes = {name: shape for name, shape in shapes.items() if name not in self._passed}
         if not shapes:
             return
-        foreign = [
-            name
-            for name, kind in sorted(self._existing(shapes))
-            if self._is_foreign(name, kind, shapes[name])
-        ]
+
+        foreign = self._foreign(shapes)
         if not foreign:
             self._passed.update(shapes)
             return
-        settings = []
-        files = {f"{bucket}.{part}" for bucket in buckets for part in ("files", "chunks")}
-        if not files.issuperset(foreign):
-            settings.append("DUALMEDIA_COLLECTION_PREFIX")
-        if not files.isdisjoint(foreign):
-            settings.append("DUALMEDIA_BUCKET")
-        error = NamesTaken(
-            "MongoDB", [f"the collection {name!r}" for name in foreign], " and ".join(settings)
-        )
+        error = _names_taken(foreign, bucket_names)
         logger.error("%s", error)
         raise error
 
     def check_bucket(self, bucket: str) -> None:
-        """The same for the collections of a bucket."""
+        """Make sure of the same for the collections of a bucket."""
         self.check((), buckets=[bucket])
 
-    def _existing(self, names: Iterable[str]) -> Iterator[tuple[str, str]]:
-        """Those of these collections that there are, and the type of each."""
-        with self.documents.asked():
-            found = self.documents.list_collections(
-                filter={"name": {"$in": [*names]}}, nameOnly=True, authorizedCollections=True
-            )
-            existing = [(one["name"], one.get("type", "collection")) for one in found]
-        yield from existing
+    def _foreign(self, shapes: t.Mapping[str, Shape | None]) -> list[str]:
+        """Return the names, in order, of those collections that are the host's.
 
-    def _is_foreign(self, name: str, kind: str, shape: Shape | None) -> bool:
-        if kind != "collection":
+        :param shapes: The shape of our documents by the name of the collection.
+        """
+        foreign = []
+        for name, collection_type in sorted(self._existing(shapes)):
+            if self._is_foreign(name, collection_type, shapes[name]):
+                foreign.append(name)
+        return foreign
+
+    def _existing(self, names: Iterable[str]) -> list[tuple[str, str]]:
+        """Return those of these collections that there are, and the type of each."""
+        with self.documents.asked():
+            entries = self.documents.list_collections(
+                filter={"name": {"$in": [*names]}},
+                nameOnly=True,
+                authorizedCollections=True,
+            )
+            return [(entry["name"], entry.get("type", "collection")) for entry in entries]
+
+    def _is_foreign(self, name: str, collection_type: str, shape: Shape | None) -> bool:
+        if collection_type != "collection":
             return True  # a view, or a collection of time series
         if shape is None:
             return False
+
+        field = "_id"
+        if shape is _is_chunk:
+            field = "files_id"
         with self.documents.asked():
-            samples = [
-                *_samples(self.documents[name], by="files_id" if shape is _is_chunk else "_id")
-            ]
+            samples = [*_samples(self.documents[name], by=field)]
         if not samples:
             return self._is_indexed_by_others(name)
+
         strange = [document for document in samples if not shape(document)]
         if not strange:
             return False
         if len(strange) == len(samples) and not self._has_ours(name, shape):
             return True
-        logger.warning("%s in MongoDB holds documents that are not ours, such as %r; they are left alone",
-                       name, strange[0].get("_id"))  # fmt: skip
+        logger.warning(
+            "%s in MongoDB holds documents that are not ours, such as %r; they are left alone",
+            name,
+            strange[0].get("_id"),
+        )
         return False
 
     def _has_ours(self, name: str, shape: Shape) -> bool:
         """Whether anything in a collection is ours, although what was looked at is not."""
-        where = _SELECTIVE.get(shape, {})
+        where = _SELECTIVE.get(shape)
         if not where:
             return False
         with self.documents.asked(BULK):
-            return any(map(shape, self.documents[name].find(where).limit(20)))
+            candidates = self.documents[name].find(where).limit(20)
+            return any(map(shape, candidates))
 
     def _is_indexed_by_others(self, name: str) -> bool:
         """Whether a collection without documents has indexes, and none is ours."""
-        model = next((k for k in KINDS.values() if name == self.prefix + k.__tablename__), None)
+        model = self._model_of(name)
         if model is None:
             return False
         with self.documents.asked():
             indexes = set(self.documents[name].index_information()) - {"_id_"}
-        ours = {str(index.name) for index in model.__table__.indexes}  # type: ignore[attr-defined]
-        return bool(indexes) and indexes.isdisjoint(ours)
+        our_indexes = {str(index.name) for index in model.__table__.indexes}  # type: ignore[attr-defined]
+        return bool(indexes) and indexes.isdisjoint(our_indexes)
+
+    def _model_of(self, name: str) -> type[Media] | None:
+        """Return the kind whose records are in a collection outside of the journal."""
+        for kind in KINDS.values():
+            if name == self.prefix + kind.__tablename__:
+                return kind
+        return None
+
+
+def _names_taken(foreign: list[str], bucket_names: set[str]) -> NamesTaken:
+    """Return the error that names collections of the host, and the settings that avoid them."""
+    settings = []
+    if not bucket_names.issuperset(foreign):
+        settings.append("DUALMEDIA_COLLECTION_PREFIX")
+    if not bucket_names.isdisjoint(foreign):
+        settings.append("DUALMEDIA_BUCKET")
+    things = [f"the collection {name!r}" for name in foreign]
+    return NamesTaken("MongoDB", things, " and ".join(settings))
 
 
 def _samples(collection: Collection[Document], *, by: str) -> Iterator[Document]:
-    """A few documents: those of other types of ids sort before all of ours, or behind them."""
-    projection = {"parts": 0} if by == "_id" else {by: 1}  # those of an upload may be megabytes
+    """Read a few documents: other types of ids sort before all of ours, or behind them."""
+    projection = {by: 1}
+    order_field = "$natural"
+    if by == "_id":
+        projection = {"parts": 0}  # those of an upload may be megabytes
+        order_field = "_id"
     for direction in (ASCENDING, DESCENDING):
-        order = [("_id", direction)] if by == "_id" else [("$natural", direction)]
-        yield from collection.find({}, projection).sort(order).limit(2)
+        yield from collection.find({}, projection).sort([(order_field, direction)]).limit(2)
 
 
 def _is_lease(document: Document) -> bool:
@@ -264,10 +308,11 @@ def is_upload(document: Document) -> bool:
 
 
 UPLOADS_ONLY: Document = {
-    "_id": {"$gte": _FIRST_ID, "$lte": _LAST_ID},
+    "_id": {**_ANY_ID},
     "identity": {"$type": "string"},
     "expires_at": {"$type": "date"},
 }
+"""The question of :func:`is_upload` as a filter of MongoDB's."""
 
 
 def _is_play(document: Document) -> bool:
@@ -295,14 +340,15 @@ _SHAPES: dict[str, Shape] = {
     **dict.fromkeys((CHECKS, UPKEEP, FINDINGS, DRAINS), _is_check),
 }
 
+_KEY_PATTERN = "^[0-9a-f]{32}-[0-9a-f]{16}$"
+
 _SELECTIVE: dict[Shape, Document] = {
-    _RECORDS[kind.__tablename__]: records_only(kind) for kind in KINDS.values()
-} | {
+    **{_RECORDS[kind.__tablename__]: records_only(kind) for kind in KINDS.values()},
     is_upload: UPLOADS_ONLY,
     _is_play: {"batch": {"$exists": True}},
     _is_lease: {"holder": {"$exists": True}},
-    _is_file: {"_id": {"$regex": "^[0-9a-f]{32}-[0-9a-f]{16}$"}},
-    _is_chunk: {"files_id": {"$regex": "^[0-9a-f]{32}-[0-9a-f]{16}$"}},
+    _is_file: {"_id": {"$regex": _KEY_PATTERN}},
+    _is_chunk: {"files_id": {"$regex": _KEY_PATTERN}},
 }
 """Filters that find documents of a shape, and may find others."""
 

@@ -1,5 +1,7 @@
-"""Connections of the pool as psycopg has them, for what is done so often that SQLAlchemy's part in
-it shows."""
+"""Connections of the pool as psycopg has them, for frequent work.
+
+The work is so frequent that SQLAlchemy's part in it would show.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,7 @@ import re
 import time
 import typing as t
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from weakref import WeakKeyDictionary
 
 import sqlalchemy as sa
@@ -15,7 +17,7 @@ from sqlalchemy import event
 
 from ..errors import DatabaseUnavailable, WritesRefused
 from ..processes.forks import notice_fork
-from .deadlines import Watch, deadline
+from .deadlines import Watch, deadline, deadline_if_any
 from .poolers import look_for_pooler
 from .sqlstates import UNKNOWN_STATEMENT, translate_errors
 
@@ -32,50 +34,61 @@ def speaks_psycopg(engine: sa.Engine) -> bool:
 
 def is_heard(engine: sa.Engine) -> bool:
     """Whether somebody listens to the engine's statements, as tracers and tests do."""
-    heard = engine.dispatch
+    events = engine.dispatch
     listeners = (
-        heard.before_cursor_execute,
-        heard.after_cursor_execute,
-        heard.before_execute,
-        heard.after_execute,
+        events.before_cursor_execute,
+        events.after_cursor_execute,
+        events.before_execute,
+        events.after_execute,
     )
     return any(map(bool, listeners))
 
 
 _borrowed: set[sa.PoolProxiedConnection] = set()
-"""Connections in use. Of one that nothing else refers to, as when an iterator over an answer is
-forgotten in a cycle of references, the pool would wait for the statement that the iterator has not
-ended yet, and for ever."""
+"""Connections in use.
+
+Without this set nothing might refer to one of them any more, as when an iterator over an answer is
+forgotten in a cycle of references. The pool would then wait for ever, for the statement that the
+iterator has not ended yet.
+"""
 
 
 @contextmanager
 def borrow(engine: sa.Engine, seconds: float | None) -> Iterator[Driver]:
-    """A connection from the pool, in autocommit, for so many seconds."""
+    """Lend a connection of the pool, in autocommit, for so many seconds.
+
+    The pool gets it back at the end of the block, or drops it if nobody should use it any more.
+
+    :param seconds: How long the block may take, ``None`` for any time.
+    :raises StatementCancelled: As :func:`~flask_dualmedia.databases.deadlines.deadline` does.
+    :raises DatabaseUnavailable: There is no connection, or the server did not answer in time.
+    """
     notice_fork()
     pool = engine.pool
     lent = lend(engine, seconds)
     _borrowed.add(lent)
     driver = t.cast("Driver", lent.driver_connection)
     watch: Watch | None = None
+
     try:
         driver.autocommit = True
-        with nullcontext() if seconds is None else deadline(driver, seconds) as watch:
+        with deadline_if_any(driver, seconds) as watch:
             yield driver
         if watch is not None and watch.expired:
             lent.invalidate()
         else:
             driver.autocommit = False
+
     except BaseException as error:
-        expired = watch is not None and watch.expired
-        is_confused = getattr(error, "sqlstate", None) == UNKNOWN_STATEMENT
-        if expired or is_confused or driver.closed or driver.info.transaction_status.name != "IDLE":
-            if driver.closed and not expired:
+        is_expired = watch is not None and watch.expired
+        if is_expired or _is_unusable(driver, error):
+            if driver.closed and not is_expired:
                 _lost[pool] = time.monotonic()
-            # Nobody else gets it, and its server drops what was not committed.
-            lent.invalidate(error if isinstance(error, Exception) else None)
+            _drop(lent, error)
         else:
             driver.autocommit = False  # as others expect it
         raise
+
     finally:
         _borrowed.discard(lent)
         if lent.is_valid:
@@ -83,27 +96,45 @@ def borrow(engine: sa.Engine, seconds: float | None) -> Iterator[Driver]:
         lent.close()
 
 
+def _is_unusable(driver: Driver, error: BaseException) -> bool:
+    """Whether nobody should use a connection again after this error."""
+    if getattr(error, "sqlstate", None) == UNKNOWN_STATEMENT:
+        return True
+    return driver.closed or driver.info.transaction_status.name != "IDLE"
+
+
+def _drop(lent: sa.PoolProxiedConnection, error: BaseException) -> None:
+    """Give a connection to nobody else. Its server drops what was not committed."""
+    if isinstance(error, Exception):
+        lent.invalidate(error)
+    else:
+        lent.invalidate()
+
+
 _IDLE = 1.0
 """Seconds after which a connection may have died unnoticed."""
 
 _USED = "dualmedia_used"
-"""When a connection was used last, in what its pool keeps of it."""
+"""The key for the time of a connection's last use, in what its pool keeps of it."""
 
 _lost: WeakKeyDictionary[sa.Pool, float] = WeakKeyDictionary()
-"""When a pool lost a connection. Others of it, which have not been used since, may be lost too."""
+"""When a pool lost a connection. Others that have not been used since may be lost too."""
 
 
 def lend(engine: sa.Engine, seconds: float | None = None) -> sa.PoolProxiedConnection:
-    """A connection from the pool that lives, as far as can be known.
+    """Lend a connection of the pool that lives, as far as can be known.
 
-    Where the server has no room for a new one, in the place of one that was lost, another of the
-    pool may do.
+    The server may have no room for a new one in the place of one that was lost. Then another one
+    of the pool may do.
 
     :param seconds: How long one may take to show that it lives, ``None`` for any time.
     :raises DatabaseUnavailable: There is none. Nothing was sent.
     """
     pool = engine.pool
-    others = pool.checkedin() if isinstance(pool, sa.QueuePool) else 0
+    others = 0
+    if isinstance(pool, sa.QueuePool):
+        others = pool.checkedin()
+
     while True:
         try:
             with translate_errors():
@@ -128,8 +159,10 @@ def note_use(info: dict[t.Any, t.Any]) -> None:
 
 def is_fresh(info: dict[t.Any, t.Any], pool: sa.Pool) -> bool:
     """Whether a connection was used so shortly ago that nobody needs to ask whether it lives."""
-    used = info.get(_USED)
-    return used is not None and used > _lost.get(pool, 0.0) and time.monotonic() - used < _IDLE
+    used_at = info.get(_USED)
+    if used_at is None:
+        return False
+    return used_at > _lost.get(pool, 0.0) and time.monotonic() - used_at < _IDLE
 
 
 def is_new(info: dict[t.Any, t.Any]) -> bool:
@@ -158,11 +191,11 @@ def _lives(lent: sa.PoolProxiedConnection, seconds: float | None) -> bool:
 def ping(driver: Driver, seconds: float | None) -> None:
     """Send an empty statement.
 
-    :raises OperationalError: As of psycopg. The connection was lost.
+    :raises OperationalError: psycopg's own. The connection was lost.
     :raises DatabaseUnavailable: The server did not answer in time.
     """
     autocommit = driver.autocommit
-    with nullcontext() if seconds is None else deadline(driver, seconds):
+    with deadline_if_any(driver, seconds):
         driver.autocommit = True
         driver.execute("")
         driver.autocommit = autocommit
@@ -170,8 +203,8 @@ def ping(driver: Driver, seconds: float | None) -> None:
 
 def has_no_room(error: BaseException | None) -> bool:
     """Whether a server answers, but has as many connections as it may have."""
-    said = str(getattr(error, "orig", None) or error)
-    return _NO_ROOM.search(said) is not None
+    message = str(getattr(error, "orig", None) or error)
+    return _NO_ROOM.search(message) is not None
 
 
 _NO_ROOM = re.compile("too many clients|too many connections|connection slots are reserved")
@@ -184,12 +217,12 @@ LOGGER_OF_POOLS = f"{sa.QueuePool.__module__}.{sa.QueuePool.__name__}"
 class LastUsedFirst(sa.QueuePool):
     """A pool that lends the connection that was used last: its server process is the fastest.
 
-    A place whose connection was lost goes behind all others. It is tried again when nothing else is
-    left.
+    A place whose connection was lost goes behind all others. The pool tries it again when nothing
+    else is left.
     """
 
-    # By its module its lines would be in our logger: a host asks for ours at INFO, and for those of
-    # pools seldom.
+    # SQLAlchemy names the logger by the module, so that its lines would be in ours. A host asks
+    # for ours at INFO, and for those of pools seldom.
     _sqla_logger_namespace = LOGGER_OF_POOLS
 
     def __init__(self, *args: t.Any, **kwargs: t.Any) -> None:
@@ -199,6 +232,7 @@ class LastUsedFirst(sa.QueuePool):
         if record.dbapi_connection is not None:
             super()._do_return_conn(record)
             return
+
         queue = t.cast("t.Any", self._pool)
         with queue.mutex:
             if queue.maxsize <= 0 or len(queue.queue) < queue.maxsize:
@@ -236,8 +270,10 @@ def probe(engine: sa.Engine, seconds: float) -> None:
 
 
 def close_engine(engine: sa.Engine) -> None:
-    """Close the connections of an engine; those in use, and any later one, when they are given
-    back."""
+    """Close the connections of an engine.
+
+    Those in use, and any later one, are closed when they are given back.
+    """
     event.listen(engine, "checkin", _close_returned)
     engine.dispose()
 

@@ -2,9 +2,9 @@
 
 libpq waits for ever: a time-out of its own exists for connecting alone, and one that the server
 keeps is no help when the server is what hangs. So a thread looks at the statements that are being
-waited for. One that takes too long is cancelled first, over another connection: it then fails
-alone, and nothing of it is left running in the server. Where that does not end it, its socket is
-closed, and the statement fails as it does when the server dies.
+waited for. It first cancels one that takes too long, over another connection: the statement then
+fails alone, and nothing of it is left running in the server. If that does not end it, the thread
+closes its socket, and the statement fails as it does when the server dies.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import threading
 import time
 import typing as t
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from weakref import WeakSet
 
 from ..errors import DatabaseUnavailable, StatementCancelled
@@ -34,8 +34,11 @@ _END = 0.5
 """Seconds that a statement may take to end after it was cancelled."""
 
 _CANCEL_POOLED = 30.0
-"""Seconds after which a request to cancel is given up that goes through a pooler. It waits there
-for the server, and PgBouncer 1.18 ends with "bad client state" where the client has not."""
+"""Seconds after which we give up a request to cancel that goes through a pooler.
+
+The request waits there for the server. If the client has not waited, PgBouncer 1.18 ends with
+"bad client state".
+"""
 
 _QUERY_CANCELED = "57014"
 
@@ -44,7 +47,7 @@ pooled: WeakSet[psycopg.Connection[t.Any]] = WeakSet()
 
 
 class Wait(t.Protocol):
-    """Something that is waited for until a time, and then given up."""
+    """Something that somebody waits for until a time, and then gives up."""
 
     end: float
     abandoned: threading.Event | None
@@ -61,15 +64,18 @@ class Watch:
     __slots__ = ("abandoned", "answers", "connection", "end", "ended", "warned")
 
     def __init__(self, connection: psycopg.Connection[t.Any], end: float) -> None:
-        self.connection, self.end = connection, end
+        self.connection = connection
+        self.end = end
         self.ended = False
         self.abandoned: threading.Event | None = None
         """Set when the cancellation is over, if the statement took too long."""
         self.answers = True
         """Whether the server accepted that the statement was cancelled."""
         self.warned = False
-        """Whether the server completed the statement with a warning after it was cancelled:
-        PostgreSQL does so with a change that is committed, but that no standby has confirmed."""
+        """Whether the server completed the statement with a warning after it was cancelled.
+
+        PostgreSQL does so with a change that is committed, but that no standby has confirmed.
+        """
 
     @property
     def expired(self) -> bool:
@@ -77,8 +83,10 @@ class Watch:
         return self.abandoned is not None
 
     def finish(self) -> None:
-        """Wait until the statement is abandoned, if it is: a cancellation that comes late must not
-        hit what is done next on the connection."""
+        """End the wait. If the statement is just being abandoned, wait until it is.
+
+        A cancellation that comes late must not hit what is done next on the connection.
+        """
         self.ended = True
         if _waiting.pop(id(self.connection), None) is self:
             return
@@ -100,6 +108,7 @@ class Watch:
             self._cancel_pooled()
         else:
             self._cancel(_CANCEL)
+
         end = time.monotonic() + _END
         while self.answers and not self.ended and time.monotonic() < end:
             time.sleep(0.01)
@@ -108,11 +117,14 @@ class Watch:
 
     def _cancel_pooled(self) -> None:
         request = threading.Thread(
-            target=self._cancel, args=(_CANCEL_POOLED,), name="dualmedia-cancel", daemon=True
+            target=self._cancel,
+            args=(_CANCEL_POOLED,),
+            name="dualmedia-cancel",
+            daemon=True,
         )
         try:
             request.start()
-        except RuntimeError:  # as below
+        except RuntimeError:  # no thread starts any more, as in _abandon_expired
             self._cancel(_CANCEL)
             return
         request.join(_CANCEL)
@@ -128,7 +140,7 @@ class Watch:
         self.warned = self.warned or diagnostic.severity_nonlocalized == "WARNING"
 
     def explain(self, error: Exception) -> Exception | None:
-        """What an error means that came after the statement was abandoned."""
+        """Return what an error means that came after the statement was abandoned."""
         if getattr(error, "sqlstate", None) == _QUERY_CANCELED:
             return StatementCancelled()
         if isinstance(error, self.connection.OperationalError | self.connection.InterfaceError):
@@ -148,8 +160,10 @@ class _Watcher:
         begin_in_children(self)
 
     def begin_process(self) -> None:
-        """Forget the thread of another process, and what that one waits for: its own thread cuts
-        that."""
+        """Forget the thread of another process, and what that one waits for.
+
+        The thread of that process cuts that off itself.
+        """
         self._lock = threading.Lock()
         self._rests: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
@@ -165,14 +179,18 @@ class _Watcher:
                 return
             self._rests = queue.SimpleQueue()
             thread = threading.Thread(
-                target=self._run, args=(self._rests,), name="dualmedia-deadlines", daemon=True
+                target=self._run,
+                args=(self._rests,),
+                name="dualmedia-deadlines",
+                daemon=True,
             )
             with suppress(RuntimeError):  # at the end of a process no thread starts any more
                 thread.start()
-                self.is_started, self._thread = True, thread
+                self.is_started = True
+                self._thread = thread
 
     def rest(self) -> None:
-        """End the thread if nobody waits. Whoever waits next starts it again."""
+        """End the thread if nobody waits. The next one to wait starts it again."""
         self._rests.put(None)
 
     def wait_for_rest(self) -> None:
@@ -191,7 +209,8 @@ class _Watcher:
     def _may_rest(self) -> bool:
         """Whether nobody waits. From then on the thread counts as ended."""
         with self._lock:
-            self.is_started = False  # before the look: who waits from now on starts another one
+            # Before the look: anybody who waits from now on starts another thread.
+            self.is_started = False
             if _waiting:
                 self.is_started = True
             return not self.is_started
@@ -210,21 +229,33 @@ def deadline(connection: psycopg.Connection[t.Any], seconds: float) -> Iterator[
     """
     watch = Watch(connection, time.monotonic() + seconds)
     _expect(id(connection), watch)
+
     try:
         yield watch
-    except (
-        Exception
-    ) as error:  # whatever the block raises: it goes on from here, explained or as it is
+    except Exception as error:
+        # Whatever the block raises goes on from here, explained or as it is.
         watch.finish()
-        explained = watch.explain(error) if watch.expired else None
+        explained = None
+        if watch.expired:
+            explained = watch.explain(error)
         if explained is None:
             raise
         raise explained from error
     finally:
         if not watch.ended:
             watch.finish()
+
     if watch.warned:
         raise DatabaseUnavailable("PostgreSQL", "did not confirm a change in time")
+
+
+def deadline_if_any(
+    connection: psycopg.Connection[t.Any], seconds: float | None
+) -> AbstractContextManager[Watch | None]:
+    """Return the :func:`deadline`, or a block without a limit where ``seconds`` is ``None``."""
+    if seconds is None:
+        return nullcontext()
+    return deadline(connection, seconds)
 
 
 def expect(wait: Wait) -> None:
@@ -252,7 +283,7 @@ def renew(connection: psycopg.Connection[t.Any], seconds: float) -> None:
 
 
 def rest() -> None:
-    """End the thread if nobody waits. Whoever waits next starts it again."""
+    """End the thread if nobody waits. The next one to wait starts it again."""
     _watcher.rest()
 
 
@@ -263,17 +294,16 @@ def wait_for_rest() -> None:
 
 def _abandon_expired() -> None:
     now = time.monotonic()
-    for key, watch in list(_waiting.items()):
-        # Taken out by whoever comes first: the statement that ended, or we.
-        if watch.end < now and _waiting.pop(key, None) is not None:
-            watch.abandoned = threading.Event()
-            thread = threading.Thread(target=watch.abandon, name="dualmedia-cancel", daemon=True)
+    for key, wait in list(_waiting.items()):
+        # Whichever comes first takes it out: the statement that ended, or this thread.
+        if wait.end < now and _waiting.pop(key, None) is not None:
+            wait.abandoned = threading.Event()
+            thread = threading.Thread(target=wait.abandon, name="dualmedia-cancel", daemon=True)
             try:
                 thread.start()
-            except (
-                RuntimeError
-            ):  # at the end of a process, or where there are too many, no thread starts any more
-                watch.abandon()
+            except RuntimeError:
+                # No thread starts any more: at the end of a process, or where there are too many.
+                wait.abandon()
 
 
 def _cut(connection: psycopg.Connection[t.Any]) -> None:

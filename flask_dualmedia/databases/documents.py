@@ -1,7 +1,7 @@
 """MongoDB as we ask it: within limits of our own, and not at all while it is away.
 
 The client is the host's, and its settings stay as they are. Each of our calls has an end all the
-same, and each error is told apart: a server that does not answer, one that answers "no", and a
+same. Each error is told apart too: a server that does not answer, one that answers "no", and a
 document that another one stands in the way of.
 """
 
@@ -39,7 +39,7 @@ logger = logging.getLogger("flask_dualmedia")
 Document = dict[str, t.Any]
 
 MONGO = "MongoDB"
-"""What :class:`~flask_dualmedia.errors.DatabaseUnavailable` calls it."""
+"""The name of this database in :class:`~flask_dualmedia.errors.DatabaseUnavailable`."""
 
 MAIN_INDEX = "uq_product_images_main"
 DUPLICATE_KEY = 11000
@@ -51,12 +51,16 @@ BULK = 5
 """How many times as long a call may take that carries bytes, or concerns many documents."""
 
 INDEXING = 15
-"""How many times as long the creation of indexes may take. A build that is cut short begins anew
-the next time."""
+"""How many times as long the creation of indexes may take.
+
+A build that is cut short begins anew the next time.
+"""
 
 _PROBE = 0.75
-"""Seconds to answer "are you there": no time is needed, but the driver waits half a second before
-it connects anew."""
+"""Seconds to answer "are you there".
+
+No time is needed, but the driver waits half a second before it connects anew.
+"""
 
 _HEALTH = 1.0
 """Seconds for the same, where somebody asks for that alone."""
@@ -71,7 +75,7 @@ _REFUSALS = {
     14031: "has no space left on its disk",  # OutOfDiskSpace
 }
 
-_OF_ONE_DOCUMENT = {2, 14, 121, 10334, 17280, 17419}
+_DOCUMENT_REFUSALS = {2, 14, 121, 10334, 17280, 17419}
 """Codes of answers about one document: a wrong value or type, the host's validator, too large."""
 
 _NO_ANSWER = (errors.ConnectionFailure, errors.ExecutionTimeout)
@@ -93,7 +97,8 @@ class MongoCircuit:
     """
 
     def __init__(self, ask: Callable[[float], object], *, interval: float) -> None:
-        self._ask, self._interval = ask, interval
+        self._ask = ask
+        self._interval = interval
         self._open = False
         self._last_answer = 0.0
         self.begin_process()
@@ -122,9 +127,8 @@ class MongoCircuit:
     def doubt(self) -> None:
         """Find out whether MongoDB is there, after a call that was not answered."""
         began = time.monotonic()
-        with (
-            self._lock
-        ):  # of many calls that end without an answer one asks, and the others know then
+        # Where many calls end without an answer, one of them asks, and the others know then.
+        with self._lock:
             if self._open or self._last_answer > began:
                 return
             # No connection may have come free for the question. Then it counts whether other calls
@@ -142,6 +146,7 @@ class MongoCircuit:
         if self._open:
             self._watch()
             return False
+
         began = time.monotonic()
         if self._answers(_HEALTH) or self._last_answer > began:
             return True
@@ -175,13 +180,13 @@ class MongoCircuit:
     def _ask_again(self) -> float | None:
         """Ask whether MongoDB is back, and say after how many seconds to ask again."""
         try:
-            answered = self._answers(_HEALTH)
+            has_answered = self._answers(_HEALTH)
         except errors.InvalidOperation:
-            answered = True  # the client was closed, which every call then says itself
+            has_answered = True  # the client was closed, which every call then says itself
         except Exception:  # the thread must not end: nobody else finds out that MongoDB is back
             logger.exception("asking whether MongoDB is back")
-            answered = False
-        if not answered:
+            has_answered = False
+        if not has_answered:
             return self._interval
 
         self._open = False
@@ -193,7 +198,7 @@ class MongoCircuit:
 class _Client:
     """The client of a database, whose locks and threads PyMongo renews in a forked process.
 
-    It does so when Python tells it of the fork. uWSGI's forks it is not told of, and neither that
+    PyMongo does so when Python tells it of the fork. Nobody tells it of uWSGI's forks, nor that
     gevent has patched the process: it holds a lock while it starts a thread, and a greenlet that
     waits for one from before stops them all.
     """
@@ -203,6 +208,7 @@ class _Client:
         begin_in_children(self)
 
     def begin_process(self) -> None:
+        """Have PyMongo renew the client, if it is still there."""
         client = self._client()
         renew = getattr(client, "_after_fork", None)
         if renew is None:  # no client any more, or a stand-in for PyMongo's
@@ -213,8 +219,7 @@ class _Client:
 
 
 class Documents(Database[Document]):
-    """The host's MongoDB database, read with our own options. What we ask of it is asked in
-    :meth:`asked`.
+    """The host's MongoDB database, read with our own options. We ask it all in :meth:`asked`.
 
     :param timeout: Seconds that a call may take.
     :param interval: Seconds between two looks whether MongoDB is back.
@@ -233,18 +238,17 @@ class Documents(Database[Document]):
     ) -> None:
         super().__init__(client, name, **options)
         self._renewed = _Client(client)
-        self.timeout, self._interval = timeout, interval
+        self.timeout = timeout
+        self._interval = interval
         self._told: dict[str, float] = {}
         self.circuit = MongoCircuit(self._ping, interval=interval)
         self.clock = clock or Clock(self.time)
 
     @contextmanager
     def asked(self, times: float = 1) -> Iterator[None]:
-        """Give what is done in this block so long to be answered, and let no error of the driver's
-        out.
+        """Give what is done in this block so long to be answered, and let no driver's error out.
 
-        Cursors are to be read to their end in it. Nothing may be yielded from it: the limit would
-        hold for the caller.
+        Read cursors to their end in it. Yield nothing from it: the limit would hold for the caller.
 
         :param times: How many times as long as usual: :data:`BULK` or :data:`INDEXING`.
         :raises DatabaseUnavailable: MongoDB does not answer, or does not do it now.
@@ -256,6 +260,7 @@ class Documents(Database[Document]):
             with pymongo.timeout(self.timeout * times):
                 yield
             self.circuit.note_answer()
+
         except (errors.ConnectionFailure, errors.OperationFailure) as error:
             if isinstance(error, _NO_ANSWER) and not isinstance(error, errors.NotPrimaryError):
                 self.circuit.doubt()
@@ -263,13 +268,14 @@ class Documents(Database[Document]):
             if isinstance(translated, DatabaseUnavailable):
                 self._tell(str(translated))
             raise translated from error
+
         except errors.ConfigurationError as error:
             if not is_of_dns(error):
                 raise
             self.circuit.doubt()
-            raise DatabaseUnavailable(
-                MONGO, reason="cannot be found: the DNS does not tell where it is"
-            ) from error
+            reason = "cannot be found: the DNS does not tell where it is"
+            raise DatabaseUnavailable(MONGO, reason=reason) from error
+
         except (
             errors.DocumentTooLarge,
             InvalidDocument,
@@ -279,7 +285,7 @@ class Documents(Database[Document]):
             raise RecordRefused(MONGO, f"{type(error).__name__}: {error}") from error
 
     def by(self, client: MongoClient[t.Any]) -> Documents:
-        """The same database, asked through another client."""
+        """Return the same database, asked through another client."""
         return Documents(
             client,
             self.name,
@@ -301,15 +307,19 @@ class Documents(Database[Document]):
             began = elapsed()
             told: datetime = self.command("hello")["localTime"]
             ended = elapsed()
-        told = told if told.tzinfo else told.replace(tzinfo=UTC)
+
+        if not told.tzinfo:
+            told = told.replace(tzinfo=UTC)
         self.clock.note(told, began, ended)
         return told
 
     def _tell(self, trouble: str) -> None:
-        """Log what MongoDB says, but not as often as it says it. What the circuit has told is not
-        told again."""
-        time_of_last = self._told.get(trouble, -_TOLD_AGAIN)
-        if not self.circuit.is_open and time.monotonic() - time_of_last >= _TOLD_AGAIN:
+        """Log what MongoDB says, but not as often as it says it.
+
+        What the circuit has told is not told again.
+        """
+        told_at = self._told.get(trouble, -_TOLD_AGAIN)
+        if not self.circuit.is_open and time.monotonic() - told_at >= _TOLD_AGAIN:
             self._told[trouble] = time.monotonic()
             logger.error("%s", trouble)
 
@@ -325,14 +335,15 @@ class Documents(Database[Document]):
 
 def is_of_dns(error: BaseException) -> bool:
     """Whether it is the DNS that fails, which is asked for the servers of ``mongodb+srv://``."""
-    return type(error.__cause__).__module__.partition(".")[0] == "dns"
+    module = type(error.__cause__).__module__
+    return module.partition(".")[0] == "dns"
 
 
 def _translated(error: errors.PyMongoError) -> DualMediaError:
     if isinstance(error, errors.DuplicateKeyError):
         return _conflict(str(error))
     if isinstance(error, errors.BulkWriteError):
-        return _of_many(error.details or {})
+        return _translated_bulk(error.details or {})
     if isinstance(error, errors.WaitQueueTimeoutError):
         return NoConnectionFree()
     if isinstance(error, errors.NotPrimaryError):
@@ -340,38 +351,39 @@ def _translated(error: errors.PyMongoError) -> DualMediaError:
     if isinstance(error, errors.WriteConcernError):
         return _unconfirmed()
     if isinstance(error, errors.OperationFailure):
-        return _refusal(error.code, str((error.details or {}).get("errmsg", error)))
+        details = error.details or {}
+        return _refusal(error.code, str(details.get("errmsg", error)))
     return DatabaseUnavailable(MONGO)
 
 
-def _of_many(details: t.Mapping[str, t.Any]) -> DualMediaError:
-    failed = details.get("writeErrors", [])
+def _translated_bulk(details: t.Mapping[str, t.Any]) -> DualMediaError:
+    """Return what the errors of many writes mean: one that is no duplicate key says most."""
+    write_errors = details.get("writeErrors", [])
     if details.get("writeConcernErrors"):
         return _unconfirmed()
-    others = [one for one in failed if one["code"] != DUPLICATE_KEY]
-    return (
-        _refusal(others[0]["code"], str(others[0].get("errmsg")))
-        if others
-        else _conflict(str(failed))
-    )
+    for write_error in write_errors:
+        code = write_error["code"]
+        if code != DUPLICATE_KEY:
+            return _refusal(code, str(write_error.get("errmsg")))
+    return _conflict(str(write_errors))
 
 
 def _conflict(details: str) -> MediaConflict:
-    return (
-        SecondMainImage()
-        if MAIN_INDEX in details
-        else MediaConflict("the change contradicts another record")
-    )
+    if MAIN_INDEX in details:
+        return SecondMainImage()
+    return MediaConflict("the change contradicts another record")
 
 
 def _unconfirmed() -> DatabaseUnavailable:
-    """A write that a majority has not confirmed may be undone, or may stay: nobody knows."""
+    """Return the error for a write that a majority has not confirmed.
+
+    It may be undone, or may stay: nobody knows.
+    """
     return DatabaseUnavailable(MONGO, reason="did not confirm a write in time")
 
 
-def _refusal(code: int | None, said: str) -> DualMediaError:
-    if code in _OF_ONE_DOCUMENT:
-        return RecordRefused(MONGO, said)
-    return DatabaseUnavailable(
-        MONGO, reason=_REFUSALS.get(code or 0, f"refused an operation (code {code})")
-    )
+def _refusal(code: int | None, message: str) -> DualMediaError:
+    if code in _DOCUMENT_REFUSALS:
+        return RecordRefused(MONGO, message)
+    reason = _REFUSALS.get(code or 0, f"refused an operation (code {code})")
+    return DatabaseUnavailable(MONGO, reason=reason)

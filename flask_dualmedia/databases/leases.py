@@ -20,12 +20,14 @@ from .documents import Document, Documents
 COLLECTION = LEASES
 
 SECONDS = 15
-"""How long a lease lasts unless it is renewed: that long nobody goes on with the work of a killed
-process."""
+"""How long a lease lasts unless it is renewed.
+
+That long nobody goes on with the work of a killed process.
+"""
 
 
 def run_out(field: str, current: datetime, seconds: float) -> list[Document]:
-    """Conditions of which one is true for a lease that has run out.
+    """Return conditions of which one is true for a lease that has run out.
 
     One that lasts longer than any can was given out by a clock that was set back since: it would be
     held for hours.
@@ -33,16 +35,17 @@ def run_out(field: str, current: datetime, seconds: float) -> list[Document]:
     :param field: Holds when it runs out.
     :param seconds: How long it lasts when it is taken.
     """
-    return [{field: {"$lt": current}}, {field: {"$gt": current + timedelta(seconds=2 * seconds)}}]
+    longest = current + timedelta(seconds=2 * seconds)
+    return [{field: {"$lt": current}}, {field: {"$gt": longest}}]
 
 
 class Lease:
     """The right to do some work, kept in MongoDB.
 
-    :param name: Of the work.
+    :param name: Name of the work.
     :param seconds: How long it lasts unless it is renewed. Default :data:`SECONDS`.
-    :param holder: Who holds it. Default this object alone; objects with the same holder hold it
-        together.
+    :param holder: Name of its holder. Default this object alone; objects with the same holder hold
+        it together.
     :param durable: Whether it is on the disks of a majority once it was taken.
     :param is_over: Whether the work is to end, and nobody needs the lease any more.
     """
@@ -57,8 +60,12 @@ class Lease:
         durable: bool = False,
         is_over: Callable[[], bool] = lambda: False,
     ) -> None:
-        self._collections, self._name, self._durable = Collections.of(documents), name, durable
-        self._seconds = SECONDS if seconds is None else seconds
+        if seconds is None:
+            seconds = SECONDS
+        self._collections = Collections.of(documents)
+        self._name = name
+        self._seconds = seconds
+        self._durable = durable
         self._is_over = is_over
         self.holder = holder or f"{socket.gethostname()}-{os.getpid()}-{token_hex(4)}"
 
@@ -66,19 +73,16 @@ class Lease:
         """Take or renew the lease; false if another process has it, or the work is to end."""
         if self._is_over():
             return False
+
         current = self._collections.documents.clock.now()
-        free = {
-            "_id": self._name,
-            "$or": [{"holder": self.holder}, *run_out("expires", current, self._seconds)],
-        }
-        mine = {
-            "$set": {"holder": self.holder, "expires": current + timedelta(seconds=self._seconds)}
-        }
+        conditions = [{"holder": self.holder}, *run_out("expires", current, self._seconds)]
+        expires = current + timedelta(seconds=self._seconds)
+        change = {"$set": {"holder": self.holder, "expires": expires}}
+
         try:
             with self._collections.documents.asked():
-                self._collections.get(COLLECTION, durable=self._durable).update_one(
-                    free, mine, upsert=True
-                )
+                leases = self._collections.get(COLLECTION, durable=self._durable)
+                leases.update_one({"_id": self._name, "$or": conditions}, change, upsert=True)
         except MediaConflict:  # it exists, and is another's
             return False
         return True
@@ -92,7 +96,8 @@ class Lease:
         while not self.take():
             if elapsed() > end:
                 return False
-            time.sleep(random.uniform(0.005, 0.05))  # noqa: S311 - so that those who wait do not ask all at once
+            # So that those who wait do not ask all at once.
+            time.sleep(random.uniform(0.005, 0.05))  # noqa: S311
         return True
 
     def is_held(self) -> bool:
@@ -100,11 +105,14 @@ class Lease:
         return self.current_holder() is not None
 
     def current_holder(self) -> str | None:
-        """Host and process of whoever has it."""
-        held = {"_id": self._name, "expires": {"$gte": self._collections.documents.clock.now()}}
+        """Return the holder's host and process, ``None`` if nobody has it."""
+        now = self._collections.documents.clock.now()
+        valid = {"_id": self._name, "expires": {"$gte": now}}
         with self._collections.documents.asked():
-            found = self._collections.get(COLLECTION).find_one(held, {"holder": 1})
-        return None if found is None else found["holder"]
+            lease = self._collections.get(COLLECTION).find_one(valid, {"holder": 1})
+        if lease is None:
+            return None
+        return lease["holder"]
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -112,10 +120,10 @@ class Lease:
 
         :raises MediaConflict: Another process has it; the message says which.
         """
-        if not self.take() and not (self._end_of_dead() and self.take()):
-            raise MediaConflict(
-                f"another process is at it: {self.current_holder() or 'it ended just now'}"
-            )
+        if not self.take() and not (self._take_from_dead() and self.take()):
+            holder = self.current_holder() or "it ended just now"
+            raise MediaConflict(f"another process is at it: {holder}")
+
         ended = threading.Event()
         renewal = threading.Thread(
             target=self._renew, args=(ended,), name="dualmedia-lease", daemon=True
@@ -131,24 +139,15 @@ class Lease:
             with suppress(Unavailable):  # it expires
                 self.give_back()
 
-    def _end_of_dead(self) -> bool:
-        """Take the lease from a killed process of this host; whether it was one."""
+    def _take_from_dead(self) -> bool:
+        """Take the lease from a killed process of this host; whether it is free now."""
         holder = self.current_holder()
         if holder is None:
             return True
         host, pid, _ = holder.rsplit("-", 2)
-        if host != socket.gethostname():
+        if host != socket.gethostname() or _is_alive(int(pid)):
             return False
-        try:
-            os.kill(int(pid), 0)
-        except ProcessLookupError:
-            pass
-        except PermissionError:
-            return False
-        else:
-            return False
-        with self._collections.documents.asked():
-            self._collections.get(COLLECTION).delete_one({"_id": self._name, "holder": holder})
+        self._delete_of(holder)
         return True
 
     def _renew(self, ended: threading.Event) -> None:
@@ -158,5 +157,19 @@ class Lease:
 
     def give_back(self) -> None:
         """Let the next one have it at once."""
+        self._delete_of(self.holder)
+
+    def _delete_of(self, holder: str) -> None:
         with self._collections.documents.asked():
-            self._collections.get(COLLECTION).delete_one({"_id": self._name, "holder": self.holder})
+            self._collections.get(COLLECTION).delete_one({"_id": self._name, "holder": holder})
+
+
+def _is_alive(pid: int) -> bool:
+    """Whether a process of this host has not ended, as far as we may know."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -1,22 +1,21 @@
 """Poolers between an app and PostgreSQL, such as PgBouncer.
 
-With transaction pooling each transaction may run in another session of the server. What a session
-keeps is not there in the next one, or is somebody else's: locks that it holds, settings, prepared
-statements. We need none of them but the last, which psycopg makes by itself of a statement that was
-sent five times. Behind a pooler it is told not to.
+With transaction pooling each transaction may run in another session of the server. Whatever a
+session keeps is not there in the next one, or is somebody else's: locks that it holds, settings,
+prepared statements. We need none of them but the last, which psycopg makes by itself of a statement
+that was sent five times. Behind a pooler it is told not to.
 """
 
 from __future__ import annotations
 
 import typing as t
-from contextlib import nullcontext
 from weakref import WeakKeyDictionary
 
 import sqlalchemy as sa
 from sqlalchemy import event
 
 from ..errors import Unavailable
-from .deadlines import deadline, pooled
+from .deadlines import deadline_if_any, pooled
 
 if t.TYPE_CHECKING:
     import psycopg
@@ -24,8 +23,10 @@ if t.TYPE_CHECKING:
     Driver = psycopg.Connection[t.Any]
 
 _DEFAULT_THRESHOLD = 5
-"""After so many executions psycopg prepares a statement, unless the host has chosen another number,
-or none."""
+"""After so many executions psycopg prepares a statement.
+
+The host may have chosen another number, or none.
+"""
 
 
 class _Route:
@@ -48,8 +49,9 @@ _routes: WeakKeyDictionary[sa.Engine, _Route] = WeakKeyDictionary()
 
 
 def expect_pooler(engine: sa.Engine, seconds: float | None) -> None:
-    """Find out on the first connection of an engine whether there is a pooler, and have nothing
-    prepared then.
+    """Find out on the first connection of an engine whether there is a pooler.
+
+    If there is one, nothing is prepared on the engine's connections.
 
     A pooler lets clients in while the server behind it is down, and has their statements wait.
     SQLAlchemy has no limit for what it asks on a first connection, so ours comes before.
@@ -59,22 +61,13 @@ def expect_pooler(engine: sa.Engine, seconds: float | None) -> None:
     """
     if engine in _routes:
         return
-    route = _routes[engine] = _Route()
+    route = _Route()
+    _routes[engine] = route
 
     def look(driver: Driver, record: sa.pool.ConnectionPoolEntry) -> None:
         if not route.is_known:
             pooled.add(driver)  # it may be
-            try:
-                with nullcontext() if seconds is None else deadline(driver, seconds):
-                    _look(route, driver)
-            except (Unavailable, driver.Error) as error:
-                driver.close()
-                t.cast("t.Any", record).dbapi_connection = None  # its place in the pool is empty
-                if isinstance(error, driver.Error):
-                    raise
-                raise driver.OperationalError(
-                    str(error)
-                ) from error  # as of a connection that failed
+            _look_at_first(route, driver, record, seconds)
             if not route.is_pooled:
                 pooled.discard(driver)
         route.follow(driver)
@@ -86,23 +79,41 @@ def expect_pooler(engine: sa.Engine, seconds: float | None) -> None:
     event.listen(engine, "checkout", check)
 
 
+def _look_at_first(
+    route: _Route, driver: Driver, record: sa.pool.ConnectionPoolEntry, seconds: float | None
+) -> None:
+    """Look for a pooler on an engine's first connection, and close that if nothing answers.
+
+    :raises OperationalError: psycopg's own, as from a connection that failed.
+    """
+    try:
+        with deadline_if_any(driver, seconds):
+            _look(route, driver)
+    except (Unavailable, driver.Error) as error:
+        driver.close()
+        t.cast("t.Any", record).dbapi_connection = None  # its place in the pool is empty
+        if isinstance(error, driver.Error):
+            raise
+        raise driver.OperationalError(str(error)) from error
+
+
 def look_for_pooler(engine: sa.Engine, driver: Driver) -> None:
     """Ask the server something, and see by its answer whether there is a pooler between."""
     _look(_routes.get(engine) or _Route(), driver)
 
 
 def _look(route: _Route, driver: Driver) -> None:
-    """Compare the process that runs a statement with the one that the client was told of when it
-    connected: a pooler invents that one."""
+    """Compare the process that runs a statement with the one that the client was told of.
+
+    The client was told of it when it connected: a pooler invents that one.
+    """
     from psycopg.rows import tuple_row
 
     autocommit = driver.autocommit
     driver.autocommit = True
-    row = (
-        driver.cursor(row_factory=tuple_row)
-        .execute("SELECT pg_backend_pid()", prepare=False)
-        .fetchone()
-    )
+    cursor = driver.cursor(row_factory=tuple_row)
+    row = cursor.execute("SELECT pg_backend_pid()", prepare=False).fetchone()
     driver.autocommit = autocommit
+
     route.is_pooled = row is not None and row[0] != driver.info.backend_pid
     route.is_known = True

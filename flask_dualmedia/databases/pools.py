@@ -21,8 +21,10 @@ logger = logging.getLogger("flask_dualmedia")
 
 
 class OnlyConnection(sa.QueuePool):
-    """A pool whose one connection is the database: SQLite in memory. It is lent to one thread after
-    the other."""
+    """A pool whose one connection is the database: SQLite in memory.
+
+    It is lent to one thread after the other.
+    """
 
     _sqla_logger_namespace = LOGGER_OF_POOLS
 
@@ -32,7 +34,7 @@ class OnlyConnection(sa.QueuePool):
 
 
 def own_engine(engine: sa.Engine, tables: Tables, *, timeout: float) -> sa.Engine | None:
-    """An engine for us alone, where that of the app lends no connection that nobody else uses.
+    """Return an engine for us alone, where the app's lends no connection that nobody else uses.
 
     It has one connection. Where the app's database is in memory, ours is another one in memory,
     with our tables in it.
@@ -44,9 +46,8 @@ def own_engine(engine: sa.Engine, tables: Tables, *, timeout: float) -> sa.Engin
         logger.info("SQLite in memory: media has a database of its own in memory")
         return _in_memory(tables, timeout)
     if not _lends_two(engine.pool):
-        logger.info(
-            "%s has one connection for all: media has one of its own", type(engine.pool).__name__
-        )
+        pool_name = type(engine.pool).__name__
+        logger.info("%s has one connection for all: media has one of its own", pool_name)
         return _beside(engine, timeout)
     return None
 
@@ -60,7 +61,8 @@ def set_aside(connection: sa.Connection) -> None:
 def _lends_two(pool: sa.Pool) -> bool:
     """Whether a pool can lend a connection while another one is in use."""
     if isinstance(pool, sa.QueuePool):
-        size, overflow = pool.size(), pool._max_overflow
+        size = pool.size()
+        overflow = pool._max_overflow
         return size == 0 or overflow < 0 or size + overflow > 1
     return not isinstance(pool, sa.StaticPool | sa.SingletonThreadPool | sa.AssertionPool)
 
@@ -68,16 +70,19 @@ def _lends_two(pool: sa.Pool) -> bool:
 def _is_in_memory(engine: sa.Engine) -> bool:
     """Whether the connections of an engine are the database, which is in no file.
 
-    Asked over a connection of its own, for the URL need not tell.
+    It asks over a connection of its own, for the URL need not tell.
     """
     if engine.dialect.name != "sqlite":
         return False
-    pool, file = engine.pool.recreate(), ""
+
+    pool = engine.pool.recreate()
+    file = ""
     try:
         with closing(pool.connect()) as lent:
             cursor = lent.cursor()
             cursor.execute("PRAGMA database_list")
-            file = next(file for _, name, file in cursor.fetchall() if name == "main")
+            files = {name: path for _, name, path in cursor.fetchall()}
+            file = files["main"]
             if not file:
                 return True
             cursor.execute("PRAGMA busy_timeout = 0")
@@ -100,8 +105,10 @@ def _in_memory(tables: Tables, timeout: float) -> sa.Engine:
 
 
 def _beside(engine: sa.Engine, timeout: float) -> sa.Engine:
-    """An engine that connects as another one does, with the same listeners, and has its own pool of
-    one connection."""
+    """Return an engine that connects as another one does, with its own pool of one connection.
+
+    It has the same listeners.
+    """
 
     def connect() -> t.Any:
         lent = engine.pool.recreate().connect()
@@ -109,6 +116,10 @@ def _beside(engine: sa.Engine, timeout: float) -> sa.Engine:
         return lent.dbapi_connection
 
     pool = sa.QueuePool(
-        connect, pool_size=1, max_overflow=0, timeout=timeout, dialect=engine.dialect
+        connect,
+        pool_size=1,
+        max_overflow=0,
+        timeout=timeout,
+        dialect=engine.dialect,
     )
     return sa.Engine(pool, engine.dialect, engine.url)

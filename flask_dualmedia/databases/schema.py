@@ -30,16 +30,21 @@ logger = logging.getLogger("flask_dualmedia")
 
 
 def migrations_directory() -> Path:
-    """The Flask-Migrate directory: inside the package when installed from a wheel, beside it in a
-    checkout."""
-    package = Path(__file__).parent.parent
+    """Return the Flask-Migrate directory.
+
+    It is inside the package when installed from a wheel, and beside it in a checkout.
+    """
+    package = Path(__file__).parents[1]
     shipped = package / "migrations"
-    return shipped if shipped.is_dir() else package.parent / "migrations"
+    if shipped.is_dir():
+        return shipped
+    return package.parent / "migrations"
 
 
 def upgrade(engine: sa.Engine, revision: str = "head", *, tables: Tables = MODELS) -> None:
-    """Run our revisions up to ``revision``. Processes and threads that do so at once wait for each
-    other.
+    """Run our revisions up to ``revision``.
+
+    Processes and threads that do so at once wait for each other.
 
     :raises NamesTaken: Something of the host's has a name of ours. It is left as it is.
     :raises DatabaseBusy: Another upgrade, or those who use the tables, took too long. Nothing was
@@ -49,34 +54,33 @@ def upgrade(engine: sa.Engine, revision: str = "head", *, tables: Tables = MODEL
     """
     with _explained_refusals(engine, tables), alone_on_database(engine) as connection:
         check_names(connection, tables)
-        current, present = (
-            current_revision(connection, tables),
-            set(sa.inspect(connection).get_table_names()),
-        )
+        current = current_revision(connection, tables)
+        present = set(sa.inspect(connection).get_table_names())
         if current is None and is_complete(connection, tables):
             amend(connection, tables)  # made by the revisions of a host, who keeps them up to date
             return
+
         is_dropped = current is not None and present.isdisjoint(tables.metadata.tables)
-        if (
-            not is_dropped
-            and revision == "head"
-            and (current == head_revision() or not _is_known(current))
-        ):
+        if not is_dropped and revision == "head" and _needs_nothing(current):
             return
         with alone_in_process():
             if is_dropped:
-                command.stamp(
-                    _config(connection, tables), "base"
-                )  # past the revisions, as by db.drop_all()
+                # Past the revisions, as by db.drop_all().
+                command.stamp(_config(connection, tables), "base")
             command.upgrade(_config(connection, tables), revision)
+
+
+def _needs_nothing(current: str | None) -> bool:
+    """Whether a schema is at our newest revision, or at one of a later version."""
+    return current == head_revision() or not _is_known(current)
 
 
 def downgrade(engine: sa.Engine, revision: str = "base", *, tables: Tables = MODELS) -> None:
     """Undo our revisions down to ``revision``; ``base`` leaves nothing of ours.
 
     :raises NamesTaken: Something of the host's has a name of ours. It is left as it is.
-    :raises DatabaseBusy: As of :func:`upgrade`.
-    :raises WritesRefused: As of :func:`upgrade`.
+    :raises DatabaseBusy: As :func:`upgrade` does.
+    :raises WritesRefused: As :func:`upgrade` does.
     """
     with _explained_refusals(engine, tables), alone_on_database(engine) as connection:
         check_names(connection, tables)
@@ -96,16 +100,22 @@ def _explained_refusals(engine: sa.Engine, tables: Tables) -> Iterator[None]:
         with translate_errors(), engine.connect() as connection:
             connection.detach()
             rights = rights_of(connection, tables)
-        lacks = [] if rights is None else rights.missing_for_upgrade()
-        reason = (
-            f"{error.reason} ({said_by_server(error)})" if said_by_server(error) else error.reason
-        )
-        advice = (
-            'have an account that may run "flask dualmedia upgrade", or give the rights to this one'
-        )
-        raise WritesRefused(
-            error.database, f"{reason}; {'. '.join([advice, *lacks])}"
-        ) from error.__cause__
+        raise WritesRefused(error.database, _advice(error, rights)) from error.__cause__
+
+
+def _advice(error: WritesRefused, rights: Rights | None) -> str:
+    """Return the reason of a refusal for want of a right, with what is to be done about it."""
+    reason = error.reason
+    message = said_by_server(error)
+    if message:
+        reason = f"{reason} ({message})"
+
+    steps = [
+        'have an account that may run "flask dualmedia upgrade", or give the rights to this one'
+    ]
+    if rights is not None:
+        steps += rights.missing_for_upgrade()
+    return f"{reason}; {'. '.join(steps)}"
 
 
 class Amendment(t.NamedTuple):
@@ -124,26 +134,31 @@ class Condition:
     is_behind: bool
     """Whether our revisions have something to do."""
     amendments: tuple[Amendment, ...]
-    """What makes good that which a host's own revisions do not see."""
+    """Changes that make good what a host's own revisions do not see."""
     rights: Rights | None
-    """Of the account, where the database knows of rights."""
+    """The rights of the account, where the database knows of rights."""
 
 
 def examine(connection: sa.Connection, tables: Tables = MODELS) -> Condition:
-    """How our tables are. Nothing is changed, and nothing read for which a right may be missing."""
+    """Find out how our tables are.
+
+    Nothing is changed, and nothing read for which a right may be missing.
+    """
     rights = rights_of(connection, tables)
-    has_tables = not set(sa.inspect(connection).get_table_names()).isdisjoint(
-        tables.metadata.tables
-    )
+    present = set(sa.inspect(connection).get_table_names())
+    has_tables = not present.isdisjoint(tables.metadata.tables)
     is_whole = is_complete(connection, tables)
+
     is_behind = not is_whole
     if rights is None or rights.may_read(tables.version_table):
         current = current_revision(connection, tables)
         if current is not None:
             is_behind = not has_tables or (current != head_revision() and _is_known(current))
-    return Condition(
-        is_whole, is_behind, tuple(_amendments(connection, tables)) if is_whole else (), rights
-    )
+
+    amendments: tuple[Amendment, ...] = ()
+    if is_whole:
+        amendments = tuple(_amendments(connection, tables))
+    return Condition(is_whole, is_behind, amendments, rights)
 
 
 def amend(connection: sa.Connection, tables: Tables = MODELS) -> None:
@@ -155,8 +170,8 @@ def amend(connection: sa.Connection, tables: Tables = MODELS) -> None:
 def amend_owned(engine: sa.Engine, tables: Tables = MODELS) -> None:
     """:func:`amend` the tables that the account owns, while nobody else does.
 
-    :raises DatabaseBusy: As of :func:`upgrade`.
-    :raises WritesRefused: As of :func:`upgrade`.
+    :raises DatabaseBusy: As :func:`upgrade` does.
+    :raises WritesRefused: As :func:`upgrade` does.
     """
     with translate_errors(), alone_on_database(engine) as connection:
         rights = rights_of(connection, tables)
@@ -166,20 +181,24 @@ def amend_owned(engine: sa.Engine, tables: Tables = MODELS) -> None:
 
 
 def current_revision(connection: sa.Connection, tables: Tables = MODELS) -> str | None:
-    """The revision that the database is at, ``None`` if ours were never run on it."""
+    """Return the revision that the database is at, ``None`` if ours were never run on it."""
     options = {"version_table": tables.version_table}
     return MigrationContext.configure(connection, opts=options).get_current_revision()
 
 
 def head_revision() -> str | None:
-    """The newest revision that there is."""
-    return ScriptDirectory(str(migrations_directory())).get_current_head()
+    """Return the newest revision that there is."""
+    return _scripts().get_current_head()
 
 
 def _is_known(revision: str | None) -> bool:
     """Whether a revision is one of ours, and not of a later version, whose workers run already."""
-    scripts = ScriptDirectory(str(migrations_directory())).walk_revisions()
+    scripts = _scripts().walk_revisions()
     return revision is None or any(script.revision == revision for script in scripts)
+
+
+def _scripts() -> ScriptDirectory:
+    return ScriptDirectory(str(migrations_directory()))
 
 
 class NameCheck:
@@ -189,7 +208,9 @@ class NameCheck:
         """
         :param timeout: Seconds that it may take, ``None`` for any number.
         """
-        self._engine, self._tables, self._timeout = engine, tables, timeout
+        self._engine = engine
+        self._tables = tables
+        self._timeout = timeout
         self._passed = False
 
     def __call__(self) -> None:
@@ -206,9 +227,8 @@ class NameCheck:
                 limited(connection, self._timeout),
             ):
                 if speaks_psycopg(self._engine):
-                    look_for_pooler(
-                        self._engine, t.cast("t.Any", connection.connection.driver_connection)
-                    )
+                    driver = t.cast("t.Any", connection.connection.driver_connection)
+                    look_for_pooler(self._engine, driver)
                 set_aside(connection)
                 check_names(connection, self._tables)
         except NamesTaken as error:
@@ -220,11 +240,15 @@ class NameCheck:
 def is_complete(connection: sa.Connection, tables: Tables = MODELS) -> bool:
     """Whether all our tables and columns are there, whoever's revisions made them."""
     expected = tables.metadata.tables
-    found = sa.inspect(connection).get_multi_columns(filter_names=[*expected])
-    present = {name: {column["name"] for column in columns} for (_, name), columns in found.items()}
-    return all(
-        present.get(name, set()) >= {*table.columns.keys()} for name, table in expected.items()
-    )
+    reflected = sa.inspect(connection).get_multi_columns(filter_names=[*expected])
+    present: dict[str, set[str]] = {}
+    for (_, name), columns in reflected.items():
+        present[name] = {column["name"] for column in columns}
+
+    for name, table in expected.items():
+        if not present.get(name, set()).issuperset(table.columns.keys()):
+            return False
+    return True
 
 
 def _amendments(connection: sa.Connection, tables: Tables) -> Iterator[Amendment]:
@@ -233,21 +257,31 @@ def _amendments(connection: sa.Connection, tables: Tables) -> Iterator[Amendment
         yield from _allowed_trash(connection, tables)
 
 
+_STORAGE_OF_DATA = sa.text("""
+    SELECT attstorage::text FROM pg_attribute
+    WHERE attrelid = CAST(:name AS regclass) AND attname = 'data'
+""")
+
+_RULE_OF_CONSTRAINT = sa.text("""
+    SELECT pg_get_constraintdef(oid) FROM pg_constraint
+    WHERE conrelid = CAST(:table AS regclass) AND conname = :constraint
+""")
+
+
 def _uncompressed_chunks(connection: sa.Connection, tables: Tables) -> Iterator[Amendment]:
-    """The storage of chunks is to be EXTERNAL.
+    """Have the storage of chunks be EXTERNAL.
 
     Alembic's autogenerate does not see column storage. Media are compressed already, and a range of
     a compressed value costs decompressing all that stands before it.
     """
     name = tables.chunks.name
-    query = "SELECT attstorage::text FROM pg_attribute WHERE attrelid = CAST(:name AS regclass) AND attname = 'data'"
-    storage = connection.execute(sa.text(query), {"name": name}).scalar_one()
+    storage = connection.execute(_STORAGE_OF_DATA, {"name": name}).scalar_one()
     if storage != "e":
         yield Amendment(name, f"ALTER TABLE {name} ALTER COLUMN data SET STORAGE EXTERNAL")
 
 
 def _allowed_trash(connection: sa.Connection, tables: Tables) -> Iterator[Amendment]:
-    """The state of a record may be ``trashed``.
+    """Allow the state of a record to be ``trashed``.
 
     Alembic's autogenerate does not see check constraints.
     """
@@ -255,13 +289,8 @@ def _allowed_trash(connection: sa.Connection, tables: Tables) -> Iterator[Amendm
     for kind in KINDS.values():
         name = tables.of(kind).name
         constraint = f"{tables.prefix}ck_{kind.__tablename__}_state"
-        rule = connection.execute(
-            sa.text(
-                "SELECT pg_get_constraintdef(oid) FROM pg_constraint"
-                " WHERE conrelid = CAST(:table AS regclass) AND conname = :constraint"
-            ),
-            {"table": name, "constraint": constraint},
-        ).scalar_one_or_none()
+        parameters = {"table": name, "constraint": constraint}
+        rule = connection.execute(_RULE_OF_CONSTRAINT, parameters).scalar_one_or_none()
         if rule is not None and TRASHED not in rule:
             change = f"DROP CONSTRAINT {constraint}, ADD CONSTRAINT {constraint} CHECK ({allowed})"
             yield Amendment(name, f"ALTER TABLE {name} {change}")

@@ -1,4 +1,4 @@
-"""What the errors of SQL databases and their drivers mean to us."""
+"""The meaning that errors of SQL databases and their drivers have for us."""
 
 from __future__ import annotations
 
@@ -23,8 +23,10 @@ from ..errors import (
 NAME = "PostgreSQL"
 
 UNKNOWN_STATEMENT = "26000"
-"""A prepared statement that the server, or a pooler before it, does not know. Another connection
-asks anew."""
+"""A prepared statement that the server, or a pooler before it, does not know.
+
+Another connection asks anew.
+"""
 
 _CONTENDED = {"40001", "40P01", UNKNOWN_STATEMENT}
 """Serialization failure and deadlock. It may be tried again."""
@@ -52,8 +54,10 @@ _REFUSED = {
 }
 
 _ENDED = ("08", "57P", "25P03", "25P04", "40003")
-"""Connection exceptions, operator intervention, and time-outs that end a session: the connection is
-gone."""
+"""Connection exceptions, operator intervention, and time-outs that end a session.
+
+The connection is gone.
+"""
 
 _SQLITE_LOCKED = ("SQLITE_BUSY", "SQLITE_LOCKED")
 
@@ -76,8 +80,10 @@ _CONFLICTS = ("23505", "23P01")
 """SQLSTATE codes of keys, and of ranges, that another record has."""
 
 _SERVER = ("25", "28", "3D", "3F", "40", "53", "55", "57", "58")
-"""SQLSTATE classes that say something of the server or the account. Another record would meet the
-same. All others are an answer about this record."""
+"""SQLSTATE classes that say something about the server or the account.
+
+Another record would meet the same. All other classes are an answer about this record.
+"""
 
 
 @contextmanager
@@ -104,27 +110,41 @@ def translate_errors() -> Iterator[None]:
 def _meaning(error: Exception) -> DualMediaError | None:
     if isinstance(error, exc.TimeoutError):
         return NoConnectionFree()
-    driver_error: BaseException = error
-    if isinstance(error, exc.StatementError) and error.orig is not None:
-        driver_error = error.orig
-    if isinstance(
-        driver_error, UnicodeEncodeError | OverflowError
-    ):  # the driver could not even send them
-        return _refused(driver_error)
+
+    driver_error = _driver_error(error)
+    if isinstance(driver_error, UnicodeEncodeError | OverflowError):
+        return _refused(driver_error)  # the driver could not even send the values
+
     module = type(driver_error).__module__.partition(".")[0]
     if module == "sqlite3":
         return _sqlite_meaning(driver_error)
+
     state = getattr(driver_error, "sqlstate", None) or getattr(driver_error, "pgcode", None)
     if state is not None:
         return _state_meaning(state, driver_error)
+
     is_lost = isinstance(error, exc.DBAPIError) and error.connection_invalidated
-    if is_lost or (module.startswith("psycopg") and _is_operational(driver_error)):
+    if is_lost:
         return _unavailable(str(driver_error))
-    return (
-        _refused(driver_error)
-        if module.startswith("psycopg") and _is_about_values(driver_error)
-        else None
-    )
+    if module.startswith("psycopg"):
+        return _stateless_meaning(driver_error)
+    return None
+
+
+def _driver_error(error: Exception) -> BaseException:
+    """Return the error of the driver that SQLAlchemy may have wrapped."""
+    if isinstance(error, exc.StatementError) and error.orig is not None:
+        return error.orig
+    return error
+
+
+def _stateless_meaning(error: BaseException) -> DualMediaError | None:
+    """Return the meaning of an error that psycopg itself raises, without a word from the server."""
+    if _is_operational(error):
+        return _unavailable(str(error))
+    if _is_about_values(error):
+        return _refused(error)
+    return None
 
 
 def _state_meaning(state: str, error: BaseException) -> DualMediaError | None:
@@ -146,44 +166,63 @@ def _state_meaning(state: str, error: BaseException) -> DualMediaError | None:
 
 
 def _sqlite_meaning(error: BaseException) -> DualMediaError | None:
-    name = getattr(error, "sqlite_errorname", None) or ""
-    if name.startswith(_SQLITE_LOCKED):
+    code = getattr(error, "sqlite_errorname", None) or ""
+    if code.startswith(_SQLITE_LOCKED):
         return DatabaseBusy("the database is locked")
-    for prefix, reason in _SQLITE_REFUSED.items():
-        if name.startswith(prefix):
-            return WritesRefused("SQLite", reason)
-    for prefix, reason in _SQLITE_UNAVAILABLE.items():
-        if name.startswith(prefix):
-            return DatabaseUnavailable("SQLite", reason, was_sent=False)
-    if str(error).startswith(("no such table", "no such column")) or "has no column named" in str(
-        error
-    ):
+
+    reason = _by_prefix(_SQLITE_REFUSED, code)
+    if reason is not None:
+        return WritesRefused("SQLite", reason)
+    reason = _by_prefix(_SQLITE_UNAVAILABLE, code)
+    if reason is not None:
+        return DatabaseUnavailable("SQLite", reason, was_sent=False)
+
+    message = str(error)
+    if _is_outdated_sqlite(message):
         return WritesRefused("SQLite", _OUTDATED)
-    if "UNIQUE constraint failed" in str(error):
-        return _conflict(str(error))
-    return _refused(error) if _is_about_values(error) else None
+    if "UNIQUE constraint failed" in message:
+        return _conflict(message)
+    if _is_about_values(error):
+        return _refused(error)
+    return None
+
+
+def _by_prefix(reasons: dict[str, str], code: str) -> str | None:
+    """Return the reason of the first prefix that an error code has."""
+    for prefix, reason in reasons.items():
+        if code.startswith(prefix):
+            return reason
+    return None
+
+
+def _is_outdated_sqlite(message: str) -> bool:
+    """Whether SQLite says that a table or a column is missing."""
+    if message.startswith(("no such table", "no such column")):
+        return True
+    return "has no column named" in message
 
 
 def _is_about_values(error: BaseException) -> bool:
-    ours = ("DataError", "IntegrityError", "NotSupportedError", "ProgrammingError")
-    return any(base.__name__ in ours for base in type(error).__mro__)
+    names = ("DataError", "IntegrityError", "NotSupportedError", "ProgrammingError")
+    return any(base.__name__ in names for base in type(error).__mro__)
 
 
 def _refused(error: BaseException) -> RecordRefused:
     # What the server says first. Its details quote the record.
-    said = getattr(getattr(error, "diag", None), "message_primary", None) or str(error)
-    return RecordRefused(NAME, f"{type(error).__name__}: {said}")
+    diagnostic = getattr(error, "diag", None)
+    message = getattr(diagnostic, "message_primary", None) or str(error)
+    return RecordRefused(NAME, f"{type(error).__name__}: {message}")
 
 
-def _conflict(said: str) -> MediaConflict:
-    if "uq_product_images_main" in said or "product_images.mongo_product_id" in said:
+def _conflict(message: str) -> MediaConflict:
+    if "uq_product_images_main" in message or "product_images.mongo_product_id" in message:
         return SecondMainImage()
     return MediaConflict("the change contradicts another record")
 
 
-def _unavailable(said: str) -> DatabaseUnavailable:
-    """What is said of a server that cannot be reached, or lets nobody in."""
-    _, fatal, reason = said.partition("FATAL:")
+def _unavailable(message: str) -> DatabaseUnavailable:
+    """Return the error for a server that cannot be reached, or lets nobody in."""
+    _, fatal, reason = message.partition("FATAL:")
     if not fatal:
         return DatabaseUnavailable(NAME)
     # The message may name the account and the database. It is for the log, by the error's cause,

@@ -1,4 +1,4 @@
-"""What a record may hold so that every database can keep it.
+"""The rules for a record that every database can keep.
 
 PostgreSQL is strict, MongoDB is not. While SQL is down a record goes to MongoDB first, so what SQL
 would refuse must be refused before. The rules are read from the columns and constraints of the
@@ -27,8 +27,10 @@ TEXT_LENGTH = 1_000_000
 """Characters of a text without a length of its own. A whole document of MongoDB has 16 MiB."""
 
 FIRST_YEAR, LAST_YEAR = 2, 9998
-"""Years of times. At the very ends of Python's calendar, a time has no counterpart in another time
-zone."""
+"""Years of times.
+
+At the very ends of Python's calendar, a time has no counterpart in another time zone.
+"""
 
 Rule = Callable[[t.Any], str | None]
 """Says what is wrong with a value, if anything is."""
@@ -60,21 +62,25 @@ def logged_refusals() -> Iterator[None]:
 
 
 def log_refusal(error: Exception) -> None:
-    """Log why a database refuses a record: it is for those who run the app, and clients are not
-    told."""
+    """Log why a database refuses a record.
+
+    It is for those who run the app, and clients are not told.
+    """
     if isinstance(error, RecordRefused) and not isinstance(error, InvalidMedia):
         logger.warning("%s", error)
 
 
 def camelcase(name: str) -> str:
-    """``mongo_product_id`` → ``mongoProductId``."""
+    """Return the wire name of a field: ``mongo_product_id`` → ``mongoProductId``."""
     first, *rest = name.split("_")
     return first + "".join(part.title() for part in rest)
 
 
 def is_storable(text: str) -> bool:
-    """Whether every database can keep a string: PostgreSQL refuses NUL, and no encoding has half
-    surrogate pairs."""
+    """Whether every database can keep a string.
+
+    PostgreSQL refuses NUL, and no encoding has half surrogate pairs.
+    """
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -83,22 +89,24 @@ def is_storable(text: str) -> bool:
 
 
 def plain(value: t.Any) -> t.Any:
-    """Text of any other class than ``str`` as a plain string, now: translated lazily, a member of
-    an enum, a proxy.
+    """Return text of any other class than ``str`` as a plain string, now.
 
-    What is no text stays as it is.
+    It may be translated lazily, a member of an enum, or a proxy. A value that is no text stays as
+    it is.
     """
-    kind = type(value)
-    if kind is str:
+    value_type = type(value)
+    if value_type is str:
         return value
-    if issubclass(kind, str):
+    if issubclass(value_type, str):
         return str.__str__(value)  # str() of a member of an enum may be its name
-    return str(value) if hasattr(value, "casefold") else value
+    if hasattr(value, "casefold"):
+        return str(value)
+    return value
 
 
 @cache
 def rules_of(kind: type[Media]) -> dict[str, Rule]:
-    """The rule of each field of a kind."""
+    """Return the rule of each field of a kind."""
     table = t.cast(sa.Table, kind.__table__)
     checks: dict[str, Check] = {}
     for constraint in table.constraints:
@@ -109,13 +117,15 @@ def rules_of(kind: type[Media]) -> dict[str, Rule]:
 
 
 def _rule(column: sa.Column[t.Any], check: Check | None) -> Rule:
-    of_type = _rule_of_type(column.type)
-    nullable = column.nullable
+    type_rule = _type_rule(column.type)
+    none_message: str | None = "Must not be empty."
+    if column.nullable:
+        none_message = None
 
     def rule(value: t.Any) -> str | None:
         if value is None:
-            return None if nullable else "Must not be empty."
-        message = of_type(value)
+            return none_message
+        message = type_rule(value)
         if message is None and check is not None and not check.is_met(value):
             return check.message
         return message
@@ -123,7 +133,7 @@ def _rule(column: sa.Column[t.Any], check: Check | None) -> Rule:
     return rule
 
 
-def _rule_of_type(column_type: sa.types.TypeEngine[t.Any]) -> Rule:
+def _type_rule(column_type: sa.types.TypeEngine[t.Any]) -> Rule:
     if isinstance(column_type, sa.String):  # and Text
         return _text(column_type.length or TEXT_LENGTH)
     if isinstance(column_type, sa.BigInteger):
@@ -147,7 +157,9 @@ def _text(length: int) -> Rule:
             return "Not a string."
         if len(value) > length:  # in code points, as PostgreSQL counts
             return f"Longer than maximum length {length}."
-        return None if is_storable(value) else "Contains characters that cannot be stored."
+        if not is_storable(value):
+            return "Contains characters that cannot be stored."
+        return None
 
     return rule
 
@@ -158,7 +170,9 @@ def _integer(bits: int) -> Rule:
     def rule(value: t.Any) -> str | None:
         if not isinstance(value, int) or isinstance(value, bool):
             return "Not an integer."
-        return None if -limit <= value < limit else f"Must be less than {limit}."
+        if not -limit <= value < limit:
+            return f"Must be less than {limit}."
+        return None
 
     return rule
 
@@ -167,9 +181,12 @@ def _float(value: t.Any) -> str | None:
     if not isinstance(value, int | float) or isinstance(value, bool):
         return "Not a number."
     try:
-        return None if math.isfinite(value) else "Must be a finite number."
+        is_finite = math.isfinite(value)
     except OverflowError:  # an integer beyond all floats
+        is_finite = False
+    if not is_finite:
         return "Must be a finite number."
+    return None
 
 
 def _time(value: t.Any) -> str | None:
@@ -179,12 +196,15 @@ def _time(value: t.Any) -> str | None:
         year = value.astimezone(UTC).year
     except OverflowError:
         year = 0
-    return (
-        None
-        if FIRST_YEAR <= year <= LAST_YEAR
-        else f"Must be between the years {FIRST_YEAR} and {LAST_YEAR}."
-    )
+    if not FIRST_YEAR <= year <= LAST_YEAR:
+        return f"Must be between the years {FIRST_YEAR} and {LAST_YEAR}."
+    return None
 
 
 def _instance(expected: type, message: str) -> Rule:
-    return lambda value: None if isinstance(value, expected) else message
+    def rule(value: t.Any) -> str | None:
+        if not isinstance(value, expected):
+            return message
+        return None
+
+    return rule

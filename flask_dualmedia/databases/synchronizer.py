@@ -23,24 +23,30 @@ logger = logging.getLogger("flask_dualmedia")
 
 
 class Synchronizer:
-    """Brings the schema up to date if it may, as soon as SQL lets it, and says whether it is and
-    what is missing.
+    """Brings the schema up to date if it may, as soon as SQL lets it.
+
+    It says whether the schema is up to date, and what is missing.
 
     :param upgrades: Whether it may.
-    :param hint: What people are to run otherwise.
+    :param hint: The command that people are to run otherwise.
     :param timeout: Seconds that a look at the schema may take.
     """
 
     def __init__(
         self, engine: sa.Engine, tables: Tables, *, upgrades: bool, hint: str, timeout: float
     ) -> None:
-        self._engine, self._tables = engine, tables
-        self._upgrades, self._hint, self._timeout = upgrades, hint, timeout
+        self._engine = engine
+        self._tables = tables
+        self._upgrades = upgrades
+        self._hint = hint
+        self._timeout = timeout
         self._tried_at = 0.0
-        self._said: list[str] = []
+        self._logged: list[str] = []
         self._refused_in: schema.Condition | None = None
-        """How the schema was when the account had no right to change it. While it is the same, so
-        is the answer."""
+        """How the schema was when the account had no right to change it.
+
+        While it is the same, so is the answer.
+        """
         self._refusal = ""
         self._lacks_something = True
         self.is_due = True
@@ -50,7 +56,8 @@ class Synchronizer:
         """
         :raises DatabaseUnavailable: SQL does not answer. It is due still.
         """
-        self.is_due, self._tried_at = True, time.monotonic()
+        self.is_due = True
+        self._tried_at = time.monotonic()
         self._lacks_something = True
         try:
             with translate_errors():
@@ -59,19 +66,22 @@ class Synchronizer:
             raise
         except (DualMediaError, exc.SQLAlchemyError, CommandError) as error:
             # The app goes on with what there is.
-            self._say([f"models not synchronized: {error}"])
+            self._log_news([f"models not synchronized: {error}"])
             return
+
         self.is_due = not condition.is_complete
         problems = [*self._problems(condition)]
         self._lacks_something = bool(problems)
-        self._say(problems)
+        self._log_news(problems)
 
     def run_again(self) -> bool:
         """Try again what could not be done, now and then.
 
         :return: Whether it is done now.
         """
-        interval = IDLE_INTERVAL if self.is_due else QUIET
+        interval = QUIET
+        if self.is_due:
+            interval = IDLE_INTERVAL
         if not self._lacks_something or time.monotonic() < self._tried_at + interval:
             return False
         self.run()
@@ -81,6 +91,7 @@ class Synchronizer:
         condition = self._examine()
         if condition == self._refused_in:
             return condition
+
         self._refused_in = None
         try:
             if condition.is_behind and self._upgrades:
@@ -92,7 +103,8 @@ class Synchronizer:
         except WritesRefused as error:
             if condition.rights is None or not is_about_rights(error):
                 raise
-            self._refused_in, self._refusal = condition, str(error)
+            self._refused_in = condition
+            self._refusal = str(error)
             return condition
         return self._examine()
 
@@ -106,17 +118,21 @@ class Synchronizer:
             yield f"models not synchronized: {self._refusal}"
         elif not condition.is_complete:
             yield f"models not synchronized: run {self._hint}"
+
         for amendment in condition.amendments:
             yield f"the tables lack what their owner has to give them: {amendment.statement}"
-        for lack in condition.rights.missing_for_use() if condition.rights is not None else ():
-            yield f"PostgreSQL: {lack}"
 
-    def _say(self, problems: list[str]) -> None:
+        if condition.rights is not None:
+            for lack in condition.rights.missing_for_use():
+                yield f"PostgreSQL: {lack}"
+
+    def _log_news(self, problems: list[str]) -> None:
         """Log what was not logged at the last look."""
         for problem in problems:
-            if problem not in self._said:
+            if problem not in self._logged:
                 logger.warning("%s", problem)
-        said = problems or ["models synchronized"]
-        if not problems and said != self._said:
+
+        messages = problems or ["models synchronized"]
+        if not problems and messages != self._logged:
             logger.info("models synchronized")
-        self._said = said
+        self._logged = messages

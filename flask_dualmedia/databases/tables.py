@@ -1,11 +1,10 @@
-"""Our SQL tables under the names that one app gives them, and how they are told from those of the
-host."""
+"""Our SQL tables under the names that one app gives them, and how they differ from the host's."""
 
 from __future__ import annotations
 
 import re
 import typing as t
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache, cached_property
 
@@ -21,11 +20,10 @@ VERSION_TABLE = "dualmedia_version"
 
 
 class Tables:
-    """The tables of the models, with a prefix before every name: of tables, indexes and
-    constraints.
+    """The tables of the models, with a prefix before every name.
 
-    Without a prefix they are the tables of the models themselves. Use :func:`tables_for`, which
-    makes each once.
+    Tables, indexes and constraints have one. Without a prefix they are the tables of the models
+    themselves. Use :func:`tables_for`, which makes each once.
     """
 
     def __init__(self, prefix: str) -> None:
@@ -35,10 +33,11 @@ class Tables:
         if prefix:
             self.metadata = sa.MetaData()
             for table in Base.metadata.tables.values():
-                _rename_parts(table.to_metadata(self.metadata, name=prefix + table.name), prefix)
+                copy = table.to_metadata(self.metadata, name=prefix + table.name)
+                _rename_parts(copy, prefix)
 
     def of(self, kind: type[Media]) -> sa.Table:
-        """The table of the records of a kind."""
+        """Return the table of the records of a kind."""
         return self._named(kind.__tablename__)
 
     @property
@@ -53,18 +52,21 @@ class Tables:
 
     @cached_property
     def indexes(self) -> dict[str, str]:
-        """The names of the indexes, those that serve a primary key too, and of the table of
-        each."""
-        named = [
-            (part.name, table.name)
-            for table in self.metadata.tables.values()
-            for part in (*table.indexes, table.primary_key)
-        ]
-        return {str(name): table for name, table in named}
+        """The name of the table of each index, by the index's name.
+
+        Indexes that serve a primary key are among them.
+        """
+        tables: dict[str, str] = {}
+        for table in self.metadata.tables.values():
+            for part in (*table.indexes, table.primary_key):
+                tables[str(part.name)] = table.name
+        return tables
 
     def plain_name(self, name: str) -> str | None:
-        """The name that the models give a table, ``None`` for one that has no name of ours."""
-        return name[len(self.prefix) :] if name in self.names else None
+        """Return the name that the models give a table, ``None`` for one without a name of ours."""
+        if name not in self.names:
+            return None
+        return name[len(self.prefix) :]
 
     def _named(self, name: str) -> sa.Table:
         return self.metadata.tables[self.prefix + name]
@@ -72,8 +74,10 @@ class Tables:
 
 @cache
 def tables_for(prefix: str) -> Tables:
-    """The tables of apps with this prefix. They are the same object, so that statements about them
-    are made once."""
+    """Return the tables of apps with this prefix.
+
+    They are the same object, so that statements about them are made once.
+    """
     return Tables(prefix)
 
 
@@ -82,8 +86,11 @@ MODELS = tables_for("")
 
 
 def _rename_parts(table: sa.Table, prefix: str) -> None:
-    """Names of indexes are the schema's in PostgreSQL, and those of constraints are where they are
-    indexes too."""
+    """Put the prefix before the names of a table's indexes and constraints.
+
+    Names of indexes are the schema's in PostgreSQL, and those of constraints are where they are
+    indexes too.
+    """
     for part in [*table.indexes, *table.constraints]:
         if part.name:
             part.name = conv(prefix + str(part.name))
@@ -91,13 +98,18 @@ def _rename_parts(table: sa.Table, prefix: str) -> None:
 
 _SETTING = "DUALMEDIA_TABLE_PREFIX"
 
-_OURS = "|".join(map(re.escape, (*Base.metadata.tables, VERSION_TABLE)))
-_NAME = re.compile(rf"\b\w*(?:{_OURS})\w*\b")
+_PLAIN_NAMES = frozenset([*Base.metadata.tables, VERSION_TABLE])
+"""The names of our tables as revisions have them."""
+
+_ANY_PLAIN_NAME = "|".join(map(re.escape, (*Base.metadata.tables, VERSION_TABLE)))
+_NAME = re.compile(rf"\b\w*(?:{_ANY_PLAIN_NAME})\w*\b")
 """Names of tables, and those of indexes and constraints, which have the table's name in them."""
 
 
 def renamed(text: str, prefix: str) -> str:
-    """SQL in which every name of ours has the prefix; those that have it already are left."""
+    """Return SQL in which every name of ours has the prefix; those that have it stay."""
+    if not prefix:
+        return text
 
     def rename(match: re.Match[str]) -> str:
         name = match[0]
@@ -105,52 +117,63 @@ def renamed(text: str, prefix: str) -> str:
             return name
         return prefix + name
 
-    return _NAME.sub(rename, text) if prefix else text
+    return _NAME.sub(rename, text)
 
 
 @contextmanager
 def renamed_statements(connection: sa.Connection, tables: Tables) -> Iterator[None]:
-    """Have every statement on a connection name our tables as the app does: revisions know no
-    prefix."""
+    """Have every statement on a connection name our tables as the app does.
+
+    Revisions know no prefix.
+    """
     prefix = tables.prefix
     if not prefix:
         yield
         return
-    names = {*Base.metadata.tables, VERSION_TABLE}
-
-    def rename_parameter(value: t.Any) -> t.Any:
-        """Reflection passes the names of tables as parameters."""
-        if isinstance(value, str):
-            return prefix + value if value in names else value
-        if isinstance(value, dict):
-            return {name: rename_parameter(one) for name, one in value.items()}
-        if isinstance(value, list | tuple):
-            return type(value)(map(rename_parameter, value))
-        return value
 
     def rename(
         _connection: t.Any, _cursor: t.Any, statement: str, parameters: t.Any, *_rest: t.Any
     ) -> t.Any:
-        return renamed(statement, prefix), rename_parameter(parameters)
+        return renamed(statement, prefix), _renamed_parameter(parameters, prefix)
 
-    def name_as_models(part: sa.Constraint, table: t.Any) -> None:
-        """SQLite cannot change a constraint: Alembic reads the table that a revision names, and
-        makes it anew. What the revision names in it must be found."""
-        name = part.name
-        if table.name in names and isinstance(name, str) and name.startswith(prefix):
-            part.name = conv(name.removeprefix(prefix))
-
-    listeners: list[tuple[t.Any, str, t.Callable[..., t.Any]]] = [
-        (connection, "before_cursor_execute", rename),
-        (sa.Constraint, "before_parent_attach", name_as_models),
-    ]
-    event.listen(*listeners[0], retval=True)
-    event.listen(*listeners[1])
+    name_as_models = _constraint_namer(prefix)
+    event.listen(connection, "before_cursor_execute", rename, retval=True)
+    event.listen(sa.Constraint, "before_parent_attach", name_as_models)
     try:
         yield
     finally:
-        for listener in listeners:
-            event.remove(*listener)
+        event.remove(connection, "before_cursor_execute", rename)
+        event.remove(sa.Constraint, "before_parent_attach", name_as_models)
+
+
+def _renamed_parameter(value: t.Any, prefix: str) -> t.Any:
+    """Return a parameter with the names of our tables in it prefixed: reflection passes them so."""
+    if isinstance(value, str):
+        if value in _PLAIN_NAMES:
+            return prefix + value
+        return value
+    if isinstance(value, dict):
+        return {name: _renamed_parameter(item, prefix) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_renamed_parameter(item, prefix) for item in value)
+    return value
+
+
+def _constraint_namer(prefix: str) -> Callable[[sa.Constraint, t.Any], None]:
+    """Return a listener that gives constraints the names of the models.
+
+    SQLite cannot change a constraint: Alembic reads the table that a revision names, and makes it
+    anew. It must find the names that the revision has for its constraints.
+    """
+
+    def name_as_models(part: sa.Constraint, table: t.Any) -> None:
+        name = part.name
+        if table.name not in _PLAIN_NAMES or not isinstance(name, str):
+            return
+        if name.startswith(prefix):
+            part.name = conv(name.removeprefix(prefix))
+
+    return name_as_models
 
 
 class RenamedOutput:
@@ -160,9 +183,11 @@ class RenamedOutput:
     """
 
     def __init__(self, stream: t.TextIO, tables: Tables) -> None:
-        self._stream, self._prefix = stream, tables.prefix
+        self._stream = stream
+        self._prefix = tables.prefix
 
     def write(self, text: str) -> None:
+        """Pass SQL on, renamed."""
         self._stream.write(renamed(text, self._prefix))
 
     def flush(self) -> None:
@@ -170,8 +195,10 @@ class RenamedOutput:
 
 
 def is_table_of_ours(name: str, columns: Iterable[str]) -> bool:
-    """Whether a table of this name, without the prefix, is ours: it has the columns that ours had
-    from the beginning. It may lack those of newer revisions."""
+    """Whether a table of this name, without the prefix, is ours.
+
+    It has the columns that ours had from the beginning. It may lack those of newer revisions.
+    """
     if name == VERSION_TABLE:
         return set(columns) == {"version_num"}
     expected = OLDEST_FIELDS.get(name) or Base.metadata.tables[name].columns.keys()
@@ -183,12 +210,11 @@ def check_metadata(metadata: sa.MetaData, tables: Tables) -> None:
 
     :raises NamesTaken: One has.
     """
-    foreign = [
-        f"the table {table.name!r} in its metadata"
-        for table in metadata.tables.values()
-        if (name := tables.plain_name(table.key)) is not None
-        and not is_table_of_ours(name, table.columns.keys())
-    ]
+    foreign = []
+    for table in metadata.tables.values():
+        name = tables.plain_name(table.key)
+        if name is not None and not is_table_of_ours(name, table.columns.keys()):
+            foreign.append(f"the table {table.name!r} in its metadata")
     if foreign:
         raise NamesTaken("the app", foreign, _SETTING)
 
@@ -199,7 +225,8 @@ def copy_tables(tables: Tables, metadata: sa.MetaData) -> None:
     They stay where connections look first: a schema that the host's metadata has by default is not
     theirs.
     """
-    schema, metadata.schema = metadata.schema, None
+    schema = metadata.schema
+    metadata.schema = None
     try:
         for table in tables.metadata.tables.values():
             if table.name not in metadata.tables:
@@ -220,33 +247,33 @@ def check_names(connection: sa.Connection, tables: Tables) -> None:
 
 
 def _find_tables(connection: sa.Connection, tables: Tables) -> Iterator[str]:
-    """Tables and views of the host's with names of ours."""
+    """Find tables and views of the host's with names of ours."""
     kind = sa.engine.reflection.ObjectKind.ANY
-    found = sa.inspect(connection).get_multi_columns(filter_names=tables.names, kind=kind)
-    for (_, name), columns in found.items():
-        plain = tables.plain_name(name)
-        if plain is not None and not is_table_of_ours(
-            plain, [column["name"] for column in columns]
-        ):
+    reflected = sa.inspect(connection).get_multi_columns(filter_names=tables.names, kind=kind)
+    for (_, name), columns in reflected.items():
+        plain_name = tables.plain_name(name)
+        column_names = [column["name"] for column in columns]
+        if plain_name is not None and not is_table_of_ours(plain_name, column_names):
             yield f"the table {name!r}"
+
+
+_IN_SQLITE = sa.text("""
+    SELECT name, tbl_name FROM sqlite_master WHERE type = 'index' AND name IN :names
+""").bindparams(sa.bindparam("names", expanding=True))
 
 
 def _find_in_sqlite(connection: sa.Connection, tables: Tables) -> Iterator[str]:
     yield from _find_tables(connection, tables)
-    query = sa.text(
-        "SELECT name, tbl_name FROM sqlite_master WHERE type = 'index' AND name IN :names"
-    )
-    given = {"names": [*tables.indexes]}
-    for name, table in connection.execute(
-        query.bindparams(sa.bindparam("names", expanding=True)), given
-    ):
+    parameters = {"names": [*tables.indexes]}
+    for name, table in connection.execute(_IN_SQLITE, parameters):
         if table != tables.indexes[name]:
             yield f"the index {name!r} of {table!r}"
 
 
 _IN_POSTGRESQL = sa.text("""
     SELECT c.relname, c.relkind::text, t.relname, ARRAY(
-        SELECT a.attname::text FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+        SELECT a.attname::text FROM pg_attribute a
+        WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
     )
     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace AND n.nspname = current_schema()
     LEFT JOIN pg_index i ON i.indexrelid = c.oid LEFT JOIN pg_class t ON t.oid = i.indrelid
@@ -257,21 +284,35 @@ _IN_POSTGRESQL = sa.text("""
     WHERE y.typname IN :names AND y.typtype <> 'c'
 """).bindparams(sa.bindparam("names", expanding=True))
 
-_RELATIONS = {"i": "index", "I": "index", "S": "sequence", "v": "view", "m": "view", "c": "type"}
+_RELATIONS = {
+    "i": "index",
+    "I": "index",
+    "S": "sequence",
+    "v": "view",
+    "m": "view",
+    "c": "type",
+    "type": "type",
+}
+"""The names of relations, where they are no tables."""
 
 
 def _find_in_postgresql(connection: sa.Connection, tables: Tables) -> Iterator[str]:
-    """What shares one space of names with tables: views, indexes, sequences and types too."""
-    given = {"names": [*tables.names, *tables.indexes]}
-    for name, relation, table, columns in connection.execute(_IN_POSTGRESQL, given):
-        what = _RELATIONS.get(relation, "table" if relation != "type" else "type")
-        plain = tables.plain_name(name)
-        if plain is None:
-            if table is None or table != tables.indexes[name]:
-                of_table = "" if table is None else f" of {table!r}"
-                yield f"the {what} {name!r}{of_table}"
-        elif what not in ("table", "view") or not is_table_of_ours(plain, columns):
-            yield f"the {what} {name!r}"
+    """Find everything of the host's that shares one space of names with tables.
+
+    Views, indexes, sequences and types are among it.
+    """
+    parameters = {"names": [*tables.names, *tables.indexes]}
+    for name, relation, table, columns in connection.execute(_IN_POSTGRESQL, parameters):
+        relation_name = _RELATIONS.get(relation, "table")
+        plain_name = tables.plain_name(name)
+        if plain_name is not None:
+            is_ours = relation_name in ("table", "view") and is_table_of_ours(plain_name, columns)
+            if not is_ours:
+                yield f"the {relation_name} {name!r}"
+        elif table is None:
+            yield f"the {relation_name} {name!r}"
+        elif table != tables.indexes[name]:
+            yield f"the {relation_name} {name!r} of {table!r}"
 
 
 _FINDERS = {"postgresql": _find_in_postgresql, "sqlite": _find_in_sqlite}

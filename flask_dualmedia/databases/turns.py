@@ -13,11 +13,13 @@ from ..processes.forks import begin_in_children, notice_fork
 from .pools import set_aside
 
 PATIENCE = 10.0
-"""Seconds to wait for another upgrade, or for those who use a table. Then it is tried again
-later."""
+"""Seconds to wait for another upgrade, or for those who use a table.
 
-# Names our advisory lock among all that the database may know: "dualmedi" in ASCII.
+Then it is tried again later.
+"""
+
 LOCK = 0x6475616C6D656469
+"""Names our advisory lock among all that the database may know: "dualmedi" in ASCII."""
 
 
 class _Turn:
@@ -33,6 +35,10 @@ class _Turn:
 
     @contextmanager
     def taken(self) -> Iterator[None]:
+        """Have the turn for this block.
+
+        :raises DatabaseBusy: Another thread took too long.
+        """
         notice_fork()
         lock = self._lock
         if not lock.acquire(timeout=PATIENCE):
@@ -57,12 +63,11 @@ def alone_in_process() -> Iterator[None]:
 
 @contextmanager
 def alone_on_database(engine: sa.Engine) -> Iterator[sa.Connection]:
-    """A connection in a transaction, which is committed in the end, while no other is in this
-    block.
+    """Lend a connection in a transaction while no other is in this block.
 
-    The connection is no longer the pool's: nothing of a start-up may be inherited by forked
-    workers. On PostgreSQL the lock is the transaction's, for behind a pooler a session may be
-    another one after it.
+    The transaction is committed in the end. The connection is no longer the pool's: nothing of a
+    start-up may be inherited by forked workers. On PostgreSQL the lock is the transaction's, for
+    behind a pooler a session may be another one after it.
 
     :raises DatabaseBusy: Another process, or somebody who uses a table, took too long.
     """

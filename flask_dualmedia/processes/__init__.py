@@ -1,1 +1,1 @@
-"""How media lives in the processes of an app: forks, threads, and the end."""
+"""Media in the processes of an app: forks, threads, and the end."""

@@ -4,7 +4,8 @@ refuse    new requests, and other contexts that have not used media yet
 wait      those that have begun get their answers
 stop      threads
 write     counted reads
-close     what we opened; what the host opened stays open. Where somebody is not ready in time, it is done after him
+close     everything that we opened; what the host opened stays open. Where somebody is not ready in
+          time, this is done after them
 """
 
 from __future__ import annotations
@@ -34,13 +35,14 @@ _apps: WeakSet[Flask] = WeakSet()
 
 
 def follow(app: Flask, state: State) -> None:
-    """See that what was opened for ``app`` is closed when nobody needs the app any more, or the
-    process ends."""
+    """See that what was opened for ``app`` is closed when nobody needs it any more.
+
+    That is when nobody needs the app, or the process ends.
+    """
     app.teardown_appcontext(end_of_context)
     state.opened.callback(deadlines.rest)
-    state.opened.callback(
-        notice_fork
-    )  # before all others: what the parent has opened is not closed for it
+    # Before all others: what the parent has opened is not closed for it.
+    state.opened.callback(notice_fork)
     # Not at the end of the process: counted reads come first there.
     finalize(app, state.opened.close).atexit = False
     _apps.add(app)
@@ -60,15 +62,18 @@ def close(state: State, timeout: float, *, patience: float = STOP_TIMEOUT) -> No
             return
         uses.wait(timeout)
         uses.is_closed = True
+
         _stop_threads(state, patience)
         _write_counts(state)
+
         uses.finish(lambda: _finish(state))
         deadlines.rest()
         deadlines.wait_for_rest()
 
 
 def _stop_threads(state: State, seconds: float) -> None:
-    parts = state.upkeep, state.circuit, state.counter, state.mongo.circuit, state.clock
+    """Tell all threads to stop, and then wait for each, so long all together."""
+    parts = (state.upkeep, state.circuit, state.counter, state.mongo.circuit, state.clock)
     end = time.monotonic() + seconds
     for part in parts:
         if part is not None:
@@ -90,7 +95,7 @@ def _finish(state: State) -> None:
 
 @atexit.register
 def _close_all() -> None:
-    """At the end of a process everybody has had time enough."""
+    """Close media of all apps: at the end of a process everybody has had time enough."""
     for app in list(_apps):
         try:
             close(app.extensions["dualmedia"], 0, patience=1)

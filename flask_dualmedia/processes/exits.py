@@ -2,9 +2,9 @@
 
 normal end         ``atexit``; servers that stop gracefully, and Ctrl+C, end so
 multiprocessing    its children end without ``atexit``, and have finalizers instead
-SIGTERM            handled by most servers, which then end normally. Where nobody handles it, as under waitress and
-                   ``flask run``, the process would be gone at once: reads are written down first,
-                   and then it is
+SIGTERM            handled by most servers, which then end normally. Where nobody handles it, as
+                   under waitress and ``flask run``, the process would be gone at once: reads are
+                   written down first, and then it is
 """
 
 from __future__ import annotations
@@ -38,8 +38,7 @@ _counting: WeakSet[Counting] = WeakSet()
 
 
 def watch(counting: Counting) -> None:
-    """Have ``counting`` write down what it counted at the end of the process, as long as it
-    lives."""
+    """Have ``counting`` write down its counts at the end of the process, as long as it lives."""
     _counting.add(counting)
     if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL and not _is_caught(signal.SIGTERM):
         _set_handler(_write_down_and_die)
@@ -55,7 +54,7 @@ def forget(counting: Counting) -> None:
 def expect_counts() -> None:
     """Note that this process has something to write down from now on.
 
-    What the host has registered until now runs after it, and may close what it needs.
+    Whatever the host has registered until now runs after it, and may close what it needs.
     """
     atexit.unregister(_write_down)
     atexit.register(_write_down)
@@ -69,6 +68,7 @@ def _write_down() -> None:
 
 
 def _write_down_and_die(number: int, _frame: object) -> None:
+    """Handle SIGTERM: have everything written down, and then do what the signal does."""
     try:
         # The code that the signal has interrupted may hold a lock that is needed for it: so not in
         # this thread, and not for ever.
@@ -96,14 +96,20 @@ def _set_handler(handler: t.Any) -> None:
 
 
 def _is_caught(number: int) -> bool:
-    """Whether a server that is not written in Python handles a signal: Python does not know of
-    it."""
+    """Whether a server that is not written in Python handles a signal.
+
+    Python does not know of it.
+    """
     try:
-        lines = Path("/proc/self/status").read_text().splitlines()
+        status = Path("/proc/self/status").read_text()
     except OSError:
         return False
-    caught = next((line.split()[1] for line in lines if line.startswith("SigCgt:")), "0")
-    return bool(int(caught, 16) >> (number - 1) & 1)
+
+    for line in status.splitlines():
+        if line.startswith("SigCgt:"):
+            caught = int(line.split()[1], 16)
+            return bool(caught >> (number - 1) & 1)
+    return False
 
 
 if hasattr(os, "register_at_fork"):

@@ -1,9 +1,9 @@
-"""What a forked process leaves to its parent.
+"""Separation of a forked process from its parent, to which it leaves what it may not use.
 
-A child has copies of all that the process held which forked it: descriptors of sockets, over which
-it would read what the parent is answered; locks that nobody will give back, for their threads are
-not there; counts that the parent writes down. ``gunicorn --preload``, uWSGI, Celery and
-``multiprocessing`` fork after the app was loaded, and perhaps used.
+A child has copies of all that its parent held: descriptors of sockets, over which it would read
+what the parent is answered; locks that nobody will give back, for their threads are not there;
+counts that the parent writes down. ``gunicorn --preload``, uWSGI, Celery and ``multiprocessing``
+fork after the app was loaded, and perhaps used.
 
 Python tells us of most forks. uWSGI forks without a word, so what goes on a connection asks
 :func:`notice_fork` before.
@@ -38,18 +38,22 @@ class Forked(t.Protocol):
     """Something that holds locks, threads or notes of its process."""
 
     def begin_process(self) -> None:
-        """Start afresh in a forked process, which has no thread but this one, or in one that gevent
-        has patched."""
+        """Start afresh in a forked process, which has no thread but this one.
+
+        gevent makes another process too, when it patches one.
+        """
         ...
 
 
 _process = os.getpid()
 _lock_type: t.Any = threading.Lock
-"""What locks are made by. It is another one after gevent has patched the process."""
+"""The maker of locks. It is another one after gevent has patched the process."""
 
 _beginning = threading.RLock()
-"""Held by the thread that starts afresh. Greenlets of one thread pass it: they would wait for each
-other for ever."""
+"""Held by the thread that starts afresh.
+
+Greenlets of one thread pass it: they would wait for each other for ever.
+"""
 
 _engines: WeakSet[sa.Engine] = WeakSet()
 _records: WeakSet[sa.pool.ConnectionPoolEntry] = WeakSet()
@@ -114,7 +118,7 @@ def _begin_process() -> None:
 
 
 def _begin_child() -> None:
-    """What Python does in a forked process before anything else."""
+    """Start afresh in a forked process. Python does this there before anything else."""
     global _beginning
     _beginning = threading.RLock()  # that of the parent may be held by a thread that is not here
     _begin_process()
@@ -139,18 +143,19 @@ def _leave_connections() -> None:
         for record in list(_records):
             if record.driver_connection is not None:
                 _cut_off(record.driver_connection, dead)
+
     for engine in list(_engines):
         try:
             engine.dispose(close=False)  # the pool's locks may be held by threads that are not here
-        except (
-            Exception
-        ):  # the other pools are emptied all the same; what is in this one is refused at checkout
+        except Exception:
+            # The other pools are emptied all the same, and what is in this one is refused at
+            # checkout.
             logger.exception("emptying the pool of a forked process")
 
 
 @contextmanager
 def _dead_socket() -> Iterator[socket.socket]:
-    """One whose other end is closed."""
+    """Open a socket whose other end is closed."""
     near, far = socket.socketpair()
     far.close()
     with near:
@@ -166,9 +171,9 @@ def _cut_off(driver: t.Any, dead: socket.socket) -> None:
     """
     try:
         os.dup2(dead.fileno(), driver.fileno(), inheritable=False)
-    except (
-        Exception
-    ):  # each driver has errors of its own for one that is not over a socket, or was closed already
+    except Exception:
+        # Each driver has errors of its own for a connection that is not over a socket, or was
+        # closed already.
         _inherited.append(driver)
         return
     if hasattr(driver, "pgconn"):
@@ -178,9 +183,9 @@ def _cut_off(driver: t.Any, dead: socket.socket) -> None:
 
 def _is_in_memory(engine: sa.Engine) -> bool:
     """Whether the connection is the database."""
-    return engine.dialect.name == "sqlite" and not isinstance(
-        engine.pool, sa.QueuePool | sa.NullPool
-    )
+    if engine.dialect.name != "sqlite":
+        return False
+    return not isinstance(engine.pool, sa.QueuePool | sa.NullPool)
 
 
 if hasattr(os, "register_at_fork"):

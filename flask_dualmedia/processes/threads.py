@@ -30,7 +30,8 @@ class Worker:
     def __init__(
         self, name: str, work: t.Callable[[], float | None], *, delay: float = 0.0
     ) -> None:
-        self._name, self._delay = name, delay
+        self._name = name
+        self._delay = delay
         self._work = WeakMethod(work)
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
@@ -46,10 +47,8 @@ class Worker:
             if self.has_begun or self.is_stopped:
                 return
             self.has_begun = True
-            # Of gevent, where that came after the app was loaded. Nothing else may be put into from
-            # a weak reference's callback, which comes wherever memory is cleaned up.
-            self._calls = calls = queue.SimpleQueue()
-            self._work = WeakMethod(t.cast("t.Any", self._work()), lambda _: calls.put(None))
+            self._renew_calls()
+
             thread = threading.Thread(target=self._run, name=self._name, daemon=True)
             try:
                 thread.start()
@@ -57,6 +56,16 @@ class Worker:
                 self.has_begun = False
             else:
                 self._thread = thread
+
+    def _renew_calls(self) -> None:
+        """Make the queue anew, which also wakes the thread when the method's object is gone.
+
+        The queue is gevent's, where gevent came after the app was loaded. A weak reference's
+        callback comes wherever memory is cleaned up: into nothing else may it put anything.
+        """
+        calls: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._calls = calls
+        self._work = WeakMethod(t.cast("t.Any", self._work()), lambda _: calls.put(None))
 
     def wake(self) -> None:
         """Have the method called soon."""
@@ -75,7 +84,7 @@ class Worker:
         """End the thread, and wait for it so long: it may be using a connection."""
         with self._lock:
             self.is_stopped = True
-            self.wake()  # whoever is just being started too
+            self.wake()  # a thread that is just being started too
             thread = self._thread
         if thread is None or thread is threading.current_thread():
             return
@@ -93,16 +102,15 @@ class Worker:
                 seconds = work()
                 del work  # nothing is held between two calls
         finally:
-            self.has_begun = (
-                False  # whatever has ended it, as code of the host's that leaves its thread
-            )
+            # Whatever has ended it, as code of the host's that leaves its thread.
+            self.has_begun = False
 
     def _wait(self, seconds: float) -> bool:
         """Wait for the next call; whether there is none."""
-        if seconds > 0:
-            is_over = self.pause(seconds)
-            while not self._calls.empty():
-                with suppress(queue.Empty):
-                    self._calls.get_nowait()
-            return is_over
-        return self.is_stopped
+        if seconds <= 0:
+            return self.is_stopped
+        is_over = self.pause(seconds)
+        while not self._calls.empty():
+            with suppress(queue.Empty):
+                self._calls.get_nowait()
+        return is_over

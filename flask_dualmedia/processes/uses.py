@@ -1,4 +1,4 @@
-"""Who uses the media of an app at the moment, so that nothing is closed under anybody's hands.
+"""The users of an app's media at the moment, so that nothing is closed under anybody's hands.
 
 A context of the app uses media from its first media call until it is popped; an answer, until its
 last byte is sent.
@@ -36,7 +36,7 @@ class Use:
         uses.threads[id(self)] = threading.get_ident()
 
     def end(self) -> None:
-        """Nothing is used any more."""
+        """Note that nothing is used any more."""
         self._uses.end(id(self))
 
     __del__ = end
@@ -54,7 +54,7 @@ class Uses:
         self.is_closed = False
         """Whether nobody may go on either, except with a request that has begun."""
         self.closing = threading.RLock()
-        """Held by whoever closes."""
+        """Held by the thread that closes."""
         self._last: deque[Callable[[], object]] = deque()
         begin_in_children(self)
 
@@ -64,8 +64,10 @@ class Uses:
         self._forget(lambda thread: thread != threading.get_ident())
 
     def during(self, app: Flask, pieces: Iterator[bytes]) -> Iterator[bytes]:
-        """The same pieces: media is in use until the last one is taken, or nobody refers to them
-        any more."""
+        """Return the same pieces.
+
+        Media is in use until the last one is taken, or nobody refers to them any more.
+        """
         return _taken(Use(self, app), pieces)
 
     def admit(self, context: AppContext) -> None:
@@ -104,6 +106,7 @@ class Uses:
         self._call_last()
 
     def end(self, use: int) -> None:
+        """Note the end of a use, by its identity."""
         if self.threads.pop(use, None) is not None and self._last:
             self._call_last()
 
@@ -116,7 +119,8 @@ class Uses:
             callback()
 
     def _others(self) -> bool:
-        return any(thread != threading.get_ident() for thread in list(self.threads.values()))
+        current = threading.get_ident()
+        return any(thread != current for thread in list(self.threads.values()))
 
     def _forget(self, is_over: Callable[[int], bool]) -> None:
         for use, thread in list(self.threads.items()):
@@ -132,7 +136,7 @@ def _taken(use: Use, pieces: Iterator[bytes]) -> Iterator[bytes]:
 
 
 def end_of_context(_error: BaseException | None = None) -> None:
-    """The current context is popped."""
+    """End the use of media by the current context, which is popped."""
     use: t.Any = g.pop(_KEY, None)
     if use is not None:
         use.end()

@@ -210,7 +210,7 @@ def test_every_column_and_every_constraint_has_a_rule() -> None:
         ]
         assert all("check" in constraint.info for constraint in checks)
         with pytest.raises(TypeError):
-            storable._rule_of_type(sa.JSON())
+            storable._type_rule(sa.JSON())
 
 
 @pytest.mark.long
