@@ -25,20 +25,24 @@ ALWAYS = 10
 
 @dataclass(frozen=True)
 class Population:
-    """Things that are one as good as another, and how many of them would be deleted."""
+    """Things of one sort, and how many of them would be deleted."""
 
     name: str
     size: int
     deletions: int
     is_groundless: bool = False
-    """Whether nothing of it was found where it was looked for: every owner is missing, or every
-    file."""
+    """Whether nothing of it was found where it was looked for: every owner, or every file, is
+    missing."""
 
     def allowance(self, share: float) -> int:
         """How many may be deleted without asking."""
         return min(max(ALWAYS, int(self.size * share)), self.size // 2)
 
     def is_excessive(self, share: float, *, only_one: bool) -> bool:
+        """Whether that is too much to delete without asking.
+
+        :param only_one: The command would delete a single thing.
+        """
         if self.deletions == 0:
             return False
         if self.is_groundless:
@@ -71,15 +75,7 @@ class Decision:
 
     def reasons(self) -> list[str]:
         """Why that is too much, by population."""
-        return [
-            f"{population.name}: {population.deletions} of {population.size}"
-            + (
-                ", nothing of it was found where it was looked for"
-                if population.is_groundless
-                else ""
-            )
-            for population in self.excessive
-        ]
+        return [_reason(population) for population in self.excessive]
 
     def as_json(self) -> dict[str, t.Any]:
         """The decision as JSON-ready data."""
@@ -98,6 +94,13 @@ class Decision:
         return {"deletions": self.deletions, "problems": problems, "excessive": excessive}
 
 
+def _reason(population: Population) -> str:
+    reason = f"{population.name}: {population.deletions} of {population.size}"
+    if population.is_groundless:
+        reason += ", nothing of it was found where it was looked for"
+    return reason
+
+
 def is_safe(decision: Decision) -> bool:
     """Whether a repair may go on by itself."""
     return decision.is_safe
@@ -114,9 +117,9 @@ class Tally:
         self._counted_in: set[str] = set()
 
     def add(self, problem: str, subject: str, populations: tuple[str, ...]) -> None:
-        """Count something that would be deleted, once if it is given for several problems in a row.
+        """Count something that would be deleted. It counts once for several problems in a row.
 
-        :param populations: What it is one of. It is shown under the first of them.
+        :param populations: The populations that it belongs to. It is shown under the first of them.
         """
         if subject != self._last_subject:
             self._last_subject = subject
@@ -136,18 +139,14 @@ def decide(
     :param share: ``DUALMEDIA_REPAIR_SHARE``.
     :param groundless: Names of populations of which nothing was found where it was looked for.
     """
-    empty = set(groundless)
-    populations = [
-        Population(name, sizes[name], count, name in empty)
-        for name, count in sorted(tally.by_population.items())
-    ]
+    groundless_names = set(groundless)
     only_one = tally.deletions == 1
-    excessive = [
-        population
-        for population in populations
-        if population.is_excessive(share, only_one=only_one)
-    ]
-    shown = {name: sizes[name] for _, name in tally.by_problem}
-    return Decision(
-        tally.deletions, dict(sorted(tally.by_problem.items())), shown, tuple(excessive)
-    )
+    excessive = []
+    for name, count in sorted(tally.by_population.items()):
+        population = Population(name, sizes[name], count, name in groundless_names)
+        if population.is_excessive(share, only_one=only_one):
+            excessive.append(population)
+
+    by_problem = dict(sorted(tally.by_problem.items()))
+    shown_sizes = {name: sizes[name] for _, name in tally.by_problem}
+    return Decision(tally.deletions, by_problem, shown_sizes, tuple(excessive))
