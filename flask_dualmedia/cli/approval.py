@@ -20,7 +20,13 @@ EXPECT = click.option(
 )
 
 
-def check_options(force: bool, expect: int | None, *, option: str, is_set: bool) -> None:
+def check_options(
+    force: bool,
+    expect: int | None,
+    *,
+    option: str,
+    is_set: bool,
+) -> None:
     """Refuse ``--force`` and ``--expect`` without the option that deletes.
 
     :param option: Name of that option.

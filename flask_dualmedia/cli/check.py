@@ -106,7 +106,13 @@ def _begin_repair(context: click.Context, state: State) -> None:
         answering(lambda: journal.drain_journal(state))
 
 
-def _show_report(state: State, report: Check, *, repaired: bool, verified: bool) -> None:
+def _show_report(
+    state: State,
+    report: Check,
+    *,
+    repaired: bool,
+    verified: bool,
+) -> None:
     """Show what a check found.
 
     :param repaired: It was to repair that, too.

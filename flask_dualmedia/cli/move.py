@@ -23,7 +23,12 @@ _STORAGE = click.Choice([name for name in STORAGE_TYPES if name != lifecycle.EXT
     "--kind", "names", type=click.Choice([*KINDS]), multiple=True, help="Of these kinds alone."
 )
 @click.option("--dry-run", is_flag=True, help="Show what would be moved.")
-def move(source: str, target: str, names: tuple[str, ...], dry_run: bool) -> None:
+def move(
+    source: str,
+    target: str,
+    names: tuple[str, ...],
+    dry_run: bool,
+) -> None:
     """Move the bytes of media from one storage to another, while the app runs.
 
     The same ids and URLs. A move that was killed goes on when it is called again; what it left half
@@ -53,7 +58,12 @@ def _check_storages(state: State, source: str, target: str) -> None:
         raise click.ClickException("That is where they are.")
 
 
-def _move(state: State, source: str, target: str, kinds: list[type[Media]]) -> moves.Moved:
+def _move(
+    state: State,
+    source: str,
+    target: str,
+    kinds: list[type[Media]],
+) -> moves.Moved:
     total = sum(map(state.repository.count, kinds))
     with click.progressbar(length=total, label="records") as bar, alone(state, "move"):
         return answering(lambda: moves.move(state, source, target, kinds, advance=bar.update))

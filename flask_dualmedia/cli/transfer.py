@@ -121,7 +121,10 @@ def _count_records(home: Home) -> int:
 
 
 def _approved_surplus(
-    source: Home, target: Home, share: float, approve: Callable[[Decision], bool]
+    source: Home,
+    target: Home,
+    share: float,
+    approve: Callable[[Decision], bool],
 ) -> int:
     """How many records may be deleted from the target, because the source does not hold them any
     more."""
@@ -137,12 +140,24 @@ def _judge_surplus(source: Home, target: Home, share: float) -> Decision:
     tally = Tally()
     for record in transfers.surplus(source, target):
         tally.add("surplus", str(record.id), (record.kind,))
-    sizes = {kind.kind: target.repository.count(kind) for kind in KINDS.values()}
-    empty_kinds = [kind.kind for kind in KINDS.values() if source.repository.count(kind) == 0]
+
+    sizes = {}
+    for kind in KINDS.values():
+        sizes[kind.kind] = target.repository.count(kind)
+    empty_kinds = []
+    for kind in KINDS.values():
+        if source.repository.count(kind) == 0:
+            empty_kinds.append(kind.kind)
     return decide(tally, sizes, share, empty_kinds)
 
 
-def _transfer(source: Home, target: Home, *, dry_run: bool, limit: int | None) -> None:
+def _transfer(
+    source: Home,
+    target: Home,
+    *,
+    dry_run: bool,
+    limit: int | None,
+) -> None:
     """Transfer everything.
 
     :param limit: Delete at most so many records from the target that the source does not hold;

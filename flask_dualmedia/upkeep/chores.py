@@ -220,7 +220,9 @@ def clear_leftovers(state: State, *, grace: float | None = None) -> int:
     notes = state.collections.get(COLLECTION)
     with state.mongo.asked():
         note = notes.find_one({"_id": "leftovers"}) or {}
-    first_seen: dict[str, datetime] = {each["key"]: each["at"] for each in note.get("keys", ())}
+    first_seen: dict[str, datetime] = {}
+    for sighting in note.get("keys", ()):
+        first_seen[sighting["key"]] = sighting["at"]
     if grace is None:
         grace = state.settings.grace
     now = state.mongo.time()
@@ -271,7 +273,12 @@ class Verifier:
     :param pause: Waits so many seconds. It returns true if the work is to end.
     """
 
-    def __init__(self, state: State, *, pause: Callable[[float], bool]) -> None:
+    def __init__(
+        self,
+        state: State,
+        *,
+        pause: Callable[[float], bool],
+    ) -> None:
         self._state = state
         self._pause = pause
         self._notes = state.collections.get(COLLECTION)
@@ -279,7 +286,12 @@ class Verifier:
         self._due = 1.0
         self._counted = time.monotonic()
 
-    def go_on(self, seconds: float, *, keep_going: Callable[[], bool]) -> None:
+    def go_on(
+        self,
+        seconds: float,
+        *,
+        keep_going: Callable[[], bool],
+    ) -> None:
         """Read for so long at most, and no more than the budget allows."""
         end = time.monotonic() + seconds
         self._count_due()
@@ -341,7 +353,9 @@ class Verifier:
     def _pieces(self, record: Media) -> Iterator[bytes]:
         # Opened when the first piece is asked for, not before: then errors come in one place.
         storage = self._state.storage_of(record)
-        yield from storage.open(str(record.storage_key), 0, record.file_size or 0)
+        key = str(record.storage_key)
+        size = record.file_size or 0
+        yield from storage.open(key, 0, size)
 
     def _is_verified(self, record: Media) -> bool:
         """Whether a record has bytes that cost nothing to read."""
@@ -376,7 +390,8 @@ class Verifier:
     def _report(self, record: Media, problem: str) -> None:
         """Say that a record is damaged, once, unless it was replaced or deleted while it was
         read."""
-        if not _has_bytes(self._state, type(record), record.id, str(record.storage_key)):
+        key = str(record.storage_key)
+        if not _has_bytes(self._state, type(record), record.id, key):
             return
 
         with self._state.mongo.asked():
@@ -419,8 +434,9 @@ def _kinds_from(position: dict[str, t.Any]) -> Iterator[tuple[str, uuid.UUID | N
 def find_damage(state: State) -> list[dict[str, t.Any]]:
     """The records whose bytes were found damaged and still exist, each with ``kind``, ``id`` and
     ``problem``."""
+    notes = state.collections.get(COLLECTION)
     with state.mongo.asked():
-        damage = state.collections.get(COLLECTION).find_one({"_id": "damage"}) or {}
+        damage = notes.find_one({"_id": "damage"}) or {}
     existing = []
     for note in damage.get("records", []):
         kind = KINDS[note["kind"]]
@@ -435,7 +451,12 @@ def forget_damage(state: State) -> None:
         state.collections.get(COLLECTION).delete_one({"_id": "damage"})
 
 
-def _has_bytes(state: State, kind: type[Media], media_id: t.Any, key: str) -> bool:
+def _has_bytes(
+    state: State,
+    kind: type[Media],
+    media_id: t.Any,
+    key: str,
+) -> bool:
     """Whether a record has the bytes under this key still."""
     record = state.repository.get(kind, media_id)
     return record is not None and record.storage_key == key

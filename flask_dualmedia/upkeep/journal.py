@@ -55,7 +55,8 @@ def drain_journal(state: State, *, retry: bool = True) -> Report | None:
     # First the deletions: they may stand in the way of what is moved.
     refusal = _finish_deletions(state, retry=retry)
     _drop_twins(state)
-    report = drain(journal, sql, _lease(state), retry=retry, awaited=state.staging.awaited)
+    lease = _lease(state)
+    report = drain(journal, sql, lease, retry=retry, awaited=state.staging.awaited)
 
     if report is not None:
         _announce(state, report)
@@ -157,7 +158,8 @@ def _fenced(sql: Home[SQLRepository], record: Media) -> Media | None:
     except RecordRefused:
         # Then SQL has never taken it. It may have the record as it was before an edit.
         changes = {"state": DELETING, "updated_at": now()}
-        sql.repository.update(type(record), record.id, changes, where={"state": AVAILABLE})
+        where = {"state": AVAILABLE}
+        sql.repository.update(type(record), record.id, changes, where=where)
         return sql.repository.find(type(record), record.id) or record
 
 

@@ -83,7 +83,10 @@ def move(
 
 
 def _records_in(
-    state: State, source: str, kinds: t.Iterable[type[Media]], advance: Callable[[int], object]
+    state: State,
+    source: str,
+    kinds: t.Iterable[type[Media]],
+    advance: Callable[[int], object],
 ) -> Iterator[Media]:
     """The records whose bytes are in a storage."""
     for kind in kinds:
@@ -130,7 +133,13 @@ def _move(state: State, record: Media, target: str) -> bool:
     return True
 
 
-def _copy(state: State, record: Media, source: Storage, target: Storage, key: str) -> None:
+def _copy(
+    state: State,
+    record: Media,
+    source: Storage,
+    target: Storage,
+    key: str,
+) -> None:
     """Copy the bytes of a record under another key.
 
     :raises StorageError: They are damaged, or the other storage did not keep all of them.

@@ -143,7 +143,10 @@ def manifest(repository: Repository) -> Manifest:
 
 
 def transfer(
-    source: Home, target: Home, *, advance: Callable[[int], object] = lambda count: None
+    source: Home,
+    target: Home,
+    *,
+    advance: Callable[[int], object] = lambda count: None,
 ) -> Report:
     """Copy every record that is available or in the trash, with its bytes.
 
@@ -171,7 +174,10 @@ def _copy_or_report(record: Media, source: Home, target: Home, report: Report) -
 
 
 def clear(
-    source: Home, target: Home, *, advance: Callable[[int], object] = lambda count: None
+    source: Home,
+    target: Home,
+    *,
+    advance: Callable[[int], object] = lambda count: None,
 ) -> None:
     """Delete every record and its bytes from the source of a transfer.
 
@@ -466,13 +472,17 @@ def _move(drain: _Drain, record: Media) -> None:
 
 def keys_named_in(home: Home, keys: t.Sequence[str]) -> set[str]:
     """Those of these keys that a record of a home names, in whatever state it is."""
-    ids = list({owner[0] for key in keys if (owner := owner_of_key(key)) is not None})
+    ids: set[uuid.UUID] = set()
+    for key in keys:
+        owner = owner_of_key(key)
+        if owner is not None:
+            ids.add(owner[0])
     if not ids:
         return set()
 
     named_keys: set[str | None] = set()
     for kind in KINDS.values():
-        named_keys.update(home.repository.keys_of(kind, ids))
+        named_keys.update(home.repository.keys_of(kind, list(ids)))
     return {key for key in keys if key in named_keys}
 
 
@@ -519,7 +529,8 @@ def _gather_bytes(drain: _Drain, key: str, record: Media) -> None:
     except Unavailable:
         raise
     except OF_ONE_RECORD as error:
-        if target.repository.keys_of(type(record), [record.id]) == [key]:
+        named_keys = target.repository.keys_of(type(record), [record.id])
+        if named_keys == [key]:
             reason = reason_of(error)
             drain.report.failed.append(f"the bytes of {record!r} stay in the journal: {reason}")
             return
@@ -590,7 +601,10 @@ def _copy(
 
 
 def _copy_remaining_bytes(
-    record: Media, source: Home, target: Home, keep_going: Callable[[], bool]
+    record: Media,
+    source: Home,
+    target: Home,
+    keep_going: Callable[[], bool],
 ) -> None:
     # After an outage some of the bytes may be in the target already.
     wherever = BytesOf(source.storage, target.storage)
@@ -624,7 +638,12 @@ def _carry_accesses(record: Media, present: Media, target: Repository) -> None:
     target.update(type(record), record.id, changes, where=where)
 
 
-def _put_record(record: Media, target: Repository, present: Media | None, report: Report) -> None:
+def _put_record(
+    record: Media,
+    target: Repository,
+    present: Media | None,
+    report: Report,
+) -> None:
     """Write a record into the target, as it may stand there."""
     record = _with_valid_type(record)
     try:
@@ -632,7 +651,8 @@ def _put_record(record: Media, target: Repository, present: Media | None, report
     except SecondMainImage:
         # The one that the target has stays the main image: readers have seen it there all the time.
         report.conflicts.append(f"{record!r} is no longer the main image: the product has another")
-        demoted = type(record).from_values(record.values() | {"is_main_image": False})
+        values = record.values() | {"is_main_image": False}
+        demoted = type(record).from_values(values)
         _write_record(demoted, target, present)
 
 
@@ -647,7 +667,8 @@ def _with_valid_type(record: Media) -> Media:
         mime_type = settle_type(None, record.filename, None)
     if mime_type == record.mime_type:
         return record
-    return type(record).from_values(record.values() | {"mime_type": mime_type})
+    values = record.values() | {"mime_type": mime_type}
+    return type(record).from_values(values)
 
 
 def _write_record(record: Media, target: Repository, present: Media | None) -> None:

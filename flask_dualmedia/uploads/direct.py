@@ -49,7 +49,13 @@ class Begun(t.NamedTuple):
     expires_at: datetime
 
 
-def begin(state: State, kind: type[Media], fields: dict[str, t.Any], *, caller: Caller) -> Begun:
+def begin(
+    state: State,
+    kind: type[Media],
+    fields: dict[str, t.Any],
+    *,
+    caller: Caller,
+) -> Begun:
     """Let a client put bytes into a storage.
 
     :param fields: Values checked by the kind's schema, with ``filename``, ``mime_type``,
@@ -59,7 +65,8 @@ def begin(state: State, kind: type[Media], fields: dict[str, t.Any], *, caller: 
     :raises InvalidMedia: The storage takes no bytes from clients.
     :raises TooManyUnfinished: The uploader has begun too many that have not ended.
     """
-    storage_type = fields.pop("storage_type", None) or state.settings.default_storages[kind.kind]
+    default_storage = state.settings.default_storages[kind.kind]
+    storage_type = fields.pop("storage_type", None) or default_storage
     lifecycle.foresee(state, kind, fields | {"storage_type": storage_type}, viewer=caller)
     storage = _direct_storage(state, storage_type)
     size: int = fields["file_size"]
@@ -188,7 +195,9 @@ def discard(state: State, record: Media) -> None:
     where = lifecycle.ours(record, PENDING)
     discarded = state.repository.update(type(record), record.id, changes, where=where)
     if discarded is not None:
-        delete_bytes(state, state.storage_of(record), t.cast(str, record.storage_key))
+        storage = state.storage_of(record)
+        key = t.cast(str, record.storage_key)
+        delete_bytes(state, storage, key)
 
 
 def _publish(state: State, record: M, stat: Stat, caller: Caller) -> M | None:
@@ -248,13 +257,20 @@ def _forget_guesses(record: Media) -> None:
             vars(record)[name] = None
 
 
-def _upload(state: State, record: Media, stat: Stat, *, is_whole: bool) -> Upload:
+def _upload(
+    state: State,
+    record: Media,
+    stat: Stat,
+    *,
+    is_whole: bool,
+) -> Upload:
     """The bytes as an upload like any other: all of them, or those that show their type."""
     stop = stat.size
     if not is_whole:
         stop = min(stop, BLOCK_SIZE)
     storage = state.storage_of(record)
-    pieces = storage.open(t.cast(str, record.storage_key), 0, stop)
+    key = t.cast(str, record.storage_key)
+    pieces = storage.open(key, 0, stop)
     return upload_for(
         state,
         type(record),

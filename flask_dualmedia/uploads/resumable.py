@@ -44,7 +44,7 @@ from ..errors import (
 from ..failpoints import reach
 from ..models import AVAILABLE, DELETING, KINDS, TRASHED, Media, now
 from ..state import State
-from ..storages.base import new_key
+from ..storages.base import Storage, new_key
 from ..upkeep.chores import clear_expired
 from .staging import Part, Staged, Writer, check_parts
 
@@ -90,7 +90,10 @@ def largest_size(state: State, kind: str | None) -> int | None:
         become any.
     """
     policies = state.settings.policies
-    sizes = [policy.max_size for name, policy in policies.items() if kind in (None, name)]
+    sizes = []
+    for name, policy in policies.items():
+        if kind in (None, name):
+            sizes.append(policy.max_size)
     limits = [size for size in sizes if size is not None]
     if len(limits) < len(sizes):
         return None
@@ -173,7 +176,8 @@ class _Reception:
         """
         upload = self.writer.upload
         if self.length is None:
-            quotas.check(self.state, upload, self.offset + (self.announced or 0))
+            announced = self.announced or 0
+            quotas.check(self.state, upload, self.offset + announced)
         elif upload.length is None:
             with quotas.reserved(self.state, upload, self.length):
                 self.writer.commit([], length=self.length)
@@ -199,7 +203,8 @@ class _Reception:
         :raises MediaConflict: A check may have taken away the parts that nobody names.
         :raises ChecksumMismatch: They are not the bytes of the digest.
         """
-        if self.announced is None and self.received == self.room and self.body.read(1):
+        is_full = self.received == self.room
+        if self.announced is None and is_full and self.body.read(1):
             raise FileTooLarge(self.offset + self.room)
         self._check_age()
         if self.digest is not None:
@@ -278,7 +283,14 @@ def receive(
     :raises ChecksumMismatch: They are not the bytes of the digest. None is kept.
     :raises UploadLocked: Another request has taken over.
     """
-    reception = _Reception(state, writer, body, announced=announced, length=length, digest=digest)
+    reception = _Reception(
+        state,
+        writer,
+        body,
+        announced=announced,
+        length=length,
+        digest=digest,
+    )
     reception.check_announcement()
     reception.settle_length()
 
@@ -455,7 +467,11 @@ def _joined(state: State, upload: Staged, partials: dict[uuid.UUID, Staged]) -> 
 
 
 def _take_part(
-    state: State, writer: Writer, body: Body, size: int, digest: Digest | None
+    state: State,
+    writer: Writer,
+    body: Body,
+    size: int,
+    digest: Digest | None,
 ) -> Part | None:
     """Put the next bytes of a body into the storage, under a key that nobody names yet.
 
@@ -517,12 +533,22 @@ def _made_before(state: State, kind: type[Media], upload_id: uuid.UUID) -> Media
     return None
 
 
+def _pieces_of(storage: Storage, parts: list[Part]) -> Iterator[bytes]:
+    for part in parts:
+        yield from storage.open(part.key, 0, part.size)
+
+
 class _Joined:
     """A stream of the bytes of parts. The lock is renewed while it is read."""
 
-    def __init__(self, state: State, parts: list[Part], keep: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        state: State,
+        parts: list[Part],
+        keep: Callable[[], None],
+    ) -> None:
         storage = state.staging.storage
-        self._pieces = (piece for part in parts for piece in storage.open(part.key, 0, part.size))
+        self._pieces = _pieces_of(storage, parts)
         self._keep = keep
         self._rest = memoryview(b"")
 

@@ -21,7 +21,7 @@ from pymongo.collection import Collection
 
 from ..databases.clock import elapsed
 from ..databases.collections import UPLOADS, UPLOADS_ONLY, Collections
-from ..databases.documents import Documents
+from ..databases.documents import Document, Documents
 from ..databases.leases import run_out
 from ..errors import DatabaseUnavailable, TooManyParts, UploadLocked
 from ..failpoints import reach
@@ -121,7 +121,7 @@ class Staging:
         self._indexed = False
 
     @property
-    def _collection(self) -> Collection[dict[str, t.Any]]:
+    def _collection(self) -> Collection[Document]:
         # An offset that was acknowledged must not go back when MongoDB changes its primary.
         return self._collections.get(COLLECTION, durable=True)
 
@@ -183,7 +183,8 @@ class Staging:
 
     def named(self, keys: t.Sequence[str]) -> set[str]:
         """Those of these keys that an upload names as its parts."""
-        return self._named_by(UPLOADS_ONLY | {"parts.key": {"$in": [*keys]}}, keys)
+        query = UPLOADS_ONLY | {"parts.key": {"$in": [*keys]}}
+        return self._named_by(query, keys)
 
     def awaited(self, keys: t.Sequence[str]) -> set[str]:
         """Those of these keys that are parts of an upload which somebody may go on with."""
@@ -194,7 +195,7 @@ class Staging:
         }
         return self._named_by(query, keys)
 
-    def _named_by(self, query: dict[str, t.Any], keys: t.Sequence[str]) -> set[str]:
+    def _named_by(self, query: Document, keys: t.Sequence[str]) -> set[str]:
         """Those of these keys that the uploads of a query name."""
         named: set[str] = set()
         with self.documents.asked():
@@ -207,7 +208,7 @@ class Staging:
         parts."""
         expired = {"expires_at": {"$lt": self.documents.clock.now()}}
         finished = {"finished": True, "parts.key": {"$exists": True}}
-        query: dict[str, t.Any] = UPLOADS_ONLY | {"$or": [expired, finished]}
+        query: Document = UPLOADS_ONLY | {"$or": [expired, finished]}
         while True:
             with self.documents.asked():
                 found = self._collection.find(query, {"parts": 0})
@@ -216,11 +217,13 @@ class Staging:
             yield from batch
             if len(batch) < BATCH:
                 return
-            query = query | {"_id": UPLOADS_ONLY["_id"] | {"$gt": batch[-1].id}}
+            behind = {"$gt": batch[-1].id}
+            query = query | {"_id": UPLOADS_ONLY["_id"] | behind}
 
     def expired(self, limit: int) -> list[Staged]:
         """Some uploads that have expired, the longest ago first; without their parts."""
-        query = UPLOADS_ONLY | {"expires_at": {"$lt": self.documents.clock.now()}}
+        time = self.documents.clock.now()
+        query = UPLOADS_ONLY | {"expires_at": {"$lt": time}}
         with self.documents.asked():
             found = self._collection.find(query, {"parts": 0})
             found = found.sort("expires_at", ASCENDING).limit(limit)
@@ -236,7 +239,8 @@ class Staging:
             "finished": False,
             "expires_at": {"$gt": self.documents.clock.now()},
         }
-        match = {"$match": {"$and": [unfinished, {"_id": {"$ne": but}}]}}
+        others = {"_id": {"$ne": but}}
+        match = {"$match": {"$and": [unfinished, others]}}
         total = {
             "$group": {
                 "_id": None,
@@ -252,7 +256,7 @@ class Staging:
 
     def kept(self) -> Iterator[Staged]:
         """All uploads that have not expired, with their parts."""
-        query: dict[str, t.Any] = {"expires_at": {"$gte": now()}}
+        query: Document = {"expires_at": {"$gte": now()}}
         while True:
             with self.documents.asked():
                 found = self._collection.find(query)
@@ -338,7 +342,7 @@ class Writer:
         with suppress(DatabaseUnavailable), staging.documents.asked():  # otherwise it runs out
             staging._collection.update_one(self._mine(), {"$set": {"lock": None}})
 
-    def lock(self) -> dict[str, t.Any]:
+    def lock(self) -> Document:
         """The lock, as from now."""
         self._until = elapsed() + LOCK_SECONDS
         until = self._staging.documents.clock.now() + timedelta(seconds=LOCK_SECONDS)
@@ -352,7 +356,13 @@ class Writer:
         if self._until - elapsed() < LOCK_SECONDS * 2 / 3:
             self._change({"lock": self.lock()})
 
-    def commit(self, parts: list[Part], *, length: int | None, finished: bool = False) -> None:
+    def commit(
+        self,
+        parts: list[Part],
+        *,
+        length: int | None,
+        finished: bool = False,
+    ) -> None:
         """Make parts that are in the storage the next bytes of the upload.
 
         :raises UploadLocked: Another request has the upload now. It is unchanged.
@@ -403,13 +413,13 @@ class Writer:
                 self._staging.storage.delete(part.key)
             self.keep()
 
-    def _mine(self) -> dict[str, t.Any]:
+    def _mine(self) -> Document:
         return {"_id": self.upload.id, "lock.holder": self._holder}
 
     def _change(
         self,
-        changes: dict[str, t.Any],
-        push: dict[str, t.Any] | None = None,
+        changes: Document,
+        push: Document | None = None,
         **where: t.Any,
     ) -> None:
         """Change the upload, unless another request has it now, or it has other values."""
@@ -426,11 +436,12 @@ class Writer:
         self.upload = _staged(document)
 
 
-def _staged(document: dict[str, t.Any]) -> Staged:
+def _staged(document: Document) -> Staged:
     """The upload of a document. The document may come from another version."""
     document["id"] = document.pop("_id")
     parts = document.get("parts", ())
     document["parts"] = [Part(part["key"], part["size"]) for part in parts]
+
     # A field that the other version did not have gets its default; one that only it has is left
     # out.
     values = {name: document[name] for name in _FIELDS if name in document}

@@ -237,7 +237,8 @@ def last_check(state: State) -> dict[str, t.Any] | None:
     if summary is None and not damage:
         return None
 
-    summary = summary or {"at": state.mongo.time(), "records": 0, "findings": {}}
+    if summary is None:
+        summary = {"at": state.mongo.time(), "records": 0, "findings": {}}
     # The app may have found damage by itself since, or before.
     findings = summary["findings"]
     for problem, number in damage.items():

@@ -36,7 +36,8 @@ class Population:
 
     def allowance(self, share: float) -> int:
         """How many may be deleted without asking."""
-        return min(max(ALWAYS, int(self.size * share)), self.size // 2)
+        most = max(ALWAYS, int(self.size * share))
+        return min(most, self.size // 2)
 
     def is_excessive(self, share: float, *, only_one: bool) -> bool:
         """Whether that is too much to delete without asking.
@@ -80,7 +81,12 @@ class Decision:
     def as_json(self) -> dict[str, t.Any]:
         """The decision as JSON-ready data."""
         problems = [
-            {"problem": problem, "population": name, "deletions": count, "of": self.sizes[name]}
+            {
+                "problem": problem,
+                "population": name,
+                "deletions": count,
+                "of": self.sizes[name],
+            }
             for (problem, name), count in self.by_problem.items()
         ]
         excessive = [
@@ -116,7 +122,12 @@ class Tally:
         self._last_subject = ""
         self._counted_in: set[str] = set()
 
-    def add(self, problem: str, subject: str, populations: tuple[str, ...]) -> None:
+    def add(
+        self,
+        problem: str,
+        subject: str,
+        populations: tuple[str, ...],
+    ) -> None:
         """Count something that would be deleted. It counts once for several problems in a row.
 
         :param populations: The populations that it belongs to. It is shown under the first of them.
@@ -131,7 +142,10 @@ class Tally:
 
 
 def decide(
-    tally: Tally, sizes: t.Mapping[str, int], share: float, groundless: Iterable[str] = ()
+    tally: Tally,
+    sizes: t.Mapping[str, int],
+    share: float,
+    groundless: Iterable[str] = (),
 ) -> Decision:
     """Judge what would be deleted.
 

@@ -232,7 +232,11 @@ class Finder:
         if record.state == AVAILABLE and has_collection:
             self.sizes[self._media_of(record)] += 1
 
-    def _owner_ids_in(self, collection: str, records: list[Media]) -> dict[uuid.UUID, str | None]:
+    def _owner_ids_in(
+        self,
+        collection: str,
+        records: list[Media],
+    ) -> dict[uuid.UUID, str | None]:
         """The same as :meth:`owner_ids`, for records whose documents are in one collection."""
         spellings = {record.owner_id: possible_ids(record.owner_id) for record in records}
         every_spelling: list[t.Any] = []

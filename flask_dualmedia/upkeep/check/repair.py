@@ -49,7 +49,13 @@ class Repairer:
         restored from a backup.
     """
 
-    def __init__(self, state: State, finder: Finder, *, discard_damaged: bool = False) -> None:
+    def __init__(
+        self,
+        state: State,
+        finder: Finder,
+        *,
+        discard_damaged: bool = False,
+    ) -> None:
         self._state = state
         self._finder = finder
         self._discards = discard_damaged
@@ -152,7 +158,10 @@ class Repairer:
         owner_id = self._finder.owner_ids([record]).get(record.id)
         if owner_id is None:
             return False
-        changes: dict[str, t.Any] = {record.owner_field: owner_id, "updated_at": now()}
+        changes: dict[str, t.Any] = {
+            record.owner_field: owner_id,
+            "updated_at": now(),
+        }
         try:
             try:
                 changed = lifecycle.change(self._state, record, changes, attempts=1)
