@@ -30,6 +30,8 @@ def check_options(
     """Refuse ``--force`` and ``--expect`` without the option that deletes.
 
     :param option: Name of that option.
+    :param is_set: The command was called with it.
+    :raises click.UsageError: It was not, and one of the two was.
     """
     is_given = force or expect is not None
     if is_given and not is_set:
@@ -65,6 +67,7 @@ class Approval:
         return False
 
     def _typed_number(self) -> str | None:
+        """The number given with ``--expect``, or else typed by somebody."""
         if self.expect is not None:
             return str(self.expect)
         return ask("Type the number that is to be deleted")

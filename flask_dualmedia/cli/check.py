@@ -138,6 +138,7 @@ def _show_report(
 
 
 def _line_of(finding: Finding) -> str:
+    """A finding, as one line for people."""
     kind = finding.kind or "-"
     line = f"{finding.problem:17} {kind:17} {finding.subject}  {finding.detail}"
     if finding.repaired:

@@ -51,6 +51,9 @@ def move(
 
 
 def _check_storages(state: State, source: str, target: str) -> None:
+    """
+    :raises click.ClickException: One of them is not set up here, or both are the same.
+    """
     for name in (source, target):
         if name not in state.storages:
             raise click.ClickException(f"{name} is not in DUALMEDIA_STORAGES.")

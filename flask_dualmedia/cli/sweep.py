@@ -40,6 +40,7 @@ def sweep(grace: float | None, yes: bool) -> None:
 
 
 def _ask_about_unfinished(state: State) -> None:
+    """Say how many records are unfinished, and go on only if somebody types their number."""
     number = answering(lambda: lifecycle.count_unfinished(state))
     if not number:
         return

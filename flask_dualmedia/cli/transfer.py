@@ -91,6 +91,9 @@ def _served_from(state: State) -> str:
 
 
 def _check_is_not_served(state: State, where: str) -> None:
+    """
+    :raises click.ClickException: The app serves its media from the source, which would be deleted.
+    """
     served = _served_from(state)
     if where != served:
         raise click.ClickException(
@@ -99,6 +102,10 @@ def _check_is_not_served(state: State, where: str) -> None:
 
 
 def _check_may_mirror(state: State, where: str) -> None:
+    """
+    :raises click.ClickException: The app serves its media from the target, which has more than the
+        source.
+    """
     if where == _served_from(state):
         raise click.ClickException(
             f"The app runs on {where}: --mirror would delete what came there since."
@@ -137,6 +144,7 @@ def _approved_surplus(
 
 
 def _judge_surplus(source: Home, target: Home, share: float) -> Decision:
+    """Compare what mirroring would delete with how much the target holds."""
     tally = Tally()
     for record in transfers.surplus(source, target):
         tally.add("surplus", str(record.id), (record.kind,))
@@ -201,6 +209,7 @@ def _copy_records(source: Home, target: Home) -> transfers.Report:
 
 
 def _hint_at_surplus(source: Home, target: Home) -> str:
+    """How to get rid of records that only the target holds, if there are any."""
     surplus = sum(1 for _ in transfers.surplus(source, target))
     if not surplus:
         return ""
@@ -224,6 +233,7 @@ def _delete_source(source: Home, target: Home, *, asks: bool) -> None:
 
 
 def _ask_about_source(source: Home) -> None:
+    """Say how many records would be deleted, and go on only if somebody types their number."""
     number = answering(lambda: _count_records(source))
     click.echo(f"{source.name} holds {number} record(s). They will be deleted there.", err=True)
     if number and ask("Type the number that is to be deleted") != str(number):

@@ -37,6 +37,7 @@ def restore_from_trash(state: State, choice: str) -> None:
 
 
 def _is_main_image(record: Media) -> bool:
+    """Whether a record is a main image. Other kinds than product images have none."""
     return getattr(record, "is_main_image", False)
 
 

@@ -96,11 +96,16 @@ class Upkeep:
         self._worker.stop(seconds)
 
     def _start(self, *_: object, **__: object) -> None:
+        """Start the thread with the first request of this process."""
         notice_fork()
         if not self._worker.has_begun:
             self._worker.start()
 
     def _run(self) -> float | None:
+        """Do one round.
+
+        :return: Seconds until the next one; ``None`` if the thread is to end.
+        """
         try:
             self.work()
         except Unavailable:
@@ -345,13 +350,18 @@ class Verifier:
         return {"kind": next(iter(KINDS)), "after": None, "begun": now}
 
     def _records_after(self, kind: type[Media], after: uuid.UUID | None) -> Iterator[Media]:
+        """The records of a kind behind an id, in the order of their ids, read in small batches."""
         repository = self._state.homes[0].repository
         while batch := repository.scan(kind, after, 50):
             yield from batch
             after = batch[-1].id
 
     def _pieces(self, record: Media) -> Iterator[bytes]:
-        # Opened when the first piece is asked for, not before: then errors come in one place.
+        """The bytes of a record.
+
+        They are opened when the first piece is asked for, not before: then errors come in one
+        place.
+        """
         storage = self._state.storage_of(record)
         key = str(record.storage_key)
         size = record.file_size or 0

@@ -103,6 +103,11 @@ def _finish_deletions(state: State, *, retry: bool) -> WritesRefused | None:
 
 
 def _finish_deletions_of(state: State, kind: type[Media], *, retry: bool) -> None:
+    """Finish the deletions of one kind.
+
+    :param retry: Try again those that failed not long ago.
+    :raises WritesRefused: SQL changes no record of this kind for now.
+    """
     _, journal = homes_of(state)
     repository = journal.repository
     for record in records_of(repository, kind):
@@ -121,6 +126,7 @@ def _finish_deletions_of(state: State, kind: type[Media], *, retry: bool) -> Non
 
 
 def _finish_deletion(state: State, record: Media) -> None:
+    """Make sure that a deleted record does not come back, then remove it."""
     sql, journal = homes_of(state)
     fenced = _fenced(sql, record)
     if fenced is None:

@@ -71,6 +71,10 @@ class Sightings:
             self._collection.delete_many(unseen)
 
     def _note(self, names: t.Collection[str]) -> dict[str, datetime]:
+        """Note that things are there.
+
+        :raises MediaConflict: Another run noted the same at the same time.
+        """
         ids = {f"{self._looker}/{name}": name for name in names}
         with self._mongo.asked(BULK):
             found = self._collection.find({"_id": {"$in": [*ids]}})

@@ -164,6 +164,10 @@ def transfer(
 
 
 def _copy_or_report(record: Media, source: Home, target: Home, report: Report) -> None:
+    """Copy a record, or report why it stays where it is.
+
+    :raises Unavailable: A database is down, which concerns every record.
+    """
     try:
         _copy(record, source, target, report)
     except Unavailable:
@@ -222,6 +226,7 @@ def surplus(source: Home, target: Home) -> Iterator[Media]:
 
 
 def _is_kept_original(original: Media | None, record: Media) -> bool:
+    """Whether a record of the source is the one that a record of the target was copied from."""
     return original is not None and original.id == record.id and original.state in KEPT
 
 
@@ -319,6 +324,11 @@ class _Drain:
 
 
 def _drain(drain: _Drain, *, retry: bool) -> None:
+    """Drain by the right of a lease: trash what is stale, move records, gather bytes.
+
+    :param retry: Try again what was set aside not long ago.
+    :raises _LeaseLost: Another process drains now.
+    """
     # The target first: a drain that slept through its lease may end now, and notes its number in
     # the journal first.
     last_of_target, time = drain.target.repository.last_drain()
@@ -339,6 +349,10 @@ def _drain(drain: _Drain, *, retry: bool) -> None:
 
 
 def _drain_kind(drain: _Drain, kind: type[Media], *, retry: bool) -> None:
+    """Move the records of one kind.
+
+    :raises WritesRefused: SQL does not take this kind of record for now. The rest of them stays.
+    """
     repository = drain.journal.repository
     for record in records_of(repository, kind):
         if record.state not in KEPT:
@@ -606,6 +620,10 @@ def _copy_remaining_bytes(
     target: Home,
     keep_going: Callable[[], bool],
 ) -> None:
+    """Copy those bytes of a record that the target does not have yet.
+
+    :raises BytesNotFound: They are gone, and the record is not in the trash.
+    """
     # After an outage some of the bytes may be in the target already.
     wherever = BytesOf(source.storage, target.storage)
     try:

@@ -45,8 +45,11 @@ class Begun(t.NamedTuple):
     """An upload that the client may go on with."""
 
     record: Media
+    """The pending record."""
     ticket: Ticket
+    """The request that the client is to send to the storage."""
     expires_at: datetime
+    """When the storage stops taking that request."""
 
 
 def begin(
@@ -99,6 +102,10 @@ def begin(
 
 
 def _direct_storage(state: State, storage_type: str) -> DirectStorage:
+    """The storage that a client is to put bytes into.
+
+    :raises InvalidMedia: It takes no bytes from clients.
+    """
     storage = state.storages[storage_type]
     if not isinstance(storage, DirectStorage):
         message = f"{storage_type!r} takes no bytes from clients: upload them here."

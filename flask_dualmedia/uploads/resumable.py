@@ -225,6 +225,8 @@ class _Reception:
             _clean_up(self.state.staging.storage.delete, part.key)
 
     def _name_early(self) -> None:
+        """Have the upload name a part before the next one comes, unless it is the last part or a
+        digest has to confirm it first."""
         if self.digest is None and self.end != self.length:
             self._check_age()
             self.commit()
@@ -242,6 +244,10 @@ class _Reception:
             raise MediaConflict("the request took longer than half of DUALMEDIA_GRACE")
 
     def _check_digest(self, digest: Digest) -> None:
+        """
+        :raises IncompleteUpload: Fewer bytes came than announced. None is kept.
+        :raises ChecksumMismatch: They are not the bytes of the digest. None is kept.
+        """
         if self.is_cut_short:
             raise IncompleteUpload(
                 f"{self.received} bytes came of the {self.announced} announced, and were not kept"
@@ -355,6 +361,7 @@ def finish(
 
 
 def _ask_permission(writer: Writer, permit: Permit) -> None:
+    """Ask the rule whether the media may be made. If not, the upload is removed."""
     try:
         permit(writer.upload)
     except (Forbidden, OwnerNotFound):
@@ -534,6 +541,7 @@ def _made_before(state: State, kind: type[Media], upload_id: uuid.UUID) -> Media
 
 
 def _pieces_of(storage: Storage, parts: list[Part]) -> Iterator[bytes]:
+    """The bytes of parts, each opened when it is asked for."""
     for part in parts:
         yield from storage.open(part.key, 0, part.size)
 
@@ -553,6 +561,7 @@ class _Joined:
         self._rest = memoryview(b"")
 
     def read(self, size: int) -> bytes:
+        """At most so many bytes; none at the end."""
         if not self._rest:
             self._keep()
             self._rest = memoryview(next(self._pieces, b""))

@@ -86,6 +86,7 @@ class Staged:
 
     @property
     def is_expired(self) -> bool:
+        """Whether the time is over that its client was told."""
         return self.expires_at < now()
 
 
@@ -298,6 +299,7 @@ class Staging:
         return sum(self.sweep_one(upload) for upload in uploads)
 
     def _ensure_indexes(self) -> None:
+        """Make the indexes, once in a process."""
         if self._indexed:
             return
         fields = ("expires_at", "parts.key", "joined", "identity")
@@ -408,12 +410,14 @@ class Writer:
             self._staging._collection.delete_one(self._mine())
 
     def _delete_parts(self) -> None:
+        """Delete the bytes of all parts, and keep the lock meanwhile."""
         for part in self.upload.parts:
             if owner_of_key(part.key) is not None:
                 self._staging.storage.delete(part.key)
             self.keep()
 
     def _mine(self) -> Document:
+        """The query that finds the upload as long as this writer has the lock."""
         return {"_id": self.upload.id, "lock.holder": self._holder}
 
     def _change(

@@ -106,6 +106,7 @@ class Checker:
         return report
 
     def _find(self) -> t.Iterator[Finding]:
+        """Look at records, then at uploads, then at the keys of all storages."""
         verified: dict[str, str] = {}
         if self._verifies and self._resumes:
             verified = self._progress()
@@ -150,12 +151,19 @@ class Checker:
         return first_seen
 
     def _forget(self) -> None:
+        """Forget what earlier checks saw and this one did not. A check that did not read all bytes
+        does not judge those that it did not read."""
         self._sightings.forget()
         if self._verifies and not self._resumes:
             self._sightings_of_bytes.forget()
         self._report.forgone = self._sightings.forgone + self._sightings_of_bytes.forgone
 
     def _repair(self, findings: FindingFile) -> None:
+        """Repair the findings, as far as the decision allows.
+
+        Repairs that lose nothing are made in any case. The others need approval, and an earlier
+        check that found the same.
+        """
         decision = self._decide(findings)
         is_approved = self._approve(decision)
         if not is_approved and decision.deletions:
@@ -174,6 +182,7 @@ class Checker:
             self._repairer.sweep_finished_uploads()
 
     def _repair_one(self, finding: Finding) -> None:
+        """Repair a finding, and correct the report."""
         outcome = self._repairer.repair(finding)
         if outcome == "repaired":
             self._report.mark_repaired(finding)
@@ -181,6 +190,7 @@ class Checker:
             self._report.withdraw(finding)
 
     def _decide(self, findings: FindingFile) -> Decision:
+        """Compare what the repair would delete with how much there is."""
         tally = Tally()
         for finding in findings:
             if self._repairer.remedy(finding) == "delete":
@@ -222,10 +232,11 @@ class Checker:
 
 
 def _known_damage(state: State) -> list[dict[str, t.Any]]:
+    """The damage that the app has found by itself; nothing while SQL is away."""
     try:
         return find_damage(state)
     except Unavailable:
-        return []  # SQL is away
+        return []
 
 
 def last_check(state: State) -> dict[str, t.Any] | None:

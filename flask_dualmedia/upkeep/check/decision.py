@@ -65,6 +65,7 @@ class Decision:
 
     @property
     def is_safe(self) -> bool:
+        """Whether no population would lose too much."""
         return not self.excessive
 
     def lines(self) -> list[str]:
@@ -101,6 +102,7 @@ class Decision:
 
 
 def _reason(population: Population) -> str:
+    """Why too much of a population would be deleted, in words."""
     reason = f"{population.name}: {population.deletions} of {population.size}"
     if population.is_groundless:
         reason += ", nothing of it was found where it was looked for"

@@ -324,11 +324,13 @@ class Finder:
                 yield from self._judge_bytes(home, record, stat, verified_until)
 
     def _is_in_unknown_storage(self, record: Media) -> bool:
+        """Whether the bytes of a record are in a storage that is not set up here."""
         if record.storage_key is None:
             return False
         return record.storage_type not in self._state.storages
 
     def _judge_trashed(self, home: AnyHome, record: Media) -> Iterator[Finding]:
+        """A record in the trash, where a drain may have put it because the journal is too old."""
         if home.name == "journal" and home.repository.is_stale(record):
             detail = "flask dualmedia check --restore keeps it"
             yield _finding("journal_stale", record, home, detail)
@@ -366,12 +368,14 @@ class Finder:
                 yield self._judge_journaled(journal, record)
 
     def _judge_journaled(self, journal: Home[JournalRepository], record: Media) -> Finding:
+        """A record that waits in the journal, or that SQL refuses."""
         refusal = journal.repository.refusal_of(record)
         if refusal is None:
             return _finding("journal_left", record, journal, "waits for flask dualmedia drain")
         return _finding("journal_refused", record, journal, refusal.reason)
 
     def _judge_unfinished(self, home: AnyHome, record: Media) -> Iterator[Finding]:
+        """An upload or a deletion that was not finished, unless it may be work in progress."""
         is_journaled = home.name == "journal"
         if record.state == DELETING and record.storage_key is None and not is_journaled:
             return  # its bytes are gone, and it stays for a while so that nothing brings it back
@@ -489,6 +493,7 @@ class Finder:
                 yield _finding("bytes_misplaced", record, self._state.homes[0], detail)
 
     def _journal_has(self, key: str) -> bool:
+        """Whether the journal's bucket has bytes under a key."""
         bucket = self._state.homes[1].storage
         first_key = next(bucket.keys(key[:-1]), None)
         return first_key == key
@@ -509,6 +514,7 @@ class Finder:
         return False
 
     def _is_draining(self) -> bool:
+        """Whether a process moves the journal into SQL now."""
         return Lease(self._state.collections, "drain").is_held()
 
     def _named(self, ids: list[uuid.UUID]) -> set[str]:
@@ -520,12 +526,14 @@ class Finder:
         return keys
 
     def _is_empty(self, collection: str) -> bool:
+        """Whether the host's collection has no document at all."""
         mongo = self._state.mongo
         with mongo.asked():
             document = mongo[collection].find_one({}, {"_id": 1})
         return document is None
 
     def _media_of(self, record: Media) -> str:
+        """Name of the population of all media whose owners are in the same collection."""
         collection = self._references[record.reference_type]
         return f"media of {collection}"
 
@@ -555,10 +563,12 @@ def _has_no_keys(storage: Storage) -> bool:
 
 
 def _is_whole(stat: Stat | None, size: int | None) -> bool:
+    """Whether a storage has all bytes of a file, and no more."""
     return stat is not None and stat.complete and stat.size == size
 
 
 def _media_in(record: Media) -> str:
+    """Name of the population of all media in the same storage."""
     return f"media in {record.storage_type}"
 
 
@@ -581,6 +591,7 @@ def _finding(
 
 
 def _batches(items: Iterable[t.Any], size: int) -> Iterator[list[t.Any]]:
+    """Lists of at most so many items, until there are no more."""
     iterator = iter(items)
     while batch := list(islice(iterator, size)):
         yield batch

@@ -120,6 +120,7 @@ class Repairer:
         return self._trash_record(record)
 
     def _expire_upload(self, finding: Finding) -> Outcome:
+        """Take away an upload that has expired, unless its client has gone on with it."""
         staging = self._state.staging
         upload = staging.get(uuid.UUID(finding.subject))
         if upload is None or upload.finished or not upload.is_expired:
@@ -139,6 +140,7 @@ class Repairer:
         return _outcome(not self._finder.is_misplaced(record.storage_key))
 
     def _delete_bytes(self, finding: Finding) -> Outcome:
+        """Delete bytes, unless a record or an upload names them now."""
         if self._finder.is_named(finding.subject):
             return "gone"
         self._finder.storage_at(finding.where).delete(finding.subject)
