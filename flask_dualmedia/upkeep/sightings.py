@@ -77,8 +77,8 @@ class Sightings:
         """
         ids = {f"{self._looker}/{name}": name for name in names}
         with self._mongo.asked(BULK):
-            found = self._collection.find({"_id": {"$in": [*ids]}})
-            sightings = {sighting["_id"]: sighting for sighting in found}
+            cursor = self._collection.find({"_id": {"$in": [*ids]}})
+            sightings = {sighting["_id"]: sighting for sighting in cursor}
             if self._room is None:
                 count = self._collection.estimated_document_count()
                 self._room = CAPACITY - count

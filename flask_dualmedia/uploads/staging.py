@@ -43,7 +43,7 @@ BATCH = 500
 """Uploads read at once."""
 
 BATCH_WITH_PARTS = 20
-"""Uploads read at once with their parts, of which each upload may have thousands."""
+"""Uploads read at once with their parts. Each upload may have thousands of them."""
 
 _LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -198,11 +198,11 @@ class Staging:
 
     def _named_by(self, query: Document, keys: t.Sequence[str]) -> set[str]:
         """Those of these keys that the uploads of a query name."""
-        named: set[str] = set()
+        part_keys: set[str] = set()
         with self.documents.asked():
             for document in self._collection.find(query, {"parts.key": 1}):
-                named.update(part["key"] for part in document["parts"])
-        return named.intersection(keys)
+                part_keys.update(part["key"] for part in document["parts"])
+        return part_keys.intersection(keys)
 
     def left(self) -> Iterator[Staged]:
         """Uploads that have expired, and finished ones whose parts were not removed; without their
@@ -212,9 +212,9 @@ class Staging:
         query: Document = UPLOADS_ONLY | {"$or": [expired, finished]}
         while True:
             with self.documents.asked():
-                found = self._collection.find(query, {"parts": 0})
-                found = found.sort("_id", ASCENDING).limit(BATCH)
-                batch = [_staged(document) for document in found]
+                cursor = self._collection.find(query, {"parts": 0})
+                cursor.sort("_id", ASCENDING).limit(BATCH)
+                batch = [_staged(document) for document in cursor]
             yield from batch
             if len(batch) < BATCH:
                 return
@@ -226,9 +226,9 @@ class Staging:
         time = self.documents.clock.now()
         query = UPLOADS_ONLY | {"expires_at": {"$lt": time}}
         with self.documents.asked():
-            found = self._collection.find(query, {"parts": 0})
-            found = found.sort("expires_at", ASCENDING).limit(limit)
-            return [_staged(document) for document in found]
+            cursor = self._collection.find(query, {"parts": 0})
+            cursor.sort("expires_at", ASCENDING).limit(limit)
+            return [_staged(document) for document in cursor]
 
     def unfinished(self, identity: str, but: uuid.UUID | None = None) -> Announced:
         """The uploads of an identity that have neither ended nor expired.
@@ -260,9 +260,9 @@ class Staging:
         query: Document = {"expires_at": {"$gte": now()}}
         while True:
             with self.documents.asked():
-                found = self._collection.find(query)
-                found = found.sort("_id", ASCENDING).limit(BATCH_WITH_PARTS)
-                batch = [_staged(document) for document in found]
+                cursor = self._collection.find(query)
+                cursor.sort("_id", ASCENDING).limit(BATCH_WITH_PARTS)
+                batch = [_staged(document) for document in cursor]
             yield from batch
             if len(batch) < BATCH_WITH_PARTS:
                 return

@@ -8,8 +8,8 @@ where that is more, and never more than half of it. A single thing may always be
 is all media of a collection of owners, or of a storage outside of the databases, or these are
 empty.
 
-One population of which too much would be deleted stops all deletions of the command: the same cause
-may be behind those of the others.
+If one population would lose too much, the command deletes nothing: the same cause may be behind the
+deletions from the others.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class Decision:
     sizes: dict[str, int] = field(default_factory=dict)
     """Sizes of these populations."""
     excessive: tuple[Population, ...] = ()
-    """Populations of which too much would be deleted."""
+    """Populations that would lose too much."""
 
     @property
     def is_safe(self) -> bool:
@@ -153,7 +153,7 @@ def decide(
 
     :param sizes: How many there are of each population.
     :param share: ``DUALMEDIA_REPAIR_SHARE``.
-    :param groundless: Names of populations of which nothing was found where it was looked for.
+    :param groundless: Names of populations whose owners, or files, are missing altogether.
     """
     groundless_names = set(groundless)
     only_one = tally.deletions == 1

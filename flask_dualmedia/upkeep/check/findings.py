@@ -72,6 +72,7 @@ class Finding:
     subject: str
     """Id of the record, or the storage key."""
     detail: str
+    """The problem in words, with ids and numbers."""
     repaired: bool = False
     where: str = ""
     """Database of the record, or storage of the bytes."""
@@ -86,7 +87,7 @@ class Finding:
 
     @property
     def name(self) -> str:
-        """The same for every check that finds the same thing, as long as nothing happens to it."""
+        """A name that every check gives to the same thing, as long as nothing happens to it."""
         return f"{self.problem}/{self.where}/{self.kind or '-'}/{self.subject}/{self.version}"
 
 
@@ -123,9 +124,11 @@ class Check:
     verified: int = 0
     """Bytes read to compare checksums."""
     seconds: float = 0.0
+    """How long the check took."""
     found: Counter[str] = field(default_factory=Counter)
     """How often each problem was found."""
     repaired: Counter[str] = field(default_factory=Counter)
+    """How often each problem was repaired."""
     listed: dict[tuple[str, str], Finding] = field(default_factory=dict)
     """The first :data:`LISTED` findings, by problem and subject."""
     refused: Decision | None = None
