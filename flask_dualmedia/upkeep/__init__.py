@@ -1,1 +1,1 @@
-"""What keeps two databases and the bytes in step."""
+"""Commands and threads that keep media in order: drains, transfers, moves, checks and chores."""

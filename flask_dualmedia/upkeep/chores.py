@@ -1,11 +1,11 @@
-"""What the app does by itself to stay clean, in one process of all at a time.
+"""The app's own chores: it keeps itself clean, in one process of all at a time.
 
     sweep         what killed uploads and deletions left, and resumable uploads that have expired
     leftovers     bytes in the journal's bucket that nothing names
     verification  a few bytes are read and compared with their checksums, one record after the other
 
-A thread of each process asks for the lease now and then. Whoever has it does these steps, slowly,
-and keeps it. Nothing is done while a database is away, and nothing of this deletes media.
+A thread of each process asks for the lease now and then. The one that has it does these steps,
+slowly, and keeps it. Nothing is done while a database is away, and no chore deletes media.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import logging
 import random
 import time
 import typing as t
+import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -43,7 +44,7 @@ WORKER = "dualmedia-upkeep"
 COLLECTION = UPKEEP
 
 INTERVAL = 60.0
-"""Seconds between two rounds, more or less."""
+"""Seconds between two rounds, on average."""
 
 VERIFIED_PER_HOUR = 200
 """Records whose bytes are compared with their checksums."""
@@ -61,7 +62,7 @@ NOTED = 1000
 """Keys, or damaged records, that are remembered at most."""
 
 CLEARED_AT_ONCE = 3
-"""Expired uploads that go when another one begins, where there is no upkeep."""
+"""Expired uploads that are removed when another one begins, where there is no upkeep."""
 
 BATCH = 500
 """Keys looked at at once."""
@@ -89,17 +90,22 @@ class Upkeep:
         self._told: set[str] = set()
 
     def stop(self, seconds: float = STOP_TIMEOUT) -> None:
-        """End the thread, in the middle of its work if need be. What is half done, the next round
-        does."""
+        """End the thread, in the middle of its work if need be. The next round completes what is
+        half done."""
         request_started.disconnect(self._start, self._app)
         self._worker.stop(seconds)
 
     def _start(self, *_: object, **__: object) -> None:
+        """Start the thread with the first request of this process."""
         notice_fork()
         if not self._worker.has_begun:
             self._worker.start()
 
     def _run(self) -> float | None:
+        """Do one round.
+
+        :return: Seconds until the next one; ``None`` if the thread is to end.
+        """
         try:
             self.work()
         except Unavailable:
@@ -111,19 +117,11 @@ class Upkeep:
         return _next_round()
 
     def work(self) -> None:
-        """One round, if this process has the lease or gets it."""
+        """Do one round, if this process has the lease or gets it."""
         state = get_state(self._app)
-        if self._lease is None:
-            self._lease = Lease(state.collections, "upkeep", seconds=max(SECONDS, 2 * INTERVAL))
-        if self._verifier is None:
-            self._verifier = Verifier(state, pause=self._worker.pause)
-        verifier = self._verifier
-        steps: dict[str, Callable[[], object]] = {
-            "sweep": lambda: lifecycle.sweep(state, keep_going=self._may_go_on),
-            "leftovers": lambda: clear_leftovers(state),
-            "verification": lambda: verifier.go_on(INTERVAL, keep_going=self._may_go_on),
-        }
+        steps = self._steps(state)
         self._renewed = 0.0
+
         for name, step in steps.items():
             if not self._may_go_on():
                 return
@@ -137,13 +135,32 @@ class Upkeep:
                     return
                 self._tell(name)
 
+    def _steps(self, state: State) -> dict[str, Callable[[], object]]:
+        """The steps of a round, by the names that the log has for them."""
+        if self._lease is None:
+            seconds = max(SECONDS, 2 * INTERVAL)
+            self._lease = Lease(state.collections, "upkeep", seconds=seconds)
+        if self._verifier is None:
+            self._verifier = Verifier(state, pause=self._worker.pause)
+
+        verifier = self._verifier
+        return {
+            "sweep": lambda: lifecycle.sweep(state, keep_going=self._may_go_on),
+            "leftovers": lambda: clear_leftovers(state),
+            "verification": lambda: verifier.go_on(INTERVAL, keep_going=self._may_go_on),
+        }
+
     def _may_go_on(self) -> bool:
-        state, lease = get_state(self._app), self._lease
-        is_away = state.mongo.circuit.is_open or (
-            state.circuit is not None and state.circuit.is_open
-        )
-        if self._worker.is_stopped or is_away or lease is None:
+        """Whether both databases answer and this process has the lease still."""
+        state = get_state(self._app)
+        lease = self._lease
+        if self._worker.is_stopped or lease is None:
             return False
+        if state.mongo.circuit.is_open:
+            return False
+        if state.circuit is not None and state.circuit.is_open:
+            return False
+
         if time.monotonic() - self._renewed < SECONDS / 3:
             return True
         self._renewed = time.monotonic()
@@ -162,10 +179,12 @@ def _next_round() -> float:
 
 
 def clear_expired(state: State) -> None:
-    """Take away a few unfinished uploads that have expired, whoever began them. Called when another
-    one begins, where the host has turned upkeep off: they go without a command of theirs, too.
+    """Take away a few unfinished uploads that have expired, whoever began them.
 
-    Nothing is raised: what fails is left for the next time.
+    This is called when another upload begins. It does something only where the host has turned
+    upkeep off, so that expired uploads are removed there without a command of the host's, too.
+
+    Nothing is raised: an upload that could not be removed is left for the next time.
     """
     if state.upkeep is not None:
         return
@@ -173,24 +192,29 @@ def clear_expired(state: State) -> None:
         for upload in state.staging.expired(CLEARED_AT_ONCE):
             state.staging.sweep_one(upload)
         if takes_direct(state):
-            before = state.clock.now() - timedelta(seconds=state.settings.grace)
-            for kind in KINDS.values():
-                for record in state.repository.unfinished(kind, before, CLEARED_AT_ONCE):
-                    if is_announced(state, record):
-                        lifecycle.sweep_one(state, record)
+            _clear_expired_records(state)
     except DualMediaError:
         logger.warning("expired uploads are left for the sweep", exc_info=True)
+
+
+def _clear_expired_records(state: State) -> None:
+    """Take away records whose bytes a client was to put into a storage, and did not."""
+    before = state.clock.now() - timedelta(seconds=state.settings.grace)
+    for kind in KINDS.values():
+        for record in state.repository.unfinished(kind, before, CLEARED_AT_ONCE):
+            if is_announced(state, record):
+                lifecycle.sweep_one(state, record)
 
 
 def clear_leftovers(state: State, *, grace: float | None = None) -> int:
     """Delete bytes from the journal's bucket that nobody will ask for: those of uploads that were
     killed.
 
-    It takes two looks: nothing named them at an earlier one, the grace time ago by the clock of
-    MongoDB, nor now.
+    It takes two looks: nothing names them now, and nothing named them at an earlier look, the grace
+    time ago by the clock of MongoDB.
 
     :param grace: Seconds between the two looks. Default ``DUALMEDIA_GRACE``.
-    :return: Of how many keys.
+    :return: How many keys had such bytes.
     """
     if state.mode == "mongo":
         return 0
@@ -200,21 +224,27 @@ def clear_leftovers(state: State, *, grace: float | None = None) -> int:
 
     notes = state.collections.get(COLLECTION)
     with state.mongo.asked():
-        noted = notes.find_one({"_id": "leftovers"}) or {}
-    first_seen: dict[str, datetime] = {note["key"]: note["at"] for note in noted.get("keys", ())}
+        note = notes.find_one({"_id": "leftovers"}) or {}
+    first_seen: dict[str, datetime] = {}
+    for sighting in note.get("keys", ()):
+        first_seen[sighting["key"]] = sighting["at"]
+    if grace is None:
+        grace = state.settings.grace
     now = state.mongo.time()
-    before = now - timedelta(seconds=state.settings.grace if grace is None else grace)
+    before = now - timedelta(seconds=grace)
 
-    deleted, left = 0, []
+    deleted = 0
+    waiting = []
     for key in islice(_unnamed(state), NOTED):
         seen = first_seen.get(key, now)
         if seen > before:
-            left.append({"key": key, "at": seen})
+            waiting.append({"key": key, "at": seen})
             continue
         bucket.delete(key)
         deleted += 1
+
     with state.mongo.asked():
-        notes.replace_one({"_id": "leftovers"}, {"keys": left}, upsert=True)
+        notes.replace_one({"_id": "leftovers"}, {"keys": waiting}, upsert=True)
     return deleted
 
 
@@ -223,10 +253,14 @@ def _unnamed(state: State) -> Iterator[str]:
     sql, journal = homes_of(state)
     keys = journal.storage.keys()
     while batch := list(islice(keys, BATCH)):
-        ours = [key for key in batch if owner_of_key(key) is not None]
-        # SQL last: whoever moves a record writes it there before it goes from the journal.
-        named = keys_named_in(journal, ours) | state.staging.named(ours) | keys_named_in(sql, ours)
-        yield from (key for key in ours if key not in named)
+        own_keys = [key for key in batch if owner_of_key(key) is not None]
+        # SQL last: a drain writes a record there before it removes it from the journal.
+        named_keys = keys_named_in(journal, own_keys)
+        named_keys |= state.staging.named(own_keys)
+        named_keys |= keys_named_in(sql, own_keys)
+        for key in own_keys:
+            if key not in named_keys:
+                yield key
 
 
 @dataclass
@@ -241,10 +275,15 @@ class _Reading:
 class Verifier:
     """Reads the bytes of one record after the other, and remembers in MongoDB how far it has come.
 
-    :param pause: Waits so many seconds; true where the work is to end.
+    :param pause: Waits so many seconds. It returns true if the work is to end.
     """
 
-    def __init__(self, state: State, *, pause: Callable[[float], bool]) -> None:
+    def __init__(
+        self,
+        state: State,
+        *,
+        pause: Callable[[float], bool],
+    ) -> None:
         self._state = state
         self._pause = pause
         self._notes = state.collections.get(COLLECTION)
@@ -252,63 +291,94 @@ class Verifier:
         self._due = 1.0
         self._counted = time.monotonic()
 
-    def go_on(self, seconds: float, *, keep_going: Callable[[], bool]) -> None:
+    def go_on(
+        self,
+        seconds: float,
+        *,
+        keep_going: Callable[[], bool],
+    ) -> None:
         """Read for so long at most, and no more than the budget allows."""
         end = time.monotonic() + seconds
-        self._due += (time.monotonic() - self._counted) * VERIFIED_PER_HOUR / 3600
-        self._due = min(self._due, max(1.0, VERIFIED_PER_HOUR / 10))
-        self._counted = time.monotonic()
-
+        self._count_due()
         while time.monotonic() < end and keep_going():
-            if self._reading is None:
-                if self._due < 1:
-                    return
-                self._reading = self._next()
-                if self._reading is None:
-                    return
-                self._due -= 1
-            size = self._read(self._reading)
+            reading = self._reading or self._begin_reading()
+            if reading is None:
+                return
+            size = self._read(reading)
             if self._pause(size / VERIFIED_PER_SECOND):
                 return
 
+    def _count_due(self) -> None:
+        """Count how many records the budget allows by now. It does not save up for long."""
+        elapsed = time.monotonic() - self._counted
+        self._due += elapsed * VERIFIED_PER_HOUR / 3600
+        self._due = min(self._due, max(1.0, VERIFIED_PER_HOUR / 10))
+        self._counted = time.monotonic()
+
+    def _begin_reading(self) -> _Reading | None:
+        """Begin with the next record; ``None`` if the budget allows none, or there is none."""
+        if self._due < 1:
+            return None
+        self._reading = self._next()
+        if self._reading is not None:
+            self._due -= 1
+        return self._reading
+
     def _next(self) -> _Reading | None:
         """The next record that has bytes; ``None`` if all were read not long ago."""
-        with self._state.mongo.asked():
-            position = self._notes.find_one({"_id": "verification"}) or {}
-        now = self._state.mongo.time()
-        if position.get("kind") is None:
-            if "begun" in position and now - position["begun"] < VERIFIED_EVERY:
-                return None
-            position = {"kind": next(iter(KINDS)), "after": None, "begun": now}
+        position = self._position()
+        if position is None:
+            return None
 
-        names = list(KINDS)
-        for name in names[names.index(position["kind"]) :] if position["kind"] in names else names:
-            after = position["after"] if name == position["kind"] else None
-            while batch := self._state.homes[0].repository.scan(KINDS[name], after, 50):
-                for record in batch:
-                    after = record.id
-                    if self._is_verified(record):
-                        self._remember(position | {"kind": name, "after": after})
-                        return _Reading(record, self._pieces(record), hashlib.sha256())
+        for name, after in _kinds_from(position):
+            for record in self._records_after(KINDS[name], after):
+                if self._is_verified(record):
+                    self._remember(position | {"kind": name, "after": record.id})
+                    return _Reading(record, self._pieces(record), hashlib.sha256())
         self._remember(position | {"kind": None, "after": None})
         return None
 
+    def _position(self) -> dict[str, t.Any] | None:
+        """How far the verification has come; ``None`` if it has ended not long ago."""
+        with self._state.mongo.asked():
+            position = self._notes.find_one({"_id": "verification"}) or {}
+        now = self._state.mongo.time()
+        if position.get("kind") is not None:
+            return position
+        if "begun" in position and now - position["begun"] < VERIFIED_EVERY:
+            return None
+        return {"kind": next(iter(KINDS)), "after": None, "begun": now}
+
+    def _records_after(self, kind: type[Media], after: uuid.UUID | None) -> Iterator[Media]:
+        """The records of a kind behind an id, in the order of their ids, read in small batches."""
+        repository = self._state.homes[0].repository
+        while batch := repository.scan(kind, after, 50):
+            yield from batch
+            after = batch[-1].id
+
     def _pieces(self, record: Media) -> Iterator[bytes]:
-        # Opened when the first piece is asked for, not before: then errors come in one place.
-        yield from self._state.storage_of(record).open(
-            str(record.storage_key), 0, record.file_size or 0
-        )
+        """The bytes of a record.
+
+        They are opened when the first piece is asked for, not before: then errors come in one
+        place.
+        """
+        storage = self._state.storage_of(record)
+        key = str(record.storage_key)
+        size = record.file_size or 0
+        yield from storage.open(key, 0, size)
 
     def _is_verified(self, record: Media) -> bool:
-        is_kept = record.state == AVAILABLE and record.storage_key is not None
-        return (
-            is_kept
-            and record.storage_type in VERIFIED_STORAGES
-            and record.storage_type in self._state.storages
-        )
+        """Whether a record has bytes that cost nothing to read."""
+        if record.state != AVAILABLE or record.storage_key is None:
+            return False
+        storage_type = record.storage_type
+        return storage_type in VERIFIED_STORAGES and storage_type in self._state.storages
 
     def _read(self, reading: _Reading) -> int:
-        """Read one piece; its size."""
+        """Read one piece.
+
+        :return: Its size.
+        """
         record = reading.record
         try:
             piece = next(reading.pieces, None)
@@ -330,44 +400,73 @@ class Verifier:
     def _report(self, record: Media, problem: str) -> None:
         """Say that a record is damaged, once, unless it was replaced or deleted while it was
         read."""
-        if not _has_bytes(self._state, type(record), record.id, str(record.storage_key)):
+        key = str(record.storage_key)
+        if not _has_bytes(self._state, type(record), record.id, key):
             return
-        note = {"kind": record.kind, "id": record.id, "key": record.storage_key, "problem": problem}
+
         with self._state.mongo.asked():
-            noted = self._notes.find_one({"_id": "damage"}) or {}
-            records = noted.get("records", [])
-            if len(records) >= NOTED or any(
-                other["key"] == record.storage_key for other in records
-            ):
+            damage = self._notes.find_one({"_id": "damage"}) or {}
+            records = damage.get("records", [])
+            keys = [note["key"] for note in records]
+            if len(records) >= NOTED or record.storage_key in keys:
                 return
-            change = {"$push": {"records": note | {"at": self._state.mongo.time()}}}
+            note = {
+                "kind": record.kind,
+                "id": record.id,
+                "key": record.storage_key,
+                "problem": problem,
+                "at": self._state.mongo.time(),
+            }
+            change = {"$push": {"records": note}}
             self._notes.update_one({"_id": "damage"}, change, upsert=True)
         logger.error("%r is damaged (%s): restore its bytes from a backup", record, problem)
 
     def _remember(self, position: dict[str, t.Any]) -> None:
+        """Note how far the verification has come."""
+        document = position | {"_id": "verification"}
         with self._state.mongo.asked():
-            self._notes.replace_one(
-                {"_id": "verification"}, position | {"_id": "verification"}, upsert=True
-            )
+            self._notes.replace_one({"_id": "verification"}, document, upsert=True)
+
+
+def _kinds_from(position: dict[str, t.Any]) -> Iterator[tuple[str, uuid.UUID | None]]:
+    """The kinds that are to be verified yet, each with the id behind which it goes on."""
+    names = list(KINDS)
+    first_name = position["kind"]
+    if first_name in names:
+        names = names[names.index(first_name) :]
+    for name in names:
+        if name == first_name:
+            yield name, position["after"]
+        else:
+            yield name, None
 
 
 def find_damage(state: State) -> list[dict[str, t.Any]]:
-    """The records whose bytes were found damaged and are there still, each with ``kind``, ``id``
-    and ``problem``."""
+    """The records whose bytes were found damaged and still exist, each with ``kind``, ``id`` and
+    ``problem``."""
+    notes = state.collections.get(COLLECTION)
     with state.mongo.asked():
-        noted = state.collections.get(COLLECTION).find_one({"_id": "damage"}) or {}
-    records = noted.get("records", [])
-    return [
-        note for note in records if _has_bytes(state, KINDS[note["kind"]], note["id"], note["key"])
-    ]
+        damage = notes.find_one({"_id": "damage"}) or {}
+    existing = []
+    for note in damage.get("records", []):
+        kind = KINDS[note["kind"]]
+        if _has_bytes(state, kind, note["id"], note["key"]):
+            existing.append(note)
+    return existing
 
 
 def forget_damage(state: State) -> None:
-    """Forget what was found damaged: somebody else has looked at it all since."""
+    """Forget the damage that was found: a check has looked at all bytes since."""
     with state.mongo.asked():
         state.collections.get(COLLECTION).delete_one({"_id": "damage"})
 
 
-def _has_bytes(state: State, kind: type[Media], media_id: t.Any, key: str) -> bool:
+def _has_bytes(
+    state: State,
+    kind: type[Media],
+    media_id: t.Any,
+    key: str,
+) -> bool:
+    """Whether a record has the bytes under this key still."""
     record = state.repository.get(kind, media_id)
     return record is not None and record.storage_key == key

@@ -1,4 +1,4 @@
-"""The journal: what MongoDB accepts for SQL while SQL is down, and how it gets there afterwards."""
+"""The journal: MongoDB accepts media for SQL while SQL is down, and a drain moves it there."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ from .transfer import (
 logger = logging.getLogger("flask_dualmedia")
 
 GATHER_INTERVAL = 5.0
-"""Seconds between two looks for bytes in the journal's bucket that belong into SQL, of all
-processes together."""
+"""Seconds between two looks for bytes in the journal's bucket that belong into SQL. All processes
+together look once in that time."""
 
 KEYS_COUNTED = 1000
-"""Keys of the journal's bucket that are looked at to count what waits."""
+"""Keys of the journal's bucket that are looked at, at most, to count those that wait."""
 
 
 def homes_of(state: State) -> tuple[Home[SQLRepository], JournalHome]:
@@ -43,47 +43,55 @@ def homes_of(state: State) -> tuple[Home[SQLRepository], JournalHome]:
 
 
 def drain_journal(state: State, *, retry: bool = True) -> Report | None:
-    """Move the journal into SQL, and tell those who want to know.
+    """Move the journal into SQL, and tell the receivers of the signal.
 
     :param retry: Try again what SQL has refused not long ago.
     :return: What was done; ``None`` if another process is at it.
     :raises DatabaseUnavailable: SQL is down. What was moved until then is there; the rest stays.
-    :raises WritesRefused: SQL changes nothing for now, or not what some kind of record needs. The
+    :raises WritesRefused: SQL changes nothing for now, or does not take some kind of record. The
         others were moved.
     """
     sql, journal = homes_of(state)
-    refusal = _finish_deletions(
-        state, retry=retry
-    )  # first: they may stand in the way of what is moved
+    # First the deletions: they may stand in the way of what is moved.
+    refusal = _finish_deletions(state, retry=retry)
     _drop_twins(state)
-    report = drain(journal, sql, _lease(state), retry=retry, awaited=state.staging.awaited)
-    if report is not None and (report.moved or report.present):
-        logger.info("journal drained: %d record(s) moved into SQL", report.moved)
-        for conflict in report.conflicts:
-            logger.warning("%s", conflict)
-        with state.app.app_context():
-            journal_drained.send(state.app, report=report)
+    lease = _lease(state)
+    report = drain(journal, sql, lease, retry=retry, awaited=state.staging.awaited)
+
     if report is not None:
-        for description in report.news:
-            logger.error("%s", description)
-        for stale in report.stale:
-            logger.error("%s: it was put into the trash (flask dualmedia check --restore)", stale)
+        _announce(state, report)
         refusal = report.refusal or refusal
     if refusal is not None:
         raise refusal
     return report
 
 
+def _announce(state: State, report: Report) -> None:
+    """Log what a drain did, and send the signal if it moved something."""
+    if report.moved or report.present:
+        logger.info("journal drained: %d record(s) moved into SQL", report.moved)
+        for conflict in report.conflicts:
+            logger.warning("%s", conflict)
+        with state.app.app_context():
+            journal_drained.send(state.app, report=report)
+    for description in report.news:
+        logger.error("%s", description)
+    for stale in report.stale:
+        logger.error("%s: it was put into the trash (flask dualmedia check --restore)", stale)
+
+
 def _lease(state: State) -> Lease:
-    """The right to drain, which nobody has who is to end."""
+    """The right to drain. A process that is about to end does not get it."""
     return Lease(state.collections, "drain", is_over=lambda: state.uses.is_closed)
 
 
 def _finish_deletions(state: State, *, retry: bool) -> WritesRefused | None:
-    """Finish what needs SQL: while it was down, nobody knew whether it holds something of a deleted
-    record, or gets it yet, as where an insertion was never answered.
+    """Finish deletions that need SQL.
 
-    :return: Why it could not be done of some kind of record.
+    While SQL was down, nobody knew whether it holds something of a deleted record, or whether an
+    insertion that was never answered still arrives there.
+
+    :return: Why it could not be done for some kind of record.
     """
     refusal = None
     for kind in KINDS.values():
@@ -95,27 +103,42 @@ def _finish_deletions(state: State, *, retry: bool) -> WritesRefused | None:
 
 
 def _finish_deletions_of(state: State, kind: type[Media], *, retry: bool) -> None:
-    sql, journal = homes_of(state)
-    for record in records_of(journal.repository, kind):
-        if record.state != DELETING or not (retry or journal.repository.is_due(record)):
+    """Finish the deletions of one kind.
+
+    :param retry: Try again those that failed not long ago.
+    :raises WritesRefused: SQL changes no record of this kind for now.
+    """
+    _, journal = homes_of(state)
+    repository = journal.repository
+    for record in records_of(repository, kind):
+        if record.state != DELETING:
+            continue
+        if not retry and not repository.is_due(record):
             continue
         try:
-            fenced = _fenced(sql, record)
-            if fenced is None:
-                # Nobody was told of it, but somebody has found and changed it, which was
-                # acknowledged.
-                journal.repository.remove(kind, record.id)
-            else:
-                _forget(state, record, fenced)
+            _finish_deletion(state, record)
         except Unavailable:
             raise
         except OF_ONE_RECORD as error:
-            if journal.repository.set_aside(record, reason_of(error)):
-                logger.warning("%r cannot be deleted now: %s", record, reason_of(error))
+            reason = reason_of(error)
+            if repository.set_aside(record, reason):
+                logger.warning("%r cannot be deleted now: %s", record, reason)
+
+
+def _finish_deletion(state: State, record: Media) -> None:
+    """Make sure that a deleted record does not come back, then remove it."""
+    sql, journal = homes_of(state)
+    fenced = _fenced(sql, record)
+    if fenced is None:
+        # Nobody was told that it exists, but somebody has come upon it and changed it, and the
+        # change was acknowledged.
+        journal.repository.remove(type(record), record.id)
+    else:
+        _forget(state, record, fenced)
 
 
 def _drop_twins(state: State) -> None:
-    """Remove unfinished records from the journal that SQL has, and that became available there.
+    """Remove unfinished records from the journal that became available in SQL.
 
     Workers of an earlier version made them, where the answer to an insertion was lost.
     """
@@ -124,31 +147,33 @@ def _drop_twins(state: State) -> None:
         for record in records_of(journal.repository, kind):
             if record.state != PENDING:
                 continue
-            held = sql.repository.get(kind, record.id)
-            if held is None:
+            twin = sql.repository.get(kind, record.id)
+            if twin is None:
                 continue
-            if record.storage_key not in (None, held.storage_key):
-                state.storage_of(record).delete(t.cast(str, record.storage_key))
+            key = record.storage_key
+            if key is not None and key != twin.storage_key:
+                state.storage_of(record).delete(key)
             journal.repository.remove(kind, record.id)
 
 
 def _fenced(sql: Home[SQLRepository], record: Media) -> Media | None:
-    """A deleted record as SQL has it, where nothing can bring it back any more; ``None`` if it
+    """A deleted record as SQL has it, now that nothing can bring it back any more; ``None`` if it
     stays."""
     try:
         return sql.repository.fence(record)
     except RecordRefused:
-        # Then no insertion of it was ever taken. SQL may have what it was before an edit.
+        # Then SQL has never taken it. It may have the record as it was before an edit.
         changes = {"state": DELETING, "updated_at": now()}
-        sql.repository.update(type(record), record.id, changes, where={"state": AVAILABLE})
+        where = {"state": AVAILABLE}
+        sql.repository.update(type(record), record.id, changes, where=where)
         return sql.repository.find(type(record), record.id) or record
 
 
 def _forget(state: State, record: Media, fenced: Media) -> None:
-    """Remove the bytes of a deleted record, and what the journal has of it.
+    """Remove the bytes of a deleted record, and the record from the journal.
 
-    :param record: As the journal has it.
-    :param fenced: As SQL has it, where it may have had other bytes.
+    :param record: The record as the journal has it.
+    :param fenced: The record as SQL has it, where it may have had other bytes.
     """
     is_free = True
     for one in (record, fenced):
@@ -161,15 +186,15 @@ def _forget(state: State, record: Media, fenced: Media) -> None:
 
 
 def try_again(state: State) -> None:
-    """Have what SQL refused tried again soon: the schema, or a rule of the host's, may be another
-    one now."""
+    """Have the next drain try again what SQL refused: the schema, or a rule of the host's, may have
+    changed."""
     _, journal = homes_of(state)
     with suppress(DatabaseUnavailable):  # then it is tried again in a while
         journal.repository.try_again()
 
 
 def look_after_journal(state: State) -> bool:
-    """Drain the journal if there is something in it and the host has not kept that to himself.
+    """Drain the journal if something is in it and the host has not turned automatic drains off.
 
     :return: Whether something is left in it.
     """
@@ -184,8 +209,8 @@ def look_after_journal(state: State) -> bool:
 
 
 def agree_on_drains(state: State, journal: JournalHome) -> None:
-    """Have a MongoDB that was restored from a backup, with an empty journal, know of the last drain
-    again: what comes into the journal from now on is new."""
+    """Tell a MongoDB that was restored from a backup, with an empty journal, of the last drain
+    again: records that come into the journal from now on are new."""
     sql, _ = homes_of(state)
     with suppress(DualMediaError):  # then the next drain compares the times
         number, _ = sql.repository.last_drain()
@@ -196,8 +221,9 @@ def agree_on_drains(state: State, journal: JournalHome) -> None:
 def _is_bucket_due(state: State) -> bool:
     """Whether it is time to look for bytes in the journal's bucket that belong into SQL.
 
-    Others may be there for long: those of records that SQL refuses, and what a killed upload left.
-    So all processes together look once in a while. Nobody gives this lease back: it expires.
+    Other bytes may stay there for long: those of records that SQL refuses, and those that a killed
+    upload left. So all processes together look once in a while. Nobody gives this lease back: it
+    expires.
     """
     if homes_of(state)[1].storage.is_empty():
         return False
@@ -207,14 +233,20 @@ def _is_bucket_due(state: State) -> bool:
 def count_waiting(state: State) -> int:
     """How much waits to be moved into SQL: records, and bytes of records that are there already.
 
-    Bytes are counted while SQL answers, and up to :data:`KEYS_COUNTED` of them. Those of an upload
-    that was never finished wait for nobody: the sweep takes them away.
+    Bytes are counted while SQL answers, and up to :data:`KEYS_COUNTED` keys of them. The bytes of
+    an upload that was never finished do not count: the sweep takes them away.
     """
     sql, journal = homes_of(state)
     waiting = journal.repository.waiting()
-    if state.circuit is None or state.circuit.is_open or journal.storage.is_empty():
+    circuit = state.circuit
+    if circuit is None or circuit.is_open or journal.storage.is_empty():
         return waiting
+
     keys = list(islice(journal.storage.keys(), KEYS_COUNTED))
+
+    def count_bytes() -> int:
+        return len(records_in(sql, strangers(journal, keys)))
+
     with suppress(Unavailable):
-        waiting += state.circuit.read(lambda: len(records_in(sql, strangers(journal, keys))))
+        waiting += circuit.read(count_bytes)
     return waiting

@@ -2,9 +2,9 @@
 
     bytes copied under a new key → compared with the record → record names them → old bytes gone
 
-Readers find the old bytes or the new ones at every moment. Of a process that is killed in between,
-bytes are left that no record names, which ``flask dualmedia check --repair`` takes away; records
-that were not moved yet are moved by the next call.
+Readers find the old bytes or the new ones at every moment. A process that is killed in between
+leaves bytes that no record names, which ``flask dualmedia check --repair`` takes away. The next
+call moves the records that were not moved yet.
 """
 
 from __future__ import annotations
@@ -34,23 +34,23 @@ from .transfer import records_of
 
 @dataclass
 class Moved:
-    """What a move did."""
+    """The results of a move."""
 
     moved: int = 0
     """Records whose bytes were moved."""
     size: int = 0
-    """Bytes of them."""
+    """How many bytes these records have."""
     failed: list[str] = field(default_factory=list)
     """Records that stay where they are, and why."""
 
 
 def count(state: State, source: str, kinds: t.Iterable[type[Media]]) -> Moved:
-    """What there is to move."""
-    found = Moved()
-    for record in _held(state, source, kinds, lambda count: None):
-        found.moved += 1
-        found.size += record.file_size or 0
-    return found
+    """Count what a move would move."""
+    movable = Moved()
+    for record in _records_in(state, source, kinds, lambda count: None):
+        movable.moved += 1
+        movable.size += record.file_size or 0
+    return movable
 
 
 def move(
@@ -61,7 +61,7 @@ def move(
     *,
     advance: Callable[[int], object] = lambda count: None,
 ) -> Moved:
-    """Move what one storage holds to another.
+    """Move the bytes that one storage holds to another.
 
     :param source: ``storage_type`` of the media to move.
     :param target: Another one that is set up.
@@ -70,7 +70,7 @@ def move(
         rest stays.
     """
     report = Moved()
-    for record in _held(state, source, kinds, advance):
+    for record in _records_in(state, source, kinds, advance):
         try:
             if _move(state, record, target):
                 report.moved += 1
@@ -82,24 +82,30 @@ def move(
     return report
 
 
-def _held(
-    state: State, source: str, kinds: t.Iterable[type[Media]], advance: Callable[[int], object]
+def _records_in(
+    state: State,
+    source: str,
+    kinds: t.Iterable[type[Media]],
+    advance: Callable[[int], object],
 ) -> Iterator[Media]:
+    """The records whose bytes are in a storage."""
     for kind in kinds:
         for record in records_of(state.repository, kind):
-            if (
-                record.state in KEPT
-                and record.storage_type == source
-                and record.storage_key is not None
-            ):
+            has_bytes = record.storage_key is not None
+            if has_bytes and record.state in KEPT and record.storage_type == source:
                 yield record
             advance(1)
 
 
 def _move(state: State, record: Media, target: str) -> bool:
-    """Whether it was moved: not if it was replaced or deleted meanwhile."""
-    source, storage = state.storage_of(record), state.storages[target]
-    old_key, key = t.cast(str, record.storage_key), new_key(record.id)
+    """Move the bytes of one record.
+
+    :return: Whether they were moved: not if somebody replaced or deleted the record meanwhile.
+    """
+    source = state.storage_of(record)
+    storage = state.storages[target]
+    old_key = t.cast(str, record.storage_key)
+    key = new_key(record.id)
     try:
         _copy(state, record, source, storage, key)
         reach("move:copied")
@@ -108,6 +114,7 @@ def _move(state: State, record: Media, target: str) -> bool:
         if isinstance(error, BytesNotFound) and record.state == TRASHED:
             return False  # it is in the trash because they are gone
         raise
+
     # A database that does not answer may have made the change all the same: then neither bytes are
     # deleted.
     changes = {"storage_type": target, "storage_key": key, "updated_at": now()}
@@ -119,17 +126,30 @@ def _move(state: State, record: Media, target: str) -> bool:
     if changed is None:
         lifecycle.clean_up(storage.delete, key)
         return False
+
     reach("move:switched")
     lifecycle.clean_up(drop_bytes, state, changed, record.storage_type, old_key)
     reach("move:done")
     return True
 
 
-def _copy(state: State, record: Media, source: Storage, target: Storage, key: str) -> None:
-    digest, size = hashlib.sha256(), t.cast(int, record.file_size)
+def _copy(
+    state: State,
+    record: Media,
+    source: Storage,
+    target: Storage,
+    key: str,
+) -> None:
+    """Copy the bytes of a record under another key.
+
+    :raises StorageError: They are damaged, or the other storage did not keep all of them.
+    """
+    digest = hashlib.sha256()
+    old_key = t.cast(str, record.storage_key)
+    size = t.cast(int, record.file_size)
 
     def blocks() -> Iterator[bytes]:
-        for piece in source.open(t.cast(str, record.storage_key), 0, size):
+        for piece in source.open(old_key, 0, size):
             digest.update(piece)
             reach("move:piece")
             yield piece

@@ -1,8 +1,8 @@
-"""What was seen before, and since when: nothing is taken away on one look.
+"""Sightings: nothing is taken away before it was seen twice.
 
 A check, or a sweep, notes in MongoDB what it would take away. A later one takes it away if it is
 still there as it was. The time between the two is judged by the clock of MongoDB alone. A thing
-that changes is another thing, because its name holds its version: so whatever moved meanwhile
+that changes is another thing, because its name holds its version: so a thing that changed meanwhile
 counts as alive, whatever clocks say.
 """
 
@@ -25,11 +25,11 @@ if t.TYPE_CHECKING:
 COLLECTION = FINDINGS
 
 CAPACITY = 100_000
-"""Sightings that are remembered. What is seen beyond that has its turn when others are gone."""
+"""Sightings that are remembered. Further things have their turn when others are gone."""
 
 
 class Sightings:
-    """What one run sees, and whether an earlier one saw it too.
+    """Things that one run sees, and that an earlier run may have seen too.
 
     :param looker: Name of the work, which remembers its own sightings.
     """
@@ -48,7 +48,7 @@ class Sightings:
     def note(self, names: t.Collection[str]) -> dict[str, datetime]:
         """Note that things are there.
 
-        :return: Since when those are that an earlier run saw too.
+        :return: When an earlier run first saw them, by name. Things that none saw are left out.
         """
         if not names:
             return {}
@@ -63,35 +63,53 @@ class Sightings:
 
     def forget(self) -> None:
         """Forget what this run, which has come to its end, did not see any more."""
+        unseen = {
+            "looker": self._looker,
+            "last": {"$lt": self.time},
+        }
         with self._mongo.asked(BULK):
-            self._collection.delete_many({"looker": self._looker, "last": {"$lt": self.time}})
+            self._collection.delete_many(unseen)
 
     def _note(self, names: t.Collection[str]) -> dict[str, datetime]:
+        """Note that things are there.
+
+        :raises MediaConflict: Another run noted the same at the same time.
+        """
         ids = {f"{self._looker}/{name}": name for name in names}
         with self._mongo.asked(BULK):
-            known = {
-                found["_id"]: found for found in self._collection.find({"_id": {"$in": [*ids]}})
-            }
+            cursor = self._collection.find({"_id": {"$in": [*ids]}})
+            sightings = {sighting["_id"]: sighting for sighting in cursor}
             if self._room is None:
-                self._room = CAPACITY - self._collection.estimated_document_count()
-            unknown = [each for each in ids if each not in known]
-            remembered = unknown[: max(0, self._room)]
-            changes = [self._sighting(each) for each in [*known, *remembered]]
+                count = self._collection.estimated_document_count()
+                self._room = CAPACITY - count
+            new_ids = [each for each in ids if each not in sightings]
+            remembered_ids = new_ids[: max(0, self._room)]
+            changes = [self._change_of(each) for each in [*sightings, *remembered_ids]]
             if changes:
                 self._collection.bulk_write(changes, ordered=False)
-        self._room -= len(remembered)
-        self.forgone += len(unknown) - len(remembered)
-        return {
-            ids[each]: found["since"] for each, found in known.items() if found["run"] != self._run
-        }
+        self._room -= len(remembered_ids)
+        self.forgone += len(new_ids) - len(remembered_ids)
 
-    def _sighting(self, sighting_id: str) -> UpdateOne:
-        first: Document = {"looker": self._looker, "since": self.time, "run": self._run}
-        return UpdateOne(
-            {"_id": sighting_id}, {"$setOnInsert": first, "$max": {"last": self.time}}, upsert=True
-        )
+        first_seen: dict[str, datetime] = {}
+        for sighting_id, sighting in sightings.items():
+            if sighting["run"] != self._run:
+                first_seen[ids[sighting_id]] = sighting["since"]
+        return first_seen
+
+    def _change_of(self, sighting_id: str) -> UpdateOne:
+        """The change that notes a sighting, whether or not it is there."""
+        first: Document = {
+            "looker": self._looker,
+            "since": self.time,
+            "run": self._run,
+        }
+        change = {
+            "$setOnInsert": first,
+            "$max": {"last": self.time},
+        }
+        return UpdateOne({"_id": sighting_id}, change, upsert=True)
 
 
 def name_of(record: Media) -> str:
-    """A record as it is now: what happens to it gives it another name."""
+    """The name of a record as it is now. Every change of the record gives it another name."""
     return f"{record.kind}/{record.id}/{record.state}/{record.version}"

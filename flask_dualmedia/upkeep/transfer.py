@@ -56,32 +56,38 @@ OF_ONE_RECORD = (
     TypeError,
     ValueError,
 )
-"""Errors that concern one record and stop no other: what a database refuses, damaged bytes, and
-what our own code says of a document that is malformed. Those of them that are
+"""Errors that concern one record and stop no other: a database refuses it, its bytes are damaged,
+or our own code fails at a malformed document. Those that are
 :class:`~flask_dualmedia.errors.Unavailable` are an outage."""
 
 
 def reason_of(error: Exception) -> str:
     """An error in words, for people."""
-    return str(error) if isinstance(error, DualMediaError) else f"{type(error).__name__}: {error}"
+    if isinstance(error, DualMediaError):
+        return str(error)
+    return f"{type(error).__name__}: {error}"
+
+
+Awaited = Callable[[list[str]], set[str]]
+"""Tells which of some keys are parts of resumable uploads under way."""
 
 
 @dataclass
 class Report:
-    """What a transfer did."""
+    """The results of a transfer."""
 
     moved: int = 0
     """Records that were written or brought up to date in the target."""
     present: int = 0
     """Records that the target had already."""
     conflicts: list[str] = field(default_factory=list)
-    """Images that could not stay the main image, because the target has another one of the
-    product."""
+    """Images that could not stay the main image, because the product has another one in the
+    target."""
     failed: list[str] = field(default_factory=list)
     """Records that stay where they are, and why: the target refuses them, or their bytes are
     damaged."""
     news: list[str] = field(default_factory=list)
-    """Those of them that a drain has set aside for a reason that it had not before."""
+    """Those of the failed records that a drain has set aside for a new reason."""
     refusal: WritesRefused | None = None
     """Why SQL does not take some kind of record, or none at all, for now."""
     stale: list[str] = field(default_factory=list)
@@ -91,7 +97,7 @@ class Report:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a home holds, to compare with what another holds."""
+    """The contents of a home in numbers, to compare with those of another home."""
 
     counts: dict[str, int]
     """Available records by kind."""
@@ -110,10 +116,13 @@ def records_of(repository: Repository, kind: type[Media]) -> Iterator[Media]:
 
 
 def manifest(repository: Repository) -> Manifest:
-    """What a repository says it holds."""
-    counts, sizes, digest = {}, {}, hashlib.sha256()
+    """Count and hash the available records of a repository."""
+    counts = {}
+    sizes = {}
+    digest = hashlib.sha256()
     for kind in KINDS.values():
-        count = size = 0
+        count = 0
+        size = 0
         for record in records_of(repository, kind):
             if record.state != AVAILABLE:
                 continue
@@ -128,15 +137,20 @@ def manifest(repository: Repository) -> Manifest:
                 record.owner_id,
             )
             digest.update(repr(line).encode())
-        counts[kind.kind], sizes[kind.kind] = count, size
+        counts[kind.kind] = count
+        sizes[kind.kind] = size
     return Manifest(counts, sizes, digest.hexdigest())
 
 
 def transfer(
-    source: Home, target: Home, *, advance: Callable[[int], object] = lambda count: None
+    source: Home,
+    target: Home,
+    *,
+    advance: Callable[[int], object] = lambda count: None,
 ) -> Report:
-    """Copy every record that is available or in the trash, with its bytes. The source stays as it
-    is.
+    """Copy every record that is available or in the trash, with its bytes.
+
+    The source stays as it is.
 
     :param advance: Called with the number of records done since the last call.
     """
@@ -144,23 +158,35 @@ def transfer(
     for kind in KINDS.values():
         for record in records_of(source.repository, kind):
             if record.state in KEPT:
-                try:
-                    _copy(record, source, target, report)
-                except Unavailable:
-                    raise
-                except OF_ONE_RECORD as error:
-                    report.failed.append(f"{record!r} stays in {source.name}: {reason_of(error)}")
+                _copy_or_report(record, source, target, report)
             advance(1)
     return report
 
 
+def _copy_or_report(record: Media, source: Home, target: Home, report: Report) -> None:
+    """Copy a record, or report why it stays where it is.
+
+    :raises Unavailable: A database is down, which concerns every record.
+    """
+    try:
+        _copy(record, source, target, report)
+    except Unavailable:
+        raise
+    except OF_ONE_RECORD as error:
+        reason = reason_of(error)
+        report.failed.append(f"{record!r} stays in {source.name}: {reason}")
+
+
 def clear(
-    source: Home, target: Home, *, advance: Callable[[int], object] = lambda count: None
+    source: Home,
+    target: Home,
+    *,
+    advance: Callable[[int], object] = lambda count: None,
 ) -> None:
     """Delete every record and its bytes from the source of a transfer.
 
-    :raises StorageError: The target does not hold the same of a record. It and those behind it
-        stay.
+    :raises StorageError: The target does not hold the same record, or not all of its bytes. This
+        record and those behind it stay.
     """
     for kind in KINDS.values():
         for record in records_of(source.repository, kind):
@@ -176,40 +202,46 @@ def clear(
 
 
 def _is_held(record: Media, target: Home) -> bool:
-    held = target.repository.find(type(record), record.id)
-    if held is None or _is_newer(record, held):
+    """Whether the target holds a record too, with its bytes."""
+    copy = target.repository.find(type(record), record.id)
+    if copy is None or _is_newer(record, copy):
         return False
-    if held.state != AVAILABLE or held.storage_key is None or held.storage_type != "database":
+    if copy.state != AVAILABLE or copy.storage_key is None or copy.storage_type != "database":
         return True  # deleted there since, or in the trash, or a URL alone
-    stat = target.storage.stat(held.storage_key)
-    return stat is not None and stat.complete and stat.size == held.file_size
+
+    stat = target.storage.stat(copy.storage_key)
+    return stat is not None and stat.complete and stat.size == copy.file_size
 
 
 def surplus(source: Home, target: Home) -> Iterator[Media]:
     """The available records of the target that the source does not hold, or not any more."""
     for kind in KINDS.values():
-        others = records_of(source.repository, kind)
-        other = next(others, None)
+        originals = records_of(source.repository, kind)
+        original = next(originals, None)
         for record in records_of(target.repository, kind):
-            while other is not None and other.id < record.id:
-                other = next(others, None)
-            held = other is not None and other.id == record.id and other.state in KEPT
-            if record.state == AVAILABLE and not held:
+            while original is not None and original.id < record.id:
+                original = next(originals, None)
+            if record.state == AVAILABLE and not _is_kept_original(original, record):
                 yield record
+
+
+def _is_kept_original(original: Media | None, record: Media) -> bool:
+    """Whether a record of the source is the one that a record of the target was copied from."""
+    return original is not None and original.id == record.id and original.state in KEPT
 
 
 def delete_surplus(source: Home, target: Home, *, limit: int) -> int:
     """Delete from the target what was deleted from the source after it had been transferred.
 
     :param limit: How many records may be deleted at most.
-    :return: How many were.
+    :return: How many were deleted.
     """
     deleted = 0
     for record in surplus(source, target):
         if deleted == limit:
             break  # the source has lost more of them since they were counted
-        held = source.repository.find(type(record), record.id)
-        if held is not None and held.state in KEPT:
+        original = source.repository.find(type(record), record.id)
+        if original is not None and original.state in KEPT:
             continue  # it came to the source meanwhile
         try:
             deleted += _delete_from(target, record)
@@ -221,10 +253,16 @@ def delete_surplus(source: Home, target: Home, *, limit: int) -> int:
 
 
 def _delete_from(home: Home, record: Media) -> bool:
+    """Delete a record and its bytes.
+
+    :return: Whether that was done: not if somebody has changed the record.
+    """
     changes = {"state": DELETING, "updated_at": now()}
     where = {"state": AVAILABLE, "version": record.version}
-    if home.repository.update(type(record), record.id, changes, where=where) is None:
+    changed = home.repository.update(type(record), record.id, changes, where=where)
+    if changed is None:
         return False
+
     if record.storage_key is not None:
         home.storage.delete(record.storage_key)
     reach("mirror:bytes")
@@ -238,7 +276,7 @@ def drain(
     lease: Lease,
     *,
     retry: bool = True,
-    awaited: Callable[[list[str]], set[str]] = lambda keys: set(),
+    awaited: Awaited = lambda keys: set(),
 ) -> Report | None:
     """Move the journal, oldest first. Uploads still in progress stay.
 
@@ -255,90 +293,114 @@ def drain(
     """
     if not lease.take():
         return None
+
     report = Report()
     try:
-        # The target first: a drain that slept through its lease may end now, and notes its number
-        # in the journal first.
-        last_of_target, time = target.repository.last_drain()
-        number = journal.repository.last_drain()
-        if time is not None and number < last_of_target:
-            _trash_stale(journal, target, lease, report, time)
-        number = max(number, last_of_target)
-        _number(journal, target, number + 1)
-        for kind in KINDS.values():
-            try:
-                _drain_kind(kind, journal, target, lease, report, retry=retry)
-            except WritesRefused as error:
-                report.refusal = error  # another table may take what is for it
-        if report.refusal is None:
-            _gather(journal, target, lease, report, awaited)
-        _number(journal, target, number + 2)  # a backup that was made meanwhile is older, too
-        return report
+        _drain(_Drain(journal, target, lease, report, awaited), retry=retry)
     except _LeaseLost:
-        return report
+        pass  # the other process goes on
     finally:
         lease.give_back()
+    return report
 
 
-def _drain_kind(
-    kind: type[Media],
-    journal: Home[JournalRepository],
-    target: Home,
-    lease: Lease,
-    report: Report,
-    *,
-    retry: bool,
-) -> None:
-    for record in records_of(journal.repository, kind):
-        if record.state not in KEPT or not (retry or journal.repository.is_due(record)):
-            continue
-        if journal.repository.is_stale(record):
-            continue
-        if not lease.take():
+@dataclass(frozen=True)
+class _Drain:
+    """One drain of the journal: from where, to where, and by which right."""
+
+    journal: Home[JournalRepository]
+    target: Home[SQLRepository]
+    lease: Lease
+    report: Report
+    awaited: Awaited
+    """Those of some keys that are parts of resumable uploads under way."""
+
+    def renew_lease(self) -> None:
+        """
+        :raises _LeaseLost: Another process drains now.
+        """
+        if not self.lease.take():
             raise _LeaseLost
-        _move_or_set_aside(record, journal, target, lease, report)
 
 
-def _trash_stale(
-    journal: Home[JournalRepository],
-    target: Home[SQLRepository],
-    lease: Lease,
-    report: Report,
-    time: datetime,
-) -> None:
+def _drain(drain: _Drain, *, retry: bool) -> None:
+    """Drain by the right of a lease: trash what is stale, move records, gather bytes.
+
+    :param retry: Try again what was set aside not long ago.
+    :raises _LeaseLost: Another process drains now.
     """
-    :param time: When the last drain was that the target knows of: what came later was in none of
+    # The target first: a drain that slept through its lease may end now, and notes its number in
+    # the journal first.
+    last_of_target, time = drain.target.repository.last_drain()
+    number = drain.journal.repository.last_drain()
+    if time is not None and number < last_of_target:
+        _trash_stale(drain, time)
+    number = max(number, last_of_target)
+    _number(drain, number + 1)
+
+    for kind in KINDS.values():
+        try:
+            _drain_kind(drain, kind, retry=retry)
+        except WritesRefused as error:
+            drain.report.refusal = error  # another table may take what is for it
+    if drain.report.refusal is None:
+        _gather(drain)
+    _number(drain, number + 2)  # a backup that was made meanwhile is older, too
+
+
+def _drain_kind(drain: _Drain, kind: type[Media], *, retry: bool) -> None:
+    """Move the records of one kind.
+
+    :raises WritesRefused: SQL does not take this kind of record for now. The rest of them stays.
+    """
+    repository = drain.journal.repository
+    for record in records_of(repository, kind):
+        if record.state not in KEPT:
+            continue
+        if not retry and not repository.is_due(record):
+            continue
+        if repository.is_stale(record):
+            continue
+        drain.renew_lease()
+        _move_or_set_aside(drain, record)
+
+
+def _trash_stale(drain: _Drain, time: datetime) -> None:
+    """Put records into the trash that SQL may have had, and has no more.
+
+    :param time: Time of the last drain that the target knows of: what came later was in none of
         them.
     """
+    repository = drain.journal.repository
     for kind in KINDS.values():
-        for record in records_of(journal.repository, kind):
-            if (
-                record.state != AVAILABLE
-                or record.created_at > time
-                or _has_settled(record, target)
-            ):
+        for record in records_of(repository, kind):
+            if record.state != AVAILABLE or record.created_at > time:
                 continue
-            if not lease.take():
-                raise _LeaseLost
-            if journal.repository.trash_stale(record):
-                report.stale.append(
-                    f"{record!r} is in the journal, which is older than SQL, and not in SQL any more"
+            if _has_settled(record, drain.target):
+                continue
+            drain.renew_lease()
+            if repository.trash_stale(record):
+                drain.report.stale.append(
+                    f"{record!r} is in the journal, which is older than SQL,"
+                    " and not in SQL any more"
                 )
 
 
-def _number(journal: Home[JournalRepository], target: Home[SQLRepository], number: int) -> None:
-    """Number a drain. The journal knows of it first: a process that is killed in between leaves no
-    journal that looks older than it is."""
-    journal.repository.note_drain(number)
-    with suppress(
-        RecordRefused, MediaConflict
-    ):  # a rule of the host's refuses the note, and must not end the drain
-        target.repository.note_drain(number)
+def _number(drain: _Drain, number: int) -> None:
+    """Number a drain.
+
+    The journal notes the number first: if a process is killed in between, the journal does not look
+    older than it is.
+    """
+    drain.journal.repository.note_drain(number)
+    # A rule of the host's that refuses the note must not end the drain.
+    with suppress(RecordRefused, MediaConflict):
+        drain.target.repository.note_drain(number)
 
 
 def release_claims(journal: Home[JournalRepository], target: Home, lease: Lease) -> None:
-    """Undo what a drain that was killed has claimed, unless the target has it: nobody may come and
-    drain soon."""
+    """Undo the claims of a drain that was killed, unless the target has the records: the next
+    drain may be far away."""
     claimed = journal.repository.claimed()
     if not claimed or not lease.take():
         return
@@ -354,39 +416,41 @@ class _LeaseLost(Exception):
     """Another process drains now."""
 
 
-def _move_or_set_aside(
-    record: Media, journal: Home[JournalRepository], target: Home, lease: Lease, report: Report
-) -> None:
+def _move_or_set_aside(drain: _Drain, record: Media) -> None:
+    """Move a record, or note in the journal why it stays there."""
     try:
-        _move(record, journal, target, lease, report)
+        _move(drain, record)
         return
     except Unavailable:
         raise
     except OF_ONE_RECORD as error:
         refusal = error
-    if isinstance(refusal, MediaConflict) and _has_settled(record, target):
+
+    if isinstance(refusal, MediaConflict) and _has_settled(record, drain.target):
         return  # another process has moved it, while this one slept through its lease
-    if not lease.take():
-        raise _LeaseLost  # it is another's to say
+    drain.renew_lease()  # without it, the reason is another process's to say
     reason = reason_of(refusal)
     description = f"{record!r} stays in the journal: {reason}"
-    report.failed.append(description)
-    if journal.repository.set_aside(record, reason):
-        report.news.append(description)
+    drain.report.failed.append(description)
+    if drain.journal.repository.set_aside(record, reason):
+        drain.report.news.append(description)
 
 
 def _has_settled(record: Media, target: Home) -> bool:
-    held = target.repository.find(type(record), record.id)
-    return held is not None and held.state != PENDING
+    """Whether the target has a record, and not as an upload in progress."""
+    copy = target.repository.find(type(record), record.id)
+    return copy is not None and copy.state != PENDING
 
 
-def _move(
-    record: Media, journal: Home[JournalRepository], target: Home, lease: Lease, report: Report
-) -> None:
+def _move(drain: _Drain, record: Media) -> None:
+    """Move a record with its bytes: claim, copy, delete the bytes, remove the record."""
+    journal = drain.journal
+    holder = drain.lease.holder
     reach("drain:claim")
-    claimed = journal.repository.claim(type(record), record.id, lease.holder)
+    claimed = journal.repository.claim(type(record), record.id, holder)
     if claimed is None:
         return  # deleted meanwhile
+
     reach("drain:copy")
     is_sent = False
 
@@ -395,15 +459,23 @@ def _move(
         is_sent = True
 
     try:
-        _copy(claimed, journal, target, report, keep_going=lease.take, before_record=note_sending)
+        _copy(
+            claimed,
+            journal,
+            drain.target,
+            drain.report,
+            keep_going=drain.lease.take,
+            before_record=note_sending,
+        )
     except BaseException as error:
         # Once it was sent, nobody knows whether the target has it: then it is not changed here
         # until that is known.
         if not is_sent or isinstance(error, WritesRefused | DatabaseBusy):
             with suppress(DualMediaError):
-                journal.repository.release(type(record), record.id, lease.holder)
+                journal.repository.release(type(record), record.id, holder)
         raise
     reach("drain:copied")
+
     # The bytes first: the record names them, so that a drain that is killed here finds them again.
     if claimed.storage_key is not None:
         journal.storage.delete(claimed.storage_key)
@@ -414,18 +486,25 @@ def _move(
 
 def keys_named_in(home: Home, keys: t.Sequence[str]) -> set[str]:
     """Those of these keys that a record of a home names, in whatever state it is."""
-    ids = list({owner[0] for key in keys if (owner := owner_of_key(key)) is not None})
+    ids: set[uuid.UUID] = set()
+    for key in keys:
+        owner = owner_of_key(key)
+        if owner is not None:
+            ids.add(owner[0])
     if not ids:
         return set()
-    named = {key for kind in KINDS.values() for key in home.repository.keys_of(kind, ids) if key}
-    return named.intersection(keys)
+
+    named_keys: set[str | None] = set()
+    for kind in KINDS.values():
+        named_keys.update(home.repository.keys_of(kind, list(ids)))
+    return {key for key in keys if key in named_keys}
 
 
 def strangers(journal: Home[JournalRepository], keys: t.Sequence[str]) -> list[str]:
     """Those of these keys of the journal's bucket that no record of the journal names: they do not
     wait for one."""
-    named = keys_named_in(journal, keys)
-    return [key for key in keys if key not in named]
+    named_keys = keys_named_in(journal, keys)
+    return [key for key in keys if key not in named_keys]
 
 
 def records_in(home: Home, keys: t.Sequence[str]) -> dict[str, Media]:
@@ -435,83 +514,66 @@ def records_in(home: Home, keys: t.Sequence[str]) -> dict[str, Media]:
         media_id, _ = t.cast("tuple[uuid.UUID, object]", owner_of_key(key))
         for kind in KINDS.values():
             record = home.repository.get(kind, media_id)
-            if (
-                record is not None
-                and record.storage_key == key
-                and record.storage_type == "database"
-            ):
+            if record is None or record.storage_key != key:
+                continue
+            if record.storage_type == "database":
                 records[key] = record
     return records
 
 
-def _gather(
-    journal: Home[JournalRepository],
-    target: Home,
-    lease: Lease,
-    report: Report,
-    awaited: Callable[[list[str]], set[str]],
-) -> None:
+def _gather(drain: _Drain) -> None:
     """Move bytes whose record is in the target, or comes there: SQL went away, and came back, while
-    they were sent.
-
-    :param awaited: Those of some keys that are parts of resumable uploads under way.
-    """
-    keys = journal.storage.keys()
+    they were sent."""
+    keys = drain.journal.storage.keys()
     while batch := list(islice(keys, BATCH)):
-        others = strangers(journal, batch)
-        for key, record in records_in(target, others).items():
-            _gather_one(key, record, journal, target, lease, report)
-        for key in awaited(others):
-            _gather_part(key, journal, target, lease, awaited)
+        unnamed_keys = strangers(drain.journal, batch)
+        for key, record in records_in(drain.target, unnamed_keys).items():
+            _gather_bytes(drain, key, record)
+        for key in drain.awaited(unnamed_keys):
+            _gather_part(drain, key)
 
 
-def _gather_one(
-    key: str,
-    record: Media,
-    journal: Home[JournalRepository],
-    target: Home,
-    lease: Lease,
-    report: Report,
-) -> None:
+def _gather_bytes(drain: _Drain, key: str, record: Media) -> None:
+    """Move the bytes of a record that is in the target."""
+    journal = drain.journal
+    target = drain.target
+    wherever = BytesOf(target.storage, journal.storage)
     try:
-        _copy_bytes(
-            record,
-            BytesOf(target.storage, journal.storage),
-            target.storage,
-            lease.take,
-            verifies=True,
-        )
+        _copy_bytes(record, wherever, target.storage, drain.lease.take, verifies=True)
     except Unavailable:
         raise
     except OF_ONE_RECORD as error:
-        if target.repository.keys_of(type(record), [record.id]) == [key]:
-            report.failed.append(f"the bytes of {record!r} stay in the journal: {reason_of(error)}")
+        named_keys = target.repository.keys_of(type(record), [record.id])
+        if named_keys == [key]:
+            reason = reason_of(error)
+            drain.report.failed.append(f"the bytes of {record!r} stay in the journal: {reason}")
             return
     reach("gather:copied")
+
     current = target.repository.get(type(record), record.id)
     if current is None or current.storage_key != key:
         target.storage.delete(key)  # it was deleted, or replaced, while they were copied
     journal.storage.delete(key)
 
 
-def _gather_part(
-    key: str,
-    journal: Home[JournalRepository],
-    target: Home,
-    lease: Lease,
-    awaited: Callable[[list[str]], set[str]],
-) -> None:
-    stat = journal.storage.stat(key)
+def _gather_part(drain: _Drain, key: str) -> None:
+    """Move a part of a resumable upload."""
+    bucket = drain.journal.storage
+    stat = bucket.stat(key)
     if stat is None or not stat.complete:
         return
+
+    target = drain.target.storage
     with suppress(BytesNotFound):  # the upload was finished, or given up, meanwhile
-        target.storage.put(key, _watched(journal.storage.open(key, 0, stat.size), lease.take))
-    if key not in awaited([key]):
-        target.storage.delete(key)
-    journal.storage.delete(key)
+        pieces = bucket.open(key, 0, stat.size)
+        target.put(key, _watched(pieces, drain.lease.take))
+    if key not in drain.awaited([key]):
+        target.delete(key)
+    bucket.delete(key)
 
 
 def _watched(pieces: Iterator[bytes], keep_going: Callable[[], bool]) -> Iterator[bytes]:
+    """Pieces, as long as this process has the lease."""
     for piece in pieces:
         yield piece
         if not keep_going():
@@ -527,28 +589,49 @@ def _copy(
     keep_going: Callable[[], bool] = lambda: True,
     before_record: Callable[[], None] = lambda: None,
 ) -> None:
+    """Copy a record with its bytes, unless the target has it as it is.
+
+    :param keep_going: Whether this process has the lease still.
+    :param before_record: Called when the record is about to be sent.
+    """
     present = target.repository.find(type(record), record.id)
     if present is not None and present.state != PENDING and not _is_newer(record, present):
         report.present += 1  # copied before, and perhaps changed since
         _carry_accesses(record, present, target.repository)
         return
+
     if record.storage_key is not None and record.storage_type == "database":
-        try:
-            # After an outage some of the bytes may be in the target already.
-            _copy_bytes(record, BytesOf(source.storage, target.storage), target.storage, keep_going)
-        except BytesNotFound:
-            if record.state != TRASHED:
-                raise
-            # It is in the trash because they are gone, and it may be all that is left of it.
+        _copy_remaining_bytes(record, source, target, keep_going)
     reach("copy:bytes")
     if not keep_going():
         raise _LeaseLost
     before_record()
     _put_record(record, target.repository, present, report)
     reach("copy:record")
+
     report.moved += 1
     if present is not None and present.storage_key not in (None, record.storage_key):
         target.storage.delete(present.storage_key)  # the content was replaced since it was copied
+
+
+def _copy_remaining_bytes(
+    record: Media,
+    source: Home,
+    target: Home,
+    keep_going: Callable[[], bool],
+) -> None:
+    """Copy those bytes of a record that the target does not have yet.
+
+    :raises BytesNotFound: They are gone, and the record is not in the trash.
+    """
+    # After an outage some of the bytes may be in the target already.
+    wherever = BytesOf(source.storage, target.storage)
+    try:
+        _copy_bytes(record, wherever, target.storage, keep_going)
+    except BytesNotFound:
+        # A record may be in the trash because its bytes are gone. Then it may be all that is left.
+        if record.state != TRASHED:
+            raise
 
 
 def _is_newer(record: Media, present: Media) -> bool:
@@ -562,22 +645,32 @@ def _is_newer(record: Media, present: Media) -> bool:
 def _carry_accesses(record: Media, present: Media, target: Repository) -> None:
     """Bring accesses over that were counted since the record was copied: a count is no change of
     the record."""
-    if record.access_count > present.access_count:
-        counted = {"access_count": record.access_count, "last_accessed_at": record.last_accessed_at}
-        counted["version"] = present.version
-        where = {"state": present.state, "access_count": present.access_count}
-        target.update(type(record), record.id, counted, where=where)
+    if record.access_count <= present.access_count:
+        return
+    changes = {
+        "access_count": record.access_count,
+        "last_accessed_at": record.last_accessed_at,
+        "version": present.version,
+    }
+    where = {"state": present.state, "access_count": present.access_count}
+    target.update(type(record), record.id, changes, where=where)
 
 
-def _put_record(record: Media, target: Repository, present: Media | None, report: Report) -> None:
+def _put_record(
+    record: Media,
+    target: Repository,
+    present: Media | None,
+    report: Report,
+) -> None:
+    """Write a record into the target, as it may stand there."""
     record = _with_valid_type(record)
     try:
         _write_record(record, target, present)
     except SecondMainImage:
-        # The one that the target has stays the main image: readers have seen it as that all the
-        # time.
+        # The one that the target has stays the main image: readers have seen it there all the time.
         report.conflicts.append(f"{record!r} is no longer the main image: the product has another")
-        demoted = type(record).from_values(record.values() | {"is_main_image": False})
+        values = record.values() | {"is_main_image": False}
+        demoted = type(record).from_values(values)
         _write_record(demoted, target, present)
 
 
@@ -586,24 +679,28 @@ def _with_valid_type(record: Media) -> Media:
     SQL may refuse."""
     if record.mime_type is None:
         return record
+
     mime_type = one_type(record.mime_type)
     if mime_type is None and record.storage_key is not None:
         mime_type = settle_type(None, record.filename, None)
     if mime_type == record.mime_type:
         return record
-    return type(record).from_values(record.values() | {"mime_type": mime_type})
+    values = record.values() | {"mime_type": mime_type}
+    return type(record).from_values(values)
 
 
 def _write_record(record: Media, target: Repository, present: Media | None) -> None:
+    """Add a record to the target, or bring the one there up to date."""
+    values = record.values()
     if present is None:
-        target.add(type(record).from_values(record.values()))
-    else:
-        values = record.values()
-        values.pop("id")
-        values["access_count"] = max(record.access_count, present.access_count)
-        values["links_revoked_at"] = _latest(record.links_revoked_at, present.links_revoked_at)
-        where = {"state": present.state, "version": present.version}
-        target.update(type(record), record.id, values, where=where)
+        target.add(type(record).from_values(values))
+        return
+
+    values.pop("id")
+    values["access_count"] = max(record.access_count, present.access_count)
+    values["links_revoked_at"] = _latest(record.links_revoked_at, present.links_revoked_at)
+    where = {"state": present.state, "version": present.version}
+    target.update(type(record), record.id, values, where=where)
 
 
 def _latest(one: datetime | None, other: datetime | None) -> datetime | None:
@@ -622,18 +719,20 @@ def _copy_bytes(
     *,
     verifies: bool = False,
 ) -> None:
-    """Copy what the target does not have of the bytes of a record.
+    """Copy those bytes of a record that the target does not have.
 
     :param verifies: Read them even if the target has them.
     """
-    key, size = record.storage_key, record.file_size
+    key = record.storage_key
+    size = record.file_size
     assert key is not None
     assert size is not None
-    found = target.stat(key)
-    if not verifies and found is not None and found.complete and found.size == size:
+    stat = target.stat(key)
+    if not verifies and stat is not None and stat.complete and stat.size == size:
         return
-    # What a killed transfer left of it is completed, not deleted: one that was only slow may be
-    # writing there still.
+
+    # What a killed transfer has left of it is completed, not deleted: a slow one may be writing
+    # there still.
     digest = hashlib.sha256()
 
     def blocks() -> Iterator[bytes]:
@@ -646,7 +745,7 @@ def _copy_bytes(
 
     target.put(key, blocks())
     if digest.hexdigest() != record.checksum:
-        if found is None:
+        if stat is None:
             target.delete(key)
         raise StorageError(
             f"the bytes under {key!r} are not those of the checksum; they stay where they are"

@@ -1,1 +1,1 @@
-"""The ways in that take more than one request."""
+"""Uploads that take more than one request: resumable ones, and direct ones to a storage."""

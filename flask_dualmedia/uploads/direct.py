@@ -1,10 +1,12 @@
-"""Uploads that clients send to a storage themselves, with a request that we have signed.
+"""Direct uploads: clients send bytes to a storage themselves, with a request that we have signed.
 
-    begin    record ``pending``, with the size, type and checksum announced → the client gets the right to put them
-    confirm  bytes looked at where they are → record ``available``; or, if they are refused, ``deleting``
+    begin    record ``pending``, with the size, type and checksum announced
+             → the client gets the right to put the bytes there
+    confirm  bytes looked at where they are
+             → record ``available``; or, if they are refused, ``deleting``
 
-Until then nobody sees them. What is never confirmed, the sweep takes away with its bytes, like any
-other unfinished upload.
+Until then nobody sees them. If an upload is never confirmed, the sweep takes it away with its
+bytes, like any other unfinished upload.
 """
 
 from __future__ import annotations
@@ -43,51 +45,46 @@ class Begun(t.NamedTuple):
     """An upload that the client may go on with."""
 
     record: Media
+    """The pending record."""
     ticket: Ticket
+    """The request that the client is to send to the storage."""
     expires_at: datetime
+    """When the storage stops taking that request."""
 
 
-def begin(state: State, kind: type[Media], fields: dict[str, t.Any], *, caller: Caller) -> Begun:
+def begin(
+    state: State,
+    kind: type[Media],
+    fields: dict[str, t.Any],
+    *,
+    caller: Caller,
+) -> Begun:
     """Let a client put bytes into a storage.
 
     :param fields: Values checked by the kind's schema, with ``filename``, ``mime_type``,
-        ``file_size`` in bytes and ``checksum``, SHA-256 hex, of what is to come.
-    :raises OwnerNotFound: As :func:`~flask_dualmedia.lifecycle.create`, as are the others.
+        ``file_size`` in bytes and ``checksum``, SHA-256 hex, of the bytes that are to come.
+    :raises OwnerNotFound: The same as for :func:`~flask_dualmedia.lifecycle.create`, like the other
+        errors.
     :raises InvalidMedia: The storage takes no bytes from clients.
     :raises TooManyUnfinished: The uploader has begun too many that have not ended.
     """
-    storage_type = fields.pop("storage_type", None) or state.settings.default_storages[kind.kind]
+    default_storage = state.settings.default_storages[kind.kind]
+    storage_type = fields.pop("storage_type", None) or default_storage
     lifecycle.foresee(state, kind, fields | {"storage_type": storage_type}, viewer=caller)
-    storage = state.storages[storage_type]
-    if not isinstance(storage, DirectStorage):
-        raise InvalidMedia(
-            {"storageType": [f"{storage_type!r} takes no bytes from clients: upload them here."]}
-        )
-    filename, size = fields["filename"], fields["file_size"]
+    storage = _direct_storage(state, storage_type)
+    size: int = fields["file_size"]
     claim = claim_of(fields["mime_type"])
-    policy = state.settings.policies[kind.kind]
-    limit = min(policy.max_size or storage.max_direct_size, storage.max_direct_size)
-    if size > limit:
-        raise FileTooLarge(limit)
-    policy.check_announcement(filename, claim)
-    media_id = new_id()
-    key = new_key(media_id, of_client=True)
-    known = {
-        "id": media_id,
-        "filename": filename,
-        "mime_type": claim,
-        "uploaded_by": caller.identity,
-    }
-    record = kind.new(**fields | known | {"storage_type": storage_type, "storage_key": key})
-    lifecycle.classify(record, _expected_type(record))
-    storable.check(kind, record.values())
+    _check_announcement(state, kind, storage, fields["filename"], claim, size)
+    record = _announced_record(kind, fields, storage_type, claim, caller)
     # The sweep must not come while the request may still be begun.
     seconds = seconds_of_ticket(state)
-    kept_type = served_type(
-        declared_type(claim)
-    )  # the bucket may have other readers than those that we send there
     ticket = storage.ticket(
-        key, size=size, mime_type=kept_type, checksum=fields["checksum"], seconds=seconds
+        t.cast(str, record.storage_key),
+        size=size,
+        # The bucket may have other readers than those that we send there.
+        mime_type=served_type(declared_type(claim)),
+        checksum=fields["checksum"],
+        seconds=seconds,
     )
     clear_expired(state)
 
@@ -104,100 +101,183 @@ def begin(state: State, kind: type[Media], fields: dict[str, t.Any], *, caller: 
     return Begun(record, ticket, now() + timedelta(seconds=seconds))
 
 
+def _direct_storage(state: State, storage_type: str) -> DirectStorage:
+    """The storage that a client is to put bytes into.
+
+    :raises InvalidMedia: It takes no bytes from clients.
+    """
+    storage = state.storages[storage_type]
+    if not isinstance(storage, DirectStorage):
+        message = f"{storage_type!r} takes no bytes from clients: upload them here."
+        raise InvalidMedia({"storageType": [message]})
+    return storage
+
+
+def _check_announcement(
+    state: State,
+    kind: type[Media],
+    storage: DirectStorage,
+    filename: str,
+    claim: str | None,
+    size: int,
+) -> None:
+    """Check the size, name and type that a client announces.
+
+    :raises FileTooLarge: The policy of the kind, or the storage, takes no file of this size.
+    """
+    policy = state.settings.policies[kind.kind]
+    limit = min(policy.max_size or storage.max_direct_size, storage.max_direct_size)
+    if size > limit:
+        raise FileTooLarge(limit)
+    policy.check_announcement(filename, claim)
+
+
+def _announced_record(
+    kind: type[Media],
+    fields: dict[str, t.Any],
+    storage_type: str,
+    claim: str | None,
+    caller: Caller,
+) -> Media:
+    """The pending record of bytes that have not come yet."""
+    media_id = new_id()
+    values = fields | {
+        "id": media_id,
+        "mime_type": claim,
+        "uploaded_by": caller.identity,
+        "storage_type": storage_type,
+        "storage_key": new_key(media_id, of_client=True),
+    }
+    record = kind.new(**values)
+    lifecycle.classify(record, _expected_type(record))
+    storable.check(kind, record.values())
+    return record
+
+
 def confirm(state: State, record: M, *, caller: Caller) -> M:
-    """Make media of bytes that a client has put into a storage. A second time the answer is the
+    """Make media of bytes that a client has put into a storage. The second time the answer is the
     same.
 
-    :param record: One that :func:`begin` made.
+    :param record: A record that :func:`begin` made.
     :raises MediaConflict: Nothing has come yet; or it would be a second main image; or it took so
         long that it was swept away.
-    :raises UploadRejected: The bytes are not those announced, or break a rule, as of any upload.
+    :raises UploadRejected: The bytes are not those announced, or break a rule, as with any upload.
         They are removed.
     """
     if record.state == AVAILABLE:
         return record
-    storage, key = state.storage_of(record), t.cast(str, record.storage_key)
+    storage = state.storage_of(record)
+    key = t.cast(str, record.storage_key)
     stat = storage.stats([key]).get(key)
     if stat is None:
         raise MediaConflict("the bytes have not come yet")
+
     try:
-        made = _publish(state, record, stat, caller)
+        published = _publish(state, record, stat, caller)
     except (UploadRejected, RecordRefused, OwnerNotFound):
-        # The place that it has no more may be taken by itself, confirmed by another request at the
-        # same time.
+        # Another request may have confirmed it at the same time, and so have taken the place in the
+        # quota that this one did not get.
         finished = _finished(state, record)
         if finished is not None:
             return finished
         lifecycle.clean_up(discard, state, record)
         raise
     except BytesNotFound:  # swept away at this moment
-        made = None
-    if made is None:
+        published = None
+    if published is None:
         finished = _finished(state, record)
         if finished is None:
             raise MediaConflict("the upload took so long that it was swept away as abandoned")
         return finished
+
     reach("direct:available")
-    media_saved.send(state.app, record=made)
-    return made
+    media_saved.send(state.app, record=published)
+    return published
 
 
 def discard(state: State, record: Media) -> None:
-    """Remove an upload that is refused, with its bytes. The record goes with the sweep, when no
-    client can put others there any more."""
+    """Remove an upload that is refused, with its bytes. The sweep removes the record, when no
+    client can put other bytes there any more."""
     changes = {"state": DELETING, "updated_at": now()}
-    discarded = state.repository.update(
-        type(record), record.id, changes, where=lifecycle.ours(record, PENDING)
-    )
+    where = lifecycle.ours(record, PENDING)
+    discarded = state.repository.update(type(record), record.id, changes, where=where)
     if discarded is not None:
-        delete_bytes(state, state.storage_of(record), t.cast(str, record.storage_key))
+        storage = state.storage_of(record)
+        key = t.cast(str, record.storage_key)
+        delete_bytes(state, storage, key)
 
 
 def _publish(state: State, record: M, stat: Stat, caller: Caller) -> M | None:
-    """The record as it is after that; nothing if it is pending no more."""
+    """Check the bytes, and make the record available.
+
+    :return: The record as it is then; ``None`` if it is not pending any more.
+    """
     size = t.cast(int, record.file_size)
     if stat.size != size:
         raise IncompleteUpload(f"{stat.size} bytes came of the {size} announced")
-    described = type(record).from_values(record.values())
-    lifecycle.check_owner(state, described)
-    upload = _upload(state, record, stat, is_whole=stat.checksum is None)
-    upload.open()
-    is_read = stat.checksum is None or not upload.is_measured
-    if is_read and stat.checksum is not None:
-        upload = _upload(state, record, stat, is_whole=True)
-        upload.open()
-    _forget_guesses(described)
-    lifecycle.describe(state, described, upload)
-    if is_read:
-        for _ in lifecycle.kept_alive(state, record, upload.blocks()):
-            pass
+    described = _described(state, record, stat)
     if stat.checksum not in (None, record.checksum):
         raise IncompleteUpload("the bytes do not match the checksum announced")
     reach("direct:checked")
-    known = record.values()
-    changes = {name: value for name, value in described.values().items() if value != known[name]}
+
+    old_values = record.values()
+    changes: dict[str, t.Any] = {}
+    for name, value in described.values().items():
+        if value != old_values[name]:
+            changes[name] = value
     changes |= {"state": AVAILABLE, "updated_at": now()}
     with quotas.reserved(state, record, size):
         return lifecycle.publish(state, record, changes, viewer=caller)
 
 
+def _described(state: State, record: M, stat: Stat) -> M:
+    """A copy of the record with what its bytes show. All of them are read only if the storage does
+    not know their checksum, or if the first ones do not show enough."""
+    described = type(record).from_values(record.values())
+    lifecycle.check_owner(state, described)
+    is_whole = stat.checksum is None
+    upload = _upload(state, record, stat, is_whole=is_whole)
+    upload.open()
+    if not is_whole and not upload.is_measured:
+        is_whole = True
+        upload = _upload(state, record, stat, is_whole=True)
+        upload.open()
+
+    _forget_guesses(described)
+    lifecycle.describe(state, described, upload)
+    if is_whole:
+        for _ in lifecycle.kept_alive(state, record, upload.blocks()):
+            pass
+    return described
+
+
 def _expected_type(record: Media) -> str:
-    """The type, or the range of types, that bytes are taken for before they have come."""
+    """The type, or the range of types, that bytes probably have before they have come."""
     return named_type(record.filename) or record.mime_type or OCTET_STREAM
 
 
 def _forget_guesses(record: Media) -> None:
-    """Leave to the bytes what a guess was made at when they were announced."""
+    """Forget what was guessed when the bytes were announced: now they show it themselves."""
     expected = _expected_type(record)
     for name, classify in (("resource_type", resource_type), ("media_type", media_type)):
         if vars(record).get(name) == classify(expected):
             vars(record)[name] = None
 
 
-def _upload(state: State, record: Media, stat: Stat, *, is_whole: bool) -> Upload:
+def _upload(
+    state: State,
+    record: Media,
+    stat: Stat,
+    *,
+    is_whole: bool,
+) -> Upload:
     """The bytes as an upload like any other: all of them, or those that show their type."""
-    read = stat.size if is_whole else min(stat.size, BLOCK_SIZE)
-    pieces = state.storage_of(record).open(t.cast(str, record.storage_key), 0, read)
+    stop = stat.size
+    if not is_whole:
+        stop = min(stop, BLOCK_SIZE)
+    storage = state.storage_of(record)
+    key = t.cast(str, record.storage_key)
+    pieces = storage.open(key, 0, stop)
     return upload_for(
         state,
         type(record),
@@ -211,5 +291,7 @@ def _upload(state: State, record: Media, stat: Stat, *, is_whole: bool) -> Uploa
 
 def _finished(state: State, record: M) -> M | None:
     """The record, if another request has confirmed it."""
-    found = state.repository.find(type(record), record.id)
-    return found if found is not None and found.state == AVAILABLE else None
+    current = state.repository.find(type(record), record.id)
+    if current is None or current.state != AVAILABLE:
+        return None
+    return current

@@ -12,9 +12,12 @@ from ..state import State
 
 
 def ours(record: Media, state: str) -> dict[str, t.Any]:
-    """The record that this call added, and not one that was made of the same resumable upload
-    since."""
-    return {"state": state, "storage_key": record.storage_key}
+    """Values that tell the record that this call added from one that was made of the same resumable
+    upload since."""
+    return {
+        "state": state,
+        "storage_key": record.storage_key,
+    }
 
 
 def kept_alive(state: State, record: Media, blocks: Iterator[bytes]) -> Iterator[bytes]:
@@ -25,14 +28,17 @@ def kept_alive(state: State, record: Media, blocks: Iterator[bytes]) -> Iterator
         yield block
         if elapsed() - told > interval:
             told = elapsed()
-            state.repository.update(
-                type(record), record.id, {"updated_at": now()}, where=ours(record, PENDING)
-            )
+            changes = {"updated_at": now()}
+            where = ours(record, PENDING)
+            state.repository.update(type(record), record.id, changes, where=where)
 
 
 def in_time(state: State, blocks: Iterator[bytes]) -> Iterator[bytes]:
-    """End a replacement, or a move, before a check may take its bytes, which no record names yet,
-    for left behind."""
+    """End a replacement, or a move, that takes too long: a check could take its bytes, which no
+    record names yet, for left behind.
+
+    :raises MediaConflict: It took longer than half of the grace time.
+    """
     end = elapsed() + state.settings.grace / 2
     for block in blocks:
         if elapsed() > end:

@@ -1,11 +1,11 @@
-"""What happens to the bytes of an upload that comes in several requests, until it is media like any
-other.
+"""Resumable uploads: bytes come in several requests, until they are media like any other.
 
     receive  part → upload names it, again and again
-    finish   upload says that it will be media → record is made of all parts → upload says that it is → parts gone
+    finish   upload says that it will be media → record is made of all parts
+             → upload says that it is → parts gone
 
-The last part is not named before the record is there. So an upload never looks complete that is
-none, and a client that was cut off goes on with the last part; the record has the upload's id, so
+The last part is not named before the record exists. So no upload looks complete before its media
+exists, and a client that was cut off goes on with the last part. The record has the upload's id, so
 that nobody makes it twice.
 """
 
@@ -44,7 +44,7 @@ from ..errors import (
 from ..failpoints import reach
 from ..models import AVAILABLE, DELETING, KINDS, TRASHED, Media, now
 from ..state import State
-from ..storages.base import new_key
+from ..storages.base import Storage, new_key
 from ..upkeep.chores import clear_expired
 from .staging import Part, Staged, Writer, check_parts
 
@@ -66,37 +66,44 @@ _HOPELESS = (UploadRejected, RecordRefused, OwnerNotFound, SecondMainImage)
 
 
 class Digest(t.NamedTuple):
-    """What the bytes of one request must hash to."""
+    """A checksum that the bytes of one request must have."""
 
     running: t.Any
     expected: bytes
 
 
 class Body(t.Protocol):
+    """The body of a request, read once from beginning to end."""
+
     def read(self, size: int, /) -> bytes: ...
 
 
 Permit = Callable[[Staged], object]
-"""Asks the rule once more, when an upload ends: raises ``Forbidden`` where it does not allow the
-media any more."""
+"""Asks the rule once more, when an upload ends. It raises ``Forbidden`` if the rule does not allow
+the media any more."""
 
 
 def largest_size(state: State, kind: str | None) -> int | None:
     """How many bytes an upload may have; ``None`` for no limit.
 
-    :param kind: Its kind, whose limit it is. A part of another upload has none yet, and may be of
-        any.
+    :param kind: Its kind, whose limit applies. A part of another upload has no kind yet, and may
+        become any.
     """
     policies = state.settings.policies
-    sizes = [policy.max_size for name, policy in policies.items() if kind in (None, name)]
+    sizes = []
+    for name, policy in policies.items():
+        if kind in (None, name):
+            sizes.append(policy.max_size)
     limits = [size for size in sizes if size is not None]
-    return max(limits) if len(limits) == len(sizes) else None
+    if len(limits) < len(sizes):
+        return None
+    return max(limits)
 
 
 def begin(state: State, upload: Staged) -> Writer:
     """Keep a new upload, which counts for its uploader from now on. It is locked for the caller.
 
-    :raises QuotaExceeded: What it is to be has no place, as far as that is known.
+    :raises QuotaExceeded: The quota has no place for it, as far as its size is known.
     :raises TooManyUnfinished: The uploader has begun too many that have not ended.
     """
     clear_expired(state)
@@ -112,6 +119,150 @@ def begin(state: State, upload: Staged) -> Writer:
     return quotas.admit(state, upload.identity, add, take_back)
 
 
+class _Reception:
+    """The bytes of one request, on their way to an upload.
+
+    Parts that are in the storage and that the upload does not name yet are ``unnamed``.
+    """
+
+    def __init__(
+        self,
+        state: State,
+        writer: Writer,
+        body: Body,
+        *,
+        announced: int | None,
+        length: int | None,
+        digest: Digest | None,
+    ) -> None:
+        self.state = state
+        self.writer = writer
+        self.body = body
+        self.announced = announced
+        self.length = length
+        self.digest = digest
+        self.offset = writer.upload.offset
+        self.room = _end_of(state, writer.upload, length) - self.offset
+        self.received = 0
+        self.unnamed: list[Part] = []
+        self.unnamed_since = time.monotonic()
+
+    @property
+    def end(self) -> int:
+        """Where the upload ends with the bytes received until now."""
+        return self.offset + self.received
+
+    @property
+    def is_open_ended(self) -> bool:
+        """Whether the client does not know yet how large the file is."""
+        return self.length is None
+
+    @property
+    def is_cut_short(self) -> bool:
+        """Whether fewer bytes came than the request announced."""
+        return self.announced is not None and self.received < self.announced
+
+    def check_announcement(self) -> None:
+        """
+        :raises FileTooLarge: The request announces more than there is room for.
+        """
+        if self.announced is not None and self.announced > self.room:
+            raise FileTooLarge(self.offset + self.room)
+
+    def settle_length(self) -> None:
+        """Have the upload know its length, or check the quota of one that has none yet.
+
+        :raises QuotaExceeded: The quota has no place for it.
+        """
+        upload = self.writer.upload
+        if self.length is None:
+            announced = self.announced or 0
+            quotas.check(self.state, upload, self.offset + announced)
+        elif upload.length is None:
+            with quotas.reserved(self.state, upload, self.length):
+                self.writer.commit([], length=self.length)
+
+    def take_body(self) -> None:
+        """Take the body part by part. The upload names each part at once, but for the last one, and
+        but for those that a digest has to confirm first."""
+        self.unnamed_since = time.monotonic()
+        while self.received < self.room:
+            size = min(PART_SIZE, self.room - self.received)
+            part = _take_part(self.state, self.writer, self.body, size, self.digest)
+            if part is None:
+                break
+            self.unnamed.append(part)
+            self.received += part.size
+            reach("tus:part")
+            self._name_early()
+
+    def check(self) -> None:
+        """Check the bytes before the last of them are named.
+
+        :raises FileTooLarge: The body goes on behind the end of the file.
+        :raises MediaConflict: A check may have taken away the parts that nobody names.
+        :raises ChecksumMismatch: They are not the bytes of the digest.
+        """
+        is_full = self.received == self.room
+        if self.announced is None and is_full and self.body.read(1):
+            raise FileTooLarge(self.offset + self.room)
+        self._check_age()
+        if self.digest is not None:
+            self._check_digest(self.digest)
+
+    def commit(self) -> None:
+        """Have the upload name the parts."""
+        size = 0
+        if self.is_open_ended:
+            size = self.end
+
+        with quotas.reserved(self.state, self.writer.upload, size):
+            self.writer.commit(self.unnamed, length=self.length)
+
+    def discard(self) -> None:
+        """Delete the parts that the upload does not name."""
+        for part in self.unnamed:
+            _clean_up(self.state.staging.storage.delete, part.key)
+
+    def _name_early(self) -> None:
+        """Have the upload name a part before the next one comes, unless it is the last part or a
+        digest has to confirm it first."""
+        if self.digest is None and self.end != self.length:
+            self._check_age()
+            self.commit()
+            reach("tus:committed")
+            self.unnamed = []
+            self.unnamed_since = time.monotonic()
+        elif self.is_open_ended:
+            quotas.check(self.state, self.writer.upload, self.end)
+
+    def _check_age(self) -> None:
+        """Refuse to name parts that a check may have taken away meanwhile, because nobody named
+        them."""
+        age = time.monotonic() - self.unnamed_since
+        if age > self.state.settings.grace / 2:
+            raise MediaConflict("the request took longer than half of DUALMEDIA_GRACE")
+
+    def _check_digest(self, digest: Digest) -> None:
+        """
+        :raises IncompleteUpload: Fewer bytes came than announced. None is kept.
+        :raises ChecksumMismatch: They are not the bytes of the digest. None is kept.
+        """
+        if self.is_cut_short:
+            raise IncompleteUpload(
+                f"{self.received} bytes came of the {self.announced} announced, and were not kept"
+            )
+        if digest.running.digest() != digest.expected:
+            raise ChecksumMismatch
+
+
+def _end_of(state: State, upload: Staged, length: int | None) -> int:
+    """How many bytes an upload may have, as far as that is known."""
+    if length is not None:
+        return length
+    return largest_size(state, upload.kind) or UNLIMITED
+
+
 def receive(
     state: State,
     writer: Writer,
@@ -123,75 +274,56 @@ def receive(
     permit: Permit = lambda upload: None,
     viewer: Viewer | None = None,
 ) -> None:
-    """Add bytes to an upload; with the last one it becomes media. What came of a body that is cut
-    short is kept, unless it has a digest.
+    """Add bytes to an upload; with the last one it becomes media.
+
+    If a body is cut short, the bytes that came are kept, unless the request has a digest.
 
     :param announced: How many bytes the request is to have.
     :param length: Size of the whole file, as far as it is known.
     :param permit: Called before it becomes media.
-    :param viewer: As of :func:`~flask_dualmedia.lifecycle.create`.
+    :param viewer: The same as for :func:`~flask_dualmedia.lifecycle.create`.
     :raises FileTooLarge: More came than the file, or any file, may have.
-    :raises QuotaExceeded: It has no place. Of an upload of known length that was said when it
-        began.
+    :raises QuotaExceeded: The quota has no place for it. An upload of known length is refused when
+        it begins.
     :raises IncompleteUpload: Fewer came than announced.
-    :raises ChecksumMismatch: They are others than those of the digest. None is kept.
+    :raises ChecksumMismatch: They are not the bytes of the digest. None is kept.
     :raises UploadLocked: Another request has taken over.
     """
-    offset = writer.upload.offset
-    max_size = largest_size(state, writer.upload.kind)
-    room = (length if length is not None else max_size or UNLIMITED) - offset
-    if announced is not None and announced > room:
-        raise FileTooLarge(offset + room)
-    if length is not None and writer.upload.length is None:
-        with quotas.reserved(state, writer.upload, length):
-            writer.commit([], length=length)
-    is_open_ended = length is None
+    reception = _Reception(
+        state,
+        writer,
+        body,
+        announced=announced,
+        length=length,
+        digest=digest,
+    )
+    reception.check_announcement()
+    reception.settle_length()
 
-    def commit(parts: list[Part]) -> None:
-        size = offset + came if is_open_ended else 0
-        with quotas.reserved(state, writer.upload, size):
-            writer.commit(parts, length=length)
-
-    came, held, since = 0, [], time.monotonic()
-    if is_open_ended:
-        quotas.check(state, writer.upload, offset + (announced or 0))
     try:
-        while came < room and (
-            part := _take_part(state, writer, body, min(PART_SIZE, room - came), digest)
-        ):
-            held.append(part)
-            came += part.size
-            reach("tus:part")
-            if digest is None and offset + came != length:
-                _check_age(state, since)
-                commit(held)
-                reach("tus:committed")
-                held, since = [], time.monotonic()
-            elif is_open_ended:
-                quotas.check(state, writer.upload, offset + came)
-        if announced is None and came == room and body.read(1):
-            raise FileTooLarge(offset + room)
-        _check_age(state, since)
-        if digest is not None:
-            _check_digest(digest, came, announced)
-        if length is not None and length == offset + came and writer.upload.concat != "partial":
-            finish(state, writer, held, length, permit, viewer=viewer)
-        elif held or length != writer.upload.length:
-            commit(held)
+        reception.take_body()
+        reception.check()
+        is_whole = reception.end == length
+        if length is not None and is_whole and writer.upload.concat != "partial":
+            finish(state, writer, reception.unnamed, length, permit, viewer=viewer)
+        elif reception.unnamed or length != writer.upload.length:
+            reception.commit()
     except DatabaseUnavailable:
-        raise  # nobody knows whether the upload names them
+        raise  # nobody knows whether the upload names the parts
     except BaseException:
-        for part in held:
-            _clean_up(state.staging.storage.delete, part.key)
+        reception.discard()
         raise
-    if announced is not None and came < announced:
-        raise IncompleteUpload(f"{came} bytes came of the {announced} announced, and were kept")
+
+    if reception.is_cut_short:
+        raise IncompleteUpload(
+            f"{reception.received} bytes came of the {announced} announced, and were kept"
+        )
 
 
 def finish(
     state: State,
     writer: Writer,
-    held: list[Part],
+    last_parts: list[Part],
     length: int,
     permit: Permit = lambda upload: None,
     *,
@@ -199,53 +331,75 @@ def finish(
 ) -> None:
     """Make media of an upload.
 
-    :param held: Its last parts, which it does not name yet.
-    :param permit: Called before it becomes media. What is not permitted any more is removed.
-    :param viewer: As of :func:`~flask_dualmedia.lifecycle.create`.
-    :raises UploadRejected: The bytes break a rule, as of any upload. This one is removed.
+    :param last_parts: Its last parts, which it does not name yet.
+    :param permit: Called before it becomes media. An upload that is not permitted any more is
+        removed.
+    :param viewer: The same as for :func:`~flask_dualmedia.lifecycle.create`.
+    :raises UploadRejected: The bytes break a rule, as with any upload. This one is removed.
     """
     upload = writer.upload
     if upload.finished:
         return
+
     kind = KINDS[t.cast(str, upload.kind)]
-    # Whether there is a record is asked only where there may be one: while SQL is down nobody could
-    # tell.
-    found = _made_before(state, kind, upload.id) if upload.attempted else None
-    if found is None:
-        try:
-            permit(upload)
-        except (Forbidden, OwnerNotFound):
-            _clean_up(writer.remove)
-            raise
+    record = None
+    if upload.attempted:
+        # The databases are asked for the record only where there may be one: while SQL is down,
+        # nobody could tell.
+        record = _made_before(state, kind, upload.id)
+    if record is None:
+        _ask_permission(writer, permit)
         writer.attempt()
         reach("tus:attempt")
-        source = upload_for(
-            state,
-            kind,
-            t.cast(t.BinaryIO, _Joined(state, [*upload.parts, *held], writer.keep)),
-            filename=upload.filename,
-            mime_type=upload.mime_type,
-            size=length,
-        )
-        try:
-            values = upload.values | {"id": upload.id}
-            lifecycle.create(
-                state, kind, values, source, uploaded_by=upload.identity, viewer=viewer
-            )
-        except _HOPELESS:
-            _clean_up(writer.remove)
-            raise
-        except (
-            BytesNotFound
-        ) as error:  # as when the mode was changed while the upload was under way
-            logger.error("the upload %s is given up: %s", upload.id, error)
-            _clean_up(writer.remove)
-            raise MediaNotFound("uploads", upload.id) from error
+        _make_media(state, writer, kind, last_parts, length, viewer)
     reach("tus:media")
-    writer.commit(held, length=length, finished=True)
+
+    writer.commit(last_parts, length=length, finished=True)
     reach("tus:finished")
     _clean_up(writer.remove_parts)
     reach("tus:cleaned")
+
+
+def _ask_permission(writer: Writer, permit: Permit) -> None:
+    """Ask the rule whether the media may be made. If not, the upload is removed."""
+    try:
+        permit(writer.upload)
+    except (Forbidden, OwnerNotFound):
+        _clean_up(writer.remove)
+        raise
+
+
+def _make_media(
+    state: State,
+    writer: Writer,
+    kind: type[Media],
+    last_parts: list[Part],
+    length: int,
+    viewer: Viewer | None,
+) -> None:
+    """Create the record of an upload, with the bytes of all parts, under the upload's id."""
+    upload = writer.upload
+    stream = _Joined(state, [*upload.parts, *last_parts], writer.keep)
+    source = upload_for(
+        state,
+        kind,
+        t.cast(t.BinaryIO, stream),
+        filename=upload.filename,
+        mime_type=upload.mime_type,
+        size=length,
+    )
+
+    values = upload.values | {"id": upload.id}
+    try:
+        lifecycle.create(state, kind, values, source, uploaded_by=upload.identity, viewer=viewer)
+    except _HOPELESS:
+        _clean_up(writer.remove)
+        raise
+    except BytesNotFound as error:
+        # For example when the mode was changed while the upload was under way.
+        logger.error("the upload %s is given up: %s", upload.id, error)
+        _clean_up(writer.remove)
+        raise MediaNotFound("uploads", upload.id) from error
 
 
 def give_up(writer: Writer) -> None:
@@ -254,52 +408,64 @@ def give_up(writer: Writer) -> None:
 
 
 def concatenate(state: State, upload: Staged) -> Writer:
-    """Join partial uploads to the media that ``upload`` describes. The second time with the same
-    ones the answer is the same upload.
+    """Join partial uploads to the media that ``upload`` describes.
 
-    :raises MediaNotFound: One of them is not there, or not of the same identity.
+    The second time with the same partial uploads, the answer is the same upload.
+
+    :raises MediaNotFound: One of them does not exist, or belongs to another identity.
     :raises InvalidMedia: One of them is no partial upload, or is not complete.
     :raises TooManyParts: They have more parts together than an upload may have.
     :raises UploadLocked: Another request is at one of them.
     """
     staging = state.staging
     partials: list[Writer] = []
-    parts = 0
     try:
-        for upload_id in upload.joined:
-            writer = staging.lock(upload_id, identity=upload.identity)
-            if writer is None:
-                continue
-            partials.append(writer)
-            parts += len(writer.upload.parts)
-            check_parts(parts)  # before those of the next one are read
-        known = staging.find_final(upload.identity, upload.joined)
-        if known is None:
-            writer = staging.add(_joined(state, upload, {w.upload.id: w.upload for w in partials}))
+        _lock_partials(state, upload, partials)
+        final_id = staging.find_final(upload.identity, upload.joined)
+        if final_id is None:
+            by_id = {partial.upload.id: partial.upload for partial in partials}
+            writer = staging.add(_joined(state, upload, by_id))
             reach("tus:joined")
         else:
-            writer = staging.lock(known)
+            writer = staging.lock(final_id)
         for partial in partials:
-            partial.forget()  # the parts are the other's now
+            partial.forget()  # the parts belong to the final upload now
     finally:
         for partial in partials:
             partial.__exit__()
+
     if writer is None:
-        raise MediaNotFound("uploads", known)
+        raise MediaNotFound("uploads", final_id)
     return writer
 
 
+def _lock_partials(state: State, upload: Staged, partials: list[Writer]) -> None:
+    """Lock the uploads that are to be joined.
+
+    :param partials: Gets those that are locked, also where the next one cannot be.
+    """
+    parts = 0
+    for upload_id in upload.joined:
+        writer = state.staging.lock(upload_id, identity=upload.identity)
+        if writer is None:
+            continue
+        partials.append(writer)
+        parts += len(writer.upload.parts)
+        check_parts(parts)  # before those of the next one are read
+
+
 def _joined(state: State, upload: Staged, partials: dict[uuid.UUID, Staged]) -> Staged:
+    """The final upload, with the parts of all partial ones."""
     parts: list[Part] = []
     for upload_id in upload.joined:
         partial = partials.get(upload_id)
         if partial is None or partial.is_expired:
             raise MediaNotFound("uploads", upload_id)
         if partial.concat != "partial" or partial.offset != partial.length:
-            raise InvalidMedia(
-                {"uploadConcat": [f"{upload_id} is not a partial upload that is complete."]}
-            )
+            message = f"{upload_id} is not a partial upload that is complete."
+            raise InvalidMedia({"uploadConcat": [message]})
         parts += partial.parts
+
     size = sum(part.size for part in parts)
     max_size = largest_size(state, upload.kind)
     if max_size is not None and size > max_size:
@@ -308,20 +474,28 @@ def _joined(state: State, upload: Staged, partials: dict[uuid.UUID, Staged]) -> 
 
 
 def _take_part(
-    state: State, writer: Writer, body: Body, size: int, digest: Digest | None
+    state: State,
+    writer: Writer,
+    body: Body,
+    size: int,
+    digest: Digest | None,
 ) -> Part | None:
-    """Put the next bytes of a body into the storage, under a key that nobody names yet; nothing,
-    where it has ended."""
+    """Put the next bytes of a body into the storage, under a key that nobody names yet.
+
+    :return: The part; ``None`` if the body has ended.
+    """
     blocks = _blocks(body, size, writer.keep)
-    first = next(blocks, None)
-    if first is None:
+    first_block = next(blocks, None)
+    if first_block is None:
         return None
-    key, came = new_key(writer.upload.id), 0
+
+    key = new_key(writer.upload.id)
+    part_size = 0
 
     def counted() -> Iterator[bytes]:
-        nonlocal came
-        for block in chain((first,), blocks):
-            came += len(block)
+        nonlocal part_size
+        for block in chain((first_block,), blocks):
+            part_size += len(block)
             if digest is not None:
                 digest.running.update(block)
             yield block
@@ -331,62 +505,73 @@ def _take_part(
     except BaseException:
         _clean_up(state.staging.storage.delete, key)
         raise
-    return Part(key, came)
+    return Part(key, part_size)
 
 
 def _blocks(body: Body, size: int, keep: Callable[[], None]) -> Iterator[bytes]:
+    """The next bytes of a body, until they are enough or took too long.
+
+    :param keep: Called after each block, to renew the lock.
+    """
     end = time.monotonic() + PART_SECONDS
-    while size and time.monotonic() < end and (block := body.read(min(READ_SIZE, size))):
+    while size and time.monotonic() < end:
+        block = body.read(min(READ_SIZE, size))
+        if not block:
+            return
         size -= len(block)
         yield block
         keep()
 
 
-def _check_age(state: State, since: float) -> None:
-    """Do not name parts that a check may have taken away meanwhile, because nobody named them."""
-    if time.monotonic() - since > state.settings.grace / 2:
-        raise MediaConflict("the request took longer than half of DUALMEDIA_GRACE")
-
-
-def _check_digest(digest: Digest, came: int, announced: int | None) -> None:
-    if announced is not None and came < announced:
-        raise IncompleteUpload(f"{came} bytes came of the {announced} announced, and were not kept")
-    if digest.running.digest() != digest.expected:
-        raise ChecksumMismatch
-
-
 def _made_before(state: State, kind: type[Media], upload_id: uuid.UUID) -> Media | None:
-    """The record, if a worker that was killed behind it has made it. One that was killed before has
-    left something unfinished, which is removed."""
+    """The record, if a worker has made it and was killed afterwards.
+
+    A worker that was killed before has left an unfinished record, which is removed.
+    """
     record = state.repository.find(kind, upload_id)
     if record is None or record.state in (AVAILABLE, TRASHED):
         return record
-    # Whoever removes it now would, if he were only slow, remove the next record of this id.
-    is_removed = record.state == DELETING and record.updated_at > now() - timedelta(
-        seconds=state.settings.grace
-    )
-    if is_removed or not lifecycle.sweep_one(state, record):
+
+    # A worker that is removing it now, and is only slow, would remove the next record of this id.
+    recently = now() - timedelta(seconds=state.settings.grace)
+    is_being_removed = record.state == DELETING and record.updated_at > recently
+    if is_being_removed or not lifecycle.sweep_one(state, record):
         raise UploadLocked
     return None
+
+
+def _pieces_of(storage: Storage, parts: list[Part]) -> Iterator[bytes]:
+    """The bytes of parts, each opened when it is asked for."""
+    for part in parts:
+        yield from storage.open(part.key, 0, part.size)
 
 
 class _Joined:
     """A stream of the bytes of parts. The lock is renewed while it is read."""
 
-    def __init__(self, state: State, parts: list[Part], keep: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        state: State,
+        parts: list[Part],
+        keep: Callable[[], None],
+    ) -> None:
         storage = state.staging.storage
-        self._pieces = (piece for part in parts for piece in storage.open(part.key, 0, part.size))
-        self._keep, self._rest = keep, memoryview(b"")
+        self._pieces = _pieces_of(storage, parts)
+        self._keep = keep
+        self._rest = memoryview(b"")
 
     def read(self, size: int) -> bytes:
+        """At most so many bytes; none at the end."""
         if not self._rest:
             self._keep()
             self._rest = memoryview(next(self._pieces, b""))
-        given, self._rest = self._rest[:size], self._rest[size:]
-        return bytes(given)
+        block = self._rest[:size]
+        self._rest = self._rest[size:]
+        return bytes(block)
 
 
 def _clean_up(action: Callable[..., None], *args: t.Any) -> None:
+    """Call something that the sweep does as well, should it fail now."""
     try:
         action(*args)
     except DualMediaError:

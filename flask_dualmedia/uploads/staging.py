@@ -2,8 +2,8 @@
 
 The state is in MongoDB in every mode, so that any worker on any host can go on with any upload. The
 bytes are parts, each under a key of its own in the storage ``database``. A part counts from the
-moment that its upload names it: what a killed worker, or one that was too slow, put there is named
-by nobody, and a check takes it away.
+moment that its upload names it. If a worker is killed, or too slow, nothing names the part that it
+put there, and a check takes it away.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pymongo.collection import Collection
 
 from ..databases.clock import elapsed
 from ..databases.collections import UPLOADS, UPLOADS_ONLY, Collections
-from ..databases.documents import Documents
+from ..databases.documents import Document, Documents
 from ..databases.leases import run_out
 from ..errors import DatabaseUnavailable, TooManyParts, UploadLocked
 from ..failpoints import reach
@@ -32,8 +32,8 @@ from ..storages.base import Storage, owner_of_key
 COLLECTION = UPLOADS
 
 LOCK_SECONDS = 15
-"""How long a lock lasts unless it is renewed: that long nobody goes on with the upload of a killed
-worker."""
+"""How long a lock lasts unless it is renewed. For that long nobody goes on with the upload of a
+killed worker."""
 
 MAX_PARTS = 50_000
 """Parts of one upload: its document, which names them, must stay well below the 16 MB that MongoDB
@@ -43,7 +43,7 @@ BATCH = 500
 """Uploads read at once."""
 
 BATCH_WITH_PARTS = 20
-"""The same with their parts, of which each may have thousands."""
+"""Uploads read at once with their parts. Each upload may have thousands of them."""
 
 _LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -62,18 +62,18 @@ class Staged:
 
     id: uuid.UUID
     identity: str
-    """Who began it."""
+    """The person who began it."""
     expires_at: datetime
     length: int | None = None
     """Size of the file in bytes, ``None`` while the client does not know it."""
     kind: str | None = None
-    """Of the record; ``None`` for a part of a concatenation, which does not become one."""
+    """Kind of the record; ``None`` for a part of a concatenation, which does not become one."""
     values: dict[str, t.Any] = field(default_factory=dict)
     """Fields of the record, checked."""
     filename: str | None = None
     mime_type: str | None = None
     metadata: str | None = None
-    """What the client sent, as it sent it."""
+    """The ``Upload-Metadata`` header, as the client sent it."""
     concat: str | None = None
     """``partial``, or ``final`` with the ids of its uploads in ``joined``."""
     joined: list[uuid.UUID] = field(default_factory=list)
@@ -86,6 +86,7 @@ class Staged:
 
     @property
     def is_expired(self) -> bool:
+        """Whether the time is over that its client was told."""
         return self.expires_at < now()
 
 
@@ -93,8 +94,9 @@ _FIELDS = [field.name for field in fields(Staged)]
 
 
 def check_parts(number: int) -> None:
-    """
-    :raises TooManyParts: It is more than one upload may have.
+    """Check how many parts an upload would have.
+
+    :raises TooManyParts: They are more than one upload may have.
     """
     if number > MAX_PARTS:
         raise TooManyParts(MAX_PARTS)
@@ -108,20 +110,24 @@ class Staging:
     """
 
     def __init__(
-        self, documents: Documents | Collections, storage: Storage, seconds: float
+        self,
+        documents: Documents | Collections,
+        storage: Storage,
+        seconds: float,
     ) -> None:
         self._collections = Collections.of(documents)
         self.documents = self._collections.documents
-        self.storage, self._seconds = storage, seconds
+        self.storage = storage
+        self._seconds = seconds
         self._indexed = False
 
     @property
-    def _collection(self) -> Collection[dict[str, t.Any]]:
+    def _collection(self) -> Collection[Document]:
         # An offset that was acknowledged must not go back when MongoDB changes its primary.
         return self._collections.get(COLLECTION, durable=True)
 
     def expiry(self) -> datetime:
-        """When an upload expires of which bytes come now."""
+        """When an upload expires that receives bytes now."""
         return self.documents.clock.now() + timedelta(seconds=self._seconds)
 
     def add(self, upload: Staged) -> Writer:
@@ -136,15 +142,21 @@ class Staging:
 
     def get(self, upload_id: uuid.UUID) -> Staged | None:
         """The upload with this id, without its parts."""
+        query = UPLOADS_ONLY | {"_id": upload_id}
         with self.documents.asked():
-            document = self._collection.find_one(UPLOADS_ONLY | {"_id": upload_id}, {"parts": 0})
-        return None if document is None else _staged(document)
+            document = self._collection.find_one(query, {"parts": 0})
+        if document is None:
+            return None
+        return _staged(document)
 
     def find_final(self, identity: str, joined: list[uuid.UUID]) -> uuid.UUID | None:
-        """The upload that these were joined to."""
+        """The id of the upload that these were joined to."""
+        query = {"joined": joined, "identity": identity}
         with self.documents.asked():
-            found = self._collection.find_one({"joined": joined, "identity": identity}, {"_id": 1})
-        return None if found is None else found["_id"]
+            document = self._collection.find_one(query, {"_id": 1})
+        if document is None:
+            return None
+        return document["_id"]
 
     def lock(self, upload_id: uuid.UUID, **where: t.Any) -> Writer | None:
         """Lock an upload; ``None`` if there is none with this id, and with the values of ``where``.
@@ -152,15 +164,19 @@ class Staging:
         :raises UploadLocked: Another request is at it.
         """
         stale = run_out("lock.until", self.documents.clock.now(), LOCK_SECONDS)
-        one = UPLOADS_ONLY | {"_id": upload_id} | where
-        free = one | {"$or": [{"lock": None}, *stale]}
+        query = UPLOADS_ONLY | {"_id": upload_id} | where
+        unlocked = query | {"$or": [{"lock": None}, *stale]}
         writer = Writer(self, None)
+        change = {"$set": {"lock": writer.lock()}}
         with self.documents.asked():
             document = self._collection.find_one_and_update(
-                free, {"$set": {"lock": writer.lock()}}, return_document=ReturnDocument.AFTER
+                unlocked,
+                change,
+                return_document=ReturnDocument.AFTER,
             )
-            if document is None and self._collection.find_one(one, {"_id": 1}):
+            if document is None and self._collection.find_one(query, {"_id": 1}):
                 raise UploadLocked
+
         if document is None:
             return None
         writer.upload = _staged(document)
@@ -168,81 +184,89 @@ class Staging:
 
     def named(self, keys: t.Sequence[str]) -> set[str]:
         """Those of these keys that an upload names as its parts."""
-        with self.documents.asked():
-            found = self._collection.find(
-                UPLOADS_ONLY | {"parts.key": {"$in": [*keys]}}, {"parts.key": 1}
-            )
-            return {part["key"] for document in found for part in document["parts"]}.intersection(
-                keys
-            )
+        query = UPLOADS_ONLY | {"parts.key": {"$in": [*keys]}}
+        return self._named_by(query, keys)
 
     def awaited(self, keys: t.Sequence[str]) -> set[str]:
         """Those of these keys that are parts of an upload which somebody may go on with."""
-        where = {"parts.key": {"$in": [*keys]}, "finished": False}
-        where["expires_at"] = {"$gt": self.documents.clock.now()}
+        query = {
+            "parts.key": {"$in": [*keys]},
+            "finished": False,
+            "expires_at": {"$gt": self.documents.clock.now()},
+        }
+        return self._named_by(query, keys)
+
+    def _named_by(self, query: Document, keys: t.Sequence[str]) -> set[str]:
+        """Those of these keys that the uploads of a query name."""
+        part_keys: set[str] = set()
         with self.documents.asked():
-            found = self._collection.find(where, {"parts.key": 1})
-            return {part["key"] for document in found for part in document["parts"]}.intersection(
-                keys
-            )
+            for document in self._collection.find(query, {"parts.key": 1}):
+                part_keys.update(part["key"] for part in document["parts"])
+        return part_keys.intersection(keys)
 
     def left(self) -> Iterator[Staged]:
         """Uploads that have expired, and finished ones whose parts were not removed; without their
         parts."""
         expired = {"expires_at": {"$lt": self.documents.clock.now()}}
-        where: dict[str, t.Any] = UPLOADS_ONLY | {
-            "$or": [expired, {"finished": True, "parts.key": {"$exists": True}}]
-        }
+        finished = {"finished": True, "parts.key": {"$exists": True}}
+        query: Document = UPLOADS_ONLY | {"$or": [expired, finished]}
         while True:
             with self.documents.asked():
-                found = (
-                    self._collection.find(where, {"parts": 0}).sort("_id", ASCENDING).limit(BATCH)
-                )
-                batch = [_staged(document) for document in found]
+                cursor = self._collection.find(query, {"parts": 0})
+                cursor.sort("_id", ASCENDING).limit(BATCH)
+                batch = [_staged(document) for document in cursor]
             yield from batch
             if len(batch) < BATCH:
                 return
-            where = where | {"_id": UPLOADS_ONLY["_id"] | {"$gt": batch[-1].id}}
+            behind = {"$gt": batch[-1].id}
+            query = query | {"_id": UPLOADS_ONLY["_id"] | behind}
 
     def expired(self, limit: int) -> list[Staged]:
         """Some uploads that have expired, the longest ago first; without their parts."""
-        where = UPLOADS_ONLY | {"expires_at": {"$lt": self.documents.clock.now()}}
+        time = self.documents.clock.now()
+        query = UPLOADS_ONLY | {"expires_at": {"$lt": time}}
         with self.documents.asked():
-            found = (
-                self._collection.find(where, {"parts": 0})
-                .sort("expires_at", ASCENDING)
-                .limit(limit)
-            )
-            return [_staged(document) for document in found]
+            cursor = self._collection.find(query, {"parts": 0})
+            cursor.sort("expires_at", ASCENDING).limit(limit)
+            return [_staged(document) for document in cursor]
 
     def unfinished(self, identity: str, but: uuid.UUID | None = None) -> Announced:
         """The uploads of an identity that have neither ended nor expired.
 
         :param but: Id of one that is left out.
         """
-        now = self.documents.clock.now()
-        where = UPLOADS_ONLY | {"identity": identity, "finished": False, "expires_at": {"$gt": now}}
-        size = {"$sum": {"$max": ["$length", "$offset"]}}
-        total = {"$group": {"_id": None, "number": {"$sum": 1}, "size": size}}
+        unfinished = UPLOADS_ONLY | {
+            "identity": identity,
+            "finished": False,
+            "expires_at": {"$gt": self.documents.clock.now()},
+        }
+        others = {"_id": {"$ne": but}}
+        match = {"$match": {"$and": [unfinished, others]}}
+        total = {
+            "$group": {
+                "_id": None,
+                "number": {"$sum": 1},
+                "size": {"$sum": {"$max": ["$length", "$offset"]}},
+            }
+        }
         with self.documents.asked():
-            groups = [
-                *self._collection.aggregate(
-                    [{"$match": {"$and": [where, {"_id": {"$ne": but}}]}}, total]
-                )
-            ]
-        return Announced(groups[0]["number"], groups[0]["size"]) if groups else Announced()
+            groups = [*self._collection.aggregate([match, total])]
+        if not groups:
+            return Announced()
+        return Announced(groups[0]["number"], groups[0]["size"])
 
     def kept(self) -> Iterator[Staged]:
         """All uploads that have not expired, with their parts."""
-        where: dict[str, t.Any] = {"expires_at": {"$gte": now()}}
+        query: Document = {"expires_at": {"$gte": now()}}
         while True:
             with self.documents.asked():
-                found = self._collection.find(where).sort("_id", ASCENDING).limit(BATCH_WITH_PARTS)
-                batch = [_staged(document) for document in found]
+                cursor = self._collection.find(query)
+                cursor.sort("_id", ASCENDING).limit(BATCH_WITH_PARTS)
+                batch = [_staged(document) for document in cursor]
             yield from batch
             if len(batch) < BATCH_WITH_PARTS:
                 return
-            where["_id"] = {"$gt": batch[-1].id}
+            query["_id"] = {"$gt": batch[-1].id}
 
     def forget_finished(self, upload_id: uuid.UUID) -> None:
         """Forget a finished upload, whose media was deleted."""
@@ -258,6 +282,7 @@ class Staging:
             return False
         if writer is None:
             return False
+
         with writer:
             if upload.is_expired:
                 writer.remove()
@@ -268,32 +293,36 @@ class Staging:
     def sweep(self) -> int:
         """Take away all that :meth:`left` finds.
 
-        :return: How many uploads it was.
+        :return: How many uploads were taken away.
         """
-        return sum(self.sweep_one(upload) for upload in list(self.left()))
+        uploads = list(self.left())
+        return sum(self.sweep_one(upload) for upload in uploads)
 
     def _ensure_indexes(self) -> None:
+        """Make the indexes, once in a process."""
         if self._indexed:
             return
-        indexes = [
-            IndexModel([(name, ASCENDING)])
-            for name in ("expires_at", "parts.key", "joined", "identity")
-        ]
+        fields = ("expires_at", "parts.key", "joined", "identity")
+        indexes = [IndexModel([(name, ASCENDING)]) for name in fields]
         with self.documents.asked():
             self._collection.create_indexes(indexes)
         self._indexed = True
 
 
 def find_uploader(collections: Collections, upload_id: uuid.UUID) -> str | None:
-    """Who began an upload; ``None`` if there is none with this id."""
+    """The identity that began an upload; ``None`` if there is none with this id."""
+    uploads = collections.get(COLLECTION)
     with collections.documents.asked():
-        found = collections.get(COLLECTION).find_one({"_id": upload_id}, {"identity": 1})
-    return None if found is None else found["identity"]
+        document = uploads.find_one({"_id": upload_id}, {"identity": 1})
+    if document is None:
+        return None
+    return document["identity"]
 
 
 class Writer:
-    """The right to change an upload, which one request at a time has. Give it back by leaving the
-    ``with`` block.
+    """The right to change an upload, which one request at a time has.
+
+    Give it back by leaving the ``with`` block.
 
     A writer that was stopped for longer than its lock lasts may find the upload in other hands.
     Every change of the upload is made on the condition that it is not.
@@ -302,7 +331,8 @@ class Writer:
     upload: Staged
 
     def __init__(self, staging: Staging, upload: Staged | None) -> None:
-        self._staging, self._holder = staging, token_hex(8)
+        self._staging = staging
+        self._holder = token_hex(8)
         if upload is not None:
             self.upload = upload
 
@@ -310,44 +340,52 @@ class Writer:
         return self
 
     def __exit__(self, *_: object) -> None:
-        with (
-            suppress(DatabaseUnavailable),
-            self._staging.documents.asked(),
-        ):  # otherwise it runs out
-            self._staging._collection.update_one(self._mine(), {"$set": {"lock": None}})
+        staging = self._staging
+        with suppress(DatabaseUnavailable), staging.documents.asked():  # otherwise it runs out
+            staging._collection.update_one(self._mine(), {"$set": {"lock": None}})
 
-    def lock(self) -> dict[str, t.Any]:
+    def lock(self) -> Document:
         """The lock, as from now."""
         self._until = elapsed() + LOCK_SECONDS
         until = self._staging.documents.clock.now() + timedelta(seconds=LOCK_SECONDS)
         return {"holder": self._holder, "until": until}
 
     def keep(self) -> None:
-        """Renew the lock, when it is time. To be called while the work goes on.
+        """Renew the lock, when it is time. Call this while the work goes on.
 
         :raises UploadLocked: Another request has the upload now.
         """
         if self._until - elapsed() < LOCK_SECONDS * 2 / 3:
             self._change({"lock": self.lock()})
 
-    def commit(self, parts: list[Part], *, length: int | None, finished: bool = False) -> None:
+    def commit(
+        self,
+        parts: list[Part],
+        *,
+        length: int | None,
+        finished: bool = False,
+    ) -> None:
         """Make parts that are in the storage the next bytes of the upload.
 
         :raises UploadLocked: Another request has the upload now. It is unchanged.
         :raises TooManyParts: The upload has too many.
         """
         upload = self.upload
-        # The one that finishes it is taken in any case: the record is there.
+        # The last one is taken in any case: the record exists.
         if not finished:
             check_parts(len(upload.parts) + len(parts))
-        offset = upload.offset + sum(part.size for part in parts)
-        changes = {"offset": offset, "length": length, "finished": finished, "lock": self.lock()}
-        changes["expires_at"] = self._staging.expiry()
-        self._change(
-            changes,
-            {"$push": {"parts": {"$each": [asdict(part) for part in parts]}}},
-            offset=upload.offset,
-        )
+
+        size = sum(part.size for part in parts)
+        changes = {
+            "offset": upload.offset + size,
+            "length": length,
+            "finished": finished,
+            "lock": self.lock(),
+            "expires_at": self._staging.expiry(),
+        }
+        new_parts = [asdict(part) for part in parts]
+        push = {"$push": {"parts": {"$each": new_parts}}}
+        self._change(changes, push, offset=upload.offset)
 
     def attempt(self) -> None:
         """Note that the record is about to be made."""
@@ -367,26 +405,34 @@ class Writer:
         self._change({"parts": []})
 
     def forget(self) -> None:
-        """Remove the upload alone: its parts are another's."""
+        """Remove the upload alone: its parts belong to another."""
         with self._staging.documents.asked():
             self._staging._collection.delete_one(self._mine())
 
     def _delete_parts(self) -> None:
+        """Delete the bytes of all parts, and keep the lock meanwhile."""
         for part in self.upload.parts:
             if owner_of_key(part.key) is not None:
                 self._staging.storage.delete(part.key)
             self.keep()
 
-    def _mine(self) -> dict[str, t.Any]:
+    def _mine(self) -> Document:
+        """The query that finds the upload as long as this writer has the lock."""
         return {"_id": self.upload.id, "lock.holder": self._holder}
 
     def _change(
-        self, changes: dict[str, t.Any], push: dict[str, t.Any] | None = None, **where: t.Any
+        self,
+        changes: Document,
+        push: Document | None = None,
+        **where: t.Any,
     ) -> None:
-        with self._staging.documents.asked():
-            document = self._staging._collection.find_one_and_update(
+        """Change the upload, unless another request has it now, or it has other values."""
+        staging = self._staging
+        update = {"$set": changes} | (push or {})
+        with staging.documents.asked():
+            document = staging._collection.find_one_and_update(
                 self._mine() | where,
-                {"$set": changes, **(push or {})},
+                update,
                 return_document=ReturnDocument.AFTER,
             )
         if document is None:
@@ -394,8 +440,13 @@ class Writer:
         self.upload = _staged(document)
 
 
-def _staged(document: dict[str, t.Any]) -> Staged:
+def _staged(document: Document) -> Staged:
+    """The upload of a document. The document may come from another version."""
     document["id"] = document.pop("_id")
-    document["parts"] = [Part(part["key"], part["size"]) for part in document.get("parts", ())]
-    # What another version did not know has its default, and what only it knows is its own.
-    return Staged(**{name: document[name] for name in _FIELDS if name in document})
+    parts = document.get("parts", ())
+    document["parts"] = [Part(part["key"], part["size"]) for part in parts]
+
+    # A field that the other version did not have gets its default; one that only it has is left
+    # out.
+    values = {name: document[name] for name in _FIELDS if name in document}
+    return Staged(**values)

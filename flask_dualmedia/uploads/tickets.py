@@ -1,9 +1,9 @@
-"""A ticket, by which a client puts bytes into a storage itself, works once.
+"""Tickets: with one of them, a client puts bytes into a storage itself, once.
 
-Nobody can take it back: the storage lets the client put bytes under a key that has none, for a
-while. So as long as a ticket for a key may hold, bytes under it are not deleted but replaced by
-none, and the key stays taken. A record that is being deleted names it until then, and the sweep
-deletes both.
+Nobody can take a ticket back: the storage lets the client put bytes under a key that has none, for
+a while. So as long as a ticket for a key may hold, bytes under it are not deleted: an empty file
+takes their place, and the key stays taken. A record that is being deleted names the key until then,
+and the sweep deletes both.
 """
 
 from __future__ import annotations
@@ -37,25 +37,38 @@ def delete_bytes(state: State, storage: Storage, key: str) -> bool:
 
 
 def drop_bytes(state: State, record: Media, storage_type: str, key: str) -> None:
-    """Delete bytes that a record has named until now, and have the sweep delete what has to stay of
-    them.
+    """Delete bytes that a record has named until now. If their key has to stay taken, the sweep
+    deletes it later.
 
-    :param record: As it is, without them.
+    :param record: The record as it is now, without these bytes.
     """
-    if delete_bytes(state, state.storages[storage_type], key):
+    storage = state.storages[storage_type]
+    if delete_bytes(state, storage, key):
         return
+
     time = now()
     values = record.values() | {
         "id": new_id(),
         "state": DELETING,
         "storage_type": storage_type,
         "storage_key": key,
+        "version": 1,
+        "created_at": time,
+        "updated_at": time,
     }
-    values |= {"version": 1, "created_at": time, "updated_at": time}
-    state.repository.add(type(record).from_values(values))
+    deletion = type(record).from_values(values)
+    state.repository.add(deletion)
 
 
 def _may_have_ticket(state: State, key: str) -> bool:
-    owner = owner_of_key(key) if is_of_client(key) else None
+    """Whether a client may have a ticket for a key still."""
+    if not is_of_client(key):
+        return False
+    owner = owner_of_key(key)
+    if owner is None:
+        return False
+
+    _, made_at = owner
     # Twice as long as it holds: the clock of the host that signed it may be ahead of the storage's.
-    return owner is not None and now() - owner[1] < timedelta(seconds=2 * seconds_of_ticket(state))
+    seconds = 2 * seconds_of_ticket(state)
+    return now() - made_at < timedelta(seconds=seconds)

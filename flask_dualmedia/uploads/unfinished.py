@@ -1,6 +1,6 @@
 """Uploads that have begun and not ended: resumable ones, and direct ones that were announced.
 
-Each identity may have so many of them, and what they are to be counts for the identity's quota.
+Each identity may have a limited number of them, and the sizes announced count for its quota.
 """
 
 from __future__ import annotations
@@ -22,18 +22,27 @@ def unfinished_of(state: State, identity: str, *, but: uuid.UUID | None = None) 
     staged = state.staging.unfinished(identity, but)
     if not takes_direct(state):
         return staged
-    since = now() - timedelta(seconds=state.settings.grace)
+
+    grace = timedelta(seconds=state.settings.grace)
+    since = now() - grace
     direct = state.repository.announced(identity, since, but)
-    return Announced(staged.number + direct.number, staged.size + direct.size)
+    number = staged.number + direct.number
+    size = staged.size + direct.size
+    return Announced(number, size)
 
 
 def takes_direct(state: State) -> bool:
     """Whether there is a storage that takes bytes from clients."""
-    return any(isinstance(storage, DirectStorage) for storage in state.storages.values())
+    storages = state.storages.values()
+    return any(isinstance(storage, DirectStorage) for storage in storages)
 
 
 def is_announced(state: State, record: Media) -> bool:
-    """Whether the bytes of an unfinished record are to come from a client: of other uploads nothing
-    is announced."""
-    takes = isinstance(state.storages.get(record.storage_type), DirectStorage)
-    return record.state == PENDING and record.checksum is not None and takes
+    """Whether a client is to put the bytes of an unfinished record into a storage itself.
+
+    Other uploads announce no checksum.
+    """
+    if record.state != PENDING or record.checksum is None:
+        return False
+    storage = state.storages.get(record.storage_type)
+    return isinstance(storage, DirectStorage)

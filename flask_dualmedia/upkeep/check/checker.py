@@ -32,8 +32,8 @@ class Checker:
     """Checks the media of one app.
 
     :param repair: Mend what can be mended.
-    :param approve: Called once, with ``repair``, when everything was looked at: whether what the
-        decision names may be deleted. Default: if it is safe.
+    :param approve: With ``repair``: called once, after everything was looked at. Says whether what
+        the decision names may be deleted. Default: if it is safe.
     :param at_once: With ``repair``: take away what no earlier check has found, too. Somebody has
         said how much it is.
     :param discard_damaged: With ``repair``: delete media whose bytes are damaged. Without, it stays
@@ -68,8 +68,10 @@ class Checker:
         self._resumes = resume
         self._advance = advance
         state.clock.measure()
-        self._grace = state.settings.grace if grace is None else grace
-        before = state.clock.now() - timedelta(seconds=self._grace)
+        if grace is None:
+            grace = state.settings.grace
+        self._grace = grace
+        before = state.clock.now() - timedelta(seconds=grace)
         self._finder = Finder(state, before=before, verify_bytes=verify_bytes, rate=rate)
         self._repairer = Repairer(state, self._finder, discard_damaged=discard_damaged)
         self._report = Check()
@@ -87,24 +89,30 @@ class Checker:
         :raises Unavailable: A database or a storage is down: what it holds cannot be judged.
         """
         start = time.monotonic()
+        report = self._report
         with FindingFile() as findings:
             for finding in self._compare(self._find()):
-                self._report.add(finding)
+                report.add(finding)
                 if self._repairs and self._repairer.remedy(finding):
                     findings.add(finding)
             if self._repairs:
                 self._repair(findings)
         self._forget()
-        self._report.verified = self._finder.verified
-        self._report.trashed = self._finder.trashed
-        self._report.seconds = time.monotonic() - start
+
+        report.verified = self._finder.verified
+        report.trashed = self._finder.trashed
+        report.seconds = time.monotonic() - start
         self._save()
-        return self._report
+        return report
 
     def _find(self) -> t.Iterator[Finding]:
-        verified = self._progress() if self._verifies and self._resumes else {}
+        """Look at records, then at uploads, then at the keys of all storages."""
+        verified: dict[str, str] = {}
+        if self._verifies and self._resumes:
+            verified = self._progress()
         for home, kind, batch in self._finder.batches():
-            yield from self._finder.look_at_records(home, batch, verified.get(kind.kind, ""))
+            verified_until = verified.get(kind.kind, "")
+            yield from self._finder.look_at_records(home, batch, verified_until)
             self._report.records += len(batch)
             self._advance(len(batch))
             if self._verifies:
@@ -113,50 +121,76 @@ class Checker:
         yield from self._finder.look_at_keys()
 
     def _compare(self, findings: Iterable[Finding]) -> t.Iterator[Finding]:
-        """The findings, and whether an earlier check found them too."""
+        """The findings, marked where an earlier check found them too."""
         iterator = iter(findings)
         while batch := list(islice(iterator, BATCH)):
-            named = [
-                finding
-                for finding in batch
-                if finding.problem in TAKING_AWAY and not finding.is_mendable
-            ]
-            of_bytes = {finding.name for finding in named if finding.problem == "checksum_wrong"}
-            since = self._sightings_of_bytes.note(of_bytes)
-            since |= self._sightings.note({finding.name for finding in named} - of_bytes)
+            first_seen = self._note(batch)
             for finding in batch:
+                since = first_seen.get(finding.name)
                 seconds = self._repairer.seconds_before(finding, self._grace)
-                yield replace(
-                    finding, is_due=self._sightings.is_due(since.get(finding.name), seconds)
-                )
+                is_due = self._sightings.is_due(since, seconds)
+                yield replace(finding, is_due=is_due)
+
+    def _note(self, findings: list[Finding]) -> dict[str, datetime]:
+        """Remember the findings whose remedy may take something away.
+
+        :return: When an earlier check first saw them, by name.
+        """
+        names: set[str] = set()
+        names_of_bytes: set[str] = set()
+        for finding in findings:
+            if finding.problem not in TAKING_AWAY or finding.is_mendable:
+                continue
+            if finding.problem == "checksum_wrong":
+                names_of_bytes.add(finding.name)
+            else:
+                names.add(finding.name)
+
+        first_seen = self._sightings_of_bytes.note(names_of_bytes)
+        first_seen |= self._sightings.note(names)
+        return first_seen
 
     def _forget(self) -> None:
+        """Forget what earlier checks saw and this one did not. A check that did not read all bytes
+        does not judge those that it did not read."""
         self._sightings.forget()
         if self._verifies and not self._resumes:
             self._sightings_of_bytes.forget()
         self._report.forgone = self._sightings.forgone + self._sightings_of_bytes.forgone
 
     def _repair(self, findings: FindingFile) -> None:
+        """Repair the findings, as far as the decision allows.
+
+        Repairs that lose nothing are made in any case. The others need approval, and an earlier
+        check that found the same.
+        """
         decision = self._decide(findings)
         is_approved = self._approve(decision)
         if not is_approved and decision.deletions:
             self._report.refused = decision
+
         for finding in findings:
-            if self._repairer.remedy(finding) != "mend":
-                if not is_approved:
-                    continue
-                if not finding.is_due and not self._at_once:
-                    self._report.waiting[finding.problem] += 1
-                    continue
-            outcome = self._repairer.repair(finding)
-            if outcome == "repaired":
-                self._report.mark_repaired(finding)
-            elif outcome == "gone":
-                self._report.withdraw(finding)
+            if self._repairer.remedy(finding) == "mend":
+                self._repair_one(finding)
+            elif not is_approved:
+                continue
+            elif finding.is_due or self._at_once:
+                self._repair_one(finding)
+            else:
+                self._report.waiting[finding.problem] += 1
         if is_approved:
             self._repairer.sweep_finished_uploads()
 
+    def _repair_one(self, finding: Finding) -> None:
+        """Repair a finding, and correct the report."""
+        outcome = self._repairer.repair(finding)
+        if outcome == "repaired":
+            self._report.mark_repaired(finding)
+        elif outcome == "gone":
+            self._report.withdraw(finding)
+
     def _decide(self, findings: FindingFile) -> Decision:
+        """Compare what the repair would delete with how much there is."""
         tally = Tally()
         for finding in findings:
             if self._repairer.remedy(finding) == "delete":
@@ -166,21 +200,25 @@ class Checker:
         return decide(tally, self._finder.sizes, share, groundless)
 
     def _progress(self) -> dict[str, str]:
+        """The last ids whose bytes an interrupted check has verified, by kind."""
         with self._state.mongo.asked():
-            return (self._checks.find_one({"_id": "progress"}) or {}).get("verified", {})
+            progress = self._checks.find_one({"_id": "progress"}) or {}
+        return progress.get("verified", {})
 
     def _remember(self, kind: type[Media], last_id: uuid.UUID) -> None:
+        """Note how far the verification of bytes has come."""
+        change = {"$set": {f"verified.{kind.kind}": str(last_id)}}
         with self._state.mongo.asked():
-            self._checks.update_one(
-                {"_id": "progress"}, {"$set": {f"verified.{kind.kind}": str(last_id)}}, upsert=True
-            )
+            self._checks.update_one({"_id": "progress"}, change, upsert=True)
 
     def _save(self) -> None:
-        left = {
-            problem: count - self._report.repaired[problem]
-            for problem, count in self._report.found.items()
-        }
-        findings = {problem: count for problem, count in left.items() if count}
+        """Note what is wrong still, for ``status`` and the page of the app's health."""
+        findings = {}
+        for problem, count in self._report.found.items():
+            unrepaired = count - self._report.repaired[problem]
+            if unrepaired:
+                findings[problem] = unrepaired
+
         summary = {
             "at": self._state.clock.now(),
             "records": self._report.records,
@@ -194,22 +232,27 @@ class Checker:
 
 
 def _known_damage(state: State) -> list[dict[str, t.Any]]:
+    """The damage that the app has found by itself; nothing while SQL is away."""
     try:
         return find_damage(state)
     except Unavailable:
-        return []  # SQL is away
+        return []
 
 
 def last_check(state: State) -> dict[str, t.Any] | None:
-    """When the last check was, and what it left unrepaired."""
+    """When the last check was, and how many of each problem it left unrepaired."""
+    checks = state.collections.get(COLLECTION)
     with state.mongo.asked():
-        summary = state.collections.get(COLLECTION).find_one({"_id": "last"}, {"_id": 0})
+        summary = checks.find_one({"_id": "last"}, {"_id": 0})
     damage = Counter(note["problem"] for note in _known_damage(state))
     if summary is None and not damage:
         return None
-    summary = summary or {"at": state.mongo.time(), "records": 0, "findings": {}}
-    # What the app has found by itself since, or before.
+
+    if summary is None:
+        summary = {"at": state.mongo.time(), "records": 0, "findings": {}}
+    # The app may have found damage by itself since, or before.
     findings = summary["findings"]
     for problem, number in damage.items():
         findings[problem] = max(number, findings.get(problem, 0))
-    return summary | {"at": t.cast(datetime, summary["at"]).isoformat()}
+    checked_at: datetime = summary["at"]
+    return summary | {"at": checked_at.isoformat()}

@@ -8,8 +8,8 @@ where that is more, and never more than half of it. A single thing may always be
 is all media of a collection of owners, or of a storage outside of the databases, or these are
 empty.
 
-One population of which too much would be deleted stops all deletions of the command: the same cause
-may be behind those of the others.
+If one population would lose too much, the command deletes nothing: the same cause may be behind the
+deletions from the others.
 """
 
 from __future__ import annotations
@@ -25,20 +25,25 @@ ALWAYS = 10
 
 @dataclass(frozen=True)
 class Population:
-    """Things that are one as good as another, and how many of them would be deleted."""
+    """Things of one sort, and how many of them would be deleted."""
 
     name: str
     size: int
     deletions: int
     is_groundless: bool = False
-    """Whether nothing of it was found where it was looked for: every owner is missing, or every
-    file."""
+    """Whether nothing of it was found where it was looked for: every owner, or every file, is
+    missing."""
 
     def allowance(self, share: float) -> int:
         """How many may be deleted without asking."""
-        return min(max(ALWAYS, int(self.size * share)), self.size // 2)
+        most = max(ALWAYS, int(self.size * share))
+        return min(most, self.size // 2)
 
     def is_excessive(self, share: float, *, only_one: bool) -> bool:
+        """Whether that is too much to delete without asking.
+
+        :param only_one: The command would delete a single thing.
+        """
         if self.deletions == 0:
             return False
         if self.is_groundless:
@@ -56,10 +61,11 @@ class Decision:
     sizes: dict[str, int] = field(default_factory=dict)
     """Sizes of these populations."""
     excessive: tuple[Population, ...] = ()
-    """Populations of which too much would be deleted."""
+    """Populations that would lose too much."""
 
     @property
     def is_safe(self) -> bool:
+        """Whether no population would lose too much."""
         return not self.excessive
 
     def lines(self) -> list[str]:
@@ -71,20 +77,17 @@ class Decision:
 
     def reasons(self) -> list[str]:
         """Why that is too much, by population."""
-        return [
-            f"{population.name}: {population.deletions} of {population.size}"
-            + (
-                ", nothing of it was found where it was looked for"
-                if population.is_groundless
-                else ""
-            )
-            for population in self.excessive
-        ]
+        return [_reason(population) for population in self.excessive]
 
     def as_json(self) -> dict[str, t.Any]:
         """The decision as JSON-ready data."""
         problems = [
-            {"problem": problem, "population": name, "deletions": count, "of": self.sizes[name]}
+            {
+                "problem": problem,
+                "population": name,
+                "deletions": count,
+                "of": self.sizes[name],
+            }
             for (problem, name), count in self.by_problem.items()
         ]
         excessive = [
@@ -96,6 +99,14 @@ class Decision:
             for population in self.excessive
         ]
         return {"deletions": self.deletions, "problems": problems, "excessive": excessive}
+
+
+def _reason(population: Population) -> str:
+    """Why too much of a population would be deleted, in words."""
+    reason = f"{population.name}: {population.deletions} of {population.size}"
+    if population.is_groundless:
+        reason += ", nothing of it was found where it was looked for"
+    return reason
 
 
 def is_safe(decision: Decision) -> bool:
@@ -113,10 +124,15 @@ class Tally:
         self._last_subject = ""
         self._counted_in: set[str] = set()
 
-    def add(self, problem: str, subject: str, populations: tuple[str, ...]) -> None:
-        """Count something that would be deleted, once if it is given for several problems in a row.
+    def add(
+        self,
+        problem: str,
+        subject: str,
+        populations: tuple[str, ...],
+    ) -> None:
+        """Count something that would be deleted. It counts once for several problems in a row.
 
-        :param populations: What it is one of. It is shown under the first of them.
+        :param populations: The populations that it belongs to. It is shown under the first of them.
         """
         if subject != self._last_subject:
             self._last_subject = subject
@@ -128,26 +144,25 @@ class Tally:
 
 
 def decide(
-    tally: Tally, sizes: t.Mapping[str, int], share: float, groundless: Iterable[str] = ()
+    tally: Tally,
+    sizes: t.Mapping[str, int],
+    share: float,
+    groundless: Iterable[str] = (),
 ) -> Decision:
     """Judge what would be deleted.
 
     :param sizes: How many there are of each population.
     :param share: ``DUALMEDIA_REPAIR_SHARE``.
-    :param groundless: Names of populations of which nothing was found where it was looked for.
+    :param groundless: Names of populations whose owners, or files, are missing altogether.
     """
-    empty = set(groundless)
-    populations = [
-        Population(name, sizes[name], count, name in empty)
-        for name, count in sorted(tally.by_population.items())
-    ]
+    groundless_names = set(groundless)
     only_one = tally.deletions == 1
-    excessive = [
-        population
-        for population in populations
-        if population.is_excessive(share, only_one=only_one)
-    ]
-    shown = {name: sizes[name] for _, name in tally.by_problem}
-    return Decision(
-        tally.deletions, dict(sorted(tally.by_problem.items())), shown, tuple(excessive)
-    )
+    excessive = []
+    for name, count in sorted(tally.by_population.items()):
+        population = Population(name, sizes[name], count, name in groundless_names)
+        if population.is_excessive(share, only_one=only_one):
+            excessive.append(population)
+
+    by_problem = dict(sorted(tally.by_problem.items()))
+    shown_sizes = {name: sizes[name] for _, name in tally.by_problem}
+    return Decision(tally.deletions, by_problem, shown_sizes, tuple(excessive))

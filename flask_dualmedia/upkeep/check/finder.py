@@ -30,9 +30,14 @@ BATCH = 500
 
 DATABASE = "database"
 
+AnyHome = Home[t.Any]
+
 
 class Place(t.NamedTuple):
-    """A storage, and what records call it. SQL and the journal are both ``database``."""
+    """A storage, and the name that records have for it.
+
+    SQL and the journal are both ``database``.
+    """
 
     name: str
     storage_type: str
@@ -56,17 +61,19 @@ class Finder:
         rate: float | None = None,
     ) -> None:
         self._state = state
+        self._staging = state.staging
+        self._references = state.settings.references
         self._before = before
         self._verify = verify_bytes
         self._rate = rate
-        self._homes: dict[str, Home[t.Any]] = {home.name: home for home in state.homes}
-        # The journal first, so that of bytes in both those in SQL are found.
-        self._places = [Place(home.name, DATABASE, home.storage) for home in reversed(state.homes)]
-        self._places += [
-            Place(name, name, storage)
-            for name, storage in state.storages.items()
-            if name != DATABASE
-        ]
+        self._homes: dict[str, AnyHome] = {home.name: home for home in state.homes}
+        # The journal first: where both have bytes under a key, those in SQL count.
+        self._places: list[Place] = []
+        for home in reversed(state.homes):
+            self._places.append(Place(home.name, DATABASE, home.storage))
+        for name, storage in state.storages.items():
+            if name != DATABASE:
+                self._places.append(Place(name, name, storage))
         self.sizes: Counter[str] = Counter()
         """How many were looked at, by population."""
         self.trashed = 0
@@ -74,7 +81,7 @@ class Finder:
         self.verified = 0
         """Bytes read to compare checksums."""
 
-    def batches(self) -> Iterator[tuple[Home[t.Any], type[Media], list[Media]]]:
+    def batches(self) -> Iterator[tuple[AnyHome, type[Media], list[Media]]]:
         """All records, in batches of one kind and database."""
         for kind in KINDS.values():
             for home in self._state.homes:
@@ -82,49 +89,40 @@ class Finder:
                     yield home, kind, batch
 
     def look_at_records(
-        self, home: Home[t.Any], batch: list[Media], verified_until: str = ""
+        self, home: AnyHome, batch: list[Media], verified_until: str = ""
     ) -> Iterator[Finding]:
-        """What is wrong with records, and with their owners and bytes.
+        """Problems of records, and of their owners and bytes.
 
-        :param verified_until: Up to this id the bytes were verified before.
+        :param verified_until: Up to this id, an earlier check has verified the bytes.
         """
         for record in batch:
             if record.state == TRASHED:
                 self.trashed += 1
                 continue
-            self.sizes[record.kind] += 1
-            if record.storage_key is not None:
-                self.sizes[_media_in(record)] += 1
-            if (
-                record.state == AVAILABLE
-                and record.reference_type in self._state.settings.references
-            ):
-                self.sizes[self._media_of(record)] += 1
+            self._count(record)
         yield from self._judge(home, batch, verified_until)
 
     def look_at_uploads(self) -> Iterator[Finding]:
         """Resumable uploads that have expired, or lack what they say is there."""
-        for upload in self._state.staging.left():
+        for upload in self._staging.left():
             if not upload.finished:
-                detail = f"{upload.offset} of {upload.length or 'unknown'} bytes came"
-                version = str(upload.offset)
+                length = upload.length or "unknown"
                 yield Finding(
-                    "upload_expired", upload.kind, str(upload.id), detail, version=version
+                    "upload_expired",
+                    upload.kind,
+                    str(upload.id),
+                    f"{upload.offset} of {length} bytes came",
+                    version=str(upload.offset),
                 )
-        for upload in self._state.staging.kept():
-            detail = (
-                self._lacking_result(upload) if upload.finished else self._lacking_parts(upload)
-            )
-            # While it was looked at its client may have gone on, or its media may have been
-            # deleted.
-            if detail is None or self._state.staging.get(upload.id) != replace(upload, parts=[]):
+        for upload in self._staging.kept():
+            problem, detail = self._judge_upload(upload)
+            if detail is None:
                 continue
-            yield Finding(
-                "result_missing" if upload.finished else "parts_missing",
-                upload.kind,
-                str(upload.id),
-                detail,
-            )
+            # While it was looked at, its client may have gone on, or its media may have been
+            # deleted.
+            current = self._staging.get(upload.id)
+            if current == replace(upload, parts=[]):
+                yield Finding(problem, upload.kind, str(upload.id), detail)
 
     def look_at_keys(self) -> Iterator[Finding]:
         """Bytes that no record names."""
@@ -140,30 +138,36 @@ class Finder:
         return records_in(sql, strangers(journal, keys))
 
     def look_again(self, finding: Finding) -> Media | None:
-        """The record of a finding as it is now; ``None`` if what was found is not so any more."""
+        """The record of a finding as it is now; ``None`` if the problem is gone."""
         home = self.home_of(finding)
         kind = KINDS[t.cast(str, finding.kind)]
         record = home.repository.find(kind, uuid.UUID(finding.subject))
         if record is None:
             return None
-        problems = {again.problem for again in self._judge(home, [record], "")}
-        return record if finding.problem in problems else None
 
-    def home_of(self, finding: Finding) -> Home[t.Any]:
+        findings = self._judge(home, [record], "")
+        problems = {again.problem for again in findings}
+        if finding.problem not in problems:
+            return None
+        return record
+
+    def home_of(self, finding: Finding) -> AnyHome:
         """The home that the record of a finding is in."""
         return self._homes[finding.where]
 
     def is_misplaced(self, key: str) -> bool:
-        """Whether there are bytes under a key in the journal's bucket, of a record that is in
-        SQL."""
+        """Whether the journal's bucket has bytes under a key whose record is in SQL."""
         return self._journal_has(key) and key in self.misplaced([key])
 
     def is_named(self, key: str) -> bool:
         """Whether a record, or a resumable upload, names these bytes now."""
         owner = owner_of_key(key)
-        return owner is not None and key in self._named([owner[0]]) | self._state.staging.named(
-            [key]
-        )
+        if owner is None:
+            return False
+        media_id, _ = owner
+        named_by_records = self._named([media_id])
+        named_by_uploads = self._staging.named([key])
+        return key in named_by_records or key in named_by_uploads
 
     def storage_at(self, where: str) -> Storage:
         """The storage that a finding about bytes is from."""
@@ -178,122 +182,200 @@ class Finder:
 
         :param missing: How many were found missing, by population.
         """
-        for collection in set(self._state.settings.references.values()):
+        for collection in set(self._references.values()):
             name = f"media of {collection}"
-            if missing.get(name) and (
-                missing[name] == self.sizes[name] or self._is_empty(collection)
-            ):
+            if not missing.get(name):
+                continue
+            if missing[name] == self.sizes[name] or self._is_empty(collection):
                 yield name
         for place in self._places:
             name = f"media in {place.name}"
             if place.storage_type == DATABASE or not missing.get(name):
                 continue
-            if missing[name] == self.sizes[name] or next(iter(place.storage.keys()), None) is None:
+            if missing[name] == self.sizes[name] or _has_no_keys(place.storage):
                 yield name
 
     def owner_ids(self, records: list[Media]) -> dict[uuid.UUID, str | None]:
-        """By the ids of records, the one id of the document that each belongs to; ``None`` where it
-        does not exist.
+        """The one id of the document that each record belongs to, by the ids of the records;
+        ``None`` where the document does not exist.
 
-        Records are left out for whose documents the host did not say in which collection they are.
+        Records are left out if the host did not say in which collection their documents are.
         """
         by_collection: dict[str, list[Media]] = {}
         for record in records:
-            collection = self._state.settings.references.get(record.reference_type)
+            collection = self._references.get(record.reference_type)
             if collection is not None:
                 by_collection.setdefault(collection, []).append(record)
+
         owner_ids: dict[uuid.UUID, str | None] = {}
         for collection, members in by_collection.items():
-            spellings = {record.owner_id: possible_ids(record.owner_id) for record in members}
-            wanted = [value for values in spellings.values() for value in values]
-            with self._state.mongo.asked():
-                documents = self._state.mongo[collection].find({"_id": {"$in": wanted}}, {"_id": 1})
-                existing = {document["_id"] for document in documents}
-            for record in members:
-                found = [value for value in spellings[record.owner_id] if value in existing]
-                owner_ids[record.id] = (
-                    one_id(self._state, record.owner_id, found[0]) if found else None
-                )
+            owner_ids |= self._owner_ids_in(collection, members)
         return owner_ids
 
     def stats(self, records: list[Media]) -> dict[str, Stat]:
-        """What is known of the bytes of records, by key, wherever they are."""
+        """How many bytes the storages have of records, by key, wherever they are."""
         stats: dict[str, Stat] = {}
         for place in self._places:
-            keys = [
-                t.cast(str, r.storage_key) for r in records if r.storage_type == place.storage_type
-            ]
+            members = [record for record in records if record.storage_type == place.storage_type]
+            keys = [t.cast(str, record.storage_key) for record in members]
             if keys:
                 # While they are moved from one to the other, they are whole in one of them.
                 stats = merge_stats(stats, place.storage.stats(keys))
         return stats
 
+    def _count(self, record: Media) -> None:
+        """Count a record in each population that it is one of."""
+        self.sizes[record.kind] += 1
+        if record.storage_key is not None:
+            self.sizes[_media_in(record)] += 1
+        has_collection = record.reference_type in self._references
+        if record.state == AVAILABLE and has_collection:
+            self.sizes[self._media_of(record)] += 1
+
+    def _owner_ids_in(
+        self,
+        collection: str,
+        records: list[Media],
+    ) -> dict[uuid.UUID, str | None]:
+        """The same as :meth:`owner_ids`, for records whose documents are in one collection."""
+        spellings = {record.owner_id: possible_ids(record.owner_id) for record in records}
+        every_spelling: list[t.Any] = []
+        for values in spellings.values():
+            every_spelling += values
+        query = {"_id": {"$in": every_spelling}}
+        mongo = self._state.mongo
+        with mongo.asked():
+            documents = mongo[collection].find(query, {"_id": 1})
+            existing = {document["_id"] for document in documents}
+
+        owner_ids: dict[uuid.UUID, str | None] = {}
+        for record in records:
+            owner_ids[record.id] = None
+            for value in spellings[record.owner_id]:
+                if value in existing:
+                    owner_ids[record.id] = one_id(self._state, record.owner_id, value)
+                    break
+        return owner_ids
+
+    def _judge_upload(self, upload: Staged) -> tuple[Problem, str | None]:
+        """The problem that an upload may have, and its details; ``None`` if it does not have it."""
+        if upload.finished:
+            return "result_missing", self._lacking_result(upload)
+        return "parts_missing", self._lacking_parts(upload)
+
     def _lacking_result(self, upload: Staged) -> str | None:
-        """The media that a finished upload became, where there is none and nobody has deleted
+        """The media that a finished upload became, if it does not exist and nobody has deleted
         it."""
-        if (
-            upload.kind is None
-            or self._state.repository.find(KINDS[upload.kind], upload.id) is not None
-        ):
+        if upload.kind is None:
+            return None
+        kind = KINDS[upload.kind]
+        record = self._state.repository.find(kind, upload.id)
+        if record is not None:
             return None
         return f"there is no {upload.kind} {upload.id}"
 
     def _lacking_parts(self, upload: Staged) -> str | None:
-        """How much is missing of the bytes of an upload that are acknowledged."""
+        """How many of the acknowledged bytes of an upload are missing."""
         stats: dict[str, Stat] = {}
+        part_keys = [part.key for part in upload.parts]
         for place in self._places:
             if place.storage_type == DATABASE:
-                for keys in _batches((part.key for part in upload.parts), BATCH):
+                for keys in _batches(part_keys, BATCH):
                     stats |= place.storage.stats(keys)
-        kept = sum(part.size for part in upload.parts if _is_whole(stats.get(part.key), part.size))
-        came = sum(part.size for part in upload.parts)
-        return None if kept == came else f"{kept} of {came} bytes are there"
+
+        kept = 0
+        acknowledged = 0
+        for part in upload.parts:
+            acknowledged += part.size
+            if _is_whole(stats.get(part.key), part.size):
+                kept += part.size
+        if kept == acknowledged:
+            return None
+        return f"{kept} of {acknowledged} bytes are there"
 
     def _judge(
-        self, home: Home[t.Any], batch: list[Media], verified_until: str
+        self,
+        home: AnyHome,
+        batch: list[Media],
+        verified_until: str,
     ) -> Iterator[Finding]:
-        available = []
+        """The problems of some records, those of one record in a row."""
+        available: list[Media] = []
         for record in batch:
-            if record.storage_key is not None and record.storage_type not in self._state.storages:
+            if self._is_in_unknown_storage(record):
                 detail = f"{record.storage_type} is not in DUALMEDIA_STORAGES"
                 yield _finding("storage_unknown", record, home, detail)
-            elif record.state == TRASHED:
-                if home.name == "journal" and home.repository.is_stale(record):
-                    yield _finding(
-                        "journal_stale", record, home, "flask dualmedia check --restore keeps it"
-                    )
-            elif record.state != AVAILABLE:
-                yield from self._judge_unfinished(home, record)
-            else:
+            elif record.state == AVAILABLE:
                 available.append(record)
-        if home.name == "journal" and available and not self._is_draining():
-            for record in available:
-                if home.repository.find(type(record), record.id) is not None:
-                    yield self._judge_journaled(home, record)
+            elif record.state == TRASHED:
+                yield from self._judge_trashed(home, record)
+            else:
+                yield from self._judge_unfinished(home, record)
+
+        if home.name == "journal" and available:
+            yield from self._judge_waiting(home, available)
         owner_ids = self.owner_ids(available)
         stats = self.stats([record for record in available if record.storage_key])
         for record in available:
+            owner_id = owner_ids.get(record.id, record.owner_id)
+            yield from self._judge_owner(home, record, owner_id)
+            if record.storage_key:
+                stat = stats.get(record.storage_key)
+                yield from self._judge_bytes(home, record, stat, verified_until)
+
+    def _is_in_unknown_storage(self, record: Media) -> bool:
+        """Whether the bytes of a record are in a storage that is not set up here."""
+        if record.storage_key is None:
+            return False
+        return record.storage_type not in self._state.storages
+
+    def _judge_trashed(self, home: AnyHome, record: Media) -> Iterator[Finding]:
+        """A record in the trash, where a drain may have put it because the journal is too old."""
+        if home.name == "journal" and home.repository.is_stale(record):
+            detail = "flask dualmedia check --restore keeps it"
+            yield _finding("journal_stale", record, home, detail)
+
+    def _judge_owner(
+        self,
+        home: AnyHome,
+        record: Media,
+        owner_id: str | None,
+    ) -> Iterator[Finding]:
+        """
+        :param owner_id: The one id of the document that the record belongs to; ``None`` if it does
+            not exist.
+        """
+        if owner_id is None:
             # An owner may be created after its media, by an import for example: give it the grace
             # time.
-            owner_id = owner_ids.get(record.id, record.owner_id)
-            if owner_id is None and record.created_at < self._before:
+            if record.created_at < self._before:
                 detail = f"there is no {record.reference_type} {record.owner_id}"
                 yield _finding("owner_missing", record, home, detail, self._media_of(record))
-            elif owner_id not in (None, record.owner_id):
-                detail = f"{record.reference_type} {owner_id} is called {record.owner_id}"
-                yield _finding("owner_misspelled", record, home, detail)
-            if record.storage_key:
-                yield from self._judge_bytes(
-                    home, record, stats.get(record.storage_key), verified_until
-                )
+        elif owner_id != record.owner_id:
+            detail = f"{record.reference_type} {owner_id} is called {record.owner_id}"
+            yield _finding("owner_misspelled", record, home, detail)
+
+    def _judge_waiting(
+        self,
+        journal: Home[JournalRepository],
+        records: list[Media],
+    ) -> Iterator[Finding]:
+        """Records that wait in the journal, unless a drain is on its way to them."""
+        if self._is_draining():
+            return
+        for record in records:
+            if journal.repository.find(type(record), record.id) is not None:
+                yield self._judge_journaled(journal, record)
 
     def _judge_journaled(self, journal: Home[JournalRepository], record: Media) -> Finding:
+        """A record that waits in the journal, or that SQL refuses."""
         refusal = journal.repository.refusal_of(record)
         if refusal is None:
             return _finding("journal_left", record, journal, "waits for flask dualmedia drain")
         return _finding("journal_refused", record, journal, refusal.reason)
 
-    def _judge_unfinished(self, home: Home[t.Any], record: Media) -> Iterator[Finding]:
+    def _judge_unfinished(self, home: AnyHome, record: Media) -> Iterator[Finding]:
+        """An upload or a deletion that was not finished, unless it may be work in progress."""
         is_journaled = home.name == "journal"
         if record.state == DELETING and record.storage_key is None and not is_journaled:
             return  # its bytes are gone, and it stays for a while so that nothing brings it back
@@ -303,21 +385,45 @@ class Finder:
             return
         if home.repository.find(type(record), record.id) is None:
             return
-        problem: Problem = "stuck_pending" if record.state == PENDING else "stuck_deleting"
+        problem: Problem = "stuck_deleting"
+        if record.state == PENDING:
+            problem = "stuck_pending"
         yield _finding(problem, record, home, f"since {record.updated_at:%Y-%m-%d %H:%M} UTC")
 
     def _judge_bytes(
-        self, home: Home[t.Any], record: Media, stat: Stat | None, verified_until: str
+        self,
+        home: AnyHome,
+        record: Media,
+        stat: Stat | None,
+        verified_until: str,
     ) -> Iterator[Finding]:
-        if stat is None or not stat.complete or stat.size != record.file_size:
-            current = self._unchanged(record)
-            if current is None:
+        """
+        :param stat: What the storages said about the bytes when the batch was read.
+        """
+        if not _is_whole(stat, record.file_size):
+            if not self._is_unchanged(record):
                 return
-            stat = self.stats([current]).get(t.cast(str, current.storage_key))
-        place = _media_in(record)
-        is_whole = stat is not None and stat.complete and stat.size == record.file_size
-        if not is_whole and self._is_split(record):
+            key = t.cast(str, record.storage_key)
+            stat = self.stats([record]).get(key)
+            if not _is_whole(stat, record.file_size):
+                yield from self._judge_damage(home, record, stat)
+                return
+        if not self._verify or str(record.id) <= verified_until:
             return
+        if self._checksum(record, record.file_size or 0) != record.checksum:
+            detail = f"the checksum is not {record.checksum}"
+            yield _finding("checksum_wrong", record, home, detail, _media_in(record))
+
+    def _judge_damage(
+        self,
+        home: AnyHome,
+        record: Media,
+        stat: Stat | None,
+    ) -> Iterator[Finding]:
+        """Bytes that are not as many as their record says."""
+        if self._is_split(record):
+            return
+        place = _media_in(record)
         if stat is None:
             # Other storages may show what they took only after a while.
             if record.storage_type == DATABASE or record.updated_at < self._before:
@@ -326,96 +432,89 @@ class Finder:
         elif not stat.complete:
             detail = f"{stat.size} of {record.file_size} bytes are there"
             yield _finding("bytes_incomplete", record, home, detail, place)
-        elif stat.size != record.file_size:
-            finding = _finding(
-                "size_wrong", record, home, f"{stat.size} bytes, not {record.file_size}", place
-            )
-            yield replace(finding, is_mendable=self._checksum(record, stat.size) == record.checksum)
-        elif (
-            self._verify
-            and str(record.id) > verified_until
-            and self._checksum(record, stat.size) != record.checksum
-        ):
-            yield _finding(
-                "checksum_wrong", record, home, f"the checksum is not {record.checksum}", place
-            )
+        else:
+            detail = f"{stat.size} bytes, not {record.file_size}"
+            finding = _finding("size_wrong", record, home, detail, place)
+            is_mendable = self._checksum(record, stat.size) == record.checksum
+            yield replace(finding, is_mendable=is_mendable)
 
     def _is_split(self, record: Media) -> bool:
-        """Whether the bytes are there, some of them in SQL and some in the journal: they are
-        misplaced, not missing."""
-        if (
-            record.storage_type != DATABASE
-            or len(self._state.homes) == 1
-            or record.file_size is None
-        ):
+        """Whether some of the bytes are in SQL and the rest is in the journal: they are misplaced,
+        not missing."""
+        if record.storage_type != DATABASE or record.file_size is None:
             return False
-        return self._journal_has(t.cast(str, record.storage_key)) and (
-            self._checksum(record, record.file_size) == record.checksum
-        )
+        if len(self._state.homes) == 1:
+            return False
+        key = t.cast(str, record.storage_key)
+        if not self._journal_has(key):
+            return False
+        return self._checksum(record, record.file_size) == record.checksum
 
-    def _unchanged(self, record: Media) -> Media | None:
-        """The record, unless it was replaced or deleted since the batch was read."""
+    def _is_unchanged(self, record: Media) -> bool:
+        """Whether nobody has replaced or deleted the record since the batch was read."""
         current = self._state.repository.find(type(record), record.id)
-        if (
-            current is None
-            or current.state != AVAILABLE
-            or current.storage_key != record.storage_key
-        ):
-            return None
-        return record
+        if current is None:
+            return False
+        return current.state == AVAILABLE and current.storage_key == record.storage_key
 
     def _judge_keys(self, place: Place, keys: list[str]) -> Iterator[Finding]:
+        """Bytes that no record and no upload names, under keys of one place."""
         owned = {key: owner for key in keys if (owner := owner_of_key(key)) is not None}
-        named = self._named(
-            [media_id for media_id, _ in owned.values()]
-        ) | self._state.staging.named(keys)
+        media_ids = [media_id for media_id, _ in owned.values()]
+        named_keys = self._named(media_ids) | self._staging.named(keys)
         population = f"bytes in {place.storage_type}"
-        for key in keys:
-            if key not in owned:
-                continue  # a key that is not ours is somebody else's, wherever it is
+
+        # A key that is not ours is somebody else's, wherever it is.
+        for key, (_, made_at) in owned.items():
             self.sizes[population] += 1
-            if key in named:
-                continue
-            _, made = owned[key]
             # A younger key may be the content of an upload in progress, whose record does not name
             # it yet.
-            if made >= self._before:
+            if key in named_keys or made_at >= self._before:
                 continue
             if not self.is_named(key) and not self._was_just_changed(key):
-                detail = f"in {place.name}"
                 yield Finding(
-                    "bytes_orphaned", None, key, detail, where=place.name, populations=(population,)
+                    "bytes_orphaned",
+                    None,
+                    key,
+                    f"in {place.name}",
+                    where=place.name,
+                    populations=(population,),
                 )
 
     def _judge_places(self, keys: list[str]) -> Iterator[Finding]:
-        """Bytes in the journal of records that are in SQL. While they are drained they are on their
+        """Bytes in the journal whose records are in SQL. While they are drained they are on their
         way."""
         misplaced = self.misplaced(keys)
         if not misplaced or self._is_draining():
             return
         for key, record in misplaced.items():
             if self.is_misplaced(key):
-                yield _finding(
-                    "bytes_misplaced", record, self._state.homes[0], f"{key} is in the journal"
-                )
+                detail = f"{key} is in the journal"
+                yield _finding("bytes_misplaced", record, self._state.homes[0], detail)
 
     def _journal_has(self, key: str) -> bool:
-        return next(self._state.homes[1].storage.keys(key[:-1]), None) == key
+        """Whether the journal's bucket has bytes under a key."""
+        bucket = self._state.homes[1].storage
+        first_key = next(bucket.keys(key[:-1]), None)
+        return first_key == key
 
     def _was_just_changed(self, key: str) -> bool:
-        """Whether the record that bytes were of was changed a moment ago: whoever changed it
-        deletes them now."""
+        """Whether the record that bytes belonged to was changed a moment ago: the worker that
+        changed it deletes them now."""
         owner = owner_of_key(key)
         if owner is None:
             return False
-        records = (
-            home.repository.find(kind, owner[0])
-            for home in self._state.homes
-            for kind in KINDS.values()
-        )
-        return any(record is not None and record.updated_at >= self._before for record in records)
+
+        media_id, _ = owner
+        for home in self._state.homes:
+            for kind in KINDS.values():
+                record = home.repository.find(kind, media_id)
+                if record is not None and record.updated_at >= self._before:
+                    return True
+        return False
 
     def _is_draining(self) -> bool:
+        """Whether a process moves the journal into SQL now."""
         return Lease(self._state.collections, "drain").is_held()
 
     def _named(self, ids: list[uuid.UUID]) -> set[str]:
@@ -427,39 +526,58 @@ class Finder:
         return keys
 
     def _is_empty(self, collection: str) -> bool:
-        with self._state.mongo.asked():
-            return self._state.mongo[collection].find_one({}, {"_id": 1}) is None
+        """Whether the host's collection has no document at all."""
+        mongo = self._state.mongo
+        with mongo.asked():
+            document = mongo[collection].find_one({}, {"_id": 1})
+        return document is None
 
     def _media_of(self, record: Media) -> str:
-        return f"media of {self._state.settings.references[record.reference_type]}"
+        """Name of the population of all media whose owners are in the same collection."""
+        collection = self._references[record.reference_type]
+        return f"media of {collection}"
 
     def _checksum(self, record: Media, size: int) -> str | None:
-        digest, start = hashlib.sha256(), time.monotonic()
+        """The checksum of the bytes of a record, read no faster than the rate; ``None`` if they are
+        gone."""
+        storage = self._state.storage_of(record)
+        digest = hashlib.sha256()
+        start = time.monotonic()
         read = 0
         try:
-            for piece in self._state.storage_of(record).open(
-                t.cast(str, record.storage_key), 0, size
-            ):
+            key = t.cast(str, record.storage_key)
+            for piece in storage.open(key, 0, size):
                 digest.update(piece)
                 read += len(piece)
                 self.verified += len(piece)
                 if self._rate is not None:
-                    time.sleep(max(0.0, read / self._rate - (time.monotonic() - start)))
+                    elapsed = time.monotonic() - start
+                    time.sleep(max(0.0, read / self._rate - elapsed))
         except BytesNotFound:
             return None
         return digest.hexdigest()
 
 
-def _is_whole(stat: Stat | None, size: int) -> bool:
+def _has_no_keys(storage: Storage) -> bool:
+    return next(iter(storage.keys()), None) is None
+
+
+def _is_whole(stat: Stat | None, size: int | None) -> bool:
+    """Whether a storage has all bytes of a file, and no more."""
     return stat is not None and stat.complete and stat.size == size
 
 
 def _media_in(record: Media) -> str:
+    """Name of the population of all media in the same storage."""
     return f"media in {record.storage_type}"
 
 
 def _finding(
-    problem: Problem, record: Media, home: Home[t.Any], detail: str, *populations: str
+    problem: Problem,
+    record: Media,
+    home: AnyHome,
+    detail: str,
+    *populations: str,
 ) -> Finding:
     return Finding(
         problem,
@@ -473,6 +591,7 @@ def _finding(
 
 
 def _batches(items: Iterable[t.Any], size: int) -> Iterator[list[t.Any]]:
+    """Lists of at most so many items, until there are no more."""
     iterator = iter(items)
     while batch := list(islice(iterator, size)):
         yield batch

@@ -1,4 +1,4 @@
-"""What may be wrong, and the report of a check."""
+"""The problems that a check may find, and its report."""
 
 from __future__ import annotations
 
@@ -36,7 +36,9 @@ Problem = t.Literal[
 
 EXPLAINED: dict[Problem, str] = {
     "owner_missing": "the document that the media belongs to does not exist",
-    "owner_misspelled": "the media names its document by another spelling of its id, under which it is not found",
+    "owner_misspelled": (
+        "the media names its document by another spelling of its id, under which it is not found"
+    ),
     "bytes_missing": "the record's bytes are not in the storage",
     "bytes_incomplete": "chunks are missing between the first and the last",
     "size_wrong": "there are more or fewer bytes than the record says",
@@ -47,9 +49,14 @@ EXPLAINED: dict[Problem, str] = {
     "stuck_deleting": "a deletion that was never finished",
     "journal_left": "accepted while SQL was down and not moved into SQL yet",
     "journal_refused": "accepted while SQL was down, and SQL refuses it: edit or delete it",
-    "journal_stale": "in a journal that is older than SQL, and not in SQL: deleted since, or lost there; in the trash",
+    "journal_stale": (
+        "in a journal that is older than SQL, and not in SQL:"
+        " deleted since, or lost there; in the trash"
+    ),
     "upload_expired": "a resumable upload that nobody went on with",
-    "parts_missing": "bytes of a resumable upload, which its client was told are kept, are not in the storage",
+    "parts_missing": (
+        "bytes of a resumable upload, which its client was told are kept, are not in the storage"
+    ),
     "result_missing": "a resumable upload became media that does not exist",
     "storage_unknown": "the bytes are in a storage that is not set up here",
 }
@@ -65,6 +72,7 @@ class Finding:
     subject: str
     """Id of the record, or the storage key."""
     detail: str
+    """The problem in words, with ids and numbers."""
     repaired: bool = False
     where: str = ""
     """Database of the record, or storage of the bytes."""
@@ -73,13 +81,13 @@ class Finding:
     is_mendable: bool = False
     """Whether the bytes are right, and the record is wrong about them."""
     version: str = ""
-    """As what it was seen: a record's version, how far an upload has come."""
+    """The version of the record that was looked at, or how far the upload had come."""
     is_due: bool = False
     """Whether an earlier check found it too, long enough ago."""
 
     @property
     def name(self) -> str:
-        """The same for every check that finds the same thing, as long as nothing happens to it."""
+        """A name that every check gives to the same thing, as long as nothing happens to it."""
         return f"{self.problem}/{self.where}/{self.kind or '-'}/{self.subject}/{self.version}"
 
 
@@ -96,6 +104,7 @@ class FindingFile:
         self._file.close()
 
     def add(self, finding: Finding) -> None:
+        """Keep a finding for later."""
         self._file.write(json.dumps(asdict(finding)) + "\n")
 
     def __iter__(self) -> Iterator[Finding]:
@@ -108,22 +117,24 @@ class FindingFile:
 
 @dataclass
 class Check:
-    """What a check found."""
+    """The results of a check."""
 
     records: int = 0
     """Records looked at."""
     verified: int = 0
     """Bytes read to compare checksums."""
     seconds: float = 0.0
+    """How long the check took."""
     found: Counter[str] = field(default_factory=Counter)
     """How often each problem was found."""
     repaired: Counter[str] = field(default_factory=Counter)
+    """How often each problem was repaired."""
     listed: dict[tuple[str, str], Finding] = field(default_factory=dict)
     """The first :data:`LISTED` findings, by problem and subject."""
     refused: Decision | None = None
-    """Why nothing was deleted, ``None`` if nothing was to be, or if it was."""
+    """Why nothing was deleted; ``None`` if nothing was to be deleted, or if it was."""
     waiting: Counter[str] = field(default_factory=Counter)
-    """How often a problem was left for a later check, because none has found it before, or not long
+    """How often a problem was left for a later check: no earlier one has found it, or not long
     enough ago."""
     forgone: int = 0
     """Findings that could not be remembered for a later check."""
@@ -141,6 +152,7 @@ class Check:
         return self.found == self.repaired
 
     def add(self, finding: Finding) -> None:
+        """Count a finding, and list it while there is room."""
         self.found[finding.problem] += 1
         if len(self.listed) < LISTED:
             self.listed[finding.problem, finding.subject] = finding
@@ -148,11 +160,12 @@ class Check:
     def mark_repaired(self, finding: Finding) -> None:
         """Note that a finding was repaired."""
         self.repaired[finding.problem] += 1
-        if (finding.problem, finding.subject) in self.listed:
-            self.listed[finding.problem, finding.subject] = replace(finding, repaired=True)
+        key = (finding.problem, finding.subject)
+        if key in self.listed:
+            self.listed[key] = replace(finding, repaired=True)
 
     def withdraw(self, finding: Finding) -> None:
-        """Forget a finding that was no longer there at its second look."""
+        """Forget a finding that was gone at its second look."""
         self.found[finding.problem] -= 1
         self.found += Counter()  # drops what is zero
         self.listed.pop((finding.problem, finding.subject), None)
@@ -160,16 +173,21 @@ class Check:
     def as_json(self) -> dict[str, t.Any]:
         """The check as JSON-ready data."""
         names = ("problem", "kind", "subject", "detail", "repaired", "where")
+        findings: list[dict[str, t.Any]] = []
+        for finding in self.findings:
+            findings.append({name: getattr(finding, name) for name in names})
+        refused = None
+        if self.refused is not None:
+            refused = self.refused.as_json()
+
         return {
             "records": self.records,
             "verified": self.verified,
             "seconds": self.seconds,
             "found": dict(self.found),
             "repaired": dict(self.repaired),
-            "findings": [
-                {name: getattr(finding, name) for name in names} for finding in self.findings
-            ],
-            "refused": None if self.refused is None else self.refused.as_json(),
+            "findings": findings,
+            "refused": refused,
             "waiting": dict(self.waiting),
             "trashed": self.trashed,
             "clean": self.clean,

@@ -1,5 +1,8 @@
-"""Mend what was found. Each finding is looked at again at the moment of its repair, and what
-somebody else has repaired, or works on, is left alone."""
+"""Repair findings.
+
+Each finding is looked at again at the moment of its repair. If somebody else has repaired it, or
+works on it, it is left alone.
+"""
 
 from __future__ import annotations
 
@@ -15,11 +18,11 @@ from .finder import Finder
 from .findings import Finding, Problem
 
 Remedy = t.Literal["delete", "expire", "mend"]
-"""``delete`` takes away bytes, or puts a record into the trash, and counts; ``expire`` takes away
-an upload after the time that its client was told; ``mend`` loses nothing."""
+"""``delete`` takes away bytes, or puts a record into the trash, and counts as a deletion.
+``expire`` takes away an upload after the time that its client was told. ``mend`` loses nothing."""
 
 Outcome = t.Literal["repaired", "left", "gone"]
-"""``gone``: what was found is not so any more."""
+"""``gone``: the problem does not exist any more."""
 
 TAKING_AWAY: frozenset[Problem] = frozenset(
     (
@@ -34,8 +37,8 @@ TAKING_AWAY: frozenset[Problem] = frozenset(
         "upload_expired",
     )
 )
-"""Problems whose remedy may take something away. No check does that which finds them for the first
-time."""
+"""Problems whose remedy may take something away. A check that finds them for the first time does
+not do that."""
 
 
 class Repairer:
@@ -46,20 +49,26 @@ class Repairer:
         restored from a backup.
     """
 
-    def __init__(self, state: State, finder: Finder, *, discard_damaged: bool = False) -> None:
+    def __init__(
+        self,
+        state: State,
+        finder: Finder,
+        *,
+        discard_damaged: bool = False,
+    ) -> None:
         self._state = state
         self._finder = finder
         self._discards = discard_damaged
 
     def remedy(self, finding: Finding) -> Remedy | None:
-        """What would be done about a finding, ``None`` for nothing."""
+        """How a finding would be repaired; ``None`` if it would be left alone."""
         match finding.problem:
-            case "owner_missing":
-                return "delete" if self._state.settings.deletes_ownerless else None
+            case "owner_missing" if self._state.settings.deletes_ownerless:
+                return "delete"
             case "size_wrong" if finding.is_mendable:
                 return "mend"
-            case "bytes_incomplete" | "size_wrong" | "checksum_wrong":
-                return "delete" if self._discards else None
+            case "bytes_incomplete" | "size_wrong" | "checksum_wrong" if self._discards:
+                return "delete"
             case "bytes_missing" | "bytes_orphaned" | "stuck_pending" | "stuck_deleting":
                 return "delete"
             case "bytes_misplaced" | "owner_misspelled":
@@ -70,7 +79,7 @@ class Repairer:
                 return None
 
     def seconds_before(self, finding: Finding, grace: float) -> float:
-        """How long ago a finding must have been found before, to be repaired."""
+        """How many seconds ago an earlier check must have found the same, for it to be repaired."""
         if finding.problem == "bytes_orphaned":
             # Their record may come back, with a backup of the records that is restored a little
             # later.
@@ -85,20 +94,13 @@ class Repairer:
             return self._expire_upload(finding)
         if finding.problem == "bytes_misplaced":
             return self._gather(finding)
+
         record = self._finder.look_again(finding)
         if record is None:
             return "gone"
         if str(record.version) != finding.version:
             return "left"  # something has happened to it since
-        if finding.problem == "owner_misspelled":
-            done = self._mend_owner(record)
-        elif self.remedy(finding) == "mend":
-            done = self._mend_size(record)
-        elif finding.problem in ("stuck_pending", "stuck_deleting"):
-            done = lifecycle.sweep_in(self._state, self._finder.home_of(finding), record)
-        else:
-            done = self._trash_record(record)
-        return "repaired" if done else "left"
+        return _outcome(self._repair_record(finding, record))
 
     def sweep_finished_uploads(self) -> None:
         """Take away what is left of resumable uploads that became media."""
@@ -106,27 +108,39 @@ class Repairer:
             if upload.finished:
                 self._state.staging.sweep_one(upload)
 
+    def _repair_record(self, finding: Finding, record: Media) -> bool:
+        """Whether a record could be repaired."""
+        if finding.problem == "owner_misspelled":
+            return self._mend_owner(record)
+        if self.remedy(finding) == "mend":
+            return self._mend_size(record)
+        if finding.problem in ("stuck_pending", "stuck_deleting"):
+            home = self._finder.home_of(finding)
+            return lifecycle.sweep_in(self._state, home, record)
+        return self._trash_record(record)
+
     def _expire_upload(self, finding: Finding) -> Outcome:
-        upload = self._state.staging.get(uuid.UUID(finding.subject))
-        if (
-            upload is None
-            or upload.finished
-            or not upload.is_expired
-            or str(upload.offset) != finding.version
-        ):
+        """Take away an upload that has expired, unless its client has gone on with it."""
+        staging = self._state.staging
+        upload = staging.get(uuid.UUID(finding.subject))
+        if upload is None or upload.finished or not upload.is_expired:
             return "gone"
-        return "repaired" if self._state.staging.sweep_one(upload) else "left"
+        if str(upload.offset) != finding.version:
+            return "gone"
+        return _outcome(staging.sweep_one(upload))
 
     def _gather(self, finding: Finding) -> Outcome:
         """Move bytes into SQL, where their record is."""
         drain_journal(self._state, retry=False)
-        record = self._finder.home_of(finding).repository.find(
-            KINDS[str(finding.kind)], uuid.UUID(finding.subject)
-        )
-        key = None if record is None else record.storage_key
-        return "repaired" if key is None or not self._finder.is_misplaced(key) else "left"
+        repository = self._finder.home_of(finding).repository
+        kind = KINDS[str(finding.kind)]
+        record = repository.find(kind, uuid.UUID(finding.subject))
+        if record is None or record.storage_key is None:
+            return "repaired"
+        return _outcome(not self._finder.is_misplaced(record.storage_key))
 
     def _delete_bytes(self, finding: Finding) -> Outcome:
+        """Delete bytes, unless a record or an upload names them now."""
         if self._finder.is_named(finding.subject):
             return "gone"
         self._finder.storage_at(finding.where).delete(finding.subject)
@@ -141,12 +155,15 @@ class Repairer:
         return True
 
     def _mend_owner(self, record: Media) -> bool:
-        """Have a record name its document by its one id. A second main image of its product is an
-        ordinary one then."""
+        """Have a record name its document by its one id. A second main image of its product becomes
+        an ordinary one."""
         owner_id = self._finder.owner_ids([record]).get(record.id)
         if owner_id is None:
             return False
-        changes: dict[str, t.Any] = {record.owner_field: owner_id, "updated_at": now()}
+        changes: dict[str, t.Any] = {
+            record.owner_field: owner_id,
+            "updated_at": now(),
+        }
         try:
             try:
                 changed = lifecycle.change(self._state, record, changes, attempts=1)
@@ -158,8 +175,17 @@ class Repairer:
         return changed is not None
 
     def _mend_size(self, record: Media) -> bool:
-        stat = self._finder.stats([record]).get(t.cast(str, record.storage_key))
+        """Have a record say how many bytes there are."""
+        key = t.cast(str, record.storage_key)
+        stat = self._finder.stats([record]).get(key)
         if stat is None:
             return False
         changes = {"file_size": stat.size, "updated_at": now()}
-        return lifecycle.change(self._state, record, changes, same_content=True) is not None
+        changed = lifecycle.change(self._state, record, changes, same_content=True)
+        return changed is not None
+
+
+def _outcome(is_repaired: bool) -> Outcome:
+    if is_repaired:
+        return "repaired"
+    return "left"

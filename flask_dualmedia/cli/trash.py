@@ -1,0 +1,57 @@
+"""``check --restore``: media, out of the trash."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+
+import click
+
+from .. import lifecycle
+from ..errors import DualMediaError
+from ..models import KINDS, TRASHED, Media
+from ..state import State
+from .dialog import answering
+
+
+def restore_from_trash(state: State, choice: str) -> None:
+    """Bring back what is in the trash.
+
+    :param choice: An id, or ``all``.
+    """
+    restored = 0
+    failures = []
+    for record in answering(lambda: _trashed(state, choice)):
+        try:
+            kept = answering(lambda record=record: lifecycle.restore(state, record))
+        except DualMediaError as error:
+            failures.append(f"{record!r} stays in the trash: {error}")
+            continue
+        restored += 1
+        if _is_main_image(record) and not _is_main_image(kept):
+            click.echo(f"{record!r} is no longer the main image: the product has another")
+
+    click.echo(f"Restored {restored} record(s).")
+    if failures:
+        raise click.ClickException("\n".join(failures))
+
+
+def _is_main_image(record: Media) -> bool:
+    """Whether a record is a main image. Other kinds than product images have none."""
+    return getattr(record, "is_main_image", False)
+
+
+def _trashed(state: State, choice: str) -> Iterator[Media]:
+    """The chosen records of the trash."""
+    if choice == "all":
+        return lifecycle.trashed_records(state)
+    try:
+        media_id = uuid.UUID(choice)
+    except ValueError:
+        raise click.UsageError(f"{choice!r} is not an id.") from None
+
+    records = [state.repository.find(kind, media_id) for kind in KINDS.values()]
+    trashed = [record for record in records if record is not None and record.state == TRASHED]
+    if not trashed:
+        raise click.ClickException(f"{choice} is not in the trash.")
+    return iter(trashed)
