@@ -107,7 +107,7 @@ class Repository(t.Protocol):
         """The available record with this id."""
         ...
 
-    def list(self, listing: Listing[M]) -> Records[M]:
+    def select(self, listing: Listing[M]) -> Records[M]:
         """Available records, sorted and cut as the listing says."""
         ...
 
@@ -166,24 +166,24 @@ class Repository(t.Protocol):
         """The record with this id in any state."""
         ...
 
-    def keys_of(self, kind: type[Media], ids: t.Sequence[uuid.UUID]) -> t.List[str | None]:  # noqa: UP006
+    def keys_of(self, kind: type[Media], ids: t.Sequence[uuid.UUID]) -> list[str | None]:
         """The storage keys of the records with these ids, in any state."""
         ...
 
-    def scan(self, kind: type[M], after: uuid.UUID | None, limit: int) -> t.List[M]:  # noqa: UP006 - `list` is a method
+    def scan(self, kind: type[M], after: uuid.UUID | None, limit: int) -> list[M]:
         """Records in any state, sorted by id, from behind ``after``."""
         ...
 
     def unfinished(
         self, kind: type[M], before: datetime, limit: int, after: Position | None = None
-    ) -> t.List[M]:  # noqa: UP006 - `list` is a method
+    ) -> list[M]:
         """Records pending or deleting, and last changed before a time, oldest first.
 
         :param after: Start behind this time of the last change, and this id.
         """
         ...
 
-    def trashed(self, kind: type[M], after: uuid.UUID | None, limit: int) -> t.List[M]:  # noqa: UP006
+    def trashed(self, kind: type[M], after: uuid.UUID | None, limit: int) -> list[M]:
         """Records in the trash, sorted by id, from behind ``after``."""
         ...
 

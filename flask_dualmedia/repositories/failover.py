@@ -103,11 +103,11 @@ class FailoverRepository:
     def find(self, kind: type[M], media_id: uuid.UUID) -> M | None:
         return self._look_up(lambda r: r.find(kind, media_id), kind, media_id)
 
-    def list(self, listing: Listing[M]) -> Records[M]:
+    def select(self, listing: Listing[M]) -> Records[M]:
         def key(record: M) -> t.Any:
             return getattr(record, listing.sort), record.id
 
-        found = self._both(lambda r: r.list(listing), [listing.kind])
+        found = self._both(lambda r: r.select(listing), [listing.kind])
         if isinstance(found, Records):
             return found
         merged = sorted(found.values(), key=key, reverse=listing.descending)
@@ -182,13 +182,13 @@ class FailoverRepository:
         self._journal.remove(kind, media_id)
         self._circuit.guard(lambda: self._sql.remove(kind, media_id))
 
-    def keys_of(self, kind: type[Media], ids: t.Sequence[uuid.UUID]) -> t.List[str | None]:  # noqa: UP006
+    def keys_of(self, kind: type[Media], ids: t.Sequence[uuid.UUID]) -> list[str | None]:
         return [
             *self._journal.keys_of(kind, ids),
             *self._circuit.read(lambda: self._sql.keys_of(kind, ids)),
         ]
 
-    def scan(self, kind: type[M], after: uuid.UUID | None, limit: int) -> t.List[M]:  # noqa: UP006 - `list` is a method
+    def scan(self, kind: type[M], after: uuid.UUID | None, limit: int) -> list[M]:
         found = {record.id: record for record in self._journal.scan(kind, after, limit)}
         found |= {
             record.id: record
@@ -198,14 +198,14 @@ class FailoverRepository:
 
     def unfinished(
         self, kind: type[M], before: datetime, limit: int, after: Position | None = None
-    ) -> t.List[M]:  # noqa: UP006 - `list` is a method
+    ) -> list[M]:
         found = [
             *self._journal.unfinished(kind, before, limit, after),
             *self._circuit.read(lambda: self._sql.unfinished(kind, before, limit, after)),
         ]
         return sorted(found, key=lambda record: (record.updated_at, record.id))[:limit]
 
-    def trashed(self, kind: type[M], after: uuid.UUID | None, limit: int) -> t.List[M]:  # noqa: UP006
+    def trashed(self, kind: type[M], after: uuid.UUID | None, limit: int) -> list[M]:
         found = {record.id: record for record in self._journal.trashed(kind, after, limit)}
         found |= {
             record.id: record
@@ -280,7 +280,7 @@ class FailoverRepository:
     ) -> Records[M] | dict[uuid.UUID, M]:
         """What SQL has, where it has all; what both have by id; or what one of them has, where the
         other is down."""
-        waiting: t.List[M] = []  # noqa: UP006 - `list` is a method
+        waiting: list[M] = []
         deleted: set[uuid.UUID] = set()
         journal_answers = True
         try:

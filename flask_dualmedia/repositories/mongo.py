@@ -98,18 +98,18 @@ class MongoRepository:
             document = self._collection(kind).find_one({"_id": media_id})
         return _record(kind, document)
 
-    def keys_of(self, kind: type[Media], ids: t.Sequence[uuid.UUID]) -> t.List[str | None]:  # noqa: UP006
+    def keys_of(self, kind: type[Media], ids: t.Sequence[uuid.UUID]) -> list[str | None]:
         with self._documents.asked():
             found = self._collection(kind).find(
                 records_only(kind, {"_id": {"$in": [*ids]}}), {"storage_key": 1}
             )
             return [document.get("storage_key") for document in found]
 
-    def scan(self, kind: type[M], after: uuid.UUID | None, limit: int) -> t.List[M]:  # noqa: UP006 - `list` is a method
+    def scan(self, kind: type[M], after: uuid.UUID | None, limit: int) -> list[M]:
         where = {} if after is None else {"_id": {"$gt": after}}
         return self._find(kind, where, [("_id", ASCENDING)], limit)
 
-    def list(self, listing: Listing[M]) -> Records[M]:
+    def select(self, listing: Listing[M]) -> Records[M]:
         def place(record: M) -> t.Any:
             return getattr(record, listing.sort), record.id
 
@@ -120,11 +120,11 @@ class MongoRepository:
         records = {record.id: record for record in merged}
         return Records(islice(records.values(), listing.limit))
 
-    def _scan(self, listing: Listing[M], scope: Document) -> t.List[M]:  # noqa: UP006 - `list` is a method
+    def _scan(self, listing: Listing[M], scope: Document) -> list[M]:
         """The first records of a list that are in a scope, in the order of the list."""
         direction = DESCENDING if listing.descending else ASCENDING
         sort = [(_key(name), direction) for name in dict.fromkeys((listing.sort, "id"))]
-        records: t.List[M] = []  # noqa: UP006
+        records: list[M] = []
         for span in _spans(listing):
             limit = 0 if listing.limit is None else listing.limit - len(records)
             # In this order: a server may take the first of these conditions that it has an index
@@ -147,7 +147,7 @@ class MongoRepository:
             records += self._find(kind, where, sort)
         return records
 
-    def _find(self, kind: type[M], where: Document, sort: Sort, limit: int = 0) -> t.List[M]:  # noqa: UP006
+    def _find(self, kind: type[M], where: Document, sort: Sort, limit: int = 0) -> list[M]:
         """The records that match. Where others match too, MongoDB is asked once more, for records
         alone: it would take longer if it looked at every field each time."""
         with self._documents.asked():
@@ -224,7 +224,7 @@ class MongoRepository:
 
     def unfinished(
         self, kind: type[M], before: datetime, limit: int, after: Position | None = None
-    ) -> t.List[M]:  # noqa: UP006 - `list` is a method
+    ) -> list[M]:
         where: Document = {"state": {"$in": [PENDING, DELETING]}, "updated_at": {"$lt": before}}
         if after is not None:
             time, last_id = after
@@ -234,7 +234,7 @@ class MongoRepository:
             ]
         return self._find(kind, where, [("updated_at", ASCENDING), ("_id", ASCENDING)], limit)
 
-    def trashed(self, kind: type[M], after: uuid.UUID | None, limit: int) -> t.List[M]:  # noqa: UP006
+    def trashed(self, kind: type[M], after: uuid.UUID | None, limit: int) -> list[M]:
         where: Document = {"state": TRASHED}
         if after is not None:
             where["_id"] = {"$gt": after}
@@ -338,9 +338,9 @@ class JournalRepository(MongoRepository):
         with self._documents.asked():
             self._collection(kind).update_one(claimed, {"$unset": {"claimed": ""}})
 
-    def claimed(self) -> t.List[Media]:  # noqa: UP006 - `list` is a method
+    def claimed(self) -> list[Media]:
         """The records that are claimed."""
-        records: t.List[Media] = []  # noqa: UP006
+        records: list[Media] = []
         for kind in KINDS.values():
             records += self._find(kind, {"claimed": {"$exists": True}}, [("_id", ASCENDING)])
         return records
@@ -365,9 +365,9 @@ class JournalRepository(MongoRepository):
         noted = vars(record).get("refused")
         return None if noted is None else Refusal(noted["reason"], noted.get("at"))
 
-    def refused(self, limit: int) -> t.List[Media]:  # noqa: UP006 - `list` is a method
+    def refused(self, limit: int) -> list[Media]:
         """The first of the records that are set aside."""
-        records: t.List[Media] = []  # noqa: UP006
+        records: list[Media] = []
         for kind in KINDS.values():
             records += self._find(kind, {"refused": {"$exists": True}}, [("_id", ASCENDING)], limit)
         return records[:limit]
@@ -470,10 +470,10 @@ class JournalRepository(MongoRepository):
                     return found["uploaded_by"]
         return None
 
-    def keys_of_unfinished(self, identity: str) -> t.List[str]:  # noqa: UP006 - `list` is a method
+    def keys_of_unfinished(self, identity: str) -> list[str]:
         """The storage keys of what somebody is just sending."""
         where = {"state": PENDING, "uploaded_by": identity}
-        keys: t.List[str] = []  # noqa: UP006
+        keys: list[str] = []
         for kind in KINDS.values():
             with self._documents.asked():
                 found = self._collection(kind).find(where, {"storage_key": 1})

@@ -148,7 +148,7 @@ class SQLRepository:
     def find(self, kind: type[M], media_id: uuid.UUID) -> M | None:
         return self._one(kind, _select_one(kind, self.tables, available=False), {"id": media_id})
 
-    def keys_of(self, kind: type[Media], ids: t.Sequence[uuid.UUID]) -> t.List[str | None]:  # noqa: UP006
+    def keys_of(self, kind: type[Media], ids: t.Sequence[uuid.UUID]) -> list[str | None]:
         table = self.tables.of(kind)
         with self._connect() as connection:
             return [
@@ -157,7 +157,7 @@ class SQLRepository:
                 ).scalars()
             ]
 
-    def scan(self, kind: type[M], after: uuid.UUID | None, limit: int) -> t.List[M]:  # noqa: UP006 - `list` is a method
+    def scan(self, kind: type[M], after: uuid.UUID | None, limit: int) -> list[M]:
         table = self.tables.of(kind)
         query = sa.select(table).where(table.c.id != DRAINS_ID).order_by(table.c.id).limit(limit)
         with self._connect() as connection:
@@ -166,7 +166,7 @@ class SQLRepository:
             ).all()
         return [*map(row_reader(kind), self._aware(rows))]
 
-    def list(self, listing: Listing[M]) -> Records[M]:
+    def select(self, listing: Listing[M]) -> Records[M]:
         return self._all(listing.kind, *select_listing(listing, self.tables))
 
     def of_owners(
@@ -264,14 +264,14 @@ class SQLRepository:
 
     def unfinished(
         self, kind: type[M], before: datetime, limit: int, after: Position | None = None
-    ) -> t.List[M]:  # noqa: UP006 - `list` is a method
+    ) -> list[M]:
         with self._connect() as connection:
             rows = connection.execute(
                 select_unfinished(kind, before, limit, after, self.tables)
             ).all()
         return [*map(row_reader(kind), self._aware(rows))]
 
-    def trashed(self, kind: type[M], after: uuid.UUID | None, limit: int) -> t.List[M]:  # noqa: UP006
+    def trashed(self, kind: type[M], after: uuid.UUID | None, limit: int) -> list[M]:
         table = self.tables.of(kind)
         query = sa.select(table).where(_UNFINISHED, _TRASHED).order_by(table.c.id).limit(limit)
         with self._connect() as connection:
