@@ -44,6 +44,7 @@ class MongoRepository:
         """True once the indexes are known to exist."""
 
     def version(self) -> str:
+        """The version of the server."""
         with self._documents.asked():
             answer = self._documents.command("buildInfo")
             return str(answer["version"])
@@ -53,15 +54,16 @@ class MongoRepository:
 
         :raises NamesTaken: Some are the host's.
         """
-        self._collections.check(self.prefix + kind.__tablename__ for kind in KINDS.values())
+        names = [self.prefix + kind.__tablename__ for kind in KINDS.values()]
+        self._collections.check(names)
 
     def ensure_indexes(self) -> None:
         """Create the indexes that are missing, with the names and columns of those in SQL."""
         self.version()  # a server that hangs is found by a call that does not have that long
         with self._documents.asked(INDEXING):
             for kind in KINDS.values():
-                indexes = list(_indexes(kind))
-                self._collection(kind).create_indexes(indexes)
+                collection = self._collection(kind)
+                collection.create_indexes(list(_indexes(kind)))
         self.is_indexed = True
 
     def add(self, record: Media, *, keeps_id: bool = False) -> None:
@@ -72,7 +74,8 @@ class MongoRepository:
         storable.check(kind, values)
 
         with self._documents.asked():
-            self._collection(kind).insert_one(_document(values))
+            collection = self._collection(kind)
+            collection.insert_one(_document(values))
 
     def add_all(self, records: t.Sequence[Media]) -> None:
         if not self.is_indexed:
@@ -94,14 +97,20 @@ class MongoRepository:
                 raise
 
     def get(self, kind: type[M], media_id: uuid.UUID) -> M | None:
-        where = {"_id": media_id, "state": AVAILABLE}
+        where = {
+            "_id": media_id,
+            "state": AVAILABLE,
+        }
         with self._documents.asked():
-            document = self._collection(kind).find_one(where)
+            collection = self._collection(kind)
+            document = collection.find_one(where)
         return _record(kind, document)
 
     def find(self, kind: type[M], media_id: uuid.UUID) -> M | None:
+        where = {"_id": media_id}
         with self._documents.asked():
-            document = self._collection(kind).find_one({"_id": media_id})
+            collection = self._collection(kind)
+            document = collection.find_one(where)
         return _record(kind, document)
 
     def keys_of(
@@ -109,12 +118,19 @@ class MongoRepository:
         kind: type[Media],
         ids: t.Sequence[uuid.UUID],
     ) -> list[str | None]:
-        where = records_only(kind, {"_id": {"$in": [*ids]}})
+        is_one = {"_id": {"$in": [*ids]}}
+        where = records_only(kind, is_one)
         with self._documents.asked():
-            documents = self._collection(kind).find(where, {"storage_key": 1})
+            collection = self._collection(kind)
+            documents = collection.find(where, {"storage_key": 1})
             return [document.get("storage_key") for document in documents]
 
-    def scan(self, kind: type[M], after: uuid.UUID | None, limit: int) -> list[M]:
+    def scan(
+        self,
+        kind: type[M],
+        after: uuid.UUID | None,
+        limit: int,
+    ) -> list[M]:
         where: Document = {}
         if after is not None:
             where["_id"] = {"$gt": after}
@@ -124,15 +140,24 @@ class MongoRepository:
         def place(record: M) -> t.Any:
             return getattr(record, listing.sort), record.id
 
-        scans = [self._scan(listing, scope) for scope in _scopes(listing)]
-        merged = heapq.merge(*scans, key=place, reverse=listing.descending)
+        scopes = _scopes(listing)
+        scans = [self._scan(listing, scope) for scope in scopes]
+        merged = heapq.merge(
+            *scans,
+            key=place,
+            reverse=listing.descending,
+        )
         # A record that is changed meanwhile may be found by both scans, and in another place by the
         # second.
         records = {record.id: record for record in merged}
         page = islice(records.values(), listing.limit)
         return Records(page)
 
-    def _scan(self, listing: Listing[M], scope: Document) -> list[M]:
+    def _scan(
+        self,
+        listing: Listing[M],
+        scope: Document,
+    ) -> list[M]:
         """The first records of a list that are in a scope, in the order of the list."""
         direction = ASCENDING
         if listing.descending:
@@ -191,11 +216,13 @@ class MongoRepository:
         take longer if it looked at every field each time.
         """
         with self._documents.asked():
-            cursor = self._collection(kind).find(where)
+            collection = self._collection(kind)
+            cursor = collection.find(where)
             documents = list(cursor.sort(sort).limit(limit))
             if not all(is_record(kind, document) for document in documents):
+                collection = self._collection(kind)
                 both = {"$and": [where, records_only(kind)]}
-                cursor = self._collection(kind).find(both)
+                cursor = collection.find(both)
                 documents = list(cursor.sort(sort).limit(limit))
 
         return [_some_record(kind, document) for document in documents]
@@ -209,9 +236,16 @@ class MongoRepository:
         where: Values,
     ) -> M | None:
         storable.check(kind, changes)
-        matching = {"_id": media_id, **self._unclaimed, **where}
+        matching = {
+            "_id": media_id,
+            **self._unclaimed,
+            **where,
+        }
         new_values = dict(changes)
-        change: Document = {"$set": new_values, **self._with_change}
+        change: Document = {
+            "$set": new_values,
+            **self._with_change,
+        }
         if where.get("version") == 1:
             matching["version"] = {"$in": [1, None]}  # documents of an earlier version have none
         if "version" in where:
@@ -229,21 +263,31 @@ class MongoRepository:
             if document is None and _is_made_once(new_values):
                 # A driver that lost the answer has sent it twice: the second sees what the first
                 # has made.
-                changed = {"_id": media_id, **self._unclaimed, **new_values}
+                changed = {
+                    "_id": media_id,
+                    **self._unclaimed,
+                    **new_values,
+                }
                 document = collection.find_one(records_only(kind, changed))
 
         return _record(kind, document)
 
     def bury(self, kind: type[Media], media_id: uuid.UUID) -> None:
-        where = records_only(kind, {"_id": media_id, "state": DELETING})
+        deleting = {
+            "_id": media_id,
+            "state": DELETING,
+        }
+        where = records_only(kind, deleting)
         nothing = dict.fromkeys(kind.nullable_fields())
         with self._documents.asked():
-            self._collection(kind).update_one(where, {"$set": nothing})
+            collection = self._collection(kind)
+            collection.update_one(where, {"$set": nothing})
 
     def remove(self, kind: type[Media], media_id: uuid.UUID) -> None:
         where = records_only(kind, {"_id": media_id})
         with self._documents.asked():
-            self._collection(kind).delete_one(where)
+            collection = self._collection(kind)
+            collection.delete_one(where)
 
     def count_access(
         self,
@@ -254,7 +298,8 @@ class MongoRepository:
     ) -> bool:
         with self._documents.asked():
             where, change = self._access(kind, media_id, at, number)
-            result = self._collection(kind).update_one(where, change)
+            collection = self._collection(kind)
+            result = collection.update_one(where, change)
             return bool(result.matched_count)
 
     def add_accesses(
@@ -268,12 +313,16 @@ class MongoRepository:
             updates.append(UpdateOne(where, change))
 
         with self._documents.asked(BULK):
-            result = self._collection(kind).bulk_write(updates, ordered=False)
+            collection = self._collection(kind)
+            result = collection.bulk_write(updates, ordered=False)
             if result.matched_count == len(counts):
                 return dict.fromkeys(counts, True)
-            available = {"_id": {"$in": [*counts]}, "state": AVAILABLE}
+            available = {
+                "_id": {"$in": [*counts]},
+                "state": AVAILABLE,
+            }
             where = records_only(kind, available)
-            documents = self._collection(kind).find(where, {"_id": 1})
+            documents = collection.find(where, {"_id": 1})
             counted_ids = {document["_id"] for document in documents}
 
         return {media_id: media_id in counted_ids for media_id in counts}
@@ -317,7 +366,12 @@ class MongoRepository:
         sort = [("updated_at", ASCENDING), ("_id", ASCENDING)]
         return self._find(kind, where, sort, limit)
 
-    def trashed(self, kind: type[M], after: uuid.UUID | None, limit: int) -> list[M]:
+    def trashed(
+        self,
+        kind: type[M],
+        after: uuid.UUID | None,
+        limit: int,
+    ) -> list[M]:
         where: Document = {"state": TRASHED}
         if after is not None:
             where["_id"] = {"$gt": after}
@@ -326,14 +380,17 @@ class MongoRepository:
     def count(self, kind: type[Media]) -> int:
         buried = {"state": DELETING, "storage_key": None}
         trashed = {"state": TRASHED}
-        others = records_only(kind, {"$nor": [buried, trashed]})
+        neither = {"$nor": [buried, trashed]}
+        where = records_only(kind, neither)
         with self._documents.asked(BULK):
-            return self._collection(kind).count_documents(others)
+            collection = self._collection(kind)
+            return collection.count_documents(where)
 
     def count_trashed(self, kind: type[Media]) -> int:
         trashed = records_only(kind, {"state": TRASHED})
         with self._documents.asked(BULK):
-            return self._collection(kind).count_documents(trashed)
+            collection = self._collection(kind)
+            return collection.count_documents(trashed)
 
     def announced(
         self,
@@ -355,10 +412,15 @@ class MongoRepository:
 
         number = size = 0
         for kind in KINDS.values():
-            others = {"$and": [records_only(kind, where), {"_id": {"$ne": but}}]}
-            pipeline = [{"$match": others}, {"$group": group}]
+            is_announced = records_only(kind, where)
+            is_another = {"_id": {"$ne": but}}
+            pipeline = [
+                {"$match": {"$and": [is_announced, is_another]}},
+                {"$group": group},
+            ]
             with self._documents.asked():
-                for total in self._collection(kind).aggregate(pipeline):
+                collection = self._collection(kind)
+                for total in collection.aggregate(pipeline):
                     number += total["number"]
                     size += total["size"]
 
@@ -378,12 +440,14 @@ class MongoRepository:
                 {"$group": group},
             ]
             with self._documents.asked():
-                for total in self._collection(kind).aggregate(pipeline):
+                collection = self._collection(kind)
+                for total in collection.aggregate(pipeline):
                     size += total["size"]
         return size
 
     def _collection(self, kind: type[Media]) -> Collection[Document]:
-        return self._collections.get(self.prefix + kind.__tablename__, durable=True)
+        name = self.prefix + kind.__tablename__
+        return self._collections.get(name, durable=True)
 
 
 REASON_LENGTH = 500
@@ -415,7 +479,9 @@ class JournalRepository(MongoRepository):
 
     prefix = JOURNAL
     _unclaimed: t.ClassVar[Document] = {"claimed": {"$exists": False}}
-    _with_change: t.ClassVar[Document] = {"$unset": {"refused": "", "stale": ""}}
+    _with_change: t.ClassVar[Document] = {
+        "$unset": {"refused": "", "stale": ""},
+    }
 
     def claim(
         self,
@@ -428,9 +494,13 @@ class JournalRepository(MongoRepository):
         :param claimant: The holder of the lease under which the record is moved. The claim of
             another holder, which was killed, is taken over.
         """
-        kept = {"_id": media_id, "state": {"$in": [*KEPT]}}
+        kept = {
+            "_id": media_id,
+            "state": {"$in": [*KEPT]},
+        }
         with self._documents.asked():
-            document = self._collection(kind).find_one_and_update(
+            collection = self._collection(kind)
+            document = collection.find_one_and_update(
                 records_only(kind, kept),
                 {"$set": {"claimed": claimant}},
                 return_document=ReturnDocument.AFTER,
@@ -441,14 +511,26 @@ class JournalRepository(MongoRepository):
         """The ids of records that are deleted, and that SQL may have all the same."""
         where = records_only(kind, {"state": DELETING})
         with self._documents.asked():
-            documents = self._collection(kind).find(where, {"_id": 1})
+            collection = self._collection(kind)
+            documents = collection.find(where, {"_id": 1})
             return {document["_id"] for document in documents}
 
-    def release(self, kind: type[Media], media_id: uuid.UUID, claimant: str) -> None:
+    def release(
+        self,
+        kind: type[Media],
+        media_id: uuid.UUID,
+        claimant: str,
+    ) -> None:
         """Undo the claim of a record that was not sent to SQL."""
-        claimed = records_only(kind, {"_id": media_id, "claimed": claimant})
+        claimed = {
+            "_id": media_id,
+            "claimed": claimant,
+        }
+        where = records_only(kind, claimed)
+        change = {"$unset": {"claimed": ""}}
         with self._documents.asked():
-            self._collection(kind).update_one(claimed, {"$unset": {"claimed": ""}})
+            collection = self._collection(kind)
+            collection.update_one(where, change)
 
     def claimed(self) -> list[Media]:
         """The records that are claimed."""
@@ -475,7 +557,8 @@ class JournalRepository(MongoRepository):
         kind = type(record)
         where = records_only(kind, {"_id": record.id})
         with self._documents.asked():
-            before = self._collection(kind).find_one_and_update(where, change)
+            collection = self._collection(kind)
+            before = collection.find_one_and_update(where, change)
 
         if before is None:
             return False
@@ -501,8 +584,9 @@ class JournalRepository(MongoRepository):
         number = 0
         with self._documents.asked():
             for kind in KINDS.values():
+                collection = self._collection(kind)
                 refused = records_only(kind, _REFUSED)
-                number += self._collection(kind).count_documents(refused)
+                number += collection.count_documents(refused)
         return number
 
     def try_again(self) -> None:
@@ -511,9 +595,12 @@ class JournalRepository(MongoRepository):
         The reasons stay, so that nobody is told twice.
         """
         for kind in KINDS.values():
-            tried = records_only(kind, {"refused.at": {"$exists": True}})
+            tried = {"refused.at": {"$exists": True}}
+            where = records_only(kind, tried)
+            change = {"$unset": {"refused.at": ""}}
             with self._documents.asked():
-                self._collection(kind).update_many(tried, {"$unset": {"refused.at": ""}})
+                collection = self._collection(kind)
+                collection.update_many(where, change)
 
     def trash_stale(self, record: Media) -> bool:
         """Put a record into the trash that SQL had once, and has no more.
@@ -521,16 +608,23 @@ class JournalRepository(MongoRepository):
         Bringing it back has it moved again. Nobody knows whether its links were revoked in SQL
         since: they are now.
         """
-        where = {"_id": record.id, "state": AVAILABLE}
+        where = {
+            "_id": record.id,
+            "state": AVAILABLE,
+        }
         changes = {
             "state": TRASHED,
             "version": record.version + 1,
             "stale": True,
             "links_revoked_at": record.next_revocation(),
         }
-        change = {"$set": changes, "$unset": {"claimed": ""}}
+        change = {
+            "$set": changes,
+            "$unset": {"claimed": ""},
+        }
         with self._documents.asked():
-            result = self._collection(type(record)).update_one(where, change)
+            collection = self._collection(type(record))
+            result = collection.update_one(where, change)
         return bool(result.modified_count)
 
     def is_stale(self, record: Media) -> bool:
@@ -558,7 +652,8 @@ class JournalRepository(MongoRepository):
         refusal = self.refusal_of(record)
         if refusal is None or refusal.at is None:
             return True
-        return abs(self._documents.clock.now() - refusal.at) > RETRY_AFTER
+        time = self._documents.clock.now()
+        return abs(time - refusal.at) > RETRY_AFTER
 
     def has_work(self) -> bool:
         """Tell whether it holds anything that is not set aside for a while yet."""
@@ -572,7 +667,7 @@ class JournalRepository(MongoRepository):
             ],
         }
         with self._documents.asked():
-            return any(self._has(kind, due) for kind in KINDS.values())
+            return self._has_any(due)
 
     @property
     def is_away(self) -> bool:
@@ -589,7 +684,7 @@ class JournalRepository(MongoRepository):
         An upload in progress counts as something: it may become available at any moment.
         """
         with self._documents.asked():
-            return not any(self._has(kind, {}) for kind in KINDS.values())
+            return not self._has_any({})
 
     def uploader_of(self, media_id: uuid.UUID) -> str | None:
         """The uploader of a record that is here."""
@@ -603,14 +698,18 @@ class JournalRepository(MongoRepository):
 
     def keys_of_unfinished(self, identity: str) -> list[str]:
         """The storage keys of what somebody is just sending."""
-        where = {"state": PENDING, "uploaded_by": identity}
+        where = {
+            "state": PENDING,
+            "uploaded_by": identity,
+        }
         keys: list[str] = []
         for kind in KINDS.values():
             with self._documents.asked():
-                documents = self._collection(kind).find(where, {"storage_key": 1})
-                for document in documents:
-                    if document["storage_key"]:
-                        keys.append(document["storage_key"])
+                collection = self._collection(kind)
+                for document in collection.find(where, {"storage_key": 1}):
+                    key = document["storage_key"]
+                    if key:
+                        keys.append(key)
         return keys
 
     def waiting(self) -> int:
@@ -618,13 +717,19 @@ class JournalRepository(MongoRepository):
         number = 0
         with self._documents.asked():
             for kind in KINDS.values():
+                collection = self._collection(kind)
                 available = records_only(kind, {"state": AVAILABLE})
-                number += self._collection(kind).count_documents(available)
+                number += collection.count_documents(available)
         return number
 
-    def _has(self, kind: type[Media], where: Document) -> bool:
-        matching = records_only(kind, where)
-        return self._collection(kind).find_one(matching, {"_id": 1}) is not None
+    def _has_any(self, where: Document) -> bool:
+        """Tell whether a record of any kind matches."""
+        for kind in KINDS.values():
+            collection = self._collection(kind)
+            matching = records_only(kind, where)
+            if collection.find_one(matching, {"_id": 1}) is not None:
+                return True
+        return False
 
 
 def _scopes(listing: Listing[t.Any]) -> list[Document]:
@@ -635,11 +740,13 @@ def _scopes(listing: Listing[t.Any]) -> list[Document]:
     """
     if listing.visible_to is EVERYTHING:
         return [{}]
+    public = {"is_public": True}
     if not listing.shows_private:
-        return [{"is_public": True}]
+        return [public]
     # Public ones of the reader too: if one is made private between the two scans it is missing in
     # neither.
-    return [{"is_public": True}, {"uploaded_by": listing.visible_to}]
+    own = {"uploaded_by": listing.visible_to}
+    return [public, own]
 
 
 def _spans(listing: Listing[t.Any]) -> list[Document]:
@@ -657,7 +764,10 @@ def _spans(listing: Listing[t.Any]) -> list[Document]:
     if listing.sort == "id":
         return [{"_id": {beyond: last_id}}]
 
-    same_value = {listing.sort: value, "_id": {beyond: last_id}}
+    same_value = {
+        listing.sort: value,
+        "_id": {beyond: last_id},
+    }
     further = {listing.sort: {beyond: value}}
     return [same_value, further]
 
@@ -701,9 +811,8 @@ def _indexes(kind: type[Media]) -> Iterator[IndexModel]:
     tries the indexes that a query could go by against each other, and so needs fewer: an uploader's
     private records are found by ``ix_..._uploader``.
     """
-    sql_indexes = kind.__table__.indexes  # type: ignore[attr-defined]
-    for index in sorted(sql_indexes, key=lambda index: str(index.name)):
-        name = str(index.name)
+    sql_indexes = {str(index.name): index for index in kind.__table__.indexes}  # type: ignore[attr-defined]
+    for name, index in sorted(sql_indexes.items()):
         keys = [(_key(column.name), ASCENDING) for column in index.columns]
 
         if name == MAIN_INDEX:
