@@ -118,12 +118,14 @@ class SQLRepository:
         self._arrays = engine.dialect.name == "postgresql"
 
     def version(self) -> str:
+        """The version of the server."""
+        name = self._engine.dialect.name
+        query = f"SELECT {name}_version()"
+        if name == "postgresql":
+            query = "SHOW server_version"
         with self._connect() as connection:
-            name = self._engine.dialect.name
-            query = f"SELECT {name}_version()"
-            if name == "postgresql":
-                query = "SHOW server_version"
-            return str(connection.exec_driver_sql(query).scalar_one())
+            result = connection.exec_driver_sql(query)
+            return str(result.scalar_one())
 
     def time(self) -> datetime | None:
         """The time by the server's clock; ``None`` where the server is no other than this host."""
@@ -144,7 +146,8 @@ class SQLRepository:
         kind = type(record)
         values = record.values()
         storable.check(kind, values)
-        self._fetch(insert_record(kind, self.tables), values)
+        query = insert_record(kind, self.tables)
+        self._fetch(query, values)
 
     def add_all(self, records: Sequence[Media]) -> None:
         for record in records:
@@ -174,10 +177,12 @@ class SQLRepository:
         kind: type[Media],
         ids: t.Sequence[uuid.UUID],
     ) -> list[str | None]:
-        table = self.tables.of(kind)
-        query = sa.select(table.c.storage_key).where(table.c.id.in_(ids))
+        columns = self.tables.of(kind).c
+        query = sa.select(columns.storage_key)
+        query = query.where(columns.id.in_(ids))
         with self._connect() as connection:
-            return [*connection.execute(query).scalars()]
+            result = connection.execute(query)
+            return [*result.scalars()]
 
     def scan(
         self,
@@ -272,7 +277,8 @@ class SQLRepository:
         self._fetch(query, note.values())
 
     def bury(self, kind: type[Media], media_id: uuid.UUID) -> None:
-        self._fetch(_bury(kind, self.tables), {"id_": media_id})
+        query = _bury(kind, self.tables)
+        self._fetch(query, {"id_": media_id})
 
     def remove(self, kind: type[Media], media_id: uuid.UUID) -> None:
         table = self.tables.of(kind)
@@ -288,8 +294,13 @@ class SQLRepository:
         number: int = 1,
     ) -> bool:
         query = _update_access(kind, self.tables)
-        parameters = {"id_": media_id, "at": at, "number": number}
-        return bool(self._fetch(query, parameters))
+        parameters = {
+            "id_": media_id,
+            "at": at,
+            "number": number,
+        }
+        rows = self._fetch(query, parameters)
+        return bool(rows)
 
     def add_accesses(
         self,
@@ -321,7 +332,8 @@ class SQLRepository:
             "times": [*times],
         }
         query = update_accesses(kind, self.tables)
-        counted_ids = set(connection.execute(query, parameters).scalars())
+        result = connection.execute(query, parameters)
+        counted_ids = set(result.scalars())
         return {media_id: media_id in counted_ids for media_id in counts}
 
     def _add_accesses_in_turn(
@@ -333,7 +345,11 @@ class SQLRepository:
         query = _update_access(kind, self.tables)
         counted = {}
         for media_id, (number, at) in sorted(counts.items()):
-            parameters = {"id_": media_id, "at": at, "number": number}
+            parameters = {
+                "id_": media_id,
+                "at": at,
+                "number": number,
+            }
             rows = connection.execute(query, parameters).all()
             counted[media_id] = bool(rows)
         return counted
@@ -368,10 +384,12 @@ class SQLRepository:
         return self._count(kind, _UNFINISHED, _TRASHED)
 
     def _count(self, kind: type[Media], *where: sa.TextClause) -> int:
+        number = sa.func.count()
         table = self.tables.of(kind)
-        query = sa.select(sa.func.count()).select_from(table).where(*where)
+        query = sa.select(number).select_from(table).where(*where)
         with self._connect() as connection:
-            return connection.execute(query).scalar_one()
+            result = connection.execute(query)
+            return result.scalar_one()
 
     def stored_size(self, selection: Selection) -> int:
         query = select_stored_size(selection, self.tables)
@@ -390,8 +408,8 @@ class SQLRepository:
             "since": since,
             "but": but or DRAINS_ID,
         }
-        rows = self._fetch(select_announced(self.tables), parameters)
-        ((number, size),) = rows
+        query = select_announced(self.tables)
+        ((number, size),) = self._fetch(query, parameters)
         return Announced(number, int(size or 0))
 
     @contextmanager
@@ -408,16 +426,22 @@ class SQLRepository:
 
         def execute() -> Sequence[Row]:
             with self._connect() as connection:
-                rows = connection.execute(query, parameters).all()
-                return self._aware(rows)
+                result = connection.execute(query, parameters)
+                return self._aware(result.all())
 
         return insisting(execute)
 
-    def _read(self, kind: type[M], query: sa.Select[t.Any]) -> list[M]:
+    def _read(
+        self,
+        kind: type[M],
+        query: sa.Select[t.Any],
+    ) -> list[M]:
         """The records that a statement gives, which is sent once and has no parameters."""
         with self._connect() as connection:
-            rows = connection.execute(query).all()
-        return [*map(row_reader(kind), self._aware(rows))]
+            result = connection.execute(query)
+            rows = result.all()
+        read = row_reader(kind)
+        return [*map(read, self._aware(rows))]
 
     def _aware(self, rows: Sequence[Row]) -> Sequence[Row]:
         """Rows whose times have a zone. SQLite keeps none; what we wrote was UTC."""
@@ -433,14 +457,25 @@ class SQLRepository:
             aware_rows.append(values)
         return aware_rows
 
-    def _one(self, kind: type[M], query: Query, parameters: Values) -> M | None:
+    def _one(
+        self,
+        kind: type[M],
+        query: Query,
+        parameters: Values,
+    ) -> M | None:
         for row in self._fetch(query, parameters):
             return kind.from_row(row)
         return None
 
-    def _all(self, kind: type[M], query: Query, parameters: Values) -> Records[M]:
+    def _all(
+        self,
+        kind: type[M],
+        query: Query,
+        parameters: Values,
+    ) -> Records[M]:
         rows = self._fetch(query, parameters)
-        return Records(map(row_reader(kind), rows))
+        read = row_reader(kind)
+        return Records(map(read, rows))
 
 
 # To put a statement together takes longer than to have it answered. So those that requests wait for
@@ -482,10 +517,11 @@ def select_with_content(
     """
     table = tables.of(kind)
     chunks = tables.chunks
+    is_only = sa.text(f"{table.name}.file_size <= {size:d}")
     is_first = sa.and_(
         chunks.c.storage_key == table.c.storage_key,
         chunks.c.seq == sa.text("0"),
-        sa.text(f"{table.name}.file_size <= {size:d}"),
+        is_only,
     )
     query = _select_one(kind, tables, available=True)
     query = query.add_columns(chunks.c.data)
@@ -520,10 +556,26 @@ def _update(
     have, like their fields and an underscore.
     """
     table = tables.of(kind)
-    matches = [table.c[name] == sa.bindparam(f"{name}_") for name in ("id", *where)]
-    values: dict[str, t.Any] = {name: sa.bindparam(name) for name in changed}
+    matches = _matches(table, ("id", *where))
+    values: dict[str, t.Any] = {}
+    for name in changed:
+        values[name] = sa.bindparam(name)
     values.setdefault("version", table.c.version + sa.text("1"))
-    return sa.update(table).where(*matches).values(values).returning(table)
+
+    query = sa.update(table).where(*matches)
+    return query.values(values).returning(table)
+
+
+def _matches(
+    table: sa.Table,
+    names: t.Iterable[str],
+) -> list[sa.ColumnElement[bool]]:
+    """The conditions that fields have the values of the parameters named like them."""
+    matches = []
+    for name in names:
+        value = sa.bindparam(f"{name}_")
+        matches.append(table.c[name] == value)
+    return matches
 
 
 def _insert_or_update(table: sa.Table, dialect: str) -> t.Any:
@@ -676,8 +728,7 @@ def _select_scope(
         query = query.where(table.c.uploaded_by.in_([identity, identity]))
         order.insert(0, table.c.uploaded_by)
         where = tuple(name for name in where if name != "uploaded_by")
-    matches = [table.c[name] == sa.bindparam(f"{name}_") for name in where]
-    query = query.where(*matches)
+    query = query.where(*_matches(table, where))
 
     if shape.has_start:
         query = query.where(_is_behind(table, shape))
@@ -691,16 +742,25 @@ def _is_behind(table: sa.Table, shape: _Shape) -> sa.ColumnElement[bool]:
         columns["after_value"] = table.c[shape.sort]
     columns["after_id"] = table.c.id
 
+    values = []
+    for name, column in columns.items():
+        values.append(sa.bindparam(name, type_=column.type))
+
     place = sa.tuple_(*columns.values())
-    values = [sa.bindparam(name, type_=column.type) for name, column in columns.items()]
     start = sa.tuple_(*values)
     if shape.descending:
         return place < start
     return place > start
 
 
-def _order(table: sa.FromClause, sort: str) -> list[sa.ColumnElement[t.Any]]:
-    return [table.c[name] for name in dict.fromkeys((sort, "id"))]
+def _order(
+    table: sa.FromClause,
+    sort: str,
+) -> list[sa.ColumnElement[t.Any]]:
+    """The columns that a list is sorted by."""
+    if sort == "id":
+        return [table.c.id]
+    return [table.c[sort], table.c.id]
 
 
 def _page_of(
@@ -713,7 +773,8 @@ def _page_of(
         order = [column.desc() for column in order]
     query = query.order_by(*order)
     if shape.has_limit:
-        query = query.limit(sa.bindparam("limit", type_=sa.BigInteger))
+        limit = sa.bindparam("limit", type_=sa.BigInteger)
+        query = query.limit(limit)
     return query
 
 
@@ -747,15 +808,22 @@ def _is_owned(
     column: sa.ColumnElement[t.Any],
     matching: Matching,
 ) -> sa.ColumnElement[bool]:
+    """The condition that a record belongs to one of the owners."""
     if matching == "one":
-        return column == sa.bindparam("owner")
+        owner = sa.bindparam("owner")
+        return column == owner
     if matching == "any":
-        owners = sa.bindparam("owners", type_=postgresql.ARRAY(sa.String))
+        type_of_owners = postgresql.ARRAY(sa.String)
+        owners = sa.bindparam("owners", type_=type_of_owners)
         return column == sa.any_(owners)
-    return column.in_(sa.bindparam("owners", expanding=True))
+    owners = sa.bindparam("owners", expanding=True)
+    return column.in_(owners)
 
 
-_Part = tuple[t.Callable[[t.Any], Media], t.Callable[[t.Any], tuple[t.Any, ...]]]
+_Part = tuple[
+    t.Callable[[t.Any], Media],
+    t.Callable[[t.Any], tuple[t.Any, ...]],
+]
 
 
 @cache
@@ -769,7 +837,9 @@ def _select_union(
     The first column is the number of the kind, for which the list has what makes a record, and what
     takes its fields out of a row.
     """
-    columns = {column.key: column for kind in kinds for column in tables.of(kind).c}
+    columns: dict[str, sa.Column[t.Any]] = {}
+    for kind in kinds:
+        columns.update(tables.of(kind).c)
     places = {name: place for place, name in enumerate(columns, start=1)}
     selects = []
     parts: list[_Part] = []
@@ -777,20 +847,27 @@ def _select_union(
         own_columns = tables.of(kind).c
         padded: list[sa.ColumnElement[t.Any]] = []
         for name, column in columns.items():
-            missing = sa.cast(sa.null(), column.type).label(name)
-            padded.append(own_columns.get(name, missing))
-        kind_number = sa.literal_column(str(number)).label("kind_number")
+            missing = sa.cast(sa.null(), column.type)
+            padded.append(own_columns.get(name, missing.label(name)))
+        kind_number = sa.literal_column(str(number))
         query = select_of_owners(kind, matching, tables)
-        query = query.with_only_columns(kind_number, *padded)
+        query = query.with_only_columns(
+            kind_number.label("kind_number"),
+            *padded,
+        )
         selects.append(query.order_by(None))
 
-        take_fields = itemgetter(*(places[name] for name in kind.field_names()))
+        field_places = [places[name] for name in kind.field_names()]
+        take_fields = itemgetter(*field_places)
         parts.append((row_reader(kind), take_fields))
 
     union = sa.union_all(*selects).subquery()
     order_names = dict.fromkeys(kind.order for kind in kinds)
-    order = [union.c[name] for name in order_names]
-    query = sa.select(union).order_by(union.c.kind_number, *order, union.c.id)
+    query = sa.select(union).order_by(
+        union.c.kind_number,
+        *(union.c[name] for name in order_names),
+        union.c.id,
+    )
     return query, parts
 
 
@@ -801,14 +878,18 @@ def _update_access(kind: type[Media], tables: Tables) -> sa.Update:
     Its parameters are ``id_``, ``at`` and ``number``.
     """
     table = tables.of(kind)
+    columns = table.c
     number = sa.bindparam("number", type_=sa.BigInteger)
-    at = sa.bindparam("at", type_=table.c.last_accessed_at.type)
+    at = sa.bindparam("at", type_=columns.last_accessed_at.type)
     changes = {
-        "access_count": table.c.access_count + number,
+        "access_count": columns.access_count + number,
         "last_accessed_at": _latest(table, at),
     }
-    query = sa.update(table).where(table.c.id == sa.bindparam("id_"), _AVAILABLE)
-    return query.values(changes).returning(table.c.id)
+    query = sa.update(table).where(
+        columns.id == sa.bindparam("id_"),
+        _AVAILABLE,
+    )
+    return query.values(changes).returning(columns.id)
 
 
 def update_accesses(kind: type[Media], tables: Tables = MODELS) -> sa.Update:
@@ -817,13 +898,18 @@ def update_accesses(kind: type[Media], tables: Tables = MODELS) -> sa.Update:
     Its parameters are ``ids``, ``numbers`` and ``times``. It is one for PostgreSQL.
     """
     table = tables.of(kind)
-    ids = sa.bindparam("ids", type_=postgresql.ARRAY(sa.Uuid()))
-    numbers = sa.bindparam("numbers", type_=postgresql.ARRAY(sa.BigInteger()))
-    times = sa.bindparam("times", type_=postgresql.ARRAY(sa.DateTime(timezone=True)))
-    accesses = sa.func.unnest(ids, numbers, times).table_valued(
-        sa.column("id", sa.Uuid()),
-        sa.column("number", sa.BigInteger()),
-        sa.column("at", sa.DateTime(timezone=True)),
+    id_type = sa.Uuid()
+    number_type = sa.BigInteger()
+    time_type = sa.DateTime(timezone=True)
+    arrays = sa.func.unnest(
+        sa.bindparam("ids", type_=postgresql.ARRAY(id_type)),
+        sa.bindparam("numbers", type_=postgresql.ARRAY(number_type)),
+        sa.bindparam("times", type_=postgresql.ARRAY(time_type)),
+    )
+    accesses = arrays.table_valued(
+        sa.column("id", id_type),
+        sa.column("number", number_type),
+        sa.column("at", time_type),
     )
     accesses = accesses.render_derived("given")
 
@@ -856,11 +942,12 @@ def select_stored_size(
     """The statement for a sum of sizes over several kinds."""
     sizes = []
     for kind, where in selection.items():
-        table = tables.of(kind)
-        is_stored = table.c.storage_key.is_not(None)
-        matches = [table.c[name] == value for name, value in where.items()]
-        size = sa.func.sum(table.c.file_size).label("size")
-        sizes.append(sa.select(size).where(_AVAILABLE, is_stored, *matches))
+        columns = tables.of(kind).c
+        is_stored = columns.storage_key.is_not(None)
+        matches = [columns[name] == value for name, value in where.items()]
+        size = sa.func.sum(columns.file_size)
+        query = sa.select(size.label("size"))
+        sizes.append(query.where(_AVAILABLE, is_stored, *matches))
 
     union = sa.union_all(*sizes).subquery()
     return sa.select(sa.func.sum(union.c.size))
@@ -872,14 +959,14 @@ def select_announced(tables: Tables = MODELS) -> t.Any:
     of their sizes."""
     selects = []
     for kind in KINDS.values():
-        table = tables.of(kind)
-        query = sa.select(table.c.file_size).where(
+        columns = tables.of(kind).c
+        query = sa.select(columns.file_size).where(
             _UNFINISHED,
             sa.text("state = 'pending'"),
-            table.c.uploaded_by == sa.bindparam("uploaded_by"),
-            table.c.checksum.is_not(None),
-            table.c.updated_at >= sa.bindparam("since"),
-            table.c.id != sa.bindparam("but"),
+            columns.uploaded_by == sa.bindparam("uploaded_by"),
+            columns.checksum.is_not(None),
+            columns.updated_at >= sa.bindparam("since"),
+            columns.id != sa.bindparam("but"),
         )
         selects.append(query)
 
@@ -898,14 +985,19 @@ def select_unfinished(
 ) -> sa.Select[t.Any]:
     """The statement for the next records to sweep."""
     table = tables.of(kind)
+    columns = table.c
     query = sa.select(table).where(
         _UNFINISHED,
         _NOT_TRASHED,
-        table.c.updated_at < before,
-        table.c.id != DRAINS_ID,
+        columns.updated_at < before,
+        columns.id != DRAINS_ID,
     )
     if after is not None:
         time, last_id = after
-        is_behind = sa.or_(table.c.updated_at > time, table.c.id > last_id)
-        query = query.where(table.c.updated_at >= time, is_behind)
-    return query.order_by(table.c.updated_at, table.c.id).limit(limit)
+        is_behind = sa.or_(
+            columns.updated_at > time,
+            columns.id > last_id,
+        )
+        query = query.where(columns.updated_at >= time, is_behind)
+    query = query.order_by(columns.updated_at, columns.id)
+    return query.limit(limit)
