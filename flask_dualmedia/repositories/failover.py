@@ -60,6 +60,7 @@ class FailoverRepository:
         self._journals = journals
 
     def version(self) -> str:
+        """The version of the SQL server: the journal's says nothing about SQL."""
         return self._circuit.read(self._sql.version)
 
     def add(self, record: Media, *, keeps_id: bool = False) -> None:
@@ -125,19 +126,32 @@ class FailoverRepository:
             values["storage_key"] = new_key(values["id"])
 
     def get(self, kind: type[M], media_id: uuid.UUID) -> M | None:
-        return self._look_up(lambda r: r.get(kind, media_id), kind, media_id)
+        def read(repository: Either) -> M | None:
+            return repository.get(kind, media_id)
+
+        return self._look_up(read, kind, media_id)
 
     def find(self, kind: type[M], media_id: uuid.UUID) -> M | None:
-        return self._look_up(lambda r: r.find(kind, media_id), kind, media_id)
+        def read(repository: Either) -> M | None:
+            return repository.find(kind, media_id)
+
+        return self._look_up(read, kind, media_id)
 
     def select(self, listing: Listing[M]) -> Records[M]:
+        def read(repository: Either) -> Records[M]:
+            return repository.select(listing)
+
         def place(record: M) -> t.Any:
             return getattr(record, listing.sort), record.id
 
-        records = self._both(lambda r: r.select(listing), [listing.kind])
+        records = self._both(read, [listing.kind])
         if isinstance(records, Records):
             return records
-        merged = sorted(records.values(), key=place, reverse=listing.descending)
+        merged = sorted(
+            records.values(),
+            key=place,
+            reverse=listing.descending,
+        )
         return Records(islice(merged, listing.limit))
 
     def of_owners(
@@ -146,10 +160,14 @@ class FailoverRepository:
         reference_type: str | None,
         ids: t.Sequence[str],
     ) -> Records[Media]:
-        def place(record: Media) -> t.Any:
-            return kinds.index(type(record)), getattr(record, record.order), record.id
+        def read(repository: Either) -> Records[Media]:
+            return repository.of_owners(kinds, reference_type, ids)
 
-        records = self._both(lambda r: r.of_owners(kinds, reference_type, ids), kinds)
+        def place(record: Media) -> t.Any:
+            number = kinds.index(type(record))
+            return number, getattr(record, record.order), record.id
+
+        records = self._both(read, kinds)
         if isinstance(records, Records):
             return records
         return Records(sorted(records.values(), key=place))
@@ -184,8 +202,11 @@ class FailoverRepository:
         kind: type[Media],
         counts: t.Mapping[uuid.UUID, Accesses],
     ) -> dict[uuid.UUID, bool]:
+        def add_in_sql() -> dict[uuid.UUID, bool]:
+            return self._sql.add_accesses(kind, counts)
+
         try:
-            in_sql = self._circuit.guard(lambda: self._sql.add_accesses(kind, counts))
+            in_sql = self._circuit.guard(add_in_sql)
         except DatabaseUnavailable:
             in_sql = {}
         except WritesRefused:
@@ -212,9 +233,11 @@ class FailoverRepository:
         kind: type[Media],
         counts: t.Mapping[uuid.UUID, Accesses],
     ) -> dict[uuid.UUID, bool]:
+        """Add to the access counts of those records that the journal has."""
         counted = {}
         for media_id, (number, at) in counts.items():
-            if self._journal.count_access(kind, media_id, at, number):
+            was_there = self._journal.count_access(kind, media_id, at, number)
+            if was_there:
                 counted[media_id] = True
         return counted
 
@@ -248,8 +271,11 @@ class FailoverRepository:
         after: uuid.UUID | None,
         limit: int,
     ) -> list[M]:
+        def scan_sql() -> list[M]:
+            return self._sql.scan(kind, after, limit)
+
         journaled = self._journal.scan(kind, after, limit)
-        in_sql = self._circuit.read(lambda: self._sql.scan(kind, after, limit))
+        in_sql = self._circuit.read(scan_sql)
         return _first_by_id(journaled, in_sql, limit)
 
     def unfinished(
@@ -262,9 +288,13 @@ class FailoverRepository:
         def place(record: M) -> t.Any:
             return record.updated_at, record.id
 
+        def read_sql() -> list[M]:
+            return self._sql.unfinished(kind, before, limit, after)
+
         journaled = self._journal.unfinished(kind, before, limit, after)
-        in_sql = self._circuit.read(lambda: self._sql.unfinished(kind, before, limit, after))
-        return sorted([*journaled, *in_sql], key=place)[:limit]
+        in_sql = self._circuit.read(read_sql)
+        records = sorted([*journaled, *in_sql], key=place)
+        return records[:limit]
 
     def trashed(
         self,
@@ -272,8 +302,11 @@ class FailoverRepository:
         after: uuid.UUID | None,
         limit: int,
     ) -> list[M]:
+        def read_sql() -> list[M]:
+            return self._sql.trashed(kind, after, limit)
+
         journaled = self._journal.trashed(kind, after, limit)
-        in_sql = self._circuit.read(lambda: self._sql.trashed(kind, after, limit))
+        in_sql = self._circuit.read(read_sql)
         return _first_by_id(journaled, in_sql, limit)
 
     def count(self, kind: type[Media]) -> int:
@@ -292,11 +325,14 @@ class FailoverRepository:
         since: datetime,
         but: uuid.UUID | None,
     ) -> Announced:
+        def read_sql() -> Announced:
+            return self._sql.announced(uploaded_by, since, but)
+
         journaled = Announced()
         if self._is_journal_asked():
             journaled = self._journal.announced(uploaded_by, since, but)
         try:
-            in_sql = self._circuit.read(lambda: self._sql.announced(uploaded_by, since, but))
+            in_sql = self._circuit.read(read_sql)
         except _NO_ANSWER:
             return self._journal.announced(uploaded_by, since, but)
         return Announced(
@@ -446,7 +482,14 @@ class FailoverRepository:
         return self._circuit.guard(lambda: change(self._sql))  # it was moved just now
 
 
-def _first_by_id(journaled: list[M], in_sql: list[M], limit: int) -> list[M]:
+def _first_by_id(
+    journaled: list[M],
+    in_sql: list[M],
+    limit: int,
+) -> list[M]:
     """The first records of both by id. SQL's copy counts where both have one."""
-    records = {record.id: record for record in [*journaled, *in_sql]}
-    return sorted(records.values(), key=lambda record: record.id)[:limit]
+    records: dict[uuid.UUID, M] = {}
+    for record in [*journaled, *in_sql]:
+        records[record.id] = record
+    ids = sorted(records)[:limit]
+    return [records[media_id] for media_id in ids]

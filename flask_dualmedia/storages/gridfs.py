@@ -152,8 +152,9 @@ class GridFSStorage(ChunkedStorage):
         return last["n"]
 
     def stats(self, keys: t.Sequence[str]) -> dict[str, Stat]:
+        where = {"_id": {"$in": [*keys]}}
         with self._documents.asked():
-            files = self._files.find({"_id": {"$in": [*keys]}}, {"length": 1})
+            files = self._files.find(where, {"length": 1})
             lengths = {file["_id"]: file["length"] for file in files}
 
         stats = {}
@@ -180,7 +181,10 @@ class GridFSStorage(ChunkedStorage):
         with self._documents.asked(BULK):
             groups = list(self._chunks.aggregate(pipeline))
 
-        chunks = {group["_id"]: (group["count"], group["last"]) for group in groups}
+        chunks = {}
+        for group in groups:
+            key = group["_id"]
+            chunks[key] = (group["count"], group["last"])
         return ((key, size, chunks.get(key)) for key, size in lengths.items())
 
     def keys(self, after: str = "") -> Iterator[str]:
@@ -198,13 +202,18 @@ class GridFSStorage(ChunkedStorage):
 
         The file's document comes last: an upload that was cut short has chunks alone.
         """
-        files = self._files.find({"_id": {"$gt": after}}, {"_id": 1})
+        is_behind = {"$gt": after}
+        files = self._files.find({"_id": is_behind}, {"_id": 1})
+        files = files.sort("_id", ASCENDING)
+        files = files.limit(KEYS_AT_ONCE)
+
         first_chunks = self._chunks.find(
-            {"files_id": {"$gt": after}, "n": 0},
+            {"files_id": is_behind, "n": 0},
             {"files_id": 1},
         )
-        files = files.sort("_id", ASCENDING).limit(KEYS_AT_ONCE)
-        first_chunks = first_chunks.sort("files_id", ASCENDING).limit(KEYS_AT_ONCE)
+        first_chunks = first_chunks.sort("files_id", ASCENDING)
+        first_chunks = first_chunks.limit(KEYS_AT_ONCE)
+
         keys = {file["_id"] for file in files}
         keys.update(chunk["files_id"] for chunk in first_chunks)
         return keys
@@ -302,7 +311,8 @@ class JournalStorage(GridFSStorage):
         at, by_identity, chunks = self._sizes
         size_before = by_identity.get(identity, 0)
         by_identity = {**by_identity, identity: size_before + size}
-        self._sizes = _Sizes(at, by_identity, chunks + _chunk_numbers(size)[0])
+        new_chunks, _ = _chunk_numbers(size)
+        self._sizes = _Sizes(at, by_identity, chunks + new_chunks)
 
     def check_room(self, identity: str | None, size: int) -> None:
         """Refuse bytes that have no place, before they are read.
@@ -382,9 +392,10 @@ class JournalStorage(GridFSStorage):
         other_keys = [other for other in self._unfinished(identity) if other != key]
         if not other_keys:
             return 0
+        where = {"files_id": {"$in": other_keys}}
         with self._documents.asked():
-            chunks = self._chunks.count_documents({"files_id": {"$in": other_keys}})
-            return chunks * CHUNK_SIZE
+            chunks = self._chunks.count_documents(where)
+        return chunks * CHUNK_SIZE
 
     def _sum_sizes(self) -> _Sizes:
         time_before = time.monotonic()
@@ -397,22 +408,30 @@ class JournalStorage(GridFSStorage):
         with self._documents.asked(BULK):
             totals = list(self._files.aggregate([{"$group": group}]))
 
-        by_identity = {total["_id"]: int(total["size"]) for total in totals}
-        all_chunks = sum(total["chunks"] for total in totals)
+        by_identity = {}
+        all_chunks = 0
+        for total in totals:
+            identity = total["_id"]
+            by_identity[identity] = int(total["size"])
+            all_chunks += total["chunks"]
         return _Sizes(time_before, by_identity, int(all_chunks))
 
     def _next_keys(self, after: str) -> set[str]:
         # Here every chunk counts, not the first one alone: the others of a file may be in SQL.
-        files = self._files.find({"_id": {"$gt": after}}, {"_id": 1})
-        files = files.sort("_id", ASCENDING).limit(KEYS_AT_ONCE)
+        is_behind = {"$gt": after}
+        files = self._files.find({"_id": is_behind}, {"_id": 1})
+        files = files.sort("_id", ASCENDING)
+        files = files.limit(KEYS_AT_ONCE)
+        keys = {file["_id"] for file in files}
+
         pipeline: list[dict[str, t.Any]] = [
-            {"$match": {"files_id": {"$gt": after}}},
+            {"$match": {"files_id": is_behind}},
             {"$group": {"_id": "$files_id"}},
             {"$sort": {"_id": ASCENDING}},
             {"$limit": KEYS_AT_ONCE},
         ]
-        keys = {file["_id"] for file in files}
-        keys.update(group["_id"] for group in self._chunks.aggregate(pipeline))
+        for group in self._chunks.aggregate(pipeline):
+            keys.add(group["_id"])
         return keys
 
 
