@@ -64,6 +64,11 @@ class FailoverRepository:
         return self._circuit.read(self._sql.version)
 
     def add(self, record: Media, *, keeps_id: bool = False) -> None:
+        """Add a record to SQL, or to the journal where SQL does not take it.
+
+        If the answer of SQL was lost, the record goes into the journal under another id, and SQL is
+        to forget the one that it may have. A record that keeps its id is then refused.
+        """
         self._add(
             [record],
             lambda repository: repository.add(record),
@@ -202,6 +207,8 @@ class FailoverRepository:
         kind: type[Media],
         counts: t.Mapping[uuid.UUID, Accesses],
     ) -> dict[uuid.UUID, bool]:
+        """Add to access counts in SQL, and of those that are not there in the journal."""
+
         def add_in_sql() -> dict[uuid.UUID, bool]:
             return self._sql.add_accesses(kind, counts)
 
@@ -242,6 +249,7 @@ class FailoverRepository:
         return counted
 
     def bury(self, kind: type[Media], media_id: uuid.UUID) -> None:
+        """Empty a ``deleting`` record of SQL; one that the journal deletes is left to the drain."""
         waiting = None
         if self._circuit.journal_expected:
             waiting = self._journal.find(kind, media_id)
@@ -252,6 +260,7 @@ class FailoverRepository:
         self._circuit.guard(lambda: self._sql.bury(kind, media_id))
 
     def remove(self, kind: type[Media], media_id: uuid.UUID) -> None:
+        """Forget a record in both."""
         # The journal's copy first, or it would be drained into SQL again.
         self._journal.remove(kind, media_id)
         self._circuit.guard(lambda: self._sql.remove(kind, media_id))

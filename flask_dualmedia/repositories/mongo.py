@@ -78,6 +78,7 @@ class MongoRepository:
             collection.insert_one(_document(values))
 
     def add_all(self, records: t.Sequence[Media]) -> None:
+        """Keep new records of one kind. If one is refused, those before it are deleted again."""
         if not self.is_indexed:
             self.ensure_indexes()
         for record in records:
@@ -137,6 +138,8 @@ class MongoRepository:
         return self._find(kind, where, _BY_ID, limit)
 
     def select(self, listing: Listing[M]) -> Records[M]:
+        """Available records, merged from one scan for each scope that the reader may see."""
+
         def place(record: M) -> t.Any:
             return getattr(record, listing.sort), record.id
 
@@ -235,6 +238,10 @@ class MongoRepository:
         *,
         where: Values,
     ) -> M | None:
+        """Change a record in one step, if it still has the values of ``where``.
+
+        If the driver had to send a change twice, its effect is recognized the second time.
+        """
         storable.check(kind, changes)
         matching = {
             "_id": media_id,

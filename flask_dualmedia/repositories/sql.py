@@ -150,6 +150,7 @@ class SQLRepository:
         self._fetch(query, values)
 
     def add_all(self, records: Sequence[Media]) -> None:
+        """Keep new records of one kind in one transaction."""
         for record in records:
             storable.check(type(record), record.values())
         self._insert(records)
@@ -277,6 +278,7 @@ class SQLRepository:
         self._fetch(query, note.values())
 
     def bury(self, kind: type[Media], media_id: uuid.UUID) -> None:
+        """Set all columns of a ``deleting`` record to NULL that may be NULL."""
         query = _bury(kind, self.tables)
         self._fetch(query, {"id_": media_id})
 
@@ -307,7 +309,11 @@ class SQLRepository:
         kind: type[Media],
         counts: t.Mapping[uuid.UUID, Accesses],
     ) -> dict[uuid.UUID, bool]:
-        # In a transaction, although it is one statement: of a connection that breaks in it nothing
+        """Add to the access counts of many available records in one transaction.
+
+        PostgreSQL does it in one statement; other databases need one for each record.
+        """
+        # In a transaction, although it is one statement: if the connection breaks in it, nothing
         # is kept.
         with (
             translate_errors(),

@@ -58,12 +58,17 @@ class DatabaseStorage(ChunkedStorage):
         :return: How many there were.
         """
         columns = self._table.c
-        first_ones = sa.select(columns.seq).where(columns.storage_key == key)
-        first_ones = first_ones.order_by(columns.seq).limit(DELETED_AT_ONCE)
-        query = sa.delete(self._table).where(columns.storage_key == key)
-        query = query.where(columns.seq.in_(first_ones))
+        has_key = columns.storage_key == key
+        first_ones = sa.select(columns.seq).where(has_key)
+        first_ones = first_ones.order_by(columns.seq)
+        first_ones = first_ones.limit(DELETED_AT_ONCE)
+        query = sa.delete(self._table).where(
+            has_key,
+            columns.seq.in_(first_ones),
+        )
         with self._connect() as connection:
-            return connection.execute(query).rowcount
+            result = connection.execute(query)
+            return result.rowcount
 
     def stats(self, keys: t.Sequence[str]) -> dict[str, Stat]:
         columns = self._table.c
@@ -76,7 +81,8 @@ class DatabaseStorage(ChunkedStorage):
         query = query.where(columns.storage_key.in_(keys))
         query = query.group_by(columns.storage_key)
         with self._connect() as connection:
-            rows = connection.execute(query).all()
+            result = connection.execute(query)
+            rows = result.all()
 
         stats = {}
         for key, count, last, size in rows:
@@ -88,7 +94,8 @@ class DatabaseStorage(ChunkedStorage):
         while True:
             query = _select_keys(self._table.c.storage_key, after)
             with self._connect() as connection:
-                page = connection.execute(query).scalars().all()
+                result = connection.execute(query)
+                page = result.scalars().all()
             yield from page
             if len(page) < _KEYS_AT_ONCE:
                 return
@@ -119,24 +126,32 @@ class DatabaseStorage(ChunkedStorage):
     def _read(self, key: str, chunk_range: ChunkRange) -> list[bytes]:
         query = select_chunks(key, chunk_range, self._table)
         with self._connect() as connection:
-            return list(connection.execute(query).scalars())
+            result = connection.execute(query)
+            return list(result.scalars())
 
 
-def _select_keys(key: sa.Column[str], after: str) -> sa.Select[t.Any]:
+def _select_keys(
+    key: sa.Column[str],
+    after: str,
+) -> sa.Select[t.Any]:
     """The statement for the next keys behind one.
 
     The smallest key behind the last one, again and again, is a skip through the primary key;
     DISTINCT would read an entry for every chunk.
     """
     smallest = sa.select(key.label("key")).where(key > after)
-    smallest = smallest.order_by(key).limit(1).subquery()
-    found = sa.select(smallest.c.key).cte("found", recursive=True)
+    smallest = smallest.order_by(key).limit(1)
+    first = sa.select(smallest.subquery().c.key)
+    found = first.cte("found", recursive=True)
 
     behind = sa.select(key).where(key > found.c.key)
-    behind = behind.order_by(key).limit(1).scalar_subquery()
-    found = found.union_all(sa.select(behind).where(found.c.key.is_not(None)))
+    behind = behind.order_by(key).limit(1)
+    next_one = sa.select(behind.scalar_subquery())
+    next_one = next_one.where(found.c.key.is_not(None))
+    found = found.union_all(next_one)
 
-    query = sa.select(found.c.key).where(found.c.key.is_not(None))
+    query = sa.select(found.c.key)
+    query = query.where(found.c.key.is_not(None))
     return query.limit(_KEYS_AT_ONCE)
 
 

@@ -39,6 +39,7 @@ class FailoverStorage(BatchedStorage):
             self._journal.check_room(identity, size)
 
     def put(self, key: str, blocks: Iterable[bytes]) -> None:
+        """Keep bytes in SQL, or in the journal while SQL takes no writes."""
         if self._circuit.takes_writes:
             self._circuit.guard(lambda: self._sql.put(key, blocks))
             return
@@ -46,6 +47,7 @@ class FailoverStorage(BatchedStorage):
             self._journal.put(key, blocks)
 
     def delete(self, key: str) -> None:
+        """Delete the bytes under a key, wherever they are."""
         # They may be in both, but only where the journal holds something.
         if self._circuit.is_open or self._circuit.journal_expected:
             self._journal.delete(key)
@@ -59,8 +61,9 @@ class FailoverStorage(BatchedStorage):
         return merge_stats(journaled, in_sql)
 
     def keys(self, after: str = "") -> Iterator[str]:
-        keys = merge(self._journal.keys(after), self._sql.keys(after))
-        for key, _ in groupby(keys):
+        journaled = self._journal.keys(after)
+        in_sql = self._sql.keys(after)
+        for key, _ in groupby(merge(journaled, in_sql)):
             yield key
 
     def stream(
@@ -69,13 +72,18 @@ class FailoverStorage(BatchedStorage):
         start: int,
         stop: int,
     ) -> Generator[bytes, None, None]:
+        """The bytes as SQL sends them; none of them while it is known not to answer."""
         if self._circuit.is_open:
             return super().stream(key, start, stop)
         return self._sql.stream(key, start, stop)
 
     def read_batch(self, key: str, chunk_range: ChunkRange) -> list[bytes]:
         # SQL once more at the end: they may be moved at this moment.
-        places = (self._read_sql, self._journal.read_batch, self._read_sql)
+        places = (
+            self._read_sql,
+            self._journal.read_batch,
+            self._read_sql,
+        )
         try:
             return read_from(places, key, chunk_range)
         except (DatabaseUnavailable, WritesRefused) as error:

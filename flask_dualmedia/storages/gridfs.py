@@ -120,6 +120,10 @@ class GridFSStorage(ChunkedStorage):
             return [_cut(chunk["data"], chunk["n"], chunk_range) for chunk in chunks]
 
     def discard(self, key: str) -> bool:
+        """Delete the file document under a key, and then its chunks, the first one last.
+
+        :return: Whether there was a file document.
+        """
         with self._documents.asked():
             file = self._files.find_one_and_delete({"_id": key}, {"length": 1})
         if file is None:
@@ -188,6 +192,7 @@ class GridFSStorage(ChunkedStorage):
         return ((key, size, chunks.get(key)) for key, size in lengths.items())
 
     def keys(self, after: str = "") -> Iterator[str]:
+        """Every key that sorts behind ``after``, page by page, those of cut uploads too."""
         while True:
             with self._documents.asked(BULK):
                 keys = self._next_keys(after)
@@ -296,6 +301,10 @@ class JournalStorage(GridFSStorage):
         self._sizes = _Sizes(float("-inf"), {}, 0)
 
     def put(self, key: str, blocks: Iterable[bytes]) -> None:
+        """Keep the bytes of ``blocks`` as long as there is room for them.
+
+        :raises JournalFull: There is none; what was kept until then stays under the key.
+        """
         if self._max_size is None:
             super().put(key, blocks)
             return
