@@ -85,11 +85,13 @@ def is_possible(state: State, storage: Storage) -> bool:
     It can if its bytes go to the database, and there is no quota to count them against.
     """
     settings = state.settings
-    has_quota = settings.quota_per_identity is not None or settings.quota_per_owner is not None
-    takes_writes = state.circuit is not None and state.circuit.takes_writes
-    if not _is_ready(state) or not takes_writes or has_quota:
+    if settings.quota_per_identity is not None:
         return False
-    return isinstance(storage, FailoverStorage)
+    if settings.quota_per_owner is not None:
+        return False
+    if state.circuit is None or not state.circuit.takes_writes:
+        return False
+    return _is_ready(state) and isinstance(storage, FailoverStorage)
 
 
 def add(
@@ -206,11 +208,15 @@ def _borrowed(state: State) -> Iterator[tuple[PsycopgRepository, Driver]]:
     """The repository, and a connection for its statements."""
     assert state.engine is not None
     repository = t.cast(PsycopgRepository, state.homes[0].repository)
-    with translate_errors(), borrow(state.engine, state.settings.sql_timeout) as driver:
+    timeout = state.settings.sql_timeout
+    with translate_errors(), borrow(state.engine, timeout) as driver:
         yield repository, driver
 
 
-def _try(state: State, write: Callable[[], T]) -> T | None:
+def _try(
+    state: State,
+    write: Callable[[], T],
+) -> T | None:
     """The result of a statement that writes; ``None`` if SQL does not do it."""
     assert state.circuit is not None
     try:
@@ -219,7 +225,10 @@ def _try(state: State, write: Callable[[], T]) -> T | None:
         return None
 
 
-def _try_to_read(state: State, read: Callable[[], T]) -> T | None:
+def _try_to_read(
+    state: State,
+    read: Callable[[], T],
+) -> T | None:
     """The result of a statement that reads; ``None`` if SQL does not do it."""
     assert state.circuit is not None
     try:
