@@ -64,7 +64,7 @@ class PsycopgRepository(SQLRepository):
             prepare = False
 
         def execute() -> None:
-            # What is in a pipeline is one transaction without BEGIN and COMMIT, and one round trip.
+            # A pipeline is one transaction without BEGIN and COMMIT, and one round trip.
             with (
                 translate_errors(),
                 borrow(self._engine, self._timeout) as driver,
