@@ -434,7 +434,7 @@ def delete_of_owner(state: State, reference_type: str, reference_id: str) -> int
     deleted = 0
     owner_id = usual_id(state, reference_type, reference_id)
     for kind, where in quotas.of_owner(reference_type, owner_id).items():
-        for record in state.repository.list(Listing(kind, where)):
+        for record in state.repository.select(Listing(kind, where)):
             with suppress(MediaNotFound):  # somebody else deletes it too
                 delete(state, record)
                 deleted += 1

@@ -485,7 +485,7 @@ def _of(kind: type[M], owner_id: Reference, visible_to: VisibleTo, **where: t.An
     listing = Listing(kind, filters, sort=kind.order)
     if visible_to is not EVERYTHING:
         listing = replace(listing, visible_to=viewer_of(visible_to).sees)
-    found = state.repository.list(listing)
+    found = state.repository.select(listing)
     return Records.of(readable(found, visible_to), partial=found.partial)
 
 

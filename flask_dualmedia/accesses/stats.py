@@ -88,7 +88,7 @@ def _visible(
         where = {kind.owner_field: reference_id}
         if "reference_type" in kind.field_names():
             where["reference_type"] = reference_type
-        found = state.repository.list(Listing(kind, where, visible_to=identity))
+        found = state.repository.select(Listing(kind, where, visible_to=identity))
         records += found
         records.partial |= found.partial
     return records

@@ -49,7 +49,11 @@ _KEEP = """
 """
 
 
-def find(state: State, kind: type[M], media_id: uuid.UUID) -> tuple[M | None, bytes | None]:
+def find(
+    state: State,
+    kind: type[M],
+    media_id: uuid.UUID,
+) -> tuple[M | None, bytes | None]:
     """An available record, and its bytes where they are no more than one chunk.
 
     :return: ``None`` for bytes that are to be read from the record's storage.
@@ -57,46 +61,65 @@ def find(state: State, kind: type[M], media_id: uuid.UUID) -> tuple[M | None, by
 
     def select() -> tuple[t.Any, ...] | None:
         with _borrowed(state) as (repository, driver), driver.cursor(binary=True) as cursor:
-            query, given = (
-                select_with_content(kind, CHUNK_SIZE, repository.tables),
-                {"id": media_id},
-            )
-            return cursor.execute(repository.text(query, given), given).fetchone()
+            query = select_with_content(kind, CHUNK_SIZE, repository.tables)
+            parameters = {"id": media_id}
+            text = repository.text(query, parameters)
+            return cursor.execute(text, parameters).fetchone()
 
-    row = _try_to_read(state, select) if _is_ready(state) else None
+    row = None
+    if _is_ready(state):
+        row = _try_to_read(state, select)
     if row is None:
         return state.repository.get(kind, media_id), None
-    record, content = kind.from_row(row[:-1]), row[-1]
-    return record, content if content is not None and len(content) == record.file_size else None
+
+    record = kind.from_row(row[:-1])
+    content = row[-1]
+    if content is None or len(content) != record.file_size:
+        return record, None
+    return record, content
 
 
 def is_possible(state: State, storage: Storage) -> bool:
-    """Whether an upload is, of bytes that go to this storage and count for no quota."""
+    """Tell whether an upload can be stored in one statement.
+
+    It can if its bytes go to the database, and there is no quota to count them against.
+    """
     settings = state.settings
-    limited = settings.quota_per_identity is not None or settings.quota_per_owner is not None
-    takes_writes = state.circuit is not None and state.circuit.takes_writes
-    return (
-        _is_ready(state) and takes_writes and not limited and isinstance(storage, FailoverStorage)
-    )
+    if settings.quota_per_identity is not None:
+        return False
+    if settings.quota_per_owner is not None:
+        return False
+    if state.circuit is None or not state.circuit.takes_writes:
+        return False
+    return _is_ready(state) and isinstance(storage, FailoverStorage)
 
 
-def add(state: State, record: Media, blocks: list[bytes], *, keeps_id: bool) -> bool:
+def add(
+    state: State,
+    record: Media,
+    blocks: list[bytes],
+    *,
+    keeps_id: bool,
+) -> bool:
     """Keep an available record with its bytes.
 
-    :param keeps_id: As of :meth:`~flask_dualmedia.repositories.base.Repository.add`.
+    :param keeps_id: As for :meth:`~flask_dualmedia.repositories.base.Repository.add`.
     :return: Whether that was done. If not, and the answer of SQL was lost, the record has another
         id and another key now, under which it may go the long way.
     :raises DatabaseUnavailable: The answer of SQL was lost, and the record has to keep its id.
     """
-    values, chunks = record.values(), _chunks(blocks)
-    storable.check(type(record), values)
+    kind = type(record)
+    values = record.values()
+    chunks = _chunks(blocks)
+    storable.check(kind, values)
 
     def insert() -> bool:
         with _borrowed(state) as (repository, driver):
-            query = repository.text(insert_record(type(record), repository.tables), values)
-            driver.execute(
-                _text(_ADD, query, len(chunks), repository.tables.chunks.name), values | chunks
-            )
+            query = insert_record(kind, repository.tables)
+            record_text = repository.text(query, values)
+            table = repository.tables.chunks.name
+            text = _text(_ADD, record_text, len(chunks), table)
+            driver.execute(text, values | chunks)
         return True
 
     assert state.circuit is not None
@@ -108,7 +131,8 @@ def add(state: State, record: Media, blocks: list[bytes], *, keeps_id: bool) -> 
         if error.was_sent and keeps_id:
             raise
         if error.was_sent:
-            t.cast(FailoverRepository, state.repository).forsake(record)
+            repository = t.cast(FailoverRepository, state.repository)
+            repository.forsake(record)
         return False
 
 
@@ -130,47 +154,70 @@ def replace(
 
     def update() -> tuple[t.Any, ...] | None:
         with _borrowed(state) as (repository, driver):
-            query, given = update_record(kind, media_id, changes, where, repository.tables)
-            table = repository.tables.chunks.name
-            text = _text(_REPLACE, repository.text(query, given), len(chunks), table)
-            return driver.execute(text, given | chunks).fetchone()
+            tables = repository.tables
+            query, parameters = update_record(kind, media_id, changes, where, tables)
+            record_text = repository.text(query, parameters)
+            text = _text(_REPLACE, record_text, len(chunks), tables.chunks.name)
+            return driver.execute(text, parameters | chunks).fetchone()
 
     row = _try(state, update)
-    return None if row is None else (kind.from_row(row[:-1]), 0 < row[-1] < DELETED_AT_ONCE)
+    if row is None:
+        return None
+    record = kind.from_row(row[:-1])
+    deleted = row[-1]
+    return record, 0 < deleted < DELETED_AT_ONCE
 
 
 def _chunks(blocks: list[bytes]) -> dict[str, memoryview]:
-    return {f"chunk{number}": chunk for number, chunk in enumerate(split(blocks, CHUNK_SIZE))}
+    """The parameters for the bytes of chunks."""
+    chunks = split(blocks, CHUNK_SIZE)
+    return {f"chunk{seq}": chunk for seq, chunk in enumerate(chunks)}
 
 
 @cache
-def _text(template: str, record: str, chunks: int, table: str) -> t.LiteralString:
+def _text(
+    template: str,
+    record: str,
+    chunks: int,
+    table: str,
+) -> t.LiteralString:
     """One of the statements above, around one about a record, with so many chunks for this
     table."""
     rows = ", ".join(f"({seq}, %(chunk{seq})b)" for seq in range(chunks))
     keep = _KEEP.format(table=table, chunks=rows)
-    return t.cast(
-        "t.LiteralString",
-        template.format(record=record, keep=keep, table=table, limit=DELETED_AT_ONCE),
+    text = template.format(
+        record=record,
+        keep=keep,
+        table=table,
+        limit=DELETED_AT_ONCE,
     )
+    return t.cast("t.LiteralString", text)
 
 
 def _is_ready(state: State) -> bool:
-    """Whether there is such a database, and it answers."""
-    speaks = isinstance(state.homes[0].repository, PsycopgRepository)
-    closed = state.circuit is not None and not state.circuit.is_open
-    return speaks and closed and state.engine is not None and not is_heard(state.engine)
+    """Tell whether there is such a database, and it answers."""
+    if not isinstance(state.homes[0].repository, PsycopgRepository):
+        return False
+    if state.circuit is None or state.circuit.is_open:
+        return False
+    return state.engine is not None and not is_heard(state.engine)
 
 
 @contextmanager
 def _borrowed(state: State) -> Iterator[tuple[PsycopgRepository, Driver]]:
+    """The repository, and a connection for its statements."""
     assert state.engine is not None
     repository = t.cast(PsycopgRepository, state.homes[0].repository)
-    with translate_errors(), borrow(state.engine, state.settings.sql_timeout) as driver:
+    timeout = state.settings.sql_timeout
+    with translate_errors(), borrow(state.engine, timeout) as driver:
         yield repository, driver
 
 
-def _try(state: State, write: Callable[[], T]) -> T | None:
+def _try(
+    state: State,
+    write: Callable[[], T],
+) -> T | None:
+    """The result of a statement that writes; ``None`` if SQL does not do it."""
     assert state.circuit is not None
     try:
         return state.circuit.guard(lambda: insisting(write))
@@ -178,7 +225,11 @@ def _try(state: State, write: Callable[[], T]) -> T | None:
         return None
 
 
-def _try_to_read(state: State, read: Callable[[], T]) -> T | None:
+def _try_to_read(
+    state: State,
+    read: Callable[[], T],
+) -> T | None:
+    """The result of a statement that reads; ``None`` if SQL does not do it."""
     assert state.circuit is not None
     try:
         return state.circuit.read(read)

@@ -64,7 +64,7 @@ def _others(state: State, record: Media, viewer: Viewer | None) -> list[ProductI
     where = {"mongo_product_id": product_id, "is_main_image": True}
     others = [
         image
-        for image in state.repository.list(Listing(ProductImage, where))
+        for image in state.repository.select(Listing(ProductImage, where))
         if image.id != record.id
     ]
     if any(viewer is None or viewer.may("read", image) for image in others):

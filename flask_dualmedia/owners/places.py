@@ -62,7 +62,7 @@ def placed(
 
 def _has_main_image(state: State, record: Media) -> bool:
     where = {ProductImage.owner_field: record.owner_id, "is_main_image": True}
-    return bool(state.repository.list(Listing(ProductImage, where, limit=1)))
+    return bool(state.repository.select(Listing(ProductImage, where, limit=1)))
 
 
 def _free_place(state: State, record: Media, unplaced: t.Collection[str]) -> Place:
@@ -74,7 +74,7 @@ def _free_place(state: State, record: Media, unplaced: t.Collection[str]) -> Pla
     if "position" in unplaced:
         if isinstance(record, CourseVideo) and record.mongo_lesson_id is not None:
             where["mongo_lesson_id"] = record.mongo_lesson_id
-        last = state.repository.list(
+        last = state.repository.select(
             Listing(kind, where, sort="position", descending=True, limit=1)
         )
         place["position"] = position_behind(vars(last[0])["position"]) if last else 0

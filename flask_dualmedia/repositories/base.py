@@ -1,4 +1,4 @@
-"""What every repository of media records does."""
+"""The contract that every repository of media records keeps."""
 
 from __future__ import annotations
 
@@ -34,13 +34,19 @@ class Records(list[M]):
     """A list of records that may lack some."""
 
     partial: bool = False
-    """Whether a database did not answer, and records of it may be missing."""
+    """True if a database did not answer, and records of it may be missing."""
 
     @classmethod
-    def of(cls, records: t.Iterable[M], *, partial: bool = False) -> Records[M]:
-        made = cls(records)
-        made.partial = partial
-        return made
+    def of(
+        cls,
+        records: t.Iterable[M],
+        *,
+        partial: bool = False,
+    ) -> Records[M]:
+        """A list of these records, which says whether it is partial."""
+        result = cls(records)
+        result.partial = partial
+        return result
 
 
 EVERYTHING: t.Final = object()
@@ -66,12 +72,12 @@ class Listing(t.Generic[M]):
 
     @property
     def shows_private(self) -> bool:
-        """Whether private records of :attr:`visible_to` can be among those listed, and not only
+        """True if private records of :attr:`visible_to` can be among those listed, and not only
         public ones."""
-        return (
-            self.visible_to is not None
-            and self.where.get("uploaded_by", self.visible_to) == self.visible_to
-        )
+        if self.visible_to is None:
+            return False
+        uploader = self.where.get("uploaded_by", self.visible_to)
+        return uploader == self.visible_to
 
 
 class Repository(t.Protocol):
@@ -107,22 +113,32 @@ class Repository(t.Protocol):
         """The available record with this id."""
         ...
 
-    def list(self, listing: Listing[M]) -> Records[M]:
+    def select(self, listing: Listing[M]) -> Records[M]:
         """Available records, sorted and cut as the listing says."""
         ...
 
     def of_owners(
-        self, kinds: t.Sequence[type[Media]], reference_type: str | None, ids: t.Sequence[str]
+        self,
+        kinds: t.Sequence[type[Media]],
+        reference_type: str | None,
+        ids: t.Sequence[str],
     ) -> Records[Media]:
-        """All available records of these kinds that belong to any of the owners, in one query where
-        the database can. Those of one owner and kind come in the order of the kind.
+        """All available records of these kinds that belong to any of the owners.
+
+        They come from one query where the database can do that. Those of one owner and kind come in
+        the order of the kind.
 
         :param reference_type: Type of the owners, needed where a kind does not fix it.
         """
         ...
 
     def update(
-        self, kind: type[M], media_id: uuid.UUID, changes: Values, *, where: Values
+        self,
+        kind: type[M],
+        media_id: uuid.UUID,
+        changes: Values,
+        *,
+        where: Values,
     ) -> M | None:
         """Change a record in one step, if it still has the values of ``where``, which names at
         least the state.
@@ -137,8 +153,7 @@ class Repository(t.Protocol):
     def bury(self, kind: type[Media], media_id: uuid.UUID) -> None:
         """Empty a ``deleting`` record whose bytes are gone.
 
-        What is left of it, an id that is taken, stays for the grace time: nothing that arrives late
-        brings it back.
+        Its id stays taken for the grace time: nothing that arrives late brings it back.
         """
         ...
 
@@ -147,13 +162,19 @@ class Repository(t.Protocol):
         ...
 
     def count_access(
-        self, kind: type[Media], media_id: uuid.UUID, at: datetime, number: int = 1
+        self,
+        kind: type[Media],
+        media_id: uuid.UUID,
+        at: datetime,
+        number: int = 1,
     ) -> bool:
         """Add to the access count of an available record; false if there is none."""
         ...
 
     def add_accesses(
-        self, kind: type[Media], counts: t.Mapping[uuid.UUID, Accesses]
+        self,
+        kind: type[Media],
+        counts: t.Mapping[uuid.UUID, Accesses],
     ) -> dict[uuid.UUID, bool]:
         """Add to the access counts of many available records at once.
 
@@ -166,24 +187,42 @@ class Repository(t.Protocol):
         """The record with this id in any state."""
         ...
 
-    def keys_of(self, kind: type[Media], ids: t.Sequence[uuid.UUID]) -> t.List[str | None]:  # noqa: UP006
+    def keys_of(
+        self,
+        kind: type[Media],
+        ids: t.Sequence[uuid.UUID],
+    ) -> list[str | None]:
         """The storage keys of the records with these ids, in any state."""
         ...
 
-    def scan(self, kind: type[M], after: uuid.UUID | None, limit: int) -> t.List[M]:  # noqa: UP006 - `list` is a method
+    def scan(
+        self,
+        kind: type[M],
+        after: uuid.UUID | None,
+        limit: int,
+    ) -> list[M]:
         """Records in any state, sorted by id, from behind ``after``."""
         ...
 
     def unfinished(
-        self, kind: type[M], before: datetime, limit: int, after: Position | None = None
-    ) -> t.List[M]:  # noqa: UP006 - `list` is a method
+        self,
+        kind: type[M],
+        before: datetime,
+        limit: int,
+        after: Position | None = None,
+    ) -> list[M]:
         """Records pending or deleting, and last changed before a time, oldest first.
 
         :param after: Start behind this time of the last change, and this id.
         """
         ...
 
-    def trashed(self, kind: type[M], after: uuid.UUID | None, limit: int) -> t.List[M]:  # noqa: UP006
+    def trashed(
+        self,
+        kind: type[M],
+        after: uuid.UUID | None,
+        limit: int,
+    ) -> list[M]:
         """Records in the trash, sorted by id, from behind ``after``."""
         ...
 
@@ -196,7 +235,12 @@ class Repository(t.Protocol):
         """How many records are in the trash."""
         ...
 
-    def announced(self, uploaded_by: str, since: datetime, but: uuid.UUID | None) -> Announced:
+    def announced(
+        self,
+        uploaded_by: str,
+        since: datetime,
+        but: uuid.UUID | None,
+    ) -> Announced:
         """The pending records of an uploader that say which bytes are to come.
 
         :param since: Those that were not changed since then are left out.
@@ -205,7 +249,7 @@ class Repository(t.Protocol):
         ...
 
     def stored_size(self, selection: Selection) -> int:
-        """The sum of the sizes of the available records that match, of those whose bytes we keep.
+        """The sum of the sizes of the available records that match and whose bytes we keep.
 
         While SQL is down it is that of the journal alone. While the journal is moved into SQL, a
         record that is just being moved may count twice.

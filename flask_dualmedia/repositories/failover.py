@@ -19,9 +19,20 @@ from .sql import SQLRepository
 
 T = t.TypeVar("T")
 
+Either = SQLRepository | JournalRepository
+
 _NO_ANSWER = (DatabaseUnavailable, WritesRefused)
 """SQL is gone, or says nothing about the records that it has: a table, or a right to read it, may
 be missing."""
+
+
+class _Journaled(t.NamedTuple, t.Generic[M]):
+    """The part of a list that is in the journal."""
+
+    waiting: list[M]
+    """Records that SQL does not have yet."""
+    deleted_ids: set[uuid.UUID]
+    """Ids of records that are deleted, and that SQL may have all the same."""
 
 
 class FailoverRepository:
@@ -36,15 +47,33 @@ class FailoverRepository:
     """
 
     def __init__(
-        self, sql: SQLRepository, journal: JournalRepository, circuit: Circuit, *, journals: bool
+        self,
+        sql: SQLRepository,
+        journal: JournalRepository,
+        circuit: Circuit,
+        *,
+        journals: bool,
     ) -> None:
-        self._sql, self._journal, self._circuit, self._journals = sql, journal, circuit, journals
+        self._sql = sql
+        self._journal = journal
+        self._circuit = circuit
+        self._journals = journals
 
     def version(self) -> str:
+        """The version of the SQL server: the journal's says nothing about SQL."""
         return self._circuit.read(self._sql.version)
 
     def add(self, record: Media, *, keeps_id: bool = False) -> None:
-        self._add([record], lambda repository: repository.add(record), keeps_id=keeps_id)
+        """Add a record to SQL, or to the journal where SQL does not take it.
+
+        If the answer of SQL was lost, the record goes into the journal under another id, and SQL is
+        to forget the one that it may have. A record that keeps its id is then refused.
+        """
+        self._add(
+            [record],
+            lambda repository: repository.add(record),
+            keeps_id=keeps_id,
+        )
 
     def add_all(self, records: t.Sequence[Media]) -> None:
         self._add(records, lambda repository: repository.add_all(records))
@@ -52,24 +81,26 @@ class FailoverRepository:
     def _add(
         self,
         records: t.Sequence[Media],
-        add: Callable[[SQLRepository | JournalRepository], None],
+        add: Callable[[Either], None],
         *,
         keeps_id: bool = False,
     ) -> None:
-        sent = False
+        """Add records to SQL, or to the journal where SQL does not take them."""
+        was_tried = False
 
-        def send() -> None:
-            nonlocal sent
-            sent = True
+        def add_to_sql() -> None:
+            nonlocal was_tried
+            was_tried = True
             add(self._sql)
 
         try:
             if self._journals:
                 self._circuit.check_writes()
-            self._circuit.guard(send)
+            self._circuit.guard(add_to_sql)
         except (DatabaseUnavailable, WritesRefused) as error:
             # SQL may have it all the same, or get it yet, where its answer was lost.
-            is_doubtful = sent and isinstance(error, DatabaseUnavailable) and error.was_sent
+            is_lost = isinstance(error, DatabaseUnavailable) and error.was_sent
+            is_doubtful = was_tried and is_lost
             if not self._journals or (is_doubtful and keeps_id):
                 raise
             with self._circuit.journaling():
@@ -88,89 +119,140 @@ class FailoverRepository:
         """
         if not self._journals:
             raise DatabaseUnavailable("PostgreSQL")
+
         with self._circuit.journaling():
-            self._journal.add(
-                type(record).from_values(record.values() | {"state": DELETING, "updated_at": now()})
-            )
+            deleted = {"state": DELETING, "updated_at": now()}
+            note = type(record).from_values(record.values() | deleted)
+            self._journal.add(note)
+
         values = vars(record)
         values["id"] = new_id()
         if record.storage_key is not None:
             values["storage_key"] = new_key(values["id"])
 
     def get(self, kind: type[M], media_id: uuid.UUID) -> M | None:
-        return self._look_up(lambda r: r.get(kind, media_id), kind, media_id)
+        def read(repository: Either) -> M | None:
+            return repository.get(kind, media_id)
+
+        return self._look_up(read, kind, media_id)
 
     def find(self, kind: type[M], media_id: uuid.UUID) -> M | None:
-        return self._look_up(lambda r: r.find(kind, media_id), kind, media_id)
+        def read(repository: Either) -> M | None:
+            return repository.find(kind, media_id)
 
-    def list(self, listing: Listing[M]) -> Records[M]:
-        def key(record: M) -> t.Any:
+        return self._look_up(read, kind, media_id)
+
+    def select(self, listing: Listing[M]) -> Records[M]:
+        def read(repository: Either) -> Records[M]:
+            return repository.select(listing)
+
+        def place(record: M) -> t.Any:
             return getattr(record, listing.sort), record.id
 
-        found = self._both(lambda r: r.list(listing), [listing.kind])
-        if isinstance(found, Records):
-            return found
-        merged = sorted(found.values(), key=key, reverse=listing.descending)
+        records = self._both(read, [listing.kind])
+        if isinstance(records, Records):
+            return records
+        merged = sorted(
+            records.values(),
+            key=place,
+            reverse=listing.descending,
+        )
         return Records(islice(merged, listing.limit))
 
     def of_owners(
-        self, kinds: t.Sequence[type[Media]], reference_type: str | None, ids: t.Sequence[str]
+        self,
+        kinds: t.Sequence[type[Media]],
+        reference_type: str | None,
+        ids: t.Sequence[str],
     ) -> Records[Media]:
-        found = self._both(lambda r: r.of_owners(kinds, reference_type, ids), kinds)
-        if isinstance(found, Records):
-            return found
-        return Records(
-            sorted(found.values(), key=lambda r: (kinds.index(type(r)), getattr(r, r.order), r.id))
-        )
+        def read(repository: Either) -> Records[Media]:
+            return repository.of_owners(kinds, reference_type, ids)
+
+        def place(record: Media) -> t.Any:
+            number = kinds.index(type(record))
+            return number, getattr(record, record.order), record.id
+
+        records = self._both(read, kinds)
+        if isinstance(records, Records):
+            return records
+        return Records(sorted(records.values(), key=place))
 
     def update(
-        self, kind: type[M], media_id: uuid.UUID, changes: Values, *, where: Values
+        self,
+        kind: type[M],
+        media_id: uuid.UUID,
+        changes: Values,
+        *,
+        where: Values,
     ) -> M | None:
-        def change(repository: SQLRepository | JournalRepository) -> M | None:
+        def change(repository: Either) -> M | None:
             return repository.update(kind, media_id, changes, where=where)
 
         return self._change(change, kind, media_id)
 
     def count_access(
-        self, kind: type[Media], media_id: uuid.UUID, at: datetime, number: int = 1
+        self,
+        kind: type[Media],
+        media_id: uuid.UUID,
+        at: datetime,
+        number: int = 1,
     ) -> bool:
-        def count(repository: SQLRepository | JournalRepository) -> bool | None:
+        def count(repository: Either) -> bool | None:
             return repository.count_access(kind, media_id, at, number) or None
 
         return bool(self._change(count, kind, media_id))
 
     def add_accesses(
-        self, kind: type[Media], counts: t.Mapping[uuid.UUID, Accesses]
+        self,
+        kind: type[Media],
+        counts: t.Mapping[uuid.UUID, Accesses],
     ) -> dict[uuid.UUID, bool]:
+        """Add to access counts in SQL, and of those that are not there in the journal."""
+
+        def add_in_sql() -> dict[uuid.UUID, bool]:
+            return self._sql.add_accesses(kind, counts)
+
         try:
-            found = self._circuit.guard(lambda: self._sql.add_accesses(kind, counts))
+            in_sql = self._circuit.guard(add_in_sql)
         except DatabaseUnavailable:
-            found = {}
+            in_sql = {}
         except WritesRefused:
             # It would refuse each of them. What the journal has is counted there, and the rest
             # waits.
-            there = {
-                key
-                for key, (number, at) in counts.items()
-                if self._journal.count_access(kind, key, at, number)
-            }
-            return dict.fromkeys(there, True)
-        done = {media_id: True for media_id in counts if found.get(media_id)}
+            return self._add_journaled_accesses(kind, counts)
+
+        counted = {media_id: True for media_id in counts if in_sql.get(media_id)}
         for media_id, (number, at) in counts.items():
-            if media_id not in done:
-                # One by one: of each it must be known whether it is counted, and few are not in
-                # SQL.
-                try:
-                    done[media_id] = self.count_access(kind, media_id, at, number)
-                except DatabaseUnavailable as error:
-                    if error.database == MONGO:
-                        break
-                except RecordRefused:
-                    done[media_id] = False
-        return done
+            if media_id in counted:
+                continue
+            # One by one: each must be known to be counted or not, and few are not in SQL.
+            try:
+                counted[media_id] = self.count_access(kind, media_id, at, number)
+            except DatabaseUnavailable as error:
+                if error.database == MONGO:
+                    break
+            except RecordRefused:
+                counted[media_id] = False
+        return counted
+
+    def _add_journaled_accesses(
+        self,
+        kind: type[Media],
+        counts: t.Mapping[uuid.UUID, Accesses],
+    ) -> dict[uuid.UUID, bool]:
+        """Add to the access counts of those records that the journal has."""
+        counted = {}
+        for media_id, (number, at) in counts.items():
+            was_there = self._journal.count_access(kind, media_id, at, number)
+            if was_there:
+                counted[media_id] = True
+        return counted
 
     def bury(self, kind: type[Media], media_id: uuid.UUID) -> None:
-        waiting = self._journal.find(kind, media_id) if self._circuit.journal_expected else None
+        """Empty a ``deleting`` record of SQL; one that the journal deletes is left to the drain."""
+        waiting = None
+        if self._circuit.journal_expected:
+            waiting = self._journal.find(kind, media_id)
         if waiting is not None and waiting.state == DELETING:
             self._circuit.expect_journal()  # the drain sees to it that SQL does not have it either
             return
@@ -178,170 +260,245 @@ class FailoverRepository:
         self._circuit.guard(lambda: self._sql.bury(kind, media_id))
 
     def remove(self, kind: type[Media], media_id: uuid.UUID) -> None:
+        """Forget a record in both."""
         # The journal's copy first, or it would be drained into SQL again.
         self._journal.remove(kind, media_id)
         self._circuit.guard(lambda: self._sql.remove(kind, media_id))
 
-    def keys_of(self, kind: type[Media], ids: t.Sequence[uuid.UUID]) -> t.List[str | None]:  # noqa: UP006
-        return [
-            *self._journal.keys_of(kind, ids),
-            *self._circuit.read(lambda: self._sql.keys_of(kind, ids)),
-        ]
+    def keys_of(
+        self,
+        kind: type[Media],
+        ids: t.Sequence[uuid.UUID],
+    ) -> list[str | None]:
+        journaled = self._journal.keys_of(kind, ids)
+        in_sql = self._circuit.read(lambda: self._sql.keys_of(kind, ids))
+        return [*journaled, *in_sql]
 
-    def scan(self, kind: type[M], after: uuid.UUID | None, limit: int) -> t.List[M]:  # noqa: UP006 - `list` is a method
-        found = {record.id: record for record in self._journal.scan(kind, after, limit)}
-        found |= {
-            record.id: record
-            for record in self._circuit.read(lambda: self._sql.scan(kind, after, limit))
-        }
-        return sorted(found.values(), key=lambda record: record.id)[:limit]
+    def scan(
+        self,
+        kind: type[M],
+        after: uuid.UUID | None,
+        limit: int,
+    ) -> list[M]:
+        def scan_sql() -> list[M]:
+            return self._sql.scan(kind, after, limit)
+
+        journaled = self._journal.scan(kind, after, limit)
+        in_sql = self._circuit.read(scan_sql)
+        return _first_by_id(journaled, in_sql, limit)
 
     def unfinished(
-        self, kind: type[M], before: datetime, limit: int, after: Position | None = None
-    ) -> t.List[M]:  # noqa: UP006 - `list` is a method
-        found = [
-            *self._journal.unfinished(kind, before, limit, after),
-            *self._circuit.read(lambda: self._sql.unfinished(kind, before, limit, after)),
-        ]
-        return sorted(found, key=lambda record: (record.updated_at, record.id))[:limit]
+        self,
+        kind: type[M],
+        before: datetime,
+        limit: int,
+        after: Position | None = None,
+    ) -> list[M]:
+        def place(record: M) -> t.Any:
+            return record.updated_at, record.id
 
-    def trashed(self, kind: type[M], after: uuid.UUID | None, limit: int) -> t.List[M]:  # noqa: UP006
-        found = {record.id: record for record in self._journal.trashed(kind, after, limit)}
-        found |= {
-            record.id: record
-            for record in self._circuit.read(lambda: self._sql.trashed(kind, after, limit))
-        }
-        return sorted(found.values(), key=lambda record: record.id)[:limit]
+        def read_sql() -> list[M]:
+            return self._sql.unfinished(kind, before, limit, after)
+
+        journaled = self._journal.unfinished(kind, before, limit, after)
+        in_sql = self._circuit.read(read_sql)
+        records = sorted([*journaled, *in_sql], key=place)
+        return records[:limit]
+
+    def trashed(
+        self,
+        kind: type[M],
+        after: uuid.UUID | None,
+        limit: int,
+    ) -> list[M]:
+        def read_sql() -> list[M]:
+            return self._sql.trashed(kind, after, limit)
+
+        journaled = self._journal.trashed(kind, after, limit)
+        in_sql = self._circuit.read(read_sql)
+        return _first_by_id(journaled, in_sql, limit)
 
     def count(self, kind: type[Media]) -> int:
-        return self._journal.count(kind) + self._circuit.read(lambda: self._sql.count(kind))
+        journaled = self._journal.count(kind)
+        in_sql = self._circuit.read(lambda: self._sql.count(kind))
+        return journaled + in_sql
 
     def count_trashed(self, kind: type[Media]) -> int:
-        return self._journal.count_trashed(kind) + self._circuit.read(
-            lambda: self._sql.count_trashed(kind)
-        )
+        journaled = self._journal.count_trashed(kind)
+        in_sql = self._circuit.read(lambda: self._sql.count_trashed(kind))
+        return journaled + in_sql
 
-    def announced(self, uploaded_by: str, since: datetime, but: uuid.UUID | None) -> Announced:
-        waiting = Announced()
+    def announced(
+        self,
+        uploaded_by: str,
+        since: datetime,
+        but: uuid.UUID | None,
+    ) -> Announced:
+        def read_sql() -> Announced:
+            return self._sql.announced(uploaded_by, since, but)
+
+        journaled = Announced()
         if self._is_journal_asked():
-            waiting = self._journal.announced(uploaded_by, since, but)
+            journaled = self._journal.announced(uploaded_by, since, but)
         try:
-            held = self._circuit.read(lambda: self._sql.announced(uploaded_by, since, but))
+            in_sql = self._circuit.read(read_sql)
         except _NO_ANSWER:
             return self._journal.announced(uploaded_by, since, but)
-        return Announced(waiting.number + held.number, waiting.size + held.size)
+        return Announced(
+            journaled.number + in_sql.number,
+            journaled.size + in_sql.size,
+        )
 
     def stored_size(self, selection: Selection) -> int:
         # The journal first: a record that is moved in between then counts twice, not never.
-        waiting = 0
+        journaled = 0
         if self._is_journal_asked():
-            waiting = self._journal.stored_size(selection)
+            journaled = self._journal.stored_size(selection)
         try:
-            return waiting + self._circuit.read(lambda: self._sql.stored_size(selection))
+            in_sql = self._circuit.read(lambda: self._sql.stored_size(selection))
         except _NO_ANSWER:
             return self._journal.stored_size(selection)
+        return journaled + in_sql
 
     def _look_up(
         self,
-        read: Callable[[SQLRepository | JournalRepository], M | None],
+        read: Callable[[Either], M | None],
         kind: type[M],
         media_id: uuid.UUID,
     ) -> M | None:
+        """A record from SQL, from the journal, or from SQL once more."""
         try:
-            found = self._circuit.read(lambda: read(self._sql))
+            record = self._circuit.read(lambda: read(self._sql))
         except _NO_ANSWER:
-            found = read(self._journal)
+            record = read(self._journal)
             # One that is just being moved may be in SQL already, and changed since.
-            if found is None or self._journal.is_claimed(found):
+            if record is None or self._journal.is_claimed(record):
                 raise
-            return found
-        if found is not None and found.state != PENDING:
-            return found
-        found = read(self._journal)
+            return record
+        if record is not None and record.state != PENDING:
+            return record
+
+        record = read(self._journal)
+        if record is None:
+            return self._circuit.read(lambda: read(self._sql))
         # A copy that the drain has not taken away yet says nothing once SQL has the record, in
         # whatever state.
-        if found is None or (self._journal.is_claimed(found) and self._is_in_sql(kind, media_id)):
+        if self._journal.is_claimed(record) and self._is_in_sql(kind, media_id):
             return self._circuit.read(lambda: read(self._sql))
-        return found
+        return record
 
     def _is_in_sql(self, kind: type[Media], media_id: uuid.UUID) -> bool:
-        """Whether SQL has a record that the journal has too.
+        """Tell whether SQL has a record that the journal has too.
 
         One that is pending there does not count: its creation was begun in SQL, and when the answer
         to that was lost with the connection it went on in the journal.
         """
-        held = self._circuit.read(lambda: self._sql.find(kind, media_id))
-        return held is not None and held.state != PENDING
+        record = self._circuit.read(lambda: self._sql.find(kind, media_id))
+        return record is not None and record.state != PENDING
 
     def _both(
         self,
-        read: Callable[[SQLRepository | JournalRepository], Records[M]],
+        read: Callable[[Either], Records[M]],
         kinds: t.Sequence[type[Media]],
     ) -> Records[M] | dict[uuid.UUID, M]:
-        """What SQL has, where it has all; what both have by id; or what one of them has, where the
-        other is down."""
-        waiting: t.List[M] = []  # noqa: UP006 - `list` is a method
-        deleted: set[uuid.UUID] = set()
-        journal_answers = True
+        """The records of SQL, where it has all; those of both by id; or those of the one that
+        answers, where the other is down."""
         try:
-            if self._is_journal_asked():
-                try:
-                    # The journal first, and SQL only after that: a record that is moved is then
-                    # found twice, not never.
-                    waiting = [*self._still_waiting(read(self._journal))]
-                    deleted = {
-                        media_id for kind in kinds for media_id in self._journal.deleted(kind)
-                    }
-                except DatabaseUnavailable as error:
-                    if error.database != MONGO:
-                        raise
-                    journal_answers = False
-            held = self._circuit.read(lambda: read(self._sql))
+            # The journal first, and SQL only after that: a record that is moved is then found
+            # twice, not never.
+            journaled = self._journaled(read, kinds)
+            in_sql = self._circuit.read(lambda: read(self._sql))
         except _NO_ANSWER:
             unclaimed = (
                 record for record in read(self._journal) if not self._journal.is_claimed(record)
             )
             return Records.of(unclaimed, partial=True)
-        if not journal_answers:
-            return Records.of(held, partial=True)
-        if deleted:
-            held = Records.of(
-                (record for record in held if record.id not in deleted), partial=held.partial
-            )
-        return {record.id: record for record in [*waiting, *held]} if waiting else held
+
+        if journaled is None:
+            return Records.of(in_sql, partial=True)
+        if journaled.deleted_ids:
+            remaining = (record for record in in_sql if record.id not in journaled.deleted_ids)
+            in_sql = Records.of(remaining, partial=in_sql.partial)
+        if not journaled.waiting:
+            return in_sql
+        return {record.id: record for record in [*journaled.waiting, *in_sql]}
+
+    def _journaled(
+        self,
+        read: Callable[[Either], Records[M]],
+        kinds: t.Sequence[type[Media]],
+    ) -> _Journaled[M] | None:
+        """The part of a list that is in the journal; ``None`` if MongoDB does not answer."""
+        journaled: _Journaled[M] = _Journaled([], set())
+        if not self._is_journal_asked():
+            return journaled
+        try:
+            records = read(self._journal)
+            journaled.waiting.extend(self._still_waiting(records))
+            for kind in kinds:
+                journaled.deleted_ids.update(self._journal.deleted(kind))
+        except DatabaseUnavailable as error:
+            if error.database != MONGO:
+                raise
+            return None
+        return journaled
 
     def _is_journal_asked(self) -> bool:
-        """Whether the journal may hold something. While MongoDB is away other processes cannot
-        write to it either, but until the moment that it went they could."""
+        """Tell whether the journal may hold something.
+
+        While MongoDB is away other processes cannot write to it either, but until the moment that
+        it went they could.
+        """
         return self._circuit.journal_expected or self._circuit.is_open or self._journal.is_away
 
-    def _still_waiting(self, journaled: Records[M]) -> Iterator[M]:
-        for record in journaled:
-            if not (self._journal.is_claimed(record) and self._is_in_sql(type(record), record.id)):
-                yield record
+    def _still_waiting(self, records: Records[M]) -> Iterator[M]:
+        """The records of the journal that SQL does not have yet."""
+        for record in records:
+            is_claimed = self._journal.is_claimed(record)
+            if is_claimed and self._is_in_sql(type(record), record.id):
+                continue
+            yield record
 
     def _change(
         self,
-        change: Callable[[SQLRepository | JournalRepository], T | None],
+        change: Callable[[Either], T | None],
         kind: type[Media],
         media_id: uuid.UUID,
     ) -> T | None:
+        """Change a record where it is: in SQL, in the journal, or in SQL after all."""
         try:
-            done = self._circuit.guard(lambda: change(self._sql))
+            changed = self._circuit.guard(lambda: change(self._sql))
         except _NO_ANSWER:
-            done = change(self._journal)
-            if done is None:
+            changed = change(self._journal)
+            if changed is None:
                 raise
-            return done
-        if done is not None:
-            return done
-        done = change(self._journal)
-        if done is not None:
-            self._circuit.expect_journal()  # as an upload that ends after the outage in which it began
-            return done
+            return changed
+        if changed is not None:
+            return changed
+
+        changed = change(self._journal)
+        if changed is not None:
+            # As an upload that ends after the outage in which it began.
+            self._circuit.expect_journal()
+            return changed
+
         waiting = self._journal.find(kind, media_id)
-        if waiting is not None and not self._journal.is_claimed(waiting):
-            return None
-        if waiting is not None and not self._is_in_sql(kind, media_id):
-            raise DatabaseUnavailable("the journal, which is being drained,", retry_after=1)
+        if waiting is not None:
+            if not self._journal.is_claimed(waiting):
+                return None
+            if not self._is_in_sql(kind, media_id):
+                raise DatabaseUnavailable("the journal, which is being drained,", retry_after=1)
         return self._circuit.guard(lambda: change(self._sql))  # it was moved just now
+
+
+def _first_by_id(
+    journaled: list[M],
+    in_sql: list[M],
+    limit: int,
+) -> list[M]:
+    """The first records of both by id. SQL's copy counts where both have one."""
+    records: dict[uuid.UUID, M] = {}
+    for record in [*journaled, *in_sql]:
+        records[record.id] = record
+    ids = sorted(records)[:limit]
+    return [records[media_id] for media_id in ids]

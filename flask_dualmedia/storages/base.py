@@ -1,4 +1,4 @@
-"""What every storage of bytes does."""
+"""The contract that every storage of bytes keeps."""
 
 from __future__ import annotations
 
@@ -15,25 +15,30 @@ from ..models import new_id
 
 @dataclass(frozen=True)
 class Stat:
-    """What a storage knows of the bytes under a key."""
+    """The facts that a storage has about the bytes under a key."""
 
     size: int
     """In bytes."""
     complete: bool = True
-    """Whether every chunk from the first to the last is there."""
+    """True if every chunk from the first to the last is there."""
     checksum: str | None = None
     """SHA-256 hex of the bytes, where the storage computed it itself when they came."""
 
 
-def merge_stats(first: dict[str, Stat], second: dict[str, Stat]) -> dict[str, Stat]:
-    """What two storages know, each key by the one that has all of its bytes; the second, if both or
-    neither has."""
-    better = {
-        key: stat
-        for key, stat in first.items()
-        if stat.complete and not second.get(key, stat).complete
-    }
-    return first | second | better
+def merge_stats(
+    first: dict[str, Stat],
+    second: dict[str, Stat],
+) -> dict[str, Stat]:
+    """The facts of two storages in one.
+
+    Each key has those of the storage that has all of its bytes; of the second, if both or neither
+    has.
+    """
+    merged = first | second
+    for key, stat in first.items():
+        if stat.complete and not merged[key].complete:
+            merged[key] = stat
+    return merged
 
 
 class Storage(t.Protocol):
@@ -53,8 +58,7 @@ class Storage(t.Protocol):
         ...
 
     def open(self, key: str, start: int, stop: int) -> Iterator[bytes]:
-        """The bytes of the range ``[start, stop)``, in pieces, of which no more is read than asked
-        for.
+        """The bytes of the range ``[start, stop)``, in pieces. No more is read than asked for.
 
         The first piece is read at once, so that errors come before the caller has promised anything
         to anybody, and no database is held between two pieces: a slow reader costs no connection to
@@ -65,8 +69,11 @@ class Storage(t.Protocol):
         ...
 
     def send(self, key: str, start: int, stop: int) -> Iterator[bytes]:
-        """The same for a client. A database may be held between two pieces, for as long as the
-        client is fast, and for a moment longer."""
+        """The same for a client.
+
+        A database may be held between two pieces, for as long as the client is fast, and for a
+        moment longer.
+        """
         ...
 
     def delete(self, key: str) -> None:
@@ -74,7 +81,7 @@ class Storage(t.Protocol):
         ...
 
     def stats(self, keys: t.Sequence[str]) -> dict[str, Stat]:
-        """What is known of the bytes under each of these keys, in one query; keys without bytes are
+        """The facts about the bytes under each of these keys, in one query; keys without bytes are
         left out."""
         ...
 
@@ -83,8 +90,10 @@ class Storage(t.Protocol):
         ...
 
     def close(self) -> None:
-        """Close the connections that were opened for this storage alone. Whoever asks it again
-        opens others."""
+        """Close the connections that were opened for this storage alone.
+
+        If it is asked again, it opens others.
+        """
         ...
 
 
@@ -104,12 +113,17 @@ class Delegation:
 class DelegatingStorage(Storage, t.Protocol):
     """A storage that may have another server send its bytes."""
 
-    def delegate(self, key: str, content_type: str, disposition: str) -> Delegation | None:
-        """How to have the bytes sent to whom we have found entitled to them; ``None`` to send them
-        ourselves.
+    def delegate(
+        self,
+        key: str,
+        content_type: str,
+        disposition: str,
+    ) -> Delegation | None:
+        """How to have the bytes sent to a client that we have found entitled to them.
 
         :param content_type: The ``Content-Type`` that they must be sent with, and no other.
         :param disposition: The same for ``Content-Disposition``.
+        :return: ``None`` to send them ourselves.
         """
         ...
 
@@ -131,7 +145,13 @@ class DirectStorage(Storage, t.Protocol):
     """Largest file in bytes that it takes so."""
 
     def ticket(
-        self, key: str, *, size: int, mime_type: str, checksum: str, seconds: float
+        self,
+        key: str,
+        *,
+        size: int,
+        mime_type: str,
+        checksum: str,
+        seconds: float,
     ) -> Ticket:
         """The right to put these bytes, and no others, under a key that has none.
 
@@ -156,29 +176,35 @@ def new_key(media_id: uuid.UUID, *, of_client: bool = False) -> str:
 
     :param of_client: A client gets a ticket for it.
     """
-    digits = token_hex(2)
-    last = _OF_CLIENT if of_client else digits[3].replace(_OF_CLIENT, "0")
-    return f"{media_id.hex}-{new_id().hex[:12]}{digits[:3]}{last}"
+    time_digits = new_id().hex[:12]
+    random_digits = token_hex(2)
+    last = random_digits[3].replace(_OF_CLIENT, "0")
+    if of_client:
+        last = _OF_CLIENT
+    return f"{media_id.hex}-{time_digits}{random_digits[:3]}{last}"
 
 
 def is_of_client(key: str) -> bool:
-    """Whether a client got a ticket for a key. Of keys that an earlier version made, some seem to
+    """Tell whether a client got a ticket for a key. Some keys that an earlier version made seem to
     be such."""
     return key.endswith(_OF_CLIENT)
 
 
 class AbstractStorage(ABC):
-    """What the storages here have in common."""
+    """The parts that the storages here have in common."""
 
     def open(self, key: str, start: int, stop: int) -> Iterator[bytes]:
-        return self._begun(self._pieces(key, start, stop)) if start < stop else iter(())
+        if start >= stop:
+            return iter(())
+        return self._begun(self._pieces(key, start, stop))
 
     def send(self, key: str, start: int, stop: int) -> Iterator[bytes]:
         return self.open(key, start, stop)
 
     def _begun(self, pieces: Iterator[bytes]) -> Iterator[bytes]:
-        """The same pieces, of which the first has been read."""
-        return self._after(next(pieces), pieces)
+        """The same pieces, after the first has been read."""
+        first = next(pieces)
+        return self._after(first, pieces)
 
     def _after(self, first: bytes, pieces: Iterator[bytes]) -> Iterator[bytes]:
         yield first
@@ -188,7 +214,7 @@ class AbstractStorage(ABC):
         """Nothing is open for this storage alone."""
 
     def stat(self, key: str) -> Stat | None:
-        """What is known of the bytes under a key, ``None`` if there are none."""
+        """The facts about the bytes under a key, ``None`` if there are none."""
         return self.stats([key]).get(key)
 
     @abstractmethod

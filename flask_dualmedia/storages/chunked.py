@@ -23,43 +23,51 @@ wherever it begins."""
 
 @dataclass(frozen=True)
 class ChunkRange:
-    """Which chunks, and which parts of the first and the last, make up the bytes ``[start,
-    stop)``."""
+    """The chunks that hold the bytes ``[start, stop)``, and which parts of the first and the last
+    one."""
 
     start: int
     stop: int
 
     @property
     def first(self) -> int:
+        """The number of the first chunk."""
         return self.start // CHUNK_SIZE
 
     @property
     def last(self) -> int:
+        """The number of the last chunk."""
         return (self.stop - 1) // CHUNK_SIZE
 
     def batches(self, count: int) -> Iterator[ChunkRange]:
         """The same bytes in ranges of at most ``count`` chunks."""
-        for seq in range(self.first, self.last + 1, count) if self.size else ():
-            yield ChunkRange(
-                max(self.start, seq * CHUNK_SIZE), min(self.stop, (seq + count) * CHUNK_SIZE)
-            )
+        if not self.size:
+            return
+        for seq in range(self.first, self.last + 1, count):
+            start = max(self.start, seq * CHUNK_SIZE)
+            stop = min(self.stop, (seq + count) * CHUNK_SIZE)
+            yield ChunkRange(start, stop)
 
     @property
     def size(self) -> int:
+        """How many bytes these are."""
         return self.stop - self.start
 
 
 class BatchedStorage(AbstractStorage):
-    """A storage of which one batch of chunks after the other is read."""
+    """A storage whose chunks are read one batch after the other."""
 
     def _pieces(self, key: str, start: int, stop: int) -> Iterator[bytes]:
         for batch in ChunkRange(start, stop).batches(READ_BATCH):
             yield from self.read_batch(key, batch)
 
     def send(self, key: str, start: int, stop: int) -> Iterator[bytes]:
-        return self._begun(self._sent(key, start, stop)) if start < stop else iter(())
+        if start >= stop:
+            return iter(())
+        return self._begun(self._sent(key, start, stop))
 
     def _sent(self, key: str, start: int, stop: int) -> Iterator[bytes]:
+        """The bytes of a range, as many as possible from a stream, and the rest in batches."""
         if stop - start > CHUNK_SIZE:
             with closing(self.stream(key, start, stop)) as pieces:
                 for piece in pieces:
@@ -67,14 +75,21 @@ class BatchedStorage(AbstractStorage):
                     yield piece
         yield from self._pieces(key, start, stop)
 
-    def stream(self, key: str, start: int, stop: int) -> Generator[bytes, None, None]:
-        """The bytes of a range as the database sends them, as far as that goes: it ends where the
-        client is slower than the database, and where there is any trouble, which reading the rest
-        then shows."""
+    def stream(
+        self,
+        key: str,
+        start: int,
+        stop: int,
+    ) -> Generator[bytes, None, None]:
+        """The bytes of a range as the database sends them, as far as that goes.
+
+        It ends where the client is slower than the database, and where there is any trouble, which
+        reading the rest then shows.
+        """
         yield from ()
 
     @abstractmethod
-    def read_batch(self, key: str, wanted: ChunkRange) -> list[bytes]:
+    def read_batch(self, key: str, chunk_range: ChunkRange) -> list[bytes]:
         """The chunks of a range, the first and the last one cut to it.
 
         :raises BytesNotFound: Some of it is not there.
@@ -86,15 +101,16 @@ class ChunkedStorage(BatchedStorage):
 
     def put(self, key: str, blocks: Iterable[bytes]) -> None:
         seq = 0
+        chunks = split(blocks, CHUNK_SIZE)
         # A connection is taken for the time of one batch, not while a slow client makes us wait for
         # the next.
-        for batch in in_batches(split(blocks, CHUNK_SIZE), WRITE_BATCH):
+        for batch in in_batches(chunks, WRITE_BATCH):
             self._write(key, seq, batch)
             seq += len(batch)
 
-    def read_batch(self, key: str, wanted: ChunkRange) -> list[bytes]:
-        chunks = self._read(key, wanted)
-        if sum(map(len, chunks)) != wanted.size:
+    def read_batch(self, key: str, chunk_range: ChunkRange) -> list[bytes]:
+        chunks = self._read(key, chunk_range)
+        if sum(map(len, chunks)) != chunk_range.size:
             raise BytesNotFound(key)
         return chunks
 
@@ -102,12 +118,15 @@ class ChunkedStorage(BatchedStorage):
         self.discard(key)
 
     def is_empty(self) -> bool:
-        """Whether there are no bytes under any key."""
+        """Tell whether there are no bytes under any key."""
         return next(self.keys(), None) is None
 
     @abstractmethod
     def discard(self, key: str) -> bool:
-        """Delete the bytes under a key; whether there were any."""
+        """Delete the bytes under a key.
+
+        :return: Whether there were any.
+        """
 
     @abstractmethod
     def _write(self, key: str, seq: int, batch: list[memoryview]) -> None:
@@ -115,7 +134,7 @@ class ChunkedStorage(BatchedStorage):
         has one content."""
 
     @abstractmethod
-    def _read(self, key: str, wanted: ChunkRange) -> list[bytes]:
+    def _read(self, key: str, chunk_range: ChunkRange) -> list[bytes]:
         """Those chunks of a range that are there, the first and the last one cut to it."""
 
 
@@ -123,7 +142,11 @@ Read = Callable[[str, ChunkRange], list[bytes]]
 """Reads a batch, as :meth:`BatchedStorage.read_batch`."""
 
 
-def read_from(places: Sequence[Read], key: str, wanted: ChunkRange) -> list[bytes]:
+def read_from(
+    places: Sequence[Read],
+    key: str,
+    chunk_range: ChunkRange,
+) -> list[bytes]:
     """A batch from the first place that has all of it; where none has, each chunk from the first
     that has it.
 
@@ -131,43 +154,55 @@ def read_from(places: Sequence[Read], key: str, wanted: ChunkRange) -> list[byte
     """
     for read in places:
         try:
-            return read(key, wanted)
+            return read(key, chunk_range)
         except BytesNotFound:
             continue
 
-    if wanted.first == wanted.last:
+    if chunk_range.first == chunk_range.last:
         raise BytesNotFound(key)
-    return [piece for chunk in wanted.batches(1) for piece in read_from(places, key, chunk)]
+    chunks: list[bytes] = []
+    for single_chunk in chunk_range.batches(1):
+        chunks += read_from(places, key, single_chunk)
+    return chunks
 
 
 class BytesOf:
-    """The bytes in several storages, for reading: a key may be in one of them, or half in one and
-    half in another."""
+    """The bytes in several storages, for reading.
+
+    A key may be in one of them, or half in one and half in another.
+    """
 
     def __init__(self, *storages: ChunkedStorage) -> None:
         self._places = [storage.read_batch for storage in storages]
 
     def open(self, key: str, start: int, stop: int) -> Iterator[bytes]:
-        """As of any storage."""
-        for wanted in ChunkRange(start, stop).batches(READ_BATCH):
-            yield from read_from(self._places, key, wanted)
+        """The bytes of a range, as any storage gives them."""
+        for batch in ChunkRange(start, stop).batches(READ_BATCH):
+            yield from read_from(self._places, key, batch)
 
 
 def split(blocks: Iterable[bytes], size: int) -> Iterator[memoryview]:
-    """The bytes of ``blocks`` in pieces of exactly ``size``, the last one shorter, copied only
-    across block borders."""
+    """The bytes of ``blocks`` in pieces of exactly ``size``, the last one shorter.
+
+    They are copied only across block borders.
+    """
     rest = b""
     for block in blocks:
-        view = memoryview(rest + block if rest else block)
-        whole = len(view) - len(view) % size
-        for start in range(0, whole, size):
+        if rest:
+            block = rest + block
+        view = memoryview(block)
+        whole_size = len(view) - len(view) % size
+        for start in range(0, whole_size, size):
             yield view[start : start + size]
-        rest = bytes(view[whole:])
+        rest = bytes(view[whole_size:])
     if rest:
         yield memoryview(rest)
 
 
-def in_batches(chunks: Iterator[memoryview], count: int) -> Iterator[list[memoryview]]:
+def in_batches(
+    chunks: Iterator[memoryview],
+    count: int,
+) -> Iterator[list[memoryview]]:
     """Lists of ``count`` chunks, the last one shorter."""
     batch: list[memoryview] = []
     for chunk in chunks:

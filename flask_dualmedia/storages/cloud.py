@@ -17,7 +17,7 @@ from ..errors import (
 from .base import PRESIGNED_SECONDS, Delegation, Stat
 from .whole import PART_SIZE, PerProcess, WholeStorage, folder_of
 
-# What the drivers of the family raise where no server answers, beside Python's own errors.
+# Errors that the drivers of the family raise where no server answers, beside Python's own.
 _OUTAGES = {
     "ClientConnectionError",
     "ServiceRequestError",
@@ -26,8 +26,8 @@ _OUTAGES = {
 }
 
 
-# What drivers call the type and the disposition that a signed URL shows an object with. To others
-# they cannot be said: an upload could run then where it is shown.
+# The names that drivers have for the type and the disposition that a signed URL shows an object
+# with. To others they cannot be said: an upload could run then where it is shown.
 _SIGNED: dict[str, tuple[str, str, dict[str, str]]] = {
     **dict.fromkeys(("gs", "gcs"), ("response_type", "response_disposition", {"version": "v4"})),
     **dict.fromkeys(("az", "abfs", "abfss"), ("content_type", "content_disposition", {})),
@@ -45,33 +45,48 @@ class CloudStorage(WholeStorage):
     """
 
     def __init__(
-        self, url: str, *, redirect: bool = False, options: t.Mapping[str, t.Any] | None = None
+        self,
+        url: str,
+        *,
+        redirect: bool = False,
+        options: t.Mapping[str, t.Any] | None = None,
     ) -> None:
         try:
             import fsspec
         except ImportError as error:
             raise MissingExtra("the storage cloud", "cloud") from error
+
         protocol = url.partition("://")[0]
         try:
-            kind = fsspec.get_filesystem_class(protocol)
+            filesystem_class = fsspec.get_filesystem_class(protocol)
         except (ImportError, ValueError) as error:
             raise ConfigurationError(f"DUALMEDIA_STORAGES['cloud']['url']: {error}") from error
         if redirect and protocol not in _SIGNED:
             raise ConfigurationError(
                 f"DUALMEDIA_STORAGES['cloud']['redirect'] is for {', '.join(_SIGNED)}"
             )
-        self._signed = _SIGNED[protocol] if redirect else None
-        self._root: str = kind._strip_protocol(url).rstrip("/")
+
+        self._signed = None
+        if redirect:
+            self._signed = _SIGNED[protocol]
+        self._root: str = filesystem_class._strip_protocol(url).rstrip("/")
         # Several processes write: what one of them remembers of a list is wrong at once. No
         # instance outlives a fork.
-        given = {"use_listings_cache": False, "skip_instance_cache": True} | dict(options or {})
-        self._filesystem = PerProcess(lambda: kind(**given))
+        arguments: dict[str, t.Any] = {
+            "use_listings_cache": False,
+            "skip_instance_cache": True,
+            **(options or {}),
+        }
+        self._filesystem = PerProcess(lambda: filesystem_class(**arguments))
 
     def put(self, key: str, blocks: Iterable[bytes]) -> None:
-        filesystem, path = self._filesystem.get(), self._path(key)
+        filesystem = self._filesystem.get()
+        path = self._path(key)
         with _translated():
-            filesystem.makedirs(path.rpartition("/")[0], exist_ok=True)
+            folder = path.rpartition("/")[0]
+            filesystem.makedirs(folder, exist_ok=True)
             file = filesystem.open(path, "wb", autocommit=False, block_size=PART_SIZE)
+
         try:
             for block in blocks:
                 with _translated():
@@ -81,6 +96,7 @@ class CloudStorage(WholeStorage):
                 file.close()
                 file.discard()
             raise
+
         with _translated():
             file.close()
             file.commit()
@@ -90,38 +106,60 @@ class CloudStorage(WholeStorage):
             self._filesystem.get().rm_file(self._path(key))
 
     def stats(self, keys: t.Sequence[str]) -> dict[str, Stat]:
-        found = {}
+        stats = {}
         for key in keys:
             with _translated(), suppress(FileNotFoundError):
-                found[key] = Stat(self._filesystem.get().info(self._path(key))["size"])
-        return found
+                info = self._filesystem.get().info(self._path(key))
+                stats[key] = Stat(info["size"])
+        return stats
 
     def keys(self, after: str = "") -> Iterator[str]:
-        first = folder_of(after) if after else ""
+        first_folder = ""
+        if after:
+            first_folder = folder_of(after)
         for folder in self._names(self._root):
-            if folder >= first:
-                yield from (key for key in self._names(f"{self._root}/{folder}") if key > after)
+            if folder < first_folder:
+                continue
+            for key in self._names(f"{self._root}/{folder}"):
+                if key > after:
+                    yield key
 
-    def delegate(self, key: str, content_type: str, disposition: str) -> Delegation | None:
+    def delegate(
+        self,
+        key: str,
+        content_type: str,
+        disposition: str,
+    ) -> Delegation | None:
         if self._signed is None:
             return None
+
         type_name, disposition_name, others = self._signed
-        shown = {type_name: content_type, disposition_name: disposition}
+        shown = {
+            type_name: content_type,
+            disposition_name: disposition,
+        }
         with _translated():
             url = self._filesystem.get().sign(
-                self._path(key), expiration=PRESIGNED_SECONDS, **shown, **others
+                self._path(key),
+                expiration=PRESIGNED_SECONDS,
+                **shown,
+                **others,
             )
-        return Delegation(302, {"Location": url, "Cache-Control": "no-store"})
+        headers = {"Location": url, "Cache-Control": "no-store"}
+        return Delegation(302, headers)
 
     def close(self) -> None:
-        self._filesystem.close(
-            lambda filesystem: None
-        )  # it closes what it has opened when nobody needs it any more
+        # A filesystem closes what it has opened when nobody needs it any more.
+        self._filesystem.close(lambda filesystem: None)
 
     def _read(self, key: str, start: int, stop: int) -> bytes:
         with _translated():
             try:
-                return self._filesystem.get().cat_file(self._path(key), start=start, end=stop)
+                return self._filesystem.get().cat_file(
+                    self._path(key),
+                    start=start,
+                    end=stop,
+                )
             except FileNotFoundError as error:
                 raise BytesNotFound(key) from error
 
@@ -129,23 +167,25 @@ class CloudStorage(WholeStorage):
         return f"{self._root}/{folder_of(key)}/{key}"
 
     def _names(self, folder: str) -> list[str]:
+        """The last parts of the paths in a folder, sorted."""
         with _translated():
             try:
-                entries = self._filesystem.get().ls(folder, detail=False)
+                paths = self._filesystem.get().ls(folder, detail=False)
             except FileNotFoundError:
                 return []
-        return sorted(entry.rstrip("/").rpartition("/")[2] for entry in entries)
+        return sorted(path.rstrip("/").rpartition("/")[2] for path in paths)
 
 
 @contextmanager
 def _translated() -> Iterator[None]:
-    """Every driver of the family has errors of its own."""
+    """Raise errors of ours. Every driver of the family has errors of its own."""
     try:
         yield
     except (StorageError, GeneratorExit):
         raise
     except Exception as error:
-        names = {kind.__name__ for kind in type(error).__mro__}
-        if isinstance(error, ConnectionError | TimeoutError) or names & _OUTAGES:
+        class_names = {base.__name__ for base in type(error).__mro__}
+        is_outage = isinstance(error, ConnectionError | TimeoutError)
+        if is_outage or class_names & _OUTAGES:
             raise StorageUnavailable("cloud") from error
         raise StorageError("the storage 'cloud' failed") from error

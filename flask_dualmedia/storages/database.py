@@ -28,63 +28,74 @@ class DatabaseStorage(ChunkedStorage):
     """
 
     def __init__(
-        self, engine: sa.Engine, *, timeout: float | None = None, tables: Tables = MODELS
+        self,
+        engine: sa.Engine,
+        *,
+        timeout: float | None = None,
+        tables: Tables = MODELS,
     ) -> None:
         """
         :param timeout: Seconds that one batch may take, ``None`` for any number.
         :param tables: The table is one of them.
         """
-        self._engine, self._timeout, self._table = engine, timeout, tables.chunks
+        self._engine = engine
+        self._timeout = timeout
+        self._table = tables.chunks
         self._single = engine.execution_options(isolation_level="AUTOCOMMIT")
 
     def discard(self, key: str) -> bool:
         # Batch by batch: one statement about gigabytes would take longer than a server may that is
         # not down.
-        total = deleted = self._delete_some(key)
+        deleted = self._delete_some(key)
+        total = deleted
         while deleted == DELETED_AT_ONCE:
             deleted = self._delete_some(key)
         return total > 0
 
     def _delete_some(self, key: str) -> int:
-        next_ones = (
-            sa.select(self._table.c.seq)
-            .where(self._table.c.storage_key == key)
-            .order_by(self._table.c.seq)
+        """Delete the first chunks under a key.
+
+        :return: How many there were.
+        """
+        columns = self._table.c
+        has_key = columns.storage_key == key
+        first_ones = sa.select(columns.seq).where(has_key)
+        first_ones = first_ones.order_by(columns.seq)
+        first_ones = first_ones.limit(DELETED_AT_ONCE)
+        query = sa.delete(self._table).where(
+            has_key,
+            columns.seq.in_(first_ones),
         )
-        query = sa.delete(self._table).where(self._table.c.storage_key == key)
         with self._connect() as connection:
-            return connection.execute(
-                query.where(self._table.c.seq.in_(next_ones.limit(DELETED_AT_ONCE)))
-            ).rowcount
+            result = connection.execute(query)
+            return result.rowcount
 
     def stats(self, keys: t.Sequence[str]) -> dict[str, Stat]:
-        key, seq = self._table.c.storage_key, self._table.c.seq
-        columns = (
-            key,
+        columns = self._table.c
+        query = sa.select(
+            columns.storage_key,
             sa.func.count(),
-            sa.func.max(seq),
-            sa.func.sum(sa.func.length(self._table.c.data)),
+            sa.func.max(columns.seq),
+            sa.func.sum(sa.func.length(columns.data)),
         )
+        query = query.where(columns.storage_key.in_(keys))
+        query = query.group_by(columns.storage_key)
         with self._connect() as connection:
-            rows = connection.execute(sa.select(*columns).where(key.in_(keys)).group_by(key)).all()
-        return {found: Stat(int(size), count == last + 1) for found, count, last, size in rows}
+            result = connection.execute(query)
+            rows = result.all()
+
+        stats = {}
+        for key, count, last, size in rows:
+            is_complete = count == last + 1
+            stats[key] = Stat(int(size), is_complete)
+        return stats
 
     def keys(self, after: str = "") -> Iterator[str]:
-        key = self._table.c.storage_key
         while True:
-            # The smallest key behind the last one, again and again, is a skip through the primary
-            # key; DISTINCT would read an entry for every chunk.
-            smallest = (
-                sa.select(key.label("key")).where(key > after).order_by(key).limit(1).subquery()
-            )
-            found = sa.select(smallest.c.key).cte("found", recursive=True)
-            behind = (
-                sa.select(key).where(key > found.c.key).order_by(key).limit(1).scalar_subquery()
-            )
-            found = found.union_all(sa.select(behind).where(found.c.key.is_not(None)))
-            query = sa.select(found.c.key).where(found.c.key.is_not(None)).limit(_KEYS_AT_ONCE)
+            query = _select_keys(self._table.c.storage_key, after)
             with self._connect() as connection:
-                page = connection.execute(query).scalars().all()
+                result = connection.execute(query)
+                page = result.scalars().all()
             yield from page
             if len(page) < _KEYS_AT_ONCE:
                 return
@@ -101,16 +112,47 @@ class DatabaseStorage(ChunkedStorage):
 
     def _write(self, key: str, seq: int, batch: list[memoryview]) -> None:
         rows = [
-            {"storage_key": key, "seq": seq + n, "data": bytes(chunk)}
-            for n, chunk in enumerate(batch)
+            {
+                "storage_key": key,
+                "seq": number,
+                "data": bytes(chunk),
+            }
+            for number, chunk in enumerate(batch, start=seq)
         ]
         with translate_errors(), self._engine.begin() as connection:
-            connection.execute(_insert_chunks(self._table, self._engine.dialect.name), rows)
+            query = _insert_chunks(self._table, self._engine.dialect.name)
+            connection.execute(query, rows)
 
-    def _read(self, key: str, wanted: ChunkRange) -> list[bytes]:
-        query = select_chunks(key, wanted, self._table)
+    def _read(self, key: str, chunk_range: ChunkRange) -> list[bytes]:
+        query = select_chunks(key, chunk_range, self._table)
         with self._connect() as connection:
-            return list(connection.execute(query).scalars())
+            result = connection.execute(query)
+            return list(result.scalars())
+
+
+def _select_keys(
+    key: sa.Column[str],
+    after: str,
+) -> sa.Select[t.Any]:
+    """The statement for the next keys behind one.
+
+    The smallest key behind the last one, again and again, is a skip through the primary key;
+    DISTINCT would read an entry for every chunk.
+    """
+    smallest = sa.select(key.label("key")).where(key > after)
+    smallest = smallest.order_by(key).limit(1)
+    first = sa.select(smallest.subquery().c.key)
+    found = first.cte("found", recursive=True)
+
+    behind = sa.select(key).where(key > found.c.key)
+    behind = behind.order_by(key).limit(1)
+    next_one = sa.select(behind.scalar_subquery())
+    next_one = next_one.where(found.c.key.is_not(None))
+    found = found.union_all(next_one)
+
+    query = sa.select(found.c.key)
+    query = query.where(found.c.key.is_not(None))
+    return query.limit(_KEYS_AT_ONCE)
 
 
 @cache
@@ -124,16 +166,30 @@ def _insert_chunks(table: sa.Table, dialect: str) -> sa.Insert:
 
 
 def select_chunks(
-    key: str, wanted: ChunkRange, table: sa.Table = MODELS.chunks
+    key: str,
+    chunk_range: ChunkRange,
+    table: sa.Table = MODELS.chunks,
 ) -> sa.Select[t.Any]:
     """The statement for a range of bytes. The server cuts the first and the last chunk."""
+    first = chunk_range.first
+    last = chunk_range.last
+    begin = chunk_range.start - first * CHUNK_SIZE
+    end = chunk_range.stop - last * CHUNK_SIZE
+
+    seq = table.c.seq
     data: sa.ColumnElement[bytes] = table.c.data
-    begin, end = wanted.start - wanted.first * CHUNK_SIZE, wanted.stop - wanted.last * CHUNK_SIZE
     if begin or end != CHUNK_SIZE:
-        skipped = sa.case((table.c.seq == wanted.first, begin), else_=0)
-        until = sa.case((table.c.seq == wanted.last, end), else_=CHUNK_SIZE)
-        data = sa.func.substr(data, skipped + 1, until - skipped, type_=sa.LargeBinary)
+        skipped = sa.case((seq == first, begin), else_=0)
+        until = sa.case((seq == last, end), else_=CHUNK_SIZE)
+        data = sa.func.substr(
+            data,
+            skipped + 1,
+            until - skipped,
+            type_=sa.LargeBinary,
+        )
+
     query = sa.select(data).where(
-        table.c.storage_key == key, table.c.seq.between(wanted.first, wanted.last)
+        table.c.storage_key == key,
+        seq.between(first, last),
     )
-    return query.order_by(table.c.seq)
+    return query.order_by(seq)

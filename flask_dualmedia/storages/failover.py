@@ -17,12 +17,18 @@ from .gridfs import JournalStorage
 class FailoverStorage(BatchedStorage):
     """Keeps bytes in SQL; those that come while SQL is down in the journal's bucket.
 
-    Where the bytes under a key are is found by looking, for each batch anew: they may be moved
-    while they are read.
+    It looks for the bytes under a key anew for each batch: they may be moved while they are read.
     """
 
-    def __init__(self, sql: ChunkedStorage, journal: JournalStorage, circuit: Circuit) -> None:
-        self._sql, self._journal, self._circuit = sql, journal, circuit
+    def __init__(
+        self,
+        sql: ChunkedStorage,
+        journal: JournalStorage,
+        circuit: Circuit,
+    ) -> None:
+        self._sql = sql
+        self._journal = journal
+        self._circuit = circuit
 
     def check_room(self, identity: str | None, size: int) -> None:
         """Refuse bytes that have no place, before anything is written.
@@ -33,47 +39,58 @@ class FailoverStorage(BatchedStorage):
             self._journal.check_room(identity, size)
 
     def put(self, key: str, blocks: Iterable[bytes]) -> None:
-        if not self._circuit.takes_writes:
-            with self._circuit.journaling():
-                self._journal.put(key, blocks)
-        else:
+        """Keep bytes in SQL, or in the journal while SQL takes no writes."""
+        if self._circuit.takes_writes:
             self._circuit.guard(lambda: self._sql.put(key, blocks))
+            return
+        with self._circuit.journaling():
+            self._journal.put(key, blocks)
 
     def delete(self, key: str) -> None:
+        """Delete the bytes under a key, wherever they are."""
         # They may be in both, but only where the journal holds something.
         if self._circuit.is_open or self._circuit.journal_expected:
             self._journal.delete(key)
-        if not self._circuit.guard(lambda: self._sql.discard(key)):
+        was_in_sql = self._circuit.guard(lambda: self._sql.discard(key))
+        if not was_in_sql:
             self._journal.delete(key)
 
     def stats(self, keys: t.Sequence[str]) -> dict[str, Stat]:
-        return merge_stats(
-            self._journal.stats(keys), self._circuit.read(lambda: self._sql.stats(keys))
-        )
+        journaled = self._journal.stats(keys)
+        in_sql = self._circuit.read(lambda: self._sql.stats(keys))
+        return merge_stats(journaled, in_sql)
 
     def keys(self, after: str = "") -> Iterator[str]:
-        yield from (
-            key for key, _ in groupby(merge(self._journal.keys(after), self._sql.keys(after)))
-        )
+        journaled = self._journal.keys(after)
+        in_sql = self._sql.keys(after)
+        for key, _ in groupby(merge(journaled, in_sql)):
+            yield key
 
-    def stream(self, key: str, start: int, stop: int) -> Generator[bytes, None, None]:
-        return (
-            super().stream(key, start, stop)
-            if self._circuit.is_open
-            else self._sql.stream(key, start, stop)
-        )
+    def stream(
+        self,
+        key: str,
+        start: int,
+        stop: int,
+    ) -> Generator[bytes, None, None]:
+        """The bytes as SQL sends them; none of them while it is known not to answer."""
+        if self._circuit.is_open:
+            return super().stream(key, start, stop)
+        return self._sql.stream(key, start, stop)
 
-    def read_batch(self, key: str, wanted: ChunkRange) -> list[bytes]:
+    def read_batch(self, key: str, chunk_range: ChunkRange) -> list[bytes]:
+        # SQL once more at the end: they may be moved at this moment.
+        places = (
+            self._read_sql,
+            self._journal.read_batch,
+            self._read_sql,
+        )
         try:
-            # SQL once more at the end: they may be moved at this moment.
-            return read_from(
-                [self._read_sql, self._journal.read_batch, self._read_sql], key, wanted
-            )
+            return read_from(places, key, chunk_range)
         except (DatabaseUnavailable, WritesRefused) as error:
             try:
-                return self._journal.read_batch(key, wanted)
+                return self._journal.read_batch(key, chunk_range)
             except BytesNotFound:
                 raise error from None
 
-    def _read_sql(self, key: str, wanted: ChunkRange) -> list[bytes]:
-        return self._circuit.read(lambda: self._sql.read_batch(key, wanted))
+    def _read_sql(self, key: str, chunk_range: ChunkRange) -> list[bytes]:
+        return self._circuit.read(lambda: self._sql.read_batch(key, chunk_range))

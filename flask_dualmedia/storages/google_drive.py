@@ -51,13 +51,20 @@ class GoogleDriveStorage(StreamedStorage):
     :param base_url: Where the API is.
     """
 
-    def __init__(self, folder: str, *, credentials: t.Any = None, base_url: str = BASE_URL) -> None:
+    def __init__(
+        self,
+        folder: str,
+        *,
+        credentials: t.Any = None,
+        base_url: str = BASE_URL,
+    ) -> None:
         try:
             import google.auth.transport.requests
             import google.resumable_media.requests  # noqa: F401 - needed by the first upload
         except ImportError as error:
             raise MissingExtra("the storage google_drive", "gdrive") from error
-        self._folder, self._base = folder, base_url.rstrip("/")
+        self._folder = folder
+        self._base = base_url.rstrip("/")
         self._session = PerProcess(lambda: _open_session(credentials))
         self._ids: dict[str, str] = {}
 
@@ -66,37 +73,40 @@ class GoogleDriveStorage(StreamedStorage):
         from google.resumable_media.requests import ResumableUpload
 
         folder_of(key)
-        before = [file["id"] for file in self._files(f"name = '{key}'")]
+        ids_before = [file["id"] for file in self._files(f"name = '{key}'")]
         upload = ResumableUpload(
             f"{self._base}/upload/drive/v3/files?uploadType=resumable&supportsAllDrives=true",
             PART_SIZE,
         )
         upload._retry_strategy = RetryStrategy(max_retries=ATTEMPTS - 1, initial_delay=FIRST_DELAY)
-        stream, session = BlockReader(blocks), self._session.get()
-        described = {"name": key, "parents": [self._folder]}
+        stream = BlockReader(blocks)
+        session = self._session.get()
+        metadata = {"name": key, "parents": [self._folder]}
+
+        def initiate() -> object:
+            return upload.initiate(
+                session,
+                stream,
+                metadata,
+                "application/octet-stream",
+                stream_final=False,
+                timeout=_TIMEOUT,
+            )
+
         with _translated():
             # The URL that comes back is for this upload alone. Nothing is in the folder until it is
             # complete; what was left half way, Drive forgets after a week.
-            _patiently(
-                lambda: upload.initiate(
-                    session,
-                    stream,
-                    described,
-                    "application/octet-stream",
-                    stream_final=False,
-                    timeout=_TIMEOUT,
-                )
-            )
+            _patiently(initiate)
             answer = None
             while not upload.finished:
                 answer = upload.transmit_next_chunk(session, timeout=_TIMEOUT)
-                if (
-                    upload.bytes_uploaded != stream.tell()
-                ):  # the rest of the part is gone: blocks are read once
+                # If Drive took less, the rest of the part is gone: blocks are read once.
+                if upload.bytes_uploaded != stream.tell():
                     raise StorageUnavailable("google_drive", "took only a part of what was sent")
+
         if answer is not None:
             self._remember(key, answer.json()["id"])
-        for file_id in before:
+        for file_id in ids_before:
             self._delete(file_id)
 
     def delete(self, key: str) -> None:
@@ -106,13 +116,13 @@ class GoogleDriveStorage(StreamedStorage):
             self._delete(file["id"])
 
     def stats(self, keys: t.Sequence[str]) -> dict[str, Stat]:
-        found = {}
+        stats = {}
         for key in keys:
             folder_of(key)
             for file in self._files(f"name = '{key}'"):
                 self._remember(key, file["id"])
-                found.setdefault(key, Stat(int(file["size"])))
-        return found
+                stats.setdefault(key, Stat(int(file["size"])))
+        return stats
 
     def keys(self, after: str = "") -> Iterator[str]:
         last = after
@@ -125,10 +135,12 @@ class GoogleDriveStorage(StreamedStorage):
         self._session.close(lambda session: session.close())
 
     def _stream(self, key: str, start: int, stop: int) -> Generator[bytes]:
-        headers = {"Range": f"bytes={start}-{stop - 1}", "Accept-Encoding": "identity"}
-        with self._call(
-            "GET", f"/{self._id_of(key)}", {"alt": "media"}, headers=headers, stream=True
-        ) as answer:
+        path = f"/{self._id_of(key)}"
+        headers = {
+            "Range": f"bytes={start}-{stop - 1}",
+            "Accept-Encoding": "identity",
+        }
+        with self._call("GET", path, {"alt": "media"}, headers=headers, stream=True) as answer:
             if answer.status_code in (404, 416):
                 self._ids.pop(key, None)
                 raise BytesNotFound(key)
@@ -140,7 +152,7 @@ class GoogleDriveStorage(StreamedStorage):
                 yield from answer.iter_content(PIECE_SIZE)
 
     def _id_of(self, key: str) -> str:
-        """Drive finds files by ids of its own. One that was seen once is not asked for again."""
+        """Drive's own id of a file. An id that was seen once is not asked for again."""
         if key not in self._ids:
             folder_of(key)
             file = next(self._files(f"name = '{key}'"), None)
@@ -156,16 +168,16 @@ class GoogleDriveStorage(StreamedStorage):
 
     def _files(self, condition: str = "") -> Iterator[dict[str, str]]:
         """Files of the folder, sorted by name."""
-        where = " and ".join(
-            filter(None, [condition, f"'{self._folder}' in parents", "trashed = false"])
-        )
+        conditions = [f"'{self._folder}' in parents", "trashed = false"]
+        if condition:
+            conditions.insert(0, condition)
         query = {
-            "q": where,
+            "q": " and ".join(conditions),
             "orderBy": "name",
             "pageSize": str(_LISTED),
             "includeItemsFromAllDrives": "true",
+            "fields": "nextPageToken, files(id, name, size)",
         }
-        query["fields"] = "nextPageToken, files(id, name, size)"
         while True:
             answer = self._call("GET", "", query)
             with _translated():
@@ -183,14 +195,23 @@ class GoogleDriveStorage(StreamedStorage):
                 _refuse_errors(answer)
 
     def _call(
-        self, method: str, path: str, query: dict[str, str], **options: t.Any
+        self,
+        method: str,
+        path: str,
+        query: dict[str, str],
+        **options: t.Any,
     ) -> requests.Response:
-        """What Drive answers; 404 and 416 are for the caller to judge."""
-        session, url = self._session.get(), f"{self._base}/drive/v3/files{path}"
+        """Send a request to Drive. Answers 404 and 416 are for the caller to judge."""
+        session = self._session.get()
+        url = f"{self._base}/drive/v3/files{path}"
 
         def send() -> requests.Response:
             answer = session.request(
-                method, url, params=query | _EVERYWHERE, timeout=_TIMEOUT, **options
+                method,
+                url,
+                params=query | _EVERYWHERE,
+                timeout=_TIMEOUT,
+                **options,
             )
             if answer.status_code not in (404, 416):
                 _refuse_errors(answer)
@@ -201,6 +222,8 @@ class GoogleDriveStorage(StreamedStorage):
 
 
 class _Refused(Exception):
+    """An answer of Drive that is an error."""
+
     def __init__(self, answer: requests.Response) -> None:
         super().__init__(answer.status_code)
         self.response = answer
@@ -219,16 +242,24 @@ def _patiently(send: Callable[[], T]) -> T:
             return send()
         except (_Refused, InvalidResponse, exceptions.ConnectionError, exceptions.Timeout) as error:
             answer = getattr(error, "response", None)
-            if answer is None:  # a connection that broke off, or nobody there: once more at most
-                passing = attempt == 0
-            else:
-                passing = (
-                    answer.status_code in (429, 500, 502, 503, 504) or _reason(answer) in _PASSING
-                )
-            if attempt == ATTEMPTS - 1 or not passing:
+            if attempt == ATTEMPTS - 1 or not _is_passing(answer, attempt):
                 raise
-            time.sleep(FIRST_DELAY * 2**attempt * random.uniform(1, 1.5))  # noqa: S311 - not a secret
+            delay = FIRST_DELAY * 2**attempt
+            time.sleep(delay * random.uniform(1, 1.5))  # noqa: S311 - not a secret
     raise AssertionError
+
+
+def _is_passing(answer: t.Any, attempt: int) -> bool:
+    """Tell whether it makes sense to send a request again.
+
+    :param answer: ``None`` if there is none.
+    :param attempt: The number of attempts before this one.
+    """
+    if answer is None:  # a connection that broke off, or nobody there: once more at most
+        return attempt == 0
+    if answer.status_code in (429, 500, 502, 503, 504):
+        return True
+    return _reason(answer) in _PASSING
 
 
 def _refuse_errors(answer: requests.Response) -> None:
@@ -246,6 +277,7 @@ def _reason(answer: requests.Response) -> str:
 
 @contextmanager
 def _translated() -> Iterator[None]:
+    """Raise errors of ours for those of the Google libraries."""
     from google.auth.exceptions import GoogleAuthError, TransportError
     from google.resumable_media.common import InvalidResponse
     from requests import exceptions
@@ -254,16 +286,7 @@ def _translated() -> Iterator[None]:
         yield
     except (_Refused, InvalidResponse) as error:
         answer = t.cast("requests.Response", error.response)
-        reason = _reason(answer) or str(answer.status_code)
-        if reason in _USED_UP:
-            raise StorageUnavailable(
-                "google_drive", f"takes no more: {reason}", retry_after=3600
-            ) from error
-        if reason in _PASSING or answer.status_code == 429 or answer.status_code >= 500:
-            raise StorageUnavailable(
-                "google_drive", f"asks to wait: {reason}", retry_after=60
-            ) from error
-        raise StorageError(f"the storage 'google_drive' refuses: {reason}") from error
+        raise _refusal(answer) from error
     except (
         exceptions.ConnectionError,
         exceptions.Timeout,
@@ -273,6 +296,25 @@ def _translated() -> Iterator[None]:
         raise StorageUnavailable("google_drive") from error
     except (exceptions.RequestException, GoogleAuthError) as error:
         raise StorageError("the storage 'google_drive' failed") from error
+
+
+def _refusal(answer: requests.Response) -> StorageError:
+    """Our error for an answer of Drive that is one."""
+    status = answer.status_code
+    reason = _reason(answer) or str(status)
+    if reason in _USED_UP:
+        return StorageUnavailable(
+            "google_drive",
+            f"takes no more: {reason}",
+            retry_after=3600,
+        )
+    if reason in _PASSING or status == 429 or status >= 500:
+        return StorageUnavailable(
+            "google_drive",
+            f"asks to wait: {reason}",
+            retry_after=60,
+        )
+    return StorageError(f"the storage 'google_drive' refuses: {reason}")
 
 
 def _open_session(credentials: t.Any) -> requests.Session:

@@ -35,8 +35,13 @@ class GridFSStorage(ChunkedStorage):
     gathers 48 MB before it sends anything.
     """
 
-    def __init__(self, documents: Documents | Collections, bucket: str = BUCKET) -> None:
-        self._collections, self._name = Collections.of(documents), bucket
+    def __init__(
+        self,
+        documents: Documents | Collections,
+        bucket: str = BUCKET,
+    ) -> None:
+        self._collections = Collections.of(documents)
+        self._name = bucket
         self._documents = self._collections.documents
         self._indexed = False
 
@@ -51,8 +56,16 @@ class GridFSStorage(ChunkedStorage):
     def put(self, key: str, blocks: Iterable[bytes]) -> None:
         self._put(key, blocks, {})
 
-    def _put(self, key: str, blocks: Iterable[bytes], metadata: dict[str, t.Any]) -> int:
-        """Keep bytes and their file document; how many there were."""
+    def _put(
+        self,
+        key: str,
+        blocks: Iterable[bytes],
+        metadata: dict[str, t.Any],
+    ) -> int:
+        """Keep bytes and their file document.
+
+        :return: How many bytes there were.
+        """
         self._ensure_indexes()
         size = 0
 
@@ -63,6 +76,7 @@ class GridFSStorage(ChunkedStorage):
                 yield block
 
         super().put(key, counted())
+
         # The document of the file comes last: other GridFS clients see the file only when it is
         # whole.
         file = {
@@ -80,91 +94,150 @@ class GridFSStorage(ChunkedStorage):
 
     def _write(self, key: str, seq: int, batch: list[memoryview]) -> None:
         documents = [
-            {"files_id": key, "n": seq + n, "data": Binary(bytes(c))} for n, c in enumerate(batch)
+            {
+                "files_id": key,
+                "n": number,
+                "data": Binary(bytes(chunk)),
+            }
+            for number, chunk in enumerate(batch, start=seq)
         ]
         try:
             with self._documents.asked(BULK):
                 self._chunks.insert_many(documents, ordered=False)
         except MediaConflict:
-            pass  # written before: by a transfer that was killed, or by a statement of which the answer was lost
+            # Written before: by a transfer that was killed, or by a statement whose answer was
+            # lost.
+            pass
 
-    def _read(self, key: str, wanted: ChunkRange) -> list[bytes]:
-        where = {"files_id": key, "n": {"$gte": wanted.first, "$lte": wanted.last}}
+    def _read(self, key: str, chunk_range: ChunkRange) -> list[bytes]:
+        where = {
+            "files_id": key,
+            "n": {"$gte": chunk_range.first, "$lte": chunk_range.last},
+        }
+        fields = {"_id": 0, "n": 1, "data": 1}
         with self._documents.asked(BULK):
-            found = self._chunks.find(where, {"_id": 0, "n": 1, "data": 1}).sort("n", ASCENDING)
-            return [_cut(document["data"], document["n"], wanted) for document in found]
+            chunks = self._chunks.find(where, fields).sort("n", ASCENDING)
+            return [_cut(chunk["data"], chunk["n"], chunk_range) for chunk in chunks]
 
     def discard(self, key: str) -> bool:
+        """Delete the file document under a key, and then its chunks, the first one last.
+
+        :return: Whether there was a file document.
+        """
         with self._documents.asked():
             file = self._files.find_one_and_delete({"_id": key}, {"length": 1})
-        last = self._last_chunk(key) if file is None else _chunk_numbers(file["length"])[1]
+        if file is None:
+            self._delete_chunks(key, self._last_chunk(key))
+            return False
+        self._delete_chunks(key, _chunk_numbers(file["length"])[1])
+        return True
+
+    def _delete_chunks(self, key: str, last: int) -> None:
+        """Delete the chunks of a file, of which the last one has this number."""
         # So many at once as can be deleted in the time that a call has. The first chunk goes last:
         # it shows a check that there are others, where this is cut short.
-        for start in range(last - last % DELETED_AT_ONCE, -1, -DELETED_AT_ONCE):
+        last_start = last - last % DELETED_AT_ONCE
+        for start in range(last_start, -1, -DELETED_AT_ONCE):
             numbers = {"$gte": start, "$lt": start + DELETED_AT_ONCE}
             with self._documents.asked(BULK):
                 self._chunks.delete_many({"files_id": key, "n": numbers})
-        return file is not None
 
     def _last_chunk(self, key: str) -> int:
         """The number of the last chunk of an upload that was cut short and left no file document;
         -1 for none."""
         with self._documents.asked():
-            last = self._chunks.find_one({"files_id": key}, {"n": 1}, sort=[("n", DESCENDING)])
-        return -1 if last is None else last["n"]
+            last = self._chunks.find_one(
+                {"files_id": key},
+                {"n": 1},
+                sort=[("n", DESCENDING)],
+            )
+        if last is None:
+            return -1
+        return last["n"]
 
     def stats(self, keys: t.Sequence[str]) -> dict[str, Stat]:
+        where = {"_id": {"$in": [*keys]}}
         with self._documents.asked():
-            files = self._files.find({"_id": {"$in": [*keys]}}, {"length": 1})
+            files = self._files.find(where, {"length": 1})
             lengths = {file["_id"]: file["length"] for file in files}
-        return {
-            key: Stat(size, found == _chunk_numbers(size))
-            for batch in _by_size(lengths)
-            for key, size, found in self._counted(batch)
-        }
+
+        stats = {}
+        for batch in _by_size(lengths):
+            for key, size, numbers in self._counted(batch):
+                is_complete = numbers == _chunk_numbers(size)
+                stats[key] = Stat(size, is_complete)
+        return stats
 
     def _counted(
-        self, lengths: dict[str, int]
+        self,
+        lengths: dict[str, int],
     ) -> Iterator[tuple[str, int, tuple[int, int] | None]]:
         """For each file its size, and how many chunks it has with the number of the last one."""
-        count = {"$group": {"_id": "$files_id", "count": {"$sum": 1}, "last": {"$max": "$n"}}}
+        group = {
+            "_id": "$files_id",
+            "count": {"$sum": 1},
+            "last": {"$max": "$n"},
+        }
+        pipeline = [
+            {"$match": {"files_id": {"$in": [*lengths]}}},
+            {"$group": group},
+        ]
         with self._documents.asked(BULK):
-            groups = list(
-                self._chunks.aggregate([{"$match": {"files_id": {"$in": [*lengths]}}}, count])
-            )
-        chunks = {group["_id"]: (group["count"], group["last"]) for group in groups}
+            groups = list(self._chunks.aggregate(pipeline))
+
+        chunks = {}
+        for group in groups:
+            key = group["_id"]
+            chunks[key] = (group["count"], group["last"])
         return ((key, size, chunks.get(key)) for key, size in lengths.items())
 
     def keys(self, after: str = "") -> Iterator[str]:
+        """Every key that sorts behind ``after``, page by page, those of cut uploads too."""
         while True:
-            # The file's document comes last: an upload that was cut short has chunks alone.
             with self._documents.asked(BULK):
-                files = self._files.find({"_id": {"$gt": after}}, {"_id": 1})
-                first = self._chunks.find({"files_id": {"$gt": after}, "n": 0}, {"files_id": 1})
-                found = {file["_id"] for file in files.sort("_id", ASCENDING).limit(KEYS_AT_ONCE)}
-                found.update(
-                    chunk["files_id"]
-                    for chunk in first.sort("files_id", ASCENDING).limit(KEYS_AT_ONCE)
-                )
-            page = sorted(found)[:KEYS_AT_ONCE]
+                keys = self._next_keys(after)
+            page = sorted(keys)[:KEYS_AT_ONCE]
             yield from page
             if len(page) < KEYS_AT_ONCE:
                 return
             after = page[-1]
 
+    def _next_keys(self, after: str) -> set[str]:
+        """The first keys behind one, and perhaps some that come later.
+
+        The file's document comes last: an upload that was cut short has chunks alone.
+        """
+        is_behind = {"$gt": after}
+        files = self._files.find({"_id": is_behind}, {"_id": 1})
+        files = files.sort("_id", ASCENDING)
+        files = files.limit(KEYS_AT_ONCE)
+
+        first_chunks = self._chunks.find(
+            {"files_id": is_behind, "n": 0},
+            {"files_id": 1},
+        )
+        first_chunks = first_chunks.sort("files_id", ASCENDING)
+        first_chunks = first_chunks.limit(KEYS_AT_ONCE)
+
+        keys = {file["_id"] for file in files}
+        keys.update(chunk["files_id"] for chunk in first_chunks)
+        return keys
+
     def is_empty(self) -> bool:
         with self._documents.asked():
-            return all(
-                collection.find_one({}, {"_id": 1}) is None
-                for collection in (self._files, self._chunks)
-            )
+            for collection in (self._files, self._chunks):
+                if collection.find_one({}, {"_id": 1}) is not None:
+                    return False
+        return True
 
     def _ensure_indexes(self) -> None:
         if self._indexed:
             return
+        files_index = [("filename", ASCENDING), ("uploadDate", ASCENDING)]
+        chunks_index = [("files_id", ASCENDING), ("n", ASCENDING)]
         with self._documents.asked():
-            self._files.create_index([("filename", ASCENDING), ("uploadDate", ASCENDING)])
-            self._chunks.create_index([("files_id", ASCENDING), ("n", ASCENDING)], unique=True)
+            self._files.create_index(files_index)
+            self._chunks.create_index(chunks_index, unique=True)
         self._indexed = True
 
 
@@ -179,7 +252,7 @@ Identify = Callable[[str], str | None]
 
 
 class _Sizes(t.NamedTuple):
-    """What the files of a bucket take up."""
+    """The space that the files of a bucket take up."""
 
     at: float
     by_identity: dict[str | None, int]
@@ -202,10 +275,10 @@ class _Room(t.NamedTuple):
 class JournalStorage(GridFSStorage):
     """The bucket of the journal. It is small, and empty as a rule.
 
-    Nobody can fill it without end: bytes beyond ``max_size`` are refused, and of one uploader those
-    beyond a quarter of it. What others send meanwhile is looked at every second; so ``max_size`` is
-    passed at most by what comes within a second, and by the 4 MiB that each running upload holds in
-    memory.
+    Nobody can fill it without end: bytes beyond ``max_size`` are refused, and from one uploader
+    those beyond a quarter of it. It looks every second at what others send meanwhile; so
+    ``max_size`` is passed at most by what comes within a second, and by the 4 MiB that each running
+    upload holds in memory.
 
     :param max_size: Bytes that it may hold, ``None`` for no limit.
     :param identify: Tells whose bytes are under a key.
@@ -222,53 +295,81 @@ class JournalStorage(GridFSStorage):
         unfinished: Callable[[str], list[str]] = lambda identity: [],
     ) -> None:
         super().__init__(documents, bucket)
-        self._max_size, self._identify, self._unfinished = max_size, identify, unfinished
+        self._max_size = max_size
+        self._identify = identify
+        self._unfinished = unfinished
         self._sizes = _Sizes(float("-inf"), {}, 0)
 
     def put(self, key: str, blocks: Iterable[bytes]) -> None:
+        """Keep the bytes of ``blocks`` as long as there is room for them.
+
+        :raises JournalFull: There is none; what was kept until then stays under the key.
+        """
         if self._max_size is None:
             super().put(key, blocks)
             return
+
         identity = self._identify(key)
-        metadata = {} if identity is None else {"identity": identity}
-        size = self._put(key, self._within_limits(key, identity, blocks), metadata)
+        metadata = {}
+        if identity is not None:
+            metadata["identity"] = identity
+        fitting_blocks = self._within_limits(key, identity, blocks)
+        size = self._put(key, fitting_blocks, metadata)
+
         # Until the sizes are asked for again. They are before anything is refused.
         at, by_identity, chunks = self._sizes
-        by_identity = {**by_identity, identity: by_identity.get(identity, 0) + size}
-        self._sizes = _Sizes(at, by_identity, chunks + _chunk_numbers(size)[0])
+        size_before = by_identity.get(identity, 0)
+        by_identity = {**by_identity, identity: size_before + size}
+        new_chunks, _ = _chunk_numbers(size)
+        self._sizes = _Sizes(at, by_identity, chunks + new_chunks)
 
     def check_room(self, identity: str | None, size: int) -> None:
         """Refuse bytes that have no place, before they are read.
 
         :raises JournalFull: They have none.
         """
-        if self._max_size is not None:
-            for room in (self._room(None, identity, LOOKED_AT), self._room(None, identity, 0)):
-                if room.covers(size):
-                    return
-                refusal = room.refusal(size)
-            raise refusal
+        if self._max_size is None:
+            return
+        rooms = (
+            self._room(None, identity, LOOKED_AT),
+            self._room(None, identity, 0),
+        )
+        if not any(room.covers(size) for room in rooms):
+            raise rooms[-1].refusal(size)
 
     def _within_limits(
-        self, key: str, identity: str | None, blocks: Iterable[bytes]
+        self,
+        key: str,
+        identity: str | None,
+        blocks: Iterable[bytes],
     ) -> Iterator[bytes]:
-        room, looked, came = _Room(0, 0), float("-inf"), 0
+        """The same blocks, as long as there is room for them."""
+        room = _Room(0, 0)
+        looked = float("-inf")
+        size = 0
         for block in blocks:
-            came += len(block)
+            is_first = size == 0
+            size += len(block)
             if time.monotonic() - looked > LOOKED_AT:
-                room, looked = (
-                    self._room(key if came > len(block) else None, identity, LOOKED_AT),
-                    time.monotonic(),
-                )
-            if not room.covers(came):
+                stored_key = key
+                if is_first:
+                    stored_key = None
+                room = self._room(stored_key, identity, LOOKED_AT)
+                looked = time.monotonic()
+            if not room.covers(size):
                 # Files that came since are counted in whole chunks: now they are counted as they
                 # are.
                 room = self._room(key, identity, 0)
-            if not room.covers(came):
-                raise room.refusal(came)
+            if not room.covers(size):
+                raise room.refusal(size)
             yield block
 
-    def _room(self, key: str | None, identity: str | None, max_age: float) -> _Room:
+    def _room(
+        self,
+        key: str | None,
+        identity: str | None,
+        max_age: float,
+    ) -> _Room:
         """How many bytes may be in the bucket under a key.
 
         :param key: One under which there may be some already; they are not counted.
@@ -278,24 +379,32 @@ class JournalStorage(GridFSStorage):
         if time.monotonic() - self._sizes.at > max_age:
             self._sizes = self._sum_sizes()
         sizes = self._sizes
+
+        own_chunks = 0
         with self._documents.asked():
             chunks = self._chunks.estimated_document_count()
-            mine = 0 if key is None else self._chunks.count_documents({"files_id": key})
-        unfinished = max(0, chunks - sizes.chunks - mine) * CHUNK_SIZE
-        room = self._max_size - sum(sizes.by_identity.values()) - unfinished
+            if key is not None:
+                own_chunks = self._chunks.count_documents({"files_id": key})
+        unfinished_chunks = max(0, chunks - sizes.chunks - own_chunks)
+        finished_size = sum(sizes.by_identity.values())
+        room = self._max_size - finished_size - unfinished_chunks * CHUNK_SIZE
         if identity is None:
             return _Room(room, room)
 
         share = self._max_size // SHARE - sizes.by_identity.get(identity, 0)
-        others = (
-            [other for other in self._unfinished(identity) if other != key]
-            if key is not None
-            else []
-        )
-        if others:
-            with self._documents.asked():
-                share -= self._chunks.count_documents({"files_id": {"$in": others}}) * CHUNK_SIZE
+        if key is not None:
+            share -= self._unfinished_size(identity, key)
         return _Room(room, share)
+
+    def _unfinished_size(self, identity: str, key: str) -> int:
+        """The size of what an uploader is just sending under other keys than this one."""
+        other_keys = [other for other in self._unfinished(identity) if other != key]
+        if not other_keys:
+            return 0
+        where = {"files_id": {"$in": other_keys}}
+        with self._documents.asked():
+            chunks = self._chunks.count_documents(where)
+        return chunks * CHUNK_SIZE
 
     def _sum_sizes(self) -> _Sizes:
         time_before = time.monotonic()
@@ -306,35 +415,42 @@ class JournalStorage(GridFSStorage):
             "chunks": {"$sum": chunks},
         }
         with self._documents.asked(BULK):
-            found = list(self._files.aggregate([{"$group": group}]))
-        by_identity = {one["_id"]: int(one["size"]) for one in found}
-        return _Sizes(time_before, by_identity, int(sum(one["chunks"] for one in found)))
+            totals = list(self._files.aggregate([{"$group": group}]))
 
-    def keys(self, after: str = "") -> Iterator[str]:
+        by_identity = {}
+        all_chunks = 0
+        for total in totals:
+            identity = total["_id"]
+            by_identity[identity] = int(total["size"])
+            all_chunks += total["chunks"]
+        return _Sizes(time_before, by_identity, int(all_chunks))
+
+    def _next_keys(self, after: str) -> set[str]:
         # Here every chunk counts, not the first one alone: the others of a file may be in SQL.
-        while True:
-            with self._documents.asked(BULK):
-                files = self._files.find({"_id": {"$gt": after}}, {"_id": 1}).sort("_id", ASCENDING)
-                found = {file["_id"] for file in files.limit(KEYS_AT_ONCE)}
-                chunks: list[dict[str, t.Any]] = [
-                    {"$match": {"files_id": {"$gt": after}}},
-                    {"$group": {"_id": "$files_id"}},
-                    {"$sort": {"_id": ASCENDING}},
-                    {"$limit": KEYS_AT_ONCE},
-                ]
-                found.update(group["_id"] for group in self._chunks.aggregate(chunks))
-            page = sorted(found)[:KEYS_AT_ONCE]
-            yield from page
-            if len(page) < KEYS_AT_ONCE:
-                return
-            after = page[-1]
+        is_behind = {"$gt": after}
+        files = self._files.find({"_id": is_behind}, {"_id": 1})
+        files = files.sort("_id", ASCENDING)
+        files = files.limit(KEYS_AT_ONCE)
+        keys = {file["_id"] for file in files}
+
+        pipeline: list[dict[str, t.Any]] = [
+            {"$match": {"files_id": is_behind}},
+            {"$group": {"_id": "$files_id"}},
+            {"$sort": {"_id": ASCENDING}},
+            {"$limit": KEYS_AT_ONCE},
+        ]
+        for group in self._chunks.aggregate(pipeline):
+            keys.add(group["_id"])
+        return keys
 
 
-def _cut(data: bytes, seq: int, wanted: ChunkRange) -> bytes:
+def _cut(data: bytes, seq: int, chunk_range: ChunkRange) -> bytes:
+    """The part of a chunk that is in a range."""
     offset = seq * CHUNK_SIZE
-    if wanted.start <= offset and offset + len(data) <= wanted.stop:
+    if chunk_range.start <= offset and offset + len(data) <= chunk_range.stop:
         return data
-    return data[max(wanted.start - offset, 0) : wanted.stop - offset]
+    begin = max(chunk_range.start - offset, 0)
+    return data[begin : chunk_range.stop - offset]
 
 
 def _chunk_numbers(size: int) -> tuple[int, int]:
@@ -348,10 +464,12 @@ def _by_size(lengths: dict[str, int]) -> Iterator[dict[str, int]]:
     batch: dict[str, int] = {}
     chunks = 0
     for key, size in lengths.items():
-        if batch and chunks + size // CHUNK_SIZE > COUNTED_AT_ONCE:
+        chunks_of_file = size // CHUNK_SIZE
+        if batch and chunks + chunks_of_file > COUNTED_AT_ONCE:
             yield batch
-            batch, chunks = {}, 0
+            batch = {}
+            chunks = 0
         batch[key] = size
-        chunks += size // CHUNK_SIZE
+        chunks += chunks_of_file
     if batch:
         yield batch

@@ -16,10 +16,17 @@ _UNFINISHED = ".part"
 
 # The account of the app writes, its group, such as that of nginx, may read, others may not. A
 # stricter umask holds.
-_FILE_MODE, _FOLDER_MODE = 0o640, 0o750
-_CREATE = (
-    os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
-)
+_FILE_MODE = 0o640
+_FOLDER_MODE = 0o750
+
+# Only Windows has O_BINARY, and it lacks the others.
+_BINARY = getattr(os, "O_BINARY", 0)
+_CLOSE_ON_EXEC = getattr(os, "O_CLOEXEC", 0)
+_NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)
+
+_CREATE = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | _BINARY | _CLOSE_ON_EXEC
+# Nothing is read that lies elsewhere.
+_OPEN = os.O_RDONLY | _NO_FOLLOW | _BINARY
 
 
 class LocalStorage(WholeStorage):
@@ -42,7 +49,8 @@ class LocalStorage(WholeStorage):
         x_sendfile: bool = False,
     ) -> None:
         self._root = Path(directory)
-        self._accel, self._sendfile = x_accel_redirect, x_sendfile
+        self._accel = x_accel_redirect
+        self._sendfile = x_sendfile
 
     def put(self, key: str, blocks: Iterable[bytes]) -> None:
         path = self._path(key)
@@ -50,10 +58,11 @@ class LocalStorage(WholeStorage):
         with _translated():
             self._root.mkdir(_FOLDER_MODE, parents=True, exist_ok=True)
             path.parent.mkdir(_FOLDER_MODE, exist_ok=True)
-            unfinished.unlink(
-                missing_ok=True
-            )  # it would keep the mode that an earlier version gave it
-            file = os.fdopen(os.open(unfinished, _CREATE, _FILE_MODE), "wb", buffering=0)
+            # It would keep the mode that an earlier version gave it.
+            unfinished.unlink(missing_ok=True)
+            descriptor = os.open(unfinished, _CREATE, _FILE_MODE)
+            file = os.fdopen(descriptor, "wb", buffering=0)
+
         try:
             with file:
                 for block in blocks:
@@ -63,8 +72,8 @@ class LocalStorage(WholeStorage):
                     os.fsync(file.fileno())
             with _translated():
                 unfinished.replace(path)
-                # Names are on the disk when their folders are. Who made a folder may have died
-                # before it got that far.
+                # Names are on the disk when their folders are. The process that made a folder may
+                # have died before it got that far.
                 for folder in (path.parent, self._root, self._root.parent):
                     _sync(folder)
         except BaseException:
@@ -74,33 +83,44 @@ class LocalStorage(WholeStorage):
 
     def delete(self, key: str) -> None:
         path = self._path(key)
+        unfinished = path.with_name(path.name + _UNFINISHED)
         with _translated():
             path.unlink(missing_ok=True)
-            path.with_name(path.name + _UNFINISHED).unlink(missing_ok=True)
+            unfinished.unlink(missing_ok=True)
 
     def stats(self, keys: t.Sequence[str]) -> dict[str, Stat]:
-        found = {}
+        stats = {}
         for key in keys:
             with _translated(), suppress(FileNotFoundError):
-                found[key] = Stat(self._path(key).stat(follow_symlinks=False).st_size)
-        return found
+                file_stat = self._path(key).stat(follow_symlinks=False)
+                stats[key] = Stat(file_stat.st_size)
+        return stats
 
     def keys(self, after: str = "") -> Iterator[str]:
-        first = folder_of(after) if after else ""
+        first_folder = ""
+        if after:
+            first_folder = folder_of(after)
         for folder in _names(self._root):
-            if folder >= first:
-                keys = {name.removesuffix(_UNFINISHED) for name in _names(self._root / folder)}
-                yield from sorted(key for key in keys if key > after)
+            if folder < first_folder:
+                continue
+            names = _names(self._root / folder)
+            keys = {name.removesuffix(_UNFINISHED) for name in names}
+            yield from sorted(key for key in keys if key > after)
 
-    def delegate(self, key: str, content_type: str, disposition: str) -> Delegation | None:
+    def delegate(
+        self,
+        key: str,
+        content_type: str,
+        disposition: str,
+    ) -> Delegation | None:
         path = self._path(key)
         if path.is_symlink() or not path.is_file():
             raise BytesNotFound(key)
+
         if self._accel is not None:
-            return Delegation(
-                200,
-                {"X-Accel-Redirect": f"{self._accel.rstrip('/')}/{path.parent.name}/{path.name}"},
-            )
+            root = self._accel.rstrip("/")
+            url = f"{root}/{path.parent.name}/{path.name}"
+            return Delegation(200, {"X-Accel-Redirect": url})
         if self._sendfile:
             return Delegation(200, {"X-Sendfile": str(path)})
         return None
@@ -109,10 +129,7 @@ class LocalStorage(WholeStorage):
         path = self._path(key)
         with _translated():
             try:
-                # O_NOFOLLOW: nothing is read that lies elsewhere.
-                descriptor = os.open(
-                    path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
-                )
+                descriptor = os.open(path, _OPEN)
             except FileNotFoundError:
                 raise BytesNotFound(key) from None
             with open(descriptor, "rb", buffering=0) as file:
@@ -120,7 +137,7 @@ class LocalStorage(WholeStorage):
                 return _read(file, stop - start)
 
     def _path(self, key: str) -> Path:
-        """Where the file of a key is: in the folder, whatever the key, and wherever links in the
+        """The path of a key's file: in the folder, whatever the key, and wherever links in the
         folder lead.
 
         :raises StorageError: It would be somewhere else.
@@ -132,12 +149,15 @@ class LocalStorage(WholeStorage):
 
 
 def _write(file: t.BinaryIO, block: bytes) -> None:
+    """Write all of a block. One call may take only a part of it."""
     view = memoryview(block)
     while view:
-        view = view[file.write(view) :]
+        written = file.write(view)
+        view = view[written:]
 
 
 def _read(file: t.BinaryIO, size: int) -> bytes:
+    """The next bytes of a file, fewer where it ends before."""
     parts = []
     while size and (part := file.read(size)):
         parts.append(part)
@@ -146,9 +166,8 @@ def _read(file: t.BinaryIO, size: int) -> bytes:
 
 
 def _sync(folder: Path) -> None:
-    with suppress(
-        PermissionError
-    ):  # Windows opens no folders, and of the one above we may not be the owner
+    # Windows opens no folders, and the one above may not be ours.
+    with suppress(PermissionError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(descriptor)

@@ -25,14 +25,32 @@ _CLASSES: dict[str, t.Callable[..., Storage]] = {
 
 # The first option of each is the one that it cannot do without.
 _OPTIONS: dict[str, dict[str, type]] = {
-    "local": {"directory": str, "x_accel_redirect": str, "x_sendfile": bool},
-    "s3": {
-        "bucket": str, "prefix": str, "redirect": bool, "endpoint_url": str, "region_name": str,
-        "aws_access_key_id": str, "aws_secret_access_key": str, "aws_session_token": str,
+    "local": {
+        "directory": str,
+        "x_accel_redirect": str,
+        "x_sendfile": bool,
     },
-    "google_drive": {"folder": str, "credentials": object, "base_url": str},
-    "cloud": {"url": str, "redirect": bool, "options": dict},
-}  # fmt: skip
+    "s3": {
+        "bucket": str,
+        "prefix": str,
+        "redirect": bool,
+        "endpoint_url": str,
+        "region_name": str,
+        "aws_access_key_id": str,
+        "aws_secret_access_key": str,
+        "aws_session_token": str,
+    },
+    "google_drive": {
+        "folder": str,
+        "credentials": object,
+        "base_url": str,
+    },
+    "cloud": {
+        "url": str,
+        "redirect": bool,
+        "options": dict,
+    },
+}
 
 
 def check_options(value: t.Any) -> dict[str, Options]:
@@ -42,39 +60,55 @@ def check_options(value: t.Any) -> dict[str, Options]:
     :raises ConfigurationError: It names a storage or an option that there is not, or lacks one. No
         value is quoted: it may be a secret.
     """
-    if not isinstance(value, dict) or not all(
-        isinstance(options, dict) for options in value.values()
-    ):
+    is_mapping = isinstance(value, dict)
+    if not is_mapping or not all(isinstance(options, dict) for options in value.values()):
         raise ConfigurationError(f"{KEY} must map names of storages to their options")
     return {name: _check_one(name, options) for name, options in value.items()}
 
 
 def _check_one(name: str, options: dict[str, t.Any]) -> Options:
+    """The options of one storage, checked."""
     if name not in _OPTIONS:
         raise ConfigurationError(f"{KEY} has {name!r}, which is none of {', '.join(_OPTIONS)}")
-    known, given = (
-        _OPTIONS[name],
-        {option: value for option, value in options.items() if value is not None},
-    )
-    if name == "local" and isinstance(given.get("directory"), os.PathLike):
-        given["directory"] = os.fspath(given["directory"])
-    for option, value in given.items():
-        if option not in known:
+
+    types = _OPTIONS[name]
+    values = {option: value for option, value in options.items() if value is not None}
+    if name == "local" and isinstance(values.get("directory"), os.PathLike):
+        values["directory"] = os.fspath(values["directory"])
+
+    _check_types(name, values, types)
+    _check_needed(name, values, next(iter(types)))
+    return values
+
+
+def _check_types(
+    name: str,
+    values: dict[str, t.Any],
+    types: dict[str, type],
+) -> None:
+    """Refuse options that the storage does not have, and values of another type."""
+    setting = f"{KEY}[{name!r}]"
+    for option, value in values.items():
+        if option not in types:
             raise ConfigurationError(
-                f"{KEY}[{name!r}] has {option!r}, which is none of {', '.join(known)}"
+                f"{setting} has {option!r}, which is none of {', '.join(types)}"
             )
-        if not isinstance(value, known[option]):
+        if not isinstance(value, types[option]):
             raise ConfigurationError(
-                f"{KEY}[{name!r}][{option!r}] is not of type {known[option].__name__}"
+                f"{setting}[{option!r}] is not of type {types[option].__name__}"
             )
-    needed = next(iter(known))
-    if not given.get(needed):
-        raise ConfigurationError(f"{KEY}[{name!r}][{needed!r}] is missing")
-    if name == "local" and not os.path.isabs(given["directory"]):
-        raise ConfigurationError(f"{KEY}['local']['directory'] is not an absolute path")
-    if name == "google_drive" and "'" in given["folder"]:
-        raise ConfigurationError(f"{KEY}['google_drive']['folder'] is not an id")
-    return given
+
+
+def _check_needed(name: str, values: dict[str, t.Any], option: str) -> None:
+    """Refuse to do without the option that the storage needs, and values that cannot be right."""
+    setting = f"{KEY}[{name!r}][{option!r}]"
+    value = values.get(option)
+    if not value:
+        raise ConfigurationError(f"{setting} is missing")
+    if name == "local" and not os.path.isabs(value):
+        raise ConfigurationError(f"{setting} is not an absolute path")
+    if name == "google_drive" and "'" in value:
+        raise ConfigurationError(f"{setting} is not an id")
 
 
 def open_storages(options: t.Mapping[str, Options]) -> dict[str, Storage]:
@@ -83,4 +117,8 @@ def open_storages(options: t.Mapping[str, Options]) -> dict[str, Storage]:
     :raises MissingExtra: A package is not installed.
     :raises ConfigurationError: There is no driver for the URL of ``cloud``.
     """
-    return {name: _CLASSES[name](**given) for name, given in options.items()}
+    storages = {}
+    for name, values in options.items():
+        make_storage = _CLASSES[name]
+        storages[name] = make_storage(**values)
+    return storages

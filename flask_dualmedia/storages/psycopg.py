@@ -53,9 +53,11 @@ STREAMS = 5
 """Clients served so at once where the engine has no pool."""
 
 HELD = 2.0
-"""Seconds that a connection is held for a client who takes them, or sends a batch. In half of that
-he must have done so, or the rest is moved in batches, between which no connection is held; of one
-who stops altogether it is cut."""
+"""Seconds that a connection is held for a client that takes chunks, or sends a batch.
+
+A client must have done so in half of that. Otherwise the rest is moved in batches, between which no
+connection is held. If a client stops altogether, its connection is cut.
+"""
 
 
 class PsycopgStorage(DatabaseStorage):
@@ -63,43 +65,54 @@ class PsycopgStorage(DatabaseStorage):
     ``bytea``, which takes three times as long."""
 
     def __init__(
-        self, engine: sa.Engine, *, timeout: float | None = None, tables: Tables = MODELS
+        self,
+        engine: sa.Engine,
+        *,
+        timeout: float | None = None,
+        tables: Tables = MODELS,
     ) -> None:
         super().__init__(engine, timeout=timeout, tables=tables)
         self._texts = _Texts.about(tables.chunks.name)
-        # Half of the pool is never held for clients; a pool that is none gives what is asked for.
-        self._streams = (
-            engine.pool.size() // 2 if isinstance(engine.pool, sa.QueuePool) else STREAMS
-        )
-        self._held = HELD if timeout is None else min(HELD, timeout)
+        self._streams = STREAMS
+        if isinstance(engine.pool, sa.QueuePool):
+            # Half of the pool is never held for clients; a pool that is none gives what is asked
+            # for.
+            self._streams = engine.pool.size() // 2
+        self._held = HELD
+        if timeout is not None:
+            self._held = min(HELD, timeout)
         self.begin_process()
         begin_in_children(self)
 
     def begin_process(self) -> None:
-        """Serve as many clients at once as if none were served: those of a forked process's parent
-        are not ours."""
-        self._tokens = deque(
-            [None] * self._streams
-        )  # no lock: iterators are closed wherever memory is cleaned up
+        """Serve as many clients at once as if none were served.
+
+        The clients of a forked process's parent are not ours.
+        """
+        # Without a lock: iterators are closed wherever memory is cleaned up.
+        self._tokens = deque([None] * self._streams)
 
     def _delete_some(self, key: str) -> int:
+        parameters = {"key": key, "limit": DELETED_AT_ONCE}
         with translate_errors(), borrow(self._engine, self._timeout) as driver:
-            return driver.execute(
-                self._texts.delete, {"key": key, "limit": DELETED_AT_ONCE}
-            ).rowcount
+            return driver.execute(self._texts.delete, parameters).rowcount
 
     def put(self, key: str, blocks: Iterable[bytes]) -> None:
-        chunks, seq, waiting = split(blocks, CHUNK_SIZE), 0, list[memoryview]()
-        with self._token() as got:
-            if got:
+        chunks = split(blocks, CHUNK_SIZE)
+        seq = 0
+        waiting: list[memoryview] = []
+        with self._token() as has_token:
+            if has_token:
                 seq, waiting = self._write_as_they_come(key, chunks)
-        for batch in in_batches(chain(waiting, chunks), WRITE_BATCH):
+
+        rest = chain(waiting, chunks)
+        for batch in in_batches(rest, WRITE_BATCH):
             self._write(key, seq, batch)
             seq += len(batch)
 
     @contextmanager
     def _token(self) -> Iterator[bool]:
-        """Whether a connection may be held for a client."""
+        """Take a token, if one is left: with it a connection may be held for a client."""
         tokens = self._tokens
         try:
             tokens.pop()
@@ -112,13 +125,18 @@ class PsycopgStorage(DatabaseStorage):
             tokens.append(None)
 
     def _write_as_they_come(
-        self, key: str, chunks: Iterator[memoryview]
+        self,
+        key: str,
+        chunks: Iterator[memoryview],
     ) -> tuple[int, list[memoryview]]:
-        """Keep chunks while they come fast; the number of the next one, and what has come of the
-        rest."""
+        """Keep chunks while they come fast.
+
+        :return: The number of the next chunk, and what has come of the rest.
+        """
         seq = 0
         for first in chunks:
-            batch, late = list[memoryview](), list[memoryview]()
+            batch: list[memoryview] = []
+            late: list[memoryview] = []
             patience = time.monotonic() + self._held / 2
             is_late = False
             try:
@@ -128,7 +146,8 @@ class PsycopgStorage(DatabaseStorage):
                             late.append(chunk)
                             break
                         batch.append(chunk)
-                        self._insert(cursor, key, seq + len(batch) - 1, [chunk])
+                        last_seq = seq + len(batch) - 1
+                        self._insert(cursor, key, last_seq, [chunk])
                     is_late = time.monotonic() > patience
                     if self._timeout is not None:
                         renew(driver, self._timeout)
@@ -146,7 +165,10 @@ class PsycopgStorage(DatabaseStorage):
             self._insert(cursor, key, seq, batch)
 
     @contextmanager
-    def _writing(self, seconds: float | None) -> Iterator[tuple[Driver, Cursor]]:
+    def _writing(
+        self,
+        seconds: float | None,
+    ) -> Iterator[tuple[Driver, Cursor]]:
         """A transaction."""
         with (
             translate_errors(),
@@ -157,74 +179,116 @@ class PsycopgStorage(DatabaseStorage):
         ):
             yield driver, cursor
 
-    def _read(self, key: str, wanted: ChunkRange) -> list[bytes]:
+    def _read(self, key: str, chunk_range: ChunkRange) -> list[bytes]:
         with (
             translate_errors(),
             borrow(self._engine, self._timeout) as driver,
             driver.cursor(binary=True) as cursor,
         ):
-            return [piece for _, piece in cursor.execute(*self._select(key, wanted))]
+            text, parameters = self._select(key, chunk_range)
+            rows = cursor.execute(text, parameters)
+            return [piece for _, piece in rows]
 
-    def stream(self, key: str, start: int, stop: int) -> Generator[bytes, None, None]:
-        with self._token() as got:
-            for wanted in ChunkRange(start, stop).batches(STREAMED) if got else ():
-                if not (yield from self._stream_some(key, wanted)):
+    def stream(
+        self,
+        key: str,
+        start: int,
+        stop: int,
+    ) -> Generator[bytes, None, None]:
+        with self._token() as has_token:
+            if not has_token:
+                return
+            for batch in ChunkRange(start, stop).batches(STREAMED):
+                is_whole = yield from self._stream_some(key, batch)
+                if not is_whole:
                     break
 
-    def _stream_some(self, key: str, wanted: ChunkRange) -> Generator[bytes, None, bool]:
-        """Chunks in one statement; whether that were all of them, and the client took them in
-        time."""
-        slow = time.monotonic() + self._held / 2
+    def _stream_some(
+        self,
+        key: str,
+        chunk_range: ChunkRange,
+    ) -> Generator[bytes, None, bool]:
+        """Chunks in one statement.
+
+        :return: Whether they were all of them, and the client took them in time.
+        """
+        patience = time.monotonic() + self._held / 2
         try:
-            with translate_errors(), self._streaming(key, wanted) as rows:
-                for expected in wanted.batches(1):
+            with translate_errors(), self._streaming(key, chunk_range) as rows:
+                for expected in chunk_range.batches(1):
                     row = next(rows, None)
-                    if row is None or (row[0], len(row[1])) != (expected.first, expected.size):
+                    if row is None:
                         return False
-                    if expected.last == wanted.last:
+                    seq, chunk = row
+                    if seq != expected.first or len(chunk) != expected.size:
+                        return False
+                    if seq == chunk_range.last:
                         next(rows, None)  # there is none; nothing goes on
-                    yield row[1]
-                    if time.monotonic() > slow:
+                    yield chunk
+                    if time.monotonic() > patience:
                         return False
         except (DatabaseUnavailable, DatabaseBusy):
             return False
         return True
 
     @contextmanager
-    def _streaming(self, key: str, wanted: ChunkRange) -> Iterator[Iterator[tuple[t.Any, ...]]]:
-        """Rows as they come. What has not come at the end of the block is cancelled."""
+    def _streaming(
+        self,
+        key: str,
+        chunk_range: ChunkRange,
+    ) -> Iterator[Iterator[tuple[t.Any, ...]]]:
+        """Rows as they come. Those that have not come at the end of the block are cancelled."""
         with borrow(self._engine, self._held) as driver:
             try:
                 with driver.cursor(binary=True) as cursor:
-                    rows = cursor.stream(*self._select(key, wanted))
+                    text, parameters = self._select(key, chunk_range)
+                    rows = cursor.stream(text, parameters)
                     with closing(t.cast("Generator[t.Any]", rows)):
                         yield rows
             finally:
-                # libpq goes on to give single rows, and to whoever begins with a pipeline those are
-                # a surprise, until it is asked something outside of one, be it nothing.
+                # libpq goes on to give single rows until it is asked something outside of a
+                # pipeline, be it nothing. A caller that began with a pipeline would be surprised by
+                # those rows.
                 driver.pgconn.exec_(b"")
 
-    def _select(self, key: str, wanted: ChunkRange) -> tuple[t.LiteralString, dict[str, t.Any]]:
+    def _select(
+        self,
+        key: str,
+        chunk_range: ChunkRange,
+    ) -> tuple[t.LiteralString, dict[str, t.Any]]:
         """The statement for numbers and bytes of chunks, and its parameters."""
-        given: dict[str, t.Any] = {"key": key, "first": wanted.first, "last": wanted.last}
-        begin, end = (
-            wanted.start - wanted.first * CHUNK_SIZE,
-            wanted.stop - wanted.last * CHUNK_SIZE,
-        )
+        first = chunk_range.first
+        last = chunk_range.last
+        parameters: dict[str, t.Any] = {
+            "key": key,
+            "first": first,
+            "last": last,
+        }
+        begin = chunk_range.start - first * CHUNK_SIZE
+        end = chunk_range.stop - last * CHUNK_SIZE
         if begin == 0 and end == CHUNK_SIZE:
-            return self._texts.whole, given
-        return self._texts.cut, given | {"begin": begin, "end": end, "chunk": CHUNK_SIZE}
+            return self._texts.whole, parameters
+
+        parameters["begin"] = begin
+        parameters["end"] = end
+        parameters["chunk"] = CHUNK_SIZE
+        return self._texts.cut, parameters
 
     def _insert(
-        self, cursor: Cursor, key: str, seq: int, chunks: Iterable[bytes | memoryview]
+        self,
+        cursor: Cursor,
+        key: str,
+        seq: int,
+        chunks: Iterable[bytes | memoryview],
     ) -> None:
         """Send chunks numbered from ``seq`` on, in a pipeline.
 
-        They are not prepared. Of one that comes after one that failed, psycopg would believe that
-        it was.
+        They are not prepared. If one comes after one that failed, psycopg would believe that it
+        was.
         """
         for number, chunk in enumerate(chunks, start=seq):
-            cursor.execute(self._texts.insert, (key, number, chunk), prepare=False)
+            values = (key, number, chunk)
+            cursor.execute(self._texts.insert, values, prepare=False)
 
 
 class _Texts(t.NamedTuple):
@@ -237,7 +301,14 @@ class _Texts(t.NamedTuple):
 
     @classmethod
     def about(cls, table: str) -> _Texts:
-        def named(text: str) -> t.LiteralString:
-            return t.cast("t.LiteralString", text.format(table=table))
+        """The statements about the table of this name."""
 
-        return cls(named(_INSERT), named(_DELETE), named(_WHOLE), named(_CUT))
+        def fill_in(template: str) -> t.LiteralString:
+            return t.cast("t.LiteralString", template.format(table=table))
+
+        return cls(
+            insert=fill_in(_INSERT),
+            delete=fill_in(_DELETE),
+            whole=fill_in(_WHOLE),
+            cut=fill_in(_CUT),
+        )

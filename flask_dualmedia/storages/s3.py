@@ -27,24 +27,36 @@ class S3Storage(StreamedStorage):
     max_direct_size = 5 * 1024**3
 
     def __init__(
-        self, bucket: str, *, prefix: str = "", redirect: bool = False, **connection: t.Any
+        self,
+        bucket: str,
+        *,
+        prefix: str = "",
+        redirect: bool = False,
+        **connection: t.Any,
     ) -> None:
         try:
             import boto3.s3.transfer as transfer
         except ImportError as error:
             raise MissingExtra("the storage s3", "s3") from error
-        self._bucket, self._prefix, self._redirect = bucket, prefix, redirect
+        self._bucket = bucket
+        self._prefix = prefix
+        self._redirect = redirect
         self._client = PerProcess(lambda: _connect(connection))
         # Without threads of its own it aborts cleanly, needs a third of the memory, and works under
         # gevent.
         self._transfer = transfer.TransferConfig(
-            multipart_threshold=PART_SIZE, multipart_chunksize=PART_SIZE, use_threads=False
+            multipart_threshold=PART_SIZE,
+            multipart_chunksize=PART_SIZE,
+            use_threads=False,
         )
 
     def put(self, key: str, blocks: Iterable[bytes]) -> None:
         with _translated():
             self._client.get().upload_fileobj(
-                BlockReader(blocks), self._bucket, self._prefix + key, Config=self._transfer
+                BlockReader(blocks),
+                self._bucket,
+                self._prefix + key,
+                Config=self._transfer,
             )
 
     def delete(self, key: str) -> None:
@@ -54,37 +66,57 @@ class S3Storage(StreamedStorage):
     def stats(self, keys: t.Sequence[str]) -> dict[str, Stat]:
         if len(keys) < 3:
             return dict(self._stats_one_by_one(keys))
+
         # Keys that are asked for together were made one after the other: a page of the list has
         # them all.
-        wanted, last = set(keys), max(keys)
-        found = {}
+        asked_keys = set(keys)
+        last = max(keys)
         before = min(keys)[:-1]
+        stats = {}
         for key, size in self._list(before):
             if key > last:
                 break
-            if key in wanted:
-                found[key] = Stat(size)
-        return found
+            if key in asked_keys:
+                stats[key] = Stat(size)
+        return stats
 
     def keys(self, after: str = "") -> Iterator[str]:
         for key, _ in self._list(after):
             yield key
 
-    def delegate(self, key: str, content_type: str, disposition: str) -> Delegation | None:
+    def delegate(
+        self,
+        key: str,
+        content_type: str,
+        disposition: str,
+    ) -> Delegation | None:
         if not self._redirect:
             return None
-        # What the object is shown as is part of what is signed: nobody makes a page of it by
-        # changing the URL.
-        shown = {"ResponseContentType": content_type, "ResponseContentDisposition": disposition}
-        shown["ResponseCacheControl"] = "private, no-store"
+
+        # The headers that the object is shown with are part of what is signed: nobody makes a page
+        # of it by changing the URL.
+        shown = {
+            "ResponseContentType": content_type,
+            "ResponseContentDisposition": disposition,
+            "ResponseCacheControl": "private, no-store",
+        }
         with _translated():
             url = self._client.get().generate_presigned_url(
-                "get_object", Params=self._object(key) | shown, ExpiresIn=PRESIGNED_SECONDS
+                "get_object",
+                Params=self._object(key) | shown,
+                ExpiresIn=PRESIGNED_SECONDS,
             )
-        return Delegation(302, {"Location": url, "Cache-Control": "no-store"})
+        headers = {"Location": url, "Cache-Control": "no-store"}
+        return Delegation(302, headers)
 
     def ticket(
-        self, key: str, *, size: int, mime_type: str, checksum: str, seconds: float
+        self,
+        key: str,
+        *,
+        size: int,
+        mime_type: str,
+        checksum: str,
+        seconds: float,
     ) -> Ticket:
         digest = base64.b64encode(bytes.fromhex(checksum)).decode()
         pinned = {
@@ -95,13 +127,18 @@ class S3Storage(StreamedStorage):
         }
         with _translated():
             url = self._client.get().generate_presigned_url(
-                "put_object", Params=self._object(key) | pinned, ExpiresIn=int(seconds)
+                "put_object",
+                Params=self._object(key) | pinned,
+                ExpiresIn=int(seconds),
             )
         # All are signed, the length too, which clients set by themselves: with another one S3
         # refuses the request.
-        return Ticket(
-            url, {"Content-Type": mime_type, "If-None-Match": "*", "X-Amz-Checksum-Sha256": digest}
-        )
+        headers = {
+            "Content-Type": mime_type,
+            "If-None-Match": "*",
+            "X-Amz-Checksum-Sha256": digest,
+        }
+        return Ticket(url, headers)
 
     def close(self) -> None:
         self._client.close(lambda client: client.close())
@@ -109,23 +146,30 @@ class S3Storage(StreamedStorage):
     def _stats_one_by_one(self, keys: t.Sequence[str]) -> Iterator[tuple[str, Stat]]:
         for key in keys:
             with _translated():
+                client = self._client.get()
                 try:
-                    head = self._client.get().head_object(
-                        **self._object(key), ChecksumMode="ENABLED"
-                    )
+                    head = client.head_object(**self._object(key), ChecksumMode="ENABLED")
                     yield key, Stat(head["ContentLength"], checksum=_checksum(head))
-                except self._client.get().exceptions.ClientError as error:
+                except client.exceptions.ClientError as error:
                     if _status(error) != 404:
                         raise
 
     def _list(self, after: str) -> Iterator[tuple[str, int]]:
-        where = {"Bucket": self._bucket, "Prefix": self._prefix, "MaxKeys": _LISTED}
-        place = {"StartAfter": self._prefix + after} if after else {}
+        """The keys behind one, sorted, and how many bytes are under each."""
+        where = {
+            "Bucket": self._bucket,
+            "Prefix": self._prefix,
+            "MaxKeys": _LISTED,
+        }
+        place = {}
+        if after:
+            place["StartAfter"] = self._prefix + after
         while True:
             with _translated():
                 page = self._client.get().list_objects_v2(**where, **place)
             for entry in page.get("Contents", ()):
-                yield entry["Key"].removeprefix(self._prefix), entry["Size"]
+                key = entry["Key"].removeprefix(self._prefix)
+                yield key, entry["Size"]
             if not page["IsTruncated"]:
                 return
             place = {"ContinuationToken": page["NextContinuationToken"]}
@@ -133,7 +177,8 @@ class S3Storage(StreamedStorage):
     def _stream(self, key: str, start: int, stop: int) -> Generator[bytes]:
         with _translated(key):
             answer = self._client.get().get_object(
-                **self._object(key), Range=f"bytes={start}-{stop - 1}"
+                **self._object(key),
+                Range=f"bytes={start}-{stop - 1}",
             )
             with answer["Body"] as body:
                 if "ContentRange" not in answer:
@@ -163,28 +208,46 @@ def _connect(connection: dict[str, t.Any]) -> t.Any:
 
 @contextmanager
 def _translated(key: str = "") -> Iterator[None]:
+    """Raise errors of ours for those of boto3.
+
+    :param key: The key whose bytes are read.
+    """
     from botocore import exceptions
 
     try:
         yield
     except exceptions.ClientError as error:
-        code, status = error.response.get("Error", {}).get("Code", ""), _status(error)
-        if key and (code in ("NoSuchKey", "InvalidRange") or status == 416):
-            raise BytesNotFound(key) from error
-        if status >= 500 or status == 429 or code == "SlowDown":
-            raise StorageUnavailable("s3", f"answers {code or status}") from error
-        raise StorageError(f"the storage 's3' refuses: {code or status}") from error
+        raise _refusal(error, key) from error
     except (exceptions.HTTPClientError, exceptions.ConnectionError) as error:
         raise StorageUnavailable("s3") from error
     except exceptions.BotoCoreError as error:
         raise StorageError("the storage 's3' failed") from error
 
 
+def _refusal(error: t.Any, key: str) -> StorageError:
+    """Our error for an answer of S3 that is one.
+
+    :param key: The key whose bytes are read, if any are.
+    """
+    status = _status(error)
+    code = error.response.get("Error", {}).get("Code", "")
+    is_missing = code in ("NoSuchKey", "InvalidRange") or status == 416
+    if key and is_missing:
+        return BytesNotFound(key)
+    is_passing = status >= 500 or status == 429 or code == "SlowDown"
+    if is_passing:
+        return StorageUnavailable("s3", f"answers {code or status}")
+    return StorageError(f"the storage 's3' refuses: {code or status}")
+
+
 def _checksum(head: t.Mapping[str, t.Any]) -> str | None:
     """SHA-256 hex of a whole object; what came in parts has one of its parts' digests."""
     digest = head.get("ChecksumSHA256", "")
-    return base64.b64decode(digest).hex() if digest and "-" not in digest else None
+    if not digest or "-" in digest:
+        return None
+    return base64.b64decode(digest).hex()
 
 
 def _status(error: t.Any) -> int:
-    return error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    metadata = error.response.get("ResponseMetadata", {})
+    return metadata.get("HTTPStatusCode", 0)

@@ -23,10 +23,10 @@ _KEY = re.compile(r"[0-9A-Za-z_-]{1,255}")
 
 
 def folder_of(key: str) -> str:
-    """The folder that a storage of files keeps a key in, so that none gets too full. Our keys begin
-    with the time: one folder holds those of four and a half hours.
+    """The folder that a storage of files keeps a key in, so that none gets too full.
 
-    Folders sort as their keys do: ``-`` comes before every other character of a key.
+    Our keys begin with the time: one folder holds those of four and a half hours. Folders sort as
+    their keys do: ``-`` comes before every other character of a key.
 
     :raises StorageError: It is no key, and may lead anywhere.
     """
@@ -40,7 +40,8 @@ class WholeStorage(AbstractStorage):
     by piece."""
 
     def _pieces(self, key: str, start: int, stop: int) -> Iterator[bytes]:
-        for begin, end in pairwise([*range(start, stop, PIECE_SIZE), stop]):
+        borders = [*range(start, stop, PIECE_SIZE), stop]
+        for begin, end in pairwise(borders):
             piece = self._read(key, begin, end)
             if len(piece) != end - begin:
                 raise BytesNotFound(key)
@@ -52,21 +53,23 @@ class WholeStorage(AbstractStorage):
 
 
 class StreamedStorage(AbstractStorage):
-    """One that takes a request for each range, and a while to answer it: the pieces of a range are
-    one answer."""
+    """A storage that takes a request for each range, and a while to answer it.
+
+    The pieces of a range are one answer.
+    """
 
     def _pieces(self, key: str, start: int, stop: int) -> Iterator[bytes]:
-        # Servers hang up on who takes his time, as a player that has been paused does: they are
-        # asked for the rest.
+        # Servers hang up on a client that takes its time, as a player that has been paused does:
+        # they are asked for the rest.
         while start < stop:
-            begun = start
+            start_of_answer = start
             try:
                 with closing(self._stream(key, start, stop)) as pieces:
                     for piece in pieces:
                         start += len(piece)
                         yield piece
             except StorageUnavailable:
-                if start == begun:
+                if start == start_of_answer:
                     raise
             else:
                 if start < stop:
@@ -81,20 +84,28 @@ class BlockReader:
     """Blocks as a stream that drivers can read, once and forward."""
 
     def __init__(self, blocks: Iterable[bytes]) -> None:
-        self._blocks, self._rest, self._place = iter(blocks), b"", 0
+        self._blocks = iter(blocks)
+        self._rest = b""
+        self._place = 0
 
     def read(self, size: int = -1) -> bytes:
-        parts, missing = [self._rest], size - len(self._rest)
+        """The next ``size`` bytes, fewer at the end; all that are left for a negative size."""
+        parts = [self._rest]
+        missing = size - len(self._rest)
         while size < 0 or missing > 0:
             block = next(self._blocks, None)
             if block is None:
                 break
             parts.append(block)
             missing -= len(block)
-        whole = b"".join(parts)
-        taken, self._rest = (whole, b"") if size < 0 else (whole[:size], whole[size:])
-        self._place += len(taken)
-        return taken
+
+        data = b"".join(parts)
+        self._rest = b""
+        if size >= 0:
+            self._rest = data[size:]
+            data = data[:size]
+        self._place += len(data)
+        return data
 
     def tell(self) -> int:
         return self._place
@@ -113,24 +124,31 @@ class PerProcess(t.Generic[R]):
     def __init__(self, make: t.Callable[[], R]) -> None:
         self._make = make
         self._made: tuple[int, R] | None = None
+        """The id of a process, and the client that was made in it."""
         self._inherited: list[R] = []
         """Clients of parents of this process. They are never ended here: some end what the parent
         shares with us."""
 
     def close(self, end: t.Callable[[R], object]) -> None:
         """End the client of this process, if one was made."""
-        made, self._made = self._made, None
-        if made is not None and made[0] == os.getpid():
-            end(made[1])
-        elif made is not None:
-            self._inherited.append(made[1])
+        made = self._made
+        self._made = None
+        if made is None:
+            return
+        process_id, client = made
+        if process_id == os.getpid():
+            end(client)
+        else:
+            self._inherited.append(client)
 
     def get(self) -> R:
+        """The client of this process."""
         # Without a lock, which could be held for ever in a forked process: at worst two are made,
         # and one is used.
         made = self._made
         if made is None or made[0] != os.getpid():
             if made is not None:
                 self._inherited.append(made[1])
-            self._made = made = (os.getpid(), self._make())
+            made = (os.getpid(), self._make())
+            self._made = made
         return made[1]

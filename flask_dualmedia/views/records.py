@@ -269,7 +269,7 @@ def _page(
     asked about: a page is then shorter than wanted when too few of :data:`SCANNED` may be read.
     """
     if reads_by_default():
-        records = state.repository.list(replace(listing, limit=limit + 1))
+        records = state.repository.select(replace(listing, limit=limit + 1))
         page = Records.of(records[:limit], partial=records.partial)
         return page, page[-1] if len(records) > limit else None
     page, last, looked_at = Records[M](), None, 0
@@ -277,7 +277,7 @@ def _page(
         step = (
             SCANNED - looked_at if looked_at else limit + 1
         )  # of which most times all may be read
-        records = state.repository.list(replace(listing, limit=step + 1))
+        records = state.repository.select(replace(listing, limit=step + 1))
         page.partial |= records.partial
         expect_owners(records[:step])
         for record in records[:step]:

@@ -424,7 +424,7 @@ def test_each_look_of_a_list_in_mongodb_begins_an_index_with_what_its_reader_may
         indexes = repository._collection(kind).index_information().values()
         for listing in _combinations(kind):
             looks.clear()
-            repository.list(listing)
+            repository.select(listing)
             assert looks
             for where in looks:
                 fixed = {name for name, value in where.items() if not isinstance(value, dict)}

@@ -572,7 +572,7 @@ def test_an_upload_that_ends_after_the_outage_in_which_it_began(
     else:
         publishing = state.repository
     publishing.update(ProductImage, begun.id, {"state": "available"}, where={"state": "pending"})
-    assert [record.id for record in state.repository.list(Listing(ProductImage))] == [begun.id]
+    assert [record.id for record in state.repository.select(Listing(ProductImage))] == [begun.id]
 
 
 @pytest.mark.parametrize("claimed", [False, True])
@@ -642,8 +642,8 @@ def test_a_record_that_is_moved_in_the_middle_of_a_request(
     )
 
     class Late(SQLRepository):
-        def list(self, listing: t.Any) -> t.Any:
-            found = super().list(listing)
+        def select(self, listing: t.Any) -> t.Any:
+            found = super().select(listing)
             self.add(record)
             return found
 
@@ -659,7 +659,7 @@ def test_a_record_that_is_moved_in_the_middle_of_a_request(
     journal.repository.add(record)
     journal.repository.claim(ProductImage, record.id)
     state.circuit.expect_journal()  # a look of its thread that began before does not count
-    assert [found.id for found in repository.list(Listing(ProductImage))] == [record.id]
+    assert [found.id for found in repository.select(Listing(ProductImage))] == [record.id]
     sql.remove(ProductImage, record.id)
     changed = repository.update(
         ProductImage, record.id, {"position": 5}, where={"state": "available"}

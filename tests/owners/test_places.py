@@ -126,11 +126,11 @@ def test_of_many_at_once_one_becomes_the_main_image(app: Flask, owners: Owners) 
 def test_another_may_be_faster(app: Flask, owners: Owners, monkeypatch: pytest.MonkeyPatch) -> None:
     """A request makes another the main image between the look and the statement."""
     state: State = app.extensions["dualmedia"]
-    listed = state.repository.list
+    listed = state.repository.select
 
     def list_first(*args: t.Any, **kwargs: t.Any) -> t.Any:
         found = listed(*args, **kwargs)
-        monkeypatch.setattr(state.repository, "list", listed)
+        monkeypatch.setattr(state.repository, "select", listed)
         save_product_image(owners.product, png(), is_main_image=True, position=0)
         return found
 
@@ -138,7 +138,7 @@ def test_another_may_be_faster(app: Flask, owners: Owners, monkeypatch: pytest.M
         with app.app_context():
             for image in get_product_images(owners.product):
                 delete_media(ProductImage, image.id)
-            monkeypatch.setattr(state.repository, "list", list_first)
+            monkeypatch.setattr(state.repository, "select", list_first)
             assert save_product_image(owners.product, source).is_main_image is False
             assert shown(owners) == [(0, True), (1, False)]
 

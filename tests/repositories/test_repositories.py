@@ -80,7 +80,7 @@ def test_a_record_comes_back_as_it_was_kept(repository: Repository, kind: type[M
 def test_readers_see_only_available_records(repository: Repository, state: str) -> None:
     record = added(repository, state=state)
     assert repository.get(ProductImage, record.id) is None
-    assert repository.list(Listing(ProductImage)) == []
+    assert repository.select(Listing(ProductImage)) == []
     assert repository.of_owners([ProductImage], None, ["p"]) == []
     assert not repository.count_access(ProductImage, record.id, now())
 
@@ -105,7 +105,7 @@ def test_several_records_are_kept_all_or_none(repository: Repository) -> None:
             [make(position=2), make(position=3, is_main_image=True), make(position=4)]
         )
     assert [
-        image.position for image in repository.list(Listing(ProductImage, sort="position"))
+        image.position for image in repository.select(Listing(ProductImage, sort="position"))
     ] == [0, 1]
 
 
@@ -198,7 +198,7 @@ def test_pages_follow_each_other_through_ties(
     expected = [record.id for record in sorted(records, key=key, reverse=descending)]
     seen: list[uuid.UUID] = []
     after = None
-    while page := repository.list(
+    while page := repository.select(
         Listing(ProductImage, {}, sort=sort, descending=descending, after=after, limit=3)
     ):
         seen += [record.id for record in page]
@@ -211,16 +211,16 @@ def test_a_listing_filters(repository: Repository) -> None:
     added(repository, MediaStorage, reference_id="1", media_type="video")
     added(repository, MediaStorage, reference_id="2", media_type="image")
     where = {"reference_type": "user", "reference_id": "1", "media_type": "image"}
-    assert [record.id for record in repository.list(Listing(MediaStorage, where))] == [mine.id]
+    assert [record.id for record in repository.select(Listing(MediaStorage, where))] == [mine.id]
 
 
 def test_a_listing_hides_what_is_private_to_others(repository: Repository) -> None:
     mine = added(repository, uploaded_by="me")
     public = added(repository, uploaded_by="you", is_public=True)
     hidden = added(repository, uploaded_by="you")
-    seen = {record.id for record in repository.list(Listing(ProductImage, {}, visible_to="me"))}
+    seen = {record.id for record in repository.select(Listing(ProductImage, {}, visible_to="me"))}
     assert seen == {mine.id, public.id}
-    assert hidden.id in {record.id for record in repository.list(Listing(ProductImage))}
+    assert hidden.id in {record.id for record in repository.select(Listing(ProductImage))}
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -257,14 +257,14 @@ def test_pages_of_what_a_reader_may_see_are_all_of_it_in_order(
                 matching.sort(key=lambda r: (getattr(r, sort), r.id), reverse=descending)
                 expected = [record.id for record in matching]
                 whole = Listing(ProductImage, where, "me", sort, descending)
-                assert [record.id for record in repository.list(whole)] == expected
+                assert [record.id for record in repository.select(whole)] == expected
                 assert _in_pages(repository, whole, limit=chance.randrange(1, 8)) == expected
 
 
 def _in_pages(repository: Repository, listing: Listing[t.Any], limit: int) -> list[uuid.UUID]:
     found: list[uuid.UUID] = []
     after = None
-    while page := repository.list(replace(listing, after=after, limit=limit)):
+    while page := repository.select(replace(listing, after=after, limit=limit)):
         assert len(page) <= limit
         found += [record.id for record in page]
         after = (getattr(page[-1], listing.sort), page[-1].id)
