@@ -303,7 +303,8 @@ class Postgres:
                     connection.execute(f"CREATE DATABASE {DATABASE}")
         except psycopg.OperationalError:
             return None
-        return f"postgresql+psycopg://postgres@/{DATABASE}?host={urllib.parse.quote(str(scratch), safe='')}"
+        host = urllib.parse.quote(str(scratch), safe="")
+        return f"postgresql+psycopg://postgres@/{DATABASE}?host={host}"
 
     def _account(self, *directories: Path) -> dict[str, t.Any]:
         """Arguments that run a program by whom PostgreSQL accepts: anyone but root."""

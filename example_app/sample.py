@@ -104,7 +104,8 @@ PRODUCTS: list[tuple[str, str, int, list[tuple[str, str]]]] = [
 COURSES: list[Document] = [
     {
         "title": "Seeing in three dimensions",
-        "description": "The geometry behind every rendered picture, from points to surfaces, with a script to keep.",
+        "description": "The geometry behind every rendered picture, from points to surfaces, "
+        "with a script to keep.",
         "modules": [
             {
                 "title": "Foundations",
@@ -121,7 +122,8 @@ COURSES: list[Document] = [
     },
     {
         "title": "Make your first animated short",
-        "description": "How a small team turns a story into a film, step by step, on the example of an open movie.",
+        "description": "How a small team turns a story into a film, step by step, "
+        "on the example of an open movie.",
         "intro": "Welcome",
         "modules": [
             {
@@ -129,7 +131,8 @@ COURSES: list[Document] = [
                 "lessons": [
                     {
                         "title": "Setting the scene",
-                        "summary": "Watch the opening shot twice: once for the light, once for the camera.",
+                        "summary": "Watch the opening shot twice: "
+                        "once for the light, once for the camera.",
                         "video": "The opening shot",
                     },
                     {

@@ -19,13 +19,15 @@ FROM_ENVIRONMENT = ("SECRET_KEY", "JWT_SECRET_KEY", "MONGO_URI", "SQLALCHEMY_DAT
 DEFAULTS = {
     "SAMPLE_DATA": True,
     "MEDIA_LIMIT": "600 per minute",
-    "LOGIN_LIMIT": "60 per minute; 600 per day",  # each of logging in, registering, logging out, by address
+    # Each address may log in, register and log out so often.
+    "LOGIN_LIMIT": "60 per minute; 600 per day",
     # Bytes of a stranger's body: views that take files raise it, once the caller is known. So few
     # that Werkzeug writes nothing to the disk.
     "MAX_CONTENT_LENGTH": 500_000,
     "MAX_FORM_MEMORY_SIZE": 500_000,
     "DUALMEDIA_AUTHORIZE": authorize,
-    "DUALMEDIA_OWNER_FIELD": "creator_id",  # of products and courses: only their creator, and admins, add media
+    # Only the creator of a product or course, and admins, add media to it.
+    "DUALMEDIA_OWNER_FIELD": "creator_id",
     "JWT_TOKEN_LOCATION": ["headers", "cookies"],  # headers for programs, cookies for the pages
     "JWT_ACCESS_TOKEN_EXPIRES": timedelta(hours=1),
     "JWT_COOKIE_SAMESITE": "Lax",

@@ -102,7 +102,8 @@ SAMPLES = {"product-images": png(), "course-videos": mp4(), "course-resources": 
 """A file that each kind accepts."""
 
 URL_FIELDS = {
-    "product-images": "imageUrl", "course-videos": "videoUrl", "course-resources": "resourceUrl", "files": "url",
+    "product-images": "imageUrl", "course-videos": "videoUrl",
+    "course-resources": "resourceUrl", "files": "url",
 }  # fmt: skip
 """How each kind names the URL on the wire."""
 

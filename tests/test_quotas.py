@@ -94,7 +94,8 @@ def test_a_quota_to_the_byte(make_host: t.Callable[..., Host]) -> None:
     assert refused.status_code == 413
     message = "1000 of the 1000 bytes that the uploader may have are used: 1 more do not fit"
     assert refused.json == {
-        "code": 413, "status": HTTPStatus(413).phrase, "message": message, "errors": {"file": [message]},
+        "code": 413, "status": HTTPStatus(413).phrase,
+        "message": message, "errors": {"file": [message]},
     }  # fmt: skip
     assert post(host.client, bob, 1000).status_code == 201
     content = f"{first.location}/content"

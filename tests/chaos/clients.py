@@ -447,6 +447,6 @@ def report(totals: Totals, seed: int, kept: int) -> None:
         print(f"  and {len(totals.problems) - PRINTED_PROBLEMS} more")
     operations, faults = sum(totals.answers.values()), sum(totals.faults.values())
     print(
-        f"seed {seed}: {operations} operations, {totals.acknowledged()} acknowledged, {kept} media kept,"
-        f" {faults} faults, {totals.lost} lost, {len(totals.problems)} problems"
+        f"seed {seed}: {operations} operations, {totals.acknowledged()} acknowledged,"
+        f" {kept} media kept, {faults} faults, {totals.lost} lost, {len(totals.problems)} problems"
     )

@@ -70,9 +70,8 @@ def _look(port: int, client: Client, totals: Totals) -> None:
     for kind in KINDS:
         answer, event = client.list(kind, ask, is_whole=True)
         if answer.status != 200 or answer.json["partial"] or answer.json["next"]:
-            totals.complain(
-                f"{client.name}: the list of {kind} is not whole: {answer.status} {answer.body[-80:]!r}"
-            )
+            problem = f"the list of {kind} is not whole: {answer.status} {answer.body[-80:]!r}"
+            totals.complain(f"{client.name}: {problem}")
             event.is_whole = False
         for record, _ in event.listed:
             items.setdefault(record, Item(kind, record))

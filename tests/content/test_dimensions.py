@@ -174,9 +174,12 @@ def test_every_way_to_write_the_length_of_a_box(unusual: bytes, form: str) -> No
 @pytest.mark.parametrize(
     "head",
     [
-        b"", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"\xff\xd8\xff\xda\x00\x00", b"GIF89a", b"RIFF....WEBPVP8 ",
-        b"BM", b"II*\0", b"II*\0\xff\xff\xff\xff", b"MM\0*\0\0\0\x08\xff\xff", b"\0\0\0\x14ftypavif", b"%PDF-1.7",
-        png(0, 5), b"RIFF....WEBPNEW!" + bytes(30), b"II*\0\x08\0\0\0\0\0", b"\0\0\0\x08ftyp\0\0\0\0meta",
+        b"", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff",
+        b"\xff\xd8\xff\xda\x00\x00", b"GIF89a", b"RIFF....WEBPVP8 ",
+        b"BM", b"II*\0", b"II*\0\xff\xff\xff\xff",
+        b"MM\0*\0\0\0\x08\xff\xff", b"\0\0\0\x14ftypavif", b"%PDF-1.7",
+        png(0, 5), b"RIFF....WEBPNEW!" + bytes(30),
+        b"II*\0\x08\0\0\0\0\0", b"\0\0\0\x08ftyp\0\0\0\0meta",
     ],
 )  # fmt: skip
 def test_bytes_that_do_not_say(head: bytes) -> None:

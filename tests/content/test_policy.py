@@ -59,6 +59,8 @@ WEBP = (
     + bytes(100)
 )
 ZIP = b"PK\x03\x04" + bytes(40)
+XHTML = b"<?xml version='1.0'?><html xmlns='http://www.w3.org/1999/xhtml'/>"
+MHTML = b"MIME-Version: 1.0\r\nContent-Type: multipart/related; boundary=x\r\n"
 
 POLYGLOT = b"GIF89a/*" + bytes(20) + b"*/=1;alert(document.domain)//"
 """A GIF and a script."""
@@ -264,13 +266,12 @@ def test_what_accepts_anything_believes_nothing(
     for content, filename, declared, mime_type in (
         (HTML, "a.jpg", "image/jpeg", "text/html"),
         (SVG, "a.png", "image/png", "image/svg+xml"),
-        (b"<?xml version='1.0'?><html xmlns='http://www.w3.org/1999/xhtml'/>", "a.png", "image/png", "text/xml"),
+        (XHTML, "a.png", "image/png", "text/xml"),
         (b"\x7fELF" + bytes(60), "a.pdf", "application/pdf", "application/x-executable"),
         (PROGRAM, "a.pdf", "application/pdf", "application/vnd.microsoft.portable-executable"),
         (b"alert(1)", "a.pdf", "application/pdf", "application/octet-stream"),
-        (b"MIME-Version: 1.0\r\nContent-Type: multipart/related; boundary=x\r\n", "a.mhtml", "multipart/related",
-         "application/octet-stream"),
-    ):  # fmt: skip
+        (MHTML, "a.mhtml", "multipart/related", "application/octet-stream"),
+    ):
         made = post_file(
             client,
             tokens.alice,

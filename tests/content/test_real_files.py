@@ -92,8 +92,8 @@ _PLAIN = st.text(
     max_size=60,
 )
 TEXTUAL = {
-    "text/html", "text/xml", "image/svg+xml", "image/vnd.dxf", "application/pdf", "application/postscript",
-    "application/rtf",
+    "text/html", "text/xml", "image/svg+xml", "image/vnd.dxf",
+    "application/pdf", "application/postscript", "application/rtf",
 }  # fmt: skip
 
 

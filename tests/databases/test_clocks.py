@@ -82,7 +82,9 @@ from tests.faults.host import create_app
 
 app = create_app()
 with app.app_context():
-    record = MediaStorage.new(reference_type="page", reference_id="1", media_type="image", storage_type="database")
+    record = MediaStorage.new(
+        reference_type="page", reference_id="1", media_type="image", storage_type="database"
+    )
     get_state(app).repository.add(record)
 print(record.id, flush=True)
 sys.stdin.read()

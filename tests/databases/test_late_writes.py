@@ -136,8 +136,9 @@ def assert_nothing_is_wrong(app: Flask) -> None:
 def settled(direct: psycopg.Connection[t.Any]) -> None:
     """Wait until no statement about images runs in the server."""
     query = (
-        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
-        " AND (state = 'active' OR (state = 'idle in transaction' AND query LIKE '%product_images%'))"
+        "SELECT count(*) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND pid <> pg_backend_pid() AND (state = 'active'"
+        " OR (state = 'idle in transaction' AND query LIKE '%product_images%'))"
     )
     end = time.monotonic() + 10
     while t.cast("tuple[int]", direct.execute(query).fetchone())[0]:
@@ -303,7 +304,10 @@ def test_nothing_piles_up_behind_a_locked_row(
             answers = list(pool.map(lambda n: Http(app).patch(media_id, str(n)), range(10)))
         assert {answer.status_code for answer in answers} == {503}
         assert all("Retry-After" in answer.headers for answer in answers)
-        waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+        waiting = (
+            "SELECT count(*) FROM pg_stat_activity"
+            " WHERE wait_event_type = 'Lock' AND datname = current_database()"
+        )
         wait_until(lambda: direct.execute(waiting).fetchone() == (0,))
         assert not get_state(app).circuit.is_open  # type: ignore[union-attr]
         assert http.patch(other_id, "other").status_code == 200

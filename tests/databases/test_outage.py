@@ -316,7 +316,8 @@ def test_signals(app: Flask, proxy: Proxy, product: ObjectId) -> None:
     for name in names:
         getattr(signals, name).disconnect(receivers[name])
     assert heard == [
-        "media_saved", "media_accessed", "media_deleted", "sql_lost", "media_saved", "sql_recovered", "journal_drained",
+        "media_saved", "media_accessed", "media_deleted",
+        "sql_lost", "media_saved", "sql_recovered", "journal_drained",
     ]  # fmt: skip
 
 

@@ -415,5 +415,8 @@ def test_a_statement_that_takes_too_long_is_cancelled_through_the_pooler(
         driver.execute("SELECT pg_sleep(30)")
     assert time.monotonic() - began < 5
     with sa.create_engine(direct_url, poolclass=sa.NullPool).connect() as connection:
-        query = "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query = 'SELECT pg_sleep(30)'"
+        query = (
+            "SELECT count(*) FROM pg_stat_activity"
+            " WHERE state = 'active' AND query = 'SELECT pg_sleep(30)'"
+        )
         assert connection.exec_driver_sql(query).scalar_one() == 0

@@ -377,8 +377,9 @@ def test_the_commands_of_the_readme_upload_a_picture(tmp_path: Path) -> None:
     )  # PostgreSQL's account has to reach it
     program = (
         "import sys; from example_app import create_app; from werkzeug.serving import run_simple; "
+        "app = create_app({'INSTANCE_PATH': sys.argv[1]}); "
+        "run_simple('127.0.0.1', int(sys.argv[2]), app, threaded=True)"
     )
-    program += "run_simple('127.0.0.1', int(sys.argv[2]), create_app({'INSTANCE_PATH': sys.argv[1]}), threaded=True)"
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
     environment = {

@@ -137,9 +137,8 @@ def main() -> None:
     start = time.monotonic()
     urls = (str(servers.mongo_uri), str(servers.postgres_url))
     kill_and_go_on(mongo, dual, *urls, count=count, mean_size=200_000, kills=(5, 5), say=print)
-    print(
-        f"{count} files and their images there and back, killed ten times, in {time.monotonic() - start:.0f} s"
-    )
+    seconds = time.monotonic() - start
+    print(f"{count} files and their images there and back, killed ten times, in {seconds:.0f} s")
 
 
 if __name__ == "__main__":

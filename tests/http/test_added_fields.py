@@ -17,7 +17,8 @@ Send = t.Callable[[dict[str, t.Any]], TestResponse]
 ADDED = {
     "csrf_token": "x", "form-csrf_token": "x", "access_token": "x", "refresh_token": "x",
     "_charset_": "UTF-8", "submit": "Send", "_isPublic": "on",
-    "name": "a.pdf", "type": "application/pdf", "relativePath": "null", "fullPath": "a/a.pdf", "_": "1700000000000",
+    "name": "a.pdf", "type": "application/pdf", "relativePath": "null",
+    "fullPath": "a/a.pdf", "_": "1700000000000",
     "g-recaptcha-response": "x",
 }  # fmt: skip
 

@@ -666,7 +666,8 @@ def test_a_client_that_stops_sending_holds_nobody_up(port: int) -> None:
     """The answer comes at once; the rest of the body is waited for a moment only."""
     with socket.create_connection((ORIGIN, port), timeout=10) as connection:
         connection.sendall(
-            b"PUT /media/files/x/content HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\nbegin"
+            b"PUT /media/files/x/content HTTP/1.1\r\nHost: x\r\n"
+            b"Content-Length: 1000000\r\n\r\nbegin"
         )
         received = b""
         while piece := connection.recv(65536):

@@ -213,9 +213,9 @@ def test_the_web_server_sends_local_files(
     )
     for given, status in (({"If-Match": '"x"'}, 412), ({"Range": "bytes=5000-"}, 416)):
         refused = client.get(path, headers=tokens.alice | given)
-        assert (refused.status_code, "X-Sendfile" in refused.headers, "X-Accel-Redirect" in refused.headers) == (
-            status, False, False,
-        )  # fmt: skip
+        assert refused.status_code == status
+        assert "X-Sendfile" not in refused.headers
+        assert "X-Accel-Redirect" not in refused.headers
     head = client.head(path, headers=tokens.alice)
     assert (head.status_code, head.headers["Content-Length"]) == (200, "5000")
 

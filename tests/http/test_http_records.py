@@ -37,21 +37,27 @@ from ..samples import (
 # Every field of each kind that a client may send with bytes, and what is not to be seen otherwise.
 FIELDS: dict[str, dict[str, t.Any]] = {
     "product-images": {
-        "altText": "A chair; größer 🪑", "isMainImage": True, "position": 7, "width": 640, "height": 480,
+        "altText": "A chair; größer 🪑", "isMainImage": True,
+        "position": 7, "width": 640, "height": 480,
     },
     "course-videos": {
-        "mongoLessonId": "lesson 1", "videoType": "intro", "title": "Willkommen", "position": 3, "duration": 12.5,
+        "mongoLessonId": "lesson 1", "videoType": "intro",
+        "title": "Willkommen", "position": 3, "duration": 12.5,
         "width": 1920, "height": 1080, "processingStatus": "processing",
     },
-    "course-resources": {"mongoLessonId": "lesson 1", "resourceName": "Handout", "resourceType": "code"},
+    "course-resources": {
+        "mongoLessonId": "lesson 1", "resourceName": "Handout", "resourceType": "code",
+    },
     "files": {"mediaType": "audio", "title": "Rechnung"},
 }  # fmt: skip
 COMMON = {"filename": "shown", "isPublic": True, "storageType": "database"}
 
 # Fields that only we set.
 INTERNAL = {
-    "id": str(uuid.uuid4()), "state": "available", "storageKey": "x", "checksum": "0" * 64, "uploadedBy": "bob",
-    "accessCount": 99, "lastAccessedAt": "2020-01-01T00:00:00+00:00", "createdAt": "2020-01-01T00:00:00+00:00",
+    "id": str(uuid.uuid4()), "state": "available", "storageKey": "x",
+    "checksum": "0" * 64, "uploadedBy": "bob",
+    "accessCount": 99, "lastAccessedAt": "2020-01-01T00:00:00+00:00",
+    "createdAt": "2020-01-01T00:00:00+00:00",
     "updatedAt": "2020-01-01T00:00:00+00:00",
 }  # fmt: skip
 
@@ -204,6 +210,9 @@ def test_uploaded_by_is_the_identity_in_the_token(
         assert record["uploadedBy"] == identity
 
 
+SCRIPTED_SVG = b"<svg xmlns='http://www.w3.org/2000/svg' onload='alert(1)'/>"
+UNKNOWN = b"no signature at all"
+
 TYPES: list[tuple[bytes, str, str | None, str, str, str]] = [
     # bytes, filename, declared type → MIME type, media type, resource type
     (png(), "a.pdf", "application/pdf", "image/png", "image", "image"),
@@ -211,9 +220,9 @@ TYPES: list[tuple[bytes, str, str | None, str, str, str]] = [
     (mp4(), "a", None, "video/mp4", "video", "document"),
     (b"<html><script>", "a.png", "image/png", "text/html", "document", "code"),
     (b"\n <!DOCTYPE HTML><b>", "a.jpg", "image/jpeg", "text/html", "document", "code"),
-    (b"<svg xmlns='http://www.w3.org/2000/svg' onload='alert(1)'/>", "a.png", "image/png", "image/svg+xml", "image", "image"),
-    (b"no signature at all", "a.png", "image/png", "application/octet-stream", "document", "document"),
-    (b"no signature at all", "a.mp4", "video/mp4", "application/octet-stream", "document", "document"),
+    (SCRIPTED_SVG, "a.png", "image/png", "image/svg+xml", "image", "image"),
+    (UNKNOWN, "a.png", "image/png", "application/octet-stream", "document", "document"),
+    (UNKNOWN, "a.mp4", "video/mp4", "application/octet-stream", "document", "document"),
     (b"print(1)\n", "a.py", None, "text/x-python", "document", "code"),
     (b"a,b\n1,2\n", "a.csv", "application/octet-stream", "text/csv", "document", "document"),
     (b"a,b\n1,2\n", "a", "text/csv; charset=utf-8", "text/csv", "document", "document"),

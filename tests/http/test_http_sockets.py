@@ -55,7 +55,8 @@ class Server:
     ) -> Answer:
         """Send a request as it stands and read the answer; ``leave`` hangs up without waiting for
         it."""
-        head = f"{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{self.authorization}{headers}\r\n"
+        head = f"{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+        head += f"{self.authorization}{headers}\r\n"
         with socket.create_connection(("127.0.0.1", self._port), timeout=30) as connection:
             with suppress(ConnectionError):  # it was refused before it was read
                 connection.sendall(head.encode())

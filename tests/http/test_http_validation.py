@@ -20,6 +20,7 @@ from ..samples import (
     NOTHING,
     PDF,
     SAMPLES,
+    URL_FIELDS,
     Owners,
     Tokens,
     kept,
@@ -41,20 +42,20 @@ every_kind = pytest.mark.parametrize("kind", KINDS)
 
 UNSTORABLE = ["\0", "a\0b", "\ud800", "a\udfffb"]
 
-URL_FIELDS = {
-    "product-images": "imageUrl", "course-videos": "videoUrl", "course-resources": "resourceUrl", "files": "url",
-}  # fmt: skip
 
 WRONG_TEXT: list[t.Any] = [*UNSTORABLE, 1, 1.5, True, [], ["a"], {}, {"$ne": ""}]
 WRONG_WHOLE: list[t.Any] = [
-    -1, 2**31, 2**63, 2**64, 10**30, 1.5, math.nan, math.inf, -math.inf, 1e300, "x", "", "1.5", "-1", "0x10",
+    -1, 2**31, 2**63, 2**64, 10**30, 1.5, math.nan, math.inf, -math.inf,
+    1e300, "x", "", "1.5", "-1", "0x10",
     "9" * 5000,
     True, [], [1], {}, {"$gt": 0}, "\0",
 ]  # fmt: skip
 WRONG_BOOLEAN: list[t.Any] = ["perhaps", "", 2, -1, 1.5, [], {}, None, "\0"]
 WRONG_URL: list[t.Any] = [
-    *WRONG_TEXT, "", None, "javascript:alert(1)", "JavaScript:alert(1)", "data:text/html,x", "file:///etc/passwd", "ftp://a/b",
-    "http:", "http:a", "https:///path", "http://a b/", "http://a/\n", "http://[::1", "x" * 2049, "vbscript:x", "//[",
+    *WRONG_TEXT, "", None, "javascript:alert(1)", "JavaScript:alert(1)",
+    "data:text/html,x", "file:///etc/passwd", "ftp://a/b",
+    "http:", "http:a", "https:///path", "http://a b/", "http://a/\n",
+    "http://[::1", "x" * 2049, "vbscript:x", "//[",
 ]  # fmt: skip
 WRONG_ID: list[t.Any] = [*WRONG_TEXT, "", "x" * 256, None]
 
@@ -69,20 +70,25 @@ def wrong_choice(*more: t.Any) -> list[t.Any]:
 WRONG: dict[str, dict[str, list[t.Any]]] = {
     "product-images": {
         "mongoProductId": WRONG_ID, "imageUrl": WRONG_URL, "altText": [*WRONG_TEXT, "x" * 2001],
-        "isMainImage": WRONG_BOOLEAN, "position": [*WRONG_WHOLE, None], "width": WRONG_WHOLE, "height": WRONG_WHOLE,
+        "isMainImage": WRONG_BOOLEAN, "position": [*WRONG_WHOLE, None],
+        "width": WRONG_WHOLE, "height": WRONG_WHOLE,
     },
     "course-videos": {
         "mongoCourseId": WRONG_ID, "mongoLessonId": [*WRONG_TEXT, "x" * 256], "videoUrl": WRONG_URL,
-        "videoType": wrong_choice(), "title": [*WRONG_TEXT, "x" * 256], "position": [*WRONG_WHOLE, None],
-        "duration": [v for v in WRONG_WHOLE if v not in (1.5, "1.5")], "width": WRONG_WHOLE, "height": WRONG_WHOLE,
+        "videoType": wrong_choice(), "title": [*WRONG_TEXT, "x" * 256],
+        "position": [*WRONG_WHOLE, None],
+        "duration": [v for v in WRONG_WHOLE if v not in (1.5, "1.5")],
+        "width": WRONG_WHOLE, "height": WRONG_WHOLE,
         "processingStatus": wrong_choice(),
     },
     "course-resources": {
-        "mongoCourseId": WRONG_ID, "mongoLessonId": [*WRONG_TEXT, "x" * 256], "resourceUrl": WRONG_URL,
+        "mongoCourseId": WRONG_ID, "mongoLessonId": [*WRONG_TEXT, "x" * 256],
+        "resourceUrl": WRONG_URL,
         "resourceName": [*WRONG_TEXT, "x" * 256], "resourceType": wrong_choice(),
     },
     "files": {
-        "referenceType": [*WRONG_ID, "x" * 65], "referenceId": WRONG_ID, "url": WRONG_URL, "mediaType": wrong_choice(),
+        "referenceType": [*WRONG_ID, "x" * 65], "referenceId": WRONG_ID,
+        "url": WRONG_URL, "mediaType": wrong_choice(),
         "title": [*WRONG_TEXT, "x" * 256],
     },
 }  # fmt: skip
@@ -226,10 +232,12 @@ def test_bodies_that_are_no_json_object(
     location = post_url(client, tokens.alice, "files", owners).headers["Location"]
     before = kept(state)
     cases: dict[bytes, int] = {
-        b"": 400, b"{": 400, b"{]": 400, b"nonsense": 400, b"{'a': 1}": 400, b'{"a": 1}}': 400, b"\xff\xfe\xfd": 400,
+        b"": 400, b"{": 400, b"{]": 400, b"nonsense": 400,
+        b"{'a': 1}": 400, b'{"a": 1}}': 400, b"\xff\xfe\xfd": 400,
         b'{"title": "\xff"}': 400, b'{"position": ' + b"9" * 5000 + b"}": 400,
         b"[" * 100_000: 400, b'{"a":' * 100_000: 400, b"[" * 100_000 + b"]" * 100_000: 400,
-        b"[]": 422, b"null": 422, b"1": 422, b'"text"': 422, b"true": 422, b"NaN": 422, b"[{}]": 422,
+        b"[]": 422, b"null": 422, b"1": 422, b'"text"': 422,
+        b"true": 422, b"NaN": 422, b"[{}]": 422,
         b'{"title": ' + b"[" * 500 + b"]" * 500 + b"}": 422,
     }  # fmt: skip
     for body, status in cases.items():
@@ -367,7 +375,8 @@ def test_endless_json(client: FlaskClient, tokens: Tokens, owners: Owners, state
 
 
 NO_IDS = [
-    "nonsense", "1", "-1", "0", "null", "None", "../files", "%00", "a%00b", "%ED%A0%80", "%2e%2e", "%F0%9F%98%80",
+    "nonsense", "1", "-1", "0", "null", "None", "../files", "%00", "a%00b",
+    "%ED%A0%80", "%2e%2e", "%F0%9F%98%80",
     "x" * 5000, "{}", "%7B%24ne%3A1%7D",
     "00000000-0000-0000-0000-00000000000g", "00000000000000000000000000000000f", str(uuid.uuid4()),
     "0" * 24, "' OR 1=1 --", "%",
@@ -382,7 +391,8 @@ def test_ids_of_nothing(client: FlaskClient, tokens: Tokens, kind: str) -> None:
             continue  # the client resolves it
         path = f"/media/{kind}/{media_id}"
         for method, suffix in (
-            ("GET", ""), ("HEAD", ""), ("PATCH", ""), ("DELETE", ""), ("GET", "/content"), ("HEAD", "/content"),
+            ("GET", ""), ("HEAD", ""), ("PATCH", ""),
+            ("DELETE", ""), ("GET", "/content"), ("HEAD", "/content"),
             ("PUT", "/content"), ("POST", "/accesses"),
         ):  # fmt: skip
             edit = {"title": "x"} if method == "PATCH" else None
@@ -410,8 +420,10 @@ def cursor(value: t.Any) -> str:
 
 SOME_ID = uuid.uuid4().hex
 BAD_CURSORS = [
-    "", "x", "é", "====", "A", cursor(b""), cursor(b"\xff"), cursor(b"[" * 50_000), cursor(b"{"), cursor([]),
-    cursor({}), cursor({"a": 1, "b": 2}), cursor("ab"), cursor(1), cursor(None), cursor([1]), cursor([1, 2]),
+    "", "x", "é", "====", "A", cursor(b""), cursor(b"\xff"),
+    cursor(b"[" * 50_000), cursor(b"{"), cursor([]),
+    cursor({}), cursor({"a": 1, "b": 2}), cursor("ab"),
+    cursor(1), cursor(None), cursor([1]), cursor([1, 2]),
     cursor([None, None]),
     cursor([1, "no id"]), cursor([1, [SOME_ID]]), cursor([1, SOME_ID, 3]), "x" * 100_000,
 ]  # fmt: skip
@@ -510,8 +522,10 @@ def test_queries_that_are_only_strange(client: FlaskClient, tokens: Tokens, owne
     """They find nothing, and break nothing."""
     post_url(client, tokens.alice, "files", owners)
     for query in (
-        "referenceId=%ED%A0%80", "referenceId=%FF", "referenceId=%F0%9F%98%80", f"referenceId={'x' * 10_000}",
-        "referenceId=%7B%22%24ne%22%3A1%7D", "referenceId=' OR 1=1 --", "referenceId=", "uploadedBy=%25",
+        "referenceId=%ED%A0%80", "referenceId=%FF",
+        "referenceId=%F0%9F%98%80", f"referenceId={'x' * 10_000}",
+        "referenceId=%7B%22%24ne%22%3A1%7D", "referenceId=' OR 1=1 --",
+        "referenceId=", "uploadedBy=%25",
         "referenceType=%5B%5D",
     ):  # fmt: skip
         answer = client.get(f"/media/files?{query}", headers=tokens.alice)

@@ -16,7 +16,10 @@ from ..samples import PDF, Owners, Tokens, mp4, part, png, post_file
 
 SANDBOX = "default-src 'none'; sandbox"
 
-PICTURE = "default-src 'none'; img-src 'self'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
+PICTURE = (
+    "default-src 'none'; img-src 'self'; style-src 'unsafe-inline'; "
+    "base-uri 'none'; form-action 'none'"
+)
 PLAYER = PICTURE.replace("img-src", "media-src")
 PDF_VIEWER = PICTURE.replace("img-src", "object-src")
 
@@ -35,12 +38,18 @@ ACTIVE_FILES = {
 }
 
 ACTIVE_TYPES = (
-    "text/html", "application/xhtml+xml", "application/vnd.wap.xhtml+xml", "text/xml", "application/xml",
-    "application/rss+xml", "application/mathml+xml", "image/svg+xml", "image/svg", "IMAGE/SVG+XML", "text/xsl",
-    "application/xslt+xml", "text/javascript", "application/javascript", "application/x-javascript", "text/ecmascript",
-    "text/jscript", "text/vbscript", "text/css", "application/wasm", "multipart/related", "message/rfc822",
-    "application/x-shockwave-flash", "application/java-archive", "application/hta", "application/x-mimearchive",
-    "application/vnd.mozilla.xul+xml", "text/x-component", "text/x-scriptlet", "text/html; charset=utf-8",
+    "text/html", "application/xhtml+xml",
+    "application/vnd.wap.xhtml+xml", "text/xml", "application/xml",
+    "application/rss+xml", "application/mathml+xml",
+    "image/svg+xml", "image/svg", "IMAGE/SVG+XML", "text/xsl",
+    "application/xslt+xml", "text/javascript",
+    "application/javascript", "application/x-javascript", "text/ecmascript",
+    "text/jscript", "text/vbscript",
+    "text/css", "application/wasm", "multipart/related", "message/rfc822",
+    "application/x-shockwave-flash", "application/java-archive",
+    "application/hta", "application/x-mimearchive",
+    "application/vnd.mozilla.xul+xml", "text/x-component",
+    "text/x-scriptlet", "text/html; charset=utf-8",
 )  # fmt: skip
 
 

@@ -118,7 +118,8 @@ def kept_file(port: int) -> str:
     body = "".join(
         f'--b\r\nContent-Disposition: form-data; name="{n}"\r\n\r\n{v}\r\n' for n, v in fields
     )
-    body += '--b\r\nContent-Disposition: form-data; name="file"; filename="a.txt"\r\n\r\ntext\r\n--b--\r\n'
+    body += '--b\r\nContent-Disposition: form-data; name="file"; filename="a.txt"\r\n\r\n'
+    body += "text\r\n--b--\r\n"
     status, _, headers = ask(
         port, "POST", "/media/files", body, Content_Type="multipart/form-data; boundary=b"
     )

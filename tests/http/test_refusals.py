@@ -89,7 +89,8 @@ class Server:
     def cut(self) -> None:
         """End all connections to the app's database."""
         self.run(
-            f"SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = '{self.name}'"
+            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
+            f" WHERE datname = '{self.name}'"
         )
 
     def rule(self, line: str) -> None:
@@ -144,9 +145,8 @@ class Http:
     def __init__(self, app: Flask) -> None:
         self._client = app.test_client()
         with app.app_context():
-            self._headers = {
-                "Authorization": f"Bearer {create_access_token('alice', additional_claims={'role': 'admin'})}"
-            }
+            token = create_access_token("alice", additional_claims={"role": "admin"})
+            self._headers = {"Authorization": f"Bearer {token}"}
 
     def ask(self, method: str, path: str, **options: t.Any) -> t.Any:
         return self._client.open(f"/media/{path}", method=method, headers=self._headers, **options)
@@ -330,7 +330,8 @@ def refuse_with(server: Server, code: str | None) -> None:
             server.within(
                 f"CREATE OR REPLACE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS"
                 f" $$ BEGIN RAISE EXCEPTION 'no' USING ERRCODE = '{code}'; END $$",
-                f"CREATE TRIGGER refuse BEFORE INSERT OR UPDATE ON {table} EXECUTE FUNCTION refuse()",
+                f"CREATE TRIGGER refuse BEFORE INSERT OR UPDATE ON {table}"
+                " EXECUTE FUNCTION refuse()",
             )
 
 
@@ -548,8 +549,9 @@ def test_after_a_lost_connection_there_are_enough_others_although_the_server_has
     fill(app, 4)
     server.run(f"ALTER ROLE {server.name} CONNECTION LIMIT 0")
     server.run(
-        "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE pid = (SELECT pid FROM pg_stat_activity"
-        f" WHERE datname = '{server.name}' ORDER BY state_change DESC LIMIT 1)"
+        "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
+        f" WHERE pid = (SELECT pid FROM pg_stat_activity WHERE datname = '{server.name}'"
+        " ORDER BY state_change DESC LIMIT 1)"
     )
     statuses = [
         http.ask("GET", f"product-images/{media_id}/content").status_code for _ in range(30)

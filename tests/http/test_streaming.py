@@ -46,8 +46,8 @@ def held(state: State) -> int:
 def running(state: State) -> list[int]:
     """Processes of the server that are at work for the storage."""
     query = """SELECT pid FROM pg_stat_activity
-               WHERE datname = current_database() AND state = 'active' AND query LIKE '%%media_chunks%%ORDER BY seq%%'
-                     AND pid <> pg_backend_pid()"""
+               WHERE datname = current_database() AND pid <> pg_backend_pid()
+                     AND state = 'active' AND query LIKE '%%media_chunks%%ORDER BY seq%%'"""
     assert state.engine is not None
     with state.engine.connect() as connection:
         return [*connection.exec_driver_sql(query).scalars()]

@@ -145,7 +145,8 @@ def test_a_document_names_whoever_may_add_to_it_in_a_field_that_the_app_names(
         ),
         (
             {},
-            "Only admins may add media to this product: DUALMEDIA_OWNER_FIELD names no field that has its owner.",
+            "Only admins may add media to this product: "
+            "DUALMEDIA_OWNER_FIELD names no field that has its owner.",
         ),
         ({"DUALMEDIA_AUTHORIZE": lambda *_: False}, "You may not add media here."),
     ],

@@ -59,8 +59,11 @@ def connections_to(url: str) -> int:
     """How many others are connected to a PostgreSQL database."""
     engine = sa.create_engine(url, poolclass=sa.NullPool)
     with engine.connect() as connection:
-        asked = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
-        return connection.exec_driver_sql(asked).scalar_one()
+        query = (
+            "SELECT count(*) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+        return connection.exec_driver_sql(query).scalar_one()
 
 
 def new_app(mongo_uri: str, url: str | None, **config: t.Any) -> Flask:

@@ -427,9 +427,8 @@ def test_greenlets_of_a_process_that_gevent_patches_after_the_app_was_loaded(
     app = make_app()
     files = save_files(app) if used else []
     if not used:
-        time.sleep(
-            1
-        )  # half a second after a client was closed its threads end, and leave dead references to gevent
+        # Half a second after a client was closed, its threads end and leave gevent dead references.
+        time.sleep(1)
 
     def ask(number: int) -> int:
         client = app.test_client()

@@ -260,18 +260,31 @@ def test_repositories_take_and_refuse_the_same_values(three: Three, proxy: Proxy
 
 
 SAVED: dict[type[Media], tuple[Callable[..., Media], bytes, tuple[str, ...]]] = {
-    KINDS["product-images"]: (save_product_image, png(), ("product_id", "alt_text", "position", "width", "height")),
+    KINDS["product-images"]: (
+        save_product_image,
+        png(),
+        ("product_id", "alt_text", "position", "width", "height"),
+    ),
     KINDS["course-videos"]: (
-        save_course_video, mp4(100), ("course_id", "lesson_id", "video_type", "title", "position", "duration", "width"),
+        save_course_video,
+        mp4(100),
+        ("course_id", "lesson_id", "video_type", "title", "position", "duration", "width"),
     ),
     KINDS["course-resources"]: (
-        save_course_resource, TEXT, ("course_id", "lesson_id", "resource_name", "resource_type"),
+        save_course_resource,
+        TEXT,
+        ("course_id", "lesson_id", "resource_name", "resource_type"),
     ),
-    KINDS["files"]: (save_media_storage, TEXT, ("reference_type", "reference_id", "media_type", "title")),
-}  # fmt: skip
+    KINDS["files"]: (
+        save_media_storage,
+        TEXT,
+        ("reference_type", "reference_id", "media_type", "title"),
+    ),
+}
 COMMON = ("filename", "mime_type", "file_size", "uploaded_by", "is_public", "storage_type")
 OWNER_ARGUMENTS = {
-    "product_id": "mongo_product_id", "course_id": "mongo_course_id", "lesson_id": "mongo_lesson_id",
+    "product_id": "mongo_product_id", "course_id": "mongo_course_id",
+    "lesson_id": "mongo_lesson_id",
 }  # fmt: skip
 
 
@@ -377,9 +390,11 @@ def send(app: Flask, way: str, kind: type[Media], name: str, value: t.Any) -> tu
         )
         answer = post_form(client, headers, path, form)
     elif way in ("patch", "put"):
-        made = client.post(
-            path, json=fields | {storable.camelcase(kind.url_field): "https://cdn.example/a"}, headers=headers
-        ) if way == "patch" else post_form(client, headers, path, fields | {"file": part(content)})  # fmt: skip
+        if way == "patch":
+            url = {storable.camelcase(kind.url_field): "https://cdn.example/a"}
+            made = client.post(path, json=fields | url, headers=headers)
+        else:
+            made = post_form(client, headers, path, fields | {"file": part(content)})
         assert made.status_code == 201, made.json
         item = f"{path}/{t.cast(t.Any, made.json)['id']}"
         if way == "patch":
@@ -446,13 +461,15 @@ def test_direct_uploads_take_and_refuse_the_same_values(
 ) -> None:
     """What a client announces is kept in a record before a byte comes."""
     config = ANY_OWNER | {
-        "DUALMEDIA_STORAGES": storage_options("s3"), "DUALMEDIA_DEFAULT_STORAGE": "s3", "DUALMEDIA_COUNT_READS": False,
+        "DUALMEDIA_STORAGES": storage_options("s3"), "DUALMEDIA_DEFAULT_STORAGE": "s3",
+        "DUALMEDIA_COUNT_READS": False,
     }  # fmt: skip
     apps = Three(make_app("dual", **config), make_proxied(**config), make_app("mongo", **config))
     circuit = get_state(apps.degraded).circuit
     assert circuit is not None
     proxy.refuse()
-    circuit.trip()  # the first answer after a loss may be 503: nobody knows what became of the insertion
+    # The first answer after a loss may be 503: nobody knows what became of the insertion.
+    circuit.trip()
     announced = {
         "referenceType": "page",
         "referenceId": "1",
@@ -560,7 +577,8 @@ def journal_collection(app: Flask) -> t.Any:
 @pytest.fixture
 def journaled(make_app: MakeApp, migrated_url: str) -> Iterator[Journaled]:
     app = make_app(
-        SQLALCHEMY_DATABASE_URI=migrated_url, DUALMEDIA_AUTO_UPGRADE=False, DUALMEDIA_AUTO_DRAIN=False,
+        SQLALCHEMY_DATABASE_URI=migrated_url, DUALMEDIA_AUTO_UPGRADE=False,
+        DUALMEDIA_AUTO_DRAIN=False,
         DUALMEDIA_PROBE_INTERVAL=0.1, **ANY_OWNER,
     )  # fmt: skip
     circuit = get_state(app).circuit
@@ -654,12 +672,14 @@ HOST_RULES = {
     "a trigger": (
         "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
         " IF NEW.title = 'secret' THEN RAISE EXCEPTION 'no secrets'; END IF; RETURN NEW; END $$;"
-        " CREATE TRIGGER refuse BEFORE INSERT ON media_storage FOR EACH ROW EXECUTE FUNCTION refuse()"
+        " CREATE TRIGGER refuse BEFORE INSERT ON media_storage"
+        " FOR EACH ROW EXECUTE FUNCTION refuse()"
     ),
     "a trigger that is broken": (
         "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
         " IF NEW.title = 'secret' THEN PERFORM nothing_of_that_name(); END IF; RETURN NEW; END $$;"
-        " CREATE TRIGGER refuse BEFORE INSERT ON media_storage FOR EACH ROW EXECUTE FUNCTION refuse()"
+        " CREATE TRIGGER refuse BEFORE INSERT ON media_storage"
+        " FOR EACH ROW EXECUTE FUNCTION refuse()"
     ),
 }
 

@@ -99,7 +99,8 @@ def test_a_drain_that_slept_through_its_lease_harms_nothing(both: Both) -> None:
     sql, journal = homes_of(state)
     content = counting(3_000_000)
     media = MediaStorage.new(
-        reference_type="page", reference_id="1", media_type="document", state="available", storage_type="database",
+        reference_type="page", reference_id="1", media_type="document",
+        state="available", storage_type="database",
         storage_key=None, file_size=len(content), mime_type="application/octet-stream",
     )  # fmt: skip
     upload = Upload(io.BytesIO(content))

@@ -148,7 +148,8 @@ def test_what_the_server_can_do(client: FlaskClient) -> None:
         assert answer.headers["Tus-Max-Size"] == str(5 * 1024**3)
         assert answer.headers["Tus-Checksum-Algorithm"] == "sha1,sha256,md5"
         assert set(answer.headers["Tus-Extension"].split(",")) == {
-            "creation", "creation-with-upload", "creation-defer-length", "expiration", "checksum", "termination",
+            "creation", "creation-with-upload", "creation-defer-length",
+            "expiration", "checksum", "termination",
             "concatenation",
         }  # fmt: skip
         assert "Upload-Offset" in answer.headers["Access-Control-Expose-Headers"]

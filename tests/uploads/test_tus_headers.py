@@ -20,7 +20,8 @@ from ..samples import OFFSET_TYPE, PDF, Headers, Tokens, Tus, encoded
 METADATA = encoded({"kind": "files", "referenceType": "page", "referenceId": "1"})
 
 NAMES = (
-    "Tus-Resumable", "Upload-Offset", "Upload-Length", "Upload-Defer-Length", "Upload-Metadata", "Upload-Concat",
+    "Tus-Resumable", "Upload-Offset", "Upload-Length", "Upload-Defer-Length",
+    "Upload-Metadata", "Upload-Concat",
     "Upload-Checksum", "X-HTTP-Method-Override",
 )  # fmt: skip
 
@@ -70,9 +71,11 @@ _TEXT = st.text(
 )
 _VALUES = _TEXT | st.sampled_from(
     [
-        "final;http://[", "final;//]/x", "final;", "final; ; ", "partial;", "kind =", "kind " + "A" * 5, ",", " ",
+        "final;http://[", "final;//]/x", "final;", "final; ; ",
+        "partial;", "kind =", "kind " + "A" * 5, ",", " ",
         "sha1 =", "sha1", "md5 AAAA", "-1", "1e3", "9" * 30, "0x10", "1.0.0", "PATCH", "HEAD",
-        "kind " + base64.b64encode(b"\xff").decode(), "a b c", METADATA + ",", METADATA + "," + METADATA,
+        "kind " + base64.b64encode(b"\xff").decode(),
+        "a b c", METADATA + ",", METADATA + "," + METADATA,
     ]
 )  # fmt: skip
 

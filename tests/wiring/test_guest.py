@@ -345,7 +345,8 @@ def test_our_page_does_not_depend_on_the_hosts_jinja(furnish: Furnish) -> None:
     page = furnish(Flask("plain")).test_client().get("/media/docs").text
     app = Flask("host")
     app.jinja_options = {
-        "undefined": StrictUndefined, "autoescape": False, "block_start_string": "[%", "block_end_string": "%]",
+        "undefined": StrictUndefined, "autoescape": False,
+        "block_start_string": "[%", "block_end_string": "%]",
         "variable_start_string": "[[", "variable_end_string": "]]",
     }  # fmt: skip
     app.context_processor(lambda: {"spec": None, "url_for": None})

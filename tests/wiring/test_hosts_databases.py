@@ -292,11 +292,13 @@ def test_listeners_to_all_mappers_hear_nothing_of_ours() -> None:
     host's are not."""
     program = """
 from sqlalchemy import event
-from sqlalchemy.orm import DeclarativeBase, Mapped, Mapper, Session, configure_mappers, mapped_column
+from sqlalchemy.orm import DeclarativeBase, Mapped, Mapper, Session
+from sqlalchemy.orm import configure_mappers, mapped_column
 heard = []
 for name in ("before_configured", "after_configured"):
     event.listen(Mapper, name, lambda name=name: heard.append(name))
-for name in ("instrument_class", "mapper_configured", "before_mapper_configured", "after_mapper_constructed"):
+about_one = ("instrument_class", "mapper_configured", "before_mapper_configured")
+for name in (*about_one, "after_mapper_constructed"):
     event.listen(Mapper, name, lambda mapper, of, name=name: heard.append(f"{name} {of.__name__}"))
 import flask_dualmedia
 from flask_dualmedia.models import ProductImage

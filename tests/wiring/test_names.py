@@ -496,7 +496,10 @@ def test_every_name_in_sql_has_the_prefix(
     expected = {f"dm_{name}" for name in (*INDEXES, "media_chunks", "dualmedia_version")}
     assert tables(database_url) == expected
     relations = "SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace"
-    constraints = "SELECT conname FROM pg_constraint WHERE connamespace = 'public'::regnamespace AND contype <> 'n'"
+    constraints = (
+        "SELECT conname FROM pg_constraint"
+        " WHERE connamespace = 'public'::regnamespace AND contype <> 'n'"
+    )
     with engine_of(database_url).connect() as connection:
         for query in (relations, constraints):
             names = connection.exec_driver_sql(query).scalars().all()
@@ -562,7 +565,10 @@ def test_the_revisions_of_a_host_have_the_prefix(
 
 def test_a_prefix_that_is_like_a_name_of_ours() -> None:
     for prefix in ("media_", "media_storage_", "dualmedia_version_", "x", ""):
-        text = 'CREATE INDEX ix_media_storage_owner ON media_storage (media_type); PRAGMA table_info("course_videos")'
+        text = (
+            "CREATE INDEX ix_media_storage_owner ON media_storage (media_type); "
+            'PRAGMA table_info("course_videos")'
+        )
         once = renamed(text, prefix)
         assert once == (
             f"CREATE INDEX {prefix}ix_media_storage_owner ON {prefix}media_storage (media_type); "
@@ -852,8 +858,8 @@ def test_the_journal_drains_around_documents_of_the_hosts(
         record = save_media_storage("page", "1", io.BytesIO(png()))
         host_database["journal_media_storage"].insert_many([dict(document) for document in FOREIGN])
         is_whole = fill_bucket(host_database, "media_journal")
-        before = [one for one in everything(host_database, "journal_media_storage")["journal_media_storage"]
-                  if one["_id"] != record.id]  # fmt: skip
+        journal = everything(host_database, "journal_media_storage")["journal_media_storage"]
+        before = [document for document in journal if document["_id"] != record.id]
         proxy.let_through()
         eventually(
             lambda: host_database["journal_media_storage"].count_documents({"_id": record.id}) == 0
