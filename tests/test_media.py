@@ -247,7 +247,7 @@ OWNER_IDS = st.one_of(
 def test_owner_ids_of_any_type_are_the_same_as_objects_and_strings(
     state: State, owner_id: t.Any
 ) -> None:
-    """T8: hosts pass an ``_id`` as they have it, or as it stood in a URL."""
+    """Hosts pass an ``_id`` as they have it, or as it stood in a URL."""
     state.mongo["products"].replace_one({"_id": owner_id}, {}, upsert=True)
     saved = save_product_image(owner_id, "https://cdn.example/a.jpg")
     again = save_product_image(str(owner_id), "https://cdn.example/a.jpg")
@@ -403,8 +403,7 @@ class BrokenStorage:
 def test_a_storage_that_fails_leaves_no_visible_record(
     app: Flask, state: State, owners: Owners, failing: int
 ) -> None:
-    """T2: no row is visible without its bytes; T3 and T4: the old bytes outlive a replacement that
-    fails."""
+    """No row is visible without its bytes, and the old bytes outlive a replacement that fails."""
     record = save_product_image(owners.product, io.BytesIO(png()))
     broken = BrokenStorage(state.storages["database"], failing)
     app.extensions["dualmedia"] = replace(state, storages={"database": t.cast("t.Any", broken)})
@@ -585,7 +584,7 @@ def test_a_course_with_all_its_media_is_one_query_of_each_database(make_app: Mak
 
 
 def test_the_sweep_takes_what_a_killed_process_left(state: State, owners: Owners) -> None:
-    """T5: a process killed between record and bytes, and one killed while deleting."""
+    """One process is killed between record and bytes, and one while it deletes."""
     kept = save_product_image(owners.product, io.BytesIO(png()))
     half = ProductImage.new(
         mongo_product_id="p",
@@ -626,8 +625,8 @@ def test_an_upload_that_was_swept_meanwhile_is_not_acknowledged(
 
 
 def test_a_replacement_that_takes_too_long_is_refused(make_app: MakeApp, mode: str) -> None:
-    """T6: no record names its bytes yet, and a check may take them for left behind after the grace
-    time."""
+    """No record names its bytes yet, and after the grace time a check may take them for left
+    behind."""
     app = make_app(mode, DUALMEDIA_GRACE=0.2)
 
     class Slow(io.BytesIO):

@@ -67,8 +67,7 @@ def used(state: State, identity: str = "alice") -> int:
 @pytest.mark.long
 @pytest.mark.parametrize("per", ["IDENTITY", "OWNER"])
 def test_fifty_at_once_never_take_more(make_host: t.Callable[..., Host], per: str) -> None:
-    """T11: of fifty parallel uploads exactly those that fit are kept, by a sum and not by a
-    counter."""
+    """Of fifty parallel uploads exactly those that fit are kept, by a sum and not by a counter."""
     host = make_host(**{f"DUALMEDIA_QUOTA_PER_{per}": 25 * 1000 + 999})
 
     def upload(_: int) -> int:
@@ -145,8 +144,8 @@ def test_both_quotas_hold(make_host: t.Callable[..., Host]) -> None:
 
 
 def test_what_cannot_fit_is_not_read(make_host: t.Callable[..., Host]) -> None:
-    """T29: refused by the announced size, before a byte is stored; and by its real size, where none
-    was announced."""
+    """An upload is refused by its announced size, before a byte is stored, and by its real size if
+    none was announced."""
     host = make_host(DUALMEDIA_QUOTA_PER_IDENTITY=2_000_000)
     assert post(host.client, host.tokens.alice, 1_000_000).status_code == 201
     before = kept(host.state)
@@ -176,7 +175,7 @@ def test_what_cannot_fit_is_not_read(make_host: t.Callable[..., Host]) -> None:
 def test_who_waits_too_long_is_told_to_come_again(
     make_host: t.Callable[..., Host], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """T9: busy is neither "too much" nor an error of ours, and nothing is kept."""
+    """Busy is neither "too much" nor an error of the server, and nothing is kept."""
     host = make_host(DUALMEDIA_QUOTA_PER_IDENTITY=1000)
     monkeypatch.setattr(quotas, "WAIT", 0.2)
     other = Lease(host.state.mongo, "quota:identity:alice")

@@ -1,4 +1,4 @@
-"""Who reads content is counted once, by whatever processes the parts of it are served: T12."""
+"""A client that reads content is counted once, whichever processes serve the parts of it."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def play(clients: t.Sequence[FlaskClient], path: str, headers: Headers) -> None:
 
 @pytest.mark.parametrize("public", [True, False])
 def test_a_play_of_forty_ranges_counts_once(app: Flask, tokens: Tokens, public: bool) -> None:
-    """T12."""
+    """A player asks for one video in many ranges. That is one access."""
     record, before = save(app, is_public=public), now()
     play([app.test_client()], content_of(record), tokens.alice)
     assert counted(app, record) == 1
@@ -122,7 +122,7 @@ def test_a_play_of_forty_ranges_counts_once(app: Flask, tokens: Tokens, public: 
 def test_a_play_served_by_two_processes_counts_once(
     make_app: MakeApp, app: Flask, mode: str
 ) -> None:
-    """T12: nothing but the databases is shared."""
+    """The two processes share nothing but the databases."""
     other = make_app(mode, name="other", **SLOW)
     record = save(app)
     play([app.test_client(), other.test_client()], content_of(record), bearer(app, "bob"))
@@ -133,7 +133,7 @@ def test_a_play_served_by_two_processes_counts_once(
 
 
 def test_a_download_sent_as_a_range_counts(app: Flask) -> None:
-    """T12: a counter that ignores ranges is bypassed by ``bytes=0-``."""
+    """A counter that ignores ranges is bypassed by ``bytes=0-``."""
     record = save(app)
     answer = app.test_client().get(content_of(record), headers={"Range": "bytes=0-"})
     assert (answer.status_code, answer.data) == (206, CONTENT)

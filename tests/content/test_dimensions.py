@@ -121,7 +121,7 @@ def test_photos_of_the_example(media_directory: Path) -> None:
     "between", [b"\0" * 100, b"\xff\x01", b"\xff\xd0", b"\xff\x00", b"\xff\xff\xff"]
 )
 def test_a_jpeg_with_bytes_between_its_segments(between: bytes) -> None:
-    """T31: what decoders skip does not hide the size."""
+    """Bytes that decoders skip do not hide the size."""
     content = picture("JPEG")
     end = 4 + int.from_bytes(content[4:6])  # of the first segment
     assert content[end] == 0xFF
@@ -129,14 +129,14 @@ def test_a_jpeg_with_bytes_between_its_segments(between: bytes) -> None:
 
 
 def test_a_gif_whose_frames_are_larger_than_its_screen() -> None:
-    """T31: decoders enlarge the screen for them."""
+    """Decoders enlarge the screen for such frames."""
     content = bytearray(picture("GIF", 700, 300))
     content[6:10] = struct.pack("<HH", 1, 1)
     assert read_dimensions(bytes(content)) == (700, 300)
 
 
 def test_the_largest_picture_of_an_avif_counts() -> None:
-    """T31: a small one that comes first hides nothing."""
+    """A small picture that comes first hides nothing."""
 
     def box(name: bytes, content: bytes) -> bytes:
         return struct.pack(">I4s", 8 + len(content), name) + content

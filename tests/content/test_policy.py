@@ -151,7 +151,7 @@ IMAGES: list[tuple[bytes, str, str | None, bool]] = [
 def test_type_name_and_declaration_agree(
     client: FlaskClient, tokens: Tokens, owners: Owners, state: State
 ) -> None:
-    """T25, T28: a product image is an image by its bytes, its name and its declared type."""
+    """A product image is an image by its bytes, its name and its declared type."""
     for content, filename, declared, accepted in IMAGES:
         answer = post_file(
             client, tokens.alice, "product-images", owners, file=part(content, filename, declared)
@@ -167,8 +167,8 @@ def test_type_name_and_declaration_agree(
 def test_the_name_is_checked_as_it_is_kept(
     client: FlaskClient, tokens: Tokens, owners: Owners
 ) -> None:
-    """T28: behind the folder, without what is not printed, cut; a field wins over the name of the
-    file."""
+    """The name behind the folder, without characters that are not printed, cut. A field wins over
+    the name of the file."""
     for filename, accepted in (
         ("x.php/a.png", True),
         ("x.png/a.php", False),
@@ -194,7 +194,7 @@ def test_the_name_is_checked_as_it_is_kept(
 
 
 def test_a_rename_is_checked_too(client: FlaskClient, tokens: Tokens, owners: Owners) -> None:
-    """T28: after every rename."""
+    """Every new name is checked."""
     location = post_file(
         client, tokens.alice, "product-images", owners, file=part(png(), "a.png")
     ).location
@@ -208,7 +208,7 @@ def test_a_rename_is_checked_too(client: FlaskClient, tokens: Tokens, owners: Ow
 
 
 def test_a_name_follows_other_bytes(client: FlaskClient, tokens: Tokens, owners: Owners) -> None:
-    """T28: a replacement has no name of its own, and the old one must not tell lies about it."""
+    """A replacement has no name of its own, and the old one must not tell lies about it."""
     location = post_file(
         client, tokens.alice, "product-images", owners, file=part(png(), "a.b.png")
     ).location
@@ -262,7 +262,8 @@ def test_videos_go_by_the_names_of_their_container(
 def test_what_accepts_anything_believes_nothing(
     client: FlaskClient, tokens: Tokens, owners: Owners, kind: str
 ) -> None:
-    """T25: kept, typed by the bytes, and inert: nothing of it runs in the host's origin."""
+    """Such a file is kept, typed by its bytes, and inert: nothing of it runs in the host's
+    origin."""
     for content, filename, declared, mime_type in (
         (HTML, "a.jpg", "image/jpeg", "text/html"),
         (SVG, "a.png", "image/png", "image/svg+xml"),
@@ -291,7 +292,7 @@ def test_what_accepts_anything_believes_nothing(
 def test_a_polyglot_is_served_as_what_browsers_do_not_run(
     client: FlaskClient, tokens: Tokens, owners: Owners
 ) -> None:
-    """T25: as a picture and nothing else, so that `<script src>` refuses it."""
+    """It is served as a picture and nothing else, so that `<script src>` refuses it."""
     made = post_file(
         client, tokens.alice, "files", owners, file=part(POLYGLOT, "a.js", "text/javascript")
     )
@@ -302,7 +303,7 @@ def test_a_polyglot_is_served_as_what_browsers_do_not_run(
 def test_a_script_is_no_script_for_pages_of_the_host(
     client: FlaskClient, tokens: Tokens, owners: Owners
 ) -> None:
-    """T25: `<script src>` runs attachments too, and from the host's own origin where its policy has
+    """`<script src>` runs attachments too, and from the host's own origin if its policy has
     'self'."""
     for mime_type in (
         "text/javascript",
@@ -328,7 +329,7 @@ def test_a_script_is_no_script_for_pages_of_the_host(
 def test_a_bomb_does_not_go_off(
     client: FlaskClient, tokens: Tokens, owners: Owners, state: State, kind: str
 ) -> None:
-    """T31: 20 KB of 168 megapixels are refused by the first bytes of the file."""
+    """20 KB of 168 megapixels are refused by the first bytes of the file."""
     content = bomb(12_960, 12_960)
     assert len(content) < 25_000
     answer = post_file(client, tokens.alice, kind, owners, file=part(content, "a.png", "image/png"))
@@ -379,8 +380,8 @@ def test_an_image_is_measured(client: FlaskClient, tokens: Tokens, owners: Owner
 def test_an_address_is_never_asked(
     client: FlaskClient, tokens: Tokens, owners: Owners, app: Flask
 ) -> None:
-    """T34: external media is a URL for browsers: no request of ours goes to it, be it of this
-    machine or another."""
+    """External media is a URL for browsers: the app sends no request to it, be it of this machine
+    or another."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.setblocking(False)
         url = f"http://127.0.0.1:{listener.getsockname()[1]}/a.png"
@@ -467,7 +468,7 @@ def test_the_host_chooses_types_and_extensions(make_app: MakeApp) -> None:
 
 
 def test_each_kind_has_its_size(make_app: MakeApp) -> None:
-    """T29: more or less than DUALMEDIA_MAX_SIZE, which is the default."""
+    """A kind may take more or less than DUALMEDIA_MAX_SIZE, which is the default."""
     policy = {"product-images": {"max_size": 100}, "course-videos": {"max_size": None}}
     app = make_app(
         "mongo",
@@ -593,7 +594,7 @@ def test_what_is_not_given_works() -> None:
 
 @given(st.text(), st.sampled_from(["image/png", "image/jpeg", "image/gif"]))
 def test_no_name_gets_past_the_check(filename: str, mime_type: str) -> None:
-    """T28: what is kept has no extension, or one of the type, however the name is made."""
+    """A kept name has no extension, or one of the type, however the name is made."""
     policy, name = Policy(("image/*",)), label(filename)
     for kept_as in (name, label(policy.renamed(name, mime_type))):
         try:

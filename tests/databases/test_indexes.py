@@ -199,7 +199,7 @@ QUOTAS: dict[str, tuple[Selection, set[str]]] = {
 
 @pytest.mark.parametrize("whose", QUOTAS)
 def test_quotas_are_summed_by_an_index(connection: sa.Connection, whose: str) -> None:
-    """T45: they are summed at every upload."""
+    """Quotas are summed at every upload."""
     selection, indexes = QUOTAS[whose]
     plan = plan_of(connection, select_stored_size(selection))
     assert set(re.findall(r"\b(?:ix|uq)_\w+", plan)) == indexes, plan

@@ -97,7 +97,7 @@ def timed(call: Callable[[], t.Any]) -> tuple[float, t.Any]:
 def test_media_is_accepted_and_readable_during_an_outage(
     app: Flask, proxy: Proxy, product: ObjectId
 ) -> None:
-    """T9 and T41."""
+    """An outage is not an error: uploads go to the journal, and readers find them there."""
     held = save_product_image(product, io.BytesIO(png()), is_main_image=True)
     proxy.refuse()
     new = save_product_image(product, io.BytesIO(png(comment=b"new")), position=1)
@@ -178,8 +178,7 @@ def test_refusing_instead_of_keeping_a_journal(
 def test_requests_keep_within_the_budget(
     app: Flask, proxy: Proxy, product: ObjectId, failure: str
 ) -> None:
-    """T41: the first request in an outage pays at most the time-out; an open circuit costs
-    nothing."""
+    """The first request in an outage pays at most the time-out; an open circuit costs nothing."""
     client, headers = app.test_client(), bearer(app, "alice")
     url = {"mongoProductId": str(product), "imageUrl": "https://cdn.example/a.jpg"}
     held = client.post("/media/product-images", json=url, headers=headers).json
@@ -391,7 +390,8 @@ def test_journaled_media_can_be_deleted_before_and_after_it_is_drained(
 def test_sql_goes_away_in_the_middle_of_a_small_upload(
     app: Flask, proxy: Proxy, product: ObjectId, method: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """T3: it is one statement, of which nothing is kept. A new one is accepted all the same."""
+    """The upload is one statement, and nothing of it is kept. A new one is accepted all the
+    same."""
     old, new = png(comment=b"old"), png(comment=b"new")
     with app.app_context():
         saved = save_product_image(product, io.BytesIO(old))
@@ -453,7 +453,7 @@ def test_nothing_is_accepted_in_place_of_what_sql_may_have_taken_where_no_journa
     source: bytes | str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """T3: there would be two of it."""
+    """The client would have two of it."""
     app = make_proxied(DUALMEDIA_ON_SQL_OUTAGE="refuse")
     product = get_state(app).mongo["products"].insert_one({"name": "p"}).inserted_id
     lose_the_answer(monkeypatch, proxy, source)
@@ -478,7 +478,7 @@ def test_sql_takes_new_media_and_dies_before_it_answers(
     then: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """T3: nobody was told of what it took, and what is accepted in its place is the only one in the
+    """Nobody was told what SQL took. The media that is accepted in its place is the only one in the
     end."""
     lose_the_answer(monkeypatch, proxy, source)
     image = save_product_image(product, source, is_main_image=True)
@@ -499,7 +499,7 @@ def test_sql_takes_new_media_and_dies_before_it_answers(
 def test_sql_makes_a_replacement_and_its_answer_is_lost(
     app: Flask, product: ObjectId, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """T3: SQL is back when it is tried again, and has it already."""
+    """SQL is back when the replacement is tried again, and has it already."""
     saved = save_product_image(product, io.BytesIO(png(comment=b"old")))
     real = at_once.replace
 
@@ -520,7 +520,7 @@ def test_sql_makes_a_replacement_and_its_answer_is_lost(
 def test_replacing_what_is_in_the_journal_while_sql_answers(
     make_proxied: Callable[..., Flask], proxy: Proxy, product: ObjectId
 ) -> None:
-    """T3: no transaction of SQL has a part in it."""
+    """No transaction of SQL takes part in it."""
     app = make_proxied(DUALMEDIA_AUTO_DRAIN=False)
     state, new = get_state(app), png(comment=b"new")
     proxy.refuse()
@@ -580,9 +580,9 @@ def test_an_upload_that_ends_after_the_outage_in_which_it_began(
 def test_a_creation_begun_in_sql_and_finished_in_the_journal(
     make_proxied: Callable[..., Flask], product: ObjectId, claimed: bool
 ) -> None:
-    """T9: the answer to the first write was lost with the connection. The record in the journal is
-    the one that was acknowledged: it is found while it is moved, and neither it nor its bytes are
-    swept with the other."""
+    """The answer to the first write was lost with the connection. The record in the journal is the
+    one that was acknowledged: it is found while it is moved, and neither it nor its bytes are swept
+    with the other."""
     app = make_proxied(DUALMEDIA_AUTO_DRAIN=False)
     state = get_state(app)
     sql, journal = homes_of(state)
@@ -630,7 +630,7 @@ def test_a_creation_begun_in_sql_and_finished_in_the_journal(
 def test_a_record_that_is_moved_in_the_middle_of_a_request(
     make_proxied: Callable[..., Flask], product: ObjectId
 ) -> None:
-    """T9: the drain puts it into SQL just after SQL was asked."""
+    """The drain puts the record into SQL just after SQL was asked."""
     state = get_state(make_proxied(DUALMEDIA_AUTO_DRAIN=False))
     _, journal = homes_of(state)
     assert state.circuit is not None
@@ -673,7 +673,7 @@ def test_a_record_that_is_moved_in_the_middle_of_a_request(
 def test_lists_are_partial_without_mongodb(
     make_proxied: Callable[..., Flask], product: ObjectId, servers: t.Any
 ) -> None:
-    """T9: the journal may hold more."""
+    """The journal may hold more."""
     proxy = Proxy(parse_uri(servers.mongo)["nodelist"][0])
     app = make_proxied(
         MONGO_URI=f"mongodb://127.0.0.1:{proxy.port}/partial?directConnection=true",

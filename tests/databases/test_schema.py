@@ -194,7 +194,7 @@ def test_flask_db_on_a_host_without_flask_migrate(
 def test_a_host_with_flask_migrate_owns_our_tables(
     database_url: str, mongo_uri: str, tmp_path: Path
 ) -> None:
-    """T39: proposed once, then never again, and never dropped; nor are the host's."""
+    """The tables are proposed once, then never again, and never dropped; nor are the host's."""
     host = Directory(tmp_path, FULL_HOST, database_url, mongo_uri)
     host.flask("db", "init")
     host.flask("db", "migrate", "-m", "with media")
@@ -217,7 +217,7 @@ def test_a_host_with_flask_migrate_owns_our_tables(
 def test_eight_processes_that_boot_at_once(
     database_url: str, mongo_uri: str, tmp_path: Path
 ) -> None:
-    """T38: on an empty database, with the automatic upgrade on."""
+    """They meet on an empty database, with the automatic upgrade on."""
     host = Directory(tmp_path, BARE_HOST, database_url, mongo_uri)
     processes = [host.start("-c", "import app; print('up')") for _ in range(8)]
     outputs = [process.communicate(timeout=60)[0] for process in processes]

@@ -85,7 +85,7 @@ def test_a_redirect_is_good_for_this_object_and_this_while(redirecting: Flask) -
 
 
 def test_nothing_that_runs_is_shown_by_a_redirect(redirecting: Flask) -> None:
-    """T25: type and disposition are part of what is signed, and those of our own answers."""
+    """Type and disposition are part of what is signed, and those of the app's own answers."""
     client, tokens = redirecting.test_client(), Tokens.of(redirecting)
     for content, filename, disposition in (
         (b"<!doctype html><script>alert(1)</script>", "a.png", "attachment"),
@@ -127,7 +127,8 @@ def google_key() -> dict[str, str]:
 
 @pytest.mark.parametrize("protocol", ["gs", "az"])
 def test_a_redirect_to_other_clouds_says_what_is_shown(protocol: str) -> None:
-    """T23, T25: with type and disposition as our own answers have them, for a while."""
+    """The URL has type and disposition as the app's own answers have them, and holds for a
+    while."""
     keys = {
         "gs": lambda: {"token": google_key(), "project": "p"},
         "az": lambda: {
@@ -258,7 +259,7 @@ def test_who_chooses_the_storage(make_app: MakeApp, storage_options: StorageOpti
 def test_replaced_and_deleted_bytes_are_gone_from_their_storage(
     make_app: MakeApp, storage_options: StorageOptions
 ) -> None:
-    """T3: replaced where they are, whatever the default is now."""
+    """Bytes are replaced where they are, whatever the default is now."""
     options = {name: given for each in OUTSIDE for name, given in storage_options(each).items()}
     app = make_app("mongo", DUALMEDIA_STORAGES=options, DUALMEDIA_ALLOWED_STORAGES=OUTSIDE)
     client, tokens = app.test_client(), Tokens.of(app)
@@ -278,7 +279,7 @@ def test_replaced_and_deleted_bytes_are_gone_from_their_storage(
 def test_a_storage_that_is_down_is_503_and_no_outage_of_sql(
     make_app: MakeApp, storage_options: StorageOptions, name: str
 ) -> None:
-    """T9: with Retry-After, and what is elsewhere goes on."""
+    """The answer has Retry-After, and media elsewhere is served on."""
     connection = {"s3": "endpoint_url", "google_drive": "base_url"}[name]
     options = storage_options(name, **{connection: "http://127.0.0.1:1"})
     app = make_app(DUALMEDIA_STORAGES=options, DUALMEDIA_ALLOWED_STORAGES=[name])

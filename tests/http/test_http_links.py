@@ -56,7 +56,7 @@ def location(client: FlaskClient, tokens: Tokens, owners: Owners) -> str:
 def test_a_link_opens_the_content(
     client: FlaskClient, tokens: Tokens, owners: Owners, location: str
 ) -> None:
-    """T21, T22, T23: for whoever has it, and for this record alone. A token beside it gives what it
+    """A link is for anybody who has it, and for this record alone. A token beside it gives what it
     gives."""
     url = link(client, tokens.alice, location)
     answer = client.get(url)
@@ -78,7 +78,7 @@ def test_a_link_opens_the_content(
 def test_what_is_no_link_of_ours_opens_nothing(
     client: FlaskClient, tokens: Tokens, location: str
 ) -> None:
-    """T23, T33: changed, of another key, or made up; and nobody learns whether the record
+    """The link is changed, of another key, or made up; and nobody learns whether the record
     exists."""
     signature = parse_qs(urlsplit(link(client, tokens.alice, location)).query)["signature"][0]
     payload, _, tag = signature.rpartition(".")
@@ -101,7 +101,7 @@ def test_what_is_no_link_of_ours_opens_nothing(
 
 
 def test_links_end(client: FlaskClient, app: Flask, tokens: Tokens, location: str) -> None:
-    """T23."""
+    """A link ends with its time."""
     with app.app_context():
         record = get_media(CourseVideo, location[-36:])
         url = signed_url(record, expires_in=0.5)

@@ -128,7 +128,7 @@ def test_external_media_keeps_every_field(
 def test_internal_fields_are_refused(
     client: FlaskClient, tokens: Tokens, owners: Owners, state: State, kind: str
 ) -> None:
-    """T26: a client sets no field of ours, neither at creation nor later."""
+    """A client sets no internal field, neither at creation nor later."""
     for name, value in (INTERNAL | {"mimeType": "text/html", "fileSize": 1}).items():
         answers = [post_file(client, tokens.alice, kind, owners, **{name: as_text(value)})]
         if name in INTERNAL:
@@ -144,7 +144,7 @@ def test_internal_fields_are_refused(
 def test_owner_and_measured_fields_cannot_be_edited(
     client: FlaskClient, tokens: Tokens, owners: Owners, kind: str
 ) -> None:
-    """T26, the second way."""
+    """An edit is the second way to try it."""
     created = post_file(client, tokens.alice, kind, owners)
     fixed = (
         INTERNAL
@@ -234,7 +234,7 @@ TYPES: list[tuple[bytes, str, str | None, str, str, str]] = [
 def test_types_are_derived_from_the_bytes(
     client: FlaskClient, tokens: Tokens, owners: Owners
 ) -> None:
-    """T25, T28: neither the name nor the uploader makes bytes an image."""
+    """Neither the name nor the uploader makes bytes an image."""
     for content, filename, declared, *expected in TYPES:
         file = {"file": part(content, filename, declared)}
         stored = post_file(client, tokens.alice, "files", owners, **file).json or {}
@@ -252,7 +252,7 @@ def test_types_are_derived_from_the_bytes(
 def test_images_are_images_and_videos_are_videos(
     client: FlaskClient, tokens: Tokens, owners: Owners, state: State, kind: str, content: bytes
 ) -> None:
-    """T25: whatever name and type they come with."""
+    """Whatever name and type the bytes come with."""
     for body in (
         content,
         b"<html>",
@@ -525,7 +525,7 @@ def test_the_next_page_keeps_the_filters(
 def test_lists_show_own_and_public_records_and_an_admin_all(
     client: FlaskClient, tokens: Tokens, owners: Owners
 ) -> None:
-    """T21: what may not be read is not listed either."""
+    """Records that a client may not read are not listed for them either."""
     made = {
         (who, public): (
             post_url(

@@ -171,8 +171,7 @@ def in_chunks(body: bytes) -> Iterator[bytes]:
 
 
 def test_a_length_that_is_too_small(server: Server, video: str) -> None:
-    """T29: declared 1, sent 10: what was declared is the body, and a digest shows that it is not
-    all."""
+    """Declared 1, sent 10: the body is what was declared, and a digest shows that it is not all."""
     body = b"0123456789"
     digest = (
         f"Content-Digest: sha-256=:{base64.b64encode(hashlib.sha256(body).digest()).decode()}:\r\n"
@@ -193,7 +192,7 @@ def test_a_length_that_is_too_small(server: Server, video: str) -> None:
 
 
 def test_a_length_that_is_too_large(server: Server, video: str) -> None:
-    """T29: what ends early is not kept, and not cut short silently."""
+    """A body that ends early is not kept, and not cut short silently."""
     before, records = checksum(server, video), server.kept()
     for sent in (counting(2_000_000), b"1", b""):
         answer = server.send("PUT", video, "Content-Length: 2500000\r\n", [sent])
@@ -207,7 +206,7 @@ def test_a_length_that_is_too_large(server: Server, video: str) -> None:
 
 @pytest.mark.parametrize("length", ["-1", "x", "1, 2", "0x10", "1" * 5000, "+5", "5 5"])
 def test_a_length_that_is_none(server: Server, video: str, length: str) -> None:
-    """T29: never an error of ours."""
+    """Such a length is never an error of the app."""
     before = checksum(server, video)
     answer = server.send("PUT", video, f"Content-Length: {length}\r\n", [b"01234"])
     assert 400 <= answer.status < 500, answer
@@ -215,7 +214,7 @@ def test_a_length_that_is_none(server: Server, video: str, length: str) -> None:
 
 
 def test_a_length_beside_chunks(server: Server, video: str) -> None:
-    """T29: two ways to tell the end are one too many."""
+    """Two ways to tell the end are one too many."""
     before = checksum(server, video)
     headers = "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n"
     answer = server.send("PUT", video, headers, in_chunks(b"0123456789"))
@@ -224,8 +223,7 @@ def test_a_length_beside_chunks(server: Server, video: str) -> None:
 
 
 def test_a_body_without_a_length_and_without_end(server: Server, video: str) -> None:
-    """T29: sent in chunks, it is refused as soon as it is too large, to the byte, and leaves
-    nothing."""
+    """A body in chunks is refused as soon as it is too large, to the byte, and leaves nothing."""
     before, records = checksum(server, video), server.kept()
     chunked = "Transfer-Encoding: chunked\r\n"
     for size in (LIMIT + 1, 3 * LIMIT):
@@ -253,15 +251,15 @@ def test_a_body_without_a_length_and_without_end(server: Server, video: str) -> 
 
 
 def test_a_length_over_the_limit_is_refused_unread(server: Server, video: str) -> None:
-    """T29: before the body comes."""
+    """It is refused before the body comes."""
     for method, path, headers in (("PUT", video, ""), ("POST", "/media/files", FORM)):
         answer = server.send(method, path, f"{headers}Content-Length: {10**12}\r\n", [b"x"])
         assert (answer.status, list(answer.json["errors"])) == (413, ["file"])
 
 
 def test_forms_without_end(server: Server) -> None:
-    """T35: two thousand parts, a megabyte of text, a large file before it: refused, and no
-    temporary file left."""
+    """Two thousand parts, a megabyte of text, a large file before it: refused, and no temporary
+    file left."""
     many = b"".join(
         f'--b\r\nContent-Disposition: form-data; name="field{n}"\r\n\r\nx\r\n'.encode()
         for n in range(2000)
@@ -287,7 +285,7 @@ def test_forms_without_end(server: Server) -> None:
 
 @pytest.mark.long
 def test_processes_do_not_take_more_together(server: Server) -> None:
-    """T11: forty uploads to two workers of four threads, of which as many are kept as fit."""
+    """Forty uploads to two workers of four threads: as many are kept as fit."""
     owner = OWNER.replace(b"\r\n1\r\n", b"\r\nfull\r\n") + FILE
     for size in (QUOTA // 4, QUOTA // 4, QUOTA // 4, QUOTA // 4 - 20_000):
         assert server.form(owner + bytes(size) + END).status == 201
@@ -298,8 +296,8 @@ def test_processes_do_not_take_more_together(server: Server) -> None:
 
 
 def test_clients_that_hang_up(server: Server, video: str) -> None:
-    """T5, T35: in the middle of a file, of a header, of a boundary: nothing is kept, no file stays
-    open."""
+    """They hang up in the middle of a file, of a header, of a boundary: nothing is kept, no file
+    stays open."""
     before, records = checksum(server, video), server.kept()
     body = OWNER + FILE + bytes(2_000_000) + END
     for length in (len(body) - 5, 1_500_000, len(OWNER) + 30, 10):
@@ -317,7 +315,7 @@ def test_clients_that_hang_up(server: Server, video: str) -> None:
 
 
 def test_good_uploads_leave_no_file_either(server: Server) -> None:
-    """T35: the file that Werkzeug made of a large part is closed; refused for its type too."""
+    """The file that Werkzeug made of a large part is closed, also if it is refused for its type."""
     assert server.form(OWNER + FILE + counting(2_000_000) + END).status == 201
     image = b'--b\r\nContent-Disposition: form-data; name="mongoProductId"\r\n\r\n1\r\n' + FILE
     for content, status in ((counting(2_000_000), 415), (png(comment=bytes(1_000_000)), 415)):
@@ -341,7 +339,7 @@ def test_good_uploads_leave_no_file_either(server: Server) -> None:
     ],
 )  # fmt: skip
 def test_names_in_the_header_of_a_part(server: Server, name: bytes, kept_as: str | None) -> None:
-    """T36: whatever bytes a name has, they do not get out of their header."""
+    """Whatever bytes a name has, they do not get out of their header."""
     part = b'--b\r\nContent-Disposition: form-data; name="file"; filename="' + name + b'"\r\n\r\n'
     answer = server.form(OWNER + part + b"text" + END)
     if kept_as is None:

@@ -180,7 +180,7 @@ def test_wrong_values_in_multipart(
 def test_wrong_values_in_edits(
     client: FlaskClient, tokens: Tokens, owners: Owners, state: State, kind: str
 ) -> None:
-    """T26: an edit is checked like a creation."""
+    """An edit is checked like a creation."""
     made = post_url(client, tokens.alice, kind, owners)
     for name, values in wrong_in_json(kind).items():
         for value in values:
@@ -317,7 +317,7 @@ def test_forms_without_one_good_file(
 
 @left_to_the_collector
 def test_broken_forms(client: FlaskClient, tokens: Tokens, owners: Owners, state: State) -> None:
-    """T29, T35: no boundary, no end, half a header."""
+    """The form has no boundary, no end, or half a header."""
     start = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a.png"\r\n\r\n' + png()
     for boundary, body in (
         ("", b""),
@@ -343,7 +343,7 @@ def test_broken_forms(client: FlaskClient, tokens: Tokens, owners: Owners, state
 
 @left_to_the_collector
 def test_endless_forms(client: FlaskClient, tokens: Tokens, owners: Owners, state: State) -> None:
-    """T35: two thousand parts, a megabyte of metadata, in one field or in many."""
+    """Two thousand parts, a megabyte of metadata, in one field or in many."""
     owner = {"file": part(png()), **of_owner("product-images", owners)}
     forms: list[dict[str, t.Any]] = [
         {f"field{n}": "x" for n in range(2000)},
@@ -617,7 +617,7 @@ def test_pages_of_the_host_stay_as_they_are(make_app: MakeApp, mode: str) -> Non
 
 
 def test_failures_tell_nothing_of_the_inside(make_app: MakeApp, mode: str) -> None:
-    """T9, T24: bytes that are gone are an error of ours, neither "not found" nor a look inside."""
+    """Bytes that are gone are an error of the server, neither "not found" nor a look inside."""
     app = make_app(mode, TESTING=False, PROPAGATE_EXCEPTIONS=False)
     client, tokens, state = app.test_client(), Tokens.of(app), app.extensions["dualmedia"]
     form = {"file": part(PDF), "referenceType": "page", "referenceId": "1"}
@@ -631,8 +631,8 @@ def test_failures_tell_nothing_of_the_inside(make_app: MakeApp, mode: str) -> No
 
 
 def test_an_outage_is_no_empty_list(make_app: MakeApp) -> None:
-    """T9, T24: a partial list, 503 with Retry-After for what SQL may hold; where the database is
-    stays secret."""
+    """The list is partial, media that SQL may hold is 503 with Retry-After, and nobody learns where
+    the database is."""
     down = "postgresql+psycopg://nobody:s3cret@127.0.0.1:1/none"
     options = {"DUALMEDIA_AUTO_UPGRADE": False, "DUALMEDIA_ON_SQL_OUTAGE": "refuse"}
     app = make_app("dual", SQLALCHEMY_DATABASE_URI=down, **options)

@@ -179,7 +179,7 @@ def test_damaged_media_is_kept_unless_told_otherwise(
 def test_what_is_younger_than_the_grace_time_is_left_alone(
     state: State, image: ProductImage
 ) -> None:
-    """T6: an upload in progress, and media whose document is about to be imported."""
+    """An upload is in progress, and there is media whose document is about to be imported."""
     leave_bytes(state, image)
     lose_owner(state, image)
     change(state, image, state="pending")
@@ -253,7 +253,7 @@ def test_a_record_deleted_during_the_check_is_no_finding(state: State, image: Pr
 def test_an_empty_collection_of_owners_is_no_reason_to_delete_all_media(
     state: State, image: ProductImage
 ) -> None:
-    """T6: it is more likely that the check looks into the wrong database."""
+    """It is more likely that the check looks into the wrong database."""
     state.mongo["products"].delete_many({})
     report = check(state, repair=True)
     assert (dict(report.found), report.clean) == ({"owner_missing": 1}, False)

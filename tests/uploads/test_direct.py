@@ -134,8 +134,7 @@ def test_bytes_become_media_when_they_are_confirmed(
 
 
 def test_size_type_and_checksum_are_signed(host: Host) -> None:
-    """T30: all that is announced is part of the signature, and that there is nothing under the key
-    yet."""
+    """The signature covers all that is announced, and that there is nothing under the key yet."""
     begun = host.begin()
     url = urllib.parse.urlsplit(answer_of(begun)["url"])
     query = {name: values[0] for name, values in urllib.parse.parse_qs(url.query).items()}
@@ -164,8 +163,7 @@ def test_size_type_and_checksum_are_signed(host: Host) -> None:
 def test_what_was_not_announced_is_removed(
     host: Host, filename: str, mime_type: str, claimed: bytes, sent: bytes, status: int
 ) -> None:
-    """T13, T25, T30, T31: on a server that takes whatever comes; the client cannot confirm it
-    afterwards either."""
+    """The server takes whatever comes; afterwards the client cannot confirm it either."""
     begun = host.begin(claimed, filename, mimeType=mime_type)
     assert send(begun, sent) == 200
     answer = host.confirm(begun)
@@ -345,8 +343,7 @@ def test_other_unfinished_uploads_cannot_be_confirmed(host: Host) -> None:
 
 
 def test_what_is_never_confirmed_is_swept_away(host: Host) -> None:
-    """T13: row and object go; those that were confirmed stay, and so do those that may still
-    come."""
+    """Row and object go. Confirmed uploads stay, and so do those that may still come."""
     confirmed, abandoned, unsent = (host.begin(title=title) for title in "abc")
     send(confirmed)
     send(abandoned)
@@ -371,8 +368,7 @@ def test_what_is_never_confirmed_is_swept_away(host: Host) -> None:
 
 
 def test_a_quota_is_kept_by_many_at_once(make_host: t.Callable[..., Host]) -> None:
-    """T11: of five that want to begin two have a place; each is confirmed twice at the same
-    time."""
+    """Five want to begin, and two have a place; each is confirmed twice at the same time."""
     host = make_host(DUALMEDIA_QUOTA_PER_IDENTITY=2 * len(CONTENT) + 1)
     answers = [host.begin(title=f"{number}") for number in range(5)]
     assert [answer.status_code for answer in answers] == [201, 201, 413, 413, 413]

@@ -370,8 +370,7 @@ def test_what_clients_add_of_themselves_is_no_field(tus: Tus, owners: Owners) ->
 
 @in_both_modes
 def test_bytes_are_checked_like_those_of_any_upload(tus: Tus, owners: Owners, state: State) -> None:
-    """T37: the type is judged by the bytes at the end, whatever the metadata said. Nothing is
-    left."""
+    """The type is judged by the bytes at the end, whatever the metadata said. Nothing is left."""
     given = metadata(owners, "product-images", filename="a.png", filetype="image/png")
     url = tus.create(10_000, Upload_Metadata=given).headers["Location"]
     assert tus.patch(url, 0, CONTENT[:4000]).status_code == 204
@@ -580,7 +579,7 @@ def expire(state: State) -> None:
 def test_a_check_knows_the_parts_of_living_uploads(
     app: Flask, tus: Tus, begun: str, state: State
 ) -> None:
-    """T6: what an upload names is in use, what nobody names is left behind."""
+    """Bytes that an upload names are in use. Bytes that nobody names are left behind."""
     orphan = new_key(uuid.UUID(begun.rpartition("/")[2]))
     state.storages["database"].put(orphan, [b"put there by a killed worker"])
     repaired = app.test_cli_runner().invoke(
@@ -637,7 +636,7 @@ def join(body: Pausing) -> None:
 def test_one_writer_at_a_time(
     tus: Tus, begun: str, state: State, slow: tuple[Pausing, list[Exception]], owners: Owners
 ) -> None:
-    """T37: who comes second is told so, and hinders nobody."""
+    """The second writer is told so, and hinders nobody."""
     body, errors = slow
     assert tus.patch(begun, 4000, CONTENT[4000:]).status_code == 423
     assert tus.delete(begun).status_code == 423
@@ -657,8 +656,8 @@ def test_a_writer_that_has_lost_its_lock_moves_nothing(
     state: State,
     slow: tuple[Pausing, list[Exception]],
 ) -> None:
-    """T37: another goes on with the upload of a writer that does not get on, and that one's late
-    bytes are no harm."""
+    """Another writer goes on with the upload of one that does not get on. The late bytes of the
+    first do no harm."""
     body, errors = slow
     run_out = {"$set": {"lock.until": datetime.now(UTC) - timedelta(seconds=1)}}
     state.mongo[staging.COLLECTION].update_one({}, run_out)

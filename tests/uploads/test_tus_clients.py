@@ -159,7 +159,7 @@ class Request:
 
 
 def test_two_processes_write_at_the_same_offset(port: int) -> None:
-    """T37: one gets 204, the other 409 or 423, and the bytes are those of one of them."""
+    """One gets 204, the other 409 or 423, and the bytes are those of one of them."""
     content = samples.mp4(8 * CHUNK)
     url, answers = create(port, len(content)), []
     for offset in range(0, len(content), CHUNK):
@@ -181,7 +181,7 @@ def test_two_processes_write_at_the_same_offset(port: int) -> None:
 
 
 def test_who_comes_second_is_told_at_once(site: Site) -> None:
-    """T37: while the first is still sending, and without a byte of the second."""
+    """The second is told while the first is still sending, and without a byte of its own."""
     content = samples.mp4(4 * CHUNK)
     url = create(site.port, len(content))
     first = Request(site.port, url, 0, len(content))

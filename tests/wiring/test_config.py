@@ -84,7 +84,7 @@ AWKWARD = st.text(st.sampled_from("abc @:/%?#&+[]\\'\"=é☃"), min_size=1, max_
 
 @given(AWKWARD, AWKWARD, AWKWARD)
 def test_parts_of_any_characters_reach_the_driver(name: str, user: str, password: str) -> None:
-    """T40: a URL made by string formatting moves half of such a password into the host."""
+    """A URL made by string formatting moves half of such a password into the host."""
     url = read(DB_NAME=name, DB_USER=user, DB_PASSWORD=password, DB_HOST="localhost").sql_url
     assert url is not None
     _, arguments = sa.create_engine(url).dialect.create_connect_args(url)
@@ -159,7 +159,7 @@ def test_a_database_and_a_password_with_special_characters(
     caplog: pytest.LogCaptureFixture,
     tmp_path: Path,
 ) -> None:
-    """T40, on a real PostgreSQL that asks for the password."""
+    """A real PostgreSQL asks for the password."""
     password, role = "p@ss:/%#?&+ é", unique("Zoë Müller")
     databases.create("ebay lms")
     with psycopg.connect(
