@@ -60,7 +60,7 @@ def run(*command: str, fails: bool = False, **environment: str) -> str:
 def install(python: str, wheel: str, lowest: bool, *, extra: str = "") -> None:
     if lowest:
         uv = (sys.executable, "-m", "uv", "pip", "install", "--quiet", "--python", python)
-        # Of a wheel's dependencies none is direct: they are those of the project that it was built
+        # None of a wheel's dependencies is direct: they are those of the project that it was built
         # from.
         extras = ("--extra", extra) if extra else ()
         run(

@@ -191,7 +191,7 @@ def _write_state(directory: Path, state: dict[str, t.Any]) -> None:
 
 
 class Server(t.Protocol):
-    """What the supervisor needs to know of a server."""
+    """The facts about a server that its supervisor needs."""
 
     stop_signal: signal.Signals
 

@@ -26,7 +26,7 @@ ACCOUNTS = {
     "log out": ["pages.account.logout"],
     "renew": ["api.auth.refresh"],
 }
-"""What is done with accounts, and by which views. Programs and pages are counted together."""
+"""The actions with accounts, each with its views. Programs and pages are counted together."""
 
 
 def init_app(app: Flask) -> None:

@@ -43,8 +43,8 @@ def load(app: Flask, config: t.Mapping[str, t.Any]) -> None:
     )
     app.config.from_mapping(config)
     if not (app.config["SECRET_KEY"] or app.config.get("JWT_SECRET_KEY")):
-        # Of tokens and links. Flask's own key would have it open a session with each request, and
-        # there are none.
+        # The key of tokens and links. Flask's own would open a session with each request, and there
+        # are none.
         app.config["JWT_SECRET_KEY"] = instance_secret(Path(app.instance_path))
 
 

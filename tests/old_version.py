@@ -1,4 +1,4 @@
-"""What workers of the version before records had a number of their change write, in its own words.
+"""Write as workers of the version before records had a number of their change, in its own words.
 
 Its rows lack ``version``, and so do its documents. It changes rows without naming the change that
 it builds on, and claims what it drains by ``True``. The statements are those that it sent, as its

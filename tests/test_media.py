@@ -87,7 +87,7 @@ def nothing_is_kept(state: State) -> bool:
 
 
 def everything(owners: Owners) -> dict[str, t.Any]:
-    """What each of the ten functions answers, saving and reading every kind by stream and by
+    """The answer of each of the ten functions, saving and reading every kind by stream and by
     URL."""
     own: dict[str, t.Any] = {"uploaded_by": "alice", "is_public": True}
     return {

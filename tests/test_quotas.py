@@ -1,4 +1,4 @@
-"""What one identity, or one owner, may keep: exact, never more, whoever comes at once."""
+"""Quotas of an identity or an owner: exact, never exceeded, however many come at once."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def used(state: State, identity: str = "alice") -> int:
 @pytest.mark.long
 @pytest.mark.parametrize("per", ["IDENTITY", "OWNER"])
 def test_fifty_at_once_never_take_more(make_host: t.Callable[..., Host], per: str) -> None:
-    """Of fifty parallel uploads exactly those that fit are kept, by a sum and not by a counter."""
+    """Exactly those of fifty parallel uploads that fit are kept, by a sum and not by a counter."""
     host = make_host(**{f"DUALMEDIA_QUOTA_PER_{per}": 25 * 1000 + 999})
 
     def upload(_: int) -> int:
@@ -215,8 +215,8 @@ def test_without_a_quota_nothing_is_asked(
 
 
 def test_while_sql_is_down_the_journal_counts(make_app: MakeApp) -> None:
-    """What SQL holds cannot be known then; what was accepted meanwhile is, and all of it
-    afterwards."""
+    """Media in SQL cannot be counted then. Media that was accepted meanwhile is counted, and all of
+    it afterwards."""
     app = make_app(
         DUALMEDIA_QUOTA_PER_IDENTITY=1000,
         DUALMEDIA_REFERENCES=UNCHECKED,

@@ -96,8 +96,8 @@ def counted(app: Flask, record: MediaStorage) -> int:
 
 
 def play(clients: t.Sequence[FlaskClient], path: str, headers: Headers) -> None:
-    """What a browser does to play a video: a probe, the whole, then seeks; 40 ranges, each of
-    another process."""
+    """Play a video as a browser does: a probe, the whole, then seeks; 40 ranges, each from the next
+    process."""
     ranges = ["bytes=0-1", "bytes=0-", f"bytes={len(CONTENT) - 100}-", "bytes=-100"]
     ranges += [f"bytes={start}-{start + 999}" for start in range(1000, 37_000, 1000)]
     assert len(ranges) == 40
@@ -462,7 +462,7 @@ def _answers(url: str) -> bool:
 def test_reads_of_an_outage_arrive_afterwards(
     make_proxied: Callable[..., Flask], proxy: Proxy, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """What was read just before SQL went, and what the journal served meanwhile."""
+    """Content was read just before SQL went, and the journal served some meanwhile."""
     app = make_proxied(**SLOW)
     held, client = save(app), app.test_client()
     client.get(content_of(held))

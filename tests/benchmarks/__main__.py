@@ -1,4 +1,4 @@
-"""What our endpoints cost beside bare drivers, in one run: ``python -m tests.benchmarks``.
+"""Measure our endpoints beside bare drivers, in one run: ``python -m tests.benchmarks``.
 
 The example app, the floor (:mod:`.floor`) and plain files (:mod:`.disk`) under gunicorn, 2 workers
 of 4 threads each, on the same embedded servers. Every round asks them one after the other, each

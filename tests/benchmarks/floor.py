@@ -73,7 +73,7 @@ Values = dict[str, t.Any]
 
 
 class Blob(t.NamedTuple):
-    """What it takes to send the bytes of a record."""
+    """The columns that are needed to send the bytes of a record."""
 
     id: uuid.UUID
     key: str

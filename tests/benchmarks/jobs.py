@@ -18,7 +18,7 @@ from .seed import COURSES, PRODUCTS, USER, owner
 KIB = 1024
 
 CONTENT = os.urandom(256 * MIB)
-"""What files are cut from: it is no format that anybody recognizes, and cannot be compressed."""
+"""The bytes that files are cut from: no format that anybody recognizes, and not compressible."""
 
 AUTH = {"Authorization": f"Bearer {make_token(str(USER), name='Bench', role='user')}"}
 

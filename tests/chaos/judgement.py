@@ -14,8 +14,8 @@ WRITES = 2
 that of a third."""
 
 UNFINISHED = {"bytes_orphaned", "stuck_pending", "stuck_deleting", "upload_expired"}
-"""What killed processes may leave for the sweep, or a repair. Nothing else may be found before
-one."""
+"""Problems that killed processes may leave for the sweep, or a repair. Nothing else may be found
+before one."""
 
 
 def judge(deployment: Deployment, clients: list[Client], totals: Totals) -> list[Event]:

@@ -372,7 +372,7 @@ every_way = pytest.mark.parametrize("way", WAYS)
 
 
 def without_a_type(way: str, declared: Declared = "") -> set[Outcome]:
-    """What comes of an upload of prose whose type is not declared."""
+    """The answer to an upload of prose whose type is not declared, and the kept type."""
     status, mime_type = (
         200 if way == "put" else 201,
         None if way in ("json", "url") else OCTET_STREAM,

@@ -188,7 +188,8 @@ def test_bytes_that_do_not_say(head: bytes) -> None:
 
 @given(st.sampled_from(FORMATS), st.data())
 def test_any_bytes_are_taken(form: str, data: st.DataObject) -> None:
-    """What is cut, changed, or goes on with anything is a size or none, never an error."""
+    """A file that is cut, changed, or goes on with anything has a size or none, and is never an
+    error."""
     content = bytearray(picture(form, 3, 5))
     for _ in range(data.draw(st.integers(0, 4))):
         content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))

@@ -1,5 +1,5 @@
-"""What each kind accepts: type, name and the uploader's word must agree with the bytes, and images
-be of a size."""
+"""Each kind's policy: type, name and the uploader's word must agree with the bytes, and images have
+a limit of size."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def bomb(width: int, height: int) -> bytes:
 
 @pytest.fixture
 def mode() -> str:
-    """What is accepted is decided before any database is asked: one mode is enough."""
+    """A policy decides before any database is asked: one mode is enough."""
     return "dual"
 
 

@@ -1,4 +1,4 @@
-"""What bytes are taken for, and what is kept of a filename."""
+"""Bytes get a type, and filenames are kept as harmless labels."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""What hosts pass to the functions that save media: each works, or is an error that says what to
-do."""
+"""Sources that hosts pass to the functions that save media: each works, or is an error that says
+what to do."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""What one process writes to the journal is found by lists of every other process, from the moment
-of its answer."""
+"""A record that one process writes to the journal is found by lists of every other process, from
+the moment of its answer."""
 
 from __future__ import annotations
 

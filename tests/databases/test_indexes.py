@@ -263,8 +263,8 @@ FILTERS: dict[type[Media], list[dict[str, t.Any]]] = {
         {"media_type": "audio"},
     ],
 }
-"""What routes filter by, with the values that most of the hidden records have. All of it is
-combined."""
+"""Fields that routes filter by, with the values that most of the hidden records have. All of them
+are combined."""
 
 IN_ORDER = {
     (ProductImage, ()): {"id"},

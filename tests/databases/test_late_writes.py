@@ -38,7 +38,7 @@ from ..samples import bearer, png
 from ..tools.pg_proxy import PostgresProxy
 
 NAME = "late-writes"
-"""What the connections of the app are called in the server."""
+"""The name of the app's connections in the server."""
 
 
 @pytest.fixture

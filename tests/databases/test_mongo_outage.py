@@ -1,4 +1,4 @@
-"""What the app does while MongoDB does not answer, and when it does again."""
+"""The app answers while MongoDB does not, and when it does again."""
 
 from __future__ import annotations
 

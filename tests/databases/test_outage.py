@@ -1,4 +1,4 @@
-"""What the app does while SQL is away, and when it comes back."""
+"""The app works while SQL is away, and when it comes back."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def product(app: Flask) -> ObjectId:
 
 
 def eventually(condition: Callable[[], t.Any], seconds: float = 20) -> t.Any:
-    """What ``condition`` gives as soon as that is true."""
+    """The result of ``condition`` as soon as that is true."""
     end = time.monotonic() + seconds
     while not (found := condition()):
         assert time.monotonic() < end, "it did not come true in time"

@@ -217,7 +217,7 @@ class Run:
             time.sleep(0.02)
 
     def errors(self) -> set[str]:
-        """What was not as it should be, for the clients or in the log."""
+        """Everything that was not as it should be, for the clients or in the log."""
         found = {
             error for client in self.clients for error, number in client.errors.items() if number
         }

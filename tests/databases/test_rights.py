@@ -278,7 +278,7 @@ def templates(servers: ServerUrls) -> Iterator[dict[str, str]]:
 
 
 class Granted(t.NamedTuple):
-    """What an account has got."""
+    """The rights of an account."""
 
     usage: bool
     create: bool

@@ -50,7 +50,7 @@ class User:
         self.process = subprocess.Popen(command, cwd=ROOT, text=True, **pipes)
 
     def servers(self) -> embedded.Servers:
-        """What it was told. Waits for that."""
+        """The next line of its output. Waits for it."""
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         if not line:

@@ -77,7 +77,7 @@ def refresh_token(client: FlaskClient, name: str) -> Headers:
 
 
 def claims(client: FlaskClient) -> dict[str, t.Any]:
-    """What the cookie of the pages says."""
+    """The claims in the cookie of the pages."""
     cookie = client.get_cookie("access_token_cookie")
     assert cookie is not None
     with client.application.app_context():

@@ -190,7 +190,7 @@ def digest(content: bytes) -> str:
 
 
 def contents(app: Flask) -> dict[uuid.UUID, str]:
-    """What readers see: the checksum of the bytes of every record by its id. External media has the
+    """The checksum of the bytes of every record that readers see, by its id. External media has the
     URL."""
     found = {}
     with app.app_context():

@@ -267,7 +267,7 @@ def test_ledgers_record_times_and_outcomes(tmp_path: Path) -> None:
 
 @dataclasses.dataclass
 class Register:
-    """What the simulated record is: ``None`` before and after its life."""
+    """The simulated record as it is: ``None`` before and after its life."""
 
     content: str | None = None
     fields: Fields = dataclasses.field(default_factory=dict)

@@ -41,7 +41,7 @@ def transfer(app: Flask, to: str, *options: str, code: int = 0) -> str:
 
 
 def seen(app: Flask) -> dict[t.Any, tuple[dict[str, t.Any], bytes]]:
-    """What readers see of the media of the page: the record as on the wire, and the bytes."""
+    """The media of the page as readers see it: each record as on the wire, and the bytes."""
     with app.app_context():
         records = get_media_by_reference("page", "1")
         return {

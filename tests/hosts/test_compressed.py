@@ -86,7 +86,7 @@ def test_pages_are_compressed_and_json_is_its_own(house: House) -> None:
 def test_bytes_ranges_and_validators_are_what_they_are_without_it(
     house: House, algorithm: str, size: int
 ) -> None:
-    """Of content that is read with its record, and of content that is streamed."""
+    """One content is read with its record, the other is streamed."""
     form = {"referenceType": "note", "referenceId": "compressed", "isPublic": "true"}
     form |= {"file": part(TEXT[:size], "a.txt")}
     made = house.client.post("/media/files", data=form, headers=house.token)

@@ -1,4 +1,4 @@
-"""Who may do what over HTTP: one table of everybody at every route."""
+"""Rights over HTTP: one table of everybody at every route."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What clients, forms and token checks add of themselves to the fields of ours."""
+"""Clients, forms and token checks add fields of their own to those of a record."""
 
 from __future__ import annotations
 

@@ -60,7 +60,7 @@ MISSING = "0199f000-0000-7000-8000-000000000000"
 
 
 class Shape(t.NamedTuple):
-    """What a body looks like: how it is announced, how it begins, and what goes on and on after
+    """The shape of a body: how it is announced, how it begins, and how it goes on and on after
     that."""
 
     content_type: str | None
@@ -676,7 +676,7 @@ def test_a_client_that_stops_sending_holds_nobody_up(port: int) -> None:
 
 
 def test_a_connection_is_good_for_another_request(port: int) -> None:
-    """What is left of a small body does not become the next request."""
+    """The rest of a small body does not become the next request."""
     with requests.Session() as session:
         for _ in range(3):
             answer = session.put(

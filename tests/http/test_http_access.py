@@ -1,5 +1,5 @@
-"""What the table in ``test_access_matrix.py`` leaves open: what makes an admin, and where tokens
-are taken from."""
+"""Rights that the table in ``test_access_matrix.py`` leaves open: how people become admins, and
+where tokens are taken from."""
 
 from __future__ import annotations
 

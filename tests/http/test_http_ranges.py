@@ -29,8 +29,8 @@ WHOLE = (0, SIZE)
 
 
 class Answer(t.NamedTuple):
-    """What matters of an answer; ``part`` is the range ``[start, stop)`` of the video that the body
-    must be."""
+    """The part of an answer that matters; ``part`` is the range ``[start, stop)`` of the video that
+    the body must be."""
 
     status: int
     part: tuple[int, int] | None

@@ -87,15 +87,15 @@ class Server:
         )
 
     def temporary_files(self) -> list[str]:
-        """What is in the folder for temporary files, and what the workers hold open there without a
-        name."""
+        """The files in the folder for temporary files, and those that the workers hold open there
+        without a name."""
         held = [str(path) for path in self._temporary.iterdir()]
         for process in psutil.Process().children(recursive=True):
             with suppress(FileNotFoundError, psutil.NoSuchProcess):
                 for name in os.listdir(f"/proc/{process.pid}/fd"):
                     with suppress(FileNotFoundError):
                         target = os.readlink(f"/proc/{process.pid}/fd/{name}")
-                        # Of gunicorn itself every worker has one, by which it tells that it lives.
+                        # Every worker of gunicorn has one, by which it tells that it lives.
                         if target.startswith(f"{self._temporary}/") and "wgunicorn" not in target:
                             held.append(target)
         return held

@@ -1,4 +1,4 @@
-"""What is refused: every wrong input gets a 4xx that says what is wrong, and leaves nothing."""
+"""Every wrong input is refused: it gets a 4xx that says what is wrong, and leaves nothing."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ WRONG_IN_JSON: list[tuple[set[str], list[t.Any]]] = [
     (NUMBERS | {"fileSize"}, ["5", " 5", "0"]),
     ({"isPublic", "isMainImage"}, [0, 1, "0", "true", "no"]),
 ]
-"""What a form, which has only text, may say of these fields."""
+"""Values that are wrong in JSON. A form, which has only text, may have them."""
 
 
 def wrong_in_json(kind: str) -> dict[str, list[t.Any]]:
@@ -541,7 +541,7 @@ def test_queries_that_are_only_strange(client: FlaskClient, tokens: Tokens, owne
 
 
 def test_bounds_are_accepted(client: FlaskClient, tokens: Tokens, owners: Owners) -> None:
-    """What is just not wrong."""
+    """Values at the very edge, which are right."""
     fields = {
         "position": 2**31 - 1,
         "width": 0,

@@ -293,14 +293,14 @@ CANNOT_WRITE = {
     "53100": "disk",
     "53999": "53999",
 }
-"""What a server answers that cannot write now, and a word of what is said of it."""
+"""SQLSTATEs of a server that cannot write now, each with a word of the answer to the client."""
 
 
 @pytest.mark.parametrize("code", CANNOT_WRITE)
 def test_media_that_the_server_cannot_write_now_is_kept_in_the_journal(
     make: Callable[..., Flask], server: Server, code: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """What exists is read, and what cannot be changed is answered with the reason."""
+    """Old media is read, and a change that cannot be made is answered with the reason."""
     app = make()
     http = Http(app)
     first = http.post(SMALL).json["id"]

@@ -1,4 +1,4 @@
-"""What a page of the app's shows of the media of its documents."""
+"""A page of the app shows the media of its documents that its visitor may see."""
 
 from __future__ import annotations
 

@@ -51,9 +51,9 @@ MIB = 1024 * 1024
 SIZES = [1000, 200_000, 300_000, MIB, 3 * MIB]
 
 pytestmark = pytest.mark.filterwarnings(
-    # Of Python 3.12: here are threads.
+    # Python 3.12 warns: here are threads.
     "ignore:.*use of fork\\(\\) may lead to deadlocks:DeprecationWarning",
-    # Of PyMongo, for these apps used MongoDB before.
+    # PyMongo warns, for these apps used MongoDB before.
     "ignore:MongoClient opened before fork:UserWarning",
 )
 
@@ -226,7 +226,7 @@ def test_parent_and_child_both_read_on_in_a_stream(make_app: MakeApp) -> None:
 
 
 def test_a_fork_in_the_middle_of_requests_of_other_threads(make_app: MakeApp) -> None:
-    """What they hold, connections and locks, nobody gives back in the child."""
+    """Nobody gives back in the child the connections and locks that these threads hold."""
     app = make_app(SQLALCHEMY_ENGINE_OPTIONS={"pool_size": 4, "max_overflow": 0})
     files, ended = save_files(app), threading.Event()
 
@@ -336,7 +336,8 @@ def test_what_the_parent_noted_is_counted_once(make_app: MakeApp, mode: str) -> 
 
 @pytest.fixture
 def transfer_engine(make_app: MakeApp) -> Iterator[tuple[Home[t.Any], sa.Engine]]:
-    """What ``flask dualmedia transfer`` opens where the app runs without SQL."""
+    """The engine and home that ``flask dualmedia transfer`` opens while the app runs without
+    SQL."""
     settings = get_state(make_app()).settings
     engine = wiring.open_engine(settings)
     yield sql_home(engine), engine

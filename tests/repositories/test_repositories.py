@@ -307,7 +307,8 @@ def test_unfinished_records_are_found_oldest_first(repository: Repository) -> No
 
 
 def test_uploads_that_were_announced(repository: Repository) -> None:
-    """Of one uploader, with what they are to have, as long as they were announced not long ago."""
+    """Announced uploads of one uploader count, with their announced sizes, as long as they are
+    recent."""
     time = now()
     announced: dict[str, t.Any] = {"state": PENDING, "uploaded_by": "zoë", "checksum": "0" * 64}
     assert repository.announced("zoë", time, None) == (0, 0)

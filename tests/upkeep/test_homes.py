@@ -44,7 +44,7 @@ def state(app: Flask) -> State:
 
 
 def eventually(condition: Callable[[], t.Any], seconds: float = 30) -> t.Any:
-    """What ``condition`` gives as soon as that is true."""
+    """The result of ``condition`` as soon as that is true."""
     end = time.monotonic() + seconds
     while not (found := condition()):
         assert time.monotonic() < end, "it did not come true in time"
@@ -297,8 +297,8 @@ def test_parts_of_resumable_uploads_come_home(
 
 
 def plant_twin(state: State, image: ProductImage, **changes: t.Any) -> None:
-    """What an earlier version left, where the answer to an insertion was lost and the upload went
-    on."""
+    """An earlier version left such records, if the answer to an insertion was lost and the upload
+    went on."""
     old = {
         "state": PENDING,
         "updated_at": now() - timedelta(days=1),

@@ -40,7 +40,7 @@ PICTURE = png() + counting(3 * CHUNK_SIZE)
 
 @pytest.fixture
 def app(make_app: MakeApp, mode: str) -> Flask:
-    """What a repair takes away is kept for no time."""
+    """Media that a repair takes away is kept for no time."""
     return make_app(mode, DUALMEDIA_TRASH_SECONDS=0)
 
 

@@ -164,7 +164,7 @@ def everything_arrives(three: Three, proxy: Proxy) -> None:
 
 
 def outcome(call: Callable[[], t.Any]) -> str:
-    """What a caller is told, in words that are the same wherever it is."""
+    """The answer to a caller, in words that are the same in every mode."""
     try:
         call()
     except InvalidMedia as error:
@@ -459,7 +459,7 @@ def test_direct_uploads_take_and_refuse_the_same_values(
     proxy: Proxy,
     storage_options: StorageOptions,
 ) -> None:
-    """What a client announces is kept in a record before a byte comes."""
+    """The announcement of a client is kept in a record before a byte comes."""
     config = ANY_OWNER | {
         "DUALMEDIA_STORAGES": storage_options("s3"), "DUALMEDIA_DEFAULT_STORAGE": "s3",
         "DUALMEDIA_COUNT_READS": False,

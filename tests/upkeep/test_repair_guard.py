@@ -83,7 +83,7 @@ def add_pages(state: State, count: int) -> None:
 
 
 def empty_bytes(state: State) -> None:
-    """What a restore of the records alone leaves."""
+    """Leave the state after a restore of the records alone."""
     if state.engine is None:
         state.mongo["media.chunks"].delete_many({})
         state.mongo["media.files"].delete_many({})
@@ -93,7 +93,7 @@ def empty_bytes(state: State) -> None:
 
 
 def cut_bytes(state: State) -> None:
-    """What a restore leaves that ended in the middle of the chunks."""
+    """Leave the state after a restore that ended in the middle of the chunks."""
     if state.engine is None:
         state.mongo["media.chunks"].delete_many({"n": 0})
         return

@@ -53,7 +53,7 @@ def run(app: Flask, *arguments: str, code: int | None = 0) -> str:
 
 
 def found(app: Flask) -> dict[str, int]:
-    """What a check names, by problem."""
+    """The media that a check names, by problem."""
     lines = re.findall(
         r"^(\d+) (\w+): ", run(app, "check", "--grace", "0", code=None), re.MULTILINE
     )
@@ -258,8 +258,8 @@ def test_what_nobody_wants_of_an_older_journal_goes_with_the_trash(
 
 
 def test_an_outage_after_a_restore_is_drained_as_ever(outage: Outage, make_app: MakeApp) -> None:
-    """Of the drains since the backup MongoDB knows nothing. What comes into the journal now is new
-    all the same."""
+    """MongoDB knows nothing about drains since the backup. Records that come into the journal now
+    are new all the same."""
     older = copy_of_mongo(outage.up)
     with outage.down.app_context():
         save_media_storage("page", "1", counting(100))

@@ -59,7 +59,7 @@ def app(make_kept: MakeApp, mode: str) -> Flask:
 
 
 def eventually(condition: Callable[[], t.Any], seconds: float = 20) -> t.Any:
-    """What ``condition`` gives as soon as that is true."""
+    """The result of ``condition`` as soon as that is true."""
     end = time.monotonic() + seconds
     while not (found := condition()):
         assert time.monotonic() < end, "it did not come true in time"
@@ -76,7 +76,7 @@ def workers() -> list[threading.Thread]:
 
 
 def leave_unfinished(state: State, index: int = 0) -> Media:
-    """What a killed upload leaves."""
+    """Leave a killed upload's record and bytes."""
     home = state.homes[index]
     fields = {
         "mongo_product_id": "p",

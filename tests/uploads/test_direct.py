@@ -265,7 +265,7 @@ def test_bytes_that_no_ticket_can_bring_back_are_deleted_at_once(
 
 
 def test_the_rules_of_the_kind_hold(make_host: t.Callable[..., Host]) -> None:
-    """What can be told from the announcement is refused before anything is sent."""
+    """An upload that its announcement shows to be wrong is refused before anything is sent."""
     host = make_host(
         DUALMEDIA_POLICY={
             "files": {"types": ["image/*"], "max_size": 5000},

@@ -30,7 +30,7 @@ class Host(t.NamedTuple):
     client: FlaskClient
     headers: Headers
     url: str
-    """Of an upload that has begun."""
+    """The path of an upload that has begun."""
     state: State
 
     def send(

@@ -240,7 +240,7 @@ def test_uploads_that_begin_at_once_pass_no_quota(make_direct: MakeHost) -> None
 
 
 def test_an_upload_has_its_place_from_its_beginning_to_its_end(make_host: MakeHost) -> None:
-    """What it has announced does not count twice when it ends."""
+    """The bytes that it has announced do not count twice when it ends."""
     host = make_host(DUALMEDIA_QUOTA_PER_IDENTITY=1000)
     url = host.begin(1000).headers["Location"]
     assert host.post(1) == 413
