@@ -15,6 +15,7 @@ from werkzeug.test import TestResponse
 
 from flask_dualmedia.state import State
 
+from ..conftest import in_both_modes
 from ..samples import (
     NOTHING,
     OFFSET_TYPE,
@@ -31,8 +32,6 @@ from ..samples import (
 )
 
 SAFE = {"GET", "HEAD", "OPTIONS"}
-
-in_both_modes = pytest.mark.parametrize("mode", ["dual", "mongo"])
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@ and named."""
 
 from __future__ import annotations
 
-import base64
 import io
 import math
 import typing as t
@@ -27,10 +26,7 @@ from flask_dualmedia import (
     get_media,
     get_media_by_reference,
     open_media,
-    save_course_resource,
-    save_course_video,
     save_media_storage,
-    save_product_image,
     save_product_images,
     update_media,
 )
@@ -48,7 +44,7 @@ from flask_dualmedia.upkeep.transfer import records_of
 from ..conftest import MakeApp, StorageOptions
 from ..databases.test_outage import eventually
 from ..proxy import Proxy
-from ..samples import PDF, bearer, mp4, part, png, post_form
+from ..samples import PDF, SAVE_FUNCTIONS, bearer, encoded, mp4, part, png, post_form
 
 # Threads of the apps, MongoDB's driver among them, use the module random while values are drawn.
 pytestmark = pytest.mark.filterwarnings("ignore::hypothesis.errors.HypothesisDeprecationWarning")
@@ -259,28 +255,25 @@ def test_repositories_take_and_refuse_the_same_values(three: Three, proxy: Proxy
     everything_arrives(three, proxy)
 
 
-SAVED: dict[type[Media], tuple[Callable[..., Media], bytes, tuple[str, ...]]] = {
-    KINDS["product-images"]: (
-        save_product_image,
+SAVED: dict[str, tuple[bytes, tuple[str, ...]]] = {
+    "product-images": (
         png(),
         ("product_id", "alt_text", "position", "width", "height"),
     ),
-    KINDS["course-videos"]: (
-        save_course_video,
+    "course-videos": (
         mp4(100),
         ("course_id", "lesson_id", "video_type", "title", "position", "duration", "width"),
     ),
-    KINDS["course-resources"]: (
-        save_course_resource,
+    "course-resources": (
         TEXT,
         ("course_id", "lesson_id", "resource_name", "resource_type"),
     ),
-    KINDS["files"]: (
-        save_media_storage,
+    "files": (
         TEXT,
         ("reference_type", "reference_id", "media_type", "title"),
     ),
 }
+"""Content that each kind's function saves, and its own arguments."""
 COMMON = ("filename", "mime_type", "file_size", "uploaded_by", "is_public", "storage_type")
 OWNER_ARGUMENTS = {
     "product_id": "mongo_product_id", "course_id": "mongo_course_id",
@@ -291,8 +284,8 @@ OWNER_ARGUMENTS = {
 @st.composite
 def saving(draw: st.DrawFn) -> tuple[type[Media], bool, dict[str, t.Any]]:
     """A kind, whether it is external media, and arguments of its function."""
-    kind = draw(st.sampled_from([*SAVED]))
-    _, _, own = SAVED[kind]
+    kind = draw(st.sampled_from([*KINDS.values()]))
+    _, own = SAVED[kind.kind]
     names = draw(st.lists(st.sampled_from([*own, *COMMON]), min_size=1, max_size=2, unique=True))
     columns = fields_of(kind)
     hostile = {
@@ -307,7 +300,8 @@ def test_functions_take_and_refuse_the_same_values(three: Three, proxy: Proxy) -
     @given(saving())
     def check(chosen: tuple[type[Media], bool, dict[str, t.Any]]) -> None:
         kind, external, hostile = chosen
-        function, content, own = SAVED[kind]
+        function = SAVE_FUNCTIONS[kind.kind]
+        content, own = SAVED[kind.kind]
         needed = {
             "reference_type": "page",
             "reference_id": "1",
@@ -373,21 +367,17 @@ def send(app: Flask, way: str, kind: type[Media], name: str, value: t.Any) -> tu
     owner = {kind.owner_field: "1"} | ({"reference_type": "page"} if kind is MediaStorage else {})
     fields = {storable.camelcase(field): text for field, text in owner.items()}
     path, wire = f"/media/{kind.kind}", storable.camelcase(name)
-    content, declared = SAVED[kind][1], "".join(str(value).splitlines())
+    content, _ = SAVED[kind.kind]
+    declared = "".join(str(value).splitlines())
     if way == "json":
         url = {storable.camelcase(kind.url_field): "https://cdn.example/a"}
         answer = client.post(path, json=fields | url | {wire: value}, headers=headers)
     elif way == "multipart":
-        file = part(
-            content,
-            declared if name == "filename" else "file",
-            declared if name == "mime_type" else None,
-        )
-        form = (
-            fields
-            | {"file": file}
-            | ({} if name in ("filename", "mime_type") else {wire: str(value)})
-        )
+        filename = declared if name == "filename" else "file"
+        mime_type = declared if name == "mime_type" else None
+        form = fields | {"file": part(content, filename, mime_type)}
+        if name not in ("filename", "mime_type"):
+            form |= {wire: str(value)}
         answer = post_form(client, headers, path, form)
     elif way in ("patch", "put"):
         if way == "patch":
@@ -407,15 +397,11 @@ def send(app: Flask, way: str, kind: type[Media], name: str, value: t.Any) -> tu
             own = headers | {header: text.replace("\0", "") for header, text in described.items()}
             answer = client.put(f"{item}/content", data=content, headers=own)
     else:
-        metadata = (
-            {"kind": kind.kind} | fields | {"filetype" if name == "mime_type" else wire: str(value)}
-        )
-        listed = ",".join(
-            f"{key} {base64.b64encode(text.encode()).decode()}" for key, text in metadata.items()
-        )
+        key = "filetype" if name == "mime_type" else wire
+        metadata = {"kind": kind.kind} | fields | {key: str(value)}
         tus = headers | {
             "Tus-Resumable": "1.0.0",
-            "Upload-Metadata": listed,
+            "Upload-Metadata": encoded(metadata),
             "Upload-Length": str(len(content)),
         }
         octets = {"Content-Type": "application/offset+octet-stream"}

@@ -23,7 +23,7 @@ from flask_dualmedia.storages.base import new_key
 from flask_dualmedia.uploads import resumable, staging
 
 from .. import samples
-from ..conftest import MakeApp
+from ..conftest import MakeApp, in_both_modes
 from ..samples import (
     NOTHING,
     OFFSET_TYPE,
@@ -33,7 +33,9 @@ from ..samples import (
     Tokens,
     Tus,
     encoded,
+    expire_uploads,
     kept,
+    unfinished_uploads,
 )
 
 MIB = 1024 * 1024
@@ -49,9 +51,6 @@ def metadata(owners: Owners, kind: str = "files", **more: str) -> str:
 def mode() -> str:
     """The protocol knows no mode. Where bytes and records are moved, the tests ask for both."""
     return "mongo"
-
-
-in_both_modes = pytest.mark.parametrize("mode", ["dual", "mongo"])
 
 
 @pytest.fixture
@@ -271,7 +270,7 @@ def test_creation_with_upload(
         == 415
     )
     assert kept(state)[0] == len(kept(state)[1]) == 2
-    assert state.mongo[staging.COLLECTION].count_documents({}) == 2
+    assert unfinished_uploads(state) == 2
 
 
 def test_length_that_comes_later(
@@ -323,7 +322,7 @@ def test_uploads_that_are_not_begun(tus: Tus, owners: Owners, state: State) -> N
         assert (answer.status_code, answer.json and answer.json["code"]) == (status, status), (
             headers
         )
-    assert state.mongo[staging.COLLECTION].count_documents({}) == 0
+    assert unfinished_uploads(state) == 0
 
 
 def test_clients_hear_what_is_wrong_before_they_send_bytes(
@@ -352,7 +351,7 @@ def test_clients_hear_what_is_wrong_before_they_send_bytes(
             name,
             value,
         )
-    assert state.mongo[staging.COLLECTION].count_documents({}) == 0
+    assert unfinished_uploads(state) == 0
 
 
 def test_what_clients_add_of_themselves_is_no_field(tus: Tus, owners: Owners) -> None:
@@ -381,7 +380,7 @@ def test_bytes_are_checked_like_those_of_any_upload(tus: Tus, owners: Owners, st
     assert tus.head(url).status_code == 404
     assert tus.create(0, Upload_Metadata=given).status_code == 422
     assert kept(state) == NOTHING
-    assert state.mongo[staging.COLLECTION].count_documents({}) == 0
+    assert unfinished_uploads(state) == 0
 
 
 def test_the_limit_of_its_kind_holds_for_an_upload_of_any_way(make_app: MakeApp) -> None:
@@ -450,7 +449,7 @@ def test_termination(tus: Tus, begun: str, state: State) -> None:
     assert tus.delete(begun).status_code == 204
     assert [answer.status_code for answer in (tus.head(begun), tus.delete(begun))] == [404, 404]
     assert kept(state) == NOTHING
-    assert state.mongo[staging.COLLECTION].count_documents({}) == 0
+    assert unfinished_uploads(state) == 0
 
 
 def test_the_record_outlives_its_upload(
@@ -552,14 +551,14 @@ def test_expired_uploads_vanish_with_their_bytes(make_app: MakeApp, mode: str) -
     )
     for clean_up in (["sweep"], ["check", "--repair", "--grace", "0"]):
         url = tus.create(10_000, CONTENT[:4000], Upload_Metadata=given).headers["Location"]
-        expire(state)
+        expire_uploads(state)
         assert tus.head(url).status_code == tus.patch(url, 4000, CONTENT[4000:]).status_code == 410
         found = runner.invoke(args=["dualmedia", "check", "--grace", "0"])
         assert (found.exit_code, "upload_expired" in found.output) == (1, True)
         assert "bytes_orphaned" not in found.output
         assert runner.invoke(args=["dualmedia", *clean_up]).exit_code == 0
         assert tus.head(url).status_code == 404
-        assert state.mongo[staging.COLLECTION].count_documents({}) == 0
+        assert unfinished_uploads(state) == 0
         assert kept(state)[0] == len(kept(state)[1]) == 1
         checked = runner.invoke(args=["dualmedia", "check", "--grace", "0"])
         assert (checked.exit_code, "clean" in checked.output) == (0, True)
@@ -567,12 +566,6 @@ def test_expired_uploads_vanish_with_their_bytes(make_app: MakeApp, mode: str) -
         content(app.test_client(), Tokens.of(app).alice, finished.headers["Content-Location"])
         == CONTENT
     )
-
-
-def expire(state: State) -> None:
-    """Let the time of all uploads be over."""
-    change = {"$set": {"expires_at": datetime(2020, 1, 1, tzinfo=UTC)}}
-    state.mongo[staging.COLLECTION].update_many({}, change)
 
 
 @in_both_modes

@@ -22,8 +22,20 @@ from flask_dualmedia.testing import count_queries
 from flask_dualmedia.upkeep import chores
 from flask_dualmedia.uploads import resumable, staging
 
-from ..conftest import MakeApp, StorageOptions
-from ..samples import NOTHING, PDF, Headers, Tokens, Tus, encoded, kept, part, post_form
+from ..conftest import MakeApp, StorageOptions, in_both_modes
+from ..samples import (
+    NOTHING,
+    PDF,
+    Headers,
+    Tokens,
+    Tus,
+    encoded,
+    expire_uploads,
+    kept,
+    part,
+    post_form,
+    unfinished_uploads,
+)
 
 PAGE = {"referenceType": "page", "referenceId": "1"}
 METADATA = encoded({"kind": "files", **PAGE})
@@ -49,26 +61,35 @@ class Host(t.NamedTuple):
             headers.setdefault("Upload_Metadata", METADATA)
         return self.tus.create(length, body, **headers)
 
-    def announce(self, size: int, who: Headers | None = None) -> TestResponse:
+    def announce(
+        self, size: int, who: Headers | None = None, owner: Headers = PAGE, **more: str
+    ) -> TestResponse:
+        """Begin a direct upload."""
         values = {
             "filename": "a",
             "mimeType": "",
             "fileSize": size,
             "checksum": hashlib.sha256(b"a").hexdigest(),
         }
-        return self.client.post(DIRECT, headers=who or self.tokens.alice, json=values | PAGE)
+        values |= owner | more
+        return self.client.post(DIRECT, headers=who or self.tokens.alice, json=values)
+
+    def record_of(self, begun: TestResponse) -> MediaStorage:
+        """The record of a direct upload that has begun."""
+        media_id = uuid.UUID((begun.json or {})["id"])
+        record = self.state.repository.find(MediaStorage, media_id)
+        assert record is not None
+        return record
 
     def post(self, size: int, who: Headers | None = None) -> int:
         form = {"file": part(bytes(size)), **PAGE}
         return post_form(self.client, who or self.tokens.alice, "/media/files", form).status_code
 
     def uploads(self) -> int:
-        return self.state.mongo[staging.COLLECTION].count_documents({})
+        return unfinished_uploads(self.state)
 
     def expire(self) -> None:
-        """Let the time of all resumable uploads be over."""
-        change = {"$set": {"expires_at": now() - timedelta(days=1)}}
-        self.state.mongo[staging.COLLECTION].update_many({}, change)
+        expire_uploads(self.state)
 
 
 MakeHost = t.Callable[..., Host]
@@ -79,9 +100,6 @@ def mode() -> str:
     """Resumable uploads are kept in MongoDB in every mode. Where records count too, the tests ask
     for both."""
     return "mongo"
-
-
-in_both_modes = pytest.mark.parametrize("mode", ["dual", "mongo"])
 
 
 @pytest.fixture
@@ -333,10 +351,9 @@ def test_expired_uploads_of_others_go_too(
     for _ in range(2):
         host.begin(500, bytes(200))
     host.expire()
+    bob = Tus(host.client, host.tokens.bob)
     for left in (1, 0):
-        assert (
-            Tus(host.client, host.tokens.bob).create(1, Upload_Metadata=METADATA).status_code == 201
-        )
+        assert bob.create(1, Upload_Metadata=METADATA).status_code == 201
         assert len(kept(host.state)[1]) == left
 
 
@@ -344,9 +361,7 @@ def test_expired_uploads_of_others_go_too(
 @in_both_modes
 def test_direct_uploads_that_nobody_confirms_go_without_a_command(make_direct: MakeHost) -> None:
     host = make_direct(DUALMEDIA_MAX_UNFINISHED=1, DUALMEDIA_GRACE=3600)
-    begun = host.announce(10)
-    record = host.state.repository.find(MediaStorage, uuid.UUID((begun.json or {})["id"]))
-    assert record is not None
+    record = host.record_of(host.announce(10))
     assert host.announce(10).status_code == 429
     long_ago = {"updated_at": now() - timedelta(hours=3)}
     where = {"state": "pending", "version": record.version}
@@ -407,36 +422,21 @@ def test_the_rule_is_asked_again_when_an_upload_ends(ruled: Host) -> None:
         ruled.tus.patch(deferred, 0, PDF, Upload_Length=str(len(PDF))),
         ruled.tus.create(None, Upload_Metadata=METADATA, Upload_Concat=f"final;{partial}"),
     ):
-        assert (refused.status_code, (refused.json or {})["message"]) == (
-            403,
-            "You may not add media here.",
-        )
+        assert refused.status_code == 403
+        assert (refused.json or {})["message"] == "You may not add media here."
     assert ruled.tus.head(url).status_code == ruled.tus.head(deferred).status_code == 404
     assert ruled.state.repository.count(MediaStorage) == 0
     allowed.add("alice")
-    assert (
-        ruled.tus.create(
-            None, Upload_Metadata=METADATA, Upload_Concat=f"final;{partial}"
-        ).status_code
-        == 201
-    )
+    joined = ruled.tus.create(None, Upload_Metadata=METADATA, Upload_Concat=f"final;{partial}")
+    assert joined.status_code == 201
     assert len(kept(ruled.state)[1]) == 1
 
 
 def test_the_rule_is_asked_again_when_a_direct_upload_is_confirmed(ruled: Host) -> None:
-    values = {
-        "filename": "a",
-        "mimeType": "",
-        "fileSize": 1,
-        "checksum": hashlib.sha256(b"a").hexdigest(),
-    }
-    values |= PAGE | {"storageType": "s3"}
-    begun = [ruled.client.post(DIRECT, headers=ruled.tokens.alice, json=values) for _ in range(2)]
+    begun = [ruled.announce(1, storageType="s3") for _ in range(2)]
     storage = ruled.state.storages["s3"]
     for one in begun:
-        record = ruled.state.repository.find(MediaStorage, uuid.UUID((one.json or {})["id"]))
-        assert record is not None
-        storage.put(t.cast(str, record.storage_key), [b"a"])
+        storage.put(t.cast(str, ruled.record_of(one).storage_key), [b"a"])
     kept_one, refused_one = (one.headers["Location"] for one in begun)
     assert ruled.client.post(kept_one, headers=ruled.tokens.alice).status_code == 201
     allowed.clear()
@@ -450,21 +450,11 @@ def test_the_rule_is_asked_again_when_a_direct_upload_is_confirmed(ruled: Host) 
 def test_a_document_that_is_gone_when_a_direct_upload_is_confirmed(make_direct: MakeHost) -> None:
     host = make_direct()
     owner = host.state.mongo["users"].insert_one({}).inserted_id
-    values = {
-        "filename": "a",
-        "mimeType": "",
-        "fileSize": 1,
-        "checksum": hashlib.sha256(b"a").hexdigest(),
-    }
-    values |= {"referenceType": "user", "referenceId": str(owner)}
-    begun = host.client.post(DIRECT, headers=host.tokens.alice, json=values)
-    record = host.state.repository.find(MediaStorage, uuid.UUID((begun.json or {})["id"]))
-    assert record is not None
+    begun = host.announce(1, owner={"referenceType": "user", "referenceId": str(owner)})
+    record = host.record_of(begun)
     host.state.storages["s3"].put(t.cast(str, record.storage_key), [b"a"])
     host.state.mongo["users"].delete_one({"_id": owner})
     refused = host.client.post(begun.headers["Location"], headers=host.tokens.alice)
-    assert (refused.status_code, "there is no user" in (refused.json or {})["message"]) == (
-        404,
-        True,
-    )
+    assert refused.status_code == 404
+    assert "there is no user" in (refused.json or {})["message"]
     assert host.state.repository.get(MediaStorage, record.id) is None
