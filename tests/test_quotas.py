@@ -128,10 +128,8 @@ def test_the_owner_of_all_kinds(make_host: t.Callable[..., Host]) -> None:
         save_media_storage("product", "2", bytes(1000))
         save_product_image("1", "https://cdn.example/a.png", file_size=10**9)
         delete_media("product-images", image.id)
-        assert (
-            update_media("files", save_media_storage("product", "1", b"x").id, title="edited").title
-            == "edited"
-        )
+        file = save_media_storage("product", "1", b"x")
+        assert update_media("files", file.id, title="edited").title == "edited"
 
 
 def test_both_quotas_hold(make_host: t.Callable[..., Host]) -> None:

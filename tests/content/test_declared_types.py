@@ -318,12 +318,8 @@ def by_direct_upload(
         return begun.status_code, None
     request = begun.json or {}
     assert is_harmless(request["headers"]["Content-Type"])
-    assert (
-        requests.put(
-            request["url"], data=content, headers=request["headers"], timeout=10
-        ).status_code
-        == 200
-    )
+    sent = requests.put(request["url"], data=content, headers=request["headers"], timeout=10)
+    assert sent.status_code == 200
     return outcome(client.post(begun.headers["Location"], headers=token))
 
 

@@ -203,12 +203,8 @@ def by_direct_upload(
     if begun.status_code != 201:
         return outcome(begun)
     request = begun.json or {}
-    assert (
-        requests.put(
-            request["url"], data=content, headers=request["headers"], timeout=10
-        ).status_code
-        == 200
-    )
+    sent = requests.put(request["url"], data=content, headers=request["headers"], timeout=10)
+    assert sent.status_code == 200
     return outcome(client.post(begun.headers["Location"], headers=token))
 
 

@@ -36,6 +36,7 @@ from flask_dualmedia.upkeep.journal import drain_journal, homes_of
 from ..conftest import MakeApp
 from ..samples import bearer, png
 from ..tools.pg_proxy import PostgresProxy
+from ..waiting import eventually
 
 NAME = "late-writes"
 """The name of the app's connections in the server."""
@@ -140,10 +141,7 @@ def settled(direct: psycopg.Connection[t.Any]) -> None:
         " WHERE datname = current_database() AND pid <> pg_backend_pid() AND (state = 'active'"
         " OR (state = 'idle in transaction' AND query LIKE '%product_images%'))"
     )
-    end = time.monotonic() + 10
-    while t.cast("tuple[int]", direct.execute(query).fetchone())[0]:
-        assert time.monotonic() < end, "statements are left running in the server"
-        time.sleep(0.02)
+    wait_until(lambda: direct.execute(query).fetchone() == (0,))
 
 
 LARGE = png() + bytes(2 * 1024 * 1024)
@@ -284,10 +282,7 @@ def test_what_a_drain_inserts_late_does_not_bring_back_what_was_deleted(
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.02)
+    eventually(condition, 10, pause=0.02)
 
 
 def test_nothing_piles_up_behind_a_locked_row(

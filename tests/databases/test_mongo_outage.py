@@ -37,7 +37,8 @@ from flask_dualmedia.uploads import staging
 from ..conftest import HOST_CONFIG, MakeApp, close, unique
 from ..faults.servers import MongoServer
 from ..samples import PDF, Tus, bearer, encoded, part, png, post_form
-from .test_outage import eventually, timed
+from ..waiting import eventually
+from .test_outage import timed
 
 pytestmark = pytest.mark.long
 

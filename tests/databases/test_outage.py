@@ -50,6 +50,7 @@ from flask_dualmedia.upkeep.journal import drain_journal, homes_of
 from ..conftest import MakeApp
 from ..proxy import Proxy
 from ..samples import bearer, mp4, part, png
+from ..waiting import eventually
 
 BUDGET = 2.0
 """Seconds: the default of DUALMEDIA_SQL_TIMEOUT."""
@@ -70,15 +71,6 @@ def app(make_proxied: Callable[..., Flask]) -> Flask:
 @pytest.fixture
 def product(app: Flask) -> ObjectId:
     return get_state(app).mongo["products"].insert_one({"name": "p"}).inserted_id
-
-
-def eventually(condition: Callable[[], t.Any], seconds: float = 20) -> t.Any:
-    """The result of ``condition`` as soon as that is true."""
-    end = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < end, "it did not come true in time"
-        time.sleep(0.05)
-    return found
 
 
 def is_back(app: Flask) -> bool:
@@ -359,10 +351,8 @@ def test_draining_by_hand(
             "what waits is listed with the rest"
         )
         first = app.test_cli_runner().invoke(args=["dualmedia", "drain"])
-        assert (first.exit_code, first.output) == (
-            0,
-            "Moved 2 record(s); 0 had been moved before.\n",
-        )
+        assert first.exit_code == 0
+        assert first.output == "Moved 2 record(s); 0 had been moved before.\n"
         second = app.test_cli_runner().invoke(args=["dualmedia", "drain"])
         assert second.output == "Moved 0 record(s); 0 had been moved before.\n"
         assert [image.id for image in get_product_images(product)] == [saved.id]
@@ -615,9 +605,8 @@ def test_a_creation_begun_in_sql_and_finished_in_the_journal(
             assert [image.id for image in get_product_images(product)] == [begun.id]
             assert lifecycle.sweep(state, grace=-1) == 0
             found = Checker(state, grace=-1).run().found
-            assert found == ({} if claimed else {"journal_left": 1}), (
-                "what is being drained is no finding"
-            )
+            expected = {} if claimed else {"journal_left": 1}
+            assert found == expected, "what is being drained is no finding"
         if claimed:
             with pytest.raises(DatabaseUnavailable):
                 delete_media(ProductImage, begun.id)
@@ -702,9 +691,7 @@ def test_only_one_drains_at_a_time(app: Flask) -> None:
     assert not other.take()
     assert one.take(), "renewed"
     result = app.test_cli_runner().invoke(args=["dualmedia", "drain"])
-    assert (result.exit_code, result.output) == (
-        1,
-        "Error: Another process is draining the journal.\n",
-    )
+    assert result.exit_code == 1
+    assert result.output == "Error: Another process is draining the journal.\n"
     one.give_back()
     assert other.take()

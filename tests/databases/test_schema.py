@@ -234,10 +234,8 @@ def test_the_schema_commands_in_mongo_only_mode(make_app: t.Any) -> None:
 
 def test_flask_dualmedia_sweep(app: t.Any) -> None:
     result = app.test_cli_runner().invoke(args=["dualmedia", "sweep", "--grace", "0"])
-    assert (result.exit_code, result.output) == (
-        0,
-        "Removed 0 unfinished record(s) and upload(s).\n",
-    )
+    assert result.exit_code == 0
+    assert result.output == "Removed 0 unfinished record(s) and upload(s).\n"
 
 
 @pytest.mark.parametrize("table", sorted(INDEXES))

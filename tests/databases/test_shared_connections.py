@@ -276,9 +276,8 @@ def test_a_locked_file_is_an_answer_of_503_and_not_an_error(
     other.execute(f"BEGIN {lock}")
     is_readable = lock == "IMMEDIATE"
     for url in reads:
-        assert client.get(f"/media/{url}", headers=headers).status_code == (
-            200 if is_readable else 503
-        ), url
+        status = 200 if is_readable else 503
+        assert client.get(f"/media/{url}", headers=headers).status_code == status, url
     for method, url, given in writes:
         answer = client.open(f"/media/{url}", method=method, headers=headers, **given)
         assert answer.status_code == 503, url
@@ -289,6 +288,5 @@ def test_a_locked_file_is_an_answer_of_503_and_not_an_error(
         assert result.exception is None or isinstance(result.exception, SystemExit), command
     other.close()
     for method, url, given in writes:
-        assert (
-            client.open(f"/media/{url}", method=method, headers=headers, **given).status_code < 300
-        ), url
+        answer = client.open(f"/media/{url}", method=method, headers=headers, **given)
+        assert answer.status_code < 300, url

@@ -22,6 +22,8 @@ import sqlalchemy as sa
 
 from example_app import embedded
 
+from ..waiting import eventually
+
 pytestmark = pytest.mark.long
 
 ROOT = Path(embedded.__file__).parent.parent
@@ -103,10 +105,7 @@ def runs(pid: int) -> bool:
 
 
 def wait_until(condition: Callable[[], object], timeout: float = 15) -> None:
-    deadline = time.monotonic() + timeout
-    while not condition():
-        assert time.monotonic() < deadline, "it does not happen"
-        time.sleep(0.05)
+    eventually(condition, timeout)
 
 
 def mark(url: str) -> int:

@@ -72,10 +72,8 @@ def create_app(config: Config, media: DualMedia | None, closing: ExitStack) -> F
 
 def test_pages_are_compressed_and_json_is_its_own(house: House) -> None:
     answer = house.client.get("/text", headers={"Accept-Encoding": "gzip"})
-    assert (answer.headers["Content-Encoding"], gzip.decompress(answer.data)) == (
-        "gzip",
-        b"text " * 1000,
-    )
+    assert answer.headers["Content-Encoding"] == "gzip"
+    assert gzip.decompress(answer.data) == b"text " * 1000
     assert house.client.get("/json").get_json() == {"host": 1}
     assert "session=" in answer.headers["Set-Cookie"]
 

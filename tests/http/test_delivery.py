@@ -168,11 +168,8 @@ def test_questions_about_the_content_are_answered_without_a_redirect(redirecting
     )
     etag = f'"{hashlib.sha256(CONTENT).hexdigest()}"'
     head = client.head(path, headers=tokens.alice)
-    assert (head.status_code, head.headers["Content-Length"], head.headers["ETag"]) == (
-        200,
-        "5000",
-        etag,
-    )
+    assert (head.status_code, head.headers["Content-Length"]) == (200, "5000")
+    assert head.headers["ETag"] == etag
     for given, status in (
         ({"If-None-Match": etag}, 304),
         ({"If-Match": '"x"'}, 412),
@@ -180,9 +177,8 @@ def test_questions_about_the_content_are_answered_without_a_redirect(redirecting
     ):
         assert client.get(path, headers=tokens.alice | given).status_code == status
     with redirecting.app_context():
-        assert (
-            b"".join(open_media(get_media(MediaStorage, path.split("/")[-2]), 3, 7)) == CONTENT[3:7]
-        )
+        record = get_media(MediaStorage, path.split("/")[-2])
+        assert b"".join(open_media(record, 3, 7)) == CONTENT[3:7]
 
 
 @pytest.mark.parametrize("option", ["x_accel_redirect", "x_sendfile"])

@@ -155,12 +155,10 @@ def test_a_client_for_python_uploads_and_downloads(
     half = len(CONTENT) // 2
     for offset, part in ((0, CONTENT[:half]), (half, CONTENT[half:])):
         body = file_of(payload=io.BytesIO(part))
-        assert (
-            call(
-                "uploads.append_to_upload", upload_id, body=body, upload_offset=offset, **tus
-            ).status_code
-            == 204
+        appended = call(
+            "uploads.append_to_upload", upload_id, body=body, upload_offset=offset, **tus
         )
+        assert appended.status_code == 204
     assert call("files.get_files_content", upload_id).content == CONTENT
     assert call("files.delete_files", record.id).status_code == 204
     missing = call("files.get_files", record.id)

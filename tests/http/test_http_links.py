@@ -94,9 +94,9 @@ def test_what_is_no_link_of_ours_opens_nothing(
     ):
         for path in (location, nothing):
             answer = client.get(f"{path}/content", query_string={"signature": bad})
-            assert (answer.status_code, answer.json["message"]) == (  # type: ignore[index]
-                403, "The link has expired, was revoked, or is not for this.",
-            )  # fmt: skip
+            message = (answer.json or {})["message"]
+            assert answer.status_code == 403
+            assert message == "The link has expired, was revoked, or is not for this."
     assert client.get(f"{location}/content", query_string={"signature": ""}).status_code == 401
 
 
@@ -170,9 +170,8 @@ def test_keys_are_rotated(make_app: MakeApp) -> None:
     assert rotated.test_client().get(url).status_code == 200
     new = link(rotated.test_client(), bearer(rotated, "alice"), location)
     assert client.get(new).status_code == 403, "signed with the new key"
-    assert (
-        make_app("mongo", DUALMEDIA_LINK_KEYS=["new key"]).test_client().get(url).status_code == 403
-    )
+    without_the_old_key = make_app("mongo", DUALMEDIA_LINK_KEYS=["new key"]).test_client()
+    assert without_the_old_key.get(url).status_code == 403
     with pytest.raises(ConfigurationError, match="DUALMEDIA_LINK_KEYS"):
         make_app("mongo", DUALMEDIA_LINK_KEYS="new key")
 
@@ -233,12 +232,8 @@ def test_lists_under_a_rule_of_the_host_are_paged(school: Flask) -> None:
         values = {"videoUrl": "https://cdn.example/v"} | of_owner(
             "course-videos", Owners(course, course, course)
         )
-        assert (
-            client.post(
-                "/media/course-videos", json=values, headers=bearer(school, "alice")
-            ).status_code
-            == 201
-        )
+        alice = bearer(school, "alice")
+        assert client.post("/media/course-videos", json=values, headers=alice).status_code == 201
     path, pages = "/media/course-videos?limit=3&sort=createdAt", []
     while path:
         page = client.get(path, headers=bearer(school, "stud")).json or {}
@@ -281,9 +276,8 @@ def test_long_lists_under_a_rule_of_the_host(make_app: MakeApp, mode: str, sort:
 
     expected = [*range(99, 1300, 100)]
     found = [*pages("bob")]
-    assert [n for page in found for n in page] == (
-        expected if sort == "createdAt" else expected[::-1]
-    )
+    in_order = expected if sort == "createdAt" else expected[::-1]
+    assert [n for page in found for n in page] == in_order
     assert all(found[:-1])
     with count_queries(app) as queries:
         assert len(next(pages("alice"))) == 4

@@ -43,6 +43,7 @@ from flask_dualmedia.upkeep.journal import drain_journal, homes_of
 
 from ..conftest import HOST_CONFIG, MakeApp, close
 from ..samples import png
+from ..waiting import eventually
 
 pytestmark = pytest.mark.long
 
@@ -168,13 +169,6 @@ class Http:
 
     def patch(self, media_id: str, text: str = "new") -> t.Any:
         return self.ask("PATCH", f"product-images/{media_id}", json={"altText": text})
-
-
-def eventually(condition: Callable[[], t.Any], seconds: float = 25) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not come true in time"
-        time.sleep(0.05)
 
 
 def is_drained(app: Flask) -> bool:
@@ -591,12 +585,8 @@ def test_a_pool_of_one_is_enough(with_engine: Callable[..., Flask]) -> None:
         assert http.patch(media_id).status_code == 200
         headers = {"Content-Type": "image/png"}
         path = f"product-images/{media_id}/content"
-        assert (
-            http._client.put(
-                f"/media/{path}", data=LARGE, headers=http._headers | headers
-            ).status_code
-            == 200
-        )
+        headers = http._headers | headers
+        assert http._client.put(f"/media/{path}", data=LARGE, headers=headers).status_code == 200
         assert http.list().status_code == 200
         assert http.ask("DELETE", f"product-images/{media_id}").status_code == 204
 

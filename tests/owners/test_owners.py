@@ -218,10 +218,8 @@ def test_a_hidden_main_image_stays_until_another_is_there(app: Flask) -> None:
     client, product_id = app.test_client(), insert(app, **ALICES)
     alice, bob = bearer(app, "alice"), bearer(app, "bob")
     assert main_image(client, bob, product_id).status_code == 201
-    assert (
-        main_image(client, alice, product_id, file=part(b"no image", "photo.png")).status_code
-        == 415
-    )
+    refused = main_image(client, alice, product_id, file=part(b"no image", "photo.png"))
+    assert refused.status_code == 415
     tus = {"Tus-Resumable": "1.0.0", "Upload-Length": str(len(png()))}
     named = metadata(
         kind="product-images", filename="a.png", mongoProductId=str(product_id), isMainImage="true"
@@ -239,9 +237,8 @@ def test_a_hidden_main_image_stays_until_another_is_there(app: Flask) -> None:
         "Upload-Offset": "0",
         "Content-Type": "application/offset+octet-stream",
     }
-    assert (
-        client.patch(begun.headers["Location"], data=png(), headers=alice | rest).status_code == 204
-    )
+    ended = client.patch(begun.headers["Location"], data=png(), headers=alice | rest)
+    assert ended.status_code == 204
     assert (mains(bob), mains(alice)) == ([False], [True])
 
 
@@ -266,12 +263,8 @@ def test_an_edit_and_a_url_pass_by_a_hidden_main_image_too(app: Flask) -> None:
             save_product_image(owner_id, png(), uploaded_by="bob", is_main_image=True)
 
     changes = {"isMainImage": True}
-    assert (
-        client.patch(
-            f"/media/product-images/{ordinary.id}", json=changes, headers=alice
-        ).status_code
-        == 200
-    )
+    path = f"/media/product-images/{ordinary.id}"
+    assert client.patch(path, json=changes, headers=alice).status_code == 200
     fields = {
         "mongoProductId": str(other_id),
         "imageUrl": "https://example.com/a.png",
@@ -304,10 +297,8 @@ def test_nothing_is_hidden_from_functions_within_a_request_to_a_media_route(app:
 
     with media_saved.connected_to(show_course, app):
         data = {"file": part(SAMPLES["course-resources"]), "mongoCourseId": str(course_id)}
-        assert (
-            post_form(client, bearer(app, "alice"), "/media/course-resources", data).status_code
-            == 201
-        )
+        answer = post_form(client, bearer(app, "alice"), "/media/course-resources", data)
+        assert answer.status_code == 201
     assert refusals == ["the product has a main image already"]
     with app.app_context():
         assert [

@@ -206,12 +206,8 @@ def test_the_parent_of_a_connection_that_is_in_use_goes_on(make_app: MakeApp) ->
         assert begun + b"".join(stream) == big.content
         connection.commit()
     with engine.begin() as connection:
-        assert (
-            connection.exec_driver_sql(
-                "DELETE FROM media_chunks WHERE storage_key = 'forked'"
-            ).rowcount
-            == 1
-        )
+        query = "DELETE FROM media_chunks WHERE storage_key = 'forked'"
+        assert connection.exec_driver_sql(query).rowcount == 1
 
 
 def test_parent_and_child_both_read_on_in_a_stream(make_app: MakeApp) -> None:

@@ -26,6 +26,7 @@ from flask_dualmedia.upkeep.journal import drain_journal, homes_of
 from ..conftest import MakeApp, StorageOptions
 from ..proxy import Proxy
 from ..samples import bearer, counting, png
+from ..waiting import eventually
 
 PICTURE = png() + counting(6 * CHUNK_SIZE)
 OTHER = png(comment=b"other") + counting(16 * CHUNK_SIZE)
@@ -41,15 +42,6 @@ def app(make_app: MakeApp) -> Flask:
 @pytest.fixture
 def state(app: Flask) -> State:
     return get_state(app)
-
-
-def eventually(condition: Callable[[], t.Any], seconds: float = 30) -> t.Any:
-    """The result of ``condition`` as soon as that is true."""
-    end = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < end, "it did not come true in time"
-        time.sleep(0.05)
-    return found
 
 
 def health(app: Flask) -> dict[str, t.Any]:
@@ -202,10 +194,7 @@ def test_repair_moves_misplaced_bytes_and_discards_none(
     image = save_product_image("p", io.BytesIO(PICTURE))
     misplace(state, image, first)
     report = check(state, repair=True, discard_damaged=True)
-    assert (dict(report.found), dict(report.repaired)) == (
-        {"bytes_misplaced": 1},
-        {"bytes_misplaced": 1},
-    )
+    assert dict(report.found) == dict(report.repaired) == {"bytes_misplaced": 1}
     assert is_at_home(state)
     assert b"".join(open_media(image)) == PICTURE
 

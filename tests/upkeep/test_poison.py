@@ -42,9 +42,9 @@ from flask_dualmedia.upkeep.journal import drain_journal, homes_of, look_after_j
 from flask_dualmedia.upkeep.transfer import records_of
 
 from ..conftest import MakeApp, StorageOptions
-from ..databases.test_outage import eventually
 from ..proxy import Proxy
 from ..samples import PDF, SAVE_FUNCTIONS, bearer, encoded, mp4, part, png, post_form
+from ..waiting import eventually
 
 # Threads of the apps, MongoDB's driver among them, use the module random while values are drawn.
 pytestmark = pytest.mark.filterwarnings("ignore::hypothesis.errors.HypothesisDeprecationWarning")

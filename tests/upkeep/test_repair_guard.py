@@ -323,10 +323,8 @@ def test_a_number_is_taken_at_its_word_where_little_is_deleted_too(
 
 def test_options_that_need_each_other(bytes_lost: Flask) -> None:
     for options in (["--force"], ["--force", "--expect", "8"], ["--repair", "--expect", "8"]):
-        assert (
-            bytes_lost.test_cli_runner().invoke(args=["dualmedia", "check", *options]).exit_code
-            == 2
-        )
+        result = bytes_lost.test_cli_runner().invoke(args=["dualmedia", "check", *options])
+        assert result.exit_code == 2
     assert held(bytes_lost) == {"product-images": 8}
 
 

@@ -460,15 +460,12 @@ def test_settings_of_the_hosts_client_change_nothing_for_media(
         image = save_product_image(product, png(), uploaded_by="alice")
         headers = bearer(app, "alice")
         client = app.test_client()
-        assert (
-            client.get(f"/media/product-images/{image.id}/content", headers=headers).data == png()
-        )
+        path = f"/media/product-images/{image.id}"
+        assert client.get(f"{path}/content", headers=headers).data == png()
         images = client.get("/media/product-images", headers=headers).json
         assert images["items"][0]["id"] == str(image.id)  # type: ignore[index]
         assert Checker(state).run().clean
-        assert (
-            client.delete(f"/media/product-images/{image.id}", headers=headers).status_code == 204
-        )
+        assert client.delete(path, headers=headers).status_code == 204
     close(app)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import io
 import textwrap
-import time
 import typing as t
 import uuid
 from collections.abc import Callable, Iterator
@@ -44,6 +43,7 @@ from ..conftest import HOST_CONFIG, MakeApp
 from ..databases.test_schema import BARE_HOST, INDEXES, Directory, inspect, tables
 from ..proxy import Proxy, through
 from ..samples import bearer, part, png
+from ..waiting import eventually
 
 OTHER_NAMES = {
     "DUALMEDIA_TABLE_PREFIX": "dm_",
@@ -215,10 +215,8 @@ def test_a_collection_of_the_hosts_is_refused_at_start(
     before, indexes = everything(host_database, name), host_database[name].index_information()
     with pytest.raises(ConfigurationError, match=rf"'{name}'.*DUALMEDIA_COLLECTION_PREFIX"):
         make_app("mongo")
-    assert (everything(host_database, name), host_database[name].index_information()) == (
-        before,
-        indexes,
-    )
+    assert everything(host_database, name) == before
+    assert host_database[name].index_information() == indexes
 
 
 def test_a_collection_of_the_hosts_with_our_journals_name_is_refused_in_dual_mode(
@@ -638,13 +636,6 @@ def test_a_transfer_into_tables_of_the_hosts_is_refused(
 # A database that is down at start
 
 
-def eventually(condition: Callable[[], t.Any], seconds: float = 20) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not come true in time"
-        time.sleep(0.05)
-
-
 def test_a_table_of_the_hosts_that_is_found_when_sql_is_back(
     make_app: MakeApp,
     database_url: str,
@@ -686,12 +677,8 @@ def test_what_waits_for_sql_gets_there_under_other_names(
         assert b"".join(open_media(get_media("files", record.id))) == png()
     assert is_whole()
     with engine_of(database_url).connect() as connection:
-        assert (
-            connection.exec_driver_sql(
-                "SELECT id FROM dm_media_storage WHERE state = 'available'"
-            ).scalar_one()
-            == record.id
-        )
+        query = "SELECT id FROM dm_media_storage WHERE state = 'available'"
+        assert connection.exec_driver_sql(query).scalar_one() == record.id
 
 
 @pytest.mark.long
