@@ -110,9 +110,8 @@ def delete_media_of_parts(course: Document, part_ids: set[str]) -> None:
     """Delete the videos and resources of some modules and lessons."""
     attach_media([course], videos=CourseVideo, resources=CourseResource)
     if course["videos"].partial:
-        raise DatabaseUnavailable(
-            "PostgreSQL"
-        )  # what is not listed would stay for ever: its course is still there
+        # Media that is not listed would stay for ever: its course is still there.
+        raise DatabaseUnavailable("PostgreSQL")
     for media in [*course.pop("videos"), *course.pop("resources")]:
         if media.mongo_lesson_id in part_ids:
             delete_media(type(media), media.id)

@@ -31,9 +31,8 @@ logger = logging.getLogger(__name__)
 
 MEDIA = Path(__file__).parent / "sample_media"
 MARKER = "sample-data"
-LEASE = timedelta(
-    minutes=1
-)  # longer than loading takes; then another process may finish what a killed one began
+# Longer than loading takes. After it another process may finish what a killed one began.
+LEASE = timedelta(minutes=1)
 LOGIN = "demo-password"  # of all sample accounts
 
 
@@ -249,9 +248,8 @@ def load_courses() -> None:
             add_video(course, video_type="intro", title=sample["intro"])
         for lesson in lessons:
             if "video" in lesson:
-                add_video(
-                    course, lesson_id=lesson["id"], title=lesson["video"], is_public=False
-                )  # for its students
+                # The video is for the students of the course.
+                add_video(course, lesson_id=lesson["id"], title=lesson["video"], is_public=False)
             if "resource" in lesson:
                 add_resource(course, lesson["resource"], lesson_id=lesson["id"])
     add_review("courses", sample_id(201), 5, "Clear, short, and the bird is a star.")

@@ -57,9 +57,8 @@ def instance_secret(instance: Path) -> str:
         with os.fdopen(descriptor, "w") as file:
             file.write(secrets.token_urlsafe(48))
         try:
-            os.link(
-                new, path
-            )  # of several processes one wins, and nobody reads a file that is half written
+            # One of several processes wins, and nobody reads a file that is half written.
+            os.link(new, path)
         except FileExistsError:
             pass
         finally:

@@ -326,10 +326,9 @@ def test_no_read_is_lost_when_many_count_at_once(
 
 def test_no_access_is_lost_when_many_count_at_once(app: Flask, mode: str) -> None:
     """8 threads, 1,000 accesses each, every one in the database when the call returns."""
-    record, number = (
-        save(app),
-        1000 if mode == "dual" else 50,
-    )  # each is on the disk of MongoDB before the next
+    record = save(app)
+    # In MongoDB each is on the disk before the next.
+    number = 1000 if mode == "dual" else 50
 
     def count(_: int) -> None:
         with app.app_context():
@@ -513,9 +512,8 @@ def test_counting_waits_for_mongodb(make_app: MakeApp, mongo_uri: str) -> None:
     proxy = Proxy((url.hostname or "", url.port or 27017))
     try:
         account, at, _ = url.netloc.rpartition("@")
-        query = "&".join(
-            filter(None, [url.query, "directConnection=true"])
-        )  # or the client asks the server where it is
+        # Otherwise the client asks the server where it is.
+        query = "&".join(filter(None, [url.query, "directConnection=true"]))
         proxied = url._replace(netloc=f"{account}{at}127.0.0.1:{proxy.port}", query=query).geturl()
         app = make_app("dual", MONGO_URI=proxied, DUALMEDIA_CONNECT_TIMEOUT=0.2, **SLOW)
         record, client, counter = save(app), app.test_client(), counter_of(app)

@@ -327,9 +327,9 @@ def by_function(
     app: Flask, client: FlaskClient, token: Headers, declared: Declared, content: bytes
 ) -> Outcome:
     with app.app_context():
-        return 201, save_media_storage(
-            "page", "1", content, filename="a", mime_type=t.cast(str, declared)
-        ).mime_type
+        mime_type = t.cast(str, declared)
+        saved = save_media_storage("page", "1", content, filename="a", mime_type=mime_type)
+        return 201, saved.mime_type
 
 
 def by_uploaded_file(

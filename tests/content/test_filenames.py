@@ -164,9 +164,8 @@ def by_put(
 ) -> Outcome:
     made = by_multipart(client, token, name, declared, content)
     assert made[0] == 201
-    newest = (client.get("/media/files?sort=-createdAt&limit=1", headers=token).json or {})[
-        "items"
-    ][0]
+    answer = client.get("/media/files?sort=-createdAt&limit=1", headers=token)
+    (newest,) = (answer.json or {})["items"]
     path = f"/media/files/{newest['id']}/content"
     changed = client.put(
         path, headers=token, data=content, environ_overrides={"CONTENT_TYPE": declared}

@@ -195,9 +195,8 @@ def test_the_name_is_checked_as_it_is_kept(
 
 def test_a_rename_is_checked_too(client: FlaskClient, tokens: Tokens, owners: Owners) -> None:
     """Every new name is checked."""
-    location = post_file(
-        client, tokens.alice, "product-images", owners, file=part(png(), "a.png")
-    ).location
+    image = part(png(), "a.png")
+    location = post_file(client, tokens.alice, "product-images", owners, file=image).location
     for filename in ("x.php", "x.jpg", "x.png.html", ".php", "x.php\u200b", "a/x.svg"):
         answer = client.patch(location, json={"filename": filename}, headers=tokens.alice)
         assert status_of(answer) == (422, ["filename"]), filename
@@ -209,9 +208,8 @@ def test_a_rename_is_checked_too(client: FlaskClient, tokens: Tokens, owners: Ow
 
 def test_a_name_follows_other_bytes(client: FlaskClient, tokens: Tokens, owners: Owners) -> None:
     """A replacement has no name of its own, and the old one must not tell lies about it."""
-    location = post_file(
-        client, tokens.alice, "product-images", owners, file=part(png(), "a.b.png")
-    ).location
+    image = part(png(), "a.b.png")
+    location = post_file(client, tokens.alice, "product-images", owners, file=image).location
     for content, declared, expected in (
         (JPEG, "image/jpeg", "a.b.jpg"),
         (GIF, "application/x-www-form-urlencoded", "a.b.gif"),
@@ -455,9 +453,8 @@ def test_the_host_chooses_types_and_extensions(make_app: MakeApp) -> None:
         )
         assert answer.status_code == status, (kind, filename, answer.json)
     # and a rename
-    location = post_form(
-        client, alice, "/media/course-resources", {"mongoCourseId": "1", "file": part(PDF, "a.pdf")}
-    ).location
+    form = {"mongoCourseId": "1", "file": part(PDF, "a.pdf")}
+    location = post_form(client, alice, "/media/course-resources", form).location
     for name in (None, "a", "a.csv", "a.txt"):
         answer = client.patch(location, json={"filename": name}, headers=alice)
         assert status_of(answer) == (422, ["filename"]), name

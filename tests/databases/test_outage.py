@@ -449,9 +449,8 @@ def test_nothing_is_accepted_in_place_of_what_sql_may_have_taken_where_no_journa
     lose_the_answer(monkeypatch, proxy, source)
     with app.app_context():
         with pytest.raises(DatabaseUnavailable):
-            save_product_image(
-                product, source, is_main_image=True, position=0
-            )  # nothing is asked for before
+            # With a position nothing is asked for before.
+            save_product_image(product, source, is_main_image=True, position=0)
         proxy.let_through()
         eventually(lambda: is_back(app))
         assert len(get_product_images(product)) == 1

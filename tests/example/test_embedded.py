@@ -127,10 +127,9 @@ def mark_document(uri: str) -> int:
 def test_processes_share_the_servers_and_the_last_one_stops_them(
     use: Callable[..., User], directory: Path
 ) -> None:
-    first, second = (
-        use("postgres", "mongo"),
-        use("postgres", "mongo"),
-    )  # at the same time, in an empty directory
+    # Both start at the same time, in an empty directory.
+    first = use("postgres", "mongo")
+    second = use("postgres", "mongo")
     servers = first.servers()
     assert second.servers() == servers
     first.end()
@@ -268,9 +267,8 @@ class Command:
         environment = {key: value for key, value in os.environ.items() if key not in unset}
         environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), environment.get("PYTHONPATH", "")])
         self.log = directory / "log"
-        self.ready = (
-            "Debugger is active" if "--debug" in options else "Running on"
-        )  # of its two processes one serves
+        # With --debug there are two processes, and one of them serves.
+        self.ready = "Debugger is active" if "--debug" in options else "Running on"
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
                 [

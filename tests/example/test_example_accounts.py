@@ -128,9 +128,8 @@ def test_a_token_of_another_app_with_the_same_key_is_of_nobody_here(
 
 
 def test_pages_renew_a_login_with_the_role_of_today(make_example: MakeExample) -> None:
-    app = make_example(
-        JWT_ACCESS_TOKEN_EXPIRES=timedelta(minutes=20)
-    )  # so little is left that each page renews it
+    # So little time is left that each page renews the token.
+    app = make_example(JWT_ACCESS_TOKEN_EXPIRES=timedelta(minutes=20))
     client = app.test_client()
     register(client, "alice")
     users(app).update_one({}, {"$set": {"role": "admin"}})
@@ -302,9 +301,8 @@ def test_a_course_does_not_grow_without_end(client: FlaskClient, alice: Headers)
             "lessons": [{"title": str(number), "summary": text} for number in range(45)],
         }
     ]
-    course = checked(
-        client.post("/api/courses", json={"title": "Long", "modules": full}, headers=alice), 201
-    )["course"]
+    values = {"title": "Long", "modules": full}
+    course = checked(client.post("/api/courses", json=values, headers=alice), 201)["course"]
     path, module = f"/api/courses/{course['id']}", course["modules"][0]["id"]
     lessons, one = (
         f"{path}/modules/{module}/lessons",
@@ -369,9 +367,8 @@ def test_the_commands_of_the_readme_upload_a_picture(tmp_path: Path) -> None:
     root = Path(__file__).parent.parent.parent
     block = re.search(r"```sh\n(url=.*?)```", (root / "README.md").read_text(), re.DOTALL)
     assert block is not None
-    directory = tempfile.mkdtemp(
-        prefix="dualmedia-example-"
-    )  # PostgreSQL's account has to reach it
+    # PostgreSQL's account has to reach the folder.
+    directory = tempfile.mkdtemp(prefix="dualmedia-example-")
     program = (
         "import sys; from example_app import create_app; from werkzeug.serving import run_simple; "
         "app = create_app({'INSTANCE_PATH': sys.argv[1]}); "

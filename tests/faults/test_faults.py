@@ -647,9 +647,8 @@ OUTAGE = 4.0
 def test_postgres_is_killed_under_load():
     """Eight clients go on while PostgreSQL is killed and comes back. Whatever was answered with 2xx
     is there in the end, once; media that SQL holds is unavailable in between, never missing."""
-    directory = Path(
-        tempfile.mkdtemp(prefix="dualmedia-killed-")
-    )  # pytest's folders are closed to PostgreSQL
+    # pytest's folders are closed to PostgreSQL.
+    directory = Path(tempfile.mkdtemp(prefix="dualmedia-killed-"))
     totals, until = chaos.Totals(), threading.Event()
     with chaos.Deployment(directory) as deployment:
         port = deployment.workers.port

@@ -334,9 +334,8 @@ def test_nothing_is_read_of_a_client_that_waits_to_be_asked(app: Flask) -> None:
         assert body.count == 0
 
 
-@pytest.mark.filterwarnings(
-    "ignore::ResourceWarning"
-)  # Werkzeug leaves files of forms it refuses to the collector
+# Werkzeug leaves files of forms it refuses to the collector.
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
 def test_the_example_app_reads_little_of_a_stranger(example: Flask) -> None:
     """Its pages and its API: nobody fills its disk or its memory by logging in."""
     bodies = [

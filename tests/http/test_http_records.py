@@ -236,9 +236,8 @@ def test_types_are_derived_from_the_bytes(
     for content, filename, declared, *expected in TYPES:
         file = {"file": part(content, filename, declared)}
         stored = post_file(client, tokens.alice, "files", owners, **file).json or {}
-        resource = post_file(
-            client, tokens.alice, "course-resources", owners, file=part(content, filename, declared)
-        ).json
+        file = part(content, filename, declared)
+        resource = post_file(client, tokens.alice, "course-resources", owners, file=file).json
         assert resource is not None
         assert [stored["mimeType"], stored["mediaType"], resource["resourceType"]] == expected, (
             filename

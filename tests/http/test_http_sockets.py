@@ -72,9 +72,9 @@ class Server:
 
     def kept(self) -> tuple[int, int]:
         """Records and chunks of any state."""
-        return self._database["media_storage"].count_documents({}), self._database[
-            "media.chunks"
-        ].count_documents({})
+        records = self._database["media_storage"].count_documents({})
+        chunks = self._database["media.chunks"].count_documents({})
+        return records, chunks
 
     def size_of(self, owner: str) -> int:
         """Bytes that are kept for an owner, as GridFS has them."""

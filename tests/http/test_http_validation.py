@@ -411,9 +411,8 @@ def test_an_id_of_another_kind_is_nothing(
 
 
 def cursor(value: t.Any) -> str:
-    return base64.urlsafe_b64encode(
-        value if isinstance(value, bytes) else json.dumps(value).encode()
-    ).decode()
+    content = value if isinstance(value, bytes) else json.dumps(value).encode()
+    return base64.urlsafe_b64encode(content).decode()
 
 
 SOME_ID = uuid.uuid4().hex

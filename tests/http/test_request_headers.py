@@ -153,9 +153,8 @@ def test_reading_is_no_business_of_headers_about_bodies(
         assert client.get(path, headers=tokens.alice | {"Expect": "tea"}).status_code == 417
 
 
-@pytest.mark.filterwarnings(
-    "ignore::ResourceWarning"
-)  # Werkzeug leaves files of forms to the garbage collector
+# Werkzeug leaves files of forms to the garbage collector.
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
 def test_a_file_of_a_form_may_have_headers_of_its_own(
     client: FlaskClient, tokens: Tokens, owners: Owners, state: State
 ) -> None:
@@ -227,9 +226,8 @@ def test_preconditions_hold_on_every_unsafe_method(
     def send(target: Target, **conditions: str) -> int:
         given = {name.replace("_", "-"): value for name, value in conditions.items()}
         headers = tokens.alice | target.send.get("headers", {}) | given
-        return client.open(
-            target.path, method=target.method, **target.send | {"headers": headers}
-        ).status_code
+        request = target.send | {"headers": headers}
+        return client.open(target.path, method=target.method, **request).status_code
 
     for target in targets(item, begun, owners):
         failing = [

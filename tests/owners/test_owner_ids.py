@@ -180,9 +180,8 @@ def test_the_rule_is_asked_about_the_one_id(make_app: MakeApp) -> None:
 def test_a_document_that_the_request_has_read_by_another_spelling(host: Flask) -> None:
     with host.test_request_context():
         assert get_owner(Owner(ProductImage, "product", str(HEX).upper())) is not None
-        assert save_product_image(
-            str(HEX).upper(), "https://cdn.example/a"
-        ).mongo_product_id == str(HEX)
+        image = save_product_image(str(HEX).upper(), "https://cdn.example/a")
+        assert image.mongo_product_id == str(HEX)
 
 
 def test_other_numbers_and_other_strings_are_other_ids(host: Flask) -> None:

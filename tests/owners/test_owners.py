@@ -57,9 +57,8 @@ def by_url(client: FlaskClient, headers: Headers, product_id: object) -> int:
 def by_tus(client: FlaskClient, headers: Headers, product_id: object) -> int:
     tus = {"Tus-Resumable": "1.0.0", "Upload-Length": "100"}
     named = metadata(kind="product-images", filename="photo.png", mongoProductId=str(product_id))
-    return client.post(
-        "/media/uploads", headers=headers | tus | {"Upload-Metadata": named}
-    ).status_code
+    headers = headers | tus | {"Upload-Metadata": named}
+    return client.post("/media/uploads", headers=headers).status_code
 
 
 def by_direct_upload(client: FlaskClient, headers: Headers, product_id: object) -> int:

@@ -184,7 +184,7 @@ def test_a_context_that_has_used_media_is_at_its_end_where_it_closes(app: Flask)
         save_media_storage("page", "closing", PDF)
         began = time.monotonic()
         DualMedia.close(app)
-        assert time.monotonic() - began < 5, "nobody waits for himself"
+        assert time.monotonic() - began < 5, "nobody waits for themselves"
         with pytest.raises(MediaClosed):
             get_media_by_reference("page", "closing")
 

@@ -334,9 +334,8 @@ def test_the_sum_of_sizes_of_what_is_kept(repository: Repository) -> None:
     added(repository, file_size=1, mongo_product_id="other", **kept)
     added(repository, MediaStorage, file_size=10, **kept)
     added(repository, MediaStorage, file_size=100, **kept | {"uploaded_by": "another"})
-    added(
-        repository, MediaStorage, file_size=1000, uploaded_by="zoë"
-    )  # external: bytes are elsewhere
+    # External media: its bytes are elsewhere.
+    added(repository, MediaStorage, file_size=1000, uploaded_by="zoë")
     for state in (PENDING, DELETING):
         added(repository, file_size=10_000, state=state, **kept)
     by_zoe = {kind: {"uploaded_by": "zoë"} for kind in KINDS.values()}

@@ -212,9 +212,8 @@ def test_an_older_journal_brings_nothing_back_that_was_deleted_since(outage: Out
     assert "Moved 2 record(s)" in run(outage.up, "drain")
     with outage.up.app_context():
         delete_media(MediaStorage, deleted.id)
-    run(
-        outage.up, "sweep", "--grace", "0", "--yes"
-    )  # nothing in SQL tells any more that it was there
+    # Nothing in SQL tells any more that it was there.
+    run(outage.up, "sweep", "--grace", "0", "--yes")
     media = everything(outage.up)
     assert len(media) == 1
     restore_mongo(outage.up, older)

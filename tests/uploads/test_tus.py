@@ -121,9 +121,8 @@ def test_requests_of_several_parts(
     """Parts begin and end anywhere in the blocks that are read of them."""
     monkeypatch.setattr(resumable, "PART_SIZE", MIB)
     video = samples.mp4(3 * MIB + 17)
-    url = tus.create(
-        len(video), Upload_Metadata=metadata(owners, "course-videos", filename="a.mp4")
-    ).headers["Location"]
+    described = metadata(owners, "course-videos", filename="a.mp4")
+    url = tus.create(len(video), Upload_Metadata=described).headers["Location"]
     assert tus.patch(url, 0, video[: 2 * MIB + 100_001]).status_code == 204
     document = state.mongo[staging.COLLECTION].find_one({})
     assert document is not None
@@ -220,9 +219,8 @@ def test_more_bytes_than_announced(
 def test_checksums(tus: Tus, begun: str, state: State) -> None:
     for start, algorithm in enumerate(("sha1", "sha256", "md5"), start=4000):
         before = kept(state)
-        digest = base64.b64encode(
-            hashlib.new(algorithm, CONTENT[start : start + 1]).digest()
-        ).decode()
+        checksum = hashlib.new(algorithm, CONTENT[start : start + 1])
+        digest = base64.b64encode(checksum.digest()).decode()
         wrong = tus.patch(begun, start, b"\xff", Upload_Checksum=f"{algorithm} {digest}")
         assert wrong.status == "460 Checksum Mismatch"
         assert kept(state) == before
