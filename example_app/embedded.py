@@ -54,7 +54,7 @@ class EmbeddedServerError(RuntimeError):
 
 @dataclasses.dataclass(frozen=True)
 class Servers:
-    """Where the embedded servers listen. What was not asked for is ``None``."""
+    """The addresses of the embedded servers. A server that was not asked for is ``None``."""
 
     postgres_url: str | None
     """For SQLAlchemy, with psycopg 3."""
@@ -200,7 +200,7 @@ class Server(t.Protocol):
         ...
 
     def find_url(self, directory: Path, scratch: Path) -> str | None:
-        """Where the server answers; ``None`` while it does not."""
+        """The address at which the server answers; ``None`` while it does not."""
         ...
 
 

@@ -180,7 +180,7 @@ def load(app: Flask, *, with_accounts: bool) -> None:
 
 
 def claim() -> bool:
-    """Whether it is this process that loads."""
+    """Claim the loading, and tell whether this process got it."""
     since = now()
     if db.meta.find_one({"_id": MARKER}) is None:
         if db.products.find_one({}, {"_id": 1}) is not None:

@@ -28,7 +28,7 @@ class Viewer:
     role: str | None = None
 
     def may_change(self, document: Document) -> bool:
-        """Whether this is the creator of the document, or an admin."""
+        """Tell whether the viewer is the creator of the document, or an admin."""
         return self.role == ADMIN or (
             self.id is not None and self.id == str(document["creator_id"])
         )

@@ -1,5 +1,4 @@
-"""Where the settings come from: defaults, then the environment, then what ``create_app`` was
-given."""
+"""The settings: defaults, then the environment, then what ``create_app`` was given."""
 
 from __future__ import annotations
 

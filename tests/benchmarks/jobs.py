@@ -57,7 +57,7 @@ class Job:
 
     @property
     def is_large(self) -> bool:
-        """Whether one request takes so long that few are made, and memory is of interest."""
+        """Tell whether one request takes so long that few are made, and memory is of interest."""
         return self.size > 16 * MIB
 
 

@@ -139,7 +139,7 @@ def measure(title: str, server: Server, mib: int, *, ranges: bool) -> None:
 
 
 def measure_tus(title: str, server: Server, mib: int) -> None:
-    """In one request, and in many."""
+    """Upload in one request, and in many."""
     assert download(server, upload_by_tus(server, 8, 4)) == checksum(8)
     for chunk in (mib, 64):
         print(f"{title}: {mib} MiB by tus in requests of {chunk} MiB", flush=True)

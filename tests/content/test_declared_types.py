@@ -116,7 +116,7 @@ def in_disguise(mime_type: str) -> list[str]:
 
 
 def is_harmless(content_type: str) -> bool:
-    """Whether a served type is one valid type, and neither script nor stylesheet."""
+    """Check that a served type is one valid type, and neither script nor stylesheet."""
     main = content_type.partition("/")[0]
     is_one = ONE_TYPE.fullmatch(content_type) is not None and len(content_type) <= MAX_LENGTH
     return is_one and content_type not in NEVER_SERVED and main != "multipart"

@@ -131,7 +131,7 @@ def test_sources_that_say_what_to_do(owners: Owners, state: State, tmp_path: Pat
             return b""
 
     class Picture:
-        """As Pillow's, without a ``read``."""
+        """A picture like Pillow's, without a ``read``."""
 
     for name, (save, content) in saving(owners).items():
         path = tmp_path / name

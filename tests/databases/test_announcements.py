@@ -57,7 +57,7 @@ def forget_announcements(state: State) -> None:
 
 
 def asks_journal(state: State, product: ObjectId, monkeypatch: pytest.MonkeyPatch) -> bool:
-    """Whether a list is read from the journal too."""
+    """Tell whether a list is read from the journal too."""
     asked = []
     find = MongoRepository._find
 

@@ -62,7 +62,7 @@ def connection(servers: t.Any, template_database: str) -> Iterator[sa.Connection
 def _copy_rows(
     connection: sa.Connection, kind: type[Media], rows: Iterable[dict[str, t.Any]] | None = None
 ) -> None:
-    """By COPY: inserts take several times as long."""
+    """Insert by COPY: single inserts take several times as long."""
     names = kind.field_names()
     cursor: t.Any = connection.connection.cursor()
     with cursor.copy(f"COPY {kind.__tablename__} ({', '.join(names)}) FROM STDIN") as copy:

@@ -236,7 +236,7 @@ def test_a_replacement_that_comes_late_does_not_undo_a_later_change(
     content: bytes,
     attempts: int,
 ) -> None:
-    """Nor is the later change refused for it."""
+    """The later change is not refused for it either."""
     first = png()
     media_id = http.post(first).json["id"]
     held = [proxy.hold("UPDATE product_images") for _ in range(attempts)]
@@ -382,7 +382,7 @@ class Pausing(io.BytesIO):
 
 @pytest.mark.parametrize("size", [1, 2, 4, 5, 8])
 def test_a_client_who_pauses_before_the_end_is_no_outage(app: Flask, http: Http, size: int) -> None:
-    """Whether the pause comes at the end of a batch, of a chunk, or in the middle."""
+    """The pause comes at the end of a batch, of a chunk, or in the middle."""
     content = png() + bytes(size * 1024 * 1024 - len(png()))
     media_id = http.post(png()).json["id"]
     body = Pausing(content, 3.5, at=len(content))

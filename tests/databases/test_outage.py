@@ -530,8 +530,8 @@ def test_replacing_what_is_in_the_journal_while_sql_answers(
 def test_bytes_that_are_in_sql_and_in_the_journal_go_from_both(
     make_proxied: Callable[..., Flask],
 ) -> None:
-    """As those of an upload that went the long way, because the answer of SQL to the short one was
-    lost."""
+    """An upload leaves such bytes if SQL's answer to the short way is lost, and it goes the long
+    way."""
     state = get_state(make_proxied(DUALMEDIA_AUTO_DRAIN=False))
     homes, key = homes_of(state), new_key(new_id())
     for home in homes:

@@ -354,7 +354,7 @@ def test_a_host_that_was_there_before_has_nothing_prepared_either(
 def test_a_lock_that_somebody_left_on_a_session_holds_no_start_up_for_long(
     make_app: MakeApp, narrow_pooler: Pooler, direct_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """As the version before did: its lock was the session's, and the pooler kept the session."""
+    """The version before did that: its lock was the session's, and the pooler kept the session."""
     caplog.set_level(logging.INFO)
     with sa.create_engine(direct_url, poolclass=sa.NullPool).connect() as other:
         other.exec_driver_sql(f"SELECT pg_advisory_lock({turns.LOCK})")

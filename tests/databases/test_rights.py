@@ -62,7 +62,7 @@ class Account:
         self.execute(*(f"GRANT {rights} ON {table} TO {self.name}" for table in tables))
 
     def upgrade(self, revision: str = "head") -> None:
-        """As the owner of the tables does."""
+        """Bring the schema up to date as the owner of the tables does."""
         schema.upgrade(self._admin, revision)
 
     def own(self, *tables: str) -> None:
@@ -179,7 +179,7 @@ def test_the_app_does_itself_what_it_has_got_the_right_for_meanwhile(
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """With the statements that its log names."""
+    """The rights are given by the statements that the app's log names."""
     monkeypatch.setattr(circuit, "IDLE_INTERVAL", 0.2)
     monkeypatch.setattr(synchronizer, "IDLE_INTERVAL", 0.2)
     app = start()
@@ -200,7 +200,7 @@ def test_the_schema_is_brought_up_to_date_while_mongodb_is_away(
     mongo_proxy: Proxy,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """By an app that could not do it when it was started."""
+    """The app could not do it when it was started."""
     monkeypatch.setattr(circuit, "IDLE_INTERVAL", 0.2)
     monkeypatch.setattr(synchronizer, "IDLE_INTERVAL", 0.2)
     app = start(

@@ -322,8 +322,8 @@ def test_revisions_are_never_edited() -> None:
 def test_the_revisions_run_up_and_down_with_media_in_the_tables(
     tmp_path: Path, prefix: str
 ) -> None:
-    """On SQLite, which makes a table anew to change a check of it: rows, indexes and the other
-    checks stay."""
+    """SQLite makes a table anew to change a check of it: rows, indexes and the other checks
+    stay."""
     url = f"sqlite:///{tmp_path / 'media.db'}"
     engine = sa.create_engine(url, poolclass=sa.NullPool)
     tables, media = tables_for(prefix), f"{prefix}media_storage"
@@ -362,7 +362,7 @@ def test_the_revisions_run_up_and_down_with_media_in_the_tables(
 
 
 def test_indexes_that_were_built_beforehand_are_taken_over(database_url: str) -> None:
-    """For large tables they are built by hand, concurrently, before the upgrade."""
+    """Indexes of large tables are built by hand, concurrently, before the upgrade."""
     engine = sa.create_engine(database_url, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
     schema.upgrade(engine, "0002")
     with engine.connect() as connection:

@@ -244,7 +244,7 @@ def test_a_file_that_the_host_writes_to_is_busy(make_host: MakeHost, tmp_path: P
 def test_a_locked_file_is_an_answer_of_503_and_not_an_error(
     make_host: MakeHost, tmp_path: Path, lock: str
 ) -> None:
-    """Whether it can be read, or not even that."""
+    """The file can be read, or not even that."""
     path = tmp_path / "host.db"
     host = make_host(f"sqlite:///{path}?timeout=0.1")
     app = host.app

@@ -332,7 +332,7 @@ def test_flask_run_takes_its_servers_with_it(
 
 
 def test_processes_that_need_the_account_at_once_make_one():
-    """For an ordinary user, who makes none, the account is his own."""
+    """An ordinary user makes no account: the account is their own."""
     name = f"dualmedia-{os.getpid()}" if os.geteuid() == 0 else pwd.getpwuid(os.geteuid()).pw_name
     code = f"from example_app import embedded; print(embedded.find_account({name!r}).pw_uid)"
     finders = [

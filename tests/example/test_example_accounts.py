@@ -363,7 +363,8 @@ def test_a_course_has_a_number_of_students(client: FlaskClient, app: Flask, alic
 
 @pytest.mark.long
 def test_the_commands_of_the_readme_upload_a_picture(tmp_path: Path) -> None:
-    """As somebody copies them who has just started the app, with the servers that it brings."""
+    """Somebody who has just started the app copies the commands, with the servers that it
+    brings."""
     root = Path(__file__).parent.parent.parent
     block = re.search(r"```sh\n(url=.*?)```", (root / "README.md").read_text(), re.DOTALL)
     assert block is not None

@@ -137,8 +137,8 @@ class Deployment:
         """Settings beside those of the mode."""
 
     def app(self, mode: str) -> Flask:
-        """In the mode ``dual``, ``mongo`` or ``degraded``. No app drains by itself: tests say
-        when."""
+        """An app in the mode ``dual``, ``mongo`` or ``degraded``. No app drains by itself: tests
+        say when."""
         return self._make_app("mongo" if mode == "mongo" else "dual", **self._config(mode))
 
     def _config(self, mode: str) -> dict[str, t.Any]:

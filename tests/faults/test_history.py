@@ -279,7 +279,7 @@ class Register:
         )
 
     def apply(self, event: Event) -> bool:
-        """Whether it took effect."""
+        """Apply an operation, and tell whether it took effect."""
         if event.operation == "create":
             self.was_created = True
             self.content, self.fields = event.content, dict(event.fields)

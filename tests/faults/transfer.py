@@ -51,7 +51,7 @@ def seen(app: Flask) -> dict[t.Any, tuple[dict[str, t.Any], bytes]]:
 
 
 def homes(app: Flask) -> tuple[Home[t.Any], Home[t.Any]]:
-    """Where media is in dual and in Mongo-only mode."""
+    """The homes of media in dual and in Mongo-only mode."""
     state = get_state(app)
     assert state.engine is not None
     return sql_home(state.engine), mongo_home(state.mongo)

@@ -503,7 +503,7 @@ def test_a_large_body_that_the_app_has_read_is_read_again_in_no_time(app: Flask)
 
 
 def test_a_csrf_field_in_a_small_form(client: FlaskClient, known: Known, media_id: str) -> None:
-    """In a form without files it may be anywhere."""
+    """The field may be anywhere in a form without files."""
     url = f"/media/files/{media_id}/accesses"
     client.set_cookie("access_token_cookie", known.token)
     assert client.post(url, data={"a": "1", "csrf_token": known.csrf}).status_code == 204
@@ -574,7 +574,7 @@ def send_by_requests(port: int, path: str, size: int, headers: Mapping[str, str]
 
 
 def send_in_chunks(port: int, path: str, size: int, headers: Mapping[str, str]) -> Answer:
-    """By http.client, without a length."""
+    """Send by http.client, without a length."""
     connection = http.client.HTTPConnection(ORIGIN, port, timeout=30)
     try:
         pieces = itertools.repeat(bytes(65536), size // 65536)
@@ -651,8 +651,8 @@ def test_an_upload_during_an_outage_is_answered(
     "path", [f"/media/files/{MISSING}/content", "/media/files", "/media/nothing"]
 )
 def test_a_stranger_is_answered_too(port: int, path: str) -> None:
-    """As far as what is read of a stranger's body goes, the connection holds. Clients that read
-    what came when they cannot go on sending see the answer after any number of bytes."""
+    """The connection holds for as much as the server reads of a stranger's body. Clients that read
+    the answer when they cannot go on sending see it after any number of bytes."""
     status = {"/media/files": 405, "/media/nothing": 404}.get(path, 401)
     for _ in range(3):
         assert send_raw(port, path, 3 * MIB // 2, {}).status == status

@@ -196,7 +196,8 @@ def school(make_app: MakeApp, mode: str) -> Flask:
 
 
 def test_a_rule_of_the_host_goes_by_the_document(school: Flask) -> None:
-    """As it is now; and views of the host are told the same as clients."""
+    """The rule goes by the document as it is now, and views of the host are told the same as
+    clients."""
     client, state = school.test_client(), school.extensions["dualmedia"]
     course = (
         state.mongo["courses"].insert_one({"teacher": "alice", "students": ["stud"]}).inserted_id
@@ -247,8 +248,8 @@ def test_lists_under_a_rule_of_the_host_are_paged(school: Flask) -> None:
 
 @pytest.mark.parametrize("sort", ["createdAt", "-createdAt", "-accessCount"])
 def test_long_lists_under_a_rule_of_the_host(make_app: MakeApp, mode: str, sort: str) -> None:
-    """Where few may be read, at most so many are looked at for a page; where all may, one query
-    brings no others."""
+    """If few records may be read, at most so many are looked at for a page. If all may be read, one
+    query brings no others."""
     asked: list[int] = []
 
     def rule(_action: str, subject: t.Any, identity: str | None, _claims: t.Any) -> bool:

@@ -332,7 +332,7 @@ def refuse_with(server: Server, code: str | None) -> None:
 def test_an_upload_that_is_refused_in_its_middle_goes_to_the_journal_when_it_is_sent_again(
     make: Callable[..., Flask], server: Server
 ) -> None:
-    """As on a disk that has room for a record, and none for its bytes."""
+    """The disk has room for a record, and none for its bytes."""
     app = make()
     http = Http(app)
     assert http.post(SMALL).status_code == 201
@@ -594,7 +594,7 @@ def test_a_pool_of_one_is_enough(with_engine: Callable[..., Flask]) -> None:
 def test_a_schema_that_is_behind_is_said_and_met_when_it_is_upgraded(
     make: Callable[..., Flask],
 ) -> None:
-    """As where new workers start before the tables are upgraded."""
+    """New workers start before the tables are upgraded."""
     app = make(DUALMEDIA_AUTO_UPGRADE=False)
     http = Http(app)
     created = http.post(SMALL)

@@ -109,7 +109,7 @@ def test_every_route_refuses_what_it_does_not_do(
 
 
 def test_a_server_that_takes_no_chunks_says_why(client: FlaskClient, tokens: Tokens) -> None:
-    """As uWSGI does, which gives no sign of where a body ends that has no length."""
+    """uWSGI gives no sign of where a body ends that has no length."""
     body = b"5\r\nhello\r\n0\r\n\r\n"
     headers = tokens.alice | {"Transfer-Encoding": "chunked", "Content-Type": "text/plain"}
     answer = client.put(
@@ -193,7 +193,7 @@ class Target(t.NamedTuple):
 
 
 def targets(item: str, begun: str, owners: Owners) -> list[Target]:
-    """In an order in which each is still there when its turn comes."""
+    """The targets stand in an order in which each is still there when its turn comes."""
     form = {
         "referenceType": "user",
         "referenceId": str(owners.user),
@@ -379,7 +379,7 @@ def test_a_date_that_is_none_is_ignored(
 
 
 def test_a_method_without_effect_stays_one(client: FlaskClient, tus: Tus, begun: str) -> None:
-    """With a token or without: none is looked for where browsers send none, as with OPTIONS."""
+    """A token changes nothing: none is looked for if browsers send none, as with OPTIONS."""
     for method in ("OPTIONS", "HEAD"):
         for chosen in ("PATCH", "DELETE", "POST", "", "dispatch_request"):
             headers = {"Tus-Resumable": "1.0.0", "X-HTTP-Method-Override": chosen}

@@ -363,7 +363,7 @@ def test_the_engine_of_a_transfer_is_not_shared(
 
 @pytest.mark.long
 def test_a_fork_that_python_is_not_told_of(emptied_url: str) -> None:
-    """As that of uWSGI."""
+    """uWSGI forks like this."""
     command = [sys.executable, "-m", "tests.faults.silent", emptied_url]
     done = subprocess.run(
         command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
@@ -417,7 +417,7 @@ def test_nothing_of_ours_uses_mongodb_before_a_fork(
 def test_greenlets_of_a_process_that_gevent_patches_after_the_app_was_loaded(
     make_app: MakeApp, used: bool
 ) -> None:
-    """As gunicorn does with ``--preload``: first it forks, and then it patches. Nobody waits for a
+    """gunicorn does so with ``--preload``: first it forks, and then it patches. Nobody waits for a
     lock from before."""
     from gevent import monkey
 

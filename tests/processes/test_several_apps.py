@@ -147,7 +147,7 @@ def test_apps_that_start_before_sql_get_their_tables_when_it_is_there(
 
 
 def has_its_media(app: Flask) -> bool:
-    """Whether what was journaled is in SQL now."""
+    """Tell whether the journaled media is in SQL now."""
     state = get_state(app)
     try:
         return (
@@ -200,7 +200,7 @@ def test_an_app_that_is_asked_after_another_looks_at_the_token_itself(make_app: 
 
 
 def test_another_request_with_a_copied_environ_has_a_caller_of_its_own(make_app: MakeApp) -> None:
-    """As of routes that take several requests in one."""
+    """Routes that take several requests in one copy the environ like this."""
     app = make_app("mongo")
     with app.app_context():
         file = save_media_storage("page", "1", b"private", uploaded_by="alice")

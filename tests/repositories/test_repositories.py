@@ -328,7 +328,8 @@ def test_uploads_that_were_announced(repository: Repository) -> None:
 
 
 def test_the_sum_of_sizes_of_what_is_kept(repository: Repository) -> None:
-    """Over kinds, of available records with bytes here, in one statement where the database can."""
+    """The sum goes over kinds, and over available records with bytes here. It takes one statement
+    if the database can do it."""
     kept: dict[str, t.Any] = {"storage_type": "database", "storage_key": "k", "uploaded_by": "zoë"}
     added(repository, file_size=2**40, **kept)
     added(repository, file_size=1, mongo_product_id="other", **kept)

@@ -255,7 +255,7 @@ def _is_write(event: Event) -> bool:
 
 
 def _is_explained(events: Iterable[Event]) -> bool:
-    """Whether an order of these operations on one record gives all their answers."""
+    """Tell whether an order of these operations on one record gives all their answers."""
     told = [
         event for event in events if event.outcome != "unknown" and (_is_write(event) or event.seen)
     ]

@@ -55,7 +55,7 @@ def check(state: State, **options: t.Any) -> Check:
 
 
 def is_at_home(state: State) -> bool:
-    """Whether nothing is in the journal, and all bytes are in SQL."""
+    """Tell whether nothing is in the journal, and all bytes are in SQL."""
     _, journal = homes_of(state)
     has_bytes = any(
         state.mongo[f"media_journal.{part}"].find_one({}) for part in ("files", "chunks")

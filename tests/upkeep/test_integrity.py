@@ -109,7 +109,7 @@ def leave_bytes(state: State, image: ProductImage) -> None:
 
 
 def leave_old_bytes(state: State, image: ProductImage) -> None:
-    """As a replacement does that is killed before it deletes them."""
+    """Leave old bytes, like a replacement that is killed before it deletes them."""
     state.storages["database"].put(new_key(image.id), iter([counting(10)]))
 
 

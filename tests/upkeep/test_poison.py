@@ -618,7 +618,7 @@ def test_a_planted_record_is_set_aside_and_the_rest_goes_on(
 
 
 def test_what_is_set_aside_is_read_edited_and_then_moved(journaled: Journaled) -> None:
-    """By its people, over HTTP, as if it were in SQL."""
+    """Its people read and edit it over HTTP, as if it were in SQL."""
     poison = journaled.plant(title="x" * 300)
     journaled.run("drain")
     client, alice = journaled.app.test_client(), bearer(journaled.app, "alice")

@@ -342,7 +342,7 @@ def test_a_machine_is_told_what_was_refused(bytes_lost: Flask) -> None:
 def test_nobody_to_type_the_number(
     migrated_url: str, mongo_uri: str, make_app: MakeApp, tmp_path: Path
 ) -> None:
-    """As in a cron job whose standard input is closed."""
+    """A cron job has a closed standard input."""
     app = make_app(SQLALCHEMY_DATABASE_URI=migrated_url)
     save_images(app, 4)
     empty_bytes(get_state(app))
@@ -364,7 +364,7 @@ def test_nobody_to_type_the_number(
 def test_mirroring_a_source_that_lost_its_media_deletes_nothing(
     make_app: MakeApp, migrated_url: str
 ) -> None:
-    """As where the MongoDB that is transferred is the wrong one."""
+    """The MongoDB that is transferred is the wrong one."""
     app = make_app("mongo", SQLALCHEMY_DATABASE_URI=migrated_url)
     runner = app.test_cli_runner()
     with app.app_context():

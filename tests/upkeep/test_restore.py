@@ -89,7 +89,7 @@ def force(app: Flask) -> str:
 
 
 def repair_without_force(app: Flask) -> None:
-    """As cron does, again and again."""
+    """Repair as cron does, again and again."""
     for _ in range(3):
         run(app, "check", "--repair", "--discard-damaged", "--grace", "0", code=1)
 

@@ -199,7 +199,7 @@ def test_a_sweep_without_a_grace_time_takes_everything_now(state: State) -> None
 def test_many_unfinished_records_are_all_seen(
     state: State, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In pages, of which several begin with the same time."""
+    """They are read in pages, and several begin with the same time."""
     monkeypatch.setattr(lifecycle, "SWEPT_AT_ONCE", 3)
     for _ in range(10):
         pending(state)

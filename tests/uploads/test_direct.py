@@ -309,7 +309,7 @@ def test_only_who_began_it_confirms_it(host: Host) -> None:
 def test_a_finished_upload_shows_its_record_to_nobody_who_may_not_read_it(
     make_host: t.Callable[..., Host],
 ) -> None:
-    """As after a change of the rule: to confirm it once more is to read it."""
+    """The rule changes in between: to confirm an upload once more is to read it."""
     banned: set[str | None] = set()
 
     def rule(action: t.Any, subject: t.Any, identity: str | None, claims: t.Any) -> bool:
@@ -326,7 +326,7 @@ def test_a_finished_upload_shows_its_record_to_nobody_who_may_not_read_it(
 
 
 def test_other_unfinished_uploads_cannot_be_confirmed(host: Host) -> None:
-    """As one whose bytes are just coming through us."""
+    """The bytes of such an upload are just coming through the server."""
     record = MediaStorage.new(
         reference_type="page",
         reference_id="1",

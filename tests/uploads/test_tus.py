@@ -134,7 +134,7 @@ def test_requests_of_several_parts(
 
 
 def test_what_the_server_can_do(client: FlaskClient) -> None:
-    """Without a token: browsers send none with OPTIONS."""
+    """No token is asked for: browsers send none with OPTIONS."""
     for path in ("/media/uploads", f"/media/uploads/{uuid.uuid4()}"):
         answer = client.options(path)
         assert answer.status_code == 204
@@ -368,7 +368,7 @@ def test_bytes_are_checked_like_those_of_any_upload(tus: Tus, owners: Owners, st
 
 
 def test_the_limit_of_its_kind_holds_for_an_upload_of_any_way(make_app: MakeApp) -> None:
-    """Whether it is smaller or larger than the usual one, and whenever the length is said."""
+    """The limit is smaller or larger than the usual one, and the length is said early or late."""
     policy = {"files": {"max_size": 1000}, "course-resources": {"max_size": 20_000}}
     references = {"page": None, "course": None}
     app = make_app(

@@ -212,8 +212,8 @@ def test_an_upload_that_nobody_could_count_is_none(make_direct: MakeHost) -> Non
 
 @in_both_modes
 def test_a_quota_is_asked_when_an_upload_begins(make_direct: MakeHost) -> None:
-    """With the length that it announces, whatever kind of upload it is, and together with those
-    that have begun."""
+    """It counts with the length that it announces, whatever kind of upload it is, together with
+    those that have begun."""
     host = make_direct(DUALMEDIA_QUOTA_PER_IDENTITY=1000)
     for refused in (
         host.begin(1001),
@@ -283,7 +283,7 @@ def test_partial_uploads_have_their_place_until_they_are_joined(make_host: MakeH
 def test_an_upload_whose_length_nobody_knows_ends_at_the_quota(
     make_host: MakeHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In one request or in several, with a checksum and without, and when it says its length at
+    """It comes in one request or in several, with a checksum and without, and says its length at
     last."""
     monkeypatch.setattr(resumable, "PART_SIZE", 100)
     host = make_host(DUALMEDIA_QUOTA_PER_IDENTITY=1000)

@@ -50,7 +50,7 @@ def upload(
 
 
 def uploaded(app: Flask, content: bytes = PDF, **fields: str) -> str:
-    """Where content was uploaded to."""
+    """The URL that content was uploaded to."""
     answer = upload(app.test_client(), bearer(app, "alice"), content, **fields)
     assert answer.status_code == 201, answer.text
     return answer.get_json()["url"]

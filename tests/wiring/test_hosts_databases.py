@@ -90,7 +90,7 @@ UNSUPPORTED = [
 
 @pytest.mark.parametrize("url", UNSUPPORTED)
 def test_a_database_that_is_not_supported_is_refused_at_the_start(mongo_uri: str, url: str) -> None:
-    """Whether its driver is installed or not, and whether its server is up or not."""
+    """The driver is installed or not, and the server is up or not."""
     app = Flask("host")
     app.config.update(HOST_CONFIG, MONGO_URI=mongo_uri, SQLALCHEMY_DATABASE_URI=url)
     with pytest.raises(ConfigurationError, match=r"postgresql\+psycopg://.*SQLite") as refused:

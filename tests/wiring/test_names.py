@@ -310,7 +310,7 @@ def test_what_the_host_has_in_sql_is_refused_at_start(
 
 
 def test_tables_of_an_older_release_are_ours(make_app: MakeApp, migrated_url: str) -> None:
-    """Also where the revisions of a host made them, and columns are missing that were added
+    """The revisions of a host may have made them, and columns may be missing that were added
     since."""
     execute(
         migrated_url,
