@@ -363,13 +363,13 @@ def test_a_course_has_a_number_of_students(client: FlaskClient, app: Flask, alic
 
 @pytest.mark.long
 def test_the_commands_of_the_readme_upload_a_picture(tmp_path: Path) -> None:
-    """Somebody who has just started the app copies the commands, with the servers that it
-    brings."""
+    """As somebody copies them who has just started the app, with the servers that it brings."""
     root = Path(__file__).parent.parent.parent
     block = re.search(r"```sh\n(url=.*?)```", (root / "README.md").read_text(), re.DOTALL)
     assert block is not None
-    # PostgreSQL's account has to reach the folder.
-    directory = tempfile.mkdtemp(prefix="dualmedia-example-")
+    directory = tempfile.mkdtemp(
+        prefix="dualmedia-example-"
+    )  # PostgreSQL's account has to reach it
     program = (
         "import sys; from example_app import create_app; from werkzeug.serving import run_simple; "
         "app = create_app({'INSTANCE_PATH': sys.argv[1]}); "
