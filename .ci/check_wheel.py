@@ -60,7 +60,7 @@ def run(*command: str, fails: bool = False, **environment: str) -> str:
 def install(python: str, wheel: str, lowest: bool, *, extra: str = "") -> None:
     if lowest:
         uv = (sys.executable, "-m", "uv", "pip", "install", "--quiet", "--python", python)
-        # Of a wheel's dependencies none is direct: they are those of the project that it was built
+        # None of a wheel's dependencies is direct: they are those of the project that it was built
         # from.
         extras = ("--extra", extra) if extra else ()
         run(
@@ -98,9 +98,8 @@ def main(python: str, wheel: str, *options: str) -> None:
         count(url, indexes=45, tables=6)
         run(python, "-m", "flask", "db", "downgrade", "base", **dual)
         count(url, indexes=0, tables=1)
-        print(
-            "flask db upgrade made 45 indexes, flask db check found no difference, downgrade left nothing"
-        )
+        print("flask db upgrade made 45 indexes, flask db check found no difference,")
+        print("downgrade left nothing")
 
 
 def count(url: str, *, indexes: int, tables: int) -> None:

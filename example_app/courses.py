@@ -21,7 +21,8 @@ from flask_dualmedia import (
 from .database import Document, db, find_or_404, now
 from .security import Viewer
 
-MAX_SIZE = 500_000  # bytes of a course with its modules and lessons; a document of MongoDB has 16 MiB at most
+# Bytes of a course with its modules and lessons; a document of MongoDB has 16 MiB at most.
+MAX_SIZE = 500_000
 MAX_PARTS = 100  # modules of a course, and lessons of a module
 MAX_STUDENTS = 10_000
 
@@ -54,10 +55,8 @@ def check_size(course: Document) -> None:
     counted apart."""
     lessons = [module["lessons"] for module in course["modules"]]
     if any(len(parts) > MAX_PARTS for parts in [course["modules"], *lessons]):
-        abort(
-            413,
-            f"A course has at most {MAX_PARTS} modules, and each of them at most {MAX_PARTS} lessons.",
-        )
+        limits = f"at most {MAX_PARTS} modules, and each of them at most {MAX_PARTS} lessons"
+        abort(413, f"A course has {limits}.")
     if len(bson.encode(course | {"student_ids": []})) > MAX_SIZE:
         abort(413, f"A course with its modules and lessons has at most {MAX_SIZE} bytes.")
 
@@ -111,9 +110,8 @@ def delete_media_of_parts(course: Document, part_ids: set[str]) -> None:
     """Delete the videos and resources of some modules and lessons."""
     attach_media([course], videos=CourseVideo, resources=CourseResource)
     if course["videos"].partial:
-        raise DatabaseUnavailable(
-            "PostgreSQL"
-        )  # what is not listed would stay for ever: its course is still there
+        # Media that is not listed would stay for ever: its course is still there.
+        raise DatabaseUnavailable("PostgreSQL")
     for media in [*course.pop("videos"), *course.pop("resources")]:
         if media.mongo_lesson_id in part_ids:
             delete_media(type(media), media.id)

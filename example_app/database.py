@@ -28,7 +28,7 @@ def init_app(app: Flask) -> PyMongo:
     return mongo
 
 
-# Of the current app, so that several apps in one process, as in tests, keep to their own databases.
+# The current app's database: several apps in one process, as in tests, keep to their own.
 db: t.Any = LocalProxy(lambda: current_app.extensions["example_app.mongo"].db)
 
 

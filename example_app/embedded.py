@@ -54,7 +54,7 @@ class EmbeddedServerError(RuntimeError):
 
 @dataclasses.dataclass(frozen=True)
 class Servers:
-    """Where the embedded servers listen. What was not asked for is ``None``."""
+    """The addresses of the embedded servers. A server that was not asked for is ``None``."""
 
     postgres_url: str | None
     """For SQLAlchemy, with psycopg 3."""
@@ -103,9 +103,8 @@ def start(
 
 
 def _open_lock(path: Path) -> int:
-    return os.open(
-        path, os.O_RDWR | os.O_CREAT, 0o600
-    )  # Python opens it non-inheritable: no exec'ed program keeps the lock
+    # Python opens it non-inheritable: no exec'ed program keeps the lock.
+    return os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
 
 
 @contextlib.contextmanager
@@ -191,7 +190,7 @@ def _write_state(directory: Path, state: dict[str, t.Any]) -> None:
 
 
 class Server(t.Protocol):
-    """What the supervisor needs to know of a server."""
+    """The facts about a server that its supervisor needs."""
 
     stop_signal: signal.Signals
 
@@ -201,7 +200,7 @@ class Server(t.Protocol):
         ...
 
     def find_url(self, directory: Path, scratch: Path) -> str | None:
-        """Where the server answers; ``None`` while it does not."""
+        """The address at which the server answers; ``None`` while it does not."""
         ...
 
 
@@ -223,9 +222,8 @@ class Mongo:
             "--log-level",
             "INFO",
         ]
-        options.append(
-            "--sync-on-commit"
-        )  # or writes of the last moments are lost with a killed server
+        # Otherwise writes of the last moments are lost with a killed server.
+        options.append("--sync-on-commit")
         data = str(directory / "data")
         return psutil.Popen(
             [sys.executable, "-m", "secantus", *options, "--storage-path", data], cwd=directory
@@ -258,9 +256,8 @@ class Postgres:
         account = self._account(directory, programs)
         data = directory / "data"
         if not data.exists():
-            new = (
-                directory / "data.new"
-            )  # renamed when complete, so that a killed initdb leaves nothing half made
+            # Renamed when complete, so that a killed initdb leaves nothing half made.
+            new = directory / "data.new"
             shutil.rmtree(new, ignore_errors=True)
             new.mkdir(mode=0o700)
             self._give(new, account)
@@ -303,7 +300,8 @@ class Postgres:
                     connection.execute(f"CREATE DATABASE {DATABASE}")
         except psycopg.OperationalError:
             return None
-        return f"postgresql+psycopg://postgres@/{DATABASE}?host={urllib.parse.quote(str(scratch), safe='')}"
+        host = urllib.parse.quote(str(scratch), safe="")
+        return f"postgresql+psycopg://postgres@/{DATABASE}?host={host}"
 
     def _account(self, *directories: Path) -> dict[str, t.Any]:
         """Arguments that run a program by whom PostgreSQL accepts: anyone but root."""
@@ -361,9 +359,8 @@ def supervise(name: str, directory: Path) -> None:
         )
         if _find_process(state) is not None:
             users_lock = _open_lock(directory / "users.lock")
-            fcntl.flock(
-                users_lock, fcntl.LOCK_EX
-            )  # kept until the process ends: who comes now waits for that
+            # Kept until the process ends: a process that comes now waits for that.
+            fcntl.flock(users_lock, fcntl.LOCK_EX)
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -400,9 +397,8 @@ def _start(server: Server, directory: Path) -> dict[str, t.Any]:
     try:
         process = server.launch(directory, scratch)
         state |= {"pid": process.pid, "created": process.create_time()}
-        _write_state(
-            directory, state
-        )  # should we be killed now, the next supervisor knows what to stop
+        # If this process is killed now, the next supervisor knows what to stop.
+        _write_state(directory, state)
         deadline = time.monotonic() + START_TIMEOUT
         while (url := server.find_url(directory, scratch)) is None:
             if _find_process(state) is None:

@@ -26,7 +26,7 @@ ACCOUNTS = {
     "log out": ["pages.account.logout"],
     "renew": ["api.auth.refresh"],
 }
-"""What is done with accounts, and by which views. Programs and pages are counted together."""
+"""The actions with accounts, each with its views. Programs and pages are counted together."""
 
 
 def init_app(app: Flask) -> None:
@@ -92,7 +92,8 @@ def begin_window(key: str, seconds: int) -> t.Any:
 
 
 def network() -> str:
-    """Where the request comes from. Whoever has one IPv6 address has all of its network."""
+    """The network that the request comes from. Whoever has one IPv6 address has all of its
+    network."""
     address = request.remote_addr or ""
     if ":" in address:
         return str(ipaddress.ip_network(f"{address.partition('%')[0]}/64", strict=False))

@@ -31,9 +31,8 @@ logger = logging.getLogger(__name__)
 
 MEDIA = Path(__file__).parent / "sample_media"
 MARKER = "sample-data"
-LEASE = timedelta(
-    minutes=1
-)  # longer than loading takes; then another process may finish what a killed one began
+# Longer than loading takes. After it another process may finish what a killed one began.
+LEASE = timedelta(minutes=1)
 LOGIN = "demo-password"  # of all sample accounts
 
 
@@ -104,7 +103,8 @@ PRODUCTS: list[tuple[str, str, int, list[tuple[str, str]]]] = [
 COURSES: list[Document] = [
     {
         "title": "Seeing in three dimensions",
-        "description": "The geometry behind every rendered picture, from points to surfaces, with a script to keep.",
+        "description": "The geometry behind every rendered picture, from points to surfaces, "
+        "with a script to keep.",
         "modules": [
             {
                 "title": "Foundations",
@@ -121,7 +121,8 @@ COURSES: list[Document] = [
     },
     {
         "title": "Make your first animated short",
-        "description": "How a small team turns a story into a film, step by step, on the example of an open movie.",
+        "description": "How a small team turns a story into a film, step by step, "
+        "on the example of an open movie.",
         "intro": "Welcome",
         "modules": [
             {
@@ -129,7 +130,8 @@ COURSES: list[Document] = [
                 "lessons": [
                     {
                         "title": "Setting the scene",
-                        "summary": "Watch the opening shot twice: once for the light, once for the camera.",
+                        "summary": "Watch the opening shot twice: "
+                        "once for the light, once for the camera.",
                         "video": "The opening shot",
                     },
                     {
@@ -178,7 +180,7 @@ def load(app: Flask, *, with_accounts: bool) -> None:
 
 
 def claim() -> bool:
-    """Whether it is this process that loads."""
+    """Claim the loading, and tell whether this process got it."""
     since = now()
     if db.meta.find_one({"_id": MARKER}) is None:
         if db.products.find_one({}, {"_id": 1}) is not None:
@@ -246,9 +248,8 @@ def load_courses() -> None:
             add_video(course, video_type="intro", title=sample["intro"])
         for lesson in lessons:
             if "video" in lesson:
-                add_video(
-                    course, lesson_id=lesson["id"], title=lesson["video"], is_public=False
-                )  # for its students
+                # The video is for the students of the course.
+                add_video(course, lesson_id=lesson["id"], title=lesson["video"], is_public=False)
             if "resource" in lesson:
                 add_resource(course, lesson["resource"], lesson_id=lesson["id"])
     add_review("courses", sample_id(201), 5, "Clear, short, and the bird is a star.")

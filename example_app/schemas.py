@@ -1,5 +1,5 @@
-"""What the resources of the API share: names in camelCase, fields that both databases can hold,
-reading the input."""
+"""Parts that the resources of the API share: names in camelCase, fields that both databases can
+hold, reading the input."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ PAGE = PageSchema()
 
 
 class SourceSchema(Schema):
-    """What a client says about one file (multipart) or URL (JSON) that it adds."""
+    """The fields that a client sends with one file (multipart) or URL (JSON) that it adds."""
 
     url = Text(validate=validate.Length(1, 2048))
     is_public = fields.Boolean(load_default=False)

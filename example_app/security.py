@@ -1,4 +1,4 @@
-"""Who is asking, and what they may do. Tokens come in a header (programs) or in cookies (pages)."""
+"""The viewer and their rights. Tokens come in a header (programs) or in cookies (pages)."""
 
 from __future__ import annotations
 
@@ -28,23 +28,24 @@ class Viewer:
     role: str | None = None
 
     def may_change(self, document: Document) -> bool:
-        """Whether this is the creator of the document, or an admin."""
+        """Tell whether the viewer is the creator of the document, or an admin."""
         return self.role == ADMIN or (
             self.id is not None and self.id == str(document["creator_id"])
         )
 
     @property
     def claims(self) -> dict[str, t.Any]:
-        """What the extension shows media by, and hands out their content: its ``visible_to``."""
+        """The identity that the extension takes as ``visible_to``: it shows media and hands out
+        content by it."""
         return {"sub": self.id, "role": self.role}
 
 
 def authorize(
     action: Action, subject: t.Any, identity: str | None, claims: t.Mapping[str, t.Any]
 ) -> bool:
-    """Who may do what with media, for ``DUALMEDIA_AUTHORIZE``: beside what the extension allows,
-    the students of a course see its videos and resources; and nobody but admins adds media to what
-    this app has no documents of."""
+    """The app's rule for media, for ``DUALMEDIA_AUTHORIZE``. Beside what the extension allows, the
+    students of a course see its videos and resources. Only admins add media to owners that have no
+    document in this app."""
     if isinstance(subject, Owner) and get_owner(subject) is None:
         return claims.get("role") == ADMIN
     if default_rule(action, subject, identity, claims):

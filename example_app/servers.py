@@ -41,9 +41,8 @@ def start(app: Flask) -> Started:
         reloader = int(os.environ.get(RELOADER_PID, os.getppid()))
         threading.Thread(target=end_with_reloader, args=[reloader], daemon=True).start()
     else:
-        os.environ[RELOADER_PID] = str(
-            os.getpid()
-        )  # which this process is, if it starts that child
+        # This process is the reloader, if it starts that child.
+        os.environ[RELOADER_PID] = str(os.getpid())
     return started
 
 

@@ -1,5 +1,4 @@
-"""Where the settings come from: defaults, then the environment, then what ``create_app`` was
-given."""
+"""The settings: defaults, then the environment, then what ``create_app`` was given."""
 
 from __future__ import annotations
 
@@ -19,13 +18,15 @@ FROM_ENVIRONMENT = ("SECRET_KEY", "JWT_SECRET_KEY", "MONGO_URI", "SQLALCHEMY_DAT
 DEFAULTS = {
     "SAMPLE_DATA": True,
     "MEDIA_LIMIT": "600 per minute",
-    "LOGIN_LIMIT": "60 per minute; 600 per day",  # each of logging in, registering, logging out, by address
+    # Each address may log in, register and log out so often.
+    "LOGIN_LIMIT": "60 per minute; 600 per day",
     # Bytes of a stranger's body: views that take files raise it, once the caller is known. So few
     # that Werkzeug writes nothing to the disk.
     "MAX_CONTENT_LENGTH": 500_000,
     "MAX_FORM_MEMORY_SIZE": 500_000,
     "DUALMEDIA_AUTHORIZE": authorize,
-    "DUALMEDIA_OWNER_FIELD": "creator_id",  # of products and courses: only their creator, and admins, add media
+    # Only the creator of a product or course, and admins, add media to it.
+    "DUALMEDIA_OWNER_FIELD": "creator_id",
     "JWT_TOKEN_LOCATION": ["headers", "cookies"],  # headers for programs, cookies for the pages
     "JWT_ACCESS_TOKEN_EXPIRES": timedelta(hours=1),
     "JWT_COOKIE_SAMESITE": "Lax",
@@ -41,8 +42,8 @@ def load(app: Flask, config: t.Mapping[str, t.Any]) -> None:
     )
     app.config.from_mapping(config)
     if not (app.config["SECRET_KEY"] or app.config.get("JWT_SECRET_KEY")):
-        # Of tokens and links. Flask's own key would have it open a session with each request, and
-        # there are none.
+        # The key of tokens and links. Flask's own would open a session with each request, and there
+        # are none.
         app.config["JWT_SECRET_KEY"] = instance_secret(Path(app.instance_path))
 
 
@@ -55,9 +56,8 @@ def instance_secret(instance: Path) -> str:
         with os.fdopen(descriptor, "w") as file:
             file.write(secrets.token_urlsafe(48))
         try:
-            os.link(
-                new, path
-            )  # of several processes one wins, and nobody reads a file that is half written
+            # One of several processes wins, and nobody reads a file that is half written.
+            os.link(new, path)
         except FileExistsError:
             pass
         finally:

@@ -317,6 +317,10 @@ def mode(request: pytest.FixtureRequest) -> str:
     return request.param
 
 
+in_both_modes = pytest.mark.parametrize("mode", ["dual", "mongo"])
+"""Marks a test that holds in every mode, in a module whose fixture ``mode`` is one of them."""
+
+
 @pytest.fixture
 def app(make_app: MakeApp, mode: str) -> Flask:
     return make_app(mode)

@@ -1,4 +1,4 @@
-"""What Schemathesis has to be told for ``tests.fuzz``, beside ``schemathesis.toml``."""
+"""Tell Schemathesis, for ``tests.fuzz``, more than ``schemathesis.toml`` can say."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What workers of the version before records had a number of their change write, in its own words.
+"""Write as workers of the version before records had a number of their change, in its own words.
 
 Its rows lack ``version``, and so do its documents. It changes rows without naming the change that
 it builds on, and claims what it drains by ``True``. The statements are those that it sent, as its
@@ -21,12 +21,13 @@ from flask_dualmedia.storages.base import new_key
 CONTENT = b"few bytes of an older version"
 
 INSERT = """
-    INSERT INTO media_storage (reference_type, reference_id, media_type, url, title, id, state, storage_type,
-        storage_key, filename, mime_type, file_size, checksum, uploaded_by, is_public, access_count, last_accessed_at,
-        created_at, updated_at, links_revoked_at)
-    VALUES (%(reference_type)s, %(reference_id)s, %(media_type)s, %(url)s, %(title)s, %(id)s, %(state)s,
-        %(storage_type)s, %(storage_key)s, %(filename)s, %(mime_type)s, %(file_size)s, %(checksum)s, %(uploaded_by)s,
-        %(is_public)s, %(access_count)s, %(last_accessed_at)s, %(created_at)s, %(updated_at)s, %(links_revoked_at)s)
+    INSERT INTO media_storage (reference_type, reference_id, media_type, url, title, id, state,
+        storage_type, storage_key, filename, mime_type, file_size, checksum, uploaded_by,
+        is_public, access_count, last_accessed_at, created_at, updated_at, links_revoked_at)
+    VALUES (%(reference_type)s, %(reference_id)s, %(media_type)s, %(url)s, %(title)s, %(id)s,
+        %(state)s, %(storage_type)s, %(storage_key)s, %(filename)s, %(mime_type)s, %(file_size)s,
+        %(checksum)s, %(uploaded_by)s, %(is_public)s, %(access_count)s, %(last_accessed_at)s,
+        %(created_at)s, %(updated_at)s, %(links_revoked_at)s)
     RETURNING media_storage.id
 """
 INSERT_CHUNK = (
@@ -35,21 +36,26 @@ INSERT_CHUNK = (
 DELETE_CHUNKS = "DELETE FROM media_chunks WHERE storage_key = %s"
 EDIT = """
     UPDATE media_storage SET title=%(title)s, updated_at=%(updated_at)s
-    WHERE media_storage.id = %(id_)s AND media_storage.state = 'available' RETURNING media_storage.id
+    WHERE media_storage.id = %(id_)s AND media_storage.state = 'available'
+    RETURNING media_storage.id
 """
 REPLACE = """
-    UPDATE media_storage SET file_size=%(file_size)s, checksum=%(checksum)s, storage_key=%(storage_key)s,
-        updated_at=%(updated_at)s
+    UPDATE media_storage SET file_size=%(file_size)s, checksum=%(checksum)s,
+        storage_key=%(storage_key)s, updated_at=%(updated_at)s
     WHERE media_storage.id = %(id_)s AND media_storage.state = 'available'
         AND media_storage.storage_key = %(storage_key_)s
     RETURNING media_storage.id
 """
 MARK_DELETED = """
     UPDATE media_storage SET state='deleting', updated_at=%(updated_at)s
-    WHERE media_storage.id = %(id_)s AND media_storage.state = 'available' RETURNING media_storage.id
+    WHERE media_storage.id = %(id_)s AND media_storage.state = 'available'
+    RETURNING media_storage.id
 """
 REMOVE = "DELETE FROM media_storage WHERE media_storage.id = %(id_)s"
-UNFINISHED = "SELECT media_storage.id, media_storage.storage_key FROM media_storage WHERE state <> 'available'"
+UNFINISHED = """
+    SELECT media_storage.id, media_storage.storage_key
+    FROM media_storage WHERE state <> 'available'
+"""
 
 
 def now() -> datetime:

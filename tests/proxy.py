@@ -74,7 +74,7 @@ class Proxy:
 
     @property
     def is_calm(self) -> bool:
-        """Whether every cut of a request or an answer has happened."""
+        """Tell whether every cut of a request or an answer has happened."""
         return self._request_cut is None and self._answer_cut is None
 
     def close(self) -> None:

@@ -72,16 +72,22 @@ def image(name: str, mime_type: str, content: bytes, *, is_shown: bool = False) 
 
 
 FILMS = [
-    film("film.mp4", "video/mp4"), film("faststart.mp4", "video/mp4"), film("fragments.mp4", "video/mp4"),
+    film("film.mp4", "video/mp4"), film("faststart.mp4", "video/mp4"),
+    film("fragments.mp4", "video/mp4"),
     film("phone.mp4", "video/mp4"), film("psp.mp4", "video/mp4"), film("silent.mp4", "video/mp4"),
-    film("itunes.m4v", "video/mp4"), film("camera.mov", "video/quicktime"), film("phone.3gp", "video/3gpp"),
-    film("phone.3g2", "video/3gpp2"), film("film.mkv", "video/matroska"), film("film.webm", "video/webm"),
-    film("silent.webm", "video/webm"), film("film.ogv", "video/ogg"), film("broadcast.ts", "video/mp2t"),
-    film("camera.mts", "video/mp2t"), film("00001.m2ts", "video/mp2t", (FILES / "camera.mts").read_bytes()),
-    film("film.flv", "video/x-flv"), film("film.avi", "video/vnd.avi"), film("camera.avi", "video/vnd.avi"),
-    film("film.wmv", "video/x-ms-wmv"), film("stream.asf", "video/x-ms-wmv", (FILES / "film.wmv").read_bytes()),
-    film("disc.vob", "video/mpeg"), film("disc.mpg", "video/mpeg", (FILES / "disc.vob").read_bytes()),
-    film("video.m1v", "video/mpeg"), film("film.nut", "video/x-nut"), film("film.ivf", "video/x-ivf"),
+    film("itunes.m4v", "video/mp4"), film("camera.mov", "video/quicktime"),
+    film("phone.3gp", "video/3gpp"), film("phone.3g2", "video/3gpp2"),
+    film("film.mkv", "video/matroska"), film("film.webm", "video/webm"),
+    film("silent.webm", "video/webm"), film("film.ogv", "video/ogg"),
+    film("broadcast.ts", "video/mp2t"), film("camera.mts", "video/mp2t"),
+    film("00001.m2ts", "video/mp2t", (FILES / "camera.mts").read_bytes()),
+    film("film.flv", "video/x-flv"), film("film.avi", "video/vnd.avi"),
+    film("camera.avi", "video/vnd.avi"), film("film.wmv", "video/x-ms-wmv"),
+    film("stream.asf", "video/x-ms-wmv", (FILES / "film.wmv").read_bytes()),
+    film("disc.vob", "video/mpeg"),
+    film("disc.mpg", "video/mpeg", (FILES / "disc.vob").read_bytes()),
+    film("video.m1v", "video/mpeg"), film("film.nut", "video/x-nut"),
+    film("film.ivf", "video/x-ivf"),
     film("film.y4m", "video/x-yuv4mpeg"), film("film.mxf", "application/mxf"),
     film("moov.mov", "video/quicktime", without_ftyp(b"moov", b"mdat")),
     film("mdat.mov", "video/quicktime", without_ftyp(b"mdat", b"moov")),
@@ -94,17 +100,23 @@ FILMS = [
 ]  # fmt: skip
 
 SOUNDS = [
-    sound("memo.m4a", "audio/mp4"), sound("memo.mp4", "audio/mp4"), sound("recorded.mp4", "audio/mp4"),
-    sound("memo.mov", "audio/mp4"), sound("memo.3gp", "audio/3gpp"), sound("memo.3g2", "audio/3gpp2"),
+    sound("memo.m4a", "audio/mp4"), sound("memo.mp4", "audio/mp4"),
+    sound("recorded.mp4", "audio/mp4"), sound("memo.mov", "audio/mp4"),
+    sound("memo.3gp", "audio/3gpp"), sound("memo.3g2", "audio/3gpp2"),
     sound("memo.m4v", "audio/mp4", (FILES / "memo.mp4").read_bytes()),
-    sound("recorded.webm", "audio/webm"), sound("voice.opus", "audio/ogg"), sound("music.ogg", "audio/ogg"),
+    sound("recorded.webm", "audio/webm"), sound("voice.opus", "audio/ogg"),
+    sound("music.ogg", "audio/ogg"),
     sound("music.ogv", "audio/ogg", (FILES / "music.ogg").read_bytes()),
-    sound("speech.spx", "audio/ogg"), sound("flac.oga", "audio/ogg"), sound("music.mka", "audio/matroska"),
+    sound("speech.spx", "audio/ogg"), sound("flac.oga", "audio/ogg"),
+    sound("music.mka", "audio/matroska"),
     sound("music.mkv", "audio/matroska", (FILES / "music.mka").read_bytes()),
-    sound("music.wma", "audio/x-ms-wma"), sound("music.asf", "audio/x-ms-wma", (FILES / "music.wma").read_bytes()),
-    sound("music.mp3", "audio/mpeg"), sound("bare.mp3", "audio/mpeg"), sound("music.mp2", "audio/mpeg"),
-    sound("music.aac", "audio/aac"), sound("music.flac", "audio/flac"), sound("sound.wav", "audio/wav"),
-    sound("long.wav", "audio/wav"), sound("sound.aiff", "audio/x-aiff"), sound("sound.caf", "audio/x-caf"),
+    sound("music.wma", "audio/x-ms-wma"),
+    sound("music.asf", "audio/x-ms-wma", (FILES / "music.wma").read_bytes()),
+    sound("music.mp3", "audio/mpeg"), sound("bare.mp3", "audio/mpeg"),
+    sound("music.mp2", "audio/mpeg"), sound("music.aac", "audio/aac"),
+    sound("music.flac", "audio/flac"), sound("sound.wav", "audio/wav"),
+    sound("long.wav", "audio/wav"), sound("sound.aiff", "audio/x-aiff"),
+    sound("sound.caf", "audio/x-caf"),
     sound("sound.au", "audio/basic"), sound("music.wv", "audio/x-wavpack"),
     sound("song.mid", "audio/midi", b"MThd\0\0\0\6\0\0\0\1\0\x60MTrk\0\0\0\4\0\xff\x2f\0"),
     sound("call.amr", "audio/amr", b"#!AMR\n" + b"\x3c\0\1\2" * 8),
@@ -115,7 +127,10 @@ SOUNDS = [
 
 SVG_TAG = b'<svg xmlns="http://www.w3.org/2000/svg"><path/></svg>'
 SVG_PREFIXED = b'<svg:svg xmlns:svg="http://www.w3.org/2000/svg"><svg:path/></svg:svg>'
-SVG_DOCTYPE = b'<!DOCTYPE svg PUBLIC "-//W3C//DTD SVG 1.1//EN" "http://www.w3.org/Graphics/SVG/1.1/DTD/svg11.dtd">\n'
+SVG_DOCTYPE = (
+    b'<!DOCTYPE svg PUBLIC "-//W3C//DTD SVG 1.1//EN"'
+    b' "http://www.w3.org/Graphics/SVG/1.1/DTD/svg11.dtd">\n'
+)
 SVG_ENTITIES = (
     b'<!DOCTYPE svg PUBLIC "a" "b" [\n<!ENTITY ns_svg "http://www.w3.org/2000/svg">\n]>\n'
 )
@@ -125,16 +140,22 @@ MEASURED = box(
     b"meta", bytes(4) + box(b"iprp", box(b"ipco", box(b"ispe", struct.pack(">III", 0, 32, 32))))
 )
 
+ANIMATED = picture("PNG", save_all=True, append_images=[OTHER])
+MIF1_AVIF = ftyp(b"mif1", b"mif1", b"avif", b"miaf")
+LONG_PREAMBLE = b"\n\n  " + b"<!-- " + b"long " * 2000 + b"-->\n<?x y?>"
+UTF16_BE = b"\xfe\xff" + (PROLOG + SVG_PREFIXED).decode().encode("utf-16-be")
+ADOBE = b"<!-- Adobe > Illustrator -->"
+
 IMAGES = [
     image("a.png", "image/png", picture("PNG"), is_shown=True),
-    image("a.apng", "image/png", picture("PNG", save_all=True, append_images=[OTHER]), is_shown=True),
+    image("a.apng", "image/png", ANIMATED, is_shown=True),
     image("a.jpg", "image/jpeg", picture("JPEG"), is_shown=True),
     image("a.jfif", "image/jpeg", picture("JPEG", progressive=True), is_shown=True),
     image("a.gif", "image/gif", picture("GIF"), is_shown=True),
     image("a.webp", "image/webp", picture("WEBP"), is_shown=True),
     image("b.webp", "image/webp", picture("WEBP", lossless=True), is_shown=True),
     image("a.avif", "image/avif", picture("AVIF"), is_shown=True),
-    image("b.avif", "image/avif", ftyp(b"mif1", b"mif1", b"avif", b"miaf") + MEASURED, is_shown=True),
+    image("b.avif", "image/avif", MIF1_AVIF + MEASURED, is_shown=True),
     image("c.avif", "image/avif", ftyp(b"avis", b"avis", b"msf1") + MEASURED, is_shown=True),
     image("a.heic", "image/heic", ftyp(b"heic", b"mif1", b"heic")),
     image("b.heic", "image/heic", ftyp(b"mif1", b"mif1", b"heic")),
@@ -159,32 +180,44 @@ IMAGES = [
     image("c.svg", "image/svg+xml", SVG_PREFIXED),
     image("d.svg", "image/svg+xml", PROLOG + b"<!-- Created with Inkscape -->\n" + SVG_PREFIXED),
     image("e.svg", "image/svg+xml", PROLOG + SVG_DOCTYPE + SVG_TAG),
-    image("f.svg", "image/svg+xml", PROLOG + b"<!-- Adobe > Illustrator -->" + SVG_ENTITIES + SVG_TAG),
+    image("f.svg", "image/svg+xml", PROLOG + ADOBE + SVG_ENTITIES + SVG_TAG),
     image("g.svg", "image/svg+xml", b"\xef\xbb\xbf" + SVG_TAG),
     image("h.svg", "image/svg+xml", b"\xff\xfe" + (PROLOG + SVG_TAG).decode().encode("utf-16-le")),
-    image("i.svg", "image/svg+xml", b"\xfe\xff" + (PROLOG + SVG_PREFIXED).decode().encode("utf-16-be")),
+    image("i.svg", "image/svg+xml", UTF16_BE),
     image("j.svg", "image/svg+xml", SVG_TAG.decode().encode("utf-16-le")),
-    image("k.svg", "image/svg+xml", b"\n\n  " + b"<!-- " + b"long " * 2000 + b"-->\n<?x y?>" + SVG_TAG),
+    image("k.svg", "image/svg+xml", LONG_PREAMBLE + SVG_TAG),
 ]  # fmt: skip
 
 CONTENT_TYPES = "[Content_Types].xml"
+RELATIONS, TEXT_PART = "_rels/.rels", "word/document.xml"
+LIBRE = zipped(RELATIONS, "docProps/app.xml", TEXT_PART, CONTENT_TYPES)
+REORDERED = zipped("word/numbering.xml", TEXT_PART, RELATIONS, CONTENT_TYPES)
+MANY_PARTS = zipped(CONTENT_TYPES, *(f"customXml/{n}" for n in range(9)), TEXT_PART)
+MOBI = b"Book".ljust(60, b"\0") + b"BOOKMOBI" + bytes(20)
+EPUB_TYPE = "application/epub+zip"
+WORD_MACROS = "application/vnd.ms-word.document.macroenabled.12"
+EXCEL_MACROS = "application/vnd.ms-excel.sheet.macroenabled.12"
+EXCEL_BINARY = "application/vnd.ms-excel.sheet.binary.macroenabled.12"
+SLIDESHOW = f"{OFFICE}presentationml.slideshow"
+VISIO = "application/vnd.ms-visio.drawing.main+xml"
+OPEN_TEMPLATE = f"{OPEN}text-template"
 
 OFFICE_FILES = [
     document("ms.docx", zipped(CONTENT_TYPES, "_rels/.rels", "word/document.xml"), WORD),
-    document("libre.docx", zipped("_rels/.rels", "docProps/app.xml", "word/document.xml", CONTENT_TYPES), WORD),
-    document("other.docx", zipped("word/numbering.xml", "word/document.xml", "_rels/.rels", CONTENT_TYPES), WORD),
-    document("many.docx", zipped(CONTENT_TYPES, *(f"customXml/{n}" for n in range(9)), "word/document.xml"), WORD),
+    document("libre.docx", LIBRE, WORD),
+    document("other.docx", REORDERED, WORD),
+    document("many.docx", MANY_PARTS, WORD),
     document("renamed.zip", zipped(CONTENT_TYPES, "_rels/.rels", "word/document.xml"), WORD),
     document("bare.docx", zipped("a.xml"), WORD),
     document("secret.docx", ole("EncryptionInfo", "EncryptedPackage"), WORD),
-    document("a.docm", zipped(CONTENT_TYPES, "word/document.xml"), "application/vnd.ms-word.document.macroenabled.12"),
-    document("a.dotx", zipped(CONTENT_TYPES, "word/document.xml"), f"{OFFICE}wordprocessingml.template"),
+    document("a.docm", zipped(CONTENT_TYPES, TEXT_PART), WORD_MACROS),
+    document("a.dotx", zipped(CONTENT_TYPES, TEXT_PART), f"{OFFICE}wordprocessingml.template"),
     document("a.xlsx", zipped(CONTENT_TYPES, "_rels/.rels", "xl/workbook.xml"), EXCEL),
-    document("a.xlsm", zipped(CONTENT_TYPES, "xl/workbook.xml"), "application/vnd.ms-excel.sheet.macroenabled.12"),
-    document("a.xlsb", zipped(CONTENT_TYPES, "xl/a.bin"), "application/vnd.ms-excel.sheet.binary.macroenabled.12"),
+    document("a.xlsm", zipped(CONTENT_TYPES, "xl/workbook.xml"), EXCEL_MACROS),
+    document("a.xlsb", zipped(CONTENT_TYPES, "xl/a.bin"), EXCEL_BINARY),
     document("a.pptx", zipped(CONTENT_TYPES, "_rels/.rels", "ppt/presentation.xml"), POWERPOINT),
-    document("a.ppsx", zipped(CONTENT_TYPES, "ppt/presentation.xml"), f"{OFFICE}presentationml.slideshow"),
-    document("a.vsdx", zipped(CONTENT_TYPES, "visio/document.xml"), "application/vnd.ms-visio.drawing.main+xml"),
+    document("a.ppsx", zipped(CONTENT_TYPES, "ppt/presentation.xml"), SLIDESHOW),
+    document("a.vsdx", zipped(CONTENT_TYPES, "visio/document.xml"), VISIO),
     document("a.doc", ole("WordDocument", "1Table"), "application/msword"),
     document("a.xls", ole("Workbook"), "application/vnd.ms-excel"),
     document("b.xls", ole("Book"), "application/vnd.ms-excel"),
@@ -198,17 +231,17 @@ OFFICE_FILES = [
     document("a.ods", zipped("content.xml", mimetype=f"{OPEN}spreadsheet"), f"{OPEN}spreadsheet"),
     document("a.odp", zipped("content.xml", mimetype=f"{OPEN}presentation"), f"{OPEN}presentation"),
     document("a.odg", zipped("content.xml", mimetype=f"{OPEN}graphics"), f"{OPEN}graphics"),
-    document("a.ott", zipped("content.xml", mimetype=f"{OPEN}text-template"), f"{OPEN}text-template"),
+    document("a.ott", zipped("content.xml", mimetype=OPEN_TEMPLATE), OPEN_TEMPLATE),
     document("a.odf", zipped("content.xml", mimetype=f"{OPEN}formula"), f"{OPEN}formula"),
     document("a.fodt", PROLOG + b"<office:document xmlns:office='x'/>", f"{OPEN}text-flat-xml"),
     document("a.pages", zipped("Index/Document.iwa"), "application/vnd.apple.pages"),
     document("a.numbers", zipped("Index/Document.iwa"), "application/vnd.apple.numbers"),
     document("a.key", zipped("Index/Document.iwa"), "application/vnd.apple.keynote"),
-    document("a.epub", zipped("META-INF/container.xml", mimetype="application/epub+zip"), "application/epub+zip"),
+    document("a.epub", zipped("META-INF/container.xml", mimetype=EPUB_TYPE), EPUB_TYPE),
     document("a.rtf", b"{\\rtf1\\ansi hello}", "application/rtf"),
     document("a.ps", b"%!PS-Adobe-3.0\n", "application/postscript"),
     document("a.eps", b"%!PS-Adobe-3.0 EPSF-3.0\n", "application/postscript"),
-    document("a.mobi", b"Book".ljust(60, b"\0") + b"BOOKMOBI" + bytes(20), "application/x-mobipocket-ebook"),
+    document("a.mobi", MOBI, "application/x-mobipocket-ebook"),
     document("a.fb2", PROLOG + b"<FictionBook/>", "application/x-fictionbook+xml"),
     document("a.cbz", zipped("001.jpg"), "application/vnd.comicbook+zip"),
     document("a.sqlite", database(), "application/vnd.sqlite3"),
@@ -236,6 +269,8 @@ OFFICE_FILES = [
     document("a.ttc", b"ttcf\0\1\0\0" + bytes(40), "font/collection"),
 ]  # fmt: skip
 
+DEBIAN = b"!<arch>\ndebian-binary   1410122664  0     0     100644  4         `\n2.0\n"
+
 ARCHIVES = [
     archive("a.zip", zipped("a.txt"), "application/zip"),
     archive("empty.zip", zipped(), "application/zip"),
@@ -250,11 +285,11 @@ ARCHIVES = [
     archive("a.rar", b"Rar!\x1a\7\1\0" + bytes(30), "application/vnd.rar"),
     archive("a.zst", b"\x28\xb5\x2f\xfd\x24\1\0\0", "application/zstd"),
     archive("a.jar", zipped("META-INF/MANIFEST.MF", "A.class"), "application/java-archive"),
-    archive("a.apk", zipped("AndroidManifest.xml", "classes.dex"), "application/vnd.android.package-archive"),
+    archive("a.apk", zipped("AndroidManifest.xml", "classes.dex"),
+            "application/vnd.android.package-archive"),
     archive("a.iso", bytes(32768) + b"\1CD001\1\0" + bytes(2000), "application/x-iso9660-image"),
     archive("a.dmg", b"x\xda" + bytes(200), "application/x-apple-diskimage"),
-    archive("a.deb", b"!<arch>\ndebian-binary   1410122664  0     0     100644  4         `\n2.0\n" + bytes(9),
-            "application/vnd.debian.binary-package"),
+    archive("a.deb", DEBIAN + bytes(9), "application/vnd.debian.binary-package"),
     archive("a.mbz", gzip.compress(b"moodle"), "application/vnd.moodle.backup"),
     archive("a.cab", b"MSCF\0\0\0\0" + bytes(30), "application/vnd.ms-cab-compressed"),
 ]  # fmt: skip
@@ -363,17 +398,19 @@ TEXTS = [
 ]
 
 PAGE = b"<h1>Title</h1><svg><path/></svg>"
+XHTML_TAG = b"<html xmlns='http://www.w3.org/1999/xhtml'>"
+HTML_DOCTYPE = b"<!DOCTYPE html PUBLIC 'a' 'b'>\n"
 
 MARKUP = [
     code("1.html", b"<!DOCTYPE html><html><body>" + PAGE, "text/html"),
     code("2.html", b"<html>" + PAGE, "text/html"),
     code("3.html", b"<!-- saved from url=(0014)about:internet -->\n<html>" + PAGE, "text/html"),
-    code("4.html", PROLOG + b"<!DOCTYPE html PUBLIC 'a' 'b'>\n<html xmlns='x'>" + PAGE, "text/html"),
-    code("5.html", PROLOG + b"<html xmlns='http://www.w3.org/1999/xhtml'>" + PAGE, "text/html"),
+    code("4.html", PROLOG + HTML_DOCTYPE + b"<html xmlns='x'>" + PAGE, "text/html"),
+    code("5.html", PROLOG + XHTML_TAG + PAGE, "text/html"),
     code("6.html", b"<!-- c --><title>a</title>" + PAGE, "text/html"),
     code("7.html", PAGE, "text/html"),
     code("8.html", b"\xff\xfe" + "<!doctype html><p>ä".encode("utf-16-le"), "text/html"),
-    code("9.xhtml", PROLOG + b"<html xmlns='http://www.w3.org/1999/xhtml'>" + PAGE, "application/xhtml+xml"),
+    code("9.xhtml", PROLOG + XHTML_TAG + PAGE, "application/xhtml+xml"),
     code("page.jpg", b"<html>" + PAGE, "text/html"),
     code("App.vue", b"<script setup>\nlet a = 1\n</script>\n", "text/x-vue"),
     code("index.php", b"<!DOCTYPE html><html><?php echo 1; ?>", "text/x-php"),
@@ -388,43 +425,33 @@ MARKUP = [
 ]  # fmt: skip
 
 SHORT_SIGNATURES = [
-    b"BM", b"MZ", b"II*", b"MM", b"ID3", b"GIF", b"GIF8", b"RIFF", b"%!", b"PK", b"CWS", b"FWS", b"BZh", b"SQLi",
-    b"8BPS",
-    b"\xff\xd8", b"\xff\xd8\xff", b"\xff\xfb", b"\xff\xf1", b"\xff\n", b"OggS", b"fLaC", b"LZIP", b"AC10", b"MThd",
-    b"Cr24",
-    b"FLV", b"wOFF", b"OTTO", b"NES", b"MSCF", b"ISc(", b"FORM", b"P4", b"P6 1 1", b"FUJI", b"0707", b"%PDF", b"{\\rt",
-    b"\xce\xb2\xcf\x81", b"G", b"abcdftypisom", b"abcdmoov", b"abcdmdat", b"%!TEX root = a", b"Rar!", b"7z", b"caff",
-    b"glTF",
-    b"MAC ", b"wvpk", b"II\xbc", b"AT&T", b".snd", b"DKIF", b"TRUEVISION", b"ttcf",
+    b"BM", b"MZ", b"II*", b"MM", b"ID3", b"GIF", b"GIF8", b"RIFF", b"%!", b"PK", b"CWS", b"FWS",
+    b"BZh", b"SQLi", b"8BPS", b"\xff\xd8", b"\xff\xd8\xff", b"\xff\xfb", b"\xff\xf1", b"\xff\n",
+    b"OggS", b"fLaC", b"LZIP", b"AC10", b"MThd", b"Cr24", b"FLV", b"wOFF", b"OTTO", b"NES",
+    b"MSCF", b"ISc(", b"FORM", b"P4", b"P6 1 1", b"FUJI", b"0707", b"%PDF", b"{\\rt",
+    b"\xce\xb2\xcf\x81", b"G", b"abcdftypisom", b"abcdmoov", b"abcdmdat", b"%!TEX root = a",
+    b"Rar!", b"7z", b"caff", b"glTF", b"MAC ", b"wvpk", b"II\xbc", b"AT&T", b".snd", b"DKIF",
+    b"TRUEVISION", b"ttcf",
 ]  # fmt: skip
+
+ABOUT_PDF = b"# How to write a PDF\n\nIt begins with `%PDF-1.7`, then come objects.\n"
 
 LETTERS = [
     document(f"{number}.csv", letters + b"W;Audi\n1;2\n" * 9, "text/csv")
     for number, letters in enumerate(SHORT_SIGNATURES)
 ] + [
     document("bmw.csv", b"BMW;Audi\n1;2\n", "text/csv"),
-    document("pdf.md", b"# How to write a PDF\n\nIt begins with `%PDF-1.7`, then come objects.\n", "text/markdown"),
+    document("pdf.md", ABOUT_PDF, "text/markdown"),
     document("utf16.csv", b"\xff\xfe" + "BMW;Audi\n".encode("utf-16-le"), "text/csv"),
     document("latin.txt", "ÿØÿ, Bücher und Größen\n".encode("latin-1"), "text/plain"),
     document("sjis.txt", "日本語の文書\n".encode("shift-jis"), "text/plain"),
 ]  # fmt: skip
 
-# Bytes that are not what they are called: no name makes a picture, or a film, of them.
+FALSE_NAMES = "a.png a.svg a.mp4 a.webm a.mp3 a.pdf a.zip a.docx a.woff2 a.key a.dng"
+
+# Bytes that are not what they are called: no name makes them a picture, or a film.
 PRETENDERS = [
-    document(name, b"just text\n", "application/octet-stream")
-    for name in (
-        "a.png",
-        "a.svg",
-        "a.mp4",
-        "a.webm",
-        "a.mp3",
-        "a.pdf",
-        "a.zip",
-        "a.docx",
-        "a.woff2",
-        "a.key",
-        "a.dng",
-    )
+    document(name, b"just text\n", "application/octet-stream") for name in FALSE_NAMES.split()
 ] + [
     document("long.bmp", b"BM" + bytes(60), "application/octet-stream"),
     document("tail.tif", b"II*\0" + bytes(60), "application/octet-stream"),
@@ -432,6 +459,7 @@ PRETENDERS = [
 ]
 
 REAL_FILES = [
-    *FILMS, *SOUNDS, *IMAGES, *OFFICE_FILES, *ARCHIVES, *PDFS, *TEXTS, *MARKUP, *LETTERS, *PRETENDERS,
+    *FILMS, *SOUNDS, *IMAGES, *OFFICE_FILES, *ARCHIVES,
+    *PDFS, *TEXTS, *MARKUP, *LETTERS, *PRETENDERS,
     image("photo.png", "image/png", png(), is_shown=True),
 ]  # fmt: skip

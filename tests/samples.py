@@ -7,6 +7,7 @@ import io
 import typing as t
 import zlib
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from bson import ObjectId
 from flask import Flask
@@ -15,8 +16,15 @@ from flask_jwt_extended import create_access_token
 from werkzeug.datastructures import FileStorage
 from werkzeug.test import TestResponse, encode_multipart
 
-from flask_dualmedia.models import KINDS
+from flask_dualmedia import (
+    save_course_resource,
+    save_course_video,
+    save_media_storage,
+    save_product_image,
+)
+from flask_dualmedia.models import KINDS, Media
 from flask_dualmedia.state import State
+from flask_dualmedia.uploads import staging
 
 Headers = dict[str, str]
 
@@ -101,8 +109,17 @@ class Dribble(io.RawIOBase):
 SAMPLES = {"product-images": png(), "course-videos": mp4(), "course-resources": PDF, "files": PDF}
 """A file that each kind accepts."""
 
+SAVE_FUNCTIONS: dict[str, t.Callable[..., Media]] = {
+    "product-images": save_product_image,
+    "course-videos": save_course_video,
+    "course-resources": save_course_resource,
+    "files": save_media_storage,
+}
+"""The function that saves one file or URL of each kind."""
+
 URL_FIELDS = {
-    "product-images": "imageUrl", "course-videos": "videoUrl", "course-resources": "resourceUrl", "files": "url",
+    "product-images": "imageUrl", "course-videos": "videoUrl",
+    "course-resources": "resourceUrl", "files": "url",
 }  # fmt: skip
 """How each kind names the URL on the wire."""
 
@@ -152,6 +169,17 @@ def kept(state: State) -> tuple[int, list[str], int]:
 
 
 NOTHING: tuple[int, list[str], int] = (0, [], 0)
+
+
+def unfinished_uploads(state: State) -> int:
+    """The number of resumable uploads that have begun and not ended."""
+    return state.mongo[staging.COLLECTION].count_documents({})
+
+
+def expire_uploads(state: State) -> None:
+    """Let the time of all resumable uploads be over."""
+    change = {"$set": {"expires_at": datetime(2020, 1, 1, tzinfo=UTC)}}
+    state.mongo[staging.COLLECTION].update_many({}, change)
 
 
 OFFSET_TYPE = "application/offset+octet-stream"

@@ -1,4 +1,4 @@
-"""What one identity, or one owner, may keep: exact, never more, whoever comes at once."""
+"""Quotas of an identity or an owner: exact, never exceeded, however many come at once."""
 
 from __future__ import annotations
 
@@ -67,8 +67,7 @@ def used(state: State, identity: str = "alice") -> int:
 @pytest.mark.long
 @pytest.mark.parametrize("per", ["IDENTITY", "OWNER"])
 def test_fifty_at_once_never_take_more(make_host: t.Callable[..., Host], per: str) -> None:
-    """T11: of fifty parallel uploads exactly those that fit are kept, by a sum and not by a
-    counter."""
+    """Exactly those of fifty parallel uploads that fit are kept, by a sum and not by a counter."""
     host = make_host(**{f"DUALMEDIA_QUOTA_PER_{per}": 25 * 1000 + 999})
 
     def upload(_: int) -> int:
@@ -94,7 +93,8 @@ def test_a_quota_to_the_byte(make_host: t.Callable[..., Host]) -> None:
     assert refused.status_code == 413
     message = "1000 of the 1000 bytes that the uploader may have are used: 1 more do not fit"
     assert refused.json == {
-        "code": 413, "status": HTTPStatus(413).phrase, "message": message, "errors": {"file": [message]},
+        "code": 413, "status": HTTPStatus(413).phrase,
+        "message": message, "errors": {"file": [message]},
     }  # fmt: skip
     assert post(host.client, bob, 1000).status_code == 201
     content = f"{first.location}/content"
@@ -128,10 +128,8 @@ def test_the_owner_of_all_kinds(make_host: t.Callable[..., Host]) -> None:
         save_media_storage("product", "2", bytes(1000))
         save_product_image("1", "https://cdn.example/a.png", file_size=10**9)
         delete_media("product-images", image.id)
-        assert (
-            update_media("files", save_media_storage("product", "1", b"x").id, title="edited").title
-            == "edited"
-        )
+        file = save_media_storage("product", "1", b"x")
+        assert update_media("files", file.id, title="edited").title == "edited"
 
 
 def test_both_quotas_hold(make_host: t.Callable[..., Host]) -> None:
@@ -144,8 +142,8 @@ def test_both_quotas_hold(make_host: t.Callable[..., Host]) -> None:
 
 
 def test_what_cannot_fit_is_not_read(make_host: t.Callable[..., Host]) -> None:
-    """T29: refused by the announced size, before a byte is stored; and by its real size, where none
-    was announced."""
+    """An upload is refused by its announced size, before a byte is stored, and by its real size if
+    none was announced."""
     host = make_host(DUALMEDIA_QUOTA_PER_IDENTITY=2_000_000)
     assert post(host.client, host.tokens.alice, 1_000_000).status_code == 201
     before = kept(host.state)
@@ -175,7 +173,7 @@ def test_what_cannot_fit_is_not_read(make_host: t.Callable[..., Host]) -> None:
 def test_who_waits_too_long_is_told_to_come_again(
     make_host: t.Callable[..., Host], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """T9: busy is neither "too much" nor an error of ours, and nothing is kept."""
+    """Busy is neither "too much" nor an error of the server, and nothing is kept."""
     host = make_host(DUALMEDIA_QUOTA_PER_IDENTITY=1000)
     monkeypatch.setattr(quotas, "WAIT", 0.2)
     other = Lease(host.state.mongo, "quota:identity:alice")
@@ -215,8 +213,8 @@ def test_without_a_quota_nothing_is_asked(
 
 
 def test_while_sql_is_down_the_journal_counts(make_app: MakeApp) -> None:
-    """What SQL holds cannot be known then; what was accepted meanwhile is, and all of it
-    afterwards."""
+    """Media in SQL cannot be counted then. Media that was accepted meanwhile is counted, and all of
+    it afterwards."""
     app = make_app(
         DUALMEDIA_QUOTA_PER_IDENTITY=1000,
         DUALMEDIA_REFERENCES=UNCHECKED,

@@ -311,8 +311,8 @@ def find_media(kind: t.Any, course_id: ObjectId, media_id: str) -> t.Any:
 
 
 def dump_fields(course: Document) -> dict[str, t.Any]:
-    """What the schema would dump. Modules and lessons are kept with the names and values that they
-    have in answers."""
+    """The answer that the schema would dump. Modules and lessons are kept with the names and values
+    that they have in answers."""
     return {
         "id": str(course["_id"]),
         "title": course["title"],

@@ -80,7 +80,6 @@ def post_order() -> ResponseReturnValue:
 def get_order(order_id: ObjectId) -> ResponseReturnValue:
     order = find_or_404("orders", order_id)
     if not viewer().may_change(order):
-        abort(
-            404, "There is nothing with this id in orders."
-        )  # who may not see it does not learn that it exists
+        # People who may not see it do not learn that it exists.
+        abort(404, "There is nothing with this id in orders.")
     return {"order": dump(OrderSchema(), order)}

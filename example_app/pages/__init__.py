@@ -104,7 +104,7 @@ def money(cents: int) -> str:
 
 @blueprint.app_template_filter()
 def media_url(media: t.Any) -> str:
-    """Where the browser gets the bytes: our content route, or somebody else's server."""
+    """The URL from which the browser gets the bytes: our content route, or another server."""
     dumped = dump_media(media)
     return next(dumped[key] for key in ("imageUrl", "videoUrl", "resourceUrl") if key in dumped)
 

@@ -1,4 +1,4 @@
-"""Who reads content is counted once, by whatever processes the parts of it are served: T12."""
+"""A client that reads content is counted once, whichever processes serve the parts of it."""
 
 from __future__ import annotations
 
@@ -44,10 +44,11 @@ from flask_dualmedia.testing import count_queries
 from ..conftest import MakeApp
 from ..databases.test_announcements import rest
 from ..databases.test_outage import app as proxied_app
-from ..databases.test_outage import eventually, is_back
+from ..databases.test_outage import is_back
 from ..faults.servers import Workers
 from ..proxy import Proxy
 from ..samples import PDF, Headers, Tokens, bearer, mp4
+from ..waiting import eventually
 
 __all__ = ["proxied_app"]
 
@@ -96,8 +97,8 @@ def counted(app: Flask, record: MediaStorage) -> int:
 
 
 def play(clients: t.Sequence[FlaskClient], path: str, headers: Headers) -> None:
-    """What a browser does to play a video: a probe, the whole, then seeks; 40 ranges, each of
-    another process."""
+    """Play a video as a browser does: a probe, the whole, then seeks; 40 ranges, each from the next
+    process."""
     ranges = ["bytes=0-1", "bytes=0-", f"bytes={len(CONTENT) - 100}-", "bytes=-100"]
     ranges += [f"bytes={start}-{start + 999}" for start in range(1000, 37_000, 1000)]
     assert len(ranges) == 40
@@ -107,7 +108,7 @@ def play(clients: t.Sequence[FlaskClient], path: str, headers: Headers) -> None:
 
 @pytest.mark.parametrize("public", [True, False])
 def test_a_play_of_forty_ranges_counts_once(app: Flask, tokens: Tokens, public: bool) -> None:
-    """T12."""
+    """A player asks for one video in many ranges. That is one access."""
     record, before = save(app, is_public=public), now()
     play([app.test_client()], content_of(record), tokens.alice)
     assert counted(app, record) == 1
@@ -122,7 +123,7 @@ def test_a_play_of_forty_ranges_counts_once(app: Flask, tokens: Tokens, public: 
 def test_a_play_served_by_two_processes_counts_once(
     make_app: MakeApp, app: Flask, mode: str
 ) -> None:
-    """T12: nothing but the databases is shared."""
+    """The two processes share nothing but the databases."""
     other = make_app(mode, name="other", **SLOW)
     record = save(app)
     play([app.test_client(), other.test_client()], content_of(record), bearer(app, "bob"))
@@ -133,7 +134,7 @@ def test_a_play_served_by_two_processes_counts_once(
 
 
 def test_a_download_sent_as_a_range_counts(app: Flask) -> None:
-    """T12: a counter that ignores ranges is bypassed by ``bytes=0-``."""
+    """A counter that ignores ranges is bypassed by ``bytes=0-``."""
     record = save(app)
     answer = app.test_client().get(content_of(record), headers={"Range": "bytes=0-"})
     assert (answer.status_code, answer.data) == (206, CONTENT)
@@ -187,9 +188,8 @@ def test_what_sends_no_bytes_never_counts(every_start: Flask, tokens: Tokens) ->
     ]
     for record, method, headers, status in refused:
         assert client.open(content_of(record), method=method, headers=headers).status_code == status
-    assert (
-        client.get(f"/media/files/{uuid.uuid4()}/content", headers=tokens.alice).status_code == 404
-    )
+    missing = f"/media/files/{uuid.uuid4()}/content"
+    assert client.get(missing, headers=tokens.alice).status_code == 404
     assert counter_of(app).waiting() == 0
     assert [counted(app, record) for record in (public, private, external)] == [1, 0, 0]
 
@@ -326,10 +326,9 @@ def test_no_read_is_lost_when_many_count_at_once(
 
 def test_no_access_is_lost_when_many_count_at_once(app: Flask, mode: str) -> None:
     """8 threads, 1,000 accesses each, every one in the database when the call returns."""
-    record, number = (
-        save(app),
-        1000 if mode == "dual" else 50,
-    )  # each is on the disk of MongoDB before the next
+    record = save(app)
+    # In MongoDB each is on the disk before the next.
+    number = 1000 if mode == "dual" else 50
 
     def count(_: int) -> None:
         with app.app_context():
@@ -442,10 +441,8 @@ def test_nothing_is_lost_when_gunicorn_ends_its_workers(
         eventually(lambda: _answers(f"{url}/media/health"), 60)
         for number in range(20):
             headers = {"User-Agent": f"browser {number}", "Connection": "close"}
-            assert (
-                requests.get(url + content_of(record), headers=headers, timeout=20).content
-                == CONTENT
-            )
+            answer = requests.get(url + content_of(record), headers=headers, timeout=20)
+            assert answer.content == CONTENT
         assert counted(app, record) == 0
     finally:
         workers.stop()
@@ -462,7 +459,7 @@ def _answers(url: str) -> bool:
 def test_reads_of_an_outage_arrive_afterwards(
     make_proxied: Callable[..., Flask], proxy: Proxy, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """What was read just before SQL went, and what the journal served meanwhile."""
+    """Content was read just before SQL went, and the journal served some meanwhile."""
     app = make_proxied(**SLOW)
     held, client = save(app), app.test_client()
     client.get(content_of(held))
@@ -515,9 +512,8 @@ def test_counting_waits_for_mongodb(make_app: MakeApp, mongo_uri: str) -> None:
     proxy = Proxy((url.hostname or "", url.port or 27017))
     try:
         account, at, _ = url.netloc.rpartition("@")
-        query = "&".join(
-            filter(None, [url.query, "directConnection=true"])
-        )  # or the client asks the server where it is
+        # Otherwise the client asks the server where it is.
+        query = "&".join(filter(None, [url.query, "directConnection=true"]))
         proxied = url._replace(netloc=f"{account}{at}127.0.0.1:{proxy.port}", query=query).geturl()
         app = make_app("dual", MONGO_URI=proxied, DUALMEDIA_CONNECT_TIMEOUT=0.2, **SLOW)
         record, client, counter = save(app), app.test_client(), counter_of(app)
@@ -570,12 +566,8 @@ def test_stats(app: Flask, used: dict[str, t.Any]) -> None:
         assert [r.id for r in stats.records] == [
             used[name].id for name in ("secret", "paper", "video", "unused")
         ]
-        assert (stats.media, stats.size, stats.accesses, stats.partial) == (
-            4,
-            10**6 + 3 * len(PDF),
-            16,
-            False,
-        )
+        assert (stats.media, stats.size) == (4, 10**6 + 3 * len(PDF))
+        assert (stats.accesses, stats.partial) == (16, False)
         last = get_media_stats("course", "7", sort="last_accessed_at", limit=3)
         assert [r.id for r in last.records] == [
             used[name].id for name in ("paper", "video", "secret")

@@ -1,4 +1,4 @@
-"""What our endpoints cost beside bare drivers, in one run: ``python -m tests.benchmarks``.
+"""Measure our endpoints beside bare drivers, in one run: ``python -m tests.benchmarks``.
 
 The example app, the floor (:mod:`.floor`) and plain files (:mod:`.disk`) under gunicorn, 2 workers
 of 4 threads each, on the same embedded servers. Every round asks them one after the other, each
@@ -94,8 +94,11 @@ def measure(arena: Arena, chosen: list[Job], options: argparse.Namespace) -> lis
     for ours, floor in (("ours", "floor"), ("ours-mongo", "floor-mongo")):
         if {ours, floor} <= set(names):
             compare(arena[ours], arena[floor])
-    print(f"{'job':32} {'clients':>7} {'ours ms':>9} {'other ms':>9} {'ratio':>6} {'rounds':>11} {'limit':>5}"
-          f" {'cpu ms':>7} {'ratio':>5} {'per s':>7} {'MiB/s':>6}  disk ms, memory")  # fmt: skip
+    print(
+        f"{'job':32} {'clients':>7} {'ours ms':>9} {'other ms':>9}"
+        f" {'ratio':>6} {'rounds':>11} {'limit':>5}"
+        f" {'cpu ms':>7} {'ratio':>5} {'per s':>7} {'MiB/s':>6}  disk ms, memory"
+    )
     figures = []
     for job in chosen:
         for clients in options.clients:
@@ -131,7 +134,7 @@ def measure_job(
         if job.size:
             arena.clean()
     if not job.size:
-        arena.clean()  # of a record that was counted thousands of times, nothing vacuums the old versions
+        arena.clean()  # nothing vacuums the old versions of a record that was counted so often
     figure: dict[str, t.Any] = {
         "job": job.name,
         "clients": clients,
@@ -168,10 +171,8 @@ def _figures(sample: Sample) -> dict[str, float]:
 
 
 def line(figure: dict[str, t.Any]) -> str:
-    (ours, other), others = (
-        [*figure["contenders"].values()][:2],
-        [*figure["contenders"].items()][2:],
-    )
+    ours, other, *_ = figure["contenders"].values()
+    others = [*figure["contenders"].items()][2:]
     limit = figure["limit"]
     flag = "!" if limit and figure["ratio"] > limit else " "
     rate = (
@@ -185,7 +186,8 @@ def line(figure: dict[str, t.Any]) -> str:
         for name, m in figure.get("memory", {}).items()
     ]
     return (
-        f"{figure['job']:32} {figure['clients']:7} {ours['p50']:9.2f} {other['p50']:9.2f} {figure['ratio']:5.2f}{flag}"
+        f"{figure['job']:32} {figure['clients']:7} {ours['p50']:9.2f} {other['p50']:9.2f}"
+        f" {figure['ratio']:5.2f}{flag}"
         f" {figure['lowest']:5.2f}-{figure['highest']:5.2f} {limit or 0:5.2f} {ours['cpu']:7.2f}"
         f" {figure['cpu_ratio']:5.2f} {ours['rate']:7.1f} {rate}  {', '.join(more)}"
     )

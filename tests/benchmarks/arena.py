@@ -114,8 +114,10 @@ class Arena:
             self.postgres_url.replace("+psycopg", ""), autocommit=True
         ) as connection:
             connection.execute("DELETE FROM media_storage WHERE NOT id = ANY(%s::uuid[])", [kept])
-            connection.execute("""DELETE FROM media_chunks WHERE storage_key NOT IN
-                                  (SELECT storage_key FROM media_storage WHERE storage_key IS NOT NULL)""")
+            connection.execute(
+                """DELETE FROM media_chunks WHERE storage_key NOT IN
+                   (SELECT storage_key FROM media_storage WHERE storage_key IS NOT NULL)"""
+            )
             connection.execute("VACUUM media_storage, media_chunks")
             connection.execute("CHECKPOINT")
         with pymongo.MongoClient(self.mongo_only_uri, uuidRepresentation="standard") as client:

@@ -30,7 +30,8 @@ def records(owners: list[ObjectId], first: int) -> Iterator[Media]:
     for number, owner in enumerate(owners, start=first):
         kept = number % 5 == 0
         record = ProductImage.new(
-            mongo_product_id=str(owner), is_main_image=True, position=0, state=AVAILABLE, file_size=len(CONTENT),
+            mongo_product_id=str(owner), is_main_image=True, position=0,
+            state=AVAILABLE, file_size=len(CONTENT),
             storage_type="database" if kept else "external", image_url=None if kept else "https://cdn.example/a.png",
         )  # fmt: skip
         yield ProductImage.from_values(

@@ -1,4 +1,4 @@
-"""What files cost without a database: raw bodies written to a file with sha256, fsync and rename,
+"""The cost of files without a database: raw bodies written to a file with sha256, fsync and rename,
 and ``send_file``."""
 
 from __future__ import annotations

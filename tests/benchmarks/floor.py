@@ -27,19 +27,23 @@ MIB = 1024 * 1024
 CHUNK = 256 * 1024
 
 COMMON = (
-    "id", "storage_type", "filename", "mime_type", "file_size", "checksum", "uploaded_by", "is_public", "access_count",
+    "id", "storage_type", "filename", "mime_type", "file_size", "checksum",
+    "uploaded_by", "is_public", "access_count",
     "last_accessed_at", "created_at", "updated_at",
 )  # fmt: skip
 FIELDS = {
     "product-images": (
-        *COMMON, "mongo_product_id", "image_url", "alt_text", "is_main_image", "position", "width", "height",
+        *COMMON, "mongo_product_id", "image_url", "alt_text",
+        "is_main_image", "position", "width", "height",
     ),
     "course-videos": (
-        *COMMON, "mongo_course_id", "mongo_lesson_id", "video_type", "video_url", "title", "position", "duration",
+        *COMMON, "mongo_course_id", "mongo_lesson_id", "video_type", "video_url",
+        "title", "position", "duration",
         "width", "height", "processing_status",
     ),
     "course-resources": (
-        *COMMON, "mongo_course_id", "mongo_lesson_id", "resource_name", "resource_url", "resource_type",
+        *COMMON, "mongo_course_id", "mongo_lesson_id", "resource_name",
+        "resource_url", "resource_type",
     ),
     "files": (*COMMON, "reference_type", "reference_id", "media_type", "url", "title"),
 }  # fmt: skip
@@ -69,7 +73,7 @@ Values = dict[str, t.Any]
 
 
 class Blob(t.NamedTuple):
-    """What it takes to send the bytes of a record."""
+    """The columns that are needed to send the bytes of a record."""
 
     id: uuid.UUID
     key: str

@@ -32,19 +32,22 @@ _PLACES = {
 }
 _COURSE = f"""
     SELECT * FROM (
-        {_columns("course-videos", 0, _BOTH)} WHERE mongo_course_id = %s AND state = 'available'
-        UNION ALL {_columns("course-resources", 1, _BOTH)} WHERE mongo_course_id = %s AND state = 'available'
+        {_columns("course-videos", 0, _BOTH)}
+        WHERE mongo_course_id = %s AND state = 'available'
+        UNION ALL {_columns("course-resources", 1, _BOTH)}
+        WHERE mongo_course_id = %s AND state = 'available'
     ) AS both_kinds ORDER BY kind, position, id
 """
 _CUT = """
     SELECT substring(data FROM CASE seq WHEN %(first)s THEN %(begin)s ELSE 0 END + 1
                           FOR CASE seq WHEN %(last)s THEN %(end)s ELSE 262144 END
                             - CASE seq WHEN %(first)s THEN %(begin)s ELSE 0 END)
-    FROM media_chunks WHERE storage_key = %(key)s AND seq BETWEEN %(first)s AND %(last)s ORDER BY seq
+    FROM media_chunks WHERE storage_key = %(key)s AND seq BETWEEN %(first)s AND %(last)s
+    ORDER BY seq
 """
+_IMAGE_VALUES = ", ".join(["%s"] * len(FIELDS["product-images"]))
 _INSERT_IMAGE = (
-    f"INSERT INTO product_images ({_IMAGES}, state) VALUES ({', '.join(['%s'] * len(FIELDS['product-images']))}, "
-    "'available')"
+    f"INSERT INTO product_images ({_IMAGES}, state) VALUES ({_IMAGE_VALUES}, 'available')"
 )
 _ADDED = (*FIELDS["files"], "state", "storage_key")
 _INSERT_FILE = (
@@ -89,12 +92,14 @@ class SQL:
             cursor.executemany(_text(_INSERT_IMAGE), [[*image.values()] for image in images])
 
     def count_access(self, media_id: uuid.UUID, identity: str) -> bool:
-        query = """UPDATE media_storage SET access_count = access_count + 1, last_accessed_at = now()
+        query = """UPDATE media_storage
+                   SET access_count = access_count + 1, last_accessed_at = now()
                    WHERE id = %s AND state = 'available' AND (is_public OR uploaded_by = %s)"""
         return self._connection.execute(query, [media_id, identity]).rowcount == 1
 
     def blob(self, media_id: uuid.UUID) -> Blob | None:
-        query = """SELECT id, storage_key, file_size, mime_type, checksum, is_public, uploaded_by, filename, updated_at
+        query = """SELECT id, storage_key, file_size, mime_type, checksum, is_public, uploaded_by,
+                          filename, updated_at
                    FROM media_storage WHERE id = %s AND state = 'available'"""
         row = self._connection.execute(query, [media_id]).fetchone()
         return None if row is None else Blob(*row)
@@ -120,8 +125,10 @@ class SQL:
         return dump("files", values.values())
 
     def replace(self, old: Blob, key: str, blocks: Iterator[bytes], measured: Values) -> Values:
-        query = f"""UPDATE media_storage SET storage_key = %s, file_size = %s, checksum = %s, mime_type = %s,
-                    updated_at = %s WHERE id = %s AND storage_key = %s RETURNING {", ".join(FIELDS["files"])}"""
+        query = f"""UPDATE media_storage SET storage_key = %s, file_size = %s, checksum = %s,
+                        mime_type = %s, updated_at = %s
+                    WHERE id = %s AND storage_key = %s
+                    RETURNING {", ".join(FIELDS["files"])}"""
         with self._connection.pipeline(), self._connection.transaction():
             self._write(key, blocks)
             changes = [measured[name] for name in ("fileSize", "checksum", "mimeType", "updatedAt")]

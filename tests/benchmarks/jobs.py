@@ -18,7 +18,7 @@ from .seed import COURSES, PRODUCTS, USER, owner
 KIB = 1024
 
 CONTENT = os.urandom(256 * MIB)
-"""What files are cut from: it is no format that anybody recognizes, and cannot be compressed."""
+"""The bytes that files are cut from: no format that anybody recognizes, and not compressible."""
 
 AUTH = {"Authorization": f"Bearer {make_token(str(USER), name='Bench', role='user')}"}
 
@@ -57,7 +57,7 @@ class Job:
 
     @property
     def is_large(self) -> bool:
-        """Whether one request takes so long that few are made, and memory is of interest."""
+        """Tell whether one request takes so long that few are made, and memory is of interest."""
         return self.size > 16 * MIB
 
 

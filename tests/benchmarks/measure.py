@@ -24,7 +24,7 @@ worker that has most of them makes them wait: so chance is asked often."""
 
 @dataclass
 class Sample:
-    """What was seen of one job at one contender, in all rounds."""
+    """The measurements of one job at one contender, in all rounds."""
 
     times: list[float] = field(default_factory=list)
     """Seconds of each request."""
@@ -73,11 +73,12 @@ class Memory(t.NamedTuple):
 
     server: int
     backend: int
-    """Of one connection's PostgreSQL process, its private memory."""
+    """The private memory of one connection's PostgreSQL process."""
 
 
 def memory(job: Job, contender: Contender, postgres: psutil.Process) -> Memory:
-    """What one more request takes, of processes that have answered such requests before."""
+    """The memory that one more request takes in processes that have answered such requests
+    before."""
     statuses = [Path(f"/proc/{worker.pid}") for worker in contender.workers]
     for path in statuses:
         (path / "clear_refs").write_text("5")  # forget the peak

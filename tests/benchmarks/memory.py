@@ -134,13 +134,12 @@ def measure(title: str, server: Server, mib: int, *, ranges: bool) -> None:
             times[place] += range_times(server, path, first, 5)
     medians = {place: statistics.median(found) for place, found in times.items()}
     for place, median in medians.items():
-        print(
-            f"  1 MiB range, {place:6} {median * 1000:6.2f} ms  {median / medians['first']:.2f} of the first"
-        )
+        ratio = median / medians["first"]
+        print(f"  1 MiB range, {place:6} {median * 1000:6.2f} ms  {ratio:.2f} of the first")
 
 
 def measure_tus(title: str, server: Server, mib: int) -> None:
-    """In one request, and in many."""
+    """Upload in one request, and in many."""
     assert download(server, upload_by_tus(server, 8, 4)) == checksum(8)
     for chunk in (mib, 64):
         print(f"{title}: {mib} MiB by tus in requests of {chunk} MiB", flush=True)

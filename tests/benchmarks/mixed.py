@@ -66,15 +66,15 @@ def measure(arena: Arena, seconds: float) -> dict[str, t.Any]:
     figures: dict[str, t.Any] = {"errors": dict(errors), "connections": watch.connections}
     for name, found in times.items():
         found.sort()
-        figures[name] = {"count": len(found), "p50": _at(found, 0.5), "p95": _at(found, 0.95)}
-        print(
-            f"{name:7} {len(found):7} requests  p50 {_at(found, 0.5):8.2f} ms  p95 {_at(found, 0.95):8.2f} ms"
-        )
+        median, slow = _at(found, 0.5), _at(found, 0.95)
+        figures[name] = {"count": len(found), "p50": median, "p95": slow}
+        print(f"{name:7} {len(found):7} requests  p50 {median:8.2f} ms  p95 {slow:8.2f} ms")
     figures["memory"] = {"first": watch.mean(0, 10), "last": watch.mean(-10, None)}
     first, last = figures["memory"].values()
     print(f"workers' memory {first:.0f} MiB in the first 10 s, {last:.0f} MiB in the last")
+    allowed = POOL * len(ours.workers)
     print(
-        f"at most {watch.connections} connections to PostgreSQL of {POOL * len(ours.workers)} that the pools allow"
+        f"at most {watch.connections} connections to PostgreSQL of {allowed} that the pools allow"
     )
     print(f"errors: {dict(errors) or 'none'}")
     return figures
@@ -119,7 +119,8 @@ class _Watch:
 
     def _run(self) -> None:
         query = """SELECT count(*) FROM pg_stat_activity
-                   WHERE backend_type = 'client backend' AND datname = current_database() AND pid <> pg_backend_pid()"""
+                   WHERE backend_type = 'client backend' AND datname = current_database()
+                         AND pid <> pg_backend_pid()"""
         with psycopg.connect(self._url, autocommit=True) as connection:
             while not self._done.wait(1):
                 self._memory.append(

@@ -28,22 +28,29 @@ DOCUMENTS = 100
 """Products and courses that have a document at most; media of the others are there all the same."""
 
 _COMMON = {
-    "state": "'available'", "storage_type": "CASE mod(n, 2) WHEN 0 THEN 'database' ELSE 'external' END",
-    "storage_key": "CASE mod(n, 2) WHEN 0 THEN 'absent-' || n || '-' || o END", "filename": "'photo-' || n || '.jpg'",
-    "mime_type": "'image/jpeg'", "file_size": "100000 + n", "checksum": "repeat('0123456789abcdef', 4)",
-    "uploaded_by": f"'{USER}'", "is_public": "true", "access_count": "mod(o * 7 + n, 1000)", "last_accessed_at": "NULL",
+    "state": "'available'",
+    "storage_type": "CASE mod(n, 2) WHEN 0 THEN 'database' ELSE 'external' END",
+    "storage_key": "CASE mod(n, 2) WHEN 0 THEN 'absent-' || n || '-' || o END",
+    "filename": "'photo-' || n || '.jpg'",
+    "mime_type": "'image/jpeg'", "file_size": "100000 + n",
+    "checksum": "repeat('0123456789abcdef', 4)",
+    "uploaded_by": f"'{USER}'", "is_public": "true",
+    "access_count": "mod(o * 7 + n, 1000)", "last_accessed_at": "NULL",
     "created_at": f"'{TIME}'::timestamptz", "updated_at": f"'{TIME}'::timestamptz",
 }  # fmt: skip
 _URL = "CASE mod(n, 2) WHEN 1 THEN 'https://cdn.example/media/' || o || '/' || n || '.jpg' END"
 _OWNER = "lpad(to_hex({first} + o), 24, '0')"
 _OWN = {
     "product-images": {
-        "mongo_product_id": _OWNER, "image_url": _URL, "alt_text": "'Picture ' || n", "is_main_image": "n = 0",
+        "mongo_product_id": _OWNER, "image_url": _URL,
+        "alt_text": "'Picture ' || n", "is_main_image": "n = 0",
         "position": "n", "width": "1600", "height": "1200",
     },
     "course-videos": {
-        "mongo_course_id": _OWNER, "mongo_lesson_id": "lpad(to_hex(o * 16 + n), 24, '0')", "video_type": "'lesson'",
-        "video_url": _URL, "title": "'Lesson ' || n", "position": "n", "duration": "61.5", "width": "1920",
+        "mongo_course_id": _OWNER, "mongo_lesson_id": "lpad(to_hex(o * 16 + n), 24, '0')",
+        "video_type": "'lesson'",
+        "video_url": _URL, "title": "'Lesson ' || n",
+        "position": "n", "duration": "61.5", "width": "1920",
         "height": "1080", "processing_status": "'ready'",
     },
     "course-resources": {
@@ -75,9 +82,12 @@ def fill(mongo_uri: str, postgres_url: str, media: int) -> None:
                 name: text.replace("{first}", str(first))
                 for name, text in (_COMMON | _OWN[kind]).items()
             }
+            owners = _owners(kind, media)
             connection.exec_driver_sql(
-                f"""INSERT INTO {TABLES[kind]} (id, {", ".join(values)}) SELECT uuidv7(), {", ".join(values.values())}
-                    FROM generate_series(0, {each - 1}) AS n, generate_series(0, {_owners(kind, media) - 1}) AS o
+                f"""INSERT INTO {TABLES[kind]} (id, {", ".join(values)})
+                    SELECT uuidv7(), {", ".join(values.values())}
+                    FROM generate_series(0, {each - 1}) AS n,
+                         generate_series(0, {owners - 1}) AS o
                     ORDER BY n, o"""
             )
         connection.exec_driver_sql("VACUUM ANALYZE")

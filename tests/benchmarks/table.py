@@ -31,7 +31,8 @@ def row(figure: dict[str, t.Any]) -> str:
 
 def main() -> None:
     print(
-        "| job | clients | ours, ms | floor, ms | ratio | of the rounds | limit | CPU | disk, ms | memory, MiB |"
+        "| job | clients | ours, ms | floor, ms | ratio | of the rounds | limit | CPU "
+        "| disk, ms | memory, MiB |"
     )
     print("|---|---|---|---|---|---|---|---|---|---|")
     for figure in json.loads(Path(sys.argv[1]).read_text()):

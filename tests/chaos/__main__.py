@@ -14,9 +14,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=chaos.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    signal.signal(
-        signal.SIGTERM, lambda *_: sys.exit("stopped")
-    )  # not without stopping the servers
+    # Not without stopping the servers.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--seed", type=int, default=random.randrange(10**6))
     parser.add_argument("--faults", nargs="+", choices=list(chaos.FAULTS), help="all by default")

@@ -46,7 +46,7 @@ something newer."""
 
 @dataclass
 class Item:
-    """What one client knows of one of its media, beside its ledger."""
+    """A client's knowledge of one of its media, beside its ledger."""
 
     kind: str
     id: str
@@ -78,14 +78,14 @@ class Lost(Exception):
 
 @dataclass
 class Totals:
-    """What happened, told by all clients."""
+    """The events that all clients tell."""
 
     answers: Counter[tuple[str, int | str]] = field(default_factory=Counter)
     faults: Counter[str] = field(default_factory=Counter)
     reached: Counter[str] = field(default_factory=Counter)
     """Aimed faults that met a statement."""
     problems: list[str] = field(default_factory=list)
-    """What must not happen: an empty list is the purpose of all this."""
+    """Events that must not happen: an empty list is the purpose of all this."""
     lost: int = 0
     """Records with an answer that nothing explains."""
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -422,7 +422,7 @@ class SlowBody:
 
 
 def seen(record: dict[str, t.Any]) -> Seen:
-    """What the JSON of a record shows."""
+    """The part of a record's JSON that clients compare."""
     return Seen(
         content=record["checksum"], fields={"title": record.get("title", record.get("altText"))}
     )
@@ -447,6 +447,6 @@ def report(totals: Totals, seed: int, kept: int) -> None:
         print(f"  and {len(totals.problems) - PRINTED_PROBLEMS} more")
     operations, faults = sum(totals.answers.values()), sum(totals.faults.values())
     print(
-        f"seed {seed}: {operations} operations, {totals.acknowledged()} acknowledged, {kept} media kept,"
-        f" {faults} faults, {totals.lost} lost, {len(totals.problems)} problems"
+        f"seed {seed}: {operations} operations, {totals.acknowledged()} acknowledged,"
+        f" {kept} media kept, {faults} faults, {totals.lost} lost, {len(totals.problems)} problems"
     )

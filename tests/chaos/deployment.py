@@ -1,4 +1,4 @@
-"""What is broken: two databases, and the workers of two hosts."""
+"""The deployment that is broken: two databases, and the workers of two hosts."""
 
 from __future__ import annotations
 
@@ -148,7 +148,7 @@ class Deployment:
             yield client.get_default_database()[ARCHIVE]
 
     def journaled(self) -> list[str]:
-        """What is in the journal."""
+        """The records and bytes in the journal."""
         with self.app() as app:
             journal = homes_of(get_state(app))[1]
             records = [

@@ -14,8 +14,8 @@ WRITES = 2
 that of a third."""
 
 UNFINISHED = {"bytes_orphaned", "stuck_pending", "stuck_deleting", "upload_expired"}
-"""What killed processes may leave for the sweep, or a repair. Nothing else may be found before
-one."""
+"""Problems that killed processes may leave for the sweep, or a repair. Nothing else may be found
+before one."""
 
 
 def judge(deployment: Deployment, clients: list[Client], totals: Totals) -> list[Event]:
@@ -70,9 +70,8 @@ def _look(port: int, client: Client, totals: Totals) -> None:
     for kind in KINDS:
         answer, event = client.list(kind, ask, is_whole=True)
         if answer.status != 200 or answer.json["partial"] or answer.json["next"]:
-            totals.complain(
-                f"{client.name}: the list of {kind} is not whole: {answer.status} {answer.body[-80:]!r}"
-            )
+            problem = f"the list of {kind} is not whole: {answer.status} {answer.body[-80:]!r}"
+            totals.complain(f"{client.name}: {problem}")
             event.is_whole = False
         for record, _ in event.listed:
             items.setdefault(record, Item(kind, record))

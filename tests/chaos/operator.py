@@ -37,7 +37,7 @@ DAMAGE = (
     "result_missing",
     "parts_missing",
 )
-"""What no check may find: every command looks at a deployment that is whole."""
+"""Problems that no check may find: every command looks at a deployment that is whole."""
 
 PAUSE = 1.5  # seconds between two commands, at most
 

@@ -56,9 +56,8 @@ def run(
             client.join(REQUEST_TIMEOUT + 10)
         operator.join()
         deployment.wait_until_settled()  # what the last of them did is there too
-        print(
-            f"seed {seed}: {time.monotonic() - start:.0f} s, of them {took:.1f} until all was well again"
-        )
+        lasted = time.monotonic() - start
+        print(f"seed {seed}: {lasted:.0f} s, of them {took:.1f} until all was well again")
         if took > DRAINED:
             totals.complain(f"{took:.0f} s after the last fault not all was well")
         events = judge(deployment, [*clients, archivist], totals)

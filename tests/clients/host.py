@@ -18,8 +18,10 @@ MAY_RUN = {"Content-Security-Policy": "default-src * 'unsafe-inline'"}
 XML = '<?xml version="1.0"?><?xml-stylesheet type="text/xsl" href="{0}"?><page>plain</page>'
 
 HTML = """<!doctype html>
-<link rel="stylesheet" href="{0}"><script src="{0}"></script><script type="module" src="{0}"></script>
-<iframe src="{0}"></iframe><object data="{0}"></object><embed src="{0}"><img src="{0}"><video src="{0}"></video>
+<link rel="stylesheet" href="{0}"><script src="{0}"></script>
+<script type="module" src="{0}"></script>
+<iframe src="{0}"></iframe><object data="{0}"></object><embed src="{0}">
+<img src="{0}"><video src="{0}"></video>
 <script>
   new Worker("{0}")
   navigator.serviceWorker.register("{0}")

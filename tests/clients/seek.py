@@ -145,9 +145,8 @@ def seek(page: Page, app: Flask, origin: str, logs: dict[str, Log], film: Path, 
     page.goto("about:blank")
     page.wait_for_timeout(500)
     size = film.stat().st_size
-    print(
-        f"\n{name}: {size / MIB:.1f} MiB, {duration:.0f} s; a frame of {frame:.1f} s after {seconds:.1f} s"
-    )
+    print(f"\n{name}: {size / MIB:.1f} MiB, {duration:.0f} s;", end=" ")
+    print(f"a frame of {frame:.1f} s after {seconds:.1f} s")
     assert abs(frame - duration / 2) < 0.5, frame
     assert video.file_size == size
     totals = dict.fromkeys(logs, 0)
@@ -155,9 +154,8 @@ def seek(page: Page, app: Flask, origin: str, logs: dict[str, Log], film: Path, 
         for exchange in log.exchanges:
             if exchange.path.endswith("/content") or server == "s3":
                 totals[server] += exchange.sent
-                print(
-                    f"  {server:4} {exchange.status} {exchange.range:28} {exchange.sent:12,} bytes sent"
-                )
+                request = f"{server:4} {exchange.status} {exchange.range:28}"
+                print(f"  {request} {exchange.sent:12,} bytes sent")
     for server, total in totals.items():
         print(f"  {server:4} {total:,} bytes in all, {100 * total / size:.1f} % of the file")
         assert total < LIMIT * size
@@ -174,7 +172,10 @@ SEEK = """async () => {
   video.load()
   await told('loadedmetadata')
   const drawn = new Promise((done) => {
-    const look = (_, frame) => frame.mediaTime > 1 ? done(frame.mediaTime) : video.requestVideoFrameCallback(look)
+    const look = (_, frame) => {
+      if (frame.mediaTime > 1) done(frame.mediaTime)
+      else video.requestVideoFrameCallback(look)
+    }
     video.requestVideoFrameCallback(look)
   })
   const seeked = told('seeked')

@@ -27,7 +27,7 @@ class Site:
     token: str
     """The value of ``Authorization``."""
     film: Path
-    """What is uploaded and downloaded: 30 seconds of video, 4 MiB."""
+    """The file to upload and download: 30 seconds of video, 4 MiB."""
     npm: Path
     """Where packages from npm are installed."""
     ran: Path

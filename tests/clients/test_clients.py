@@ -17,7 +17,7 @@ pytestmark = pytest.mark.clients
 
 
 def cases(clients: Mapping[str, Collection[str]]) -> list[t.Any]:
-    """What each client can do."""
+    """Each client with each of its actions."""
     return [
         pytest.param(client, action, id=f"{client}, {action}")
         for client, actions in clients.items()

@@ -62,7 +62,8 @@ HOSTILE = {
     "a.js": (RUNS, "text/javascript"),
     "a.css": ("body { background: url(/ran/NAME) }", "text/css"),
     "a.xml": (
-        f'<x:stylesheet version="1.0" xmlns:x="{XSLT}"><x:output method="html"/><x:template match="/"><html><body>'
+        f'<x:stylesheet version="1.0" xmlns:x="{XSLT}"><x:output method="html"/>'
+        '<x:template match="/"><html><body>'
         f"<script>{RUNS}</script></body></html></x:template></x:stylesheet>",
         "text/xml",
     ),

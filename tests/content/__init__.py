@@ -1,1 +1,1 @@
-"""What bytes are, and what is accepted."""
+"""Content: its type, and whether it is accepted."""

@@ -121,7 +121,7 @@ def test_photos_of_the_example(media_directory: Path) -> None:
     "between", [b"\0" * 100, b"\xff\x01", b"\xff\xd0", b"\xff\x00", b"\xff\xff\xff"]
 )
 def test_a_jpeg_with_bytes_between_its_segments(between: bytes) -> None:
-    """T31: what decoders skip does not hide the size."""
+    """Bytes that decoders skip do not hide the size."""
     content = picture("JPEG")
     end = 4 + int.from_bytes(content[4:6])  # of the first segment
     assert content[end] == 0xFF
@@ -129,14 +129,14 @@ def test_a_jpeg_with_bytes_between_its_segments(between: bytes) -> None:
 
 
 def test_a_gif_whose_frames_are_larger_than_its_screen() -> None:
-    """T31: decoders enlarge the screen for them."""
+    """Decoders enlarge the screen for such frames."""
     content = bytearray(picture("GIF", 700, 300))
     content[6:10] = struct.pack("<HH", 1, 1)
     assert read_dimensions(bytes(content)) == (700, 300)
 
 
 def test_the_largest_picture_of_an_avif_counts() -> None:
-    """T31: a small one that comes first hides nothing."""
+    """A small picture that comes first hides nothing."""
 
     def box(name: bytes, content: bytes) -> bytes:
         return struct.pack(">I4s", 8 + len(content), name) + content
@@ -165,18 +165,19 @@ def test_every_way_to_write_the_length_of_a_box(unusual: bytes, form: str) -> No
 
     properties = box(b"ipco", box(b"ispe", struct.pack(">III", 0, 60_000, 50_000)))
     meta = box(b"meta", bytes(4) + box(b"iprp", properties))
-    assert read_dimensions(box(b"ftyp", b"avif\0\0\0\0") + box(b"free", b"x") + meta) == (
-        60_000,
-        50_000,
-    )
+    content = box(b"ftyp", b"avif\0\0\0\0") + box(b"free", b"x") + meta
+    assert read_dimensions(content) == (60_000, 50_000)
 
 
 @pytest.mark.parametrize(
     "head",
     [
-        b"", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"\xff\xd8\xff\xda\x00\x00", b"GIF89a", b"RIFF....WEBPVP8 ",
-        b"BM", b"II*\0", b"II*\0\xff\xff\xff\xff", b"MM\0*\0\0\0\x08\xff\xff", b"\0\0\0\x14ftypavif", b"%PDF-1.7",
-        png(0, 5), b"RIFF....WEBPNEW!" + bytes(30), b"II*\0\x08\0\0\0\0\0", b"\0\0\0\x08ftyp\0\0\0\0meta",
+        b"", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff",
+        b"\xff\xd8\xff\xda\x00\x00", b"GIF89a", b"RIFF....WEBPVP8 ",
+        b"BM", b"II*\0", b"II*\0\xff\xff\xff\xff",
+        b"MM\0*\0\0\0\x08\xff\xff", b"\0\0\0\x14ftypavif", b"%PDF-1.7",
+        png(0, 5), b"RIFF....WEBPNEW!" + bytes(30),
+        b"II*\0\x08\0\0\0\0\0", b"\0\0\0\x08ftyp\0\0\0\0meta",
     ],
 )  # fmt: skip
 def test_bytes_that_do_not_say(head: bytes) -> None:
@@ -185,7 +186,8 @@ def test_bytes_that_do_not_say(head: bytes) -> None:
 
 @given(st.sampled_from(FORMATS), st.data())
 def test_any_bytes_are_taken(form: str, data: st.DataObject) -> None:
-    """What is cut, changed, or goes on with anything is a size or none, never an error."""
+    """A file that is cut, changed, or goes on with anything has a size or none, and is never an
+    error."""
     content = bytearray(picture(form, 3, 5))
     for _ in range(data.draw(st.integers(0, 4))):
         content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))

@@ -31,19 +31,24 @@ from .test_declared_types import OWNER, Hosts, hosts, module_hosts
 __all__ = ["hosts", "module_hosts"]  # fixtures
 
 KEPT = [
-    "Bildschirmfoto 2026-11-26 um 9.41.00\u202fAM.png", "10\u00a0€.txt", "全角\u3000空白.txt", "می\u200cخواهم.pdf",
+    "Bildschirmfoto 2026-11-26 um 9.41.00\u202fAM.png", "10\u00a0€.txt",
+    "全角\u3000空白.txt", "می\u200cخواهم.pdf",
     "क्\u200dष.txt",
-    "👩\u200d💻.png", "❤\ufe0f.txt", "🏴\U000e0067\U000e0062\U000e0065\U000e006e\U000e0067\U000e007f.txt",
-    "Ä.txt", unicodedata.normalize("NFD", "Ä.txt"), "שלום\u200f.txt", "\uf8ff.txt", "so\u00adft.txt",
+    "👩\u200d💻.png", "❤\ufe0f.txt",
+    "🏴\U000e0067\U000e0062\U000e0065\U000e006e\U000e0067\U000e007f.txt",
+    "Ä.txt", unicodedata.normalize("NFD", "Ä.txt"), "שלום\u200f.txt",
+    "\uf8ff.txt", "so\u00adft.txt",
     " a .txt ", "a\u2003b",
-    "100%.txt", "a%2fb", "=?utf-8?q?x?=", "a;b=c,d.txt", "'a'.txt", "a*?|<>:.txt", "-rf", "~", "CON", ".htaccess", "…",
+    "100%.txt", "a%2fb", "=?utf-8?q?x?=", "a;b=c,d.txt", "'a'.txt",
+    "a*?|<>:.txt", "-rf", "~", "CON", ".htaccess", "…",
     "\U0001fae9.txt", "/".replace("/", "\u2215"), "Ａ／Ｂ.txt", "a" * 255,
 ]  # fmt: skip
 
 CHANGED = {
     "a\0b": "ab", "a\r\nb": "ab", "a\tb": "ab", "a\x7fb": "ab", "a\x85b": "ab",
     "a\x1bb": "ab", "a\u2028b\u2029c": "abc",
-    "photo\u202egpj.exe": "photogpj.exe", "\u202aa\u202b\u202c\u202d": "a", "\u2066a\u2067\u2068\u2069": "a",
+    "photo\u202egpj.exe": "photogpj.exe", "\u202aa\u202b\u202c\u202d": "a",
+    "\u2066a\u2067\u2068\u2069": "a",
     "C:\\fakepath\\a.txt": "a.txt", "../../a.txt": "a.txt", "a/": None, "..": None, " . ": None,
     "\u200b": None, "": None,
     "a" * 300 + ".txt": "a" * 251 + ".txt",
@@ -74,11 +79,13 @@ def test_a_name_is_fit_to_keep_once_and_for_all(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "plain"),
     [
-        ("写真.jpg", "file.jpg"), ("日本.tar.gz", "file.tar.gz"), ("写真", "file"), ("é.png", "e.png"),
+        ("写真.jpg", "file.jpg"), ("日本.tar.gz", "file.tar.gz"),
+        ("写真", "file"), ("é.png", "e.png"),
         ("….png", "file.png"),
         ("‥／‥／passwd", "file._._passwd"), ("．．＼x.txt", "file._x.txt"), ("50%.txt", "50_.txt"),
         ("%41.txt", "41.txt"),
-        ("=?utf-8?q?x?=.txt", "utf-8_q_x__.txt"), ("%.txt", "file.txt"), ("％", "file"), ("日 本 (1).jpg", "(1).jpg"),
+        ("=?utf-8?q?x?=.txt", "utf-8_q_x__.txt"), ("%.txt", "file.txt"),
+        ("％", "file"), ("日 本 (1).jpg", "(1).jpg"),
         ("9.41\u202fAM.png", "9.41 AM.png"),
     ],
 )  # fmt: skip
@@ -157,9 +164,8 @@ def by_put(
 ) -> Outcome:
     made = by_multipart(client, token, name, declared, content)
     assert made[0] == 201
-    newest = (client.get("/media/files?sort=-createdAt&limit=1", headers=token).json or {})[
-        "items"
-    ][0]
+    answer = client.get("/media/files?sort=-createdAt&limit=1", headers=token)
+    (newest,) = (answer.json or {})["items"]
     path = f"/media/files/{newest['id']}/content"
     changed = client.put(
         path, headers=token, data=content, environ_overrides={"CONTENT_TYPE": declared}
@@ -196,12 +202,8 @@ def by_direct_upload(
     if begun.status_code != 201:
         return outcome(begun)
     request = begun.json or {}
-    assert (
-        requests.put(
-            request["url"], data=content, headers=request["headers"], timeout=10
-        ).status_code
-        == 200
-    )
+    sent = requests.put(request["url"], data=content, headers=request["headers"], timeout=10)
+    assert sent.status_code == 200
     return outcome(client.post(begun.headers["Location"], headers=token))
 
 
@@ -214,7 +216,8 @@ def by_function(
 
 
 WAYS: dict[str, Way] = {
-    "multipart": by_multipart, "put": by_put, "tus": by_tus, "direct": by_direct_upload, "function": by_function,
+    "multipart": by_multipart, "put": by_put,
+    "tus": by_tus, "direct": by_direct_upload, "function": by_function,
 }  # fmt: skip
 
 
@@ -293,8 +296,10 @@ REFUSED_AT_ONCE = [
     ("course-videos", "a.mov", "video/quicktime"), ("course-videos", "a.mp3", "audio/mpeg"),
 ]  # fmt: skip
 NOT_KNOWN_YET = [
-    ("files", "notes.md", "application/octet-stream"), ("files", "a.csv", "application/vnd.ms-excel"),
-    ("files", "a.png", ""), ("files", "", "image/png"), ("files", "", ""), ("files", "a", "image/*"),
+    ("files", "notes.md", "application/octet-stream"),
+    ("files", "a.csv", "application/vnd.ms-excel"),
+    ("files", "a.png", ""), ("files", "", "image/png"),
+    ("files", "", ""), ("files", "a", "image/*"),
     ("course-videos", "a.mp4", "video/mp4"), ("course-videos", "a.webm", "video/x-matroska"),
     ("course-videos", "a.mp4", ""),
 ]  # fmt: skip
@@ -328,8 +333,12 @@ def test_what_no_bytes_can_put_right_is_refused_before_them(
         "checksum": "0" * 64,
         "storageType": "s3",
     }
-    begun = client.post(f"/media/{kind}/direct-uploads", headers=token, data=json.dumps(owner | announced),
-                        content_type="application/json")  # fmt: skip
+    begun = client.post(
+        f"/media/{kind}/direct-uploads",
+        headers=token,
+        data=json.dumps(owner | announced),
+        content_type="application/json",
+    )
     assert begun.status_code == status, begun.json
     values = {"kind": kind, "filename": name, "filetype": declared} | owner
     header = ",".join(

@@ -238,8 +238,6 @@ def test_an_upload_that_turns_out_too_large_leaves_nothing(make_app: MakeApp, mo
     for name in ("JPEG, behind a megabyte", "AVIF, behind a megabyte"):
         fields = {"mongoProductId": "p", "file": part(BOMBS[name])}
         answer = post_form(client, alice, "/media/product-images", fields)
-        assert (answer.status_code, "pixels" in (answer.json or {})["errors"]["file"][0]) == (
-            422,
-            True,
-        )
+        assert answer.status_code == 422
+        assert "pixels" in (answer.json or {})["errors"]["file"][0]
     assert (client.get("/media/product-images", headers=alice).json or {})["items"] == []

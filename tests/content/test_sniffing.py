@@ -1,4 +1,4 @@
-"""What bytes are taken for, and what is kept of a filename."""
+"""Bytes get a type, and filenames are kept as harmless labels."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ HTML, SVG, XML = "text/html", "image/svg+xml", "text/xml"
     ],
 )
 def test_sniff(head: bytes, expected: str | None) -> None:
-    """T25: the bytes say what they are, those that browsers would run above all."""
+    """The bytes say what they are, those that browsers would run above all."""
     assert sniff(head) == expected
 
 
@@ -184,7 +184,7 @@ DOCX = "application/vnd.openxmlformats-officedocument.wordprocessingml.document"
 def test_settle_type(
     sniffed: str | None, filename: str | None, declared: str | None, expected: str
 ) -> None:
-    """T25, T28: no claim makes a picture of what is none."""
+    """No claim makes a picture of bytes that are none."""
     assert settle_type(sniffed, filename, declared) == expected
 
 
@@ -229,7 +229,7 @@ BIDIRECTIONAL = ("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI")
 
 @given(st.text())
 def test_a_label_is_harmless(filename: str) -> None:
-    """T27, T36: whatever comes in, what is kept has no folder, no control character, and fits."""
+    """Whatever comes in, the kept name has no folder, no control character, and fits."""
     kept = label(filename)
     if kept is None:
         return

@@ -1,5 +1,5 @@
-"""What hosts pass to the functions that save media: each works, or is an error that says what to
-do."""
+"""Sources that hosts pass to the functions that save media: each works, or is an error that says
+what to do."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import mmap
 import tempfile
 import typing as t
 import zipfile
+from functools import partial
 from pathlib import Path, PurePath
 
 import pytest
@@ -21,16 +22,12 @@ from flask_dualmedia import (
     InvalidMedia,
     UploadRejected,
     open_media,
-    save_course_resource,
-    save_course_video,
-    save_media_storage,
-    save_product_image,
     save_product_images,
 )
 from flask_dualmedia.models import Media
 from flask_dualmedia.state import State
 
-from ..samples import NOTHING, PDF, Owners, kept, mp4, png
+from ..samples import NOTHING, SAMPLES, SAVE_FUNCTIONS, Owners, kept, png
 
 pytestmark = pytest.mark.usefixtures("context")
 
@@ -42,13 +39,21 @@ def mode() -> str:
 
 def saving(owners: Owners) -> dict[str, tuple[t.Callable[[t.Any], Media], bytes]]:
     """Every function that saves media, with bytes that it takes."""
-    return {
-        "photo.png": (lambda source: save_product_image(owners.product, source), png()),
-        "several.png": (lambda source: save_product_images(owners.product, [source])[0], png()),
-        "film.mp4": (lambda source: save_course_video(owners.course, source), mp4()),
-        "script.pdf": (lambda source: save_course_resource(owners.course, source), PDF),
-        "file.pdf": (lambda source: save_media_storage("user", owners.user, source), PDF),
+    arguments: dict[str, tuple[str, tuple[t.Any, ...]]] = {
+        "photo.png": ("product-images", (owners.product,)),
+        "film.mp4": ("course-videos", (owners.course,)),
+        "script.pdf": ("course-resources", (owners.course,)),
+        "file.pdf": ("files", ("user", owners.user)),
     }
+    functions: dict[str, tuple[t.Callable[[t.Any], Media], bytes]] = {
+        name: (partial(SAVE_FUNCTIONS[kind], *owner), SAMPLES[kind])
+        for name, (kind, owner) in arguments.items()
+    }
+    functions["several.png"] = (
+        lambda source: save_product_images(owners.product, [source])[0],
+        png(),
+    )
+    return functions
 
 
 class Dribbling(io.RawIOBase):
@@ -126,7 +131,7 @@ def test_sources_that_say_what_to_do(owners: Owners, state: State, tmp_path: Pat
             return b""
 
     class Picture:
-        """As Pillow's, without a ``read``."""
+        """A picture like Pillow's, without a ``read``."""
 
     for name, (save, content) in saving(owners).items():
         path = tmp_path / name

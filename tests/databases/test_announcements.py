@@ -1,5 +1,5 @@
-"""What one process writes to the journal is found by lists of every other process, from the moment
-of its answer."""
+"""A record that one process writes to the journal is found by lists of every other process, from
+the moment of its answer."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from flask_dualmedia.repositories.mongo import MongoRepository
 from flask_dualmedia.state import State, get_state
 
 from ..conftest import MakeApp
+from ..waiting import eventually
 
 ROUNDS = 6
 
@@ -41,10 +42,8 @@ def make_process(make_app: MakeApp, emptied_url: str) -> Callable[[], Flask]:
 def rest(app: Flask) -> None:
     """Let a process rely on an empty journal."""
     circuit = get_state(app).circuit
-    end = time.monotonic() + 20
-    while circuit is not None and circuit.journal_expected:
-        assert time.monotonic() < end
-        time.sleep(0.01)
+    if circuit is not None:
+        eventually(lambda: not circuit.journal_expected, pause=0.01)
 
 
 def refuse(app: Flask) -> None:
@@ -58,7 +57,7 @@ def forget_announcements(state: State) -> None:
 
 
 def asks_journal(state: State, product: ObjectId, monkeypatch: pytest.MonkeyPatch) -> bool:
-    """Whether a list is read from the journal too."""
+    """Tell whether a list is read from the journal too."""
     asked = []
     find = MongoRepository._find
 

@@ -52,6 +52,7 @@ from ..faults.servers import ROOT, Workers, bearer, running
 from ..samples import OFFSET_TYPE, counting, encoded, part
 from ..tools.clocks import skewed_environment
 from ..tools.mongo_proxy import MongoProxy
+from ..waiting import eventually
 
 HOUR = 3600
 
@@ -82,7 +83,9 @@ from tests.faults.host import create_app
 
 app = create_app()
 with app.app_context():
-    record = MediaStorage.new(reference_type="page", reference_id="1", media_type="image", storage_type="database")
+    record = MediaStorage.new(
+        reference_type="page", reference_id="1", media_type="image", storage_type="database"
+    )
     get_state(app).repository.add(record)
 print(record.id, flush=True)
 sys.stdin.read()
@@ -288,13 +291,8 @@ def deployment(
 
 def wait_for_bytes(state: State, before: set[str]) -> str:
     """Wait until a storage holds bytes of an upload that goes on; their key."""
-    end = time.monotonic() + 30
-    while time.monotonic() < end:
-        new = {*state.storages["database"].keys()} - before
-        if new:
-            return new.pop()
-        time.sleep(0.05)
-    raise AssertionError("no bytes came")
+    storage = state.storages["database"]
+    return eventually(lambda: {*storage.keys()} - before, 30).pop()
 
 
 def new_link(host: Host, path: str, seconds: int = 600) -> str:
@@ -305,10 +303,7 @@ def new_link(host: Host, path: str, seconds: int = 600) -> str:
 
 
 def wait_until(is_so: Callable[[], bool]) -> None:
-    end = time.monotonic() + 30
-    while not is_so():
-        assert time.monotonic() < end
-        time.sleep(0.05)
+    eventually(is_so, 30)
 
 
 @pytest.mark.faketime
@@ -693,9 +688,8 @@ def test_a_link_with_more_in_it_than_is_known_opens_nothing(app: Flask, context:
     payload = links._serializer().loads(signature)
     for more, status in (({}, 200), ({"downloads": 1}, 403)):
         signed = links._serializer().dumps(payload | more)
-        assert (
-            client.get(f"/media/files/{record.id}/content?signature={signed}").status_code == status
-        )
+        answer = client.get(f"/media/files/{record.id}/content?signature={signed}")
+        assert answer.status_code == status
 
 
 def save_file() -> MediaStorage:

@@ -193,7 +193,7 @@ def test_refused_records_leave_a_connection_that_prepares_what_it_is_asked(
 def test_a_statement_that_its_server_does_not_know_any_more_is_asked_anew(
     app: Flask, engine: sa.Engine
 ) -> None:
-    """As behind a pooler, or after DISCARD ALL of somebody who shares the connection."""
+    """This happens behind a pooler, or after DISCARD ALL of somebody who shares the connection."""
     with app.app_context():
         record = save_media_storage("page", "1", b"few bytes")
         for _ in range(8):

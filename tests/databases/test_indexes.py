@@ -62,7 +62,7 @@ def connection(servers: t.Any, template_database: str) -> Iterator[sa.Connection
 def _copy_rows(
     connection: sa.Connection, kind: type[Media], rows: Iterable[dict[str, t.Any]] | None = None
 ) -> None:
-    """By COPY: inserts take several times as long."""
+    """Insert by COPY: single inserts take several times as long."""
     names = kind.field_names()
     cursor: t.Any = connection.connection.cursor()
     with cursor.copy(f"COPY {kind.__tablename__} ({', '.join(names)}) FROM STDIN") as copy:
@@ -199,7 +199,7 @@ QUOTAS: dict[str, tuple[Selection, set[str]]] = {
 
 @pytest.mark.parametrize("whose", QUOTAS)
 def test_quotas_are_summed_by_an_index(connection: sa.Connection, whose: str) -> None:
-    """T45: they are summed at every upload."""
+    """Quotas are summed at every upload."""
     selection, indexes = QUOTAS[whose]
     plan = plan_of(connection, select_stored_size(selection))
     assert set(re.findall(r"\b(?:ix|uq)_\w+", plan)) == indexes, plan
@@ -263,8 +263,8 @@ FILTERS: dict[type[Media], list[dict[str, t.Any]]] = {
         {"media_type": "audio"},
     ],
 }
-"""What routes filter by, with the values that most of the hidden records have. All of it is
-combined."""
+"""Fields that routes filter by, with the values that most of the hidden records have. All of them
+are combined."""
 
 IN_ORDER = {
     (ProductImage, ()): {"id"},

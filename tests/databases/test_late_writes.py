@@ -36,9 +36,10 @@ from flask_dualmedia.upkeep.journal import drain_journal, homes_of
 from ..conftest import MakeApp
 from ..samples import bearer, png
 from ..tools.pg_proxy import PostgresProxy
+from ..waiting import eventually
 
 NAME = "late-writes"
-"""What the connections of the app are called in the server."""
+"""The name of the app's connections in the server."""
 
 
 @pytest.fixture
@@ -136,13 +137,11 @@ def assert_nothing_is_wrong(app: Flask) -> None:
 def settled(direct: psycopg.Connection[t.Any]) -> None:
     """Wait until no statement about images runs in the server."""
     query = (
-        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
-        " AND (state = 'active' OR (state = 'idle in transaction' AND query LIKE '%product_images%'))"
+        "SELECT count(*) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND pid <> pg_backend_pid() AND (state = 'active'"
+        " OR (state = 'idle in transaction' AND query LIKE '%product_images%'))"
     )
-    end = time.monotonic() + 10
-    while t.cast("tuple[int]", direct.execute(query).fetchone())[0]:
-        assert time.monotonic() < end, "statements are left running in the server"
-        time.sleep(0.02)
+    wait_until(lambda: direct.execute(query).fetchone() == (0,))
 
 
 LARGE = png() + bytes(2 * 1024 * 1024)
@@ -237,7 +236,7 @@ def test_a_replacement_that_comes_late_does_not_undo_a_later_change(
     content: bytes,
     attempts: int,
 ) -> None:
-    """Nor is the later change refused for it."""
+    """The later change is not refused for it either."""
     first = png()
     media_id = http.post(first).json["id"]
     held = [proxy.hold("UPDATE product_images") for _ in range(attempts)]
@@ -283,10 +282,7 @@ def test_what_a_drain_inserts_late_does_not_bring_back_what_was_deleted(
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.02)
+    eventually(condition, 10, pause=0.02)
 
 
 def test_nothing_piles_up_behind_a_locked_row(
@@ -303,7 +299,10 @@ def test_nothing_piles_up_behind_a_locked_row(
             answers = list(pool.map(lambda n: Http(app).patch(media_id, str(n)), range(10)))
         assert {answer.status_code for answer in answers} == {503}
         assert all("Retry-After" in answer.headers for answer in answers)
-        waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+        waiting = (
+            "SELECT count(*) FROM pg_stat_activity"
+            " WHERE wait_event_type = 'Lock' AND datname = current_database()"
+        )
         wait_until(lambda: direct.execute(waiting).fetchone() == (0,))
         assert not get_state(app).circuit.is_open  # type: ignore[union-attr]
         assert http.patch(other_id, "other").status_code == 200
@@ -383,7 +382,7 @@ class Pausing(io.BytesIO):
 
 @pytest.mark.parametrize("size", [1, 2, 4, 5, 8])
 def test_a_client_who_pauses_before_the_end_is_no_outage(app: Flask, http: Http, size: int) -> None:
-    """Whether the pause comes at the end of a batch, of a chunk, or in the middle."""
+    """The pause comes at the end of a batch, of a chunk, or in the middle."""
     content = png() + bytes(size * 1024 * 1024 - len(png()))
     media_id = http.post(png()).json["id"]
     body = Pausing(content, 3.5, at=len(content))

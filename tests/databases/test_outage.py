@@ -1,4 +1,4 @@
-"""What the app does while SQL is away, and when it comes back."""
+"""The app works while SQL is away, and when it comes back."""
 
 from __future__ import annotations
 
@@ -50,6 +50,7 @@ from flask_dualmedia.upkeep.journal import drain_journal, homes_of
 from ..conftest import MakeApp
 from ..proxy import Proxy
 from ..samples import bearer, mp4, part, png
+from ..waiting import eventually
 
 BUDGET = 2.0
 """Seconds: the default of DUALMEDIA_SQL_TIMEOUT."""
@@ -72,15 +73,6 @@ def product(app: Flask) -> ObjectId:
     return get_state(app).mongo["products"].insert_one({"name": "p"}).inserted_id
 
 
-def eventually(condition: Callable[[], t.Any], seconds: float = 20) -> t.Any:
-    """What ``condition`` gives as soon as that is true."""
-    end = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < end, "it did not come true in time"
-        time.sleep(0.05)
-    return found
-
-
 def is_back(app: Flask) -> bool:
     health = app.test_client().get("/media/health").json
     assert health is not None
@@ -97,7 +89,7 @@ def timed(call: Callable[[], t.Any]) -> tuple[float, t.Any]:
 def test_media_is_accepted_and_readable_during_an_outage(
     app: Flask, proxy: Proxy, product: ObjectId
 ) -> None:
-    """T9 and T41."""
+    """An outage is not an error: uploads go to the journal, and readers find them there."""
     held = save_product_image(product, io.BytesIO(png()), is_main_image=True)
     proxy.refuse()
     new = save_product_image(product, io.BytesIO(png(comment=b"new")), position=1)
@@ -178,8 +170,7 @@ def test_refusing_instead_of_keeping_a_journal(
 def test_requests_keep_within_the_budget(
     app: Flask, proxy: Proxy, product: ObjectId, failure: str
 ) -> None:
-    """T41: the first request in an outage pays at most the time-out; an open circuit costs
-    nothing."""
+    """The first request in an outage pays at most the time-out; an open circuit costs nothing."""
     client, headers = app.test_client(), bearer(app, "alice")
     url = {"mongoProductId": str(product), "imageUrl": "https://cdn.example/a.jpg"}
     held = client.post("/media/product-images", json=url, headers=headers).json
@@ -316,7 +307,8 @@ def test_signals(app: Flask, proxy: Proxy, product: ObjectId) -> None:
     for name in names:
         getattr(signals, name).disconnect(receivers[name])
     assert heard == [
-        "media_saved", "media_accessed", "media_deleted", "sql_lost", "media_saved", "sql_recovered", "journal_drained",
+        "media_saved", "media_accessed", "media_deleted",
+        "sql_lost", "media_saved", "sql_recovered", "journal_drained",
     ]  # fmt: skip
 
 
@@ -359,10 +351,8 @@ def test_draining_by_hand(
             "what waits is listed with the rest"
         )
         first = app.test_cli_runner().invoke(args=["dualmedia", "drain"])
-        assert (first.exit_code, first.output) == (
-            0,
-            "Moved 2 record(s); 0 had been moved before.\n",
-        )
+        assert first.exit_code == 0
+        assert first.output == "Moved 2 record(s); 0 had been moved before.\n"
         second = app.test_cli_runner().invoke(args=["dualmedia", "drain"])
         assert second.output == "Moved 0 record(s); 0 had been moved before.\n"
         assert [image.id for image in get_product_images(product)] == [saved.id]
@@ -390,7 +380,8 @@ def test_journaled_media_can_be_deleted_before_and_after_it_is_drained(
 def test_sql_goes_away_in_the_middle_of_a_small_upload(
     app: Flask, proxy: Proxy, product: ObjectId, method: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """T3: it is one statement, of which nothing is kept. A new one is accepted all the same."""
+    """The upload is one statement, and nothing of it is kept. A new one is accepted all the
+    same."""
     old, new = png(comment=b"old"), png(comment=b"new")
     with app.app_context():
         saved = save_product_image(product, io.BytesIO(old))
@@ -452,15 +443,14 @@ def test_nothing_is_accepted_in_place_of_what_sql_may_have_taken_where_no_journa
     source: bytes | str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """T3: there would be two of it."""
+    """The client would have two of it."""
     app = make_proxied(DUALMEDIA_ON_SQL_OUTAGE="refuse")
     product = get_state(app).mongo["products"].insert_one({"name": "p"}).inserted_id
     lose_the_answer(monkeypatch, proxy, source)
     with app.app_context():
         with pytest.raises(DatabaseUnavailable):
-            save_product_image(
-                product, source, is_main_image=True, position=0
-            )  # nothing is asked for before
+            # With a position nothing is asked for before.
+            save_product_image(product, source, is_main_image=True, position=0)
         proxy.let_through()
         eventually(lambda: is_back(app))
         assert len(get_product_images(product)) == 1
@@ -477,7 +467,7 @@ def test_sql_takes_new_media_and_dies_before_it_answers(
     then: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """T3: nobody was told of what it took, and what is accepted in its place is the only one in the
+    """Nobody was told what SQL took. The media that is accepted in its place is the only one in the
     end."""
     lose_the_answer(monkeypatch, proxy, source)
     image = save_product_image(product, source, is_main_image=True)
@@ -498,7 +488,7 @@ def test_sql_takes_new_media_and_dies_before_it_answers(
 def test_sql_makes_a_replacement_and_its_answer_is_lost(
     app: Flask, product: ObjectId, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """T3: SQL is back when it is tried again, and has it already."""
+    """SQL is back when the replacement is tried again, and has it already."""
     saved = save_product_image(product, io.BytesIO(png(comment=b"old")))
     real = at_once.replace
 
@@ -519,7 +509,7 @@ def test_sql_makes_a_replacement_and_its_answer_is_lost(
 def test_replacing_what_is_in_the_journal_while_sql_answers(
     make_proxied: Callable[..., Flask], proxy: Proxy, product: ObjectId
 ) -> None:
-    """T3: no transaction of SQL has a part in it."""
+    """No transaction of SQL takes part in it."""
     app = make_proxied(DUALMEDIA_AUTO_DRAIN=False)
     state, new = get_state(app), png(comment=b"new")
     proxy.refuse()
@@ -540,8 +530,8 @@ def test_replacing_what_is_in_the_journal_while_sql_answers(
 def test_bytes_that_are_in_sql_and_in_the_journal_go_from_both(
     make_proxied: Callable[..., Flask],
 ) -> None:
-    """As those of an upload that went the long way, because the answer of SQL to the short one was
-    lost."""
+    """An upload leaves such bytes if SQL's answer to the short way is lost, and it goes the long
+    way."""
     state = get_state(make_proxied(DUALMEDIA_AUTO_DRAIN=False))
     homes, key = homes_of(state), new_key(new_id())
     for home in homes:
@@ -579,9 +569,9 @@ def test_an_upload_that_ends_after_the_outage_in_which_it_began(
 def test_a_creation_begun_in_sql_and_finished_in_the_journal(
     make_proxied: Callable[..., Flask], product: ObjectId, claimed: bool
 ) -> None:
-    """T9: the answer to the first write was lost with the connection. The record in the journal is
-    the one that was acknowledged: it is found while it is moved, and neither it nor its bytes are
-    swept with the other."""
+    """The answer to the first write was lost with the connection. The record in the journal is the
+    one that was acknowledged: it is found while it is moved, and neither it nor its bytes are swept
+    with the other."""
     app = make_proxied(DUALMEDIA_AUTO_DRAIN=False)
     state = get_state(app)
     sql, journal = homes_of(state)
@@ -614,9 +604,8 @@ def test_a_creation_begun_in_sql_and_finished_in_the_journal(
             assert [image.id for image in get_product_images(product)] == [begun.id]
             assert lifecycle.sweep(state, grace=-1) == 0
             found = Checker(state, grace=-1).run().found
-            assert found == ({} if claimed else {"journal_left": 1}), (
-                "what is being drained is no finding"
-            )
+            expected = {} if claimed else {"journal_left": 1}
+            assert found == expected, "what is being drained is no finding"
         if claimed:
             with pytest.raises(DatabaseUnavailable):
                 delete_media(ProductImage, begun.id)
@@ -629,7 +618,7 @@ def test_a_creation_begun_in_sql_and_finished_in_the_journal(
 def test_a_record_that_is_moved_in_the_middle_of_a_request(
     make_proxied: Callable[..., Flask], product: ObjectId
 ) -> None:
-    """T9: the drain puts it into SQL just after SQL was asked."""
+    """The drain puts the record into SQL just after SQL was asked."""
     state = get_state(make_proxied(DUALMEDIA_AUTO_DRAIN=False))
     _, journal = homes_of(state)
     assert state.circuit is not None
@@ -672,7 +661,7 @@ def test_a_record_that_is_moved_in_the_middle_of_a_request(
 def test_lists_are_partial_without_mongodb(
     make_proxied: Callable[..., Flask], product: ObjectId, servers: t.Any
 ) -> None:
-    """T9: the journal may hold more."""
+    """The journal may hold more."""
     proxy = Proxy(parse_uri(servers.mongo)["nodelist"][0])
     app = make_proxied(
         MONGO_URI=f"mongodb://127.0.0.1:{proxy.port}/partial?directConnection=true",
@@ -701,9 +690,7 @@ def test_only_one_drains_at_a_time(app: Flask) -> None:
     assert not other.take()
     assert one.take(), "renewed"
     result = app.test_cli_runner().invoke(args=["dualmedia", "drain"])
-    assert (result.exit_code, result.output) == (
-        1,
-        "Error: Another process is draining the journal.\n",
-    )
+    assert result.exit_code == 1
+    assert result.output == "Error: Another process is draining the journal.\n"
     one.give_back()
     assert other.take()

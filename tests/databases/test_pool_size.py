@@ -52,7 +52,7 @@ def save_at_once(app: Flask, size: int) -> list[int]:
 
 
 def test_twice_as_many_connections_as_threads_and_three_are_enough(make_app: MakeApp) -> None:
-    """With this time limit whoever would have to wait is refused."""
+    """A request that would have to wait is refused by this time limit."""
     app = make_host(make_app, connections=2 * THREADS + IN_THE_BACKGROUND, pool_timeout=0)
     for size in SIZES:
         assert save_at_once(app, size) == [200] * THREADS

@@ -41,6 +41,7 @@ from flask_dualmedia.state import get_state
 from ..conftest import HOST_CONFIG, MakeApp, ServerUrls, close, mongo_uri_for, unique
 from ..faults.pooler import Pooler
 from ..faults.servers import PostgresServer, Workers, bearer, running
+from ..waiting import eventually
 
 pytestmark = pytest.mark.pgbouncer
 
@@ -217,7 +218,7 @@ class Run:
             time.sleep(0.02)
 
     def errors(self) -> set[str]:
-        """What was not as it should be, for the clients or in the log."""
+        """Everything that was not as it should be, for the clients or in the log."""
         found = {
             error for client in self.clients for error, number in client.errors.items() if number
         }
@@ -345,16 +346,15 @@ def test_a_host_that_was_there_before_has_nothing_prepared_either(
         db.session.rollback()
         DualMedia(app)
         with db.engine.connect() as connection:
-            assert (
-                t.cast("t.Any", connection.connection.driver_connection).prepare_threshold is None
-            )
+            driver = t.cast("t.Any", connection.connection.driver_connection)
+            assert driver.prepare_threshold is None
     close(app)
 
 
 def test_a_lock_that_somebody_left_on_a_session_holds_no_start_up_for_long(
     make_app: MakeApp, narrow_pooler: Pooler, direct_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """As the version before did: its lock was the session's, and the pooler kept the session."""
+    """The version before did that: its lock was the session's, and the pooler kept the session."""
     caplog.set_level(logging.INFO)
     with sa.create_engine(direct_url, poolclass=sa.NullPool).connect() as other:
         other.exec_driver_sql(f"SELECT pg_advisory_lock({turns.LOCK})")
@@ -364,12 +364,13 @@ def test_a_lock_that_somebody_left_on_a_session_holds_no_start_up_for_long(
         assert "models not synchronized: others have locked what this needs" in caplog.text
     with app.app_context():
         save_media_storage("page", "1", b"few bytes")
-        end = time.monotonic() + UP_TIMEOUT
-        while (
-            get_state(app).homes[1].repository.waiting() or "models synchronized" not in caplog.text
-        ):
-            assert time.monotonic() < end, caplog.text
-            time.sleep(0.1)
+        journal = get_state(app).homes[1].repository
+        eventually(
+            lambda: not journal.waiting() and "models synchronized" in caplog.text,
+            UP_TIMEOUT,
+            pause=0.1,
+            explain=lambda: caplog.text,
+        )
 
 
 def test_no_lock_is_left_on_a_session_of_the_pooler(pooled_app: Flask, direct_url: str) -> None:
@@ -399,10 +400,8 @@ def test_booting_and_asking_while_the_server_behind_the_pooler_is_down(
             assert get_media(MediaStorage, record.id).file_size == 9
     finally:
         postgres.start() if failure == "killed" else postgres.resume()
-    end = time.monotonic() + UP_TIMEOUT
-    while pooled_app.test_client().get(path).status_code != 200:
-        assert time.monotonic() < end
-        time.sleep(0.1)
+    client = pooled_app.test_client()
+    eventually(lambda: client.get(path).status_code == 200, UP_TIMEOUT, pause=0.1)
 
 
 def test_a_statement_that_takes_too_long_is_cancelled_through_the_pooler(
@@ -415,5 +414,8 @@ def test_a_statement_that_takes_too_long_is_cancelled_through_the_pooler(
         driver.execute("SELECT pg_sleep(30)")
     assert time.monotonic() - began < 5
     with sa.create_engine(direct_url, poolclass=sa.NullPool).connect() as connection:
-        query = "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query = 'SELECT pg_sleep(30)'"
+        query = (
+            "SELECT count(*) FROM pg_stat_activity"
+            " WHERE state = 'active' AND query = 'SELECT pg_sleep(30)'"
+        )
         assert connection.exec_driver_sql(query).scalar_one() == 0

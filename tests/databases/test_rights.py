@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import logging
 import re
-import time
 import typing as t
 import uuid
 from collections.abc import Iterator
@@ -31,6 +30,7 @@ from flask_dualmedia.state import get_state
 
 from ..conftest import Databases, MakeApp, ServerUrls, close, unique
 from ..proxy import Proxy, through
+from ..waiting import eventually
 
 TABLES = (*Base.metadata.tables, VERSION_TABLE)
 
@@ -62,7 +62,7 @@ class Account:
         self.execute(*(f"GRANT {rights} ON {table} TO {self.name}" for table in tables))
 
     def upgrade(self, revision: str = "head") -> None:
-        """As the owner of the tables does."""
+        """Bring the schema up to date as the owner of the tables does."""
         schema.upgrade(self._admin, revision)
 
     def own(self, *tables: str) -> None:
@@ -179,7 +179,7 @@ def test_the_app_does_itself_what_it_has_got_the_right_for_meanwhile(
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """With the statements that its log names."""
+    """The rights are given by the statements that the app's log names."""
     monkeypatch.setattr(circuit, "IDLE_INTERVAL", 0.2)
     monkeypatch.setattr(synchronizer, "IDLE_INTERVAL", 0.2)
     app = start()
@@ -189,10 +189,8 @@ def test_the_app_does_itself_what_it_has_got_the_right_for_meanwhile(
     account.execute(statement)
     with app.app_context():
         save_media_storage("page", "1", b"waits in the journal")
-    end = time.monotonic() + 30
-    while account.revision() != schema.head_revision():
-        assert time.monotonic() < end, caplog.text
-        time.sleep(0.05)
+    head = schema.head_revision()
+    eventually(lambda: account.revision() == head, 30, explain=lambda: caplog.text)
 
 
 def test_the_schema_is_brought_up_to_date_while_mongodb_is_away(
@@ -202,7 +200,7 @@ def test_the_schema_is_brought_up_to_date_while_mongodb_is_away(
     mongo_proxy: Proxy,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """By an app that could not do it when it was started."""
+    """The app could not do it when it was started."""
     monkeypatch.setattr(circuit, "IDLE_INTERVAL", 0.2)
     monkeypatch.setattr(synchronizer, "IDLE_INTERVAL", 0.2)
     app = start(
@@ -214,10 +212,8 @@ def test_the_schema_is_brought_up_to_date_while_mongodb_is_away(
     account.execute(f"GRANT USAGE, CREATE ON SCHEMA public TO {account.name}")
     with app.app_context(), pytest.raises(Unavailable):
         get_media(MediaStorage, uuid.uuid4())
-    end = time.monotonic() + 30
-    while account.revision() != schema.head_revision():
-        assert time.monotonic() < end
-        time.sleep(0.05)
+    head = schema.head_revision()
+    eventually(lambda: account.revision() == head, 30)
 
 
 @pytest.mark.parametrize("revision", ["0001", "0002"])
@@ -278,7 +274,7 @@ def templates(servers: ServerUrls) -> Iterator[dict[str, str]]:
 
 
 class Granted(t.NamedTuple):
-    """What an account has got."""
+    """The rights of an account."""
 
     usage: bool
     create: bool

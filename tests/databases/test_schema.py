@@ -28,14 +28,16 @@ DESIGNED = {
         "ix_product_images_accessed", "ix_product_images_unfinished",
     },
     "course_videos": {
-        "ix_course_videos_owner", "ix_course_videos_lesson", "ix_course_videos_uploader", "ix_course_videos_unfinished",
+        "ix_course_videos_owner", "ix_course_videos_lesson",
+        "ix_course_videos_uploader", "ix_course_videos_unfinished",
     },
     "course_resources": {
         "ix_course_resources_owner", "ix_course_resources_lesson", "ix_course_resources_uploader",
         "ix_course_resources_unfinished",
     },
     "media_storage": {
-        "ix_media_storage_owner", "ix_media_storage_type", "ix_media_storage_uploader", "ix_media_storage_accessed",
+        "ix_media_storage_owner", "ix_media_storage_type",
+        "ix_media_storage_uploader", "ix_media_storage_accessed",
         "ix_media_storage_unfinished",
     },
 }  # fmt: skip
@@ -43,7 +45,8 @@ DESIGNED = {
 
 TWINS = {
     "product_images": {
-        "ix_product_images_public", "ix_product_images_public_uploader", "ix_product_images_private",
+        "ix_product_images_public", "ix_product_images_public_uploader",
+        "ix_product_images_private",
         "ix_product_images_public_owner", "ix_product_images_private_owner",
         "ix_product_images_public_accessed",
     },
@@ -53,7 +56,8 @@ TWINS = {
         "ix_course_videos_public_lesson", "ix_course_videos_private_lesson",
     },
     "course_resources": {
-        "ix_course_resources_public", "ix_course_resources_public_uploader", "ix_course_resources_private",
+        "ix_course_resources_public", "ix_course_resources_public_uploader",
+        "ix_course_resources_private",
         "ix_course_resources_public_owner", "ix_course_resources_private_owner",
         "ix_course_resources_public_lesson", "ix_course_resources_private_lesson",
     },
@@ -110,7 +114,8 @@ class Directory:
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
             [sys.executable, *arguments],
-            cwd=self._path, env=self._environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            cwd=self._path, env=self._environment, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         )  # fmt: skip
 
     def flask(self, *arguments: str, status: int = 0) -> str:
@@ -129,6 +134,17 @@ def tables(url: str) -> set[str]:
     return set(inspect(url).get_table_names())
 
 
+def storage_of_chunks(url: str) -> str | bytes:
+    """How PostgreSQL stores the bytes of a chunk: "e" is out of line and not compressed."""
+    query = (
+        "SELECT attstorage FROM pg_attribute"
+        " WHERE attrelid = 'media_chunks'::regclass AND attname = 'data'"
+    )
+    address = sa.make_url(url).set(drivername="postgresql").render_as_string(False)
+    with psycopg.connect(address) as connection:
+        return t.cast("tuple[str | bytes]", connection.execute(query).fetchone())[0]
+
+
 def test_the_revisions_make_the_indexes(migrated_url: str) -> None:
     """The original design's 5 + 4 + 4 + 5, and 7 + 7 + 7 + 9 for what readers may see, each by
     name."""
@@ -139,12 +155,8 @@ def test_the_revisions_make_the_indexes(migrated_url: str) -> None:
 
 
 def test_media_chunks_are_kept_uncompressed(migrated_url: str) -> None:
-    """T42: a range of a compressed value costs decompressing all that stands before it."""
-    with psycopg.connect(
-        sa.make_url(migrated_url).set(drivername="postgresql").render_as_string(False)
-    ) as connection:
-        query = "SELECT attstorage FROM pg_attribute WHERE attrelid = 'media_chunks'::regclass AND attname = 'data'"
-        assert connection.execute(query).fetchone() in [("e",), (b"e",)]
+    """To read a range of a compressed value, all that stands before it has to be decompressed."""
+    assert storage_of_chunks(migrated_url) in ("e", b"e")
 
 
 def test_mongodb_has_those_of_the_indexes_that_it_needs(make_app: t.Any) -> None:
@@ -182,7 +194,7 @@ def test_flask_db_on_a_host_without_flask_migrate(
 def test_a_host_with_flask_migrate_owns_our_tables(
     database_url: str, mongo_uri: str, tmp_path: Path
 ) -> None:
-    """T39: proposed once, then never again, and never dropped; nor are the host's."""
+    """The tables are proposed once, then never again, and never dropped; nor are the host's."""
     host = Directory(tmp_path, FULL_HOST, database_url, mongo_uri)
     host.flask("db", "init")
     host.flask("db", "migrate", "-m", "with media")
@@ -198,18 +210,14 @@ def test_a_host_with_flask_migrate_owns_our_tables(
     assert "No changes in schema detected" in host.flask("db", "migrate")
     # The next start makes good what autogenerate does not see.
     host.flask("routes")
-    with psycopg.connect(
-        sa.make_url(database_url).set(drivername="postgresql").render_as_string(False)
-    ) as connection:
-        query = "SELECT attstorage FROM pg_attribute WHERE attrelid = 'media_chunks'::regclass AND attname = 'data'"
-        assert connection.execute(query).fetchone() in [("e",), (b"e",)]
+    assert storage_of_chunks(database_url) in ("e", b"e")
 
 
 @pytest.mark.long
 def test_eight_processes_that_boot_at_once(
     database_url: str, mongo_uri: str, tmp_path: Path
 ) -> None:
-    """T38: on an empty database, with the automatic upgrade on."""
+    """They meet on an empty database, with the automatic upgrade on."""
     host = Directory(tmp_path, BARE_HOST, database_url, mongo_uri)
     processes = [host.start("-c", "import app; print('up')") for _ in range(8)]
     outputs = [process.communicate(timeout=60)[0] for process in processes]
@@ -226,10 +234,8 @@ def test_the_schema_commands_in_mongo_only_mode(make_app: t.Any) -> None:
 
 def test_flask_dualmedia_sweep(app: t.Any) -> None:
     result = app.test_cli_runner().invoke(args=["dualmedia", "sweep", "--grace", "0"])
-    assert (result.exit_code, result.output) == (
-        0,
-        "Removed 0 unfinished record(s) and upload(s).\n",
-    )
+    assert result.exit_code == 0
+    assert result.output == "Removed 0 unfinished record(s) and upload(s).\n"
 
 
 @pytest.mark.parametrize("table", sorted(INDEXES))
@@ -316,15 +322,17 @@ def test_revisions_are_never_edited() -> None:
 def test_the_revisions_run_up_and_down_with_media_in_the_tables(
     tmp_path: Path, prefix: str
 ) -> None:
-    """On SQLite, which makes a table anew to change a check of it: rows, indexes and the other
-    checks stay."""
+    """SQLite makes a table anew to change a check of it: rows, indexes and the other checks
+    stay."""
     url = f"sqlite:///{tmp_path / 'media.db'}"
     engine = sa.create_engine(url, poolclass=sa.NullPool)
     tables, media = tables_for(prefix), f"{prefix}media_storage"
     schema.upgrade(engine, "0001", tables=tables)
     row = {
-        "id": uuid.uuid4().hex, "state": "available", "storage_type": "external", "is_public": True, "access_count": 3,
-        "created_at": "2026-01-01", "updated_at": "2026-01-01", "reference_type": "page", "reference_id": "1",
+        "id": uuid.uuid4().hex, "state": "available", "storage_type": "external",
+        "is_public": True, "access_count": 3,
+        "created_at": "2026-01-01", "updated_at": "2026-01-01",
+        "reference_type": "page", "reference_id": "1",
         "media_type": "image",
     }  # fmt: skip
     with engine.begin() as connection:
@@ -354,7 +362,7 @@ def test_the_revisions_run_up_and_down_with_media_in_the_tables(
 
 
 def test_indexes_that_were_built_beforehand_are_taken_over(database_url: str) -> None:
-    """For large tables they are built by hand, concurrently, before the upgrade."""
+    """Indexes of large tables are built by hand, concurrently, before the upgrade."""
     engine = sa.create_engine(database_url, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
     schema.upgrade(engine, "0002")
     with engine.connect() as connection:

@@ -244,7 +244,7 @@ def test_a_file_that_the_host_writes_to_is_busy(make_host: MakeHost, tmp_path: P
 def test_a_locked_file_is_an_answer_of_503_and_not_an_error(
     make_host: MakeHost, tmp_path: Path, lock: str
 ) -> None:
-    """Whether it can be read, or not even that."""
+    """The file can be read, or not even that."""
     path = tmp_path / "host.db"
     host = make_host(f"sqlite:///{path}?timeout=0.1")
     app = host.app
@@ -276,9 +276,8 @@ def test_a_locked_file_is_an_answer_of_503_and_not_an_error(
     other.execute(f"BEGIN {lock}")
     is_readable = lock == "IMMEDIATE"
     for url in reads:
-        assert client.get(f"/media/{url}", headers=headers).status_code == (
-            200 if is_readable else 503
-        ), url
+        status = 200 if is_readable else 503
+        assert client.get(f"/media/{url}", headers=headers).status_code == status, url
     for method, url, given in writes:
         answer = client.open(f"/media/{url}", method=method, headers=headers, **given)
         assert answer.status_code == 503, url
@@ -289,6 +288,5 @@ def test_a_locked_file_is_an_answer_of_503_and_not_an_error(
         assert result.exception is None or isinstance(result.exception, SystemExit), command
     other.close()
     for method, url, given in writes:
-        assert (
-            client.open(f"/media/{url}", method=method, headers=headers, **given).status_code < 300
-        ), url
+        answer = client.open(f"/media/{url}", method=method, headers=headers, **given)
+        assert answer.status_code < 300, url

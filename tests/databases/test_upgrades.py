@@ -123,7 +123,7 @@ def test_a_document_of_an_earlier_version_is_used_like_any_other(
 
 @pytest.mark.parametrize("mark", [{}, {"claimed": True}], ids=["waiting", "claimed"])
 def test_a_journal_of_an_earlier_version_is_drained(app: Flask, mark: dict[str, t.Any]) -> None:
-    """Also where its worker was killed while it moved a record."""
+    """The worker of the earlier version may have been killed while it moved a record."""
     media_id = keep_document(app, **mark)
     with app.app_context():
         report = drain_journal(get_state(app))

@@ -22,6 +22,8 @@ import sqlalchemy as sa
 
 from example_app import embedded
 
+from ..waiting import eventually
+
 pytestmark = pytest.mark.long
 
 ROOT = Path(embedded.__file__).parent.parent
@@ -50,7 +52,7 @@ class User:
         self.process = subprocess.Popen(command, cwd=ROOT, text=True, **pipes)
 
     def servers(self) -> embedded.Servers:
-        """What it was told. Waits for that."""
+        """The next line of its output. Waits for it."""
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         if not line:
@@ -103,10 +105,7 @@ def runs(pid: int) -> bool:
 
 
 def wait_until(condition: Callable[[], object], timeout: float = 15) -> None:
-    deadline = time.monotonic() + timeout
-    while not condition():
-        assert time.monotonic() < deadline, "it does not happen"
-        time.sleep(0.05)
+    eventually(condition, timeout)
 
 
 def mark(url: str) -> int:
@@ -128,10 +127,9 @@ def mark_document(uri: str) -> int:
 def test_processes_share_the_servers_and_the_last_one_stops_them(
     use: Callable[..., User], directory: Path
 ) -> None:
-    first, second = (
-        use("postgres", "mongo"),
-        use("postgres", "mongo"),
-    )  # at the same time, in an empty directory
+    # Both start at the same time, in an empty directory.
+    first = use("postgres", "mongo")
+    second = use("postgres", "mongo")
     servers = first.servers()
     assert second.servers() == servers
     first.end()
@@ -269,9 +267,8 @@ class Command:
         environment = {key: value for key, value in os.environ.items() if key not in unset}
         environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), environment.get("PYTHONPATH", "")])
         self.log = directory / "log"
-        self.ready = (
-            "Debugger is active" if "--debug" in options else "Running on"
-        )  # of its two processes one serves
+        # With --debug there are two processes, and one of them serves.
+        self.ready = "Debugger is active" if "--debug" in options else "Running on"
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
                 [
@@ -335,7 +332,7 @@ def test_flask_run_takes_its_servers_with_it(
 
 
 def test_processes_that_need_the_account_at_once_make_one():
-    """For an ordinary user, who makes none, the account is his own."""
+    """An ordinary user makes no account: the account is their own."""
     name = f"dualmedia-{os.getpid()}" if os.geteuid() == 0 else pwd.getpwuid(os.geteuid()).pw_name
     code = f"from example_app import embedded; print(embedded.find_account({name!r}).pw_uid)"
     finders = [

@@ -77,7 +77,7 @@ def refresh_token(client: FlaskClient, name: str) -> Headers:
 
 
 def claims(client: FlaskClient) -> dict[str, t.Any]:
-    """What the cookie of the pages says."""
+    """The claims in the cookie of the pages."""
     cookie = client.get_cookie("access_token_cookie")
     assert cookie is not None
     with client.application.app_context():
@@ -113,10 +113,8 @@ def test_an_account_that_is_gone_gets_no_other_token(
         ("/api/auth/refresh", "POST", renewing),
         ("/api/auth/me", "GET", alice),
     ):
-        assert (
-            checked(client.open(path, method=method, headers=headers), 401)["message"]
-            == "The account is gone."
-        )
+        refused = checked(client.open(path, method=method, headers=headers), 401)
+        assert refused["message"] == "The account is gone."
 
 
 def test_a_token_of_another_app_with_the_same_key_is_of_nobody_here(
@@ -130,9 +128,8 @@ def test_a_token_of_another_app_with_the_same_key_is_of_nobody_here(
 
 
 def test_pages_renew_a_login_with_the_role_of_today(make_example: MakeExample) -> None:
-    app = make_example(
-        JWT_ACCESS_TOKEN_EXPIRES=timedelta(minutes=20)
-    )  # so little is left that each page renews it
+    # So little time is left that each page renews the token.
+    app = make_example(JWT_ACCESS_TOKEN_EXPIRES=timedelta(minutes=20))
     client = app.test_client()
     register(client, "alice")
     users(app).update_one({}, {"$set": {"role": "admin"}})
@@ -242,9 +239,8 @@ def test_attempts_are_counted_by_all_workers_together(make_example: MakeExample)
     assert on_page.status_code == 429, "programs and pages are counted together"
     assert 0 < int(on_page.headers["Retry-After"]) <= 60
     elsewhere = {"REMOTE_ADDR": "192.0.2.7"}
-    assert (
-        workers[1].post("/api/auth/login", json=account, environ_base=elsewhere).status_code == 401
-    )
+    answer = workers[1].post("/api/auth/login", json=account, environ_base=elsewhere)
+    assert answer.status_code == 401
     registered = workers[1].post("/api/auth/register", json=account | {"name": "Nobody"})
     assert registered.status_code == 201, "each is counted by itself"
 
@@ -305,9 +301,8 @@ def test_a_course_does_not_grow_without_end(client: FlaskClient, alice: Headers)
             "lessons": [{"title": str(number), "summary": text} for number in range(45)],
         }
     ]
-    course = checked(
-        client.post("/api/courses", json={"title": "Long", "modules": full}, headers=alice), 201
-    )["course"]
+    values = {"title": "Long", "modules": full}
+    course = checked(client.post("/api/courses", json=values, headers=alice), 201)["course"]
     path, module = f"/api/courses/{course['id']}", course["modules"][0]["id"]
     lessons, one = (
         f"{path}/modules/{module}/lessons",
@@ -377,8 +372,9 @@ def test_the_documented_commands_upload_a_picture(tmp_path: Path) -> None:
     )  # PostgreSQL's account has to reach it
     program = (
         "import sys; from example_app import create_app; from werkzeug.serving import run_simple; "
+        "app = create_app({'INSTANCE_PATH': sys.argv[1]}); "
+        "run_simple('127.0.0.1', int(sys.argv[2]), app, threaded=True)"
     )
-    program += "run_simple('127.0.0.1', int(sys.argv[2]), create_app({'INSTANCE_PATH': sys.argv[1]}), threaded=True)"
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
     environment = {
@@ -398,11 +394,8 @@ def test_the_documented_commands_upload_a_picture(tmp_path: Path) -> None:
             ["sh", "-euc", commands], cwd=root, capture_output=True, text=True, check=True
         )
         record = json.loads(done.stdout)
-        assert (record["filename"], record["altText"], record["isPublic"]) == (
-            "portrait.jpg",
-            "From the front",
-            True,
-        )
+        assert (record["filename"], record["altText"]) == ("portrait.jpg", "From the front")
+        assert record["isPublic"] is True
         with urllib.request.urlopen(f"http://127.0.0.1:{port}{record['imageUrl']}") as answer:
             assert answer.read() == (root / "example_app/sample_media/portrait.jpg").read_bytes()
     finally:

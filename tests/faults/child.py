@@ -119,7 +119,7 @@ PAGE = {"kind": "files", "referenceType": "page", "referenceId": OWNER}
 
 
 def upload_by_tus(app: Flask, ending: str) -> None:
-    """In two requests, or as two uploads that are joined, or removed in the middle."""
+    """Upload in two requests, or as two uploads that are joined, or removed in the middle."""
     tus = Tus(app.test_client(), bearer(app, OWNER))
     if ending == "join":
         halves = (NEW_CONTENT[:HALF], NEW_CONTENT[HALF:])
@@ -140,7 +140,7 @@ def upload_by_tus(app: Flask, ending: str) -> None:
 
 
 def upload_directly(app: Flask) -> None:
-    """As a client that sends the bytes to S3 itself."""
+    """Upload as a client that sends the bytes to S3 itself."""
     client, token = app.test_client(), bearer(app, OWNER)
     announced = {name: value for name, value in PAGE.items() if name != "kind"}
     announced |= {"filename": "a.bin", "mimeType": "application/octet-stream", "storageType": "s3"}

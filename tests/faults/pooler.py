@@ -98,7 +98,7 @@ class Pooler:
         return url.host or t.cast(str, url.query.get("host", "127.0.0.1"))
 
     def _server(self) -> str:
-        """Where the server is, as PgBouncer's configuration names it."""
+        """The address of the server, as PgBouncer's configuration names it."""
         url = self._server_url
         parts = {"host": self._host(), "port": url.port or url.query.get("port", 5432)}
         return " ".join(f"{name}={value}" for name, value in parts.items())

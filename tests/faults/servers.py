@@ -46,7 +46,8 @@ class PostgresServer:
     def __init__(self, directory: Path) -> None:
         self._directory, self._link = directory, directory / "socket"
         self._process: psutil.Process | None = None
-        self.url = f"postgresql+psycopg://postgres@/{embedded.DATABASE}?host={urllib.parse.quote(str(self._link), '')}"
+        host = urllib.parse.quote(str(self._link), "")
+        self.url = f"postgresql+psycopg://postgres@/{embedded.DATABASE}?host={host}"
 
     def start(self) -> None:
         deadline = time.monotonic() + START_TIMEOUT
@@ -94,10 +95,12 @@ class PostgresServer:
         self.execute(
             "CREATE TABLE disk (is_full boolean)",
             "CREATE FUNCTION refuse_if_full() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
-            " IF EXISTS (SELECT FROM disk) THEN RAISE 'no space left on device' USING ERRCODE = 'disk_full'; END IF;"
+            " IF EXISTS (SELECT FROM disk) THEN"
+            " RAISE 'no space left on device' USING ERRCODE = 'disk_full'; END IF;"
             " RETURN NULL; END $$",
             *(
-                f"CREATE TRIGGER refuse_if_full BEFORE INSERT ON {table} EXECUTE FUNCTION refuse_if_full()"
+                f"CREATE TRIGGER refuse_if_full BEFORE INSERT ON {table}"
+                " EXECUTE FUNCTION refuse_if_full()"
                 for table in tables
             ),
         )

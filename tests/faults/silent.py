@@ -34,9 +34,8 @@ def main() -> None:
         driver.execute("SELECT 1")
         driver.rollback()
 
-    event.listen(
-        engine, "checkout", ask
-    )  # as hosts do; it must not be asked over the parent's connection either
+    # As hosts do. It must not be asked over the parent's connection either.
+    event.listen(engine, "checkout", ask)
     before = session_of(engine)
     children = []
     for _ in range(3):

@@ -1,6 +1,7 @@
-"""Kill -9 at every step of every operation, then one repair: T5 (a process killed between two
-writes), T2 (records without bytes), T3 (a replacement that loses both), T6 (a repair that deletes
-what is alive), T7 (two databases that disagree).
+"""Kill -9 at every step of every operation, then one repair.
+
+No process that is killed between two writes may leave records without bytes, a replacement that
+loses both files, a repair that deletes living media, or two databases that disagree.
 
 The processes are real, and so is the signal. A step that an operation does not reach fails the
 test, because then the process ends by itself.
@@ -136,8 +137,8 @@ class Deployment:
         """Settings beside those of the mode."""
 
     def app(self, mode: str) -> Flask:
-        """In the mode ``dual``, ``mongo`` or ``degraded``. No app drains by itself: tests say
-        when."""
+        """An app in the mode ``dual``, ``mongo`` or ``degraded``. No app drains by itself: tests
+        say when."""
         return self._make_app("mongo" if mode == "mongo" else "dual", **self._config(mode))
 
     def _config(self, mode: str) -> dict[str, t.Any]:
@@ -189,7 +190,7 @@ def digest(content: bytes) -> str:
 
 
 def contents(app: Flask) -> dict[uuid.UUID, str]:
-    """What readers see: the checksum of the bytes of every record by its id. External media has the
+    """The checksum of the bytes of every record that readers see, by its id. External media has the
     URL."""
     found = {}
     with app.app_context():
@@ -241,7 +242,7 @@ MODES = ["dual", "mongo", "degraded"]
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("step", STEPS["save"])
 def test_killed_upload(deployment: Deployment, mode: str, step: str):
-    """T5: what was there is whole, what was not acknowledged is invisible or complete, never half
+    """Old media is whole. Media that was not acknowledged is invisible or complete, never half
     there."""
     kept = save(deployment.app(mode), OLD_CONTENT)
     deployment.kill(mode, step, "save")
@@ -266,7 +267,7 @@ def test_killed_creation_of_external_media(deployment: Deployment, mode: str, st
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("step", STEPS["replace"])
 def test_killed_replacement(deployment: Deployment, mode: str, step: str):
-    """T3: the old bytes or the new ones, whole, at every moment."""
+    """Readers get the old bytes or the new ones, whole, at every moment."""
     media_id = save(deployment.app(mode), OLD_CONTENT)
     deployment.kill(mode, step, "replace", str(media_id))
     app = deployment.app("mongo" if mode == "mongo" else "dual")
@@ -283,7 +284,7 @@ def test_killed_replacement(deployment: Deployment, mode: str, step: str):
     [*product(MODES, STEPS["delete"][:2]), *product(["dual", "mongo"], STEPS["delete"][2:])],
 )
 def test_killed_deletion(deployment: Deployment, mode: str, step: str):
-    """T5: there and whole, or gone for everybody."""
+    """The media is there and whole, or gone for everybody."""
     app = deployment.app(mode)
     media_id, other = save(app, OLD_CONTENT), save(app, NEW_CONTENT)
     deployment.kill(mode, step, "delete", str(media_id))
@@ -299,7 +300,7 @@ def test_killed_deletion(deployment: Deployment, mode: str, step: str):
 
 @pytest.mark.parametrize("step", STEPS["drain"])
 def test_killed_drain(deployment: Deployment, step: str):
-    """T7: a record is in the journal or in SQL, and readers find it once and whole in either."""
+    """A record is in the journal or in SQL, and readers find it once and whole in either."""
     degraded = deployment.app("degraded")
     saved = {
         save(degraded, OLD_CONTENT): digest(OLD_CONTENT),
@@ -332,7 +333,7 @@ def test_killed_gathering(deployment: Deployment, step: str):
 
 @pytest.mark.parametrize("step", STEPS["drain of a deletion"])
 def test_killed_drain_of_a_deletion(deployment: Deployment, step: str):
-    """T5, T6: what was deleted while SQL was down stays away, wherever its deletion stops."""
+    """Media that was deleted while SQL was down stays away, wherever its deletion stops."""
     degraded = deployment.app("degraded")
     deleted, kept = save(degraded, OLD_CONTENT), save(degraded, NEW_CONTENT)
     with degraded.app_context():
@@ -348,7 +349,7 @@ def test_killed_drain_of_a_deletion(deployment: Deployment, step: str):
 def test_media_deleted_while_a_killed_drain_has_left_two_copies_of_it(
     deployment: Deployment, step: str
 ):
-    """T6: what is deleted does not come back from the copy."""
+    """Deleted media does not come back from the copy."""
     media_id = save(deployment.app("degraded"), OLD_CONTENT)
     deployment.kill("dual", step, "drain")
     app = deployment.app("dual")
@@ -365,7 +366,7 @@ def test_media_deleted_while_a_killed_drain_has_left_two_copies_of_it(
 
 
 def test_outage_after_a_killed_drain_has_left_two_copies(deployment: Deployment):
-    """T7, T9: the copy in the journal is not shown for what SQL has, where it may have been changed
+    """The copy in the journal is not shown for media that SQL has: it may have been changed there
     since."""
     media_id = save(deployment.app("degraded"), OLD_CONTENT)
     deployment.kill("dual", "drain:copied", "drain")
@@ -387,7 +388,7 @@ def test_outage_after_a_killed_drain_has_left_two_copies(deployment: Deployment)
 @pytest.mark.parametrize("to", ["sql", "mongo"])
 @pytest.mark.parametrize("step", STEPS["transfer"])
 def test_killed_transfer(deployment: Deployment, to: str, step: str):
-    """T7: the source stays whole, the same command goes on, and then both hold the same."""
+    """The source stays whole, the same command goes on, and then both hold the same."""
     before, after = ("mongo", "dual") if to == "sql" else ("dual", "mongo")
     source = deployment.app(before)
     saved = {
@@ -458,7 +459,7 @@ def test_killed_mirroring(deployment: Deployment, to: str, step: str):
 @pytest.mark.parametrize("mode", ["dual", "mongo"])
 @pytest.mark.parametrize("step", STEPS["check --repair --grace 0"])
 def test_killed_repair(deployment: Deployment, mode: str, step: str):
-    """T6: a repair may die as well."""
+    """A repair may die as well."""
     app = deployment.app(mode)
     kept = save(app, OLD_CONTENT)
     deployment.kill(mode, "create:bytes", "save")
@@ -471,7 +472,7 @@ def test_killed_repair(deployment: Deployment, mode: str, step: str):
 @pytest.mark.parametrize("mode", ["dual", "mongo"])
 @pytest.mark.parametrize("step", STEPS["check --repair --grace 0, into the trash"])
 def test_killed_repair_that_puts_media_into_the_trash(deployment: Deployment, mode: str, step: str):
-    """T6: what a repair took away before it died can be brought back."""
+    """Media that a repair took away before it died can be brought back."""
     app = deployment.app(mode)
     lost, kept = save(app, OLD_CONTENT), save(app, NEW_CONTENT)
     storage, runner = get_state(app).storages["database"], app.test_cli_runner()
@@ -491,7 +492,7 @@ def test_killed_repair_that_puts_media_into_the_trash(deployment: Deployment, mo
 @pytest.mark.parametrize("mode", ["dual", "mongo"])
 @pytest.mark.parametrize("step", STEPS["sweep --grace 0 --yes"])
 def test_killed_sweep(deployment: Deployment, mode: str, step: str):
-    """T6: a sweep may die as well."""
+    """A sweep may die as well."""
     app = deployment.app(mode)
     kept = save(app, OLD_CONTENT)
     deployment.kill(mode, "create:bytes", "save")
@@ -506,7 +507,7 @@ def test_killed_sweep(deployment: Deployment, mode: str, step: str):
 def test_killed_direct_upload(
     deployment: Deployment, mode: str, step: str, storage_options: StorageOptions
 ):
-    """T5, T13: the client confirms it, again or on another server, or it is taken away with its
+    """The client confirms the upload, again or on another server, or it is taken away with its
     bytes."""
     deployment.config |= {
         "DUALMEDIA_STORAGES": storage_options("s3"),
@@ -534,7 +535,7 @@ def test_killed_direct_upload(
     [*zip(["mongo", "dual"] * 3, STEPS["tus"], strict=True), ("dual", "create:pending")],
 )
 def test_killed_resumable_upload(deployment: Deployment, mode: str, step: str):
-    """T5, T37: the client goes on where the killed worker was, and makes the record once."""
+    """The client goes on where the killed worker was, and makes the record once."""
     app = deployment.app(mode)
     deployment.kill(mode, step, "tus")
     url, tus = left_by_killed(app), samples.Tus(app.test_client(), samples.bearer(app, OWNER))
@@ -551,7 +552,7 @@ def test_killed_resumable_upload(deployment: Deployment, mode: str, step: str):
 
 
 def test_killed_concatenation(deployment: Deployment):
-    """T37: asked again, it is the same media."""
+    """A client that asks again gets the same media."""
     app = deployment.app("dual")
     deployment.kill("dual", "tus:joined", "tus join")
     state, tus = get_state(app), samples.Tus(app.test_client(), samples.bearer(app, OWNER))
@@ -595,7 +596,7 @@ def left_by_killed(app: Flask) -> str:
     [*product(["dual"], STEPS["move --from database --to local"]), ("mongo", "move:switched")],
 )
 def test_killed_move(deployment: Deployment, mode: str, step: str, storage_options: StorageOptions):
-    """T3: the bytes are where the record says, whole, at every moment; the same command goes on."""
+    """The bytes are where the record says, whole, at every moment; the same command goes on."""
     deployment.config["DUALMEDIA_STORAGES"] = storage_options("local")
     app = deployment.app(mode)
     saved = {
@@ -620,7 +621,7 @@ def test_killed_move(deployment: Deployment, mode: str, step: str, storage_optio
 
 
 def test_the_journal_keeps_what_its_target_would_not_take(deployment: Deployment):
-    """T7: bytes that are damaged in the journal are not moved, not deleted, and reported."""
+    """Bytes that are damaged in the journal are not moved, not deleted, and reported."""
     degraded = deployment.app("degraded")
     media_id = save(degraded, OLD_CONTENT)
     journal = journal_home(get_state(degraded).mongo)
@@ -644,11 +645,10 @@ OUTAGE = 4.0
 
 
 def test_postgres_is_killed_under_load():
-    """T9, T7: eight clients go on while PostgreSQL is killed and comes back. What was answered with
-    2xx is there in the end, once; what SQL holds is unavailable in between, never missing."""
-    directory = Path(
-        tempfile.mkdtemp(prefix="dualmedia-killed-")
-    )  # pytest's folders are closed to PostgreSQL
+    """Eight clients go on while PostgreSQL is killed and comes back. Whatever was answered with 2xx
+    is there in the end, once; media that SQL holds is unavailable in between, never missing."""
+    # pytest's folders are closed to PostgreSQL.
+    directory = Path(tempfile.mkdtemp(prefix="dualmedia-killed-"))
     totals, until = chaos.Totals(), threading.Event()
     with chaos.Deployment(directory) as deployment:
         port = deployment.workers.port

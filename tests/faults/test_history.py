@@ -267,7 +267,7 @@ def test_ledgers_record_times_and_outcomes(tmp_path: Path) -> None:
 
 @dataclasses.dataclass
 class Register:
-    """What the simulated record is: ``None`` before and after its life."""
+    """The simulated record as it is: ``None`` before and after its life."""
 
     content: str | None = None
     fields: Fields = dataclasses.field(default_factory=dict)
@@ -279,7 +279,7 @@ class Register:
         )
 
     def apply(self, event: Event) -> bool:
-        """Whether it took effect."""
+        """Apply an operation, and tell whether it took effect."""
         if event.operation == "create":
             self.was_created = True
             self.content, self.fields = event.content, dict(event.fields)

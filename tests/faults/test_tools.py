@@ -205,10 +205,11 @@ def test_requests_to_cancel_pass_and_can_be_held(
 ) -> None:
     with connect(proxy.url) as connection:
         sleeping = run(connection.execute, "SELECT pg_sleep(20)")
-        active = "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query LIKE '%pg_sleep(20)'"
-        assert eventually(
-            lambda: direct.execute(active + " AND pid <> pg_backend_pid()").fetchone() == (1,)
+        active = (
+            "SELECT count(*) FROM pg_stat_activity WHERE state = 'active'"
+            " AND query LIKE '%pg_sleep(20)' AND pid <> pg_backend_pid()"
         )
+        assert eventually(lambda: direct.execute(active).fetchone() == (1,))
         with proxy.hold_cancels() as held:
             cancelled = run(connection.cancel_safe, timeout=10)
             held.wait_until_reached()

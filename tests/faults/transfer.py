@@ -41,7 +41,7 @@ def transfer(app: Flask, to: str, *options: str, code: int = 0) -> str:
 
 
 def seen(app: Flask) -> dict[t.Any, tuple[dict[str, t.Any], bytes]]:
-    """What readers see of the media of the page: the record as on the wire, and the bytes."""
+    """The media of the page as readers see it: each record as on the wire, and the bytes."""
     with app.app_context():
         records = get_media_by_reference("page", "1")
         return {
@@ -51,7 +51,7 @@ def seen(app: Flask) -> dict[t.Any, tuple[dict[str, t.Any], bytes]]:
 
 
 def homes(app: Flask) -> tuple[Home[t.Any], Home[t.Any]]:
-    """Where media is in dual and in Mongo-only mode."""
+    """The homes of media in dual and in Mongo-only mode."""
     state = get_state(app)
     assert state.engine is not None
     return sql_home(state.engine), mongo_home(state.mongo)
@@ -137,9 +137,8 @@ def main() -> None:
     start = time.monotonic()
     urls = (str(servers.mongo_uri), str(servers.postgres_url))
     kill_and_go_on(mongo, dual, *urls, count=count, mean_size=200_000, kills=(5, 5), say=print)
-    print(
-        f"{count} files and their images there and back, killed ten times, in {time.monotonic() - start:.0f} s"
-    )
+    seconds = time.monotonic() - start
+    print(f"{count} files and their images there and back, killed ten times, in {seconds:.0f} s")
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ WORKER = "X-Worker"
 
 
 def content(number: int) -> bytes:
-    """What is in the file of this number."""
+    """The content of the file of this number."""
     return random.Random(number).randbytes(SIZES[number % len(SIZES)])
 
 
@@ -43,8 +43,7 @@ def store(app: Flask, number: int) -> str:
 
 
 def is_right(app: Flask, number: int, media_id: str) -> bool:
-    """Whether the record and its bytes, as a whole and from one place to another, are those of the
-    file."""
+    """Compare the record and its bytes, as a whole and from one place to another, with the file."""
     with app.app_context():
         record = get_media(MediaStorage, uuid.UUID(media_id))
         start, stop = range_of(number)

@@ -41,7 +41,7 @@ class House:
     page: str
     """A page of the host's, for GET alone."""
     token: Headers
-    """What the host's own client sends with its requests."""
+    """The headers that the host's own client sends with its requests."""
 
     def path(self, path: str) -> str:
         return self.root + path

@@ -1,4 +1,4 @@
-"""What holds of media in every house."""
+"""The behaviour of media in every house."""
 
 from __future__ import annotations
 
@@ -103,15 +103,13 @@ class Contract:
             self.check_failure(answer, error)
 
     def check_failure(self, answer: TestResponse, error: Exception) -> None:
-        """What its answers look like."""
+        """Check that an answer looks like the host's own errors."""
         assert (answer.mimetype, str(error) in unescape(answer.text)) == ("text/html", True)
 
     def test_our_pages_are_there(self, house: House) -> None:
         document = _json(house.client.get(house.path("/media/openapi.json")))
-        assert (
-            house.path("/media/files/{media_id}") in document["paths"]
-            or "/media/files/{media_id}" in document["paths"]
-        )
+        path = "/media/files/{media_id}"
+        assert house.path(path) in document["paths"] or path in document["paths"]
         assert "list_files" in house.client.get(house.path("/media/docs")).text
 
 

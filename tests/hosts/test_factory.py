@@ -83,10 +83,8 @@ def sign_in(app: Flask, client: t.Any) -> dict[str, str]:
 def test_notes_are_written_and_read(house: House) -> None:
     before = house.client.get("/notes").get_json()
     assert house.client.post("/notes/new", data={"text": "Milk"}).status_code == 401
-    assert (
-        house.client.post("/notes/new", data={"text": "Milk"}, headers=house.token).status_code
-        == 201
-    )
+    made = house.client.post("/notes/new", data={"text": "Milk"}, headers=house.token)
+    assert made.status_code == 201
     after = house.client.get("/notes").get_json()
     assert after == {"notes": [*before["notes"], "Milk by alice"], "visits": before["visits"] + 1}
 

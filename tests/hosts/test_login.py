@@ -145,7 +145,5 @@ class TestMedia(Contract):
             refused = house.client.post("/media/files", headers=house.token, json={})
         finally:
             csrf._exempt_blueprints.update(exempt)
-        assert (refused.status_code, refused.get_json()["message"]) == (
-            400,
-            "The CSRF token is missing.",
-        )
+        assert refused.status_code == 400
+        assert refused.get_json()["message"] == "The CSRF token is missing."

@@ -2,59 +2,33 @@
 
 from __future__ import annotations
 
-import typing as t
 from contextlib import ExitStack
 
 import pytest
-import sqlalchemy as sa
-from flask import Flask, jsonify, request
+from flask import Flask
 from flask_sqlalchemy import SQLAlchemy
-from sqlalchemy.orm import Mapped, mapped_column
 
 from flask_dualmedia import DualMedia
 
+from . import notes
 from .conftest import Config, House
 from .contract import Contract
 
 pytestmark = pytest.mark.hosts
 
-PAGE = "/notes"
+PAGE = notes.PAGE
 
 
 def create_app(config: Config, media: DualMedia | None, closing: ExitStack) -> Flask:
     app = Flask("memory")
     app.config.update(config)
     app.config["SQLALCHEMY_DATABASE_URI"] = "sqlite://"
-    db = SQLAlchemy()
-
-    class Note(db.Model):
-        __tablename__ = "notes"
-        id: Mapped[int] = mapped_column(primary_key=True)
-        text: Mapped[str]
-
-    db.init_app(app)
-
-    @app.get("/notes")
-    def notes() -> t.Any:
-        return jsonify(list(db.session.scalars(sa.select(Note.text).order_by(Note.id))))
-
-    @app.post("/notes/new")
-    def new() -> t.Any:
-        db.session.add(Note(text=request.form["text"]))  # type: ignore[call-arg]
-        db.session.commit()
-        return "", 201
-
-    with app.app_context():
-        db.create_all()
-    if media is not None:
-        media.init_app(app)
+    notes.add_notes(app, SQLAlchemy(), media)
     return app
 
 
 def test_notes_are_kept(house: House) -> None:
-    before = house.client.get("/notes").get_json()
-    assert house.client.post("/notes/new", data={"text": "Milk"}).status_code == 201
-    assert house.client.get("/notes").get_json() == [*before, "Milk"]
+    notes.check_notes_are_kept(house)
 
 
 class TestMedia(Contract):

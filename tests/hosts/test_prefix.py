@@ -59,9 +59,8 @@ class TestMedia(Contract):
         record = house.client.post("/shop/media/files", headers=house.token, data=file).get_json()
         with house.app.app_context():
             media = get_media("files", record["id"])
-            assert (
-                content_url(media) == record["url"] == f"/shop/media/files/{record['id']}/content"
-            )
+            url = f"/shop/media/files/{record['id']}/content"
+            assert content_url(media) == record["url"] == url
             assert dump_media(media)["url"] == record["url"]
             assert house.client.get(signed_url(media)).data == PDF
         next_page = house.client.get("/shop/media/files?limit=1", headers=house.token).get_json()[

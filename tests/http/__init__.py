@@ -1,1 +1,1 @@
-"""What clients see over HTTP."""
+"""HTTP as clients see it."""

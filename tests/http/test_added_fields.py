@@ -1,4 +1,4 @@
-"""What clients, forms and token checks add of themselves to the fields of ours."""
+"""Clients, forms and token checks add fields of their own to those of a record."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ Send = t.Callable[[dict[str, t.Any]], TestResponse]
 ADDED = {
     "csrf_token": "x", "form-csrf_token": "x", "access_token": "x", "refresh_token": "x",
     "_charset_": "UTF-8", "submit": "Send", "_isPublic": "on",
-    "name": "a.pdf", "type": "application/pdf", "relativePath": "null", "fullPath": "a/a.pdf", "_": "1700000000000",
+    "name": "a.pdf", "type": "application/pdf", "relativePath": "null",
+    "fullPath": "a/a.pdf", "_": "1700000000000",
     "g-recaptcha-response": "x",
 }  # fmt: skip
 
@@ -118,9 +119,8 @@ def test_tokens_may_have_names_that_the_app_has_chosen(make_app: MakeApp) -> Non
     client = app.test_client()
     values = {"referenceType": "page", "referenceId": "1", "url": "/a"}
     for name in ("proof", "wtf"):
-        assert (
-            client.post("/media/files", json=values | {name: "x"}, headers=token).status_code == 201
-        )
+        answer = client.post("/media/files", json=values | {name: "x"}, headers=token)
+        assert answer.status_code == 201
     ticket = token["Authorization"].removeprefix("Bearer ")
     assert client.post("/media/files", json=values | {"ticket": ticket}).status_code == 201
 

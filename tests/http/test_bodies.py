@@ -60,7 +60,7 @@ MISSING = "0199f000-0000-7000-8000-000000000000"
 
 
 class Shape(t.NamedTuple):
-    """What a body looks like: how it is announced, how it begins, and what goes on and on after
+    """The shape of a body: how it is announced, how it begins, and how it goes on and on after
     that."""
 
     content_type: str | None
@@ -334,9 +334,8 @@ def test_nothing_is_read_of_a_client_that_waits_to_be_asked(app: Flask) -> None:
         assert body.count == 0
 
 
-@pytest.mark.filterwarnings(
-    "ignore::ResourceWarning"
-)  # Werkzeug leaves files of forms it refuses to the collector
+# Werkzeug leaves files of forms it refuses to the collector.
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
 def test_the_example_app_reads_little_of_a_stranger(example: Flask) -> None:
     """Its pages and its API: nobody fills its disk or its memory by logging in."""
     bodies = [
@@ -484,10 +483,8 @@ def test_a_csrf_field_before_a_large_file_that_the_app_has_read(
     client = app.test_client()
     client.set_cookie("access_token_cookie", known.token)
     body = field + FILE + bytes(100_000) + b"\r\n--b--\r\n"
-    assert (
-        client.post(path, data=body, content_type="multipart/form-data; boundary=b").status_code
-        == 204
-    )
+    answer = client.post(path, data=body, content_type="multipart/form-data; boundary=b")
+    assert answer.status_code == 204
 
 
 def test_a_large_body_that_the_app_has_read_is_read_again_in_no_time(app: Flask) -> None:
@@ -506,7 +503,7 @@ def test_a_large_body_that_the_app_has_read_is_read_again_in_no_time(app: Flask)
 
 
 def test_a_csrf_field_in_a_small_form(client: FlaskClient, known: Known, media_id: str) -> None:
-    """In a form without files it may be anywhere."""
+    """The field may be anywhere in a form without files."""
     url = f"/media/files/{media_id}/accesses"
     client.set_cookie("access_token_cookie", known.token)
     assert client.post(url, data={"a": "1", "csrf_token": known.csrf}).status_code == 204
@@ -577,7 +574,7 @@ def send_by_requests(port: int, path: str, size: int, headers: Mapping[str, str]
 
 
 def send_in_chunks(port: int, path: str, size: int, headers: Mapping[str, str]) -> Answer:
-    """By http.client, without a length."""
+    """Send by http.client, without a length."""
     connection = http.client.HTTPConnection(ORIGIN, port, timeout=30)
     try:
         pieces = itertools.repeat(bytes(65536), size // 65536)
@@ -654,8 +651,8 @@ def test_an_upload_during_an_outage_is_answered(
     "path", [f"/media/files/{MISSING}/content", "/media/files", "/media/nothing"]
 )
 def test_a_stranger_is_answered_too(port: int, path: str) -> None:
-    """As far as what is read of a stranger's body goes, the connection holds. Clients that read
-    what came when they cannot go on sending see the answer after any number of bytes."""
+    """The connection holds for as much as the server reads of a stranger's body. Clients that read
+    the answer when they cannot go on sending see it after any number of bytes."""
     status = {"/media/files": 405, "/media/nothing": 404}.get(path, 401)
     for _ in range(3):
         assert send_raw(port, path, 3 * MIB // 2, {}).status == status
@@ -666,7 +663,8 @@ def test_a_client_that_stops_sending_holds_nobody_up(port: int) -> None:
     """The answer comes at once; the rest of the body is waited for a moment only."""
     with socket.create_connection((ORIGIN, port), timeout=10) as connection:
         connection.sendall(
-            b"PUT /media/files/x/content HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\nbegin"
+            b"PUT /media/files/x/content HTTP/1.1\r\nHost: x\r\n"
+            b"Content-Length: 1000000\r\n\r\nbegin"
         )
         received = b""
         while piece := connection.recv(65536):
@@ -675,13 +673,12 @@ def test_a_client_that_stops_sending_holds_nobody_up(port: int) -> None:
 
 
 def test_a_connection_is_good_for_another_request(port: int) -> None:
-    """What is left of a small body does not become the next request."""
+    """The rest of a small body does not become the next request."""
     with requests.Session() as session:
         for _ in range(3):
             answer = session.put(
                 f"http://{ORIGIN}:{port}/media/files/x/content", data=bytes(100_000), timeout=30
             )
             assert answer.status_code == 401
-            assert (
-                session.get(f"http://{ORIGIN}:{port}/media/health", timeout=30).status_code == 200
-            )
+            health = session.get(f"http://{ORIGIN}:{port}/media/health", timeout=30)
+            assert health.status_code == 200

@@ -85,7 +85,7 @@ def test_a_redirect_is_good_for_this_object_and_this_while(redirecting: Flask) -
 
 
 def test_nothing_that_runs_is_shown_by_a_redirect(redirecting: Flask) -> None:
-    """T25: type and disposition are part of what is signed, and those of our own answers."""
+    """Type and disposition are part of what is signed, and those of the app's own answers."""
     client, tokens = redirecting.test_client(), Tokens.of(redirecting)
     for content, filename, disposition in (
         (b"<!doctype html><script>alert(1)</script>", "a.png", "attachment"),
@@ -127,7 +127,8 @@ def google_key() -> dict[str, str]:
 
 @pytest.mark.parametrize("protocol", ["gs", "az"])
 def test_a_redirect_to_other_clouds_says_what_is_shown(protocol: str) -> None:
-    """T23, T25: with type and disposition as our own answers have them, for a while."""
+    """The URL has type and disposition as the app's own answers have them, and holds for a
+    while."""
     keys = {
         "gs": lambda: {"token": google_key(), "project": "p"},
         "az": lambda: {
@@ -167,11 +168,8 @@ def test_questions_about_the_content_are_answered_without_a_redirect(redirecting
     )
     etag = f'"{hashlib.sha256(CONTENT).hexdigest()}"'
     head = client.head(path, headers=tokens.alice)
-    assert (head.status_code, head.headers["Content-Length"], head.headers["ETag"]) == (
-        200,
-        "5000",
-        etag,
-    )
+    assert (head.status_code, head.headers["Content-Length"]) == (200, "5000")
+    assert head.headers["ETag"] == etag
     for given, status in (
         ({"If-None-Match": etag}, 304),
         ({"If-Match": '"x"'}, 412),
@@ -179,9 +177,8 @@ def test_questions_about_the_content_are_answered_without_a_redirect(redirecting
     ):
         assert client.get(path, headers=tokens.alice | given).status_code == status
     with redirecting.app_context():
-        assert (
-            b"".join(open_media(get_media(MediaStorage, path.split("/")[-2]), 3, 7)) == CONTENT[3:7]
-        )
+        record = get_media(MediaStorage, path.split("/")[-2])
+        assert b"".join(open_media(record, 3, 7)) == CONTENT[3:7]
 
 
 @pytest.mark.parametrize("option", ["x_accel_redirect", "x_sendfile"])
@@ -213,9 +210,9 @@ def test_the_web_server_sends_local_files(
     )
     for given, status in (({"If-Match": '"x"'}, 412), ({"Range": "bytes=5000-"}, 416)):
         refused = client.get(path, headers=tokens.alice | given)
-        assert (refused.status_code, "X-Sendfile" in refused.headers, "X-Accel-Redirect" in refused.headers) == (
-            status, False, False,
-        )  # fmt: skip
+        assert refused.status_code == status
+        assert "X-Sendfile" not in refused.headers
+        assert "X-Accel-Redirect" not in refused.headers
     head = client.head(path, headers=tokens.alice)
     assert (head.status_code, head.headers["Content-Length"]) == (200, "5000")
 
@@ -258,7 +255,7 @@ def test_who_chooses_the_storage(make_app: MakeApp, storage_options: StorageOpti
 def test_replaced_and_deleted_bytes_are_gone_from_their_storage(
     make_app: MakeApp, storage_options: StorageOptions
 ) -> None:
-    """T3: replaced where they are, whatever the default is now."""
+    """Bytes are replaced where they are, whatever the default is now."""
     options = {name: given for each in OUTSIDE for name, given in storage_options(each).items()}
     app = make_app("mongo", DUALMEDIA_STORAGES=options, DUALMEDIA_ALLOWED_STORAGES=OUTSIDE)
     client, tokens = app.test_client(), Tokens.of(app)
@@ -278,7 +275,7 @@ def test_replaced_and_deleted_bytes_are_gone_from_their_storage(
 def test_a_storage_that_is_down_is_503_and_no_outage_of_sql(
     make_app: MakeApp, storage_options: StorageOptions, name: str
 ) -> None:
-    """T9: with Retry-After, and what is elsewhere goes on."""
+    """The answer has Retry-After, and media elsewhere is served on."""
     connection = {"s3": "endpoint_url", "google_drive": "base_url"}[name]
     options = storage_options(name, **{connection: "http://127.0.0.1:1"})
     app = make_app(DUALMEDIA_STORAGES=options, DUALMEDIA_ALLOWED_STORAGES=[name])

@@ -36,10 +36,12 @@ REFUSED = [
     "http://user:pw@h/", "http://user@h/", "//user@h/a", "https://h@evil.example/",
     "http:", "http:/a", "http:///a", "///evil.example/a", "//", "//:80/a", "http://:80/",
     "ftp://h/a", "javascript:alert(1)", "data:,x", "file:///etc/passwd", "mailto:a@b", "C:/a.png",
-    "http://a b/", "http://a/b c", "http://h/\u00a0", "http://h/\u3000", "http://h/a\tb", "http://h/\r\nX: y", "\x00",
+    "http://a b/", "http://a/b c", "http://h/\u00a0",
+    "http://h/\u3000", "http://h/a\tb", "http://h/\r\nX: y", "\x00",
     "http://h/\u2028", "http://h/\u202egpj.exe", " http://h/", "http://h/ ",
     "http://[::1", "http://[::g]/", "http://[fe80::1%25eth0]/", "http://]/",
-    "http://a..b/", "http://.a/", "http://%zz/", "http://a%20b/", "http://a*b/", "http://" + "a" * 64 + ".example/",
+    "http://a..b/", "http://.a/", "http://%zz/",
+    "http://a%20b/", "http://a*b/", "http://" + "a" * 64 + ".example/",
     "http://" + "a." * 130 + "example/", "http://" + "ü" * 70 + ".example/", "http://\u200b/", "http://stra\u00dfe.example/",
     "http://1.2.3/", "http://256.1.1.1/", "http://1.2.3.0x4/",
     "http:\\\\h\\a", "/\\evil.example", "\\\\evil.example\\a",
@@ -47,7 +49,8 @@ REFUSED = [
 ]  # fmt: skip
 
 KEPT_EARLIER = [
-    "http://h:99999/", "http://h:ab/ü", "http://[::1", "http://a..b/ü", "http://" + "ü" * 70 + ".example/ü", "//[x/ü",
+    "http://h:99999/", "http://h:ab/ü", "http://[::1",
+    "http://a..b/ü", "http://" + "ü" * 70 + ".example/ü", "//[x/ü",
     "", "javascript:alert(1)", "http://h/\r\nX: y\r\n",
 ]  # fmt: skip
 

@@ -99,8 +99,10 @@ def test_a_client_for_python_has_every_operation(
     for path in modules:
         media_client(f"api.{path.parent.name}.{path.stem}")
     assert {path.stem for path in modules} == operation_ids(document)
-    assert {path.name for path in root.iterdir() if path.is_dir() and path.name != "__pycache__"} == {
-        "product_images", "course_videos", "course_resources", "files", "uploads", "stats", "health",
+    directories = {path.name for path in root.iterdir() if path.is_dir()}
+    assert directories - {"__pycache__"} == {
+        "product_images", "course_videos", "course_resources",
+        "files", "uploads", "stats", "health",
     }  # fmt: skip
 
 
@@ -153,12 +155,10 @@ def test_a_client_for_python_uploads_and_downloads(
     half = len(CONTENT) // 2
     for offset, part in ((0, CONTENT[:half]), (half, CONTENT[half:])):
         body = file_of(payload=io.BytesIO(part))
-        assert (
-            call(
-                "uploads.append_to_upload", upload_id, body=body, upload_offset=offset, **tus
-            ).status_code
-            == 204
+        appended = call(
+            "uploads.append_to_upload", upload_id, body=body, upload_offset=offset, **tus
         )
+        assert appended.status_code == 204
     assert call("files.get_files_content", upload_id).content == CONTENT
     assert call("files.delete_files", record.id).status_code == 204
     missing = call("files.get_files", record.id)

@@ -1,5 +1,5 @@
-"""What the table in ``test_access_matrix.py`` leaves open: what makes an admin, and where tokens
-are taken from."""
+"""Rights that the table in ``test_access_matrix.py`` leaves open: how people become admins, and
+where tokens are taken from."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_private_content_becomes_public_and_back(
 def test_tokens_are_not_taken_from_urls_and_cookies(
     client: FlaskClient, tokens: Tokens, owners: Owners
 ) -> None:
-    """T22: they would be in logs, histories and referrers."""
+    """Tokens in URLs would be in logs, histories and referrers."""
     location = post_file(client, tokens.alice, "files", owners).headers["Location"]
     token = tokens.alice["Authorization"].removeprefix("Bearer ")
     client.set_cookie("access_token_cookie", token)

@@ -29,8 +29,8 @@ WHOLE = (0, SIZE)
 
 
 class Answer(t.NamedTuple):
-    """What matters of an answer; ``part`` is the range ``[start, stop)`` of the video that the body
-    must be."""
+    """The part of an answer that matters; ``part`` is the range ``[start, stop)`` of the video that
+    the body must be."""
 
     status: int
     part: tuple[int, int] | None
@@ -124,7 +124,7 @@ RANGES: dict[str, Answer] = {
     f"bytes={SIZE}-": UNSATISFIABLE,
     f"bytes={SIZE}-{SIZE + 10}": UNSATISFIABLE,
     f"bytes={10**30}-": UNSATISFIABLE,
-    # several: the policy is to ignore them (T17, T18)
+    # several: the policy is to ignore them
     "bytes=0-1,5-6": whole(),
     "bytes=0-1, 1-2, 2-3": whole(),
     f"bytes=0-1,{SIZE}-": whole(),
@@ -147,7 +147,7 @@ RANGES: dict[str, Answer] = {
 
 
 def test_ranges(client: FlaskClient, tokens: Tokens, video: str) -> None:
-    """T15, T17: every form of range, by RFC 9110 sections 14.1 and 14.2."""
+    """Every form of range, by RFC 9110 sections 14.1 and 14.2."""
     answers = {
         header: answer_of(client.get(video, headers=tokens.alice | {"Range": header}))
         for header in RANGES
@@ -158,8 +158,8 @@ def test_ranges(client: FlaskClient, tokens: Tokens, video: str) -> None:
 def test_a_suffix_of_no_bytes_cannot_be_satisfied(
     client: FlaskClient, tokens: Tokens, video: str
 ) -> None:
-    """T15: "a suffix-range with a non-zero suffix-length" is what can be; the whole may be sent all
-    the same."""
+    """RFC 9110 satisfies "a suffix-range with a non-zero suffix-length" alone; the whole may be
+    sent all the same."""
     answer = answer_of(client.get(video, headers=tokens.alice | {"Range": "bytes=-0"}))
     assert answer in (UNSATISFIABLE, whole())
 
@@ -260,8 +260,7 @@ def test_every_range_answer_can_be_put_together(
 def test_only_what_was_asked_for_is_read(
     client: FlaskClient, tokens: Tokens, video: str, state: State, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """T16: bytes pulled from the storage, by request; where a server tells, the bytes that it
-    sent."""
+    """Bytes pulled from the storage, by request; if a server tells, the bytes that it sent."""
     pulled, sent = count_reads(state, monkeypatch)
     cases = {
         "bytes=0-0": 1,
@@ -292,7 +291,7 @@ def test_a_client_that_hangs_up_leaves_the_rest_unread(
     state: State,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """T18: players ask for everything from here on, and go away when they have enough."""
+    """Players ask for everything from here on, and go away when they have enough."""
     content = mp4(4 * PIECE_SIZE)
     made = post_file(client, tokens.alice, "course-videos", owners, file=part(content))
     pulled, _ = count_reads(state, monkeypatch)
@@ -347,7 +346,7 @@ def count_reads(state: State, monkeypatch: pytest.MonkeyPatch) -> tuple[list[int
 
 
 def test_thousands_of_ranges_cost_nothing(client: FlaskClient, tokens: Tokens, video: str) -> None:
-    """T18: neither overlapping nor separate ones, nor one that is only long."""
+    """Neither overlapping nor separate ranges, nor one that is only long."""
     many = [
         ",".join(f"{n}-{n}" for n in range(0, 20_000, 2)),
         ",".join(["0-"] * 10_000),

@@ -55,7 +55,8 @@ class Server:
     ) -> Answer:
         """Send a request as it stands and read the answer; ``leave`` hangs up without waiting for
         it."""
-        head = f"{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{self.authorization}{headers}\r\n"
+        head = f"{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+        head += f"{self.authorization}{headers}\r\n"
         with socket.create_connection(("127.0.0.1", self._port), timeout=30) as connection:
             with suppress(ConnectionError):  # it was refused before it was read
                 connection.sendall(head.encode())
@@ -71,9 +72,9 @@ class Server:
 
     def kept(self) -> tuple[int, int]:
         """Records and chunks of any state."""
-        return self._database["media_storage"].count_documents({}), self._database[
-            "media.chunks"
-        ].count_documents({})
+        records = self._database["media_storage"].count_documents({})
+        chunks = self._database["media.chunks"].count_documents({})
+        return records, chunks
 
     def size_of(self, owner: str) -> int:
         """Bytes that are kept for an owner, as GridFS has them."""
@@ -86,15 +87,15 @@ class Server:
         )
 
     def temporary_files(self) -> list[str]:
-        """What is in the folder for temporary files, and what the workers hold open there without a
-        name."""
+        """The files in the folder for temporary files, and those that the workers hold open there
+        without a name."""
         held = [str(path) for path in self._temporary.iterdir()]
         for process in psutil.Process().children(recursive=True):
             with suppress(FileNotFoundError, psutil.NoSuchProcess):
                 for name in os.listdir(f"/proc/{process.pid}/fd"):
                     with suppress(FileNotFoundError):
                         target = os.readlink(f"/proc/{process.pid}/fd/{name}")
-                        # Of gunicorn itself every worker has one, by which it tells that it lives.
+                        # Every worker of gunicorn has one, by which it tells that it lives.
                         if target.startswith(f"{self._temporary}/") and "wgunicorn" not in target:
                             held.append(target)
         return held
@@ -170,8 +171,7 @@ def in_chunks(body: bytes) -> Iterator[bytes]:
 
 
 def test_a_length_that_is_too_small(server: Server, video: str) -> None:
-    """T29: declared 1, sent 10: what was declared is the body, and a digest shows that it is not
-    all."""
+    """Declared 1, sent 10: the body is what was declared, and a digest shows that it is not all."""
     body = b"0123456789"
     digest = (
         f"Content-Digest: sha-256=:{base64.b64encode(hashlib.sha256(body).digest()).decode()}:\r\n"
@@ -192,7 +192,7 @@ def test_a_length_that_is_too_small(server: Server, video: str) -> None:
 
 
 def test_a_length_that_is_too_large(server: Server, video: str) -> None:
-    """T29: what ends early is not kept, and not cut short silently."""
+    """A body that ends early is not kept, and not cut short silently."""
     before, records = checksum(server, video), server.kept()
     for sent in (counting(2_000_000), b"1", b""):
         answer = server.send("PUT", video, "Content-Length: 2500000\r\n", [sent])
@@ -206,7 +206,7 @@ def test_a_length_that_is_too_large(server: Server, video: str) -> None:
 
 @pytest.mark.parametrize("length", ["-1", "x", "1, 2", "0x10", "1" * 5000, "+5", "5 5"])
 def test_a_length_that_is_none(server: Server, video: str, length: str) -> None:
-    """T29: never an error of ours."""
+    """Such a length is never an error of the app."""
     before = checksum(server, video)
     answer = server.send("PUT", video, f"Content-Length: {length}\r\n", [b"01234"])
     assert 400 <= answer.status < 500, answer
@@ -214,7 +214,7 @@ def test_a_length_that_is_none(server: Server, video: str, length: str) -> None:
 
 
 def test_a_length_beside_chunks(server: Server, video: str) -> None:
-    """T29: two ways to tell the end are one too many."""
+    """Two ways to tell the end are one too many."""
     before = checksum(server, video)
     headers = "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n"
     answer = server.send("PUT", video, headers, in_chunks(b"0123456789"))
@@ -223,8 +223,7 @@ def test_a_length_beside_chunks(server: Server, video: str) -> None:
 
 
 def test_a_body_without_a_length_and_without_end(server: Server, video: str) -> None:
-    """T29: sent in chunks, it is refused as soon as it is too large, to the byte, and leaves
-    nothing."""
+    """A body in chunks is refused as soon as it is too large, to the byte, and leaves nothing."""
     before, records = checksum(server, video), server.kept()
     chunked = "Transfer-Encoding: chunked\r\n"
     for size in (LIMIT + 1, 3 * LIMIT):
@@ -252,15 +251,15 @@ def test_a_body_without_a_length_and_without_end(server: Server, video: str) -> 
 
 
 def test_a_length_over_the_limit_is_refused_unread(server: Server, video: str) -> None:
-    """T29: before the body comes."""
+    """It is refused before the body comes."""
     for method, path, headers in (("PUT", video, ""), ("POST", "/media/files", FORM)):
         answer = server.send(method, path, f"{headers}Content-Length: {10**12}\r\n", [b"x"])
         assert (answer.status, list(answer.json["errors"])) == (413, ["file"])
 
 
 def test_forms_without_end(server: Server) -> None:
-    """T35: two thousand parts, a megabyte of text, a large file before it: refused, and no
-    temporary file left."""
+    """Two thousand parts, a megabyte of text, a large file before it: refused, and no temporary
+    file left."""
     many = b"".join(
         f'--b\r\nContent-Disposition: form-data; name="field{n}"\r\n\r\nx\r\n'.encode()
         for n in range(2000)
@@ -286,7 +285,7 @@ def test_forms_without_end(server: Server) -> None:
 
 @pytest.mark.long
 def test_processes_do_not_take_more_together(server: Server) -> None:
-    """T11: forty uploads to two workers of four threads, of which as many are kept as fit."""
+    """Forty uploads to two workers of four threads: as many are kept as fit."""
     owner = OWNER.replace(b"\r\n1\r\n", b"\r\nfull\r\n") + FILE
     for size in (QUOTA // 4, QUOTA // 4, QUOTA // 4, QUOTA // 4 - 20_000):
         assert server.form(owner + bytes(size) + END).status == 201
@@ -297,8 +296,8 @@ def test_processes_do_not_take_more_together(server: Server) -> None:
 
 
 def test_clients_that_hang_up(server: Server, video: str) -> None:
-    """T5, T35: in the middle of a file, of a header, of a boundary: nothing is kept, no file stays
-    open."""
+    """They hang up in the middle of a file, of a header, of a boundary: nothing is kept, no file
+    stays open."""
     before, records = checksum(server, video), server.kept()
     body = OWNER + FILE + bytes(2_000_000) + END
     for length in (len(body) - 5, 1_500_000, len(OWNER) + 30, 10):
@@ -316,7 +315,7 @@ def test_clients_that_hang_up(server: Server, video: str) -> None:
 
 
 def test_good_uploads_leave_no_file_either(server: Server) -> None:
-    """T35: the file that Werkzeug made of a large part is closed; refused for its type too."""
+    """The file that Werkzeug made of a large part is closed, also if it is refused for its type."""
     assert server.form(OWNER + FILE + counting(2_000_000) + END).status == 201
     image = b'--b\r\nContent-Disposition: form-data; name="mongoProductId"\r\n\r\n1\r\n' + FILE
     for content, status in ((counting(2_000_000), 415), (png(comment=bytes(1_000_000)), 415)):
@@ -340,7 +339,7 @@ def test_good_uploads_leave_no_file_either(server: Server) -> None:
     ],
 )  # fmt: skip
 def test_names_in_the_header_of_a_part(server: Server, name: bytes, kept_as: str | None) -> None:
-    """T36: whatever bytes a name has, they do not get out of their header."""
+    """Whatever bytes a name has, they do not get out of their header."""
     part = b'--b\r\nContent-Disposition: form-data; name="file"; filename="' + name + b'"\r\n\r\n'
     answer = server.form(OWNER + part + b"text" + END)
     if kept_as is None:

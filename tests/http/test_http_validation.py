@@ -1,4 +1,4 @@
-"""What is refused: every wrong input gets a 4xx that says what is wrong, and leaves nothing."""
+"""Every wrong input is refused: it gets a 4xx that says what is wrong, and leaves nothing."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from ..samples import (
     NOTHING,
     PDF,
     SAMPLES,
+    URL_FIELDS,
     Owners,
     Tokens,
     kept,
@@ -41,20 +42,20 @@ every_kind = pytest.mark.parametrize("kind", KINDS)
 
 UNSTORABLE = ["\0", "a\0b", "\ud800", "a\udfffb"]
 
-URL_FIELDS = {
-    "product-images": "imageUrl", "course-videos": "videoUrl", "course-resources": "resourceUrl", "files": "url",
-}  # fmt: skip
 
 WRONG_TEXT: list[t.Any] = [*UNSTORABLE, 1, 1.5, True, [], ["a"], {}, {"$ne": ""}]
 WRONG_WHOLE: list[t.Any] = [
-    -1, 2**31, 2**63, 2**64, 10**30, 1.5, math.nan, math.inf, -math.inf, 1e300, "x", "", "1.5", "-1", "0x10",
+    -1, 2**31, 2**63, 2**64, 10**30, 1.5, math.nan, math.inf, -math.inf,
+    1e300, "x", "", "1.5", "-1", "0x10",
     "9" * 5000,
     True, [], [1], {}, {"$gt": 0}, "\0",
 ]  # fmt: skip
 WRONG_BOOLEAN: list[t.Any] = ["perhaps", "", 2, -1, 1.5, [], {}, None, "\0"]
 WRONG_URL: list[t.Any] = [
-    *WRONG_TEXT, "", None, "javascript:alert(1)", "JavaScript:alert(1)", "data:text/html,x", "file:///etc/passwd", "ftp://a/b",
-    "http:", "http:a", "https:///path", "http://a b/", "http://a/\n", "http://[::1", "x" * 2049, "vbscript:x", "//[",
+    *WRONG_TEXT, "", None, "javascript:alert(1)", "JavaScript:alert(1)",
+    "data:text/html,x", "file:///etc/passwd", "ftp://a/b",
+    "http:", "http:a", "https:///path", "http://a b/", "http://a/\n",
+    "http://[::1", "x" * 2049, "vbscript:x", "//[",
 ]  # fmt: skip
 WRONG_ID: list[t.Any] = [*WRONG_TEXT, "", "x" * 256, None]
 
@@ -69,20 +70,25 @@ def wrong_choice(*more: t.Any) -> list[t.Any]:
 WRONG: dict[str, dict[str, list[t.Any]]] = {
     "product-images": {
         "mongoProductId": WRONG_ID, "imageUrl": WRONG_URL, "altText": [*WRONG_TEXT, "x" * 2001],
-        "isMainImage": WRONG_BOOLEAN, "position": [*WRONG_WHOLE, None], "width": WRONG_WHOLE, "height": WRONG_WHOLE,
+        "isMainImage": WRONG_BOOLEAN, "position": [*WRONG_WHOLE, None],
+        "width": WRONG_WHOLE, "height": WRONG_WHOLE,
     },
     "course-videos": {
         "mongoCourseId": WRONG_ID, "mongoLessonId": [*WRONG_TEXT, "x" * 256], "videoUrl": WRONG_URL,
-        "videoType": wrong_choice(), "title": [*WRONG_TEXT, "x" * 256], "position": [*WRONG_WHOLE, None],
-        "duration": [v for v in WRONG_WHOLE if v not in (1.5, "1.5")], "width": WRONG_WHOLE, "height": WRONG_WHOLE,
+        "videoType": wrong_choice(), "title": [*WRONG_TEXT, "x" * 256],
+        "position": [*WRONG_WHOLE, None],
+        "duration": [v for v in WRONG_WHOLE if v not in (1.5, "1.5")],
+        "width": WRONG_WHOLE, "height": WRONG_WHOLE,
         "processingStatus": wrong_choice(),
     },
     "course-resources": {
-        "mongoCourseId": WRONG_ID, "mongoLessonId": [*WRONG_TEXT, "x" * 256], "resourceUrl": WRONG_URL,
+        "mongoCourseId": WRONG_ID, "mongoLessonId": [*WRONG_TEXT, "x" * 256],
+        "resourceUrl": WRONG_URL,
         "resourceName": [*WRONG_TEXT, "x" * 256], "resourceType": wrong_choice(),
     },
     "files": {
-        "referenceType": [*WRONG_ID, "x" * 65], "referenceId": WRONG_ID, "url": WRONG_URL, "mediaType": wrong_choice(),
+        "referenceType": [*WRONG_ID, "x" * 65], "referenceId": WRONG_ID,
+        "url": WRONG_URL, "mediaType": wrong_choice(),
         "title": [*WRONG_TEXT, "x" * 256],
     },
 }  # fmt: skip
@@ -114,7 +120,7 @@ WRONG_IN_JSON: list[tuple[set[str], list[t.Any]]] = [
     (NUMBERS | {"fileSize"}, ["5", " 5", "0"]),
     ({"isPublic", "isMainImage"}, [0, 1, "0", "true", "no"]),
 ]
-"""What a form, which has only text, may say of these fields."""
+"""Values that are wrong in JSON. A form, which has only text, may have them."""
 
 
 def wrong_in_json(kind: str) -> dict[str, list[t.Any]]:
@@ -174,7 +180,7 @@ def test_wrong_values_in_multipart(
 def test_wrong_values_in_edits(
     client: FlaskClient, tokens: Tokens, owners: Owners, state: State, kind: str
 ) -> None:
-    """T26: an edit is checked like a creation."""
+    """An edit is checked like a creation."""
     made = post_url(client, tokens.alice, kind, owners)
     for name, values in wrong_in_json(kind).items():
         for value in values:
@@ -226,10 +232,12 @@ def test_bodies_that_are_no_json_object(
     location = post_url(client, tokens.alice, "files", owners).headers["Location"]
     before = kept(state)
     cases: dict[bytes, int] = {
-        b"": 400, b"{": 400, b"{]": 400, b"nonsense": 400, b"{'a': 1}": 400, b'{"a": 1}}': 400, b"\xff\xfe\xfd": 400,
+        b"": 400, b"{": 400, b"{]": 400, b"nonsense": 400,
+        b"{'a': 1}": 400, b'{"a": 1}}': 400, b"\xff\xfe\xfd": 400,
         b'{"title": "\xff"}': 400, b'{"position": ' + b"9" * 5000 + b"}": 400,
         b"[" * 100_000: 400, b'{"a":' * 100_000: 400, b"[" * 100_000 + b"]" * 100_000: 400,
-        b"[]": 422, b"null": 422, b"1": 422, b'"text"': 422, b"true": 422, b"NaN": 422, b"[{}]": 422,
+        b"[]": 422, b"null": 422, b"1": 422, b'"text"': 422,
+        b"true": 422, b"NaN": 422, b"[{}]": 422,
         b'{"title": ' + b"[" * 500 + b"]" * 500 + b"}": 422,
     }  # fmt: skip
     for body, status in cases.items():
@@ -309,7 +317,7 @@ def test_forms_without_one_good_file(
 
 @left_to_the_collector
 def test_broken_forms(client: FlaskClient, tokens: Tokens, owners: Owners, state: State) -> None:
-    """T29, T35: no boundary, no end, half a header."""
+    """The form has no boundary, no end, or half a header."""
     start = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a.png"\r\n\r\n' + png()
     for boundary, body in (
         ("", b""),
@@ -335,7 +343,7 @@ def test_broken_forms(client: FlaskClient, tokens: Tokens, owners: Owners, state
 
 @left_to_the_collector
 def test_endless_forms(client: FlaskClient, tokens: Tokens, owners: Owners, state: State) -> None:
-    """T35: two thousand parts, a megabyte of metadata, in one field or in many."""
+    """Two thousand parts, a megabyte of metadata, in one field or in many."""
     owner = {"file": part(png()), **of_owner("product-images", owners)}
     forms: list[dict[str, t.Any]] = [
         {f"field{n}": "x" for n in range(2000)},
@@ -359,15 +367,14 @@ def test_endless_json(client: FlaskClient, tokens: Tokens, owners: Owners, state
     refusal(post_url(client, tokens.alice, "product-images", owners, altText="x" * 2**20), 413)
     refusal(client.patch(made.location, json={"altText": "x" * 2**20}, headers=tokens.alice), 413)
     many = {f"field{n}": n for n in range(10_000)}
-    assert (
-        refusal(post_url(client, tokens.alice, "product-images", owners, **many), 422).keys()
-        == many.keys()
-    )
+    answer = post_url(client, tokens.alice, "product-images", owners, **many)
+    assert refusal(answer, 422).keys() == many.keys()
     assert kept(state) == before
 
 
 NO_IDS = [
-    "nonsense", "1", "-1", "0", "null", "None", "../files", "%00", "a%00b", "%ED%A0%80", "%2e%2e", "%F0%9F%98%80",
+    "nonsense", "1", "-1", "0", "null", "None", "../files", "%00", "a%00b",
+    "%ED%A0%80", "%2e%2e", "%F0%9F%98%80",
     "x" * 5000, "{}", "%7B%24ne%3A1%7D",
     "00000000-0000-0000-0000-00000000000g", "00000000000000000000000000000000f", str(uuid.uuid4()),
     "0" * 24, "' OR 1=1 --", "%",
@@ -382,7 +389,8 @@ def test_ids_of_nothing(client: FlaskClient, tokens: Tokens, kind: str) -> None:
             continue  # the client resolves it
         path = f"/media/{kind}/{media_id}"
         for method, suffix in (
-            ("GET", ""), ("HEAD", ""), ("PATCH", ""), ("DELETE", ""), ("GET", "/content"), ("HEAD", "/content"),
+            ("GET", ""), ("HEAD", ""), ("PATCH", ""),
+            ("DELETE", ""), ("GET", "/content"), ("HEAD", "/content"),
             ("PUT", "/content"), ("POST", "/accesses"),
         ):  # fmt: skip
             edit = {"title": "x"} if method == "PATCH" else None
@@ -403,15 +411,16 @@ def test_an_id_of_another_kind_is_nothing(
 
 
 def cursor(value: t.Any) -> str:
-    return base64.urlsafe_b64encode(
-        value if isinstance(value, bytes) else json.dumps(value).encode()
-    ).decode()
+    content = value if isinstance(value, bytes) else json.dumps(value).encode()
+    return base64.urlsafe_b64encode(content).decode()
 
 
 SOME_ID = uuid.uuid4().hex
 BAD_CURSORS = [
-    "", "x", "é", "====", "A", cursor(b""), cursor(b"\xff"), cursor(b"[" * 50_000), cursor(b"{"), cursor([]),
-    cursor({}), cursor({"a": 1, "b": 2}), cursor("ab"), cursor(1), cursor(None), cursor([1]), cursor([1, 2]),
+    "", "x", "é", "====", "A", cursor(b""), cursor(b"\xff"),
+    cursor(b"[" * 50_000), cursor(b"{"), cursor([]),
+    cursor({}), cursor({"a": 1, "b": 2}), cursor("ab"),
+    cursor(1), cursor(None), cursor([1]), cursor([1, 2]),
     cursor([None, None]),
     cursor([1, "no id"]), cursor([1, [SOME_ID]]), cursor([1, SOME_ID, 3]), "x" * 100_000,
 ]  # fmt: skip
@@ -510,24 +519,22 @@ def test_queries_that_are_only_strange(client: FlaskClient, tokens: Tokens, owne
     """They find nothing, and break nothing."""
     post_url(client, tokens.alice, "files", owners)
     for query in (
-        "referenceId=%ED%A0%80", "referenceId=%FF", "referenceId=%F0%9F%98%80", f"referenceId={'x' * 10_000}",
-        "referenceId=%7B%22%24ne%22%3A1%7D", "referenceId=' OR 1=1 --", "referenceId=", "uploadedBy=%25",
+        "referenceId=%ED%A0%80", "referenceId=%FF",
+        "referenceId=%F0%9F%98%80", f"referenceId={'x' * 10_000}",
+        "referenceId=%7B%22%24ne%22%3A1%7D", "referenceId=' OR 1=1 --",
+        "referenceId=", "uploadedBy=%25",
         "referenceType=%5B%5D",
     ):  # fmt: skip
         answer = client.get(f"/media/files?{query}", headers=tokens.alice)
-        assert (answer.status_code, answer.json) == (
-            200,
-            {"items": [], "next": None, "partial": False},
-        ), query
+        assert answer.status_code == 200, query
+        assert answer.json == {"items": [], "next": None, "partial": False}, query
     for query in ("", "limit=1", "limit=100", "limit=1&limit=1"):
-        assert (
-            len((client.get(f"/media/files?{query}", headers=tokens.alice).json or {})["items"])
-            == 1
-        )
+        answer = client.get(f"/media/files?{query}", headers=tokens.alice)
+        assert len((answer.json or {})["items"]) == 1
 
 
 def test_bounds_are_accepted(client: FlaskClient, tokens: Tokens, owners: Owners) -> None:
-    """What is just not wrong."""
+    """Values at the very edge, which are right."""
     fields = {
         "position": 2**31 - 1,
         "width": 0,
@@ -603,7 +610,7 @@ def test_pages_of_the_host_stay_as_they_are(make_app: MakeApp, mode: str) -> Non
 
 
 def test_failures_tell_nothing_of_the_inside(make_app: MakeApp, mode: str) -> None:
-    """T9, T24: bytes that are gone are an error of ours, neither "not found" nor a look inside."""
+    """Bytes that are gone are an error of the server, neither "not found" nor a look inside."""
     app = make_app(mode, TESTING=False, PROPAGATE_EXCEPTIONS=False)
     client, tokens, state = app.test_client(), Tokens.of(app), app.extensions["dualmedia"]
     form = {"file": part(PDF), "referenceType": "page", "referenceId": "1"}
@@ -617,8 +624,8 @@ def test_failures_tell_nothing_of_the_inside(make_app: MakeApp, mode: str) -> No
 
 
 def test_an_outage_is_no_empty_list(make_app: MakeApp) -> None:
-    """T9, T24: a partial list, 503 with Retry-After for what SQL may hold; where the database is
-    stays secret."""
+    """The list is partial, media that SQL may hold is 503 with Retry-After, and nobody learns where
+    the database is."""
     down = "postgresql+psycopg://nobody:s3cret@127.0.0.1:1/none"
     options = {"DUALMEDIA_AUTO_UPGRADE": False, "DUALMEDIA_ON_SQL_OUTAGE": "refuse"}
     app = make_app("dual", SQLALCHEMY_DATABASE_URI=down, **options)

@@ -16,7 +16,10 @@ from ..samples import PDF, Owners, Tokens, mp4, part, png, post_file
 
 SANDBOX = "default-src 'none'; sandbox"
 
-PICTURE = "default-src 'none'; img-src 'self'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
+PICTURE = (
+    "default-src 'none'; img-src 'self'; style-src 'unsafe-inline'; "
+    "base-uri 'none'; form-action 'none'"
+)
 PLAYER = PICTURE.replace("img-src", "media-src")
 PDF_VIEWER = PICTURE.replace("img-src", "object-src")
 
@@ -35,12 +38,18 @@ ACTIVE_FILES = {
 }
 
 ACTIVE_TYPES = (
-    "text/html", "application/xhtml+xml", "application/vnd.wap.xhtml+xml", "text/xml", "application/xml",
-    "application/rss+xml", "application/mathml+xml", "image/svg+xml", "image/svg", "IMAGE/SVG+XML", "text/xsl",
-    "application/xslt+xml", "text/javascript", "application/javascript", "application/x-javascript", "text/ecmascript",
-    "text/jscript", "text/vbscript", "text/css", "application/wasm", "multipart/related", "message/rfc822",
-    "application/x-shockwave-flash", "application/java-archive", "application/hta", "application/x-mimearchive",
-    "application/vnd.mozilla.xul+xml", "text/x-component", "text/x-scriptlet", "text/html; charset=utf-8",
+    "text/html", "application/xhtml+xml",
+    "application/vnd.wap.xhtml+xml", "text/xml", "application/xml",
+    "application/rss+xml", "application/mathml+xml",
+    "image/svg+xml", "image/svg", "IMAGE/SVG+XML", "text/xsl",
+    "application/xslt+xml", "text/javascript",
+    "application/javascript", "application/x-javascript", "text/ecmascript",
+    "text/jscript", "text/vbscript",
+    "text/css", "application/wasm", "multipart/related", "message/rfc822",
+    "application/x-shockwave-flash", "application/java-archive",
+    "application/hta", "application/x-mimearchive",
+    "application/vnd.mozilla.xul+xml", "text/x-component",
+    "text/x-scriptlet", "text/html; charset=utf-8",
 )  # fmt: skip
 
 
@@ -91,9 +100,8 @@ def test_a_pdf_is_shown_where_the_host_says_so(make_app: MakeApp, owners: Owners
         app = make_app("mongo", DUALMEDIA_INLINE_TYPES=value)
         client, tokens = app.test_client(), Tokens.of(app)
         made = post_file(client, tokens.alice, "files", owners, file=part(PDF, "a.pdf"))
-        assert (
-            shown(client.get(f"{made.location}/content", headers=tokens.alice).headers) == expected
-        )
+        answer = client.get(f"{made.location}/content", headers=tokens.alice)
+        assert shown(answer.headers) == expected
         # A download is a download all the same.
         downloaded = client.get(f"{made.location}/content?download=1", headers=tokens.alice)
         assert shown(downloaded.headers) == ("attachment", SANDBOX)
@@ -126,10 +134,8 @@ def test_what_could_run_stays_in_its_sandbox_whatever_is_shown(
     for filename, content in ACTIVE_FILES.items():
         # As itself, and as what is shown.
         for name in (filename, "a.pdf", "a.png"):
-            assert shown(answer_headers(client, tokens, owners, content, name)) == (
-                "attachment",
-                SANDBOX,
-            ), filename
+            headers = answer_headers(client, tokens, owners, content, name)
+            assert shown(headers) == ("attachment", SANDBOX), filename
     # Text is shown in the sandbox: it needs no page that loads anything.
     assert shown(answer_headers(client, tokens, owners, b"text\n", "a.txt")) == ("inline", SANDBOX)
 

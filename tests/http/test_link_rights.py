@@ -85,12 +85,9 @@ def test_a_link_made_while_a_record_was_public_ends_when_it_is_made_private(host
     assert host.opens(*made) == [200] * 3
     host.edit(location, isPublic=False)
     assert host.opens(*made) == [403] * 3
-    assert (
-        host.client.put(
-            f"{location}/content", headers=host.tokens.alice, data=PDF + b"2"
-        ).status_code
-        == 200
-    )
+    content = f"{location}/content"
+    replaced = host.client.put(content, headers=host.tokens.alice, data=PDF + b"2")
+    assert replaced.status_code == 200
     assert host.opens(*made) == [403] * 3
 
     made += [host.link(host.tokens.alice, location)]

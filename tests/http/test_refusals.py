@@ -43,6 +43,7 @@ from flask_dualmedia.upkeep.journal import drain_journal, homes_of
 
 from ..conftest import HOST_CONFIG, MakeApp, close
 from ..samples import png
+from ..waiting import eventually
 
 pytestmark = pytest.mark.long
 
@@ -89,7 +90,8 @@ class Server:
     def cut(self) -> None:
         """End all connections to the app's database."""
         self.run(
-            f"SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = '{self.name}'"
+            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
+            f" WHERE datname = '{self.name}'"
         )
 
     def rule(self, line: str) -> None:
@@ -144,9 +146,8 @@ class Http:
     def __init__(self, app: Flask) -> None:
         self._client = app.test_client()
         with app.app_context():
-            self._headers = {
-                "Authorization": f"Bearer {create_access_token('alice', additional_claims={'role': 'admin'})}"
-            }
+            token = create_access_token("alice", additional_claims={"role": "admin"})
+            self._headers = {"Authorization": f"Bearer {token}"}
 
     def ask(self, method: str, path: str, **options: t.Any) -> t.Any:
         return self._client.open(f"/media/{path}", method=method, headers=self._headers, **options)
@@ -168,13 +169,6 @@ class Http:
 
     def patch(self, media_id: str, text: str = "new") -> t.Any:
         return self.ask("PATCH", f"product-images/{media_id}", json={"altText": text})
-
-
-def eventually(condition: Callable[[], t.Any], seconds: float = 25) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not come true in time"
-        time.sleep(0.05)
 
 
 def is_drained(app: Flask) -> bool:
@@ -293,14 +287,14 @@ CANNOT_WRITE = {
     "53100": "disk",
     "53999": "53999",
 }
-"""What a server answers that cannot write now, and a word of what is said of it."""
+"""SQLSTATEs of a server that cannot write now, each with a word of the answer to the client."""
 
 
 @pytest.mark.parametrize("code", CANNOT_WRITE)
 def test_media_that_the_server_cannot_write_now_is_kept_in_the_journal(
     make: Callable[..., Flask], server: Server, code: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """What exists is read, and what cannot be changed is answered with the reason."""
+    """Old media is read, and a change that cannot be made is answered with the reason."""
     app = make()
     http = Http(app)
     first = http.post(SMALL).json["id"]
@@ -330,14 +324,15 @@ def refuse_with(server: Server, code: str | None) -> None:
             server.within(
                 f"CREATE OR REPLACE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS"
                 f" $$ BEGIN RAISE EXCEPTION 'no' USING ERRCODE = '{code}'; END $$",
-                f"CREATE TRIGGER refuse BEFORE INSERT OR UPDATE ON {table} EXECUTE FUNCTION refuse()",
+                f"CREATE TRIGGER refuse BEFORE INSERT OR UPDATE ON {table}"
+                " EXECUTE FUNCTION refuse()",
             )
 
 
 def test_an_upload_that_is_refused_in_its_middle_goes_to_the_journal_when_it_is_sent_again(
     make: Callable[..., Flask], server: Server
 ) -> None:
-    """As on a disk that has room for a record, and none for its bytes."""
+    """The disk has room for a record, and none for its bytes."""
     app = make()
     http = Http(app)
     assert http.post(SMALL).status_code == 201
@@ -548,8 +543,9 @@ def test_after_a_lost_connection_there_are_enough_others_although_the_server_has
     fill(app, 4)
     server.run(f"ALTER ROLE {server.name} CONNECTION LIMIT 0")
     server.run(
-        "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE pid = (SELECT pid FROM pg_stat_activity"
-        f" WHERE datname = '{server.name}' ORDER BY state_change DESC LIMIT 1)"
+        "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
+        f" WHERE pid = (SELECT pid FROM pg_stat_activity WHERE datname = '{server.name}'"
+        " ORDER BY state_change DESC LIMIT 1)"
     )
     statuses = [
         http.ask("GET", f"product-images/{media_id}/content").status_code for _ in range(30)
@@ -589,12 +585,8 @@ def test_a_pool_of_one_is_enough(with_engine: Callable[..., Flask]) -> None:
         assert http.patch(media_id).status_code == 200
         headers = {"Content-Type": "image/png"}
         path = f"product-images/{media_id}/content"
-        assert (
-            http._client.put(
-                f"/media/{path}", data=LARGE, headers=http._headers | headers
-            ).status_code
-            == 200
-        )
+        headers = http._headers | headers
+        assert http._client.put(f"/media/{path}", data=LARGE, headers=headers).status_code == 200
         assert http.list().status_code == 200
         assert http.ask("DELETE", f"product-images/{media_id}").status_code == 204
 
@@ -602,7 +594,7 @@ def test_a_pool_of_one_is_enough(with_engine: Callable[..., Flask]) -> None:
 def test_a_schema_that_is_behind_is_said_and_met_when_it_is_upgraded(
     make: Callable[..., Flask],
 ) -> None:
-    """As where new workers start before the tables are upgraded."""
+    """New workers start before the tables are upgraded."""
     app = make(DUALMEDIA_AUTO_UPGRADE=False)
     http = Http(app)
     created = http.post(SMALL)

@@ -1,5 +1,4 @@
-"""What is said of media, and kept of it, is for those whom it concerns: the log, JSON, files and
-keys."""
+"""Facts about media are for those whom they concern: the log, JSON, files and keys."""
 
 from __future__ import annotations
 

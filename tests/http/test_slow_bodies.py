@@ -184,7 +184,5 @@ def test_time_that_the_app_takes_for_itself_does_not_count(make_app: MakeApp) ->
         DUALMEDIA_VALIDATOR=lambda record, head: time.sleep(0.5),
     )
     fields = {"referenceType": "page", "referenceId": "1", "file": part(bytes(100), "a.bin")}
-    assert (
-        post_form(app.test_client(), bearer(app, "alice"), "/media/files", fields).status_code
-        == 201
-    )
+    created = post_form(app.test_client(), bearer(app, "alice"), "/media/files", fields)
+    assert created.status_code == 201

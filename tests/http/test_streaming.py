@@ -22,6 +22,7 @@ from flask_dualmedia.storages.chunked import CHUNK_SIZE
 
 from ..conftest import MakeApp
 from ..samples import counting
+from ..waiting import eventually
 
 CONTENT = counting(40 * CHUNK_SIZE + 5)
 
@@ -46,18 +47,15 @@ def held(state: State) -> int:
 def running(state: State) -> list[int]:
     """Processes of the server that are at work for the storage."""
     query = """SELECT pid FROM pg_stat_activity
-               WHERE datname = current_database() AND state = 'active' AND query LIKE '%%media_chunks%%ORDER BY seq%%'
-                     AND pid <> pg_backend_pid()"""
+               WHERE datname = current_database() AND pid <> pg_backend_pid()
+                     AND state = 'active' AND query LIKE '%%media_chunks%%ORDER BY seq%%'"""
     assert state.engine is not None
     with state.engine.connect() as connection:
         return [*connection.exec_driver_sql(query).scalars()]
 
 
 def until(condition: t.Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    eventually(condition, 10, pause=0.02)
 
 
 def test_a_fast_client_has_a_connection_until_all_is_there(state: State, storage: Storage) -> None:
@@ -131,9 +129,8 @@ def test_a_client_who_hangs_up_leaves_the_connection_to_others(
     assert (held(state), running(state)) == (0, [])
     assert state.engine is not None
     with state.engine.connect() as connection:
-        assert (
-            connection.exec_driver_sql("SELECT pg_backend_pid()").scalar_one() in pids
-        )  # it is as good as new
+        pid = connection.exec_driver_sql("SELECT pg_backend_pid()").scalar_one()
+        assert pid in pids, "it is as good as new"
 
 
 @pytest.mark.parametrize("taken", [1, 5, 41])

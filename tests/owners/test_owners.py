@@ -57,9 +57,8 @@ def by_url(client: FlaskClient, headers: Headers, product_id: object) -> int:
 def by_tus(client: FlaskClient, headers: Headers, product_id: object) -> int:
     tus = {"Tus-Resumable": "1.0.0", "Upload-Length": "100"}
     named = metadata(kind="product-images", filename="photo.png", mongoProductId=str(product_id))
-    return client.post(
-        "/media/uploads", headers=headers | tus | {"Upload-Metadata": named}
-    ).status_code
+    headers = headers | tus | {"Upload-Metadata": named}
+    return client.post("/media/uploads", headers=headers).status_code
 
 
 def by_direct_upload(client: FlaskClient, headers: Headers, product_id: object) -> int:
@@ -145,7 +144,8 @@ def test_a_document_names_whoever_may_add_to_it_in_a_field_that_the_app_names(
         ),
         (
             {},
-            "Only admins may add media to this product: DUALMEDIA_OWNER_FIELD names no field that has its owner.",
+            "Only admins may add media to this product: "
+            "DUALMEDIA_OWNER_FIELD names no field that has its owner.",
         ),
         ({"DUALMEDIA_AUTHORIZE": lambda *_: False}, "You may not add media here."),
     ],
@@ -217,10 +217,8 @@ def test_a_hidden_main_image_stays_until_another_is_there(app: Flask) -> None:
     client, product_id = app.test_client(), insert(app, **ALICES)
     alice, bob = bearer(app, "alice"), bearer(app, "bob")
     assert main_image(client, bob, product_id).status_code == 201
-    assert (
-        main_image(client, alice, product_id, file=part(b"no image", "photo.png")).status_code
-        == 415
-    )
+    refused = main_image(client, alice, product_id, file=part(b"no image", "photo.png"))
+    assert refused.status_code == 415
     tus = {"Tus-Resumable": "1.0.0", "Upload-Length": str(len(png()))}
     named = metadata(
         kind="product-images", filename="a.png", mongoProductId=str(product_id), isMainImage="true"
@@ -238,9 +236,8 @@ def test_a_hidden_main_image_stays_until_another_is_there(app: Flask) -> None:
         "Upload-Offset": "0",
         "Content-Type": "application/offset+octet-stream",
     }
-    assert (
-        client.patch(begun.headers["Location"], data=png(), headers=alice | rest).status_code == 204
-    )
+    ended = client.patch(begun.headers["Location"], data=png(), headers=alice | rest)
+    assert ended.status_code == 204
     assert (mains(bob), mains(alice)) == ([False], [True])
 
 
@@ -265,12 +262,8 @@ def test_an_edit_and_a_url_pass_by_a_hidden_main_image_too(app: Flask) -> None:
             save_product_image(owner_id, png(), uploaded_by="bob", is_main_image=True)
 
     changes = {"isMainImage": True}
-    assert (
-        client.patch(
-            f"/media/product-images/{ordinary.id}", json=changes, headers=alice
-        ).status_code
-        == 200
-    )
+    path = f"/media/product-images/{ordinary.id}"
+    assert client.patch(path, json=changes, headers=alice).status_code == 200
     fields = {
         "mongoProductId": str(other_id),
         "imageUrl": "https://example.com/a.png",
@@ -303,10 +296,8 @@ def test_nothing_is_hidden_from_functions_within_a_request_to_a_media_route(app:
 
     with media_saved.connected_to(show_course, app):
         data = {"file": part(SAMPLES["course-resources"]), "mongoCourseId": str(course_id)}
-        assert (
-            post_form(client, bearer(app, "alice"), "/media/course-resources", data).status_code
-            == 201
-        )
+        answer = post_form(client, bearer(app, "alice"), "/media/course-resources", data)
+        assert answer.status_code == 201
     assert refusals == ["the product has a main image already"]
     with app.app_context():
         assert [

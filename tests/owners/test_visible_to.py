@@ -1,4 +1,4 @@
-"""What a page of the app's shows of the media of its documents."""
+"""A page of the app shows the media of its documents that its visitor may see."""
 
 from __future__ import annotations
 
@@ -79,10 +79,9 @@ def test_private_media_without_an_uploader_is_not_shown_to_nobody(app: Flask) ->
     with app.app_context():
         image = save_product_image(product_id, png())
         assert get_product_images(product_id, visible_to=None) == []
-        assert (
-            attach_media([{"_id": product_id}], visible_to=None, images=ProductImage)[0]["images"]
-            == []
-        )
+        product = {"_id": product_id}
+        (attached,) = attach_media([product], visible_to=None, images=ProductImage)
+        assert attached["images"] == []
         with pytest.raises(MediaNotFound):
             get_media(ProductImage, image.id, visible_to=None)
         assert get_media(ProductImage, image.id).id == image.id

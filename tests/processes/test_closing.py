@@ -38,17 +38,16 @@ from flask_dualmedia import (
 from ..conftest import HOST_CONFIG, MakeApp, StorageOptions
 from ..faults.servers import ROOT
 from ..samples import Tokens
+from ..waiting import eventually
 
 PDF = b"%PDF-1.7 closing"
 
 
 def wait_until(is_so: Callable[[], bool]) -> None:
-    end = time.monotonic() + 15
-    while not is_so():
-        assert time.monotonic() < end, (
-            f"it is not so: {[thread.name for thread in threading.enumerate()]}"
-        )
-        time.sleep(0.02)
+    def running() -> list[str]:
+        return [thread.name for thread in threading.enumerate()]
+
+    eventually(is_so, 15, pause=0.02, explain=running)
 
 
 def threads() -> set[threading.Thread]:
@@ -59,8 +58,11 @@ def connections_to(url: str) -> int:
     """How many others are connected to a PostgreSQL database."""
     engine = sa.create_engine(url, poolclass=sa.NullPool)
     with engine.connect() as connection:
-        asked = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
-        return connection.exec_driver_sql(asked).scalar_one()
+        query = (
+            "SELECT count(*) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+        return connection.exec_driver_sql(query).scalar_one()
 
 
 def new_app(mongo_uri: str, url: str | None, **config: t.Any) -> Flask:
@@ -80,12 +82,8 @@ def use_media(app: Flask) -> str:
         url = content_url(record)
     client = app.test_client()
     assert client.get(url).data == PDF
-    assert (
-        client.get(
-            "/media/files", headers=Tokens.of(app).alice, query_string={"limit": 1}
-        ).status_code
-        == 200
-    )
+    alice = Tokens.of(app).alice
+    assert client.get("/media/files?limit=1", headers=alice).status_code == 200
     assert client.get("/media/openapi.json").status_code == 200
     return url
 
@@ -186,7 +184,7 @@ def test_a_context_that_has_used_media_is_at_its_end_where_it_closes(app: Flask)
         save_media_storage("page", "closing", PDF)
         began = time.monotonic()
         DualMedia.close(app)
-        assert time.monotonic() - began < 5, "nobody waits for himself"
+        assert time.monotonic() - began < 5, "nobody waits for themselves"
         with pytest.raises(MediaClosed):
             get_media_by_reference("page", "closing")
 
@@ -415,8 +413,7 @@ def test_a_process_that_ends_has_written_down_what_it_counted(
     make_app: MakeApp, mongo_uri: str, url: str | None, mode: str, end: str
 ) -> None:
     ended = run_host(mongo_uri, url, ENDS[end])
-    assert (ended.returncode, ended.stderr) == (STATUS[end], ""), (
-        "and nothing warns of what was left open"
-    )
+    assert ended.returncode == STATUS[end], ended.stderr
+    assert ended.stderr == "", "nothing warns of what was left open"
     with make_app(mode).app_context():
         assert get_media(MediaStorage, uuid.UUID(ended.stdout.strip())).access_count == 1

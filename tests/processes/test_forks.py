@@ -51,9 +51,9 @@ MIB = 1024 * 1024
 SIZES = [1000, 200_000, 300_000, MIB, 3 * MIB]
 
 pytestmark = pytest.mark.filterwarnings(
-    # Of Python 3.12: here are threads.
+    # Python 3.12 warns: here are threads.
     "ignore:.*use of fork\\(\\) may lead to deadlocks:DeprecationWarning",
-    # Of PyMongo, for these apps used MongoDB before.
+    # PyMongo warns, for these apps used MongoDB before.
     "ignore:MongoClient opened before fork:UserWarning",
 )
 
@@ -206,12 +206,8 @@ def test_the_parent_of_a_connection_that_is_in_use_goes_on(make_app: MakeApp) ->
         assert begun + b"".join(stream) == big.content
         connection.commit()
     with engine.begin() as connection:
-        assert (
-            connection.exec_driver_sql(
-                "DELETE FROM media_chunks WHERE storage_key = 'forked'"
-            ).rowcount
-            == 1
-        )
+        query = "DELETE FROM media_chunks WHERE storage_key = 'forked'"
+        assert connection.exec_driver_sql(query).rowcount == 1
 
 
 def test_parent_and_child_both_read_on_in_a_stream(make_app: MakeApp) -> None:
@@ -226,7 +222,7 @@ def test_parent_and_child_both_read_on_in_a_stream(make_app: MakeApp) -> None:
 
 
 def test_a_fork_in_the_middle_of_requests_of_other_threads(make_app: MakeApp) -> None:
-    """What they hold, connections and locks, nobody gives back in the child."""
+    """Nobody gives back in the child the connections and locks that these threads hold."""
     app = make_app(SQLALCHEMY_ENGINE_OPTIONS={"pool_size": 4, "max_overflow": 0})
     files, ended = save_files(app), threading.Event()
 
@@ -336,7 +332,8 @@ def test_what_the_parent_noted_is_counted_once(make_app: MakeApp, mode: str) -> 
 
 @pytest.fixture
 def transfer_engine(make_app: MakeApp) -> Iterator[tuple[Home[t.Any], sa.Engine]]:
-    """What ``flask dualmedia transfer`` opens where the app runs without SQL."""
+    """The engine and home that ``flask dualmedia transfer`` opens while the app runs without
+    SQL."""
     settings = get_state(make_app()).settings
     engine = wiring.open_engine(settings)
     yield sql_home(engine), engine
@@ -366,7 +363,7 @@ def test_the_engine_of_a_transfer_is_not_shared(
 
 @pytest.mark.long
 def test_a_fork_that_python_is_not_told_of(emptied_url: str) -> None:
-    """As that of uWSGI."""
+    """uWSGI forks like this."""
     command = [sys.executable, "-m", "tests.faults.silent", emptied_url]
     done = subprocess.run(
         command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
@@ -420,16 +417,15 @@ def test_nothing_of_ours_uses_mongodb_before_a_fork(
 def test_greenlets_of_a_process_that_gevent_patches_after_the_app_was_loaded(
     make_app: MakeApp, used: bool
 ) -> None:
-    """As gunicorn does with ``--preload``: first it forks, and then it patches. Nobody waits for a
+    """gunicorn does so with ``--preload``: first it forks, and then it patches. Nobody waits for a
     lock from before."""
     from gevent import monkey
 
     app = make_app()
     files = save_files(app) if used else []
     if not used:
-        time.sleep(
-            1
-        )  # half a second after a client was closed its threads end, and leave dead references to gevent
+        # Half a second after a client was closed, its threads end and leave gevent dead references.
+        time.sleep(1)
 
     def ask(number: int) -> int:
         client = app.test_client()

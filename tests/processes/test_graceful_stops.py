@@ -132,9 +132,8 @@ def test_counts_are_kept(
         time.sleep(1)
         number = signal.Signals[signal_name]
         if "debug" in server:
-            os.killpg(
-                process.pid, number
-            )  # as a terminal does it: the reloader leaves that to its child
+            # As a terminal does it: the reloader leaves that to its child.
+            os.killpg(process.pid, number)
         else:
             process.send_signal(number)
         process.wait(40)

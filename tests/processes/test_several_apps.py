@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 import typing as t
 from collections.abc import Iterator
 
@@ -31,6 +30,7 @@ from flask_dualmedia.state import get_state
 from ..conftest import BASE_CONFIG, Databases, MakeApp, close, unique
 from ..proxy import Proxy
 from ..samples import bearer
+from ..waiting import eventually
 
 PREFIXES = ("", "dm_", "shop_", "blog_")
 
@@ -136,17 +136,18 @@ def test_apps_that_start_before_sql_get_their_tables_when_it_is_there(
             with app.app_context():
                 save_media_storage("page", "1", b"few bytes")
         proxy.let_through()
-        end = time.monotonic() + SETTLED
-        while not all(map(has_its_media, apps)):
-            assert time.monotonic() < end, tables_of(database_url)
-            time.sleep(0.05)
+        eventually(
+            lambda: all(map(has_its_media, apps)),
+            SETTLED,
+            explain=lambda: tables_of(database_url),
+        )
     finally:
         proxy.close()
     assert tables_of(database_url) == set[str]().union(*map(expected, prefixes))
 
 
 def has_its_media(app: Flask) -> bool:
-    """Whether what was journaled is in SQL now."""
+    """Tell whether the journaled media is in SQL now."""
     state = get_state(app)
     try:
         return (
@@ -173,10 +174,7 @@ def test_an_upgrade_that_others_keep_from_its_tables_is_tried_again(
         with app.app_context():
             save_media_storage("page", "1", b"few bytes")
         other.rollback()
-    end = time.monotonic() + SETTLED
-    while not has_its_media(app):
-        assert time.monotonic() < end, caplog.text
-        time.sleep(0.05)
+    eventually(lambda: has_its_media(app), SETTLED, explain=lambda: caplog.text)
     with engine.connect() as connection:
         assert schema.current_revision(connection) == schema.head_revision()
 
@@ -202,7 +200,7 @@ def test_an_app_that_is_asked_after_another_looks_at_the_token_itself(make_app: 
 
 
 def test_another_request_with_a_copied_environ_has_a_caller_of_its_own(make_app: MakeApp) -> None:
-    """As of routes that take several requests in one."""
+    """Routes that take several requests in one copy the environ like this."""
     app = make_app("mongo")
     with app.app_context():
         file = save_media_storage("page", "1", b"private", uploaded_by="alice")
@@ -217,10 +215,8 @@ def test_another_request_with_a_copied_environ_has_a_caller_of_its_own(make_app:
 
     statuses: list[int] = []
     bobs = bearer(app, "bob")
-    assert (
-        app.test_client().get(f"/media/files/{file.id}", headers=bearer(app, "alice")).status_code
-        == 200
-    )
+    alices = bearer(app, "alice")
+    assert app.test_client().get(f"/media/files/{file.id}", headers=alices).status_code == 200
     assert statuses == [404]
 
 

@@ -307,7 +307,8 @@ def test_unfinished_records_are_found_oldest_first(repository: Repository) -> No
 
 
 def test_uploads_that_were_announced(repository: Repository) -> None:
-    """Of one uploader, with what they are to have, as long as they were announced not long ago."""
+    """Announced uploads of one uploader count, with their announced sizes, as long as they are
+    recent."""
     time = now()
     announced: dict[str, t.Any] = {"state": PENDING, "uploaded_by": "zoë", "checksum": "0" * 64}
     assert repository.announced("zoë", time, None) == (0, 0)
@@ -327,15 +328,15 @@ def test_uploads_that_were_announced(repository: Repository) -> None:
 
 
 def test_the_sum_of_sizes_of_what_is_kept(repository: Repository) -> None:
-    """Over kinds, of available records with bytes here, in one statement where the database can."""
+    """The sum goes over kinds, and over available records with bytes here. It takes one statement
+    if the database can do it."""
     kept: dict[str, t.Any] = {"storage_type": "database", "storage_key": "k", "uploaded_by": "zoë"}
     added(repository, file_size=2**40, **kept)
     added(repository, file_size=1, mongo_product_id="other", **kept)
     added(repository, MediaStorage, file_size=10, **kept)
     added(repository, MediaStorage, file_size=100, **kept | {"uploaded_by": "another"})
-    added(
-        repository, MediaStorage, file_size=1000, uploaded_by="zoë"
-    )  # external: bytes are elsewhere
+    # External media: its bytes are elsewhere.
+    added(repository, MediaStorage, file_size=1000, uploaded_by="zoë")
     for state in (PENDING, DELETING):
         added(repository, file_size=10_000, state=state, **kept)
     by_zoe = {kind: {"uploaded_by": "zoë"} for kind in KINDS.values()}

@@ -235,7 +235,7 @@ def test_files_of_several_parts(outside: AbstractStorage, size: int) -> None:
 
 
 def test_nothing_is_seen_of_a_file_before_it_is_whole(outside: AbstractStorage) -> None:
-    """T5: of an upload that ends early nothing is left, however much of it came."""
+    """An upload that ends early leaves nothing, however much of it came."""
 
     def blocks() -> Iterator[bytes]:
         yield bytes(PART_SIZE + 1)
@@ -251,7 +251,7 @@ def test_nothing_is_seen_of_a_file_before_it_is_whole(outside: AbstractStorage) 
 def test_a_storage_that_does_not_answer_is_unavailable(
     storage_options: StorageOptions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """T9: never as missing."""
+    """Its files are never reported as missing."""
     monkeypatch.setattr(google_drive, "FIRST_DELAY", 0.01)
     nowhere = "http://127.0.0.1:1"
     options = storage_options("s3", endpoint_url=nowhere) | storage_options(
@@ -304,7 +304,7 @@ STRANGE_KEYS = [
 def test_no_key_leads_out_of_the_folder(
     storage_options: StorageOptions, tmp_path: Path, key: str
 ) -> None:
-    """T27: whatever a database may be made to say."""
+    """The storage stays in its folder whatever a database may be made to say."""
     for storage in open_storages(storage_options("local") | storage_options("cloud")).values():
         for use in (
             lambda storage=storage: storage.put(key, iter([b"x"])),
@@ -318,7 +318,7 @@ def test_no_key_leads_out_of_the_folder(
 
 
 def test_no_link_leads_out_of_the_folder(storage_options: StorageOptions, tmp_path: Path) -> None:
-    """T27: not even one that somebody put there."""
+    """Not even a link that somebody put there."""
     storage = t.cast(
         LocalStorage, open_storages(storage_options("local", x_sendfile=True))["local"]
     )
@@ -345,7 +345,7 @@ def test_no_link_leads_out_of_the_folder(storage_options: StorageOptions, tmp_pa
 def test_what_a_killed_process_left_of_a_file_is_found_by_its_key(
     storage_options: StorageOptions, tmp_path: Path
 ) -> None:
-    """T5."""
+    """The leftovers of a killed process are found by the key of the file."""
     storage = open_storages(storage_options("local"))["local"]
     storage.put("folder-1", iter([b"x"]))
     left = tmp_path / "local" / "folder" / "folder-2.part"
@@ -375,7 +375,7 @@ PASSING = [
 def test_drive_is_asked_again_later(
     storage_options: StorageOptions, drive: Drive, refusal: tuple[int, str]
 ) -> None:
-    """T44: it refuses what comes too fast, and takes it in the end."""
+    """Drive refuses requests that come too fast, and takes them in the end."""
     storage = open_storages(storage_options("google_drive"))["google_drive"]
     drive.refusals = [refusal] * (google_drive.ATTEMPTS - 1)
     storage.put("key", iter([b"content"]))
@@ -405,7 +405,8 @@ def test_what_drive_refuses_is_an_error_with_its_reason(
     refusal: tuple[int, str],
     error: type[StorageError],
 ) -> None:
-    """T44: at every request of an upload; never as success, and not sent again."""
+    """A refusal at any request of an upload is never a success, and the upload is not sent
+    again."""
     storage = open_storages(storage_options("google_drive"))["google_drive"]
     for request in ("list", "begin", "part", "last part"):
         drive.requests.clear()
@@ -429,9 +430,12 @@ def test_what_drive_refuses_is_an_error_with_its_reason(
 
 def test_blocks_as_a_stream() -> None:
     stream = BlockReader(iter([b"abc", b"", b"defg", b"h"]))
-    assert [stream.read(2), stream.read(0), stream.read(4), stream.tell(), stream.read(9), stream.read(1)] == [
-        b"ab", b"", b"cdef", 6, b"gh", b"",
-    ]  # fmt: skip
+    assert stream.read(2) == b"ab"
+    assert stream.read(0) == b""
+    assert stream.read(4) == b"cdef"
+    assert stream.tell() == 6
+    assert stream.read(9) == b"gh"
+    assert stream.read(1) == b""
     assert BlockReader(iter([b"abc", b"d"])).read() == b"abcd"
 
 
@@ -444,7 +448,7 @@ def test_split_copies_only_across_borders() -> None:
 def test_drive_may_take_a_part_of_what_is_sent(
     storage_options: StorageOptions, drive: Drive, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """T2: blocks are read once, so the upload fails; it is not half there."""
+    """Blocks are read once, so the upload fails; it is not half there."""
     monkeypatch.setattr(drive, "forgets", True)
     storage = open_storages(storage_options("google_drive"))["google_drive"]
     with pytest.raises(StorageUnavailable, match="only a part"):

@@ -328,7 +328,7 @@ class _Connection:
         self._is_aborted = False
         self._answers_due = self._answers_passed = 0
         self._answer_faults: dict[int, Fault] = {}
-        """What happens to answers, by their number."""
+        """The fates of answers, by their number."""
         self._is_client_gone = False
         self.lost_something = False
 

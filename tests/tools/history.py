@@ -36,7 +36,7 @@ Fields = dict[str, str | int | bool | None]
 
 @dataclass(frozen=True)
 class Seen:
-    """What an answer shows of a record. What it does not tell is left out."""
+    """The part of a record that an answer shows. Left out is what the answer does not tell."""
 
     exists: bool = True
     content: str | None = None
@@ -61,7 +61,7 @@ class Event:
     content: str | None = None
     """Checksum of the bytes that are created or put in place. Two creates never have the same."""
     fields: Fields = field(default_factory=dict)
-    """What a create or edit sets."""
+    """The fields and content that a create or edit sets."""
     seen: Seen | None = None
     """The record after the operation. One that is refused may tell it too: 404 is
     :data:`ABSENT`."""
@@ -95,7 +95,7 @@ class Event:
 
 
 class Ledger:
-    """What one client did and was told."""
+    """The operations of one client, with their answers."""
 
     def __init__(self, client: str) -> None:
         self.client = client
@@ -255,7 +255,7 @@ def _is_write(event: Event) -> bool:
 
 
 def _is_explained(events: Iterable[Event]) -> bool:
-    """Whether an order of these operations on one record gives all their answers."""
+    """Tell whether an order of these operations on one record gives all their answers."""
     told = [
         event for event in events if event.outcome != "unknown" and (_is_write(event) or event.seen)
     ]

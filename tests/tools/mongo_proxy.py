@@ -31,7 +31,7 @@ _OPTIONS: CodecOptions[dict[str, t.Any]] = CodecOptions(unicode_decode_error_han
 
 @dataclass(frozen=True)
 class Command:
-    """What is matched against a pattern."""
+    """A message, as patterns match it."""
 
     data: bytes
     """The whole message."""

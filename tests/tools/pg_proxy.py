@@ -31,7 +31,7 @@ _TRANSACTION = re.compile(r"\s*(BEGIN|START|COMMIT|ROLLBACK(?! TO))\b", re.IGNOR
 
 @dataclass(frozen=True)
 class Statement:
-    """What is matched against a pattern."""
+    """A message, as patterns match it."""
 
     sql: str
     transaction: tuple[str, ...] = ()

@@ -26,6 +26,7 @@ from flask_dualmedia.upkeep.journal import drain_journal, homes_of
 from ..conftest import MakeApp, StorageOptions
 from ..proxy import Proxy
 from ..samples import bearer, counting, png
+from ..waiting import eventually
 
 PICTURE = png() + counting(6 * CHUNK_SIZE)
 OTHER = png(comment=b"other") + counting(16 * CHUNK_SIZE)
@@ -43,15 +44,6 @@ def state(app: Flask) -> State:
     return get_state(app)
 
 
-def eventually(condition: Callable[[], t.Any], seconds: float = 30) -> t.Any:
-    """What ``condition`` gives as soon as that is true."""
-    end = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < end, "it did not come true in time"
-        time.sleep(0.05)
-    return found
-
-
 def health(app: Flask) -> dict[str, t.Any]:
     answer = app.test_client().get("/media/health").json
     assert answer is not None
@@ -63,7 +55,7 @@ def check(state: State, **options: t.Any) -> Check:
 
 
 def is_at_home(state: State) -> bool:
-    """Whether nothing is in the journal, and all bytes are in SQL."""
+    """Tell whether nothing is in the journal, and all bytes are in SQL."""
     _, journal = homes_of(state)
     has_bytes = any(
         state.mongo[f"media_journal.{part}"].find_one({}) for part in ("files", "chunks")
@@ -202,10 +194,7 @@ def test_repair_moves_misplaced_bytes_and_discards_none(
     image = save_product_image("p", io.BytesIO(PICTURE))
     misplace(state, image, first)
     report = check(state, repair=True, discard_damaged=True)
-    assert (dict(report.found), dict(report.repaired)) == (
-        {"bytes_misplaced": 1},
-        {"bytes_misplaced": 1},
-    )
+    assert dict(report.found) == dict(report.repaired) == {"bytes_misplaced": 1}
     assert is_at_home(state)
     assert b"".join(open_media(image)) == PICTURE
 
@@ -297,8 +286,8 @@ def test_parts_of_resumable_uploads_come_home(
 
 
 def plant_twin(state: State, image: ProductImage, **changes: t.Any) -> None:
-    """What an earlier version left, where the answer to an insertion was lost and the upload went
-    on."""
+    """An earlier version left such records, if the answer to an insertion was lost and the upload
+    went on."""
     old = {
         "state": PENDING,
         "updated_at": now() - timedelta(days=1),

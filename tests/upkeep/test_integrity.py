@@ -40,7 +40,7 @@ PICTURE = png() + counting(3 * CHUNK_SIZE)
 
 @pytest.fixture
 def app(make_app: MakeApp, mode: str) -> Flask:
-    """What a repair takes away is kept for no time."""
+    """Media that a repair takes away is kept for no time."""
     return make_app(mode, DUALMEDIA_TRASH_SECONDS=0)
 
 
@@ -109,7 +109,7 @@ def leave_bytes(state: State, image: ProductImage) -> None:
 
 
 def leave_old_bytes(state: State, image: ProductImage) -> None:
-    """As a replacement does that is killed before it deletes them."""
+    """Leave old bytes, like a replacement that is killed before it deletes them."""
     state.storages["database"].put(new_key(image.id), iter([counting(10)]))
 
 
@@ -179,7 +179,7 @@ def test_damaged_media_is_kept_unless_told_otherwise(
 def test_what_is_younger_than_the_grace_time_is_left_alone(
     state: State, image: ProductImage
 ) -> None:
-    """T6: an upload in progress, and media whose document is about to be imported."""
+    """An upload is in progress, and there is media whose document is about to be imported."""
     leave_bytes(state, image)
     lose_owner(state, image)
     change(state, image, state="pending")
@@ -253,7 +253,7 @@ def test_a_record_deleted_during_the_check_is_no_finding(state: State, image: Pr
 def test_an_empty_collection_of_owners_is_no_reason_to_delete_all_media(
     state: State, image: ProductImage
 ) -> None:
-    """T6: it is more likely that the check looks into the wrong database."""
+    """It is more likely that the check looks into the wrong database."""
     state.mongo["products"].delete_many({})
     report = check(state, repair=True)
     assert (dict(report.found), report.clean) == ({"owner_missing": 1}, False)
@@ -291,9 +291,8 @@ def test_the_command(app: Flask, state: State, image: ProductImage) -> None:
         "found less than an hour ago"
     )
     assert runner.invoke(args=["dualmedia", "check", "--repair", "--grace", "0"]).exit_code == 0
-    assert (
-        runner.invoke(args=["dualmedia", "check", "--verify-bytes", "--rate", "100"]).exit_code == 0
-    )
+    verified = runner.invoke(args=["dualmedia", "check", "--verify-bytes", "--rate", "100"])
+    assert verified.exit_code == 0
 
 
 def test_an_admin_sees_the_last_check_on_the_health_page(

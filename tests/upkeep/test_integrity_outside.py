@@ -45,7 +45,7 @@ def outside(
 
 
 def test_every_fault_of_a_storage_outside_is_found_and_mended(outside: State) -> None:
-    """T2, T3: bytes that are gone, cut, damaged, or nobody's, in whichever storage."""
+    """Bytes are gone, cut, damaged, or nobody's, in whichever storage."""
     storage = outside.storages[outside.settings.default_storages["product-images"]]
     product = outside.mongo["products"].insert_one({}).inserted_id
     # So many whole ones that the others are less than half.
@@ -85,7 +85,7 @@ def test_every_fault_of_a_storage_outside_is_found_and_mended(outside: State) ->
 
 
 def test_a_storage_without_anything_is_no_reason_to_delete_all_media(outside: State) -> None:
-    """T6: it is more likely that a disk is not mounted, or that the check looks into the wrong
+    """It is more likely that a disk is not mounted, or that the check looks into the wrong
     bucket."""
     storage = outside.storages[outside.settings.default_storages["product-images"]]
     product = outside.mongo["products"].insert_one({}).inserted_id
@@ -99,7 +99,7 @@ def test_a_storage_without_anything_is_no_reason_to_delete_all_media(outside: St
 def test_a_sweep_does_not_stop_at_a_storage_that_is_down(
     make_app: MakeApp, storage_options: StorageOptions
 ) -> None:
-    """T2: what waits for it goes with a later sweep, what is elsewhere goes now."""
+    """Bytes there go with a later sweep, bytes elsewhere go now."""
     options = storage_options("s3") | storage_options("local")
     app = make_app("mongo", DUALMEDIA_STORAGES=options)
     down = make_app(

@@ -94,7 +94,7 @@ def test_one_uploader_cannot_fill_it_alone(app: Flask, state: State) -> None:
 
 
 def test_small_files_count_as_they_are(app: Flask, state: State) -> None:
-    """Not as the chunks that they are in."""
+    """They do not count as the chunks that they are in."""
     for _ in range(3 * SHARE // CHUNK_SIZE):
         assert post(app, "alice", picture(1000)).status_code == 201
 
@@ -109,7 +109,7 @@ def test_all_together_cannot_pass_the_ceiling(app: Flask, state: State) -> None:
 
 
 def test_a_body_of_unknown_length_is_cut(app: Flask, state: State) -> None:
-    """As an application sends it that does not say how long it is."""
+    """The application that sends it does not say how long it is."""
     endless = io.BufferedReader(Endless())
     with app.app_context(), pytest.raises(JournalFull):
         save_product_image("p", endless, uploaded_by="alice")

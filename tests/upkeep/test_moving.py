@@ -117,7 +117,7 @@ def test_damaged_bytes_stay_where_they_are(app: Flask) -> None:
 def test_what_changes_while_it_is_copied_is_not_moved(
     app: Flask, what: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """T3, T7: the change wins, and no bytes are left over."""
+    """The change wins, and no bytes are left over."""
     with app.app_context():
         state = get_state(app)
         record = save_media_storage("page", "1", CONTENT)
@@ -142,7 +142,7 @@ def test_what_changes_while_it_is_copied_is_not_moved(
 def test_a_storage_that_goes_down_is_no_outage_of_sql(
     make_app: MakeApp, storage_options: StorageOptions
 ) -> None:
-    """T9: not even when SQL is what takes the bytes."""
+    """Not even if SQL is to take the bytes."""
     options = storage_options("s3")
     app = make_app(DUALMEDIA_STORAGES=options)
     with app.app_context():

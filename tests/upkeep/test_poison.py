@@ -3,7 +3,6 @@ and named."""
 
 from __future__ import annotations
 
-import base64
 import io
 import math
 import typing as t
@@ -27,10 +26,7 @@ from flask_dualmedia import (
     get_media,
     get_media_by_reference,
     open_media,
-    save_course_resource,
-    save_course_video,
     save_media_storage,
-    save_product_image,
     save_product_images,
     update_media,
 )
@@ -46,9 +42,9 @@ from flask_dualmedia.upkeep.journal import drain_journal, homes_of, look_after_j
 from flask_dualmedia.upkeep.transfer import records_of
 
 from ..conftest import MakeApp, StorageOptions
-from ..databases.test_outage import eventually
 from ..proxy import Proxy
-from ..samples import PDF, bearer, mp4, part, png, post_form
+from ..samples import PDF, SAVE_FUNCTIONS, bearer, encoded, mp4, part, png, post_form
+from ..waiting import eventually
 
 # Threads of the apps, MongoDB's driver among them, use the module random while values are drawn.
 pytestmark = pytest.mark.filterwarnings("ignore::hypothesis.errors.HypothesisDeprecationWarning")
@@ -164,7 +160,7 @@ def everything_arrives(three: Three, proxy: Proxy) -> None:
 
 
 def outcome(call: Callable[[], t.Any]) -> str:
-    """What a caller is told, in words that are the same wherever it is."""
+    """The answer to a caller, in words that are the same in every mode."""
     try:
         call()
     except InvalidMedia as error:
@@ -259,27 +255,37 @@ def test_repositories_take_and_refuse_the_same_values(three: Three, proxy: Proxy
     everything_arrives(three, proxy)
 
 
-SAVED: dict[type[Media], tuple[Callable[..., Media], bytes, tuple[str, ...]]] = {
-    KINDS["product-images"]: (save_product_image, png(), ("product_id", "alt_text", "position", "width", "height")),
-    KINDS["course-videos"]: (
-        save_course_video, mp4(100), ("course_id", "lesson_id", "video_type", "title", "position", "duration", "width"),
+SAVED: dict[str, tuple[bytes, tuple[str, ...]]] = {
+    "product-images": (
+        png(),
+        ("product_id", "alt_text", "position", "width", "height"),
     ),
-    KINDS["course-resources"]: (
-        save_course_resource, TEXT, ("course_id", "lesson_id", "resource_name", "resource_type"),
+    "course-videos": (
+        mp4(100),
+        ("course_id", "lesson_id", "video_type", "title", "position", "duration", "width"),
     ),
-    KINDS["files"]: (save_media_storage, TEXT, ("reference_type", "reference_id", "media_type", "title")),
-}  # fmt: skip
+    "course-resources": (
+        TEXT,
+        ("course_id", "lesson_id", "resource_name", "resource_type"),
+    ),
+    "files": (
+        TEXT,
+        ("reference_type", "reference_id", "media_type", "title"),
+    ),
+}
+"""Content that each kind's function saves, and its own arguments."""
 COMMON = ("filename", "mime_type", "file_size", "uploaded_by", "is_public", "storage_type")
 OWNER_ARGUMENTS = {
-    "product_id": "mongo_product_id", "course_id": "mongo_course_id", "lesson_id": "mongo_lesson_id",
+    "product_id": "mongo_product_id", "course_id": "mongo_course_id",
+    "lesson_id": "mongo_lesson_id",
 }  # fmt: skip
 
 
 @st.composite
 def saving(draw: st.DrawFn) -> tuple[type[Media], bool, dict[str, t.Any]]:
     """A kind, whether it is external media, and arguments of its function."""
-    kind = draw(st.sampled_from([*SAVED]))
-    _, _, own = SAVED[kind]
+    kind = draw(st.sampled_from([*KINDS.values()]))
+    _, own = SAVED[kind.kind]
     names = draw(st.lists(st.sampled_from([*own, *COMMON]), min_size=1, max_size=2, unique=True))
     columns = fields_of(kind)
     hostile = {
@@ -294,7 +300,8 @@ def test_functions_take_and_refuse_the_same_values(three: Three, proxy: Proxy) -
     @given(saving())
     def check(chosen: tuple[type[Media], bool, dict[str, t.Any]]) -> None:
         kind, external, hostile = chosen
-        function, content, own = SAVED[kind]
+        function = SAVE_FUNCTIONS[kind.kind]
+        content, own = SAVED[kind.kind]
         needed = {
             "reference_type": "page",
             "reference_id": "1",
@@ -360,26 +367,24 @@ def send(app: Flask, way: str, kind: type[Media], name: str, value: t.Any) -> tu
     owner = {kind.owner_field: "1"} | ({"reference_type": "page"} if kind is MediaStorage else {})
     fields = {storable.camelcase(field): text for field, text in owner.items()}
     path, wire = f"/media/{kind.kind}", storable.camelcase(name)
-    content, declared = SAVED[kind][1], "".join(str(value).splitlines())
+    content, _ = SAVED[kind.kind]
+    declared = "".join(str(value).splitlines())
     if way == "json":
         url = {storable.camelcase(kind.url_field): "https://cdn.example/a"}
         answer = client.post(path, json=fields | url | {wire: value}, headers=headers)
     elif way == "multipart":
-        file = part(
-            content,
-            declared if name == "filename" else "file",
-            declared if name == "mime_type" else None,
-        )
-        form = (
-            fields
-            | {"file": file}
-            | ({} if name in ("filename", "mime_type") else {wire: str(value)})
-        )
+        filename = declared if name == "filename" else "file"
+        mime_type = declared if name == "mime_type" else None
+        form = fields | {"file": part(content, filename, mime_type)}
+        if name not in ("filename", "mime_type"):
+            form |= {wire: str(value)}
         answer = post_form(client, headers, path, form)
     elif way in ("patch", "put"):
-        made = client.post(
-            path, json=fields | {storable.camelcase(kind.url_field): "https://cdn.example/a"}, headers=headers
-        ) if way == "patch" else post_form(client, headers, path, fields | {"file": part(content)})  # fmt: skip
+        if way == "patch":
+            url = {storable.camelcase(kind.url_field): "https://cdn.example/a"}
+            made = client.post(path, json=fields | url, headers=headers)
+        else:
+            made = post_form(client, headers, path, fields | {"file": part(content)})
         assert made.status_code == 201, made.json
         item = f"{path}/{t.cast(t.Any, made.json)['id']}"
         if way == "patch":
@@ -392,15 +397,11 @@ def send(app: Flask, way: str, kind: type[Media], name: str, value: t.Any) -> tu
             own = headers | {header: text.replace("\0", "") for header, text in described.items()}
             answer = client.put(f"{item}/content", data=content, headers=own)
     else:
-        metadata = (
-            {"kind": kind.kind} | fields | {"filetype" if name == "mime_type" else wire: str(value)}
-        )
-        listed = ",".join(
-            f"{key} {base64.b64encode(text.encode()).decode()}" for key, text in metadata.items()
-        )
+        key = "filetype" if name == "mime_type" else wire
+        metadata = {"kind": kind.kind} | fields | {key: str(value)}
         tus = headers | {
             "Tus-Resumable": "1.0.0",
-            "Upload-Metadata": listed,
+            "Upload-Metadata": encoded(metadata),
             "Upload-Length": str(len(content)),
         }
         octets = {"Content-Type": "application/offset+octet-stream"}
@@ -444,15 +445,17 @@ def test_direct_uploads_take_and_refuse_the_same_values(
     proxy: Proxy,
     storage_options: StorageOptions,
 ) -> None:
-    """What a client announces is kept in a record before a byte comes."""
+    """The announcement of a client is kept in a record before a byte comes."""
     config = ANY_OWNER | {
-        "DUALMEDIA_STORAGES": storage_options("s3"), "DUALMEDIA_DEFAULT_STORAGE": "s3", "DUALMEDIA_COUNT_READS": False,
+        "DUALMEDIA_STORAGES": storage_options("s3"), "DUALMEDIA_DEFAULT_STORAGE": "s3",
+        "DUALMEDIA_COUNT_READS": False,
     }  # fmt: skip
     apps = Three(make_app("dual", **config), make_proxied(**config), make_app("mongo", **config))
     circuit = get_state(apps.degraded).circuit
     assert circuit is not None
     proxy.refuse()
-    circuit.trip()  # the first answer after a loss may be 503: nobody knows what became of the insertion
+    # The first answer after a loss may be 503: nobody knows what became of the insertion.
+    circuit.trip()
     announced = {
         "referenceType": "page",
         "referenceId": "1",
@@ -560,7 +563,8 @@ def journal_collection(app: Flask) -> t.Any:
 @pytest.fixture
 def journaled(make_app: MakeApp, migrated_url: str) -> Iterator[Journaled]:
     app = make_app(
-        SQLALCHEMY_DATABASE_URI=migrated_url, DUALMEDIA_AUTO_UPGRADE=False, DUALMEDIA_AUTO_DRAIN=False,
+        SQLALCHEMY_DATABASE_URI=migrated_url, DUALMEDIA_AUTO_UPGRADE=False,
+        DUALMEDIA_AUTO_DRAIN=False,
         DUALMEDIA_PROBE_INTERVAL=0.1, **ANY_OWNER,
     )  # fmt: skip
     circuit = get_state(app).circuit
@@ -614,7 +618,7 @@ def test_a_planted_record_is_set_aside_and_the_rest_goes_on(
 
 
 def test_what_is_set_aside_is_read_edited_and_then_moved(journaled: Journaled) -> None:
-    """By its people, over HTTP, as if it were in SQL."""
+    """Its people read and edit it over HTTP, as if it were in SQL."""
     poison = journaled.plant(title="x" * 300)
     journaled.run("drain")
     client, alice = journaled.app.test_client(), bearer(journaled.app, "alice")
@@ -654,12 +658,14 @@ HOST_RULES = {
     "a trigger": (
         "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
         " IF NEW.title = 'secret' THEN RAISE EXCEPTION 'no secrets'; END IF; RETURN NEW; END $$;"
-        " CREATE TRIGGER refuse BEFORE INSERT ON media_storage FOR EACH ROW EXECUTE FUNCTION refuse()"
+        " CREATE TRIGGER refuse BEFORE INSERT ON media_storage"
+        " FOR EACH ROW EXECUTE FUNCTION refuse()"
     ),
     "a trigger that is broken": (
         "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
         " IF NEW.title = 'secret' THEN PERFORM nothing_of_that_name(); END IF; RETURN NEW; END $$;"
-        " CREATE TRIGGER refuse BEFORE INSERT ON media_storage FOR EACH ROW EXECUTE FUNCTION refuse()"
+        " CREATE TRIGGER refuse BEFORE INSERT ON media_storage"
+        " FOR EACH ROW EXECUTE FUNCTION refuse()"
     ),
 }
 

@@ -83,7 +83,7 @@ def add_pages(state: State, count: int) -> None:
 
 
 def empty_bytes(state: State) -> None:
-    """What a restore of the records alone leaves."""
+    """Leave the state after a restore of the records alone."""
     if state.engine is None:
         state.mongo["media.chunks"].delete_many({})
         state.mongo["media.files"].delete_many({})
@@ -93,7 +93,7 @@ def empty_bytes(state: State) -> None:
 
 
 def cut_bytes(state: State) -> None:
-    """What a restore leaves that ended in the middle of the chunks."""
+    """Leave the state after a restore that ended in the middle of the chunks."""
     if state.engine is None:
         state.mongo["media.chunks"].delete_many({"n": 0})
         return
@@ -323,10 +323,8 @@ def test_a_number_is_taken_at_its_word_where_little_is_deleted_too(
 
 def test_options_that_need_each_other(bytes_lost: Flask) -> None:
     for options in (["--force"], ["--force", "--expect", "8"], ["--repair", "--expect", "8"]):
-        assert (
-            bytes_lost.test_cli_runner().invoke(args=["dualmedia", "check", *options]).exit_code
-            == 2
-        )
+        result = bytes_lost.test_cli_runner().invoke(args=["dualmedia", "check", *options])
+        assert result.exit_code == 2
     assert held(bytes_lost) == {"product-images": 8}
 
 
@@ -344,7 +342,7 @@ def test_a_machine_is_told_what_was_refused(bytes_lost: Flask) -> None:
 def test_nobody_to_type_the_number(
     migrated_url: str, mongo_uri: str, make_app: MakeApp, tmp_path: Path
 ) -> None:
-    """As in a cron job whose standard input is closed."""
+    """A cron job has a closed standard input."""
     app = make_app(SQLALCHEMY_DATABASE_URI=migrated_url)
     save_images(app, 4)
     empty_bytes(get_state(app))
@@ -366,7 +364,7 @@ def test_nobody_to_type_the_number(
 def test_mirroring_a_source_that_lost_its_media_deletes_nothing(
     make_app: MakeApp, migrated_url: str
 ) -> None:
-    """As where the MongoDB that is transferred is the wrong one."""
+    """The MongoDB that is transferred is the wrong one."""
     app = make_app("mongo", SQLALCHEMY_DATABASE_URI=migrated_url)
     runner = app.test_cli_runner()
     with app.app_context():

@@ -53,7 +53,7 @@ def run(app: Flask, *arguments: str, code: int | None = 0) -> str:
 
 
 def found(app: Flask) -> dict[str, int]:
-    """What a check names, by problem."""
+    """The media that a check names, by problem."""
     lines = re.findall(
         r"^(\d+) (\w+): ", run(app, "check", "--grace", "0", code=None), re.MULTILINE
     )
@@ -89,7 +89,7 @@ def force(app: Flask) -> str:
 
 
 def repair_without_force(app: Flask) -> None:
-    """As cron does, again and again."""
+    """Repair as cron does, again and again."""
     for _ in range(3):
         run(app, "check", "--repair", "--discard-damaged", "--grace", "0", code=1)
 
@@ -156,9 +156,8 @@ def test_bytes_of_records_that_come_back_later_are_still_there(
     restore_sql(app, before)
     for _ in range(3):
         said = run(app, "check", "--repair", "--grace", "0", code=1)
-        assert (
-            "4 bytes_orphaned left: found for 7 days first, as their records may come back" in said
-        )
+        left = "4 bytes_orphaned left: found for 7 days first, as their records may come back"
+        assert left in said
     restore_sql(app, after)
     assert everything(app) == media
     assert found(app) == {}
@@ -213,9 +212,8 @@ def test_an_older_journal_brings_nothing_back_that_was_deleted_since(outage: Out
     assert "Moved 2 record(s)" in run(outage.up, "drain")
     with outage.up.app_context():
         delete_media(MediaStorage, deleted.id)
-    run(
-        outage.up, "sweep", "--grace", "0", "--yes"
-    )  # nothing in SQL tells any more that it was there
+    # Nothing in SQL tells any more that it was there.
+    run(outage.up, "sweep", "--grace", "0", "--yes")
     media = everything(outage.up)
     assert len(media) == 1
     restore_mongo(outage.up, older)
@@ -258,8 +256,8 @@ def test_what_nobody_wants_of_an_older_journal_goes_with_the_trash(
 
 
 def test_an_outage_after_a_restore_is_drained_as_ever(outage: Outage, make_app: MakeApp) -> None:
-    """Of the drains since the backup MongoDB knows nothing. What comes into the journal now is new
-    all the same."""
+    """MongoDB knows nothing about drains since the backup. Records that come into the journal now
+    are new all the same."""
     older = copy_of_mongo(outage.up)
     with outage.down.app_context():
         save_media_storage("page", "1", counting(100))

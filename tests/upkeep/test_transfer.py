@@ -45,8 +45,8 @@ def both(make_app: MakeApp, migrated_url: str) -> Both:
 
 @pytest.mark.parametrize("to", ["sql", "mongo"])
 def test_what_changes_during_a_transfer_is_brought_over_by_the_next(both: Both, to: str) -> None:
-    """T7: replaced content, edited fields and counted accesses; deletions only where one says
-    so."""
+    """The next transfer brings over replaced content, edited fields and counted accesses; deletions
+    only if it is told to."""
     source, target = both if to == "sql" else reversed(both)
     with source.app_context():
         replaced, edited, counted, deleted, external = (
@@ -93,13 +93,13 @@ def test_accesses_counted_on_either_side_are_not_taken_back(both: Both) -> None:
 
 
 def test_a_drain_that_slept_through_its_lease_harms_nothing(both: Both) -> None:
-    """T6: another process has moved the record, and its bytes are whole, when the sleeper goes
-    on."""
+    """When the sleeper goes on, another process has moved the record, and its bytes are whole."""
     state = get_state(both.dual)
     sql, journal = homes_of(state)
     content = counting(3_000_000)
     media = MediaStorage.new(
-        reference_type="page", reference_id="1", media_type="document", state="available", storage_type="database",
+        reference_type="page", reference_id="1", media_type="document",
+        state="available", storage_type="database",
         storage_key=None, file_size=len(content), mime_type="application/octet-stream",
     )  # fmt: skip
     upload = Upload(io.BytesIO(content))
@@ -128,8 +128,8 @@ def test_a_drain_that_slept_through_its_lease_harms_nothing(both: Both) -> None:
 
 
 def test_bytes_that_went_to_the_journal_while_their_record_is_in_sql(both: Both) -> None:
-    """T7: SQL was away for a moment in the middle of an upload. The bytes are read where they are,
-    and moved."""
+    """SQL was away for a moment in the middle of an upload. The bytes are read where they are, and
+    moved."""
     state = get_state(both.dual)
     sql, journal = homes_of(state)
     content = counting(600_000)
@@ -148,5 +148,5 @@ def test_bytes_that_went_to_the_journal_while_their_record_is_in_sql(both: Both)
 def test_a_transfer_that_is_killed_five_times_on_the_way(
     both: Both, mongo_uri: str, migrated_url: str
 ) -> None:
-    """T5, T7. ``python -m tests.faults.transfer`` does the same with 1,000 records."""
+    """``python -m tests.faults.transfer`` does the same with 1,000 records."""
     kill_and_go_on(*both, mongo_uri, migrated_url, count=35, mean_size=200_000, kills=(3, 2))

@@ -199,7 +199,7 @@ def test_a_sweep_without_a_grace_time_takes_everything_now(state: State) -> None
 def test_many_unfinished_records_are_all_seen(
     state: State, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In pages, of which several begin with the same time."""
+    """They are read in pages, and several begin with the same time."""
     monkeypatch.setattr(lifecycle, "SWEPT_AT_ONCE", 3)
     for _ in range(10):
         pending(state)
@@ -244,9 +244,8 @@ def test_nobody_sees_what_is_in_the_trash(app: Flask, state: State) -> None:
     state.mongo["products"].insert_one(owner)
     client, token = app.test_client(), Tokens.of(app).admin
     for path in ("", "/content"):
-        assert (
-            client.get(f"/media/product-images/{image.id}{path}", headers=token).status_code == 404
-        )
+        answer = client.get(f"/media/product-images/{image.id}{path}", headers=token)
+        assert answer.status_code == 404
     assert client.delete(f"/media/product-images/{image.id}", headers=token).status_code == 404
     listed = client.get("/media/product-images", headers=token).json
     assert {item["id"] for item in t.cast(t.Any, listed)["items"]} == {
@@ -260,10 +259,8 @@ def test_nobody_sees_what_is_in_the_trash(app: Flask, state: State) -> None:
         # Its place as the main image is free.
         second = save_product_image(image.owner_id, png(), is_main_image=True)
     assert state.repository.count(ProductImage) == len(others) + 1
-    assert (
-        state.repository.stored_size({ProductImage: {"mongo_product_id": image.owner_id}})
-        == second.file_size
-    )
+    of_product = {"mongo_product_id": image.owner_id}
+    assert state.repository.stored_size({ProductImage: of_product}) == second.file_size
     assert image.storage_key in [*state.storages["database"].keys()]
     checked = run(app, "check", "--grace", "0")
     assert "1 in the trash, each for 7 days" in checked

@@ -7,7 +7,6 @@ import logging
 import threading
 import time
 import typing as t
-from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
@@ -34,6 +33,7 @@ from flask_dualmedia.upkeep.journal import homes_of
 from ..conftest import MakeApp, close
 from ..processes.test_forks import Child
 from ..samples import counting, png
+from ..waiting import eventually
 
 PICTURE = png() + counting(3 * CHUNK_SIZE)
 
@@ -58,15 +58,6 @@ def app(make_kept: MakeApp, mode: str) -> Flask:
     return make_kept(mode)
 
 
-def eventually(condition: Callable[[], t.Any], seconds: float = 20) -> t.Any:
-    """What ``condition`` gives as soon as that is true."""
-    end = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < end, "it did not come true in time"
-        time.sleep(0.05)
-    return found
-
-
 def visit(app: Flask) -> None:
     assert app.test_client().get("/media/health").status_code == 200
 
@@ -76,7 +67,7 @@ def workers() -> list[threading.Thread]:
 
 
 def leave_unfinished(state: State, index: int = 0) -> Media:
-    """What a killed upload leaves."""
+    """Leave a killed upload's record and bytes."""
     home = state.homes[index]
     fields = {
         "mongo_product_id": "p",

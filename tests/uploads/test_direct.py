@@ -134,8 +134,7 @@ def test_bytes_become_media_when_they_are_confirmed(
 
 
 def test_size_type_and_checksum_are_signed(host: Host) -> None:
-    """T30: all that is announced is part of the signature, and that there is nothing under the key
-    yet."""
+    """The signature covers all that is announced, and that there is nothing under the key yet."""
     begun = host.begin()
     url = urllib.parse.urlsplit(answer_of(begun)["url"])
     query = {name: values[0] for name, values in urllib.parse.parse_qs(url.query).items()}
@@ -164,8 +163,7 @@ def test_size_type_and_checksum_are_signed(host: Host) -> None:
 def test_what_was_not_announced_is_removed(
     host: Host, filename: str, mime_type: str, claimed: bytes, sent: bytes, status: int
 ) -> None:
-    """T13, T25, T30, T31: on a server that takes whatever comes; the client cannot confirm it
-    afterwards either."""
+    """The server takes whatever comes; afterwards the client cannot confirm it either."""
     begun = host.begin(claimed, filename, mimeType=mime_type)
     assert send(begun, sent) == 200
     answer = host.confirm(begun)
@@ -259,15 +257,13 @@ def test_bytes_that_no_ticket_can_bring_back_are_deleted_at_once(
     host.state.storages["s3"].put(t.cast(str, record.storage_key), [CONTENT])
     assert host.confirm(begun).status_code == 201
     monkeypatch.setattr("flask_dualmedia.uploads.tickets.SECONDS", 0)
-    assert (
-        host.client.delete(f"/media/files/{record.id}", headers=host.tokens.alice).status_code
-        == 204
-    )
+    answer = host.client.delete(f"/media/files/{record.id}", headers=host.tokens.alice)
+    assert answer.status_code == 204
     assert host.kept() == (0, [])
 
 
 def test_the_rules_of_the_kind_hold(make_host: t.Callable[..., Host]) -> None:
-    """What can be told from the announcement is refused before anything is sent."""
+    """An upload that its announcement shows to be wrong is refused before anything is sent."""
     host = make_host(
         DUALMEDIA_POLICY={
             "files": {"types": ["image/*"], "max_size": 5000},
@@ -313,7 +309,7 @@ def test_only_who_began_it_confirms_it(host: Host) -> None:
 def test_a_finished_upload_shows_its_record_to_nobody_who_may_not_read_it(
     make_host: t.Callable[..., Host],
 ) -> None:
-    """As after a change of the rule: to confirm it once more is to read it."""
+    """The rule changes in between: to confirm an upload once more is to read it."""
     banned: set[str | None] = set()
 
     def rule(action: t.Any, subject: t.Any, identity: str | None, claims: t.Any) -> bool:
@@ -330,7 +326,7 @@ def test_a_finished_upload_shows_its_record_to_nobody_who_may_not_read_it(
 
 
 def test_other_unfinished_uploads_cannot_be_confirmed(host: Host) -> None:
-    """As one whose bytes are just coming through us."""
+    """The bytes of such an upload are just coming through the server."""
     record = MediaStorage.new(
         reference_type="page",
         reference_id="1",
@@ -345,8 +341,7 @@ def test_other_unfinished_uploads_cannot_be_confirmed(host: Host) -> None:
 
 
 def test_what_is_never_confirmed_is_swept_away(host: Host) -> None:
-    """T13: row and object go; those that were confirmed stay, and so do those that may still
-    come."""
+    """Row and object go. Confirmed uploads stay, and so do those that may still come."""
     confirmed, abandoned, unsent = (host.begin(title=title) for title in "abc")
     send(confirmed)
     send(abandoned)
@@ -356,12 +351,8 @@ def test_what_is_never_confirmed_is_swept_away(host: Host) -> None:
     lifecycle.sweep(host.state, grace=0)
     records, keys = host.kept()
     assert (records, len(keys)) == (1, 1)
-    assert (
-        host.client.get(
-            f"/media/files/{answer_of(confirmed)['id']}/content", headers=host.tokens.alice
-        ).data
-        == CONTENT
-    )
+    path = f"/media/files/{answer_of(confirmed)['id']}/content"
+    assert host.client.get(path, headers=host.tokens.alice).data == CONTENT
     for gone in (abandoned, unsent):
         assert host.confirm(gone).status_code == 404
     check = host.app.test_cli_runner().invoke(
@@ -371,8 +362,7 @@ def test_what_is_never_confirmed_is_swept_away(host: Host) -> None:
 
 
 def test_a_quota_is_kept_by_many_at_once(make_host: t.Callable[..., Host]) -> None:
-    """T11: of five that want to begin two have a place; each is confirmed twice at the same
-    time."""
+    """Five want to begin, and two have a place; each is confirmed twice at the same time."""
     host = make_host(DUALMEDIA_QUOTA_PER_IDENTITY=2 * len(CONTENT) + 1)
     answers = [host.begin(title=f"{number}") for number in range(5)]
     assert [answer.status_code for answer in answers] == [201, 201, 413, 413, 413]

@@ -24,6 +24,7 @@ from ..conftest import Databases, ServerUrls, mongo_uri_for, unique
 from ..faults.servers import Workers, bearer, running
 from ..proxy import Proxy
 from ..samples import OFFSET_TYPE, encoded
+from ..waiting import eventually
 
 CHUNK = 256 * 1024
 
@@ -104,7 +105,7 @@ def test_tuspy_goes_on_where_connections_were_cut(port: int, video: bytes) -> No
     proxy.reset()
     cut.close()
     least = upload.offset + 2 * CHUNK - READ_SIZE
-    assert any(upload.get_offset() >= least or time.sleep(0.1) for _ in range(100))
+    eventually(lambda: upload.get_offset() >= least, 10, pause=0.1)
     upload.offset = upload.get_offset()
     upload.upload()
     proxy.close()
@@ -159,7 +160,7 @@ class Request:
 
 
 def test_two_processes_write_at_the_same_offset(port: int) -> None:
-    """T37: one gets 204, the other 409 or 423, and the bytes are those of one of them."""
+    """One gets 204, the other 409 or 423, and the bytes are those of one of them."""
     content = samples.mp4(8 * CHUNK)
     url, answers = create(port, len(content)), []
     for offset in range(0, len(content), CHUNK):
@@ -181,7 +182,7 @@ def test_two_processes_write_at_the_same_offset(port: int) -> None:
 
 
 def test_who_comes_second_is_told_at_once(site: Site) -> None:
-    """T37: while the first is still sending, and without a byte of the second."""
+    """The second is told while the first is still sending, and without a byte of its own."""
     content = samples.mp4(4 * CHUNK)
     url = create(site.port, len(content))
     first = Request(site.port, url, 0, len(content))
@@ -189,7 +190,7 @@ def test_who_comes_second_is_told_at_once(site: Site) -> None:
     with pymongo.MongoClient(site.mongo_uri) as client:
         uploads = client.get_default_database()[COLLECTION]
         locked = {"offset": 0, "lock": {"$ne": None}}
-        assert any(uploads.find_one(locked) or time.sleep(0.05) for _ in range(200))
+        eventually(lambda: uploads.find_one(locked), 10)
     assert Request(site.port, url, 0, len(content)).status() == 423
     first.send(content[CHUNK:])
     assert first.status() == 204

@@ -22,8 +22,20 @@ from flask_dualmedia.testing import count_queries
 from flask_dualmedia.upkeep import chores
 from flask_dualmedia.uploads import resumable, staging
 
-from ..conftest import MakeApp, StorageOptions
-from ..samples import NOTHING, PDF, Headers, Tokens, Tus, encoded, kept, part, post_form
+from ..conftest import MakeApp, StorageOptions, in_both_modes
+from ..samples import (
+    NOTHING,
+    PDF,
+    Headers,
+    Tokens,
+    Tus,
+    encoded,
+    expire_uploads,
+    kept,
+    part,
+    post_form,
+    unfinished_uploads,
+)
 
 PAGE = {"referenceType": "page", "referenceId": "1"}
 METADATA = encoded({"kind": "files", **PAGE})
@@ -49,26 +61,35 @@ class Host(t.NamedTuple):
             headers.setdefault("Upload_Metadata", METADATA)
         return self.tus.create(length, body, **headers)
 
-    def announce(self, size: int, who: Headers | None = None) -> TestResponse:
+    def announce(
+        self, size: int, who: Headers | None = None, owner: Headers = PAGE, **more: str
+    ) -> TestResponse:
+        """Begin a direct upload."""
         values = {
             "filename": "a",
             "mimeType": "",
             "fileSize": size,
             "checksum": hashlib.sha256(b"a").hexdigest(),
         }
-        return self.client.post(DIRECT, headers=who or self.tokens.alice, json=values | PAGE)
+        values |= owner | more
+        return self.client.post(DIRECT, headers=who or self.tokens.alice, json=values)
+
+    def record_of(self, begun: TestResponse) -> MediaStorage:
+        """The record of a direct upload that has begun."""
+        media_id = uuid.UUID((begun.json or {})["id"])
+        record = self.state.repository.find(MediaStorage, media_id)
+        assert record is not None
+        return record
 
     def post(self, size: int, who: Headers | None = None) -> int:
         form = {"file": part(bytes(size)), **PAGE}
         return post_form(self.client, who or self.tokens.alice, "/media/files", form).status_code
 
     def uploads(self) -> int:
-        return self.state.mongo[staging.COLLECTION].count_documents({})
+        return unfinished_uploads(self.state)
 
     def expire(self) -> None:
-        """Let the time of all resumable uploads be over."""
-        change = {"$set": {"expires_at": now() - timedelta(days=1)}}
-        self.state.mongo[staging.COLLECTION].update_many({}, change)
+        expire_uploads(self.state)
 
 
 MakeHost = t.Callable[..., Host]
@@ -79,9 +100,6 @@ def mode() -> str:
     """Resumable uploads are kept in MongoDB in every mode. Where records count too, the tests ask
     for both."""
     return "mongo"
-
-
-in_both_modes = pytest.mark.parametrize("mode", ["dual", "mongo"])
 
 
 @pytest.fixture
@@ -146,9 +164,8 @@ def test_what_ends_makes_place(make_host: MakeHost) -> None:
 
 def test_the_number_is_a_setting(make_app: MakeApp) -> None:
     assert get_state(make_app("mongo")).settings.max_unfinished == 100
-    assert (
-        get_state(make_app("mongo", DUALMEDIA_MAX_UNFINISHED=None)).settings.max_unfinished is None
-    )
+    unlimited = make_app("mongo", DUALMEDIA_MAX_UNFINISHED=None)
+    assert get_state(unlimited).settings.max_unfinished is None
     for wrong in (0, -1, "many"):
         with pytest.raises(ConfigurationError, match="DUALMEDIA_MAX_UNFINISHED"):
             make_app("mongo", DUALMEDIA_MAX_UNFINISHED=wrong)
@@ -195,8 +212,8 @@ def test_an_upload_that_nobody_could_count_is_none(make_direct: MakeHost) -> Non
 
 @in_both_modes
 def test_a_quota_is_asked_when_an_upload_begins(make_direct: MakeHost) -> None:
-    """With the length that it announces, whatever kind of upload it is, and together with those
-    that have begun."""
+    """It counts with the length that it announces, whatever kind of upload it is, together with
+    those that have begun."""
     host = make_direct(DUALMEDIA_QUOTA_PER_IDENTITY=1000)
     for refused in (
         host.begin(1001),
@@ -208,10 +225,8 @@ def test_a_quota_is_asked_when_an_upload_begins(make_direct: MakeHost) -> None:
     assert host.begin(300, Upload_Concat="partial").status_code == 201
     assert host.announce(200).status_code == 201
     for refused in (host.begin(101), host.begin(101, Upload_Concat="partial"), host.announce(101)):
-        assert (
-            refused.status_code,
-            "900 of the 1000 bytes" in (refused.json or {})["message"],
-        ) == (413, True)
+        assert refused.status_code == 413
+        assert "900 of the 1000 bytes" in (refused.json or {})["message"]
     assert host.post(101) == 413
     assert host.post(101, host.tokens.bob) == 201
     assert host.post(100) == 201
@@ -240,7 +255,7 @@ def test_uploads_that_begin_at_once_pass_no_quota(make_direct: MakeHost) -> None
 
 
 def test_an_upload_has_its_place_from_its_beginning_to_its_end(make_host: MakeHost) -> None:
-    """What it has announced does not count twice when it ends."""
+    """The bytes that it has announced do not count twice when it ends."""
     host = make_host(DUALMEDIA_QUOTA_PER_IDENTITY=1000)
     url = host.begin(1000).headers["Location"]
     assert host.post(1) == 413
@@ -268,7 +283,7 @@ def test_partial_uploads_have_their_place_until_they_are_joined(make_host: MakeH
 def test_an_upload_whose_length_nobody_knows_ends_at_the_quota(
     make_host: MakeHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In one request or in several, with a checksum and without, and when it says its length at
+    """It comes in one request or in several, with a checksum and without, and says its length at
     last."""
     monkeypatch.setattr(resumable, "PART_SIZE", 100)
     host = make_host(DUALMEDIA_QUOTA_PER_IDENTITY=1000)
@@ -292,10 +307,8 @@ def test_an_upload_whose_length_nobody_knows_ends_at_the_quota(
         )
         assert streamed.status_code == 413
         assert int(host.tus.head(url).headers["Upload-Offset"]) <= 1000
-        assert (
-            sum(document["offset"] for document in host.state.mongo[staging.COLLECTION].find())
-            <= 1000
-        )
+        offsets = [one["offset"] for one in host.state.mongo[staging.COLLECTION].find()]
+        assert sum(offsets) <= 1000
         assert host.tus.delete(url).status_code == 204
     url = host.begin(None).headers["Location"]
     assert host.tus.patch(url, 0, content[:600]).status_code == 204
@@ -333,10 +346,9 @@ def test_expired_uploads_of_others_go_too(
     for _ in range(2):
         host.begin(500, bytes(200))
     host.expire()
+    bob = Tus(host.client, host.tokens.bob)
     for left in (1, 0):
-        assert (
-            Tus(host.client, host.tokens.bob).create(1, Upload_Metadata=METADATA).status_code == 201
-        )
+        assert bob.create(1, Upload_Metadata=METADATA).status_code == 201
         assert len(kept(host.state)[1]) == left
 
 
@@ -344,9 +356,7 @@ def test_expired_uploads_of_others_go_too(
 @in_both_modes
 def test_direct_uploads_that_nobody_confirms_go_without_a_command(make_direct: MakeHost) -> None:
     host = make_direct(DUALMEDIA_MAX_UNFINISHED=1, DUALMEDIA_GRACE=3600)
-    begun = host.announce(10)
-    record = host.state.repository.find(MediaStorage, uuid.UUID((begun.json or {})["id"]))
-    assert record is not None
+    record = host.record_of(host.announce(10))
     assert host.announce(10).status_code == 429
     long_ago = {"updated_at": now() - timedelta(hours=3)}
     where = {"state": "pending", "version": record.version}
@@ -407,36 +417,21 @@ def test_the_rule_is_asked_again_when_an_upload_ends(ruled: Host) -> None:
         ruled.tus.patch(deferred, 0, PDF, Upload_Length=str(len(PDF))),
         ruled.tus.create(None, Upload_Metadata=METADATA, Upload_Concat=f"final;{partial}"),
     ):
-        assert (refused.status_code, (refused.json or {})["message"]) == (
-            403,
-            "You may not add media here.",
-        )
+        assert refused.status_code == 403
+        assert (refused.json or {})["message"] == "You may not add media here."
     assert ruled.tus.head(url).status_code == ruled.tus.head(deferred).status_code == 404
     assert ruled.state.repository.count(MediaStorage) == 0
     allowed.add("alice")
-    assert (
-        ruled.tus.create(
-            None, Upload_Metadata=METADATA, Upload_Concat=f"final;{partial}"
-        ).status_code
-        == 201
-    )
+    joined = ruled.tus.create(None, Upload_Metadata=METADATA, Upload_Concat=f"final;{partial}")
+    assert joined.status_code == 201
     assert len(kept(ruled.state)[1]) == 1
 
 
 def test_the_rule_is_asked_again_when_a_direct_upload_is_confirmed(ruled: Host) -> None:
-    values = {
-        "filename": "a",
-        "mimeType": "",
-        "fileSize": 1,
-        "checksum": hashlib.sha256(b"a").hexdigest(),
-    }
-    values |= PAGE | {"storageType": "s3"}
-    begun = [ruled.client.post(DIRECT, headers=ruled.tokens.alice, json=values) for _ in range(2)]
+    begun = [ruled.announce(1, storageType="s3") for _ in range(2)]
     storage = ruled.state.storages["s3"]
     for one in begun:
-        record = ruled.state.repository.find(MediaStorage, uuid.UUID((one.json or {})["id"]))
-        assert record is not None
-        storage.put(t.cast(str, record.storage_key), [b"a"])
+        storage.put(t.cast(str, ruled.record_of(one).storage_key), [b"a"])
     kept_one, refused_one = (one.headers["Location"] for one in begun)
     assert ruled.client.post(kept_one, headers=ruled.tokens.alice).status_code == 201
     allowed.clear()
@@ -450,21 +445,11 @@ def test_the_rule_is_asked_again_when_a_direct_upload_is_confirmed(ruled: Host) 
 def test_a_document_that_is_gone_when_a_direct_upload_is_confirmed(make_direct: MakeHost) -> None:
     host = make_direct()
     owner = host.state.mongo["users"].insert_one({}).inserted_id
-    values = {
-        "filename": "a",
-        "mimeType": "",
-        "fileSize": 1,
-        "checksum": hashlib.sha256(b"a").hexdigest(),
-    }
-    values |= {"referenceType": "user", "referenceId": str(owner)}
-    begun = host.client.post(DIRECT, headers=host.tokens.alice, json=values)
-    record = host.state.repository.find(MediaStorage, uuid.UUID((begun.json or {})["id"]))
-    assert record is not None
+    begun = host.announce(1, owner={"referenceType": "user", "referenceId": str(owner)})
+    record = host.record_of(begun)
     host.state.storages["s3"].put(t.cast(str, record.storage_key), [b"a"])
     host.state.mongo["users"].delete_one({"_id": owner})
     refused = host.client.post(begun.headers["Location"], headers=host.tokens.alice)
-    assert (refused.status_code, "there is no user" in (refused.json or {})["message"]) == (
-        404,
-        True,
-    )
+    assert refused.status_code == 404
+    assert "there is no user" in (refused.json or {})["message"]
     assert host.state.repository.get(MediaStorage, record.id) is None

@@ -90,7 +90,7 @@ UNSUPPORTED = [
 
 @pytest.mark.parametrize("url", UNSUPPORTED)
 def test_a_database_that_is_not_supported_is_refused_at_the_start(mongo_uri: str, url: str) -> None:
-    """Whether its driver is installed or not, and whether its server is up or not."""
+    """The driver is installed or not, and the server is up or not."""
     app = Flask("host")
     app.config.update(HOST_CONFIG, MONGO_URI=mongo_uri, SQLALCHEMY_DATABASE_URI=url)
     with pytest.raises(ConfigurationError, match=r"postgresql\+psycopg://.*SQLite") as refused:
@@ -292,11 +292,13 @@ def test_listeners_to_all_mappers_hear_nothing_of_ours() -> None:
     host's are not."""
     program = """
 from sqlalchemy import event
-from sqlalchemy.orm import DeclarativeBase, Mapped, Mapper, Session, configure_mappers, mapped_column
+from sqlalchemy.orm import DeclarativeBase, Mapped, Mapper, Session
+from sqlalchemy.orm import configure_mappers, mapped_column
 heard = []
 for name in ("before_configured", "after_configured"):
     event.listen(Mapper, name, lambda name=name: heard.append(name))
-for name in ("instrument_class", "mapper_configured", "before_mapper_configured", "after_mapper_constructed"):
+about_one = ("instrument_class", "mapper_configured", "before_mapper_configured")
+for name in (*about_one, "after_mapper_constructed"):
     event.listen(Mapper, name, lambda mapper, of, name=name: heard.append(f"{name} {of.__name__}"))
 import flask_dualmedia
 from flask_dualmedia.models import ProductImage
@@ -458,15 +460,12 @@ def test_settings_of_the_hosts_client_change_nothing_for_media(
         image = save_product_image(product, png(), uploaded_by="alice")
         headers = bearer(app, "alice")
         client = app.test_client()
-        assert (
-            client.get(f"/media/product-images/{image.id}/content", headers=headers).data == png()
-        )
+        path = f"/media/product-images/{image.id}"
+        assert client.get(f"{path}/content", headers=headers).data == png()
         images = client.get("/media/product-images", headers=headers).json
         assert images["items"][0]["id"] == str(image.id)  # type: ignore[index]
         assert Checker(state).run().clean
-        assert (
-            client.delete(f"/media/product-images/{image.id}", headers=headers).status_code == 204
-        )
+        assert client.delete(path, headers=headers).status_code == 204
     close(app)
 
 

@@ -242,7 +242,7 @@ def test_a_handler_of_a_base_class_gets_all_of_its_errors(kind: type[DualMediaEr
 def test_a_handler_of_everything_that_passes_http_errors_on(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """As Flask's documentation has it."""
+    """Flask's documentation has it like this."""
     app = host(OwnerNotFound("product", "1"))
     app.register_error_handler(
         Exception, lambda error: error if isinstance(error, HTTPException) else ("broken", 500)

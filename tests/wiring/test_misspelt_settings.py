@@ -37,8 +37,10 @@ MISSPELT = {
 }
 
 OTHERS = {
-    "DUALMEDIA_API_TITLE": "Films", "DUALMEDIA_OPENAPI_VERSION": "3.1.0", "DUALMEDIA_API_SPEC_OPTIONS": {},
-    "DUALMEDIA_TEST_MONGO_URI": "mongodb://h/d", "MAX_SIZE": 1, "MEDIA_FOLDER": "/srv", "API_TITLE": "Shop",
+    "DUALMEDIA_API_TITLE": "Films", "DUALMEDIA_OPENAPI_VERSION": "3.1.0",
+    "DUALMEDIA_API_SPEC_OPTIONS": {},
+    "DUALMEDIA_TEST_MONGO_URI": "mongodb://h/d", "MAX_SIZE": 1,
+    "MEDIA_FOLDER": "/srv", "API_TITLE": "Shop",
     "DB_POOL_SIZE": 5, "JWT_ALGORITHM": "HS256",
 }  # fmt: skip
 """Keys that other libraries read, or that are the host's own."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import io
 import textwrap
-import time
 import typing as t
 import uuid
 from collections.abc import Callable, Iterator
@@ -44,6 +43,7 @@ from ..conftest import HOST_CONFIG, MakeApp
 from ..databases.test_schema import BARE_HOST, INDEXES, Directory, inspect, tables
 from ..proxy import Proxy, through
 from ..samples import bearer, part, png
+from ..waiting import eventually
 
 OTHER_NAMES = {
     "DUALMEDIA_TABLE_PREFIX": "dm_",
@@ -215,10 +215,8 @@ def test_a_collection_of_the_hosts_is_refused_at_start(
     before, indexes = everything(host_database, name), host_database[name].index_information()
     with pytest.raises(ConfigurationError, match=rf"'{name}'.*DUALMEDIA_COLLECTION_PREFIX"):
         make_app("mongo")
-    assert (everything(host_database, name), host_database[name].index_information()) == (
-        before,
-        indexes,
-    )
+    assert everything(host_database, name) == before
+    assert host_database[name].index_information() == indexes
 
 
 def test_a_collection_of_the_hosts_with_our_journals_name_is_refused_in_dual_mode(
@@ -312,7 +310,7 @@ def test_what_the_host_has_in_sql_is_refused_at_start(
 
 
 def test_tables_of_an_older_release_are_ours(make_app: MakeApp, migrated_url: str) -> None:
-    """Also where the revisions of a host made them, and columns are missing that were added
+    """The revisions of a host may have made them, and columns may be missing that were added
     since."""
     execute(
         migrated_url,
@@ -496,7 +494,10 @@ def test_every_name_in_sql_has_the_prefix(
     expected = {f"dm_{name}" for name in (*INDEXES, "media_chunks", "dualmedia_version")}
     assert tables(database_url) == expected
     relations = "SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace"
-    constraints = "SELECT conname FROM pg_constraint WHERE connamespace = 'public'::regnamespace AND contype <> 'n'"
+    constraints = (
+        "SELECT conname FROM pg_constraint"
+        " WHERE connamespace = 'public'::regnamespace AND contype <> 'n'"
+    )
     with engine_of(database_url).connect() as connection:
         for query in (relations, constraints):
             names = connection.exec_driver_sql(query).scalars().all()
@@ -562,7 +563,10 @@ def test_the_revisions_of_a_host_have_the_prefix(
 
 def test_a_prefix_that_is_like_a_name_of_ours() -> None:
     for prefix in ("media_", "media_storage_", "dualmedia_version_", "x", ""):
-        text = 'CREATE INDEX ix_media_storage_owner ON media_storage (media_type); PRAGMA table_info("course_videos")'
+        text = (
+            "CREATE INDEX ix_media_storage_owner ON media_storage (media_type); "
+            'PRAGMA table_info("course_videos")'
+        )
         once = renamed(text, prefix)
         assert once == (
             f"CREATE INDEX {prefix}ix_media_storage_owner ON {prefix}media_storage (media_type); "
@@ -632,13 +636,6 @@ def test_a_transfer_into_tables_of_the_hosts_is_refused(
 # A database that is down at start
 
 
-def eventually(condition: Callable[[], t.Any], seconds: float = 20) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not come true in time"
-        time.sleep(0.05)
-
-
 def test_a_table_of_the_hosts_that_is_found_when_sql_is_back(
     make_app: MakeApp,
     database_url: str,
@@ -680,12 +677,8 @@ def test_what_waits_for_sql_gets_there_under_other_names(
         assert b"".join(open_media(get_media("files", record.id))) == png()
     assert is_whole()
     with engine_of(database_url).connect() as connection:
-        assert (
-            connection.exec_driver_sql(
-                "SELECT id FROM dm_media_storage WHERE state = 'available'"
-            ).scalar_one()
-            == record.id
-        )
+        query = "SELECT id FROM dm_media_storage WHERE state = 'available'"
+        assert connection.exec_driver_sql(query).scalar_one() == record.id
 
 
 @pytest.mark.long
@@ -852,8 +845,8 @@ def test_the_journal_drains_around_documents_of_the_hosts(
         record = save_media_storage("page", "1", io.BytesIO(png()))
         host_database["journal_media_storage"].insert_many([dict(document) for document in FOREIGN])
         is_whole = fill_bucket(host_database, "media_journal")
-        before = [one for one in everything(host_database, "journal_media_storage")["journal_media_storage"]
-                  if one["_id"] != record.id]  # fmt: skip
+        journal = everything(host_database, "journal_media_storage")["journal_media_storage"]
+        before = [document for document in journal if document["_id"] != record.id]
         proxy.let_through()
         eventually(
             lambda: host_database["journal_media_storage"].count_documents({"_id": record.id}) == 0
