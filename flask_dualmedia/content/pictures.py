@@ -12,7 +12,13 @@ import struct
 import typing as t
 from collections.abc import Callable, Generator
 
-Walk = Generator[tuple[int, int], bytes, t.Any]
+Request = tuple[int, int]
+"""Where bytes that a reader asks for begin and end."""
+
+Walk = Generator[Request, bytes, t.Any]
+
+_Search = Generator[Request, bytes, int]
+"""A part of a walk, which ends with the place where the next part begins."""
 
 WINDOW = 64 * 1024
 """Bytes that are asked for at once where all of them are looked at."""
@@ -72,7 +78,10 @@ class Picture:
         return Dimensions(width=largest.height, height=largest.width)
 
 
-def walk_of(head: bytes) -> Callable[[Picture], Walk] | None:
+Reader = Callable[[Picture], Walk]
+
+
+def walk_of(head: bytes) -> Reader | None:
     """Choose the reader of a format by the first bytes of the file."""
     for start, signature, walk in _READERS:
         if head.startswith(signature, start):
@@ -119,7 +128,8 @@ def _gif(picture: Picture) -> Walk:
     while True:
         block = yield place, place + 10
         if block[:1] == b"," and len(block) == 10:  # a frame
-            left, top, frame_width, frame_height, flags = struct.unpack_from("<HHHHB", block, 1)
+            frame = struct.unpack_from("<HHHHB", block, 1)
+            left, top, frame_width, frame_height, flags = frame
             width = max(width, left + frame_width)
             height = max(height, top + frame_height)
             picture.note(width, height)
@@ -138,7 +148,7 @@ def _color_table_size(flags: int) -> int:
     return 0
 
 
-def _behind_blocks(place: int) -> Generator[tuple[int, int], bytes, int]:
+def _behind_blocks(place: int) -> _Search:
     """Find the place behind a chain of blocks of a GIF.
 
     Each block has its length in front, and the last one is empty.
@@ -198,7 +208,7 @@ def _jpeg_segment(picture: Picture, marker: int, start: int, end: int) -> Walk:
 _SEGMENT = re.compile(rb"\xff(?=[\x02-\xcf\xd9-\xfe])")
 
 
-def _next_marker(place: int) -> Generator[tuple[int, int], bytes, int]:
+def _next_marker(place: int) -> _Search:
     """Find the place of the next marker of a JPEG that a segment follows, or the end."""
     while True:
         window = yield place, place + WINDOW
@@ -224,7 +234,9 @@ def _webp(picture: Picture) -> Walk:
 def _webp_chunk(picture: Picture, name: bytes, start: int, size: int) -> Walk:
     if name == b"VP8X":
         data = yield start + 4, start + 10
-        picture.note(_number(data[:3]) + 1, _number(data[3:]) + 1)
+        width = _number(data[:3]) + 1
+        height = _number(data[3:]) + 1
+        picture.note(width, height)
 
     elif name == b"VP8L":
         data = yield start + 1, start + 5
@@ -237,8 +249,10 @@ def _webp_chunk(picture: Picture, name: bytes, start: int, size: int) -> Walk:
     elif name == b"VP8 ":
         data = yield start + 3, start + 10
         width, height = struct.unpack_from("<HH", data, 3)
+        width &= 0x3FFF
+        height &= 0x3FFF
         if data.startswith(b"\x9d\x01\x2a"):
-            picture.note(width & 0x3FFF, height & 0x3FFF)
+            picture.note(width, height)
         picture.is_certain = picture.dimensions is not None
 
     elif name == b"ANMF":
@@ -306,7 +320,10 @@ def _icon(picture: Picture) -> Walk:
     header = yield 0, 6
     (count,) = struct.unpack_from("<H", header, 4)
     entries = yield 6, 6 + 16 * count
-    places = [struct.unpack_from("<I", entries, 16 * number + 12)[0] for number in range(count)]
+    places: list[int] = []
+    for number in range(count):
+        (place,) = struct.unpack_from("<I", entries, 16 * number + 12)
+        places.append(place)
 
     for start in sorted(places):
         data = yield start, start + 24
@@ -345,7 +362,9 @@ def _tiff(picture: Picture) -> Walk:
     while place and place not in seen:
         entries, following = yield from _tiff_directory(layout, place)
         tags = _tags(entries, layout.order, big=layout.is_big)
-        picture.note(tags.get(_WIDTH_TAG, 0), tags.get(_HEIGHT_TAG, 0))
+        width = tags.get(_WIDTH_TAG, 0)
+        height = tags.get(_HEIGHT_TAG, 0)
+        picture.note(width, height)
         if not seen:
             picture.is_sideways = tags.get(_ORIENTATION_TAG) in _SIDEWAYS
         seen.add(place)
@@ -357,7 +376,7 @@ def _tiff(picture: Picture) -> Walk:
 
 def _tiff_directory(
     layout: _TiffLayout, place: int
-) -> Generator[tuple[int, int], bytes, tuple[bytes, bytes]]:
+) -> Generator[Request, bytes, tuple[bytes, bytes]]:
     """Read the entries of a directory, and the bytes behind them that name the next one."""
     start = place + layout.count.size
     data = yield place, start
@@ -370,7 +389,16 @@ def _tiff_directory(
     return directory[:size], directory[size:]
 
 
-_FORMS = {1: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i", 16: "Q", 17: "q"}
+_FORMS = {
+    1: "B",
+    3: "H",
+    4: "I",
+    6: "b",
+    8: "h",
+    9: "i",
+    16: "Q",
+    17: "q",
+}
 """How TIFF data writes whole numbers, by the number of the form."""
 
 
@@ -384,11 +412,19 @@ def _tags(entries: bytes, order: str, *, big: bool) -> dict[int, int]:
     for place in range(0, len(entries) - size + 1, size):
         tag, form = struct.unpack_from(f"{order}HH", entries, place)
         if form in _FORMS and (big or form < 16):
-            (tags[tag],) = struct.unpack_from(f"{order}{_FORMS[form]}", entries, place + start)
+            number_form = f"{order}{_FORMS[form]}"
+            (tags[tag],) = struct.unpack_from(number_form, entries, place + start)
     return tags
 
 
-_CONTAINERS = {b"meta": 4, b"iprp": 0, b"ipco": 0, b"moov": 0, b"trak": 0, b"jp2h": 0}
+_CONTAINERS = {
+    b"meta": 4,
+    b"iprp": 0,
+    b"ipco": 0,
+    b"moov": 0,
+    b"trak": 0,
+    b"jp2h": 0,
+}
 """Boxes that have boxes in them, and how many bytes stand in front of these."""
 
 
@@ -461,7 +497,15 @@ def _jpeg_2000(picture: Picture, place: int = 0) -> Walk:
         picture.note(right - left, bottom - top)
 
 
-_RATIOS = {1: (1, 1), 2: (12, 10), 3: (4, 3), 4: (3, 2), 5: (16, 9), 6: (5, 4), 7: (2, 1)}
+_RATIOS = {
+    1: (1, 1),
+    2: (12, 10),
+    3: (4, 3),
+    4: (3, 2),
+    5: (16, 9),
+    6: (5, 4),
+    7: (2, 1),
+}
 
 
 def _jpeg_xl(picture: Picture, place: int = 0) -> Walk:
@@ -514,8 +558,10 @@ def _pnm(picture: Picture) -> Walk:
     head = yield 0, 4096
     if head.startswith(b"P7"):
         header = head.partition(b"ENDHDR")[0]
-        sizes = {name: int(number) for name, number in _PAM.findall(header)}
-        picture.note(sizes.get(b"WIDTH", 0), sizes.get(b"HEIGHT", 0))
+        fields = dict(_PAM.findall(header))
+        width = int(fields.get(b"WIDTH", 0))
+        height = int(fields.get(b"HEIGHT", 0))
+        picture.note(width, height)
         return
 
     header = _PNM.match(head)
@@ -523,7 +569,7 @@ def _pnm(picture: Picture) -> Walk:
         picture.note(int(header[1]), int(header[2]))
 
 
-_READERS: tuple[tuple[int, bytes, Callable[[Picture], Walk]], ...] = (
+_READERS: tuple[tuple[int, bytes, Reader], ...] = (
     (0, b"\x89PNG\r\n\x1a\n", _png),
     (0, b"\xff\xd8\xff", _jpeg),
     (0, b"GIF8", _gif),
