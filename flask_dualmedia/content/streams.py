@@ -31,6 +31,9 @@ _MATROSKA_NAMES = {b"webm": "webm", b"matroska": "matroska"}
 _MAX_ELEMENTS = 256
 """Elements looked at in one. The smallest are two bytes: a head full of them takes seconds."""
 
+Element = tuple[int, int, int]
+"""Id of an EBML element, where its content begins, and where it ends."""
+
 _UNKNOWN_SIZE = 1 << 62
 """A size that stands for everything up to the end of the file."""
 
@@ -71,7 +74,8 @@ def sniff_ogg(head: bytes) -> str:
 
 def sniff_asf(head: bytes) -> str:
     """Tell film from sound by the types of streams in the header."""
-    (size,) = struct.unpack_from("<Q", head.ljust(24, b"\0"), 16)
+    start = head.ljust(24, b"\0")
+    (size,) = struct.unpack_from("<Q", start, 16)
     header = head[: min(size, 65536)]
     if _ASF_FILM in header:
         return "video/x-ms-wmv"
@@ -83,7 +87,8 @@ def sniff_asf(head: bytes) -> str:
 def is_transport_stream(head: bytes) -> bool:
     """Tell whether each packet begins with its mark, at least three of them."""
     for size, start in _PACKETS:
-        marks = head[start : start + 8 * size : size]
+        stop = start + 8 * size
+        marks = head[start:stop:size]
         if len(marks) >= 3 and marks.count(0x47) == len(marks):
             return True
     return False
@@ -100,7 +105,7 @@ def sniff_matroska(head: bytes) -> str | None:
     _, start, end = header
 
     doctype = b""
-    for name, content, stop in _elements(head, start, min(end, len(head))):
+    for name, content, stop in _elements(head, start, end):
         if name == _DOCTYPE:
             doctype = head[content:stop].rstrip(b"\0")
     container = _MATROSKA_NAMES.get(doctype)
@@ -108,9 +113,9 @@ def sniff_matroska(head: bytes) -> str | None:
         return None
 
     tracks = _track_types(head, end)
-    if _SOUND_TRACK in tracks and _FILM_TRACK not in tracks:
-        return f"audio/{container}"
-    return f"video/{container}"
+    if _FILM_TRACK in tracks or _SOUND_TRACK not in tracks:
+        return f"video/{container}"
+    return f"audio/{container}"
 
 
 def _track_types(head: bytes, start: int) -> set[int]:
@@ -121,11 +126,11 @@ def _track_types(head: bytes, start: int) -> set[int]:
     for name, segment, segment_end in _elements(head, start, len(head)):
         if name != _SEGMENT:
             continue
-        for inner, tracks, tracks_end in _elements(head, segment, min(segment_end, len(head))):
+        for inner, tracks, tracks_end in _elements(head, segment, segment_end):
             if inner == _CLUSTER:
                 return set()
             if inner == _TRACKS:
-                types = _listed_track_types(head, tracks, min(tracks_end, len(head)))
+                types = _listed_track_types(head, tracks, tracks_end)
                 is_certain = tracks_end <= len(head) or _FILM_TRACK in types
                 return types if is_certain else set()
     return set()
@@ -136,13 +141,15 @@ def _listed_track_types(head: bytes, start: int, end: int) -> set[int]:
     for name, track, track_end in _elements(head, start, end):
         if name != _TRACK:
             continue
-        for field, content, stop in _elements(head, track, min(track_end, len(head))):
+        for field, content, stop in _elements(head, track, track_end):
             if field == _TRACK_TYPE and content < len(head) and stop == content + 1:
                 types.add(head[content])
     return types
 
 
-def _elements(head: bytes, start: int, end: int) -> Iterator[tuple[int, int, int]]:
+def _elements(head: bytes, start: int, end: int) -> Iterator[Element]:
+    """Yield the elements up to an end that may be behind these bytes."""
+    end = min(end, len(head))
     for _ in range(_MAX_ELEMENTS):
         element = _element(head, start, end)
         if element is None:
@@ -151,11 +158,8 @@ def _elements(head: bytes, start: int, end: int) -> Iterator[tuple[int, int, int
         start = element[2]
 
 
-def _element(head: bytes, start: int, end: int) -> tuple[int, int, int] | None:
-    """Read the id of an EBML element, where its content begins, and where it ends.
-
-    The end may be behind these bytes.
-    """
+def _element(head: bytes, start: int, end: int) -> Element | None:
+    """Read the element that begins at ``start``. It may end behind these bytes."""
     if start >= end or not head[start]:
         return None
     id_length = 9 - head[start].bit_length()
@@ -186,7 +190,11 @@ _BIT_RATES = {
 }
 _BIT_RATES[2, 1] = _BIT_RATES[2, 2]
 _BIT_RATES |= {(0, layer): _BIT_RATES[2, layer] for layer in (1, 2, 3)}
-_SAMPLE_RATES = {3: (44100, 48000, 32000), 2: (22050, 24000, 16000), 0: (11025, 12000, 8000)}
+_SAMPLE_RATES = {
+    3: (44100, 48000, 32000),
+    2: (22050, 24000, 16000),
+    0: (11025, 12000, 8000),
+}
 
 _ID3 = re.compile(rb"ID3[\x02-\x04][\0-\x0f][\0-\xff][\0-\x7f]{4}", re.DOTALL)
 
@@ -237,7 +245,8 @@ def _frame_length(frame: bytes) -> int | None:
     if version == 1 or layer == 0 or rate in (0, 15) or sampling == 3:
         return None
 
-    bits = _BIT_RATES[version, layer][rate - 1] * 1000
+    bit_rates = _BIT_RATES[version, layer]
+    bits = bit_rates[rate - 1] * 1000
     frequency = _SAMPLE_RATES[version][sampling]
     if layer == 3:
         return (12 * bits // frequency + padding) * 4
@@ -250,11 +259,12 @@ def _frame_length(frame: bytes) -> int | None:
 def _is_adts(head: bytes) -> bool:
     """Tell whether these are frames of AAC (ISO/IEC 13818-7, section 6.2), one behind another."""
     for _ in range(2):
-        if len(head) < 7 or head[0] != 0xFF or head[1] & 0xF6 != 0xF0:
+        if len(head) < 7:
             return False
+        has_mark = head[0] == 0xFF and head[1] & 0xF6 == 0xF0
         sampling = head[2] >> 2 & 15
         length = (head[3] & 3) << 11 | head[4] << 3 | head[5] >> 5
-        if sampling > 12 or length < 7:
+        if not has_mark or sampling > 12 or length < 7:
             return False
         if length >= len(head):
             break
