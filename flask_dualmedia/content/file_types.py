@@ -9,6 +9,9 @@ from .table import FAMILIES, SECTIONS, SHORT
 
 MEDIA = ("image", "video", "audio")
 
+_SIGNED_MAIN_TYPES = (*MEDIA, "font", "multipart", "message")
+"""Main types whose bytes show what they are, also where the table does not know a type."""
+
 _GENERAL_CONTAINERS = ("application/zip", "text/xml", "text/html")
 """Containers that hold what they like.
 
@@ -37,13 +40,11 @@ def _read_line(line: str, resource_type: str) -> FileType:
     name, _, rest = line.partition(":")
     mime_type = name.removeprefix("!")
 
-    columns: dict[str, list[str]] = {"": [], "=": [], "in": [], "as": []}
-    column = columns[""]
-    for word in rest.split():
-        if word in columns:
-            column = columns[word]
-        else:
-            column.append(word)
+    columns = _read_columns(rest)
+    names = columns[""]
+    extensions = [word for word in names if word[0] != "/"]
+    filenames = [word[1:] for word in names if word[0] == "/"]
+    containers = [SHORT.get(word, word) for word in columns["in"]]
 
     media_type = _media_type_by_name(mime_type)
     if columns["as"]:
@@ -51,14 +52,31 @@ def _read_line(line: str, resource_type: str) -> FileType:
 
     return FileType(
         mime_type,
-        extensions=tuple(word for word in columns[""] if word[0] != "/"),
-        filenames=tuple(word[1:] for word in columns[""] if word[0] == "/"),
+        extensions=tuple(extensions),
+        filenames=tuple(filenames),
         aliases=tuple(columns["="]),
-        containers=tuple(SHORT.get(word, word) for word in columns["in"]),
+        containers=tuple(containers),
         resource_type=resource_type,
         media_type=media_type,
         is_signed=name.startswith("!"),
     )
+
+
+def _read_columns(text: str) -> dict[str, list[str]]:
+    """Read words by the word that begins their column; the first column has none."""
+    columns: dict[str, list[str]] = {
+        "": [],
+        "=": [],
+        "in": [],
+        "as": [],
+    }
+    column = columns[""]
+    for word in text.split():
+        if word in columns:
+            column = columns[word]
+        else:
+            column.append(word)
+    return columns
 
 
 def _media_type_by_name(mime_type: str) -> str:
@@ -81,8 +99,10 @@ def _mark_contained(file_types: list[FileType]) -> list[FileType]:
     signed = {file_type.mime_type for file_type in file_types if file_type.is_signed}
     marked = []
     for file_type in file_types:
-        is_contained = bool(file_type.containers) and signed.issuperset(file_type.containers)
-        marked.append(file_type._replace(is_signed=file_type.is_signed or is_contained))
+        containers = file_type.containers
+        if containers and signed.issuperset(containers):
+            file_type = file_type._replace(is_signed=True)
+        marked.append(file_type)
     return marked
 
 
@@ -203,7 +223,8 @@ def is_signed(mime_type: str) -> bool:
     file_type = _BY_NAME.get(mime_type)
     if file_type is not None:
         return file_type.is_signed
-    return mime_type.partition("/")[0] in (*MEDIA, "font", "multipart", "message")
+    main = mime_type.partition("/")[0]
+    return main in _SIGNED_MAIN_TYPES
 
 
 def is_within(mime_type: str, shown: str) -> bool:
@@ -231,7 +252,9 @@ def resource_type(mime_type: str) -> str:
     main, _, sub = mime_type.partition("/")
     if main == "image":
         return "image"
-    if sub.endswith(("+json", "+xml", "script")) or (main == "text" and sub.startswith("x-")):
+    if sub.endswith(("+json", "+xml", "script")):
+        return "code"
+    if main == "text" and sub.startswith("x-"):
         return "code"
     return "document"
 
