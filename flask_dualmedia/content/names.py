@@ -9,7 +9,10 @@ FILENAME_LENGTH = 255
 
 # Embeddings, overrides and isolates: they show a name in another order than it is read in, as
 # exe.gpj for jpg.exe.
-_BIDIRECTIONAL = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
+_BIDIRECTIONAL = {
+    "LRE", "RLE", "LRO", "RLO", "PDF",
+    "LRI", "RLI", "FSI", "PDI",
+}  # fmt: skip
 
 
 def label(filename: str | None) -> str | None:
@@ -56,4 +59,7 @@ def _is_harmful(character: str) -> bool:
 
 
 def _is_visible(character: str) -> bool:
-    return character != "." and unicodedata.category(character) not in ("Zs", "Cf")
+    if character == ".":
+        return False
+    category = unicodedata.category(character)
+    return category not in ("Zs", "Cf")
