@@ -21,7 +21,13 @@ ANY_TYPE = ("*/*",)
 MAX_PIXELS = 100_000_000
 """A decoded image takes four bytes per pixel."""
 
-_DRAWINGS = {"image/svg+xml", "image/vnd.dwg", "image/vnd.dxf", "image/emf", "image/wmf"}
+_DRAWINGS = {
+    "image/svg+xml",
+    "image/vnd.dwg",
+    "image/vnd.dxf",
+    "image/emf",
+    "image/wmf",
+}
 
 _EXTENSION = re.compile(r"[^.\s/\\]+")
 
@@ -164,8 +170,10 @@ class Policy:
         if self.max_pixels is None:
             return
         largest = gauge.largest
-        if largest is not None and largest.width * largest.height > self.max_pixels:
-            raise TooManyPixels(*largest, self.max_pixels)
+        if largest is not None:
+            pixels = largest.width * largest.height
+            if pixels > self.max_pixels:
+                raise TooManyPixels(*largest, self.max_pixels)
         if gauge.is_unmeasured and self.must_be_measured and mime_type not in _DRAWINGS:
             raise UploadRejected("the size of the image cannot be read, and it has a limit here")
 
@@ -196,8 +204,13 @@ def read_policies(config: t.Any, max_size: int | None) -> dict[str, Policy]:
 
     policies: dict[str, Policy] = {}
     for kind, model in KINDS.items():
-        defaults = {"types": model.accepts, "max_size": max_size, "max_pixels": MAX_PIXELS}
-        policies[kind] = _read_policy(kind, config.get(kind, {}), defaults)
+        defaults = {
+            "types": model.accepts,
+            "max_size": max_size,
+            "max_pixels": MAX_PIXELS,
+        }
+        limits = config.get(kind, {})
+        policies[kind] = _read_policy(kind, limits, defaults)
     return policies
 
 
