@@ -64,6 +64,12 @@ class Play(t.NamedTuple):
 Started = dict[bytes, Play]
 """Plays by the mark of the media and its reader."""
 
+Document = dict[str, t.Any]
+"""A play as MongoDB keeps it."""
+
+Counts = dict[uuid.UUID, Accesses]
+"""Accesses by the id of their media."""
+
 
 class Plays:
     """The plays of the last while, in MongoDB.
@@ -81,7 +87,7 @@ class Plays:
         self._has_index = False
 
     @property
-    def _collection(self) -> Collection[dict[str, t.Any]]:
+    def _collection(self) -> Collection[Document]:
         return self._collections.get(COLLECTION)
 
     def claim(self, started: Started, batch: str) -> list[Play]:
@@ -90,7 +96,11 @@ class Plays:
         :param batch: Name of this attempt. A claim may succeed and its answer get lost, because
             the connection broke: the same plays are returned when the attempt is repeated.
         """
-        documents = [self._document(mark, play, batch) for mark, play in started.items()]
+        documents: list[Document] = []
+        for mark, play in started.items():
+            document = self._document(mark, play, batch)
+            documents.append(document)
+
         with self._documents.asked(BULK):
             self._create_index()
             try:
@@ -100,7 +110,8 @@ class Plays:
                 if not _has_only_duplicates(error.details):
                     raise
                 failures = error.details["writeErrors"]
-            marks = [documents[failure["index"]]["_id"] for failure in failures]
+            stored = [documents[failure["index"]] for failure in failures]
+            marks = [document["_id"] for document in stored]
             counted = self._counted_before(marks, started, batch)
         return [play for mark, play in started.items() if mark not in counted]
 
@@ -114,7 +125,8 @@ class Plays:
 
     def _counted_before(self, marks: list[bytes], started: Started, batch: str) -> set[bytes]:
         """Return the marks of plays that are stored already and cannot be claimed anew."""
-        stored_plays = list(self._collection.find({"_id": {"$in": marks}}))
+        where = {"_id": {"$in": marks}}
+        stored_plays = list(self._collection.find(where))
         counted: set[bytes] = set()
         for stored_play in stored_plays:
             mark = stored_play["_id"]
@@ -122,7 +134,7 @@ class Plays:
                 counted.add(mark)
         return counted
 
-    def _claim_stored(self, stored_play: dict[str, t.Any], play: Play, batch: str) -> bool:
+    def _claim_stored(self, stored_play: Document, play: Play, batch: str) -> bool:
         """Tell whether a stored play is of this attempt, or has expired and is claimed anew."""
         if stored_play["batch"] == batch:
             return True
@@ -132,8 +144,12 @@ class Plays:
         outcome = self._collection.replace_one(stored_play, document)
         return bool(outcome.matched_count)
 
-    def _document(self, mark: bytes, play: Play, batch: str) -> dict[str, t.Any]:
-        return {"_id": mark, "expires": play.at + self._window, "batch": batch}
+    def _document(self, mark: bytes, play: Play, batch: str) -> Document:
+        return {
+            "_id": mark,
+            "expires": play.at + self._window,
+            "batch": batch,
+        }
 
 
 def _has_only_duplicates(details: Mapping[str, t.Any]) -> bool:
@@ -189,8 +205,8 @@ class Counter:
         self._reported = 0
         self._started: Started = {}
         self._claiming: tuple[str, Started] | None = None
-        self._counts: defaultdict[type[Media], dict[uuid.UUID, Accesses]] = defaultdict(dict)
-        self._adding: dict[type[Media], dict[uuid.UUID, Accesses]] = {}
+        self._counts: defaultdict[type[Media], Counts] = defaultdict(dict)
+        self._adding: dict[type[Media], Counts] = {}
         self._refused = 0
 
     def count_first(self, record: Media, pieces: Iterator[bytes]) -> Iterator[bytes]:
@@ -217,8 +233,8 @@ class Counter:
             counts = self._counts[kind]
             is_noted = media_id in counts if self._plays is None else mark in self._started
             if not is_noted:
-                waiting = len(self._started) + sum(map(len, self._counts.values()))
-                if waiting >= LIMIT:
+                counted = sum(map(len, self._counts.values()))
+                if len(self._started) + counted >= LIMIT:
                     self._refused += 1
                     return
 
@@ -249,9 +265,10 @@ class Counter:
         with self._lock:
             waiting = len(self._started)
             if self._claiming is not None:
-                waiting += len(self._claiming[1])
-            for counts in [*self._counts.values(), *self._adding.values()]:
-                waiting += len(counts)
+                _, claiming = self._claiming
+                waiting += len(claiming)
+            waiting += sum(map(len, self._counts.values()))
+            waiting += sum(map(len, self._adding.values()))
             return waiting
 
     def stop(self, seconds: float = STOP_TIMEOUT) -> None:
@@ -312,7 +329,8 @@ class Counter:
             new_plays = plays.claim(started, batch)
             with self._lock:
                 for play in new_plays:
-                    _add(self._counts[play.kind], play.media_id, (1, play.at))
+                    counts = self._counts[play.kind]
+                    _add(counts, play.media_id, (1, play.at))
                 self._claiming = None
 
     def _next_claim(self) -> tuple[str, Started] | None:
@@ -338,15 +356,13 @@ class Counter:
                 self._take_back(adding)
                 self._adding = {}
 
-    def _take_back(self, adding: dict[type[Media], dict[uuid.UUID, Accesses]]) -> None:
+    def _take_back(self, adding: dict[type[Media], Counts]) -> None:
         """Keep for the next time what could not be added."""
         for kind, counts in adding.items():
             for media_id, accesses in counts.items():
                 _add(self._counts[kind], media_id, accesses)
 
-    def _add_batch(
-        self, kind: type[Media], counts: dict[uuid.UUID, Accesses], ids: list[uuid.UUID]
-    ) -> None:
+    def _add_batch(self, kind: type[Media], counts: Counts, ids: list[uuid.UUID]) -> None:
         """Count some of ``counts``, and take out what is settled."""
         batch = {media_id: counts[media_id] for media_id in ids}
         try:
@@ -423,7 +439,7 @@ def _secret(app: Flask) -> bytes:
     return hashlib.sha256(b"dualmedia-readers" + key).digest()
 
 
-def _add(counts: dict[uuid.UUID, Accesses], media_id: uuid.UUID, more: Accesses) -> None:
+def _add(counts: Counts, media_id: uuid.UUID, more: Accesses) -> None:
     added_number, added_at = more
     number, at = counts.get(media_id, (0, added_at))
     counts[media_id] = number + added_number, max(at, added_at)
