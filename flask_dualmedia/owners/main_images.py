@@ -63,9 +63,13 @@ def _others(state: State, record: Media, viewer: Viewer | None) -> list[ProductI
 
     :raises SecondMainImage: One is not hidden.
     """
-    product_id = t.cast(ProductImage, record).mongo_product_id
-    where = {"mongo_product_id": product_id, "is_main_image": True}
-    main_images = state.repository.list(Listing(ProductImage, where))
+    product_image = t.cast(ProductImage, record)
+    where = {
+        "mongo_product_id": product_image.mongo_product_id,
+        "is_main_image": True,
+    }
+    listing = Listing(ProductImage, where)
+    main_images = state.repository.list(listing)
     others = [image for image in main_images if image.id != record.id]
 
     for image in others:
