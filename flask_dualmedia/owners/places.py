@@ -17,8 +17,11 @@ from ..repositories.base import Listing
 from ..schemas import MAX_INTEGER
 from ..state import State
 
-Place = dict[str, t.Any]
-"""Fields, and the values that are right for them."""
+Fields = dict[str, t.Any]
+"""Fields by name, and their values."""
+
+Place = Fields
+"""Fields that say where media stands, with the values that are right for them."""
 
 T = t.TypeVar("T")
 
@@ -37,10 +40,15 @@ PLACE_FIELDS = ("is_main_image", "position")
 """Fields that say where media stands. Where a caller gives ``None`` for one, it is left to us."""
 
 
-def split_place(fields: dict[str, t.Any]) -> tuple[list[str], dict[str, t.Any]]:
+def split_place(fields: Fields) -> tuple[list[str], Fields]:
     """Split fields into the names of those that are left to us, and the others."""
-    unplaced = [name for name in PLACE_FIELDS if name in fields and fields[name] is None]
-    others = {name: value for name, value in fields.items() if name not in unplaced}
+    unplaced: list[str] = []
+    others: Fields = {}
+    for name, value in fields.items():
+        if name in PLACE_FIELDS and value is None:
+            unplaced.append(name)
+        else:
+            others[name] = value
     return unplaced, others
 
 
@@ -67,14 +75,17 @@ def placed(
 
 
 def _has_main_image(state: State, record: Media) -> bool:
-    where = {ProductImage.owner_field: record.owner_id, "is_main_image": True}
+    where = {
+        ProductImage.owner_field: record.owner_id,
+        "is_main_image": True,
+    }
     listing = Listing(ProductImage, where, limit=1)
     return bool(state.repository.list(listing))
 
 
 def _free_position(state: State, record: Media) -> int:
     kind = type(record)
-    where: dict[str, t.Any] = {kind.owner_field: record.owner_id}
+    where: Fields = {kind.owner_field: record.owner_id}
     if isinstance(record, CourseVideo) and record.mongo_lesson_id is not None:
         where["mongo_lesson_id"] = record.mongo_lesson_id
 
@@ -82,7 +93,8 @@ def _free_position(state: State, record: Media) -> int:
     last = state.repository.list(listing)
     if not last:
         return 0
-    return position_behind(vars(last[0])["position"])
+    last_position = vars(last[0])["position"]
+    return position_behind(last_position)
 
 
 def _free_place(state: State, record: Media, unplaced: t.Collection[str]) -> Place:
