@@ -57,7 +57,8 @@ def attach_media(
     for document in documents:
         for name, kind in fields.items():
             owner_id = reference_to(document["_id"])
-            document[name] = lists[kind].setdefault(owner_id, Records())
+            by_owner = lists[kind]
+            document[name] = by_owner.setdefault(owner_id, Records())
 
     if documents and lists:
         _fill(lists, reference_type, visible_to)
@@ -66,12 +67,14 @@ def attach_media(
 
 def _fill(lists: _Lists, reference_type: str | None, visible_to: VisibleTo) -> None:
     """Load media into the lists of its owners. Each kind has lists for the same owners."""
-    any_kind = next(iter(lists.values()))
-    owner_ids = [*any_kind]
-    records = get_state().repository.of_owners([*lists], plain(reference_type), owner_ids)
+    kinds = [*lists]
+    owner_ids = [*lists[kinds[0]]]
+    repository = get_state().repository
+    records = repository.of_owners(kinds, plain(reference_type), owner_ids)
     for record in readable(records, visible_to):
         owner_id = vars(record)[record.owner_field]
-        lists[type(record)][owner_id].append(record)
+        by_owner = lists[type(record)]
+        by_owner[owner_id].append(record)
 
     if records.partial:
         for by_owner in lists.values():
