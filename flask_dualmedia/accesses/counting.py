@@ -317,10 +317,12 @@ class Counter:
                 logger.exception("counting reads")
 
     def _mark(self, media_id: uuid.UUID, reader: str) -> bytes:
+        """Return the mark of media and its reader, which tells neither without the secret."""
         text = media_id.bytes + reader.encode(errors="backslashreplace")
         return hashlib.blake2b(text, digest_size=16, key=self._secret).digest()
 
     def _claim_plays(self) -> None:
+        """Claim the plays that were noted, and count those that this process gets."""
         plays = self._plays
         if plays is None:
             return
@@ -343,6 +345,7 @@ class Counter:
             return self._claiming
 
     def _add_counts(self) -> None:
+        """Add the counts to the records. A read that is noted meanwhile is added the next time."""
         with self._lock:
             adding = self._counts
             self._adding = adding
@@ -387,6 +390,7 @@ class Counter:
         self._tell(kind, added)
 
     def _tell(self, kind: type[Media], added: Mapping[uuid.UUID, int]) -> None:
+        """Send the signal about each record that was counted, if anybody listens."""
         if not media_accessed.receivers:
             return
         with self._app.app_context():
@@ -446,5 +450,6 @@ def _add(counts: Counts, media_id: uuid.UUID, more: Accesses) -> None:
 
 
 def _batches(ids: list[uuid.UUID]) -> Iterator[list[uuid.UUID]]:
+    """Split ids into lists of at most :data:`BATCH`."""
     for start in range(0, len(ids), BATCH):
         yield ids[start : start + BATCH]

@@ -77,6 +77,7 @@ def _declared_inside(text: bytes) -> str:
 
 
 def _by_entries(names: list[str]) -> str:
+    """Tell a document of Office, an app of Android or a Java archive by the names of entries."""
     folders = {name.partition("/")[0] for name in names if "/" in name}
     if any(name.startswith(_PACKAGE) for name in names):
         for folder, mime_type in _OFFICE_FOLDERS.items():

@@ -80,6 +80,10 @@ class Gauge:
         self._advance(is_end=True)
 
     def _advance(self, *, is_end: bool) -> None:
+        """Give the reader what it asks for, until that has not come yet.
+
+        :param is_end: No more bytes come: the reader gets fewer than it asks for.
+        """
         while self._walk is not None:
             data = self._find(*self._requested, is_end=is_end)
             if data is None:

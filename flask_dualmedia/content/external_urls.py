@@ -78,6 +78,7 @@ def location_of(url: str | None) -> str | None:
 
 
 def _fault_of_authority(parts: SplitResult) -> str | None:
+    """Say what is wrong with user, host and port of a whole URL."""
     if "@" in parts.netloc:
         return "Contains a user or a password, which every reader would see."
     try:
@@ -92,6 +93,7 @@ def _fault_of_authority(parts: SplitResult) -> str | None:
 
 
 def _is_host(host: str) -> bool:
+    """Tell whether a host is an address, or a name that all versions of IDNA read alike."""
     if ":" in host:  # in brackets
         return _is_address(host, IPv6Address)
     if not _DEVIATING.isdisjoint(host):

@@ -70,6 +70,7 @@ def sniff_iso_media(head: bytes) -> str | None:
 
 
 def _by_brands(head: bytes) -> str | None:
+    """Return the type that the brands in ``ftyp`` name, the major brand before compatible ones."""
     (size,) = struct.unpack_from(">I", head)
     end = min(size, len(head) - 3, 512)
     major = head[8:12]
@@ -87,6 +88,7 @@ def _by_brands(head: bytes) -> str | None:
 
 
 def _compatible_picture(brands: list[bytes]) -> str:
+    """Return the type of a picture whose major brand only says that it is one."""
     for brand in brands:
         if brand in _PICTURES:
             return _PICTURES[brand]
@@ -94,6 +96,11 @@ def _compatible_picture(brands: list[bytes]) -> str:
 
 
 def _film_or_sound(head: bytes, major: bytes, compatible: list[bytes]) -> str | None:
+    """Return the type of film or sound, by the tracks.
+
+    :return: ``application/mp4`` if the tracks are not among these bytes, and ``None`` if no brand
+        is one of film either.
+    """
     tracks = _tracks(head)
     for brands, film, sound in _KINDS_BY_BRAND:
         if major.startswith(brands):
@@ -147,6 +154,10 @@ def _handlers(head: bytes, start: int, end: int) -> list[bytes]:
 
 
 def _handlers_of_track(head: bytes, start: int, end: int, index_end: int) -> list[bytes]:
+    """Return the handlers in one ``trak`` box, usually one.
+
+    :param index_end: The end of the ``moov`` box, or of these bytes if they end in it.
+    """
     handlers: list[bytes] = []
     for name, media, media_end in boxes(head, start, end):
         if name != b"mdia":

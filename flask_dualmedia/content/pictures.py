@@ -92,6 +92,11 @@ def walk_of(head: bytes) -> Reader | None:
 
 
 def _png(picture: Picture) -> Walk:
+    """Read the chunks of a PNG.
+
+    The size stands in front of the pixels. EXIF data, which may turn the image, may stand behind
+    them, so the chunks are followed to the end.
+    """
     place = 8
     while True:
         header = yield place, place + 8
@@ -143,6 +148,7 @@ def _gif(picture: Picture) -> Walk:
 
 
 def _color_table_size(flags: int) -> int:
+    """Return the bytes of a color table of a GIF, which flags say; zero if there is none."""
     if flags & 0x80:
         return 3 << (flags & 7) + 1
     return 0
@@ -195,6 +201,10 @@ def _jpeg(picture: Picture) -> Walk:
 
 
 def _jpeg_segment(picture: Picture, marker: int, start: int, end: int) -> Walk:
+    """Read a segment if it has a size, or EXIF data.
+
+    :param start: The place behind the length of the segment.
+    """
     if marker in _FRAME_MARKERS:
         data = yield start + 1, start + 5
         height, width = struct.unpack(">HH", data)
@@ -221,6 +231,7 @@ def _next_marker(place: int) -> _Search:
 
 
 def _webp(picture: Picture) -> Walk:
+    """Read the chunks of a WebP. Its canvas, its pixels and its frames each state a size."""
     place = 12
     while True:
         header = yield place, place + 8
@@ -232,6 +243,11 @@ def _webp(picture: Picture) -> Walk:
 
 
 def _webp_chunk(picture: Picture, name: bytes, start: int, size: int) -> Walk:
+    """Read one chunk.
+
+    :param start: The place where its content begins.
+    :param size: Bytes of its content, as its header says.
+    """
     if name == b"VP8X":
         data = yield start + 4, start + 10
         width = _number(data[:3]) + 1
@@ -301,6 +317,10 @@ def _bmp(picture: Picture) -> Walk:
 
 
 def _bitmap(picture: Picture, place: int, *, has_mask: bool = False) -> Walk:
+    """Read the header of a bitmap, in the form of OS/2 or in that of Windows.
+
+    :param has_mask: A mask of the same size stands behind the pixels, and the header counts both.
+    """
     data = yield place, place + 12
     (header_size,) = struct.unpack_from("<I", data)
 
@@ -403,7 +423,11 @@ _FORMS = {
 
 
 def _tags(entries: bytes, order: str, *, big: bool) -> dict[int, int]:
-    """Read the whole numbers in a directory of TIFF data, which EXIF is too, by their tags."""
+    """Read the whole numbers in a directory of TIFF data, which EXIF is too, by their tags.
+
+    :param order: The byte order, as :mod:`struct` writes it.
+    :param big: The entries are those of BigTIFF.
+    """
     size, start = 12, 8
     if big:
         size, start = 20, 12
@@ -439,6 +463,10 @@ def _iso_media(picture: Picture) -> Walk:
 
 
 def _boxes(picture: Picture, place: int, end: int, depth: int) -> Walk:
+    """Read the boxes between two places, and those in them.
+
+    :param depth: The number of boxes that these lie in.
+    """
     while place + 8 <= end:
         header = yield place, place + 16
         if len(header) < 8:
@@ -463,6 +491,10 @@ def _boxes(picture: Picture, place: int, end: int, depth: int) -> Walk:
 
 
 def _box(picture: Picture, name: bytes, start: int, end: int) -> Walk:
+    """Read a box that states a size or a rotation.
+
+    :param start: The place where its content begins.
+    """
     if name == b"ispe":
         data = yield start, start + 12
         width, height = struct.unpack_from(">II", data, 4)
@@ -555,6 +587,7 @@ _PAM = re.compile(rb"^(WIDTH|HEIGHT)\s+(\d{1,10})\s*$", re.MULTILINE)
 
 
 def _pnm(picture: Picture) -> Walk:
+    """Read a portable anymap, or a PAM, which names width and height."""
     head = yield 0, 4096
     if head.startswith(b"P7"):
         header = head.partition(b"ENDHDR")[0]

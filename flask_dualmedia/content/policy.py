@@ -122,6 +122,7 @@ class Policy:
     def _would_accept(
         self, mime_type: str, sniffed: str | None, filename: str | None, declared: str | None
     ) -> bool:
+        """Tell whether bytes of a type would be accepted under this name and claim."""
         try:
             self.check_type(mime_type, sniffed, declared)
             self.check_name(filename, mime_type)
@@ -215,6 +216,12 @@ def read_policies(config: t.Any, max_size: int | None) -> dict[str, Policy]:
 
 
 def _read_policy(kind: str, config: t.Any, defaults: dict[str, t.Any]) -> Policy:
+    """Read the policy of one kind.
+
+    :param config: Its dict in ``DUALMEDIA_POLICY``.
+    :param defaults: Values for the keys that the dict has not.
+    :raises ConfigurationError: Naming the key.
+    """
     key = f"{KEY}[{kind!r}]"
     if not isinstance(config, dict):
         raise ConfigurationError(f"{key} must be a dict")
@@ -241,6 +248,7 @@ def _read_policy(kind: str, config: t.Any, defaults: dict[str, t.Any]) -> Policy
 
 
 def _extensions(key: str, value: t.Any) -> tuple[str, ...] | None:
+    """Read a list of extensions, each with a dot in front or without, in lower case."""
     if value is None:
         return None
     extensions: list[str] = []

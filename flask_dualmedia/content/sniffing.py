@@ -171,6 +171,7 @@ def _sniff_inside(head: bytes) -> str | None:
 
 
 def _sniff_by_library(head: bytes) -> str | None:
+    """Ask the library filetype, and believe it where more than a few letters prove it right."""
     guess = filetype.guess(head[:_LIBRARY_WINDOW])
     if guess is None or guess.mime in _OWN:
         return None

@@ -137,6 +137,7 @@ def _track_types(head: bytes, start: int) -> set[int]:
 
 
 def _listed_track_types(head: bytes, start: int, end: int) -> set[int]:
+    """Return the types of tracks in a list, which may end behind these bytes."""
     types: set[int] = set()
     for name, track, track_end in _elements(head, start, end):
         if name != _TRACK:
@@ -213,6 +214,7 @@ def sniff_sound(head: bytes) -> str | None:
 
 
 def _behind_tag(head: bytes) -> str:
+    """Tell what sound follows an ID3 tag. MP3 is the usual one, also where it is out of sight."""
     a, b, c, d = head[6:10]
     tag_size = a << 21 | b << 14 | c << 7 | d
     sound = head[10 + tag_size :]

@@ -98,6 +98,10 @@ def decoded_text(head: bytes) -> bytes | None:
 
 
 def _recoded(head: bytes, encoding: str) -> bytes | None:
+    """Write text in UTF-8, as much as is looked at.
+
+    :return: ``None`` if it has control characters that no text has.
+    """
     text = head
     if encoding != "utf-8":
         characters = head[: 4 * WINDOW].decode(encoding, "replace")

@@ -112,6 +112,10 @@ class Upload:
         self._check_whole()
 
     def _check_whole(self) -> None:
+        """Compare size and checksum with what was announced.
+
+        :raises IncompleteUpload: They differ.
+        """
         if self._expected_size is not None and self.size != self._expected_size:
             raise IncompleteUpload(f"{self.size} bytes came of the {self._expected_size} announced")
         if self._expected_checksum is not None and self.checksum != self._expected_checksum:
@@ -145,6 +149,10 @@ class Upload:
         return self._digest.hexdigest()
 
     def _measure(self, block: bytes = b"", *, is_whole: bool) -> None:
+        """Read the size of an image from its next bytes, and check it.
+
+        :param is_whole: No more bytes come.
+        """
         gauge = self._gauge
         if gauge is None:
             return

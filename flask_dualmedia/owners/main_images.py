@@ -79,6 +79,7 @@ def _others(state: State, record: Media, viewer: Viewer | None) -> list[ProductI
 
 
 def _demote(state: State, image: ProductImage) -> None:
+    """Make a main image an ordinary one, if nobody has changed it since it was listed."""
     changes = {"is_main_image": False, "updated_at": now()}
     where = {"state": AVAILABLE, "version": image.version}
     changed = state.repository.update(ProductImage, image.id, changes, where=where)

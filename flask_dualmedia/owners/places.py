@@ -55,7 +55,7 @@ def split_place(fields: Fields) -> tuple[list[str], Fields]:
 def placed(
     state: State, record: Media, unplaced: t.Collection[str], keep: Callable[[Place], T]
 ) -> T:
-    """Keep a record in its place.
+    """Keep a record in its place, which is looked for now.
 
     :param unplaced: Fields that the caller has left to us: ``position`` and ``is_main_image``, or
         none.
@@ -84,6 +84,7 @@ def _has_main_image(state: State, record: Media) -> bool:
 
 
 def _free_position(state: State, record: Media) -> int:
+    """Return the position behind the last one; the videos of a lesson have their own."""
     kind = type(record)
     where: Fields = {kind.owner_field: record.owner_id}
     if isinstance(record, CourseVideo) and record.mongo_lesson_id is not None:
