@@ -110,10 +110,10 @@ class Plays:
                 if not _has_only_duplicates(error.details):
                     raise
                 failures = error.details["writeErrors"]
-            stored = [documents[failure["index"]] for failure in failures]
-            marks = [document["_id"] for document in stored]
-            counted = self._counted_before(marks, started, batch)
-        return [play for mark, play in started.items() if mark not in counted]
+            duplicates = [documents[failure["index"]] for failure in failures]
+            marks = [document["_id"] for document in duplicates]
+            counted_marks = self._counted_before(marks, started, batch)
+        return [play for mark, play in started.items() if mark not in counted_marks]
 
     def _create_index(self) -> None:
         if self._has_index:
@@ -127,12 +127,13 @@ class Plays:
         """Return the marks of plays that are stored already and cannot be claimed anew."""
         where = {"_id": {"$in": marks}}
         stored_plays = list(self._collection.find(where))
-        counted: set[bytes] = set()
+        counted_marks: set[bytes] = set()
         for stored_play in stored_plays:
             mark = stored_play["_id"]
-            if not self._claim_stored(stored_play, started[mark], batch):
-                counted.add(mark)
-        return counted
+            play = started[mark]
+            if not self._claim_stored(stored_play, play, batch):
+                counted_marks.add(mark)
+        return counted_marks
 
     def _claim_stored(self, stored_play: Document, play: Play, batch: str) -> bool:
         """Tell whether a stored play is of this attempt, or has expired and is claimed anew."""
@@ -233,8 +234,9 @@ class Counter:
             counts = self._counts[kind]
             is_noted = media_id in counts if self._plays is None else mark in self._started
             if not is_noted:
-                counted = sum(map(len, self._counts.values()))
-                if len(self._started) + counted >= LIMIT:
+                waiting = len(self._started)
+                waiting += sum(map(len, self._counts.values()))
+                if waiting >= LIMIT:
                     self._refused += 1
                     return
 
