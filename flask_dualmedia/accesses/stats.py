@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import typing as t
+import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -62,17 +63,23 @@ def stats_of(
     readable = [record for record in records if may_read(record)]
 
     if sort == "access_count":
-        readable.sort(key=lambda record: (record.access_count, record.id), reverse=True)
+        readable.sort(key=_usage, reverse=True)
     else:
-        readable.sort(
-            key=lambda record: (record.last_accessed_at or _NEVER, record.id), reverse=True
-        )
+        readable.sort(key=_last_use, reverse=True)
     return MediaStats(
         Records.of(readable[:limit], partial=records.partial),
         media=len(readable),
         size=sum(record.file_size or 0 for record in readable),
         accesses=sum(record.access_count for record in readable),
     )
+
+
+def _usage(record: Media) -> tuple[int, uuid.UUID]:
+    return record.access_count, record.id
+
+
+def _last_use(record: Media) -> tuple[datetime, uuid.UUID]:
+    return record.last_accessed_at or _NEVER, record.id
 
 
 def _may_belong_to(kind: type[Media], reference_type: str) -> bool:
