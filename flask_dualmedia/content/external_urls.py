@@ -103,7 +103,9 @@ def _is_host(host: str) -> bool:
     except UnicodeError:
         return False
     labels = name.split(".")
-    if len(name) > 253 or not all(map(_LABEL.fullmatch, labels)):
+    if len(name) > 253:
+        return False
+    if not all(map(_LABEL.fullmatch, labels)):
         return False
     if _NUMBER.fullmatch(labels[-1]):
         # Browsers read a host that ends in a number as an address.

@@ -122,8 +122,13 @@ def _without_brands(head: bytes) -> str | None:
             return None
         is_cut_off = number > 0 and end > len(head)
         if name in (b"moov", b"mdat") or is_cut_off:
-            return "audio/mp4" if _tracks(head) == "sound" else "video/quicktime"
-    return None
+            break
+    else:
+        return None
+
+    if _tracks(head) == "sound":
+        return "audio/mp4"
+    return "video/quicktime"
 
 
 def _tracks(head: bytes) -> str | None:
@@ -138,9 +143,9 @@ def _tracks(head: bytes) -> str | None:
         if b"vide" in handlers:
             return "film"
         is_whole = end <= len(head)
-        if is_whole and b"soun" in handlers:
+        if b"soun" in handlers and is_whole:
             return "sound"
-        return None
+        break
     return None
 
 

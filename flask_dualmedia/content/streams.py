@@ -215,8 +215,9 @@ def sniff_sound(head: bytes) -> str | None:
 
 def _behind_tag(head: bytes) -> str:
     """Tell what sound follows an ID3 tag. MP3 is the usual one, also where it is out of sight."""
-    a, b, c, d = head[6:10]
-    tag_size = a << 21 | b << 14 | c << 7 | d
+    tag_size = 0
+    for byte in head[6:10]:  # seven bits in each
+        tag_size = tag_size << 7 | byte
     sound = head[10 + tag_size :]
     if sound.startswith(b"fLaC"):
         return "audio/flac"
