@@ -1,4 +1,4 @@
-"""Where formats of images say how large they are.
+"""Readers of image formats, which find where a file says how large it is.
 
 Each reader is a generator. It asks for bytes by where they begin and end in the file, and gets
 them, or fewer at the end of the file. It notes every size that it finds: decoders differ in which
