@@ -1,8 +1,8 @@
 """Reads of content, counted in batches.
 
 A request only notes in memory that somebody begins to read. A thread of each process writes it
-down: first it claims the plays in MongoDB, where of all processes one gets each, then it adds those
-that it got to the records.
+down. First it claims the plays in MongoDB, which gives each to one process alone. Then it adds
+those that it got to the records.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import threading
 import typing as t
 import uuid
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timedelta
 from itertools import islice
 from secrets import token_bytes, token_hex
@@ -64,66 +64,101 @@ class Play(t.NamedTuple):
 Started = dict[bytes, Play]
 """Plays by the mark of the media and its reader."""
 
+Document = dict[str, t.Any]
+"""A play as MongoDB keeps it."""
+
+Counts = dict[uuid.UUID, Accesses]
+"""Accesses by the id of their media."""
+
 
 class Plays:
-    """The plays of the last while, in MongoDB, so that the parts of one that other processes serve
-    are not counted.
+    """The plays of the last while, in MongoDB.
 
+    Other processes serve parts of one play: because it is kept here, they do not count it again.
     Neither the reader nor the media can be told from what is kept.
 
     :param window: Seconds after which the same reader of the same media counts again.
     """
 
     def __init__(self, documents: Documents | Collections, window: float) -> None:
-        self._collections, self._window = Collections.of(documents), timedelta(seconds=window)
+        self._collections = Collections.of(documents)
         self._documents = self._collections.documents
-        self._indexed = False
+        self._window = timedelta(seconds=window)
+        self._has_index = False
 
     @property
-    def _collection(self) -> Collection[dict[str, t.Any]]:
+    def _collection(self) -> Collection[Document]:
         return self._collections.get(COLLECTION)
 
     def claim(self, started: Started, batch: str) -> list[Play]:
-        """Those plays that were not counted yet. From now on they are.
+        """Claim plays, and return those that were not counted yet. From now on they are.
 
-        :param batch: Name of this attempt. What it claimed, and was not told because the connection
-            broke, it is given when it is repeated.
+        :param batch: Name of this attempt. A claim may succeed and its answer get lost, because
+            the connection broke: the same plays are returned when the attempt is repeated.
         """
-        plays = [self._document(mark, play, batch) for mark, play in started.items()]
+        documents: list[Document] = []
+        for mark, play in started.items():
+            document = self._document(mark, play, batch)
+            documents.append(document)
+
         with self._documents.asked(BULK):
-            if not self._indexed:
-                # MongoDB forgets what has expired; until it gets there, it is claimed anew.
-                self._collection.create_indexes(
-                    [IndexModel("expires", name="expires", expireAfterSeconds=0)]
-                )
-                self._indexed = True
+            self._create_index()
             try:
-                self._collection.insert_many(plays, ordered=False)
+                self._collection.insert_many(documents, ordered=False)
                 return list(started.values())
             except BulkWriteError as error:
-                failed = error.details["writeErrors"]
-                if error.details.get("writeConcernErrors") or {one["code"] for one in failed} != {
-                    DUPLICATE_KEY
-                }:
+                if not _has_only_duplicates(error.details):
                     raise
-            known = [plays[one["index"]]["_id"] for one in failed]
-            found = {
-                document["_id"]: document
-                for document in self._collection.find({"_id": {"$in": known}})
-            }
-            lost = {mark for mark in found if not self._is_ours(found[mark], started[mark], batch)}
-        return [play for mark, play in started.items() if mark not in lost]
+                failures = error.details["writeErrors"]
+            duplicates = [documents[failure["index"]] for failure in failures]
+            marks = [document["_id"] for document in duplicates]
+            counted_marks = self._counted_before(marks, started, batch)
+        return [play for mark, play in started.items() if mark not in counted_marks]
 
-    def _is_ours(self, found: dict[str, t.Any], play: Play, batch: str) -> bool:
-        if found["batch"] == batch:
+    def _create_index(self) -> None:
+        if self._has_index:
+            return
+        # MongoDB forgets what has expired; until it gets there, it is claimed anew.
+        index = IndexModel("expires", name="expires", expireAfterSeconds=0)
+        self._collection.create_indexes([index])
+        self._has_index = True
+
+    def _counted_before(self, marks: list[bytes], started: Started, batch: str) -> set[bytes]:
+        """Return the marks of plays that are stored already and cannot be claimed anew."""
+        where = {"_id": {"$in": marks}}
+        stored_plays = list(self._collection.find(where))
+        counted_marks: set[bytes] = set()
+        for stored_play in stored_plays:
+            mark = stored_play["_id"]
+            play = started[mark]
+            if not self._claim_stored(stored_play, play, batch):
+                counted_marks.add(mark)
+        return counted_marks
+
+    def _claim_stored(self, stored_play: Document, play: Play, batch: str) -> bool:
+        """Tell whether a stored play is of this attempt, or has expired and is claimed anew."""
+        if stored_play["batch"] == batch:
             return True
-        if found["expires"] > play.at:
+        if stored_play["expires"] > play.at:
             return False
-        new = self._document(found["_id"], play, batch)
-        return bool(self._collection.replace_one(found, new).matched_count)
+        document = self._document(stored_play["_id"], play, batch)
+        outcome = self._collection.replace_one(stored_play, document)
+        return bool(outcome.matched_count)
 
-    def _document(self, mark: bytes, play: Play, batch: str) -> dict[str, t.Any]:
-        return {"_id": mark, "expires": play.at + self._window, "batch": batch}
+    def _document(self, mark: bytes, play: Play, batch: str) -> Document:
+        return {
+            "_id": mark,
+            "expires": play.at + self._window,
+            "batch": batch,
+        }
+
+
+def _has_only_duplicates(details: Mapping[str, t.Any]) -> bool:
+    """Tell whether documents were not inserted for the only reason that others have their ids."""
+    if details.get("writeConcernErrors"):
+        return False
+    codes = {failure["code"] for failure in details["writeErrors"]}
+    return codes == {DUPLICATE_KEY}
 
 
 class Counter:
@@ -144,7 +179,10 @@ class Counter:
         interval: float,
         now: Callable[[], datetime] = now,
     ) -> None:
-        self._app, self._repository, self._plays, self._interval = app, repository, plays, interval
+        self._app = app
+        self._repository = repository
+        self._plays = plays
+        self._interval = interval
         self._now = now
         self._secret = b""
         self._process = 0
@@ -153,25 +191,30 @@ class Counter:
         exits.watch(self)
 
     def begin_process(self) -> None:
-        """Forget the thread and the locks of another process, and what it noted: it writes that
-        down itself."""
+        """Forget the thread and the locks of another process, and what it noted.
+
+        It writes that down itself.
+        """
         self._lock = threading.Lock()
         self._flushing = threading.Lock()
         self._worker = Worker(COUNTER, self._run, delay=self._interval)
         self._has_begun = False
         if self._process == os.getpid():
             return
+
         self._process = os.getpid()
-        self._left = 0
+        self._reported = 0
         self._started: Started = {}
         self._claiming: tuple[str, Started] | None = None
-        self._counts: defaultdict[type[Media], dict[uuid.UUID, Accesses]] = defaultdict(dict)
-        self._adding: dict[type[Media], dict[uuid.UUID, Accesses]] = {}
+        self._counts: defaultdict[type[Media], Counts] = defaultdict(dict)
+        self._adding: dict[type[Media], Counts] = {}
         self._refused = 0
 
     def count_first(self, record: Media, pieces: Iterator[bytes]) -> Iterator[bytes]:
-        """The same pieces; when the first one is handed out, its reader, who sends the request, has
-        begun to read."""
+        """Return the same pieces, and note when the first one is handed out.
+
+        Then its reader, who sends the request, has begun to read.
+        """
         reader = reader_of_request()
 
         def counted() -> Iterator[bytes]:
@@ -189,10 +232,15 @@ class Counter:
         mark = self._mark(media_id, reader)
         with self._lock:
             counts = self._counts[kind]
-            known = media_id in counts if self._plays is None else mark in self._started
-            if not known and len(self._started) + sum(map(len, self._counts.values())) >= LIMIT:
-                self._refused += 1
-            elif self._plays is None:
+            is_noted = media_id in counts if self._plays is None else mark in self._started
+            if not is_noted:
+                waiting = len(self._started)
+                waiting += sum(map(len, self._counts.values()))
+                if waiting >= LIMIT:
+                    self._refused += 1
+                    return
+
+            if self._plays is None:
                 _add(counts, media_id, (1, play.at))
             else:
                 self._started.setdefault(mark, play)
@@ -205,7 +253,8 @@ class Counter:
         notice_fork()
         with self._flushing:
             with self._lock:
-                refused, self._refused = self._refused, 0
+                refused = self._refused
+                self._refused = 0
             if refused:
                 logger.warning("%d read(s) were not counted: too many wait for a database", refused)
             try:
@@ -214,11 +263,15 @@ class Counter:
                 self._add_counts()
 
     def waiting(self) -> int:
-        """How many plays, and media with counts, are to be written down."""
+        """Return the number of plays, and media with counts, that are to be written down."""
         with self._lock:
-            claiming = 0 if self._claiming is None else len(self._claiming[1])
-            counts = [*self._counts.values(), *self._adding.values()]
-            return len(self._started) + claiming + sum(map(len, counts))
+            waiting = len(self._started)
+            if self._claiming is not None:
+                _, claiming = self._claiming
+                waiting += len(claiming)
+            waiting += sum(map(len, self._counts.values()))
+            waiting += sum(map(len, self._adding.values()))
+            return waiting
 
     def stop(self, seconds: float = STOP_TIMEOUT) -> None:
         """End the thread. What was noted and not written down stays in memory."""
@@ -229,11 +282,12 @@ class Counter:
         notice_fork()
         if not self._has_begun:
             return
+
         self._try_flush()
-        left = self.waiting()
-        if left and left != self._left:  # said once, however often it is tried
-            logger.error("reads of %d media were not counted: a database does not answer", left)
-        self._left = left
+        waiting = self.waiting()
+        if waiting and waiting != self._reported:  # said once, however often it is tried
+            logger.error("reads of %d media were not counted: a database does not answer", waiting)
+        self._reported = waiting
 
     def close(self) -> None:
         """End the thread, and write down what is left."""
@@ -257,7 +311,7 @@ class Counter:
         try:
             self.flush()
         except Unavailable:
-            pass  # the circuit of the one or the other has told
+            pass  # the circuit of either database has logged it
         except Exception:
             # Whatever it was must not end the thread: what it did not write down, it will the next
             # time.
@@ -265,49 +319,59 @@ class Counter:
                 logger.exception("counting reads")
 
     def _mark(self, media_id: uuid.UUID, reader: str) -> bytes:
-        named = media_id.bytes + reader.encode(errors="backslashreplace")
-        return hashlib.blake2b(named, digest_size=16, key=self._secret).digest()
+        """Return the mark of media and its reader, which tells neither without the secret."""
+        text = media_id.bytes + reader.encode(errors="backslashreplace")
+        return hashlib.blake2b(text, digest_size=16, key=self._secret).digest()
 
     def _claim_plays(self) -> None:
-        if self._plays is None:
+        """Claim the plays that were noted, and count those that this process gets."""
+        plays = self._plays
+        if plays is None:
             return
-        while True:
-            if self._claiming is None:
-                with self._lock:
-                    marks = list(islice(self._started, BATCH))
-                    self._claiming = token_hex(8), {mark: self._started.pop(mark) for mark in marks}
-            batch, started = self._claiming
-            got = self._plays.claim(started, batch) if started else []
+        while (claiming := self._next_claim()) is not None:
+            batch, started = claiming
+            new_plays = plays.claim(started, batch)
             with self._lock:
-                for play in got:
-                    _add(self._counts[play.kind], play.media_id, (1, play.at))
+                for play in new_plays:
+                    counts = self._counts[play.kind]
+                    _add(counts, play.media_id, (1, play.at))
                 self._claiming = None
-            if not started:
-                return
+
+    def _next_claim(self) -> tuple[str, Started] | None:
+        """Return the batch whose claim did not succeed, or else a new one; ``None`` at the end."""
+        with self._lock:
+            if self._claiming is None and self._started:
+                marks = list(islice(self._started, BATCH))
+                started = {mark: self._started.pop(mark) for mark in marks}
+                self._claiming = token_hex(8), started
+            return self._claiming
 
     def _add_counts(self) -> None:
+        """Add the counts to the records. A read that is noted meanwhile is added the next time."""
         with self._lock:
-            taken, self._counts = self._counts, defaultdict(dict)
-            self._adding = taken
+            adding = self._counts
+            self._adding = adding
+            self._counts = defaultdict(dict)
         try:
-            for kind, counts in taken.items():
+            for kind, counts in adding.items():
                 for ids in _batches(sorted(counts)):
                     self._add_batch(kind, counts, ids)
         finally:
             with self._lock:
-                for kind, counts in taken.items():
-                    for media_id, accesses in counts.items():
-                        _add(self._counts[kind], media_id, accesses)
+                self._take_back(adding)
                 self._adding = {}
 
-    def _add_batch(
-        self, kind: type[Media], counts: dict[uuid.UUID, Accesses], ids: list[uuid.UUID]
-    ) -> None:
+    def _take_back(self, adding: dict[type[Media], Counts]) -> None:
+        """Keep for the next time what could not be added."""
+        for kind, counts in adding.items():
+            for media_id, accesses in counts.items():
+                _add(self._counts[kind], media_id, accesses)
+
+    def _add_batch(self, kind: type[Media], counts: Counts, ids: list[uuid.UUID]) -> None:
         """Count some of ``counts``, and take out what is settled."""
+        batch = {media_id: counts[media_id] for media_id in ids}
         try:
-            found = self._repository.add_accesses(
-                kind, {media_id: counts[media_id] for media_id in ids}
-            )
+            outcomes = self._repository.add_accesses(kind, batch)
         except RecordRefused as error:
             # Nothing of the batch was counted. Halves of it, and halves of those, find the record
             # that is refused.
@@ -317,59 +381,77 @@ class Counter:
                 self._add_batch(kind, counts, ids[middle:])
                 return
             logger.warning("reads of %s %s were not counted: %s", kind.kind, ids[0], error)
-            found = {ids[0]: False}
+            outcomes = {ids[0]: False}
+
         # Counted, or deleted meanwhile; the others stay for the next time.
-        settled = {media_id: counts.pop(media_id)[0] for media_id in found}
-        self._tell(
-            kind, {media_id: number for media_id, number in settled.items() if found[media_id]}
-        )
+        added: dict[uuid.UUID, int] = {}
+        for media_id, is_counted in outcomes.items():
+            number, _ = counts.pop(media_id)
+            if is_counted:
+                added[media_id] = number
+        self._tell(kind, added)
 
     def _tell(self, kind: type[Media], added: Mapping[uuid.UUID, int]) -> None:
-        if media_accessed.receivers:
-            with self._app.app_context():
-                for media_id, number in added.items():
-                    media_accessed.send(self._app, kind=kind, media_id=media_id, count=number)
+        """Send the signal about each record that was counted, if anybody listens."""
+        if not media_accessed.receivers:
+            return
+        with self._app.app_context():
+            for media_id, number in added.items():
+                media_accessed.send(self._app, kind=kind, media_id=media_id, count=number)
 
 
 def counted(state: State, record: Media, start: int, pieces: Iterator[bytes]) -> Iterator[bytes]:
-    """The pieces of an answer that begins at the byte ``start``. Who gets the first byte of all
-    begins to read; other ranges are the same reader's seeks."""
+    """Return the pieces of an answer, counted if they begin a read.
+
+    A reader who gets the first byte of all begins to read; other ranges are the same reader's
+    seeks.
+
+    :param start: The byte that the answer begins at.
+    """
     if start > 0 or state.counter is None:
         return pieces
     return state.counter.count_first(record, pieces)
 
 
 def reader_of_request() -> str:
-    """What tells the sender of the request from others: the identity in his token where it had to
-    be looked at, else his address, his browser, and the token that he sent without need."""
-    environ = request.environ
+    """Name the sender of the request, so that others are told from them.
+
+    Where their token had to be looked at, that is the identity in it. Otherwise it is their
+    address, their browser, and the token that they sent without need.
+    """
     caller = known_caller()
     if caller is not None:
         return f"identity\0{caller.identity}"
-    cookie = (
-        request.cookies.get(jwt_config.access_cookie_name, "") if "HTTP_COOKIE" in environ else ""
-    )
-    address, browser = environ.get("REMOTE_ADDR", ""), environ.get("HTTP_USER_AGENT", "")
-    return f"address\0{address}\0{browser}\0{environ.get('HTTP_AUTHORIZATION', '')}\0{cookie}"
+
+    environ = request.environ
+    address = environ.get("REMOTE_ADDR", "")
+    browser = environ.get("HTTP_USER_AGENT", "")
+    token = environ.get("HTTP_AUTHORIZATION", "")
+    cookie = ""
+    if "HTTP_COOKIE" in environ:
+        cookie = request.cookies.get(jwt_config.access_cookie_name, "")
+    return f"address\0{address}\0{browser}\0{token}\0{cookie}"
 
 
 def _secret(app: Flask) -> bytes:
-    """A key that all processes of the app share. Where tokens are signed elsewhere and there is
-    none, each process knows its readers for itself."""
-    keys: Sequence[str | bytes | None] = [
-        app.secret_key, *(app.config.get(f"JWT_{name}_KEY") for name in ("SECRET", "PRIVATE"))
-    ]  # fmt: skip
-    key = next(filter(None, keys), None) or token_bytes(32)
-    return hashlib.sha256(
-        b"dualmedia-readers" + (key.encode() if isinstance(key, str) else key)
-    ).digest()
+    """Derive a key that all processes of the app share.
+
+    Where tokens are signed elsewhere and there is none, each process knows its readers for itself.
+    """
+    jwt_key = app.config.get("JWT_SECRET_KEY") or app.config.get("JWT_PRIVATE_KEY")
+    key: str | bytes = app.secret_key or jwt_key or token_bytes(32)
+    if isinstance(key, str):
+        key = key.encode()
+    return hashlib.sha256(b"dualmedia-readers" + key).digest()
 
 
-def _add(counts: dict[uuid.UUID, Accesses], media_id: uuid.UUID, more: Accesses) -> None:
-    number, at = counts.get(media_id, (0, more[1]))
-    counts[media_id] = number + more[0], max(at, more[1])
+def _add(counts: Counts, media_id: uuid.UUID, more: Accesses) -> None:
+    added_number, added_at = more
+    number, at = counts.get(media_id, (0, added_at))
+    counts[media_id] = number + added_number, max(at, added_at)
 
 
 def _batches(ids: list[uuid.UUID]) -> Iterator[list[uuid.UUID]]:
+    """Split ids into lists of at most :data:`BATCH`."""
     for start in range(0, len(ids), BATCH):
         yield ids[start : start + BATCH]

@@ -1,8 +1,9 @@
-"""Which media of one document is used, and how much of it there is."""
+"""Statistics about the media of one document: how often it is used, and how much there is."""
 
 from __future__ import annotations
 
 import typing as t
+import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -24,11 +25,11 @@ class MediaStats:
     records: Records[Media]
     """The most used, or the last used, first."""
     media: int
-    """How many there are, beyond those listed too."""
+    """The number of them, beyond those listed too."""
     size: int
     """Their bytes, as far as known of external media."""
     accesses: int
-    """How often they were accessed."""
+    """The number of times that they were accessed."""
 
     @property
     def partial(self) -> bool:
@@ -46,33 +47,44 @@ def stats_of(
     visible_to: t.Any = EVERYTHING,
     may_read: Callable[[Media], bool] = lambda record: True,
 ) -> MediaStats:
-    """The stats of one owner.
+    """Collect the stats of one owner.
 
     :param visible_to: Identity whose own and whose public records are considered. Others are not
         even read.
-    :param may_read: Whether a record that was read is considered.
+    :param may_read: Tells whether a record that was read is considered.
     """
     reference_id = usual_id(state, reference_type, reference_id)
-    kinds = [
-        kind
-        for kind in KINDS.values()
-        if not isinstance(kind.reference_type, str) or kind.reference_type == reference_type
-    ]
+    kinds = [kind for kind in KINDS.values() if _may_belong_to(kind, reference_type)]
+
     if visible_to is EVERYTHING:
-        found = state.repository.of_owners(kinds, reference_type, [reference_id])
+        records = state.repository.of_owners(kinds, reference_type, [reference_id])
     else:
-        found = _visible(state, kinds, reference_type, reference_id, visible_to)
-    seen = [record for record in found if may_read(record)]
+        records = _visible(state, kinds, reference_type, reference_id, visible_to)
+    readable = [record for record in records if may_read(record)]
+
     if sort == "access_count":
-        seen.sort(key=lambda record: (record.access_count, record.id), reverse=True)
+        readable.sort(key=_usage, reverse=True)
     else:
-        seen.sort(key=lambda record: (record.last_accessed_at or _NEVER, record.id), reverse=True)
+        readable.sort(key=_last_use, reverse=True)
     return MediaStats(
-        Records.of(seen[:limit], partial=found.partial),
-        media=len(seen),
-        size=sum(record.file_size or 0 for record in seen),
-        accesses=sum(record.access_count for record in seen),
+        Records.of(readable[:limit], partial=records.partial),
+        media=len(readable),
+        size=sum(record.file_size or 0 for record in readable),
+        accesses=sum(record.access_count for record in readable),
     )
+
+
+def _usage(record: Media) -> tuple[int, uuid.UUID]:
+    return record.access_count, record.id
+
+
+def _last_use(record: Media) -> tuple[datetime, uuid.UUID]:
+    return record.last_accessed_at or _NEVER, record.id
+
+
+def _may_belong_to(kind: type[Media], reference_type: str) -> bool:
+    """Tell whether media of a kind may belong to such documents: some kinds belong to one type."""
+    return not isinstance(kind.reference_type, str) or kind.reference_type == reference_type
 
 
 def _visible(
@@ -82,13 +94,13 @@ def _visible(
     reference_id: str,
     identity: str,
 ) -> Records[Media]:
-    """What one identity may see of the media of an owner."""
+    """List the media of an owner that one identity may see."""
     records: Records[Media] = Records()
     for kind in kinds:
         where = {kind.owner_field: reference_id}
         if "reference_type" in kind.field_names():
             where["reference_type"] = reference_type
-        found = state.repository.select(Listing(kind, where, visible_to=identity))
-        records += found
-        records.partial |= found.partial
+        listed = state.repository.select(Listing(kind, where, visible_to=identity))
+        records += listed
+        records.partial |= listed.partial
     return records

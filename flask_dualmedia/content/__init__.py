@@ -1,1 +1,1 @@
-"""What bytes are."""
+"""Bytes of media: their types, names and sizes, and the rules for accepting them."""

@@ -12,7 +12,7 @@ ZIP = "application/zip"
 _WORD = "application/vnd.openxmlformats-officedocument.wordprocessingml.document"
 _EXCEL = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
 _POWERPOINT = "application/vnd.openxmlformats-officedocument.presentationml.presentation"
-_OF_OFFICE = {
+_OFFICE_FOLDERS = {
     "word": _WORD,
     "xl": _EXCEL,
     "ppt": _POWERPOINT,
@@ -26,8 +26,10 @@ WITHIN = 256 * 1024
 
 _FRAMES = {b"\x28\xb5\x2f\xfd": "application/zstd", b"\x04\x22\x4d\x18": "application/x-lz4"}
 SKIPPABLE_FRAMES = tuple(bytes([0x50 + number]) + b"\x2a\x4d\x18" for number in range(16))
-"""What frames begin with that are not for decoders, of Zstandard (RFC 8878, section 3.1.2) and LZ4
-alike."""
+"""First bytes of frames that are not for decoders.
+
+Zstandard (RFC 8878, section 3.1.2) and LZ4 have the same.
+"""
 
 _OLE_STREAMS = {
     "WordDocument": "application/msword",
@@ -40,34 +42,45 @@ _OLE_STREAMS = {
 }
 
 
+_ENTRY = struct.Struct("<IIHH")
+"""The packed size, the size, and the lengths of the name and of what follows it."""
+
+
 def sniff_zip(head: bytes) -> str:
-    """What a ZIP archive is, by its first entries: an archive, or a document of a kind that they
-    show."""
+    """Tell by its first entries what a ZIP archive is: an archive, or a kind of document."""
     names: list[str] = []
     place = 0
     while place >= 0 and len(names) < MAX_ENTRIES and place + 30 <= len(head):
-        packed, _, length, extra = struct.unpack_from("<IIHH", head, place + 18)
+        packed_size, _, name_length, extra_length = _ENTRY.unpack_from(head, place + 18)
         start = place + 30
-        name = head[start : start + length].decode("utf-8", "replace")
+        content = start + name_length + extra_length
+        name = head[start : start + name_length].decode("utf-8", "replace")
         if not names and name == "mimetype":
-            return _declared_inside(head[start + length + extra :][: min(packed, 128)])
+            length = min(packed_size, 128)
+            return _declared_inside(head[content : content + length])
         names.append(name)
         # Where sizes come behind the data they are not known here.
-        place = head.find(b"PK\x03\x04", start + length + extra + packed, WITHIN)
+        place = head.find(b"PK\x03\x04", content + packed_size, WITHIN)
     return _by_entries(names)
 
 
 def _declared_inside(text: bytes) -> str:
-    """OpenDocument, EPUB and their like say first what they are; believed if it is a type of ZIP
-    archives."""
-    known = find_type(text.decode("latin-1").strip())
-    return known.mime_type if known is not None and ZIP in known.containers else ZIP
+    """Read the type that OpenDocument, EPUB and their like declare in their first entry.
+
+    It is believed if it is a type of ZIP archives.
+    """
+    declared = text.decode("latin-1").strip()
+    file_type = find_type(declared)
+    if file_type is None or ZIP not in file_type.containers:
+        return ZIP
+    return file_type.mime_type
 
 
 def _by_entries(names: list[str]) -> str:
+    """Tell a document of Office, an app of Android or a Java archive by the names of entries."""
     folders = {name.partition("/")[0] for name in names if "/" in name}
     if any(name.startswith(_PACKAGE) for name in names):
-        for folder, mime_type in _OF_OFFICE.items():
+        for folder, mime_type in _OFFICE_FOLDERS.items():
             if folder in folders:
                 return mime_type
     if "AndroidManifest.xml" in names:
@@ -78,7 +91,7 @@ def _by_entries(names: list[str]) -> str:
 
 
 def sniff_frames(head: bytes) -> str | None:
-    """Zstandard or LZ4, by the first frame that is not to be skipped."""
+    """Tell Zstandard from LZ4 by the first frame that is not to be skipped."""
     place = 0
     for _ in range(MAX_ENTRIES):
         if not head.startswith(SKIPPABLE_FRAMES, place) or place + 8 > len(head):
@@ -88,24 +101,26 @@ def sniff_frames(head: bytes) -> str | None:
     return _FRAMES.get(head[place : place + 4])
 
 
+_OLE_ENTRIES = (0, 1, 2, 5)
+"""Types of entries in the directory of an OLE storage: unused, storage, stream, root."""
+
+
 def sniff_ole(head: bytes) -> str:
-    """What an OLE storage is, by its directory, where that is among these bytes."""
+    """Tell by its directory what an OLE storage is, where that is among these bytes."""
     if len(head) < 512:
         return OLE
-    shift, first = struct.unpack_from("<H16xI", head, 30)
-    if shift not in (9, 12):
+    sector_shift, first_sector = struct.unpack_from("<H16xI", head, 30)
+    if sector_shift not in (9, 12):
         return OLE
-    start = (first + 1) << shift
-    for entry in range(start, min(start + 128 * MAX_ENTRIES, len(head) - 127), 128):
-        length, is_a = struct.unpack_from("<HB", head, entry + 64)
-        if is_a not in (
-            0,
-            1,
-            2,
-            5,
-        ):  # unused, storage, stream, root: the directory goes on elsewhere
+
+    start = (first_sector + 1) << sector_shift
+    end = min(start + 128 * MAX_ENTRIES, len(head) - 127)
+    for entry in range(start, end, 128):
+        length, entry_type = struct.unpack_from("<HB", head, entry + 64)
+        if entry_type not in _OLE_ENTRIES:  # the directory goes on elsewhere
             break
-        name = head[entry : entry + max(min(length, 64) - 2, 0)].decode("utf-16-le", "replace")
+        name_length = max(min(length, 64) - 2, 0)
+        name = head[entry : entry + name_length].decode("utf-16-le", "replace")
         if name in _OLE_STREAMS:
             return _OLE_STREAMS[name]
     return OLE

@@ -1,5 +1,7 @@
-"""The section of the table with notebooks, data for programs, and source code; its lines are as in
-the others."""
+"""The section of the table with notebooks, data for programs, and source code.
+
+Its lines are written as in the others.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +43,8 @@ text/x-typescript: ts tsx cts mts = application/typescript application/x-typescr
 text/x-vue: vue in text/html text/xml
 text/x-svelte: svelte in text/html text/xml
 text/x-astro: astro in text/html
-text/x-php: php php3 php4 php5 phtml = application/x-httpd-php application/x-php in text/html text/xml
+text/x-php: php php3 php4 php5 phtml = application/x-httpd-php application/x-php
+    in text/html text/xml
 text/x-jsp: jsp jspx in text/html text/xml
 text/x-asp: asp aspx cshtml razor in text/html text/xml
 text/x-jinja: j2 jinja jinja2 twig liquid njk in text/html text/xml
@@ -49,7 +52,8 @@ text/x-handlebars: hbs handlebars mustache ejs erb haml pug in text/html text/xm
 text/x-mdx: mdx
 
 # Languages
-text/x-python: py pyw pyi pyx gyp wsgi sage = text/x-script.python application/x-python application/x-python-code
+text/x-python: py pyw pyi pyx gyp wsgi sage
+    = text/x-script.python application/x-python application/x-python-code
 text/x-csrc: c = text/x-c
 text/x-chdr: h
 text/x-c++src: cpp cc cxx c++ ino tpp
@@ -100,7 +104,8 @@ text/x-cuda: cu cuh
 text/x-processing: pde
 text/x-openscad: scad
 text/x-gdscript: gd tscn
-application/x-sh: sh bash zsh ksh fish bashrc zshrc profile = text/x-sh text/x-shellscript application/x-shellscript
+application/x-sh: sh bash zsh ksh fish bashrc zshrc profile
+    = text/x-sh text/x-shellscript application/x-shellscript
 application/x-bat: bat cmd = application/x-msdos-program
 application/x-powershell: ps1 psm1 psd1 = text/x-powershell
 text/x-awk: awk
@@ -113,7 +118,8 @@ text/x-bazel: bzl bazel
 text/x-vim: vim vimrc
 application/java-vm: class
 application/x-python-bytecode: pyc pyo
-!application/vnd.microsoft.portable-executable: exe dll sys scr = application/x-msdownload application/x-dosexec
+!application/vnd.microsoft.portable-executable: exe dll sys scr
+    = application/x-msdownload application/x-dosexec
 !application/x-executable: elf so o = application/x-sharedlib application/x-elf
 !application/vnd.adobe.flash.movie: swf = application/x-shockwave-flash
 application/x-nintendo-nes-rom: nes

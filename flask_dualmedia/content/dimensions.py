@@ -1,5 +1,7 @@
-"""Width and height of images, read while their bytes pass: nothing is decoded, so no bomb goes
-off."""
+"""Width and height of images, read while their bytes pass.
+
+Nothing is decoded, so no bomb goes off.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +10,10 @@ import struct
 from .pictures import Dimensions, Passed, Picture, Walk, walk_of
 
 MAX_STEPS = 250_000
-"""How often a reader may ask for bytes: a file of nothing but small parts is not followed for
-ever."""
+"""How often a reader may ask for bytes.
+
+A file of nothing but small parts is not followed for ever.
+"""
 
 
 class Gauge:
@@ -21,24 +25,30 @@ class Gauge:
 
     def __init__(self, head: bytes) -> None:
         self._head = head
-        self._place, self._passing = 0, head
+        self._place = 0
+        self._passing = head
         self._picture = Picture()
         self._steps = 0
-        walk = walk_of(head)
-        self._walk: Walk | None = None if walk is None else walk(self._picture)
-        self._wanted = (0, 0)
+        self._requested = (0, 0)
+        self._walk: Walk | None = None
         self.is_broken = False
         """Whether it ended, or is no image, where a size should be."""
+
+        walk = walk_of(head)
+        if walk is not None:
+            self._walk = walk(self._picture)
         self._advance(is_end=False)
 
     @property
     def dimensions(self) -> Dimensions | None:
-        """The size, as far as it has been found: of pictures of several sizes the largest."""
-        return None if self.is_broken else self._picture.dimensions
+        """The size, as far as it is known: of pictures of several sizes the largest."""
+        if self.is_broken:
+            return None
+        return self._picture.dimensions
 
     @property
     def largest(self) -> Dimensions | None:
-        """The largest size that was found, whatever is to be thought of the rest."""
+        """The largest size that the image states, whatever is to be thought of the rest."""
         return self._picture.dimensions
 
     @property
@@ -51,17 +61,18 @@ class Gauge:
         """Whether it has turned out that the size cannot be read."""
         if self._walk is not None:
             return False
-        return self.is_broken or (self._picture.dimensions is None and not self._picture.is_certain)
+        picture = self._picture
+        return self.is_broken or (picture.dimensions is None and not picture.is_certain)
 
     def feed(self, block: bytes) -> None:
         """Take the next bytes."""
         if self._walk is None:
             return
-        start = self._wanted[0]
-        begin = self._place + len(self._passing)
-        # Of what has passed, what the reader waits for the rest of is kept.
-        kept = self._passing[max(0, start - self._place) :] if start < begin else b""
-        self._place, self._passing = begin - len(kept), kept + block
+        start = self._requested[0]
+        # The reader waits for the rest of what it has asked for: what has come of that is kept.
+        kept = self._passing[max(0, start - self._place) :]
+        self._place += len(self._passing) - len(kept)
+        self._passing = kept + block
         self._advance(is_end=False)
 
     def close(self) -> None:
@@ -69,15 +80,22 @@ class Gauge:
         self._advance(is_end=True)
 
     def _advance(self, *, is_end: bool) -> None:
+        """Give the reader what it asks for, until that has not come yet.
+
+        :param is_end: No more bytes come: the reader gets fewer than it asks for.
+        """
         while self._walk is not None:
-            data = self._find(*self._wanted, is_end=is_end)
+            data = self._find(*self._requested, is_end=is_end)
             if data is None:
                 return
             self._steps += 1
             try:
                 if self._steps > MAX_STEPS:
                     raise Passed
-                self._wanted = next(self._walk) if self._steps == 1 else self._walk.send(data)
+                if self._steps == 1:
+                    self._requested = next(self._walk)
+                else:
+                    self._requested = self._walk.send(data)
             except StopIteration:
                 self._walk = None
             except (struct.error, IndexError, ValueError, RecursionError, Passed):
@@ -85,7 +103,7 @@ class Gauge:
                 self.is_broken = not self._picture.is_certain
 
     def _find(self, start: int, stop: int, *, is_end: bool) -> bytes | None:
-        """Bytes that are asked for, fewer at the end; ``None`` if they have not come.
+        """Return the bytes that are asked for, fewer at the end; ``None`` if they have not come.
 
         :raises Passed: They have gone.
         """
@@ -95,18 +113,19 @@ class Gauge:
         if stop > end and not is_end:
             return None
         if start < self._place:
-            return self._head[start:stop] + self._missing(start, stop)
+            return self._head[start:stop] + self._behind_head(start, stop)
         return self._passing[start - self._place : stop - self._place]
 
-    def _missing(self, start: int, stop: int) -> bytes:
-        """What is behind the head of bytes that begin in it."""
-        if self._place > len(self._head) or start > len(self._head):
+    def _behind_head(self, start: int, stop: int) -> bytes:
+        """Return the part behind the head of bytes that begin in it."""
+        head_size = len(self._head)
+        if self._place > head_size or start > head_size:
             raise Passed
-        return self._passing[len(self._head) - self._place : stop - self._place]
+        return self._passing[head_size - self._place : stop - self._place]
 
 
 def read_dimensions(content: bytes) -> Dimensions | None:
-    """Width and height of a whole image, as it is shown; ``None`` where it does not say.
+    """Read width and height of a whole image, as it is shown; ``None`` where it does not say.
 
     Where an image holds pictures of several sizes, they are those of the largest. Where it says
     that it lies on its side (EXIF orientation 5 to 8, and ``irot`` of AVIF and HEIC), they are

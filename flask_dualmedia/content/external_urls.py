@@ -1,4 +1,4 @@
-"""URLs of external media: which are kept, and where their readers are sent."""
+"""URLs of external media: the ones that are kept, and those that their readers are sent to."""
 
 from __future__ import annotations
 
@@ -18,18 +18,29 @@ _LABEL = re.compile(r"[A-Za-z0-9_-]{1,63}")
 _NUMBER = re.compile(r"[0-9]+|0[xX][0-9A-Fa-f]*")
 
 _DEVIATING = frozenset("\u00df\u03c2")
-"""Letters of which two versions of IDNA make different hosts."""
+"""Letters that two versions of IDNA make different hosts of."""
 
 
 def fault_of(url: str) -> str | None:
-    """What is wrong with a URL reference (RFC 3986), if anything is.
+    """Say what is wrong with a URL reference (RFC 3986), if anything is.
 
-    It is one that any browser may follow: http, https, or relative to the page.
+    A right one can be followed by any browser: it is http, https, or relative to the page.
     """
+    fault = _fault_of_characters(url) or _fault_of_parts(url)
+    if fault is None and len(iri_to_uri(url)) > MAX_URL:
+        return f"Longer than maximum length {MAX_URL} when it is written in ASCII."
+    return fault
+
+
+def _fault_of_characters(url: str) -> str | None:
     if not url.isprintable() or any(character.isspace() for character in url):
         return "Not a URL: contains blanks or control characters."
     if "\\" in url:
         return "Not a URL: contains a backslash, which browsers take for a slash."
+    return None
+
+
+def _fault_of_parts(url: str) -> str | None:
     try:
         parts = urlsplit(url)
     except ValueError:
@@ -37,21 +48,19 @@ def fault_of(url: str) -> str | None:
     if parts.scheme not in ("", *SCHEMES):
         return "Only http and https URLs are accepted."
     if parts.scheme or url.startswith("//"):
-        fault = _fault_of_authority(parts)
-    else:
-        fault = None if parts.path else "Names no file."
-    if fault is None and len(iri_to_uri(url)) > MAX_URL:
-        return f"Longer than maximum length {MAX_URL} when it is written in ASCII."
-    return fault
+        return _fault_of_authority(parts)
+    if not parts.path:
+        return "Names no file."
+    return None
 
 
 def is_absolute(url: str) -> bool:
-    """Whether a text is meant as a whole URL, with a scheme and a host."""
+    """Tell whether a text is meant as a whole URL, with a scheme and a host."""
     return re.match(r"https?://", url, re.IGNORECASE) is not None
 
 
 def location_of(url: str | None) -> str | None:
-    """A URL as it is sent in ``Location``: in ASCII.
+    """Write a URL as it is sent in ``Location``: in ASCII.
 
     :param url: As it was kept, by whatever version.
     :return: ``None`` if no client could follow it.
@@ -59,15 +68,17 @@ def location_of(url: str | None) -> str | None:
     try:
         location = iri_to_uri(url or "")
         is_web = urlsplit(location).scheme in ("", *SCHEMES)
-    except (
-        ValueError
-    ):  # a port that is none, brackets without an address, a host that IDNA does not know
+    except ValueError:
+        # The port is none, brackets have no address in them, or IDNA does not know the host.
         return None
     is_whole = location.isascii() and location.isprintable() and " " not in location
-    return location if location and is_web and is_whole else None
+    if not location or not is_web or not is_whole:
+        return None
+    return location
 
 
 def _fault_of_authority(parts: SplitResult) -> str | None:
+    """Say what is wrong with user, host and port of a whole URL."""
     if "@" in parts.netloc:
         return "Contains a user or a password, which every reader would see."
     try:
@@ -82,6 +93,7 @@ def _fault_of_authority(parts: SplitResult) -> str | None:
 
 
 def _is_host(host: str) -> bool:
+    """Tell whether a host is an address, or a name that all versions of IDNA read alike."""
     if ":" in host:  # in brackets
         return _is_address(host, IPv6Address)
     if not _DEVIATING.isdisjoint(host):
@@ -91,10 +103,14 @@ def _is_host(host: str) -> bool:
     except UnicodeError:
         return False
     labels = name.split(".")
-    if len(name) > 253 or not all(map(_LABEL.fullmatch, labels)):
+    if len(name) > 253:
         return False
-    # Browsers read a host that ends in a number as an address.
-    return _is_address(name, IPv4Address) if _NUMBER.fullmatch(labels[-1]) else True
+    if not all(map(_LABEL.fullmatch, labels)):
+        return False
+    if _NUMBER.fullmatch(labels[-1]):
+        # Browsers read a host that ends in a number as an address.
+        return _is_address(name, IPv4Address)
+    return True
 
 
 def _is_address(text: str, kind: type[IPv4Address] | type[IPv6Address]) -> bool:

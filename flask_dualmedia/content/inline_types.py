@@ -1,5 +1,4 @@
-"""Content that a browser shows when it is opened as a page: of which types, and under which
-policy."""
+"""Content that a browser shows when it is opened as a page: its types and its policy."""
 
 from __future__ import annotations
 
@@ -18,12 +17,16 @@ DEFAULT_TYPES = (
     "video/mp4", "video/webm", "video/ogg", "video/quicktime",
     "audio/mpeg", "audio/mp4", "audio/ogg", "audio/wav", "audio/flac", "audio/webm",
 )  # fmt: skip
-"""Types that browsers show and never run. Everything else is a download, unless the host says
-otherwise."""
+"""Types that browsers show and never run.
+
+Everything else is a download, unless the host says otherwise.
+"""
 
 SANDBOX = "default-src 'none'; sandbox"
-"""The Content-Security-Policy of all content but the following: it has no origin, runs nothing and
-loads nothing."""
+"""The Content-Security-Policy of all content but the following.
+
+Content under it has no origin, runs nothing and loads nothing.
+"""
 
 # A browser shows a picture, a film, sound or a PDF in a page that it makes itself, styles with
 # attributes, and has load the content anew. In a sandbox, that page has no origin: its requests
@@ -39,12 +42,13 @@ _PDF_VIEWER = _VIEWER.format("object-src")
 
 
 def read_inline_types(value: t.Any) -> frozenset[str]:
-    """The types that browsers show: the usual ones, and those that the host adds.
+    """Read the types that browsers show: the usual ones, and those that the host adds.
 
     :raises ConfigurationError: It is not a list of types, or has one that could run.
     """
     if not isinstance(value, list | tuple | set | frozenset):
         raise ConfigurationError(f"{KEY} is {value!r}, which is not a list of MIME types")
+
     inline_types: set[str] = set(DEFAULT_TYPES)
     for text in value:
         mime_type = canonical(one_type(text) or OCTET_STREAM)
@@ -61,7 +65,7 @@ def read_inline_types(value: t.Any) -> frozenset[str]:
 
 
 def policy_of(mime_type: str, *, is_inline: bool) -> str:
-    """The Content-Security-Policy of an answer with content.
+    """Choose the Content-Security-Policy of an answer with content.
 
     :param is_inline: The type is one of :func:`read_inline_types`, and the request is not for a
         download.

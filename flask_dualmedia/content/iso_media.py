@@ -1,12 +1,14 @@
-"""ISO base media files (ISO/IEC 14496-12) and QuickTime: one container for film, sound and
-pictures."""
+"""ISO base media files (ISO/IEC 14496-12) and QuickTime.
+
+They are one container for film, sound and pictures.
+"""
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
 
-# What QuickTime files begin with that have no ``ftyp``, and what must follow in small ones.
+# QuickTime files without ``ftyp`` begin with one of the first boxes; in small ones, others follow.
 _FIRST = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot")
 _BOXES = {
     *_FIRST,
@@ -34,101 +36,148 @@ _ANY_PICTURE = (b"mif1", b"mif2", b"msf1", b"miaf", b"MiHB", b"1pic")
 
 _SOUND = (b"M4A ", b"M4B ", b"M4P ", b"F4A ", b"F4B ")
 _FILM = (
-    b"iso", b"mp4", b"mp7", b"avc", b"hvc", b"hev", b"av01", b"dash", b"M4V", b"cmf", b"MSNV", b"f4v", b"F4V", b"F4P",
-    b"XAVC", b"XFVC", b"NDS", b"NDX", b"ND", b"mmp4", b"piff", b"ccff", b"ism", b"dby1", b"caqv", b"CAEP", b"niko",
-    b"pana", b"3gp", b"3g2", b"qt  ",
+    b"iso", b"mp4", b"mp7", b"avc", b"hvc", b"hev", b"av01", b"dash", b"M4V", b"cmf", b"MSNV",
+    b"f4v", b"F4V", b"F4P", b"XAVC", b"XFVC", b"NDS", b"NDX", b"ND", b"mmp4", b"piff", b"ccff",
+    b"ism", b"dby1", b"caqv", b"CAEP", b"niko", b"pana", b"3gp", b"3g2", b"qt  ",
 )  # fmt: skip
+
+# Brands of film and sound: how a major brand begins, and the types of film and of sound alone.
+_KINDS_BY_BRAND = (
+    ((b"3g2", b"KDDI"), "video/3gpp2", "audio/3gpp2"),
+    ((b"3gp", b"3ge", b"3gg", b"3gs"), "video/3gpp", "audio/3gpp"),
+    ((b"qt  ",), "video/quicktime", "audio/mp4"),
+)
 
 MAX_TRACKS = 64
 
 
 def sniff_iso_media(head: bytes) -> str | None:
-    """The MIME type of a file whose second four bytes name a box.
+    """Return the MIME type of a file whose second four bytes name a box.
 
-    Film or sound is told by the tracks. Of a file whose index is not among the first bytes it is
-    not known: ``application/mp4``.
+    Film or sound is told by the tracks. It is not known of a file whose index is not among the
+    first bytes: that is ``application/mp4``.
     """
-    kind = head[4:8]
-    if kind == b"jP  ":
+    first_box = head[4:8]
+    if first_box == b"jP  ":
         return _PICTURES.get(head[20:24], "image/jp2")
-    if kind == b"JXL ":
+    if first_box == b"JXL ":
         return "image/jxl"
-    if kind not in _FIRST:
+    if first_box not in _FIRST:
         return None
-    if kind == b"ftyp":
+    if first_box == b"ftyp":
         return _by_brands(head)
     return _without_brands(head)
 
 
 def _by_brands(head: bytes) -> str | None:
+    """Return the type that the brands in ``ftyp`` name, the major brand before compatible ones."""
     (size,) = struct.unpack_from(">I", head)
+    end = min(size, len(head) - 3, 512)
     major = head[8:12]
-    compatible = [head[place : place + 4] for place in range(16, min(size, len(head) - 3, 512), 4)]
+    compatible = [head[place : place + 4] for place in range(16, end, 4)]
+
     if major in _PICTURES:
         return _PICTURES[major]
     if major in _ANY_PICTURE:
-        return next((_PICTURES[brand] for brand in compatible if brand in _PICTURES), "image/heif")
+        return _compatible_picture(compatible)
     if major in _SOUND:
         return "audio/mp4"
-    tracks = _tracks(head)
     if major == b"mjp2":
         return "video/mj2"
-    if major.startswith((b"3g2", b"KDDI")):
-        return "audio/3gpp2" if tracks == "sound" else "video/3gpp2"
-    if major.startswith((b"3gp", b"3ge", b"3gg", b"3gs")):
-        return "audio/3gpp" if tracks == "sound" else "video/3gpp"
-    if major == b"qt  ":
-        return "audio/mp4" if tracks == "sound" else "video/quicktime"
-    if tracks is not None:
-        return "audio/mp4" if tracks == "sound" else "video/mp4"
-    is_known = any(brand.startswith(_FILM) for brand in (major, *compatible))
-    return "application/mp4" if is_known else None
+    return _film_or_sound(head, major, compatible)
 
 
-def _without_brands(head: bytes) -> str | None:
-    """QuickTime, if one box follows another."""
-    for number, (name, _, end) in enumerate(boxes(head, 0, len(head))):
-        if name not in _BOXES:
-            return None
-        if name in (b"moov", b"mdat") or (number and end > len(head)):
-            return "audio/mp4" if _tracks(head) == "sound" else "video/quicktime"
+def _compatible_picture(brands: list[bytes]) -> str:
+    """Return the type of a picture whose major brand only says that it is one."""
+    for brand in brands:
+        if brand in _PICTURES:
+            return _PICTURES[brand]
+    return "image/heif"
+
+
+def _film_or_sound(head: bytes, major: bytes, compatible: list[bytes]) -> str | None:
+    """Return the type of film or sound, by the tracks.
+
+    :return: ``application/mp4`` if the tracks are not among these bytes, and ``None`` if no brand
+        is one of film either.
+    """
+    tracks = _tracks(head)
+    for brands, film, sound in _KINDS_BY_BRAND:
+        if major.startswith(brands):
+            return sound if tracks == "sound" else film
+
+    if tracks == "sound":
+        return "audio/mp4"
+    if tracks == "film":
+        return "video/mp4"
+    if any(brand.startswith(_FILM) for brand in (major, *compatible)):
+        return "application/mp4"
     return None
 
 
-def _tracks(head: bytes) -> str | None:
-    """``film`` or ``sound``; ``None`` if the index is not among these bytes, or not to its end."""
-    handlers: list[bytes] = []
-    is_whole = False
-    for name, start, end in boxes(head, 0, len(head)):
-        if name == b"moov":
-            handlers = _handlers(head, start, min(end, len(head)))
-            is_whole = end <= len(head)
+def _without_brands(head: bytes) -> str | None:
+    """Recognize QuickTime by one box that follows another."""
+    for number, (name, _, end) in enumerate(boxes(head, 0, len(head))):
+        if name not in _BOXES:
+            return None
+        is_cut_off = number > 0 and end > len(head)
+        if name in (b"moov", b"mdat") or is_cut_off:
             break
-    if b"vide" in handlers:
-        return "film"
-    return "sound" if is_whole and b"soun" in handlers else None
+    else:
+        return None
+
+    if _tracks(head) == "sound":
+        return "audio/mp4"
+    return "video/quicktime"
+
+
+def _tracks(head: bytes) -> str | None:
+    """Tell ``film`` from ``sound`` by the index.
+
+    :return: ``None`` if the index is not among these bytes, or not to its end.
+    """
+    for name, start, end in boxes(head, 0, len(head)):
+        if name != b"moov":
+            continue
+        handlers = _handlers(head, start, min(end, len(head)))
+        if b"vide" in handlers:
+            return "film"
+        is_whole = end <= len(head)
+        if b"soun" in handlers and is_whole:
+            return "sound"
+        break
+    return None
 
 
 def _handlers(head: bytes, start: int, end: int) -> list[bytes]:
-    """What the tracks in a ``moov`` box are."""
+    """Return the handlers of the tracks in a ``moov`` box, which say what the tracks are."""
     handlers: list[bytes] = []
-    for name, trak, trak_end in boxes(head, start, end):
-        if name != b"trak" or len(handlers) >= MAX_TRACKS:
+    for name, track, track_end in boxes(head, start, end):
+        if name == b"trak" and len(handlers) < MAX_TRACKS:
+            handlers += _handlers_of_track(head, track, min(track_end, end), end)
+    return handlers
+
+
+def _handlers_of_track(head: bytes, start: int, end: int, index_end: int) -> list[bytes]:
+    """Return the handlers in one ``trak`` box, usually one.
+
+    :param index_end: The end of the ``moov`` box, or of these bytes if they end in it.
+    """
+    handlers: list[bytes] = []
+    for name, media, media_end in boxes(head, start, end):
+        if name != b"mdia":
             continue
-        for inner, mdia, mdia_end in boxes(head, trak, min(trak_end, end)):
-            if inner != b"mdia":
-                continue
-            handlers += [
-                head[hdlr + 8 : hdlr + 12]
-                for innermost, hdlr, _ in boxes(head, mdia, min(mdia_end, end))
-                if innermost == b"hdlr"
-            ]
+        for inner, content, _ in boxes(head, media, min(media_end, index_end)):
+            if inner == b"hdlr":
+                handlers.append(head[content + 8 : content + 12])
     return handlers
 
 
 def boxes(head: bytes, start: int, end: int) -> Iterator[tuple[bytes, int, int]]:
-    """Name of each box, where its content begins, and where it ends, which may be behind these
-    bytes."""
+    """Yield the name of each box, where its content begins, and where it ends.
+
+    The end may be behind these bytes.
+    """
     while start + 8 <= end:
         size, name = struct.unpack_from(">I4s", head, start)
         content = start + 8
@@ -139,5 +188,6 @@ def boxes(head: bytes, start: int, end: int) -> Iterator[tuple[bytes, int, int]]
             size = 1 << 62
         if size < content - start:
             return
+
         yield name, content, start + size
         start += size

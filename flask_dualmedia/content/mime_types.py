@@ -1,5 +1,7 @@
-"""MIME types as strangers write them: how one is read, what it claims, and which one content is
-served with."""
+"""MIME types as strangers write them.
+
+This module reads them, tells what they claim, and chooses the one that content is served with.
+"""
 
 from __future__ import annotations
 
@@ -20,15 +22,16 @@ _MEDIA_TYPE = re.compile(rf"[ \t]*({_TCHARS}/{_TCHARS}){_PARAMETERS}")
 
 _PATTERN = re.compile(rf"\*/\*|{_TCHARS}/(\*|{_TCHARS})")
 
-# What clients declare that know nothing: the last is what curl says of any body.
+# Clients that know nothing declare these: the last is what curl says of any body.
 _NO_CLAIM = {OCTET_STREAM, "binary/octet-stream", "application/x-www-form-urlencoded"}
 
 # Types that a page of the host's own would run, or be styled by, if it were made to name the
 # content: an attachment runs there too, and a Content-Security-Policy with 'self' lets it. Because
-# of nosniff, content of another type is neither script nor stylesheet. Of a multipart answer, or a
-# mail, browsers show each part as what it says that it is.
+# of nosniff, content of another type is neither script nor stylesheet. Browsers show each part of a
+# multipart answer, or of a mail, as what it says that it is.
 _ACTIVE = re.compile(
-    r".*(java|ecma|live|j|vb)script|text/(x-)?(css|xsl)|application/(xslt|wasm)|multipart/|message/",
+    r".*(java|ecma|live|j|vb)script|text/(x-)?(css|xsl)|application/(xslt|wasm)"
+    r"|multipart/|message/",
 )
 
 # Types that are, or may be, a document with scripts, or are a program for some part of a browser:
@@ -36,44 +39,50 @@ _ACTIVE = re.compile(
 # offers to install.
 _DOCUMENT = re.compile(
     r".*/(.*[.+-])?(x?html?|mhtml?|xml|xul|svg|svgz|rdf|hta|htc|mimearchive)([.+-].*)?"
-    r"|.*(java|shockwave|flash|silverlight|xpinstall|x-chrome-extension|x-component|scriptlet|manifest).*",
+    r"|.*(java|shockwave|flash|silverlight|xpinstall|x-chrome-extension|x-component|scriptlet"
+    r"|manifest).*",
 )
 
 
 def one_type(text: object) -> str | None:
-    """The MIME type that a text names, in lower case and without parameters.
+    """Read the MIME type that a text names, in lower case and without parameters.
 
     :param text: From outside: of any type, length and alphabet.
     :return: ASCII of at most :data:`MAX_LENGTH` characters; ``None`` if the text is not exactly one
         type.
     """
-    named = _read(text)
-    return None if named is None or "*" in named else named
+    mime_type = _read(text)
+    if mime_type is None or "*" in mime_type:
+        return None
+    return mime_type
 
 
 def claim_of(declared: object) -> str | None:
-    """The claim in a declared type.
+    """Read the claim in a declared type.
 
     :return: One type, or a range of them such as ``image/*``. ``None`` if nothing is claimed: by a
         text that is neither, or by a type that clients send when they know none.
     """
-    named = _read(declared)
-    if named is None or named in _NO_CLAIM:
+    claim = _read(declared)
+    if claim is None or claim in _NO_CLAIM:
         return None
-    is_clear = "*" not in named.removesuffix("/*")
-    return named if is_clear else None
+    if "*" in claim.removesuffix("/*"):
+        return None
+    return claim
 
 
 def declared_type(declared: object) -> str | None:
-    """The claim in a declared type, if it is one type and not a range."""
+    """Read the claim in a declared type, if it is one type and not a range."""
     claim = claim_of(declared)
-    return None if claim is None or "*" in claim else claim
+    if claim is None or "*" in claim:
+        return None
+    return claim
 
 
 def served_type(stored: str | None) -> str:
-    """The ``Content-Type`` for content whose record has the type ``stored``, in whatever version it
-    was stored.
+    """Choose the ``Content-Type`` that content is served with.
 
+    :param stored: The type in its record, in whatever version it was stored.
     :return: One type that no page runs as its script and none takes as its stylesheet.
     """
     mime_type = one_type(stored)
@@ -83,17 +92,19 @@ def served_type(stored: str | None) -> str:
 
 
 def is_active(mime_type: str) -> bool:
-    """Whether content of a type could run, or hold what runs, where a browser shows it."""
-    return _ACTIVE.match(mime_type) is not None or _DOCUMENT.fullmatch(mime_type) is not None
+    """Tell whether content of a type could run, or hold what runs, where a browser shows it."""
+    if _ACTIVE.match(mime_type):
+        return True
+    return _DOCUMENT.fullmatch(mime_type) is not None
 
 
 def is_pattern(text: str) -> bool:
-    """Whether a text is a type, a range such as ``image/*``, or ``*/*``."""
+    """Tell whether a text is a type, a range such as ``image/*``, or ``*/*``."""
     return _PATTERN.fullmatch(text) is not None
 
 
 def matches(pattern: str, mime_type: str) -> bool:
-    """Whether a type is the one, or in the range, that a pattern names."""
+    """Tell whether a type is the one, or in the range, that a pattern names."""
     pattern = pattern.lower()
     if pattern == "*/*":
         return True
@@ -103,12 +114,12 @@ def matches(pattern: str, mime_type: str) -> bool:
 
 
 def _read(text: object) -> str | None:
-    """One type or range, in lower case and without parameters."""
+    """Read one type or range, in lower case and without parameters."""
     if isinstance(text, bytes):
         text = text.decode("latin-1")
     if not isinstance(text, str):
         return None
-    found = _MEDIA_TYPE.fullmatch(text)
-    if found is None or len(found[1]) > MAX_LENGTH:
+    match = _MEDIA_TYPE.fullmatch(text)
+    if match is None or len(match[1]) > MAX_LENGTH:
         return None
-    return found[1].lower()
+    return match[1].lower()

@@ -1,4 +1,4 @@
-"""Where formats of images say how large they are.
+"""Readers of image formats, which find where a file says how large it is.
 
 Each reader is a generator. It asks for bytes by where they begin and end in the file, and gets
 them, or fewer at the end of the file. It notes every size that it finds: decoders differ in which
@@ -12,7 +12,13 @@ import struct
 import typing as t
 from collections.abc import Callable, Generator
 
-Walk = Generator[tuple[int, int], bytes, t.Any]
+Request = tuple[int, int]
+"""Where bytes that a reader asks for begin and end."""
+
+Walk = Generator[Request, bytes, t.Any]
+
+_Search = Generator[Request, bytes, int]
+"""A part of a walk, which ends with the place where the next part begins."""
 
 WINDOW = 64 * 1024
 """Bytes that are asked for at once where all of them are looked at."""
@@ -26,20 +32,28 @@ _MAX_DEPTH = 8
 _MAX_ENTRIES = 4096
 """Entries of a directory of TIFF data that are looked at."""
 
+# Tags of TIFF data, and of EXIF data, which is written like it.
+_WIDTH_TAG = 256
+_HEIGHT_TAG = 257
+_ORIENTATION_TAG = 274
+
+_SIDEWAYS = (5, 6, 7, 8)
+"""Orientations of an image that lies on its side."""
+
 
 class Dimensions(t.NamedTuple):
-    """In pixels, as the image is shown."""
+    """Width and height in pixels, as the image is shown."""
 
     width: int
     height: int
 
 
 class Passed(Exception):
-    """Bytes were asked for that have gone, or too many were."""
+    """A reader asked for bytes that have gone, or asked too often."""
 
 
 class Picture:
-    """What is known of an image so far."""
+    """The size of an image, as far as its reader has learnt it."""
 
     def __init__(self) -> None:
         self._largest: Dimensions | None = None
@@ -48,60 +62,83 @@ class Picture:
         """Whether its size is known, whatever follows."""
 
     def note(self, width: int, height: int) -> None:
+        """Remember a size that the file states, if it is the largest until now."""
         if min(width, height) <= 0:
             return
-        if self._largest is None or width * height > self._largest.width * self._largest.height:
+        largest = self._largest
+        if largest is None or width * height > largest.width * largest.height:
             self._largest = Dimensions(width, height)
 
     @property
     def dimensions(self) -> Dimensions | None:
-        found = self._largest
-        return (
-            Dimensions(found.height, found.width)
-            if found is not None and self.is_sideways
-            else found
-        )
+        """The largest size until now, as the image is shown; ``None`` if there was none."""
+        largest = self._largest
+        if largest is None or not self.is_sideways:
+            return largest
+        return Dimensions(width=largest.height, height=largest.width)
 
 
-def walk_of(head: bytes) -> Callable[[Picture], Walk] | None:
-    """The reader of a format, by the first bytes of the file."""
+Reader = Callable[[Picture], Walk]
+
+
+def walk_of(head: bytes) -> Reader | None:
+    """Choose the reader of a format by the first bytes of the file."""
     for start, signature, walk in _READERS:
         if head.startswith(signature, start):
             return walk
-    return _pnm if _PNM.match(head) else None
+    if _PNM.match(head):
+        return _pnm
+    return None
 
 
 def _png(picture: Picture) -> Walk:
+    """Read the chunks of a PNG.
+
+    The size stands in front of the pixels. EXIF data, which may turn the image, may stand behind
+    them, so the chunks are followed to the end.
+    """
     place = 8
     while True:
         header = yield place, place + 8
         if picture.is_certain and len(header) < 8:
             return
+
         size, name = struct.unpack(">I4s", header)
+        content = place + 8
         if name == b"IHDR":
-            picture.note(*struct.unpack(">II", (yield place + 8, place + 16)))
+            data = yield content, content + 8
+            width, height = struct.unpack(">II", data)
+            picture.note(width, height)
         elif name == b"eXIf":
-            exif = yield place + 8, place + 8 + min(size, _EXIF_SIZE)
+            exif = yield content, content + min(size, _EXIF_SIZE)
             picture.is_sideways = _lies_on_its_side(exif)
         elif name == b"IDAT":
             picture.is_certain = picture.dimensions is not None
         elif name == b"IEND":
             return
+
         place += 12 + size
 
 
 def _gif(picture: Picture) -> Walk:
-    """The screen, or what frames beyond its border make of it: decoders enlarge it for them."""
-    width, height, flags = struct.unpack_from("<HHB", (yield 0, 13), 6)
+    """Note the screen, and what frames beyond its border make of it.
+
+    Decoders enlarge it for them.
+    """
+    data = yield 0, 13
+    width, height, flags = struct.unpack_from("<HHB", data, 6)
     picture.note(width, height)
-    place = 13 + _color_table(flags)
+    place = 13 + _color_table_size(flags)
+
     while True:
         block = yield place, place + 10
         if block[:1] == b"," and len(block) == 10:  # a frame
-            left, top, frame_width, frame_height, flags = struct.unpack_from("<HHHHB", block, 1)
-            width, height = max(width, left + frame_width), max(height, top + frame_height)
+            frame = struct.unpack_from("<HHHHB", block, 1)
+            left, top, frame_width, frame_height, flags = frame
+            width = max(width, left + frame_width)
+            height = max(height, top + frame_height)
             picture.note(width, height)
-            place += 11 + _color_table(flags)
+            place += 11 + _color_table_size(flags)
         elif block[:1] == b"!":  # an extension
             place += 2
         else:
@@ -110,13 +147,18 @@ def _gif(picture: Picture) -> Walk:
         place = yield from _behind_blocks(place)
 
 
-def _color_table(flags: int) -> int:
-    return 3 << (flags & 7) + 1 if flags & 0x80 else 0
+def _color_table_size(flags: int) -> int:
+    """Return the bytes of a color table of a GIF, which flags say; zero if there is none."""
+    if flags & 0x80:
+        return 3 << (flags & 7) + 1
+    return 0
 
 
-def _behind_blocks(place: int) -> Generator[tuple[int, int], bytes, int]:
-    """The place behind a chain of blocks of a GIF, each with its length in front, of which the last
-    is empty."""
+def _behind_blocks(place: int) -> _Search:
+    """Find the place behind a chain of blocks of a GIF.
+
+    Each block has its length in front, and the last one is empty.
+    """
     while True:
         window = yield place, place + WINDOW
         offset = 0
@@ -130,74 +172,116 @@ def _behind_blocks(place: int) -> Generator[tuple[int, int], bytes, int]:
         place += offset
 
 
+# Markers of JPEG segments: those that a length does not follow, and those of frames with a size.
+_BARE_MARKERS = frozenset({0x00, 0x01, *range(0xD0, 0xD9)})
+_FRAME_MARKERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_END_MARKERS = frozenset({0xD9, 0xDA})
+_EXIF_MARKER = 0xE1
+
+
 def _jpeg(picture: Picture) -> Walk:
+    """Go from segment to segment. Decoders skip what is between them, and so must we."""
     place = 2
     while True:
-        data = yield place, place + 4
-        marker = data[1]
-        if data[0] != 0xFF or marker in (0x00, 0x01, 0xFF) or 0xD0 <= marker <= 0xD8:
-            # Decoders skip what is between segments, and so must we.
-            place = yield from _next_marker(
-                place if data[0] != 0xFF else place + (marker != 0xFF) + 1
-            )
-        elif marker in (0xD9, 0xDA):  # the end, or data: its size would have come before
+        header = yield place, place + 4
+        first, marker = header[:2]
+        if first != 0xFF:
+            place = yield from _next_marker(place)
+        elif marker == 0xFF:
+            place = yield from _next_marker(place + 1)
+        elif marker in _BARE_MARKERS:
+            place = yield from _next_marker(place + 2)
+        elif marker in _END_MARKERS:  # the end, or data: its size would have come before
             return
         else:
-            (length,) = struct.unpack_from(">H", data, 2)
-            if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
-                height, width = struct.unpack(">HH", (yield place + 5, place + 9))
-                picture.note(width, height)
-            elif marker == 0xE1:
-                segment = yield place + 4, place + 2 + length
-                if segment.startswith(b"Exif\0\0"):
-                    picture.is_sideways = _lies_on_its_side(segment[6:])
-            place += 2 + length
+            (length,) = struct.unpack_from(">H", header, 2)
+            end = place + 2 + length
+            yield from _jpeg_segment(picture, marker, place + 4, end)
+            place = end
+
+
+def _jpeg_segment(picture: Picture, marker: int, start: int, end: int) -> Walk:
+    """Read a segment if it has a size, or EXIF data.
+
+    :param start: The place behind the length of the segment.
+    """
+    if marker in _FRAME_MARKERS:
+        data = yield start + 1, start + 5
+        height, width = struct.unpack(">HH", data)
+        picture.note(width, height)
+    elif marker == _EXIF_MARKER:
+        data = yield start, end
+        if data.startswith(b"Exif\0\0"):
+            picture.is_sideways = _lies_on_its_side(data[6:])
 
 
 _SEGMENT = re.compile(rb"\xff(?=[\x02-\xcf\xd9-\xfe])")
 
 
-def _next_marker(place: int) -> Generator[tuple[int, int], bytes, int]:
-    """The place of the next marker of a JPEG that a segment follows, or the end."""
+def _next_marker(place: int) -> _Search:
+    """Find the place of the next marker of a JPEG that a segment follows, or the end."""
     while True:
         window = yield place, place + WINDOW
-        found = _SEGMENT.search(window)
-        if found is not None:
-            return place + found.start()
+        marker = _SEGMENT.search(window)
+        if marker is not None:
+            return place + marker.start()
         if len(window) < WINDOW:
             raise ValueError("no marker follows")
         place += len(window) - 1
 
 
 def _webp(picture: Picture) -> Walk:
+    """Read the chunks of a WebP. Its canvas, its pixels and its frames each state a size."""
     place = 12
     while True:
         header = yield place, place + 8
         if len(header) < 8:
             return
         name, size = struct.unpack("<4sI", header)
-        if name == b"VP8X":
-            data = yield place + 12, place + 18
-            picture.note(_number(data[:3]) + 1, _number(data[3:]) + 1)
-        elif name == b"VP8L":
-            (bits,) = struct.unpack("<I", (yield place + 9, place + 13))
-            picture.note((bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1)
-            picture.is_certain = True
-        elif name == b"VP8 ":
-            data = yield place + 11, place + 18
-            width, height = struct.unpack_from("<HH", data, 3)
-            if data.startswith(b"\x9d\x01\x2a"):
-                picture.note(width & 0x3FFF, height & 0x3FFF)
-            picture.is_certain = picture.dimensions is not None
-        elif name == b"ANMF":
-            data = yield place + 8, place + 20
-            left, top, width, height = (_number(data[start : start + 3]) for start in (0, 3, 6, 9))
-            picture.note(2 * left + width + 1, 2 * top + height + 1)
-        elif name == b"EXIF":
-            picture.is_sideways = _lies_on_its_side(
-                (yield place + 8, place + 8 + min(size, _EXIF_SIZE))
-            )
+        yield from _webp_chunk(picture, name, place + 8, size)
         place += 8 + size + size % 2
+
+
+def _webp_chunk(picture: Picture, name: bytes, start: int, size: int) -> Walk:
+    """Read one chunk.
+
+    :param start: The place where its content begins.
+    :param size: Bytes of its content, as its header says.
+    """
+    if name == b"VP8X":
+        data = yield start + 4, start + 10
+        width = _number(data[:3]) + 1
+        height = _number(data[3:]) + 1
+        picture.note(width, height)
+
+    elif name == b"VP8L":
+        data = yield start + 1, start + 5
+        (bits,) = struct.unpack("<I", data)
+        width = (bits & 0x3FFF) + 1
+        height = (bits >> 14 & 0x3FFF) + 1
+        picture.note(width, height)
+        picture.is_certain = True
+
+    elif name == b"VP8 ":
+        data = yield start + 3, start + 10
+        width, height = struct.unpack_from("<HH", data, 3)
+        width &= 0x3FFF
+        height &= 0x3FFF
+        if data.startswith(b"\x9d\x01\x2a"):
+            picture.note(width, height)
+        picture.is_certain = picture.dimensions is not None
+
+    elif name == b"ANMF":
+        data = yield start, start + 12
+        left = 2 * _number(data[:3])
+        top = 2 * _number(data[3:6])
+        width = _number(data[6:9]) + 1
+        height = _number(data[9:12]) + 1
+        picture.note(left + width, top + height)
+
+    elif name == b"EXIF":
+        exif = yield start, start + min(size, _EXIF_SIZE)
+        picture.is_sideways = _lies_on_its_side(exif)
 
 
 def _number(data: bytes) -> int:
@@ -205,17 +289,27 @@ def _number(data: bytes) -> int:
 
 
 def _lies_on_its_side(exif: bytes) -> bool:
-    """Whether EXIF data says so. Data that is damaged says nothing, and must not hide the size
-    beside it."""
+    """Tell from EXIF data whether the image lies on its side.
+
+    Data that is damaged says nothing, and must not hide the size beside it.
+    """
     data = exif.removeprefix(b"Exif\0\0")
-    order = "<" if data[:2] == b"II" else ">"
+    order = _byte_order(data)
     try:
         (start,) = struct.unpack_from(f"{order}I", data, 4)
         (count,) = struct.unpack_from(f"{order}H", data, start)
-        tags = _tags(data[start + 2 : start + 2 + 12 * count], order, big=False)
+        entries = data[start + 2 : start + 2 + 12 * count]
+        tags = _tags(entries, order, big=False)
     except struct.error:
         return False
-    return tags.get(274) in (5, 6, 7, 8)
+    return tags.get(_ORIENTATION_TAG) in _SIDEWAYS
+
+
+def _byte_order(data: bytes) -> str:
+    """Return the byte order of TIFF data, as :mod:`struct` writes it."""
+    if data[:2] == b"II":
+        return "<"
+    return ">"
 
 
 def _bmp(picture: Picture) -> Walk:
@@ -223,83 +317,156 @@ def _bmp(picture: Picture) -> Walk:
 
 
 def _bitmap(picture: Picture, place: int, *, has_mask: bool = False) -> Walk:
+    """Read the header of a bitmap, in the form of OS/2 or in that of Windows.
+
+    :param has_mask: A mask of the same size stands behind the pixels, and the header counts both.
+    """
     data = yield place, place + 12
-    (size,) = struct.unpack_from("<I", data)
-    width, height = struct.unpack_from("<HH" if size == 12 else "<ii", data, 4)
+    (header_size,) = struct.unpack_from("<I", data)
+
+    if header_size == 12:
+        width, height = struct.unpack_from("<HH", data, 4)
+    else:
+        width, height = struct.unpack_from("<ii", data, 4)
+
     height = abs(height)  # below zero: from top to bottom
-    picture.note(abs(width), height // 2 if has_mask else height)
+    if has_mask:
+        height //= 2
+    picture.note(abs(width), height)
 
 
 def _icon(picture: Picture) -> Walk:
-    """The largest of its pictures, by what these say themselves."""
-    (count,) = struct.unpack_from("<H", (yield 0, 6), 4)
+    """Note the largest of its pictures, by what these say themselves."""
+    header = yield 0, 6
+    (count,) = struct.unpack_from("<H", header, 4)
     entries = yield 6, 6 + 16 * count
-    for start in sorted(
-        struct.unpack_from("<I", entries, 16 * number + 12)[0] for number in range(count)
-    ):
+    places: list[int] = []
+    for number in range(count):
+        (place,) = struct.unpack_from("<I", entries, 16 * number + 12)
+        places.append(place)
+
+    for start in sorted(places):
         data = yield start, start + 24
         if not data.startswith(b"\x89PNG"):
             yield from _bitmap(picture, start, has_mask=True)
         elif data[12:16] == b"IHDR":
-            picture.note(*struct.unpack_from(">II", data, 16))
+            width, height = struct.unpack_from(">II", data, 16)
+            picture.note(width, height)
         else:
             raise ValueError("a PNG must begin with its size")
 
 
+class _TiffLayout:
+    """How a TIFF file writes its directories: as BigTIFF does, or in the classic way."""
+
+    def __init__(self, head: bytes) -> None:
+        self.order = _byte_order(head)
+        self.is_big = 43 in head[2:4]
+        if self.is_big:
+            self.first, self.entry_size = 8, 20
+            self.place = struct.Struct(f"{self.order}Q")
+            self.count = struct.Struct(f"{self.order}Q")
+        else:
+            self.first, self.entry_size = 4, 12
+            self.place = struct.Struct(f"{self.order}I")
+            self.count = struct.Struct(f"{self.order}H")
+
+
 def _tiff(picture: Picture) -> Walk:
-    """The largest of its pages."""
+    """Note the largest of its pages."""
     head = yield 0, 16
-    order, big = ("<" if head[:2] == b"II" else ">"), 43 in head[2:4]
-    place = struct.unpack_from(f"{order}{'Q' if big else 'I'}", head, 8 if big else 4)[0]
-    count_form, entry_size = ("Q", 20) if big else ("H", 12)
-    count_size = struct.calcsize(f"{order}{count_form}")
+    layout = _TiffLayout(head)
+    (place,) = layout.place.unpack_from(head, layout.first)
     seen: set[int] = set()
+
     while place and place not in seen:
-        (count,) = struct.unpack(f"{order}{count_form}", (yield place, place + count_size))
-        if count > _MAX_ENTRIES:
-            raise ValueError("too many entries")
-        behind = place + count_size + entry_size * count
-        directory = yield place + count_size, behind + entry_size
-        tags = _tags(directory[: entry_size * count], order, big=big)
-        picture.note(tags.get(256, 0), tags.get(257, 0))
+        entries, following = yield from _tiff_directory(layout, place)
+        tags = _tags(entries, layout.order, big=layout.is_big)
+        width = tags.get(_WIDTH_TAG, 0)
+        height = tags.get(_HEIGHT_TAG, 0)
+        picture.note(width, height)
         if not seen:
-            picture.is_sideways = tags.get(274) in (5, 6, 7, 8)
+            picture.is_sideways = tags.get(_ORIENTATION_TAG) in _SIDEWAYS
         seen.add(place)
-        following = directory[entry_size * count :]
-        place = (
-            struct.unpack_from(f"{order}{'Q' if big else 'I'}", following)[0]
-            if len(following) >= 4
-            else 0
-        )
+
+        if len(following) < 4:
+            return
+        (place,) = layout.place.unpack_from(following)
 
 
-_FORMS = {1: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i", 16: "Q", 17: "q"}
+def _tiff_directory(
+    layout: _TiffLayout, place: int
+) -> Generator[Request, bytes, tuple[bytes, bytes]]:
+    """Read the entries of a directory, and the bytes behind them that name the next one."""
+    start = place + layout.count.size
+    data = yield place, start
+    (count,) = layout.count.unpack(data)
+    if count > _MAX_ENTRIES:
+        raise ValueError("too many entries")
+
+    size = layout.entry_size * count
+    directory = yield start, start + size + layout.entry_size
+    return directory[:size], directory[size:]
+
+
+_FORMS = {
+    1: "B",
+    3: "H",
+    4: "I",
+    6: "b",
+    8: "h",
+    9: "i",
+    16: "Q",
+    17: "q",
+}
 """How TIFF data writes whole numbers, by the number of the form."""
 
 
 def _tags(entries: bytes, order: str, *, big: bool) -> dict[int, int]:
-    """The whole numbers in a directory of TIFF data, which EXIF is too, by their tags."""
-    size, start = (20, 12) if big else (12, 8)
+    """Read the whole numbers in a directory of TIFF data, which EXIF is too, by their tags.
+
+    :param order: The byte order, as :mod:`struct` writes it.
+    :param big: The entries are those of BigTIFF.
+    """
+    size, start = 12, 8
+    if big:
+        size, start = 20, 12
+
     tags: dict[int, int] = {}
     for place in range(0, len(entries) - size + 1, size):
         tag, form = struct.unpack_from(f"{order}HH", entries, place)
         if form in _FORMS and (big or form < 16):
-            (tags[tag],) = struct.unpack_from(f"{order}{_FORMS[form]}", entries, place + start)
+            number_form = f"{order}{_FORMS[form]}"
+            (tags[tag],) = struct.unpack_from(number_form, entries, place + start)
     return tags
 
 
-_CONTAINERS = {b"meta": 4, b"iprp": 0, b"ipco": 0, b"moov": 0, b"trak": 0, b"jp2h": 0}
+_CONTAINERS = {
+    b"meta": 4,
+    b"iprp": 0,
+    b"ipco": 0,
+    b"moov": 0,
+    b"trak": 0,
+    b"jp2h": 0,
+}
 """Boxes that have boxes in them, and how many bytes stand in front of these."""
 
 
 def _iso_media(picture: Picture) -> Walk:
-    """AVIF and HEIC by the item properties (ISO/IEC 23008-12), where the whole is larger than its
-    thumbnails and its tiles, and by the tracks of a sequence; JPEG 2000 and JPEG XL by their
-    headers."""
+    """Read AVIF, HEIC, JPEG 2000 and JPEG XL.
+
+    AVIF and HEIC are read by the item properties (ISO/IEC 23008-12), where the whole is larger than
+    its thumbnails and its tiles, and by the tracks of a sequence; JPEG 2000 and JPEG XL by their
+    headers.
+    """
     yield from _boxes(picture, 0, 1 << 62, 0)
 
 
 def _boxes(picture: Picture, place: int, end: int, depth: int) -> Walk:
+    """Read the boxes between two places, and those in them.
+
+    :param depth: The number of boxes that these lie in.
+    """
     while place + 8 <= end:
         header = yield place, place + 16
         if len(header) < 8:
@@ -313,49 +480,71 @@ def _boxes(picture: Picture, place: int, end: int, depth: int) -> Walk:
             size = end - place
         if size < start - place:
             return
+
         place = min(place + size, end)
         if name in _CONTAINERS and depth < _MAX_DEPTH:
             yield from _boxes(picture, start + _CONTAINERS[name], place, depth + 1)
-            picture.is_certain = picture.is_certain or (
-                name == b"meta" and picture.dimensions is not None
-            )
+            if name == b"meta" and picture.dimensions is not None:
+                picture.is_certain = True
         else:
             yield from _box(picture, name, start, place)
 
 
 def _box(picture: Picture, name: bytes, start: int, end: int) -> Walk:
+    """Read a box that states a size or a rotation.
+
+    :param start: The place where its content begins.
+    """
     if name == b"ispe":
-        picture.note(*struct.unpack_from(">II", (yield start, start + 12), 4))
+        data = yield start, start + 12
+        width, height = struct.unpack_from(">II", data, 4)
+        picture.note(width, height)
     elif name == b"irot":
-        picture.is_sideways = picture.is_sideways or (yield start, start + 1)[0] % 2 == 1
+        if not picture.is_sideways:
+            data = yield start, start + 1
+            picture.is_sideways = data[0] % 2 == 1
     elif name == b"tkhd":
-        width, height = struct.unpack(">II", (yield end - 8, end))
+        data = yield end - 8, end
+        width, height = struct.unpack(">II", data)
         picture.note(width >> 16, height >> 16)
     elif name == b"ihdr":
-        height, width = struct.unpack(">II", (yield start, start + 8))
+        data = yield start, start + 8
+        height, width = struct.unpack(">II", data)
         picture.note(width, height)
     elif name == b"jp2c":
         yield from _jpeg_2000(picture, start)
     elif name == b"jxlc":
         yield from _jpeg_xl(picture, start)
-    elif name == b"jxlp" and (yield start, start + 4)[-1] == 0:  # the first part
-        yield from _jpeg_xl(picture, start + 4)
+    elif name == b"jxlp":
+        part_number = yield start, start + 4
+        if part_number[-1] == 0:  # the first part
+            yield from _jpeg_xl(picture, start + 4)
 
 
 def _jpeg_2000(picture: Picture, place: int = 0) -> Walk:
-    """A codestream (ISO/IEC 15444-1, section A.5.1)."""
+    """Read a codestream (ISO/IEC 15444-1, section A.5.1)."""
     data = yield place, place + 24
     if data[:4] == b"\xff\x4f\xff\x51":
         right, bottom, left, top = struct.unpack_from(">IIII", data, 8)
         picture.note(right - left, bottom - top)
 
 
-_RATIOS = {1: (1, 1), 2: (12, 10), 3: (4, 3), 4: (3, 2), 5: (16, 9), 6: (5, 4), 7: (2, 1)}
+_RATIOS = {
+    1: (1, 1),
+    2: (12, 10),
+    3: (4, 3),
+    4: (3, 2),
+    5: (16, 9),
+    6: (5, 4),
+    7: (2, 1),
+}
 
 
 def _jpeg_xl(picture: Picture, place: int = 0) -> Walk:
-    """A codestream (ISO/IEC 18181-1, section D.2)."""
+    """Read a codestream (ISO/IEC 18181-1, section D.2)."""
     data = yield place, place + 14
+    if len(data) < 6:
+        raise ValueError("cut off")
     bits = int.from_bytes(data[2:], "little")
 
     def take(number: int) -> int:
@@ -364,26 +553,33 @@ def _jpeg_xl(picture: Picture, place: int = 0) -> Walk:
         bits >>= number
         return value
 
+    def take_length() -> int:
+        if is_small:
+            return 8 * (take(5) + 1)
+        bit_count = (9, 13, 18, 30)[take(2)]
+        return take(bit_count) + 1
+
     is_small = take(1) == 1
-
-    def length() -> int:
-        return 8 * (take(5) + 1) if is_small else take((9, 13, 18, 30)[take(2)]) + 1
-
-    if len(data) < 6:
-        raise ValueError("cut off")
-    height = length()
+    height = take_length()
     ratio = take(3)
-    across, down = _RATIOS.get(ratio, (0, 1))
-    picture.note(length() if ratio == 0 else height * across // down, height)
+    if ratio == 0:
+        width = take_length()
+    else:
+        across, down = _RATIOS[ratio]
+        width = height * across // down
+    picture.note(width, height)
 
 
 def _photoshop(picture: Picture) -> Walk:
-    height, width = struct.unpack_from(">II", (yield 0, 22), 14)
+    data = yield 0, 22
+    height, width = struct.unpack_from(">II", data, 14)
     picture.note(width, height)
 
 
 def _gimp(picture: Picture) -> Walk:
-    picture.note(*struct.unpack_from(">II", (yield 0, 22), 14))
+    data = yield 0, 22
+    width, height = struct.unpack_from(">II", data, 14)
+    picture.note(width, height)
 
 
 _PNM = re.compile(rb"P[1-6]\s(?:\s|#[^\n]*\n)*(\d{1,10})\s(?:\s|#[^\n]*\n)*(\d{1,10})\s|P[1-7]\s")
@@ -391,17 +587,22 @@ _PAM = re.compile(rb"^(WIDTH|HEIGHT)\s+(\d{1,10})\s*$", re.MULTILINE)
 
 
 def _pnm(picture: Picture) -> Walk:
+    """Read a portable anymap, or a PAM, which names width and height."""
     head = yield 0, 4096
     if head.startswith(b"P7"):
-        found = {name: int(number) for name, number in _PAM.findall(head.partition(b"ENDHDR")[0])}
-        picture.note(found.get(b"WIDTH", 0), found.get(b"HEIGHT", 0))
+        header = head.partition(b"ENDHDR")[0]
+        fields = dict(_PAM.findall(header))
+        width = int(fields.get(b"WIDTH", 0))
+        height = int(fields.get(b"HEIGHT", 0))
+        picture.note(width, height)
         return
-    sizes = _PNM.match(head)
-    if sizes is not None and sizes[1] is not None:
-        picture.note(int(sizes[1]), int(sizes[2]))
+
+    header = _PNM.match(head)
+    if header is not None and header[1] is not None:
+        picture.note(int(header[1]), int(header[2]))
 
 
-_READERS: tuple[tuple[int, bytes, Callable[[Picture], Walk]], ...] = (
+_READERS: tuple[tuple[int, bytes, Reader], ...] = (
     (0, b"\x89PNG\r\n\x1a\n", _png),
     (0, b"\xff\xd8\xff", _jpeg),
     (0, b"GIF8", _gif),

@@ -1,4 +1,4 @@
-"""Text of strangers in what people read line by line: the log, and the names of objects in it."""
+"""Text of strangers where people read line by line: in the log, and in names of objects there."""
 
 from __future__ import annotations
 
@@ -7,55 +7,60 @@ import traceback
 
 
 def printable(text: object) -> str:
-    """Text on one line, in which nothing moves the cursor of a terminal or turns the writing
-    round."""
+    """Write text on one line.
+
+    Nothing in it moves the cursor of a terminal or turns the writing round.
+    """
     shown = str(text)
     if shown.isprintable():
         return shown
-    return "".join(
-        character if character.isprintable() else _escaped(character) for character in shown
-    )
+    return "".join(map(_escaped, shown))
 
 
 def _escaped(character: str) -> str:
+    if character.isprintable():
+        return character
     return character.encode("unicode_escape").decode("ascii")
 
 
 class Printable(logging.Filter):
-    """Makes every message of a logger one line, whatever strangers have written into what it names.
+    """Makes every message of a logger one line, whatever strangers have written into it.
 
-    The lines of a traceback are ours; what the errors in it say stands on one line each.
+    The lines of a traceback are ours. The message of each error in it stands on one line.
     """
 
     def filter(self, record: logging.LogRecord) -> bool:
         message = record.getMessage()
         if not message.isprintable():
-            record.msg, record.args = printable(message), ()
-        if (
-            isinstance(record.exc_info, tuple)
-            and record.exc_info[1] is not None
-            and not record.exc_text
-        ):
-            record.exc_text = _traceback_of(record.exc_info[1])
+            record.msg = printable(message)
+            record.args = ()
+        if isinstance(record.exc_info, tuple) and not record.exc_text:
+            error = record.exc_info[1]
+            if error is not None:
+                record.exc_text = _traceback_of(error)
         return True
 
 
 def _traceback_of(error: BaseException) -> str:
-    """The traceback as :mod:`logging` formats it."""
-    told = traceback.TracebackException.from_exception(error, compact=True)
+    """Write the traceback as :mod:`logging` formats it."""
+    whole = traceback.TracebackException.from_exception(error, compact=True)
     seen: set[int] = set()
-    pending: list[traceback.TracebackException | None] = [told]
+    pending: list[traceback.TracebackException | None] = [whole]
     while pending:
-        one = pending.pop()
-        if one is None or id(one) in seen:
+        told = pending.pop()
+        if told is None or id(told) in seen:
             continue
-        seen.add(id(one))
-        pending += [one.__cause__, one.__context__, *(one.exceptions or ())]
-        _make_printable(one)
-    return "".join(told.format()).rstrip("\n")
+        seen.add(id(told))
+        pending += [told.__cause__, told.__context__]
+        pending += told.exceptions or []
+        _make_printable(told)
+
+    lines = whole.format()
+    return "".join(lines).rstrip("\n")
 
 
 def _make_printable(told: traceback.TracebackException) -> None:
-    said = str(told)
-    if not said.isprintable():
-        told._str = printable(said)  # type: ignore[attr-defined] - there is no other way to what it says
+    message = str(told)
+    if not message.isprintable():
+        # There is no other way to the message.
+        told._str = printable(message)  # type: ignore[attr-defined]

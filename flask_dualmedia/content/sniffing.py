@@ -1,4 +1,4 @@
-"""What bytes are, judged by the bytes: the uploader's word for it decides nothing that matters."""
+"""Judge what bytes are by the bytes: the uploader's word for it decides nothing that matters."""
 
 from __future__ import annotations
 
@@ -24,8 +24,10 @@ from .text import decoded_text, is_late_pdf, sniff_text
 __all__ = ["HEAD_SIZE", "media_type", "named_type", "resource_type", "settle_type", "sniff"]
 
 HEAD_SIZE = 1024 * 1024
-"""Bytes from the start of a file that :func:`sniff` wants to see: the index of a film may be behind
-a lot."""
+"""Bytes from the start of a file that :func:`sniff` wants to see.
+
+The index of a film may be behind a lot.
+"""
 
 _LIBRARY_WINDOW = 8192
 """Bytes that filetype looks at."""
@@ -41,8 +43,8 @@ _CONTAINERS = {
     **dict.fromkeys(SKIPPABLE_FRAMES, sniff_frames),
 }
 
-# What filetype does not know, or takes for something else, by the first four bytes; then what must
-# follow.
+# Formats that filetype does not know, or takes for something else, by the first four bytes; then
+# what must follow.
 _SIGNATURES = {
     signature[:4]: (re.compile(re.escape(signature[:4]) + pattern, re.DOTALL), mime_type)
     for signature, pattern, mime_type in (
@@ -115,15 +117,15 @@ _PROOFS = {
 # The names of filetype for which the table has others: one that is no name, and one for two fonts.
 _FONTS = {"woff2": "font/woff2", "otf": "font/otf", "eot": "application/vnd.ms-fontobject"}
 
-# Of these filetype has no good idea: there is code here that does.
+# filetype has no good idea of these: there is code here that does.
 _OWN = {
-    "application/x-brotli", "application/postscript", "application/rtf", "audio/mpeg", "audio/aac", "audio/mp4",
-    "audio/ogg", "application/x-compress", "image/gif", "video/x-ms-wmv",
+    "application/x-brotli", "application/postscript", "application/rtf", "audio/mpeg", "audio/aac",
+    "audio/mp4", "audio/ogg", "application/x-compress", "image/gif", "video/x-ms-wmv",
 }  # fmt: skip
 
 
 def sniff(head: bytes) -> str | None:
-    """The MIME type that the first bytes of a file show.
+    """Recognize the MIME type that the first bytes of a file show.
 
     :param head: The first :data:`HEAD_SIZE` bytes, or all of a smaller file. Fewer do, but for
         files whose kind is told by what stands far inside.
@@ -141,12 +143,21 @@ def _sniff_binary(head: bytes) -> str | None:
     start = head[:4]
     if start in _CONTAINERS:
         return _CONTAINERS[start](head)
+
     if start in _SIGNATURES:
         pattern, mime_type = _SIGNATURES[start]
-        return mime_type if pattern.match(head) else None
-    found = sniff_iso_media(head) or sniff_sound(head) or _sniff_by_library(head)
-    if found is not None:
-        return found
+        if pattern.match(head):
+            return mime_type
+        return None
+
+    mime_type = sniff_iso_media(head) or sniff_sound(head) or _sniff_by_library(head)
+    if mime_type is not None:
+        return mime_type
+    return _sniff_inside(head)
+
+
+def _sniff_inside(head: bytes) -> str | None:
+    """Recognize formats by what stands elsewhere than in the first bytes."""
     if is_transport_stream(head):
         return "video/mp2t"
     if head[60:68] == b"BOOKMOBI":
@@ -155,46 +166,62 @@ def _sniff_binary(head: bytes) -> str | None:
         return "image/x-portable-anymap"
     if is_late_pdf(head):
         return "application/pdf"
-    # Those whose first bytes are letters, and the rest is not.
+    # The rest may have letters for first bytes, and none behind them.
     return sniff_text(head)
 
 
 def _sniff_by_library(head: bytes) -> str | None:
+    """Ask the library filetype, and believe it where more than a few letters prove it right."""
     guess = filetype.guess(head[:_LIBRARY_WINDOW])
     if guess is None or guess.mime in _OWN:
         return None
+
     mime_type = _FONTS.get(guess.extension) or canonical(guess.mime)
     if mime_type == "application/vnd.microsoft.portable-executable":
-        return mime_type if _is_executable(head) else None
-    proof = _PROOFS.get(mime_type)
-    return mime_type if proof is None or proof.match(head) else None
+        is_proven = _is_executable(head)
+    else:
+        proof = _PROOFS.get(mime_type)
+        is_proven = proof is None or proof.match(head) is not None
+
+    if not is_proven:
+        return None
+    return mime_type
 
 
 def _is_executable(head: bytes) -> bool:
-    """Whether a program of Windows or DOS begins here: more than two letters show it."""
-    place = int.from_bytes(head[0x3C:0x40], "little")
-    if head.startswith((b"PE\0\0", b"NE", b"LE", b"LX"), place) and place >= 0x40:
+    """Tell whether a program of Windows or DOS begins here: more than two letters show it."""
+    place = _number(head, 0x3C, 0x40)
+    if place >= 0x40 and head.startswith((b"PE\0\0", b"NE", b"LE", b"LX"), place):
         return True
-    used, pages, _, paragraphs = (
-        int.from_bytes(head[at : at + 2], "little") for at in range(2, 10, 2)
-    )
-    return used < 512 and pages > 0 and 2 <= paragraphs < 0x1000
+    bytes_used = _number(head, 2, 4)
+    pages = _number(head, 4, 6)
+    paragraphs = _number(head, 8, 10)
+    return bytes_used < 512 and pages > 0 and 2 <= paragraphs < 0x1000
+
+
+def _number(head: bytes, start: int, stop: int) -> int:
+    return int.from_bytes(head[start:stop], "little")
 
 
 def settle_type(sniffed: str | None, filename: str | None, declared: str | None) -> str:
-    """The MIME type to record for a file.
+    """Choose the MIME type to record for a file.
 
     The bytes decide. Where they show nothing, the filename's extension and then the uploader's word
     are taken, but never for a type whose bytes would have shown it. Where they show a container,
     these say what is in it.
 
-    :param sniffed: What :func:`sniff` said of the bytes.
+    :param sniffed: The type that :func:`sniff` saw in the bytes.
     :param declared: As the uploader sent it.
     """
     claimed = named_type(filename) or declared_type(declared) or OCTET_STREAM
     if sniffed is None:
-        return OCTET_STREAM if is_signed(claimed) else claimed
+        if is_signed(claimed):
+            return OCTET_STREAM
+        return claimed
+
     shown = canonical(sniffed)
     if is_within(claimed, shown):
         return canonical(claimed)
-    return "video/mp4" if shown == "application/mp4" else shown
+    if shown == "application/mp4":
+        return "video/mp4"
+    return shown

@@ -1,5 +1,7 @@
-"""What media is made of, as a host passes it to a function: a stream, bytes, a file of the system,
-or a URL."""
+"""Sources of media, as a host passes them to a function.
+
+A source is a stream, bytes, a file of the system, or a URL.
+"""
 
 from __future__ import annotations
 
@@ -25,14 +27,17 @@ class ExternalURL(str):
 
 
 Source = t.BinaryIO | os.PathLike[str] | str | bytes | bytearray | memoryview | t.Any
-"""The media itself: a binary stream (an uploaded file of Flask too), bytes, a ``pathlib.Path``, or,
-as a ``str``, the http or https URL of external media. :class:`ExternalURL` may be relative too."""
+"""The media itself: a binary stream, bytes, a path, or a URL.
+
+The stream may be an uploaded file of Flask, the path is a ``pathlib.Path``. A ``str`` is the http
+or https URL of external media. :class:`ExternalURL` may be relative too.
+"""
 
 _ACCEPTED = "a binary stream, bytes, a pathlib.Path, or the http(s) URL of external media as a str"
 
 
 def url_of(kind: type[Media], source: Source) -> str | None:
-    """The URL of external media; nothing of a source that has bytes.
+    """Return the URL of external media, and ``None`` for a source that has bytes.
 
     :raises InvalidMedia: It is text, and no http or https URL.
     """
@@ -40,35 +45,42 @@ def url_of(kind: type[Media], source: Source) -> str | None:
     if not isinstance(text, str):
         return None
     if not isinstance(source, ExternalURL) and not is_absolute(text):
-        message = "Not an http or https URL. Pass a file as pathlib.Path(...), a relative URL as ExternalURL(...)."
+        message = (
+            "Not an http or https URL. Pass a file as pathlib.Path(...), "
+            "a relative URL as ExternalURL(...)."
+        )
         raise InvalidMedia({camelcase(kind.url_field): [message]})
     return text
 
 
 def list_of(sources: t.Iterable[Source]) -> list[Source]:
-    """Several sources.
+    """List several sources.
 
     :raises TypeError: It is one alone.
     """
-    is_one = isinstance(
-        plain(sources), str | bytes | bytearray | memoryview | os.PathLike
-    ) or hasattr(sources, "read")
-    if is_one or not hasattr(sources, "__iter__"):
+    if _is_one_source(sources) or not hasattr(sources, "__iter__"):
         raise TypeError(f"sources is a list, each of them {_ACCEPTED}; not {_described(sources)}")
     return list(sources)
 
 
+def _is_one_source(value: t.Any) -> bool:
+    if isinstance(plain(value), str | bytes | bytearray | memoryview | os.PathLike):
+        return True
+    return hasattr(value, "read")
+
+
 @contextmanager
 def opened(source: Source) -> Iterator[t.BinaryIO]:
-    """The source as a stream for this block. A stream of the host's stays open after it.
+    """Open the source as a stream for this block. A stream of the host's stays open after it.
 
-    :raises TypeError: It is nothing that bytes can be read from.
+    :raises TypeError: No bytes can be read from it.
     :raises OSError: The file is not there, or cannot be read.
     """
     if isinstance(source, os.PathLike):
         with open(source, "rb") as file:
             yield file
         return
+
     stream: t.Any = source
     if isinstance(source, memoryview):
         stream = io.BytesIO(source.tobytes())  # which may skip bytes of what it is a view of
@@ -82,13 +94,19 @@ def opened(source: Source) -> Iterator[t.BinaryIO]:
 
 
 def name_of(stream: t.Any) -> str | None:
-    """The filename that a stream has: an uploaded file of Flask its own, a file of the system that
-    of its path."""
+    """Find the filename of a stream.
+
+    An uploaded file of Flask has its own, and a file of the system that of its path.
+    """
     name = getattr(stream, "filename", None) or getattr(stream, "name", None)
     if isinstance(name, bytes):
         return os.fsdecode(name)
-    return name if isinstance(name, str) else None
+    if isinstance(name, str):
+        return name
+    return None
 
 
 def _described(source: t.Any) -> str:
-    return f"{type(source).__module__}.{type(source).__qualname__}".removeprefix("builtins.")
+    source_type = type(source)
+    name = f"{source_type.__module__}.{source_type.__qualname__}"
+    return name.removeprefix("builtins.")

@@ -1,4 +1,4 @@
-"""Containers of film and sound besides MP4: what is in them."""
+"""Containers of film and sound besides MP4, and what is in them."""
 
 from __future__ import annotations
 
@@ -27,8 +27,15 @@ _TRACK = 0xAE
 _TRACK_TYPE = 0x83
 _CLUSTER = 0x1F43B675
 _FILM_TRACK, _SOUND_TRACK = 1, 2
+_MATROSKA_NAMES = {b"webm": "webm", b"matroska": "matroska"}
 _MAX_ELEMENTS = 256
 """Elements looked at in one. The smallest are two bytes: a head full of them takes seconds."""
+
+Element = tuple[int, int, int]
+"""Id of an EBML element, where its content begins, and where it ends."""
+
+_UNKNOWN_SIZE = 1 << 62
+"""A size that stands for everything up to the end of the file."""
 
 # ASF, section 10.4: the types of streams, as GUIDs.
 _ASF_FILM = bytes.fromhex("c0ef19bc4d5bcf11a8fd00805f5c442b")
@@ -36,19 +43,28 @@ _ASF_SOUND = bytes.fromhex("409e69f84d5bcf11a8fd00805f5c442b")
 ASF = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
 
 _PACKETS = ((188, 0), (192, 4), (204, 0))
-"""Sizes of packets of an MPEG transport stream, and where in one its first byte is: Blu-ray puts a
-time in front."""
+"""Sizes of packets of an MPEG transport stream, and where in one its first byte is.
+
+Blu-ray puts a time in front.
+"""
 
 
 def sniff_ogg(head: bytes) -> str:
-    """By the pages that begin its streams, which all come first (RFC 3533, section 4)."""
+    """Tell film from sound by the pages that begin the streams.
+
+    These pages all come first (RFC 3533, section 4).
+    """
     first_packets: list[bytes] = []
     place = 0
-    while head.startswith(b"OggS\0", place) and place + 27 <= len(head) and head[place + 5] & 2:
-        segments = head[place + 26]
-        start = place + 27 + segments
+    while head.startswith(b"OggS\0", place) and place + 27 <= len(head):
+        is_first_page = head[place + 5] & 2
+        if not is_first_page:
+            break
+        segment_count = head[place + 26]
+        start = place + 27 + segment_count
         first_packets.append(head[start : start + 16])
         place = start + sum(head[place + 27 : start])
+
     if any(packet.startswith(_OGG_FILM) for packet in first_packets):
         return "video/ogg"
     if any(packet.startswith(_OGG_SOUND) for packet in first_packets):
@@ -57,66 +73,84 @@ def sniff_ogg(head: bytes) -> str:
 
 
 def sniff_asf(head: bytes) -> str:
-    (size,) = struct.unpack_from("<Q", head.ljust(24, b"\0"), 16)
+    """Tell film from sound by the types of streams in the header."""
+    start = head.ljust(24, b"\0")
+    (size,) = struct.unpack_from("<Q", start, 16)
     header = head[: min(size, 65536)]
     if _ASF_FILM in header:
         return "video/x-ms-wmv"
-    return "audio/x-ms-wma" if _ASF_SOUND in header else "application/vnd.ms-asf"
+    if _ASF_SOUND in header:
+        return "audio/x-ms-wma"
+    return "application/vnd.ms-asf"
 
 
 def is_transport_stream(head: bytes) -> bool:
-    """Whether each packet begins with its mark, at least three of them, where they are so many."""
+    """Tell whether each packet begins with its mark, at least three of them."""
     for size, start in _PACKETS:
-        marks = head[start : start + 8 * size : size]
+        stop = start + 8 * size
+        marks = head[start:stop:size]
         if len(marks) >= 3 and marks.count(0x47) == len(marks):
             return True
     return False
 
 
 def sniff_matroska(head: bytes) -> str | None:
-    """WebM or Matroska, by the header; film or sound, by the tracks as far as they are among these
-    bytes."""
-    first = _element(head, 0, len(head))
-    if first is None:
+    """Tell WebM from Matroska by the header, and film from sound by the tracks.
+
+    The tracks count as far as they are among these bytes.
+    """
+    header = _element(head, 0, len(head))
+    if header is None:
         return None
-    _, start, end = first
+    _, start, end = header
+
     doctype = b""
-    for name, content, stop in _elements(head, start, min(end, len(head))):
+    for name, content, stop in _elements(head, start, end):
         if name == _DOCTYPE:
             doctype = head[content:stop].rstrip(b"\0")
-    container = {b"webm": "webm", b"matroska": "matroska"}.get(doctype)
+    container = _MATROSKA_NAMES.get(doctype)
     if container is None:
         return None
+
     tracks = _track_types(head, end)
-    is_sound = _SOUND_TRACK in tracks and _FILM_TRACK not in tracks
-    return f"audio/{container}" if is_sound else f"video/{container}"
+    if _FILM_TRACK in tracks or _SOUND_TRACK not in tracks:
+        return f"video/{container}"
+    return f"audio/{container}"
 
 
 def _track_types(head: bytes, start: int) -> set[int]:
-    """The types of the tracks; none if their list is not among these bytes, or not to its end."""
+    """Return the types of the tracks.
+
+    :return: None if their list is not among these bytes, or not to its end.
+    """
     for name, segment, segment_end in _elements(head, start, len(head)):
         if name != _SEGMENT:
             continue
-        for inner, tracks, tracks_end in _elements(head, segment, min(segment_end, len(head))):
+        for inner, tracks, tracks_end in _elements(head, segment, segment_end):
             if inner == _CLUSTER:
                 return set()
             if inner == _TRACKS:
-                types = {
-                    head[content]
-                    for track, track_start, track_end in _elements(
-                        head, tracks, min(tracks_end, len(head))
-                    )
-                    if track == _TRACK
-                    for field, content, stop in _elements(
-                        head, track_start, min(track_end, len(head))
-                    )
-                    if field == _TRACK_TYPE and content < len(head) and stop == content + 1
-                }
-                return types if tracks_end <= len(head) or _FILM_TRACK in types else set()
+                types = _listed_track_types(head, tracks, tracks_end)
+                is_certain = tracks_end <= len(head) or _FILM_TRACK in types
+                return types if is_certain else set()
     return set()
 
 
-def _elements(head: bytes, start: int, end: int) -> Iterator[tuple[int, int, int]]:
+def _listed_track_types(head: bytes, start: int, end: int) -> set[int]:
+    """Return the types of tracks in a list, which may end behind these bytes."""
+    types: set[int] = set()
+    for name, track, track_end in _elements(head, start, end):
+        if name != _TRACK:
+            continue
+        for field, content, stop in _elements(head, track, track_end):
+            if field == _TRACK_TYPE and content < len(head) and stop == content + 1:
+                types.add(head[content])
+    return types
+
+
+def _elements(head: bytes, start: int, end: int) -> Iterator[Element]:
+    """Yield the elements up to an end that may be behind these bytes."""
+    end = min(end, len(head))
     for _ in range(_MAX_ELEMENTS):
         element = _element(head, start, end)
         if element is None:
@@ -125,9 +159,8 @@ def _elements(head: bytes, start: int, end: int) -> Iterator[tuple[int, int, int
         start = element[2]
 
 
-def _element(head: bytes, start: int, end: int) -> tuple[int, int, int] | None:
-    """Id of an EBML element, where its content begins, and where it ends, which may be behind these
-    bytes."""
+def _element(head: bytes, start: int, end: int) -> Element | None:
+    """Read the element that begins at ``start``. It may end behind these bytes."""
     if start >= end or not head[start]:
         return None
     id_length = 9 - head[start].bit_length()
@@ -138,10 +171,13 @@ def _element(head: bytes, start: int, end: int) -> tuple[int, int, int] | None:
     content = place + size_length
     if content > end:
         return None
-    size = int.from_bytes(head[place:content]) & ((1 << 7 * size_length) - 1)
-    if size == (1 << 7 * size_length) - 1:  # unknown: to the end
-        size = 1 << 62
-    return int.from_bytes(head[start:place]), content, content + size
+
+    name = int.from_bytes(head[start:place])
+    all_ones = (1 << 7 * size_length) - 1
+    size = int.from_bytes(head[place:content]) & all_ones
+    if size == all_ones:
+        size = _UNKNOWN_SIZE
+    return name, content, content + size
 
 
 # MPEG audio (ISO/IEC 11172-3, 13818-3): bit rates in kbit/s by version and layer, sampling rates by
@@ -154,57 +190,84 @@ _BIT_RATES = {
     (2, 2): (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
 }
 _BIT_RATES[2, 1] = _BIT_RATES[2, 2]
-_SAMPLE_RATES = {3: (44100, 48000, 32000), 2: (22050, 24000, 16000), 0: (11025, 12000, 8000)}
+_BIT_RATES |= {(0, layer): _BIT_RATES[2, layer] for layer in (1, 2, 3)}
+_SAMPLE_RATES = {
+    3: (44100, 48000, 32000),
+    2: (22050, 24000, 16000),
+    0: (11025, 12000, 8000),
+}
 
 _ID3 = re.compile(rb"ID3[\x02-\x04][\0-\x0f][\0-\xff][\0-\x7f]{4}", re.DOTALL)
 
 
 def sniff_sound(head: bytes) -> str | None:
-    """MP3 and AAC as they are broadcast, with and without a tag in front."""
+    """Recognize MP3 and AAC as they are broadcast, with and without a tag in front."""
     if _ID3.match(head):
-        a, b, c, d = head[6:10]
-        behind = head[10 + (a << 21 | b << 14 | c << 7 | d) :]
-        if behind.startswith(b"fLaC"):
-            return "audio/flac"
-        return "audio/aac" if _is_adts(behind) else "audio/mpeg"
+        return _behind_tag(head)
     if not head.startswith(b"\xff"):
         return None
     if _is_adts(head):
         return "audio/aac"
-    return "audio/mpeg" if _is_mpeg_audio(head) else None
+    if _is_mpeg_audio(head):
+        return "audio/mpeg"
+    return None
+
+
+def _behind_tag(head: bytes) -> str:
+    """Tell what sound follows an ID3 tag. MP3 is the usual one, also where it is out of sight."""
+    tag_size = 0
+    for byte in head[6:10]:  # seven bits in each
+        tag_size = tag_size << 7 | byte
+    sound = head[10 + tag_size :]
+    if sound.startswith(b"fLaC"):
+        return "audio/flac"
+    if _is_adts(sound):
+        return "audio/aac"
+    return "audio/mpeg"
 
 
 def _is_mpeg_audio(head: bytes) -> bool:
-    """Whether one frame follows another."""
+    """Tell whether one frame follows another."""
     length = _frame_length(head)
-    if length is None or length >= len(head):
-        return length is not None and len(head) > 4
+    if length is None:
+        return False
+    if length >= len(head):
+        return len(head) > 4
     return _frame_length(head[length : length + 4]) is not None
 
 
 def _frame_length(frame: bytes) -> int | None:
-    if len(frame) < 4 or frame[0] != 0xFF or frame[1] & 0xE0 != 0xE0:
+    """Read from its first four bytes how long a frame of MPEG audio is."""
+    if len(frame) < 4 or frame[:2] < b"\xff\xe0":  # the first 11 bits are set
         return None
-    version, layer = frame[1] >> 3 & 3, frame[1] >> 1 & 3
-    rate, sampling = frame[2] >> 4, frame[2] >> 2 & 3
+    version = frame[1] >> 3 & 3
+    layer = frame[1] >> 1 & 3
+    rate = frame[2] >> 4
+    sampling = frame[2] >> 2 & 3
+    padding = frame[2] >> 1 & 1
     if version == 1 or layer == 0 or rate in (0, 15) or sampling == 3:
         return None
-    bits = _BIT_RATES[3 if version == 3 else 2, layer][rate - 1] * 1000
+
+    bit_rates = _BIT_RATES[version, layer]
+    bits = bit_rates[rate - 1] * 1000
     frequency = _SAMPLE_RATES[version][sampling]
-    padding = frame[2] >> 1 & 1
     if layer == 3:
         return (12 * bits // frequency + padding) * 4
-    samples = 72 if layer == 1 and version != 3 else 144
+    samples = 144
+    if layer == 1 and version != 3:
+        samples = 72
     return samples * bits // frequency + padding
 
 
 def _is_adts(head: bytes) -> bool:
-    """Whether these are frames of AAC (ISO/IEC 13818-7, section 6.2), one behind another."""
+    """Tell whether these are frames of AAC (ISO/IEC 13818-7, section 6.2), one behind another."""
     for _ in range(2):
-        if len(head) < 7 or head[0] != 0xFF or head[1] & 0xF6 != 0xF0 or head[2] >> 2 & 15 > 12:
+        if len(head) < 7:
             return False
+        has_mark = head[0] == 0xFF and head[1] & 0xF6 == 0xF0
+        sampling = head[2] >> 2 & 15
         length = (head[3] & 3) << 11 | head[4] << 3 | head[5] >> 5
-        if length < 7:
+        if not has_mark or sampling > 12 or length < 7:
             return False
         if length >= len(head):
             break

@@ -1,13 +1,15 @@
 """The types of files that people keep: one table, the same on every machine.
 
 A line is a MIME type, the name that IANA has registered where there is one, with the extensions of
-its files, the usual one first. Lines are in sections by the ``resource_type`` of a course resource.
-What may stand in a line besides:
+its files, the usual one first. An indented line continues the one before it. Lines are in sections
+by the ``resource_type`` of a course resource. These may stand in a line besides:
 
-``!``           in front: the bytes show this type, so that no name or claim alone makes a file one of it
+``!``           in front: the bytes show this type, so that no name or claim alone makes a file one
+                of it
 ``/makefile``   a whole filename instead of an extension
 ``= ...``       other names for the same type
-``in ...``      types that the bytes show of such a file: it is a ZIP archive, say, and only its name tells more
+``in ...``      types that the bytes show of such a file: it is a ZIP archive, say, and only its
+                name tells more
 ``as ...``      the ``media_type`` of files, where it is not in the MIME type
 """
 
@@ -24,7 +26,8 @@ SECTIONS = {
 """,
     "document": f"""
 # Text
-text/plain: txt text log asc nfo me /readme /license /licence /copying /authors /changelog /notice /todo
+text/plain: txt text log asc nfo me
+    /readme /license /licence /copying /authors /changelog /notice /todo
 text/markdown: md markdown mdown mkd mkdn mdtxt rmd qmd = text/x-markdown
 text/x-rst: rst rest
 text/asciidoc: adoc asciidoc
@@ -54,22 +57,31 @@ application/x-dbf: dbf = application/dbase
 # Office: Microsoft
 !{OLE}: ole = application/x-cfb application/cdfv2
 !application/msword: doc dot wiz = application/vnd.ms-word application/x-msword in {OLE}
-!application/vnd.ms-excel: xls xlt xla xlm xlc = application/excel application/x-excel application/x-msexcel in {OLE}
-!application/vnd.ms-powerpoint: ppt pps pot ppa = application/mspowerpoint application/x-mspowerpoint in {OLE}
-!application/vnd.openxmlformats-officedocument.wordprocessingml.document: docx in application/zip {OLE}
-application/vnd.openxmlformats-officedocument.wordprocessingml.template: dotx in DOCX application/zip {OLE}
+!application/vnd.ms-excel: xls xlt xla xlm xlc
+    = application/excel application/x-excel application/x-msexcel in {OLE}
+!application/vnd.ms-powerpoint: ppt pps pot ppa
+    = application/mspowerpoint application/x-mspowerpoint in {OLE}
+!application/vnd.openxmlformats-officedocument.wordprocessingml.document: docx
+    in application/zip {OLE}
+application/vnd.openxmlformats-officedocument.wordprocessingml.template: dotx
+    in DOCX application/zip {OLE}
 application/vnd.ms-word.document.macroenabled.12: docm in DOCX application/zip {OLE}
 application/vnd.ms-word.template.macroenabled.12: dotm in DOCX application/zip {OLE}
 !application/vnd.openxmlformats-officedocument.spreadsheetml.sheet: xlsx in application/zip {OLE}
-application/vnd.openxmlformats-officedocument.spreadsheetml.template: xltx in XLSX application/zip {OLE}
+application/vnd.openxmlformats-officedocument.spreadsheetml.template: xltx
+    in XLSX application/zip {OLE}
 application/vnd.ms-excel.sheet.macroenabled.12: xlsm in XLSX application/zip {OLE}
 application/vnd.ms-excel.template.macroenabled.12: xltm in XLSX application/zip {OLE}
 application/vnd.ms-excel.addin.macroenabled.12: xlam in XLSX application/zip {OLE}
 application/vnd.ms-excel.sheet.binary.macroenabled.12: xlsb in XLSX application/zip {OLE}
-!application/vnd.openxmlformats-officedocument.presentationml.presentation: pptx in application/zip {OLE}
-application/vnd.openxmlformats-officedocument.presentationml.slideshow: ppsx in PPTX application/zip {OLE}
-application/vnd.openxmlformats-officedocument.presentationml.template: potx in PPTX application/zip {OLE}
-application/vnd.openxmlformats-officedocument.presentationml.slide: sldx in PPTX application/zip {OLE}
+!application/vnd.openxmlformats-officedocument.presentationml.presentation: pptx
+    in application/zip {OLE}
+application/vnd.openxmlformats-officedocument.presentationml.slideshow: ppsx
+    in PPTX application/zip {OLE}
+application/vnd.openxmlformats-officedocument.presentationml.template: potx
+    in PPTX application/zip {OLE}
+application/vnd.openxmlformats-officedocument.presentationml.slide: sldx
+    in PPTX application/zip {OLE}
 application/vnd.ms-powerpoint.presentation.macroenabled.12: pptm in PPTX application/zip {OLE}
 application/vnd.ms-powerpoint.slideshow.macroenabled.12: ppsm in PPTX application/zip {OLE}
 application/vnd.ms-powerpoint.template.macroenabled.12: potm in PPTX application/zip {OLE}
@@ -77,7 +89,8 @@ application/vnd.ms-officetheme: thmx in PPTX application/zip
 !application/vnd.ms-outlook: msg oft = application/x-msg in {OLE}
 application/vnd.ms-outlook-pst: pst ost
 !application/vnd.visio: vsd vst vss vsw = application/x-visio application/vnd.ms-visio in {OLE}
-!application/vnd.ms-visio.drawing.main+xml: vsdx = application/vnd.ms-visio.drawing in application/zip
+!application/vnd.ms-visio.drawing.main+xml: vsdx = application/vnd.ms-visio.drawing
+    in application/zip
 application/vnd.ms-visio.drawing.macroenabled.main+xml: vsdm in VSDX application/zip
 application/vnd.ms-visio.template.main+xml: vstx in VSDX application/zip
 application/vnd.ms-visio.stencil.main+xml: vssx in VSDX application/zip
@@ -104,7 +117,8 @@ application/x-mswrite: wri
 !application/vnd.oasis.opendocument.chart: odc in application/zip
 !application/vnd.oasis.opendocument.formula: odf in application/zip
 !application/vnd.oasis.opendocument.image: odi in application/zip
-!application/vnd.oasis.opendocument.base: odb = application/vnd.oasis.opendocument.database in application/zip
+!application/vnd.oasis.opendocument.base: odb = application/vnd.oasis.opendocument.database
+    in application/zip
 application/vnd.oasis.opendocument.text-flat-xml: fodt in text/xml
 application/vnd.oasis.opendocument.spreadsheet-flat-xml: fods in text/xml
 application/vnd.oasis.opendocument.presentation-flat-xml: fodp in text/xml
@@ -152,7 +166,8 @@ application/vnd.scratch.project: sb3 sb2 in application/zip
 
 # Pages for printing
 !application/postscript: ps eps epsf epsi = application/eps image/eps image/x-eps
-application/vnd.adobe.illustrator: ai = application/illustrator in application/pdf application/postscript
+application/vnd.adobe.illustrator: ai = application/illustrator
+    in application/pdf application/postscript
 application/x-dvi: dvi
 
 # Electronic books
@@ -307,7 +322,8 @@ application/x-font-type1: pfb pfm afm
 !image/vnd.radiance: hdr
 !image/emf: emf = image/x-emf
 !image/wmf: wmf = image/x-wmf application/x-msmetafile
-!image/x-portable-anymap: pnm ppm pgm pbm = image/x-portable-pixmap image/x-portable-graymap image/x-portable-bitmap
+!image/x-portable-anymap: pnm ppm pgm pbm
+    = image/x-portable-pixmap image/x-portable-graymap image/x-portable-bitmap
 !application/dicom: dcm dicom
 image/x-adobe-dng: dng in image/tiff
 image/x-nikon-nef: nef nrw in image/tiff
@@ -329,7 +345,8 @@ application/x-coreldraw: cdr
 """,
     "archive": f"""
 !application/zip: zip = application/x-zip-compressed application/x-zip multipart/x-zip
-!application/gzip: gz tgz svgz emz = application/x-gzip application/x-tgz application/x-gtar-compressed
+!application/gzip: gz tgz svgz emz
+    = application/x-gzip application/x-tgz application/x-gtar-compressed
 !application/x-tar: tar = application/tar application/x-gtar
 !application/vnd.rar: rar = application/x-rar-compressed application/x-rar
 !application/x-7z-compressed: 7z
@@ -358,7 +375,8 @@ application/x-vmdk: vmdk
 application/x-vhd: vhdx
 application/x-qemu-disk: qcow2 qcow
 application/x-virtualbox-ova: ova in application/x-tar
-!application/java-archive: jar war ear = application/x-java-archive application/x-jar in application/zip
+!application/java-archive: jar war ear = application/x-java-archive application/x-jar
+    in application/zip
 !application/vnd.android.package-archive: apk in application/zip
 application/x-ios-app: ipa in application/zip
 application/x-python-wheel: whl egg in application/zip
@@ -386,7 +404,8 @@ SHORT = {
 
 # Types of one container, which people call by each other's names and extensions.
 FAMILIES = (
-    "application/mp4 video/mp4 video/quicktime video/3gpp video/3gpp2 audio/mp4 audio/3gpp audio/3gpp2",
+    "application/mp4 video/mp4 video/quicktime video/3gpp video/3gpp2 "
+    "audio/mp4 audio/3gpp audio/3gpp2",
     "video/webm video/matroska audio/webm audio/matroska",
     "audio/ogg video/ogg application/ogg",
     "video/x-ms-wmv audio/x-ms-wma application/vnd.ms-asf",

@@ -1,4 +1,4 @@
-"""What text is: a page, a picture in SVG, XML, or one of the formats that are written in letters.
+"""Tell what text is: a page, a picture in SVG, XML, or a format that is written in letters.
 
 Text that begins with the letters of some binary format's signature is text all the same: a CSV with
 the column ``BMW`` is no bitmap.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 
 WINDOW = 4096
-"""Bytes that are looked at to tell text from what is none."""
+"""Bytes that are looked at to tell text from anything else."""
 
 # Control characters that no text has, the "binary data bytes" of
 # https://mimesniff.spec.whatwg.org/.
@@ -39,7 +39,7 @@ _DECLARATION = re.compile(rb"<\?xml\s")
 
 # The elements that a page may begin with and nothing else does. Markdown begins with others: <p>,
 # <div>, <img>.
-_OF_PAGES = {
+_PAGE_ROOTS = {
     b"html",
     b"head",
     b"body",
@@ -81,7 +81,7 @@ _PDF_WITHIN = 1024
 
 
 def decoded_text(head: bytes) -> bytes | None:
-    """The text that the first bytes of a file are, in an encoding that has ASCII in it.
+    """Decode the text that the first bytes of a file are, into an encoding that has ASCII in it.
 
     :return: Without a byte order mark; ``None`` if they are no text.
     """
@@ -98,17 +98,24 @@ def decoded_text(head: bytes) -> bytes | None:
 
 
 def _recoded(head: bytes, encoding: str) -> bytes | None:
+    """Write text in UTF-8, as much as is looked at.
+
+    :return: ``None`` if it has control characters that no text has.
+    """
     text = head
     if encoding != "utf-8":
-        text = head[: 4 * WINDOW].decode(encoding, "replace").encode(errors="replace")
-    return None if text[:WINDOW].translate(None, _NOT_BINARY) else text
+        characters = head[: 4 * WINDOW].decode(encoding, "replace")
+        text = characters.encode(errors="replace")
+    if text[:WINDOW].translate(None, _NOT_BINARY):
+        return None
+    return text
 
 
 def sniff_text(text: bytes) -> str | None:
-    """The MIME type that a text shows.
+    """Recognize the MIME type that a text shows.
 
     :param text: The first bytes of a file as :func:`decoded_text` gives them.
-    :return: ``None`` of prose, source code and whatever else is told by its name alone.
+    :return: ``None`` for prose, source code and whatever else is told by its name alone.
     """
     for pattern, mime_type in _SIGNATURES:
         if pattern.match(text):
@@ -119,17 +126,18 @@ def sniff_text(text: bytes) -> str | None:
 
 
 def is_late_pdf(head: bytes) -> bool:
-    """Whether a PDF begins within the first 1,024 bytes, behind something else."""
+    """Tell whether a PDF begins within the first 1,024 bytes, behind something else."""
     place = head.find(b"%PDF-", 0, _PDF_WITHIN + 5)
     while place >= 0:
-        if not head[:place].strip() or _LATE_PDF.match(head, place, place + 512):
+        is_first = not head[:place].strip()
+        if is_first or _LATE_PDF.match(head, place, place + 512):
             return True
         place = head.find(b"%PDF-", place + 1, _PDF_WITHIN + 5)
     return False
 
 
 def _sniff_markup(text: bytes) -> str | None:
-    """HTML, SVG or XML, by the root element: what stands further inside may be of another kind."""
+    """Tell HTML, SVG and XML apart by the root element: other kinds may stand further inside."""
     place = 0
     is_xml = False
     while piece := _PROLOG.match(text, place):
@@ -139,10 +147,16 @@ def _sniff_markup(text: bytes) -> str | None:
         place = piece.end()
     if _DOCTYPE.match(text, place):  # without an end
         return "text/html"
+
+    name = b""
     root = _ROOT.match(text, place)
-    name = root[1].lower() if root is not None else b""
+    if root is not None:
+        name = root[1].lower()
+
     if name == b"svg":
         return "image/svg+xml"
     if is_xml:
         return "text/xml"
-    return "text/html" if name in _OF_PAGES else None
+    if name in _PAGE_ROOTS:
+        return "text/html"
+    return None

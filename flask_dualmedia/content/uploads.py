@@ -1,4 +1,4 @@
-"""Where the bytes of new media come from: a stream that is read once, checked while it is read."""
+"""Uploads: the bytes of new media come from a stream that is read once and checked while read."""
 
 from __future__ import annotations
 
@@ -50,14 +50,14 @@ class Upload:
         replaces: bool = False,
     ) -> None:
         self.filename = label(filename)
-        self._stream, self._declared, self._sniffer, self._replaces = (
-            stream,
-            mime_type,
-            sniffer,
-            replaces,
-        )
+        self._stream = stream
+        self._declared = mime_type
+        self._expected_size = size
+        self._expected_checksum = checksum
         self._policy = policy or Policy(max_pixels=None)
-        self._expected_size, self._expected_checksum = size, checksum
+        self._sniffer = sniffer
+        self._replaces = replaces
+
         self._digest = hashlib.sha256()
         self.head = b""
         self.size = 0
@@ -76,19 +76,23 @@ class Upload:
         self.head = self._read_block()
         if not self.head:
             raise EmptyFile(was_read=_was_read(self._stream))
+
         sniffed = one_type(self._sniffer(self.head))
         self.mime_type = settle_type(sniffed, self.filename, self._declared)
         self._policy.check_type(self.mime_type, sniffed, self._declared)
         if self._replaces:
-            self.filename = label(self._policy.renamed(self.filename, self.mime_type))
+            fitting_name = self._policy.renamed(self.filename, self.mime_type)
+            self.filename = label(fitting_name)
         self._policy.check_name(self.filename, self.mime_type)
+
         if self.mime_type.startswith("image/"):
             self._gauge = Gauge(self.head)
             self._measure(is_whole=self.is_read)
 
     def blocks(self) -> t.Iterator[bytes]:
-        """The bytes in blocks of :data:`BLOCK_SIZE`, the last one shorter, counted and hashed as
-        they pass.
+        """Yield the bytes in blocks, counted and hashed as they pass.
+
+        Each has :data:`BLOCK_SIZE`, and the last one is shorter.
 
         :raises FileTooLarge: As soon as the limit is passed; what was yielded before is for the
             caller to discard.
@@ -105,6 +109,13 @@ class Upload:
             yield block
             block = self._read_block()
             self._measure(block, is_whole=not block)
+        self._check_whole()
+
+    def _check_whole(self) -> None:
+        """Compare size and checksum with what was announced.
+
+        :raises IncompleteUpload: They differ.
+        """
         if self._expected_size is not None and self.size != self._expected_size:
             raise IncompleteUpload(f"{self.size} bytes came of the {self._expected_size} announced")
         if self._expected_checksum is not None and self.checksum != self._expected_checksum:
@@ -113,7 +124,9 @@ class Upload:
     @property
     def dimensions(self) -> Dimensions | None:
         """Width and height of an image, as far as its bytes have come."""
-        return None if self._gauge is None else self._gauge.dimensions
+        if self._gauge is None:
+            return None
+        return self._gauge.dimensions
 
     @property
     def is_measured(self) -> bool:
@@ -127,7 +140,7 @@ class Upload:
 
     @property
     def least_size(self) -> int:
-        """How many bytes there are at least, as far as was said or read."""
+        """The number of bytes that there are at least, as far as was said or read."""
         return self._expected_size or len(self.head)
 
     @property
@@ -136,6 +149,10 @@ class Upload:
         return self._digest.hexdigest()
 
     def _measure(self, block: bytes = b"", *, is_whole: bool) -> None:
+        """Read the size of an image from its next bytes, and check it.
+
+        :param is_whole: No more bytes come.
+        """
         gauge = self._gauge
         if gauge is None:
             return
@@ -150,11 +167,14 @@ class Upload:
             raise FileTooLarge(limit)
 
     def _read_block(self) -> bytes:
-        """A whole block even from a stream that gives less at a time, so that chunks in storages
-        are full."""
+        """Read a whole block even from a stream that gives less at a time.
+
+        So chunks in storages are full.
+        """
         block = self._read(BLOCK_SIZE)
         if len(block) in (0, BLOCK_SIZE):
             return block
+
         parts = [block]
         missing = BLOCK_SIZE - len(block)
         while missing and (part := self._read(missing)):
@@ -163,7 +183,8 @@ class Upload:
         return b"".join(parts)
 
     def _read(self, size: int) -> bytes:
-        """
+        """Read at most ``size`` bytes.
+
         :raises TypeError: The stream gives anything but bytes.
         """
         piece: t.Any = self._stream.read(size)
@@ -181,7 +202,7 @@ class Upload:
 
 
 def _was_read(stream: t.Any) -> bool:
-    """Whether a stream that has nothing to give is at the end of something."""
+    """Tell whether a stream that has nothing to give is at the end of something."""
     try:
         return stream.tell() > 0
     except (AttributeError, OSError, TypeError, ValueError):  # most streams that are no files
@@ -199,7 +220,10 @@ def upload_for(
     checksum: str | None = None,
     replaces: bool = False,
 ) -> Upload:
-    """An upload of a kind, under the settings of an app; parameters as of :class:`Upload`."""
+    """Make an upload of a kind, under the settings of an app.
+
+    The parameters are those of :class:`Upload`.
+    """
     return Upload(
         stream,
         filename=filename,

@@ -38,40 +38,42 @@ class JournalHome(Home[JournalRepository]):
     """Records and bytes that wait for SQL."""
 
     def is_empty(self) -> bool:
-        """Whether there are neither records nor bytes in it, not even of an upload in progress."""
+        """Tell whether it has neither records nor bytes, not even of an upload in progress."""
         return self.repository.is_empty() and self.storage.is_empty()
 
 
 def sql_home(
     engine: sa.Engine, *, timeout: float | None = None, tables: Tables = MODELS
 ) -> Home[SQLRepository]:
-    """Dual mode: tables and chunks.
+    """Make the home of media in dual mode: tables and chunks.
 
     :param timeout: Seconds that a statement about records may take; five times as many for a batch
         of bytes.
-    :param tables: Where they are.
+    :param tables: The tables, which may have a prefix of the host's choice.
     """
-    repository, storage = SQLRepository, DatabaseStorage
+    repository_class, storage_class = SQLRepository, DatabaseStorage
     if speaks_psycopg(engine):
-        repository, storage = PsycopgRepository, PsycopgStorage
-    return Home(
-        "SQL",
-        repository(engine, timeout=timeout, tables=tables),
-        storage(engine, timeout=timeout and 5 * timeout, tables=tables),
-    )
+        repository_class, storage_class = PsycopgRepository, PsycopgStorage
+    storage_timeout = timeout and 5 * timeout
+
+    repository = repository_class(engine, timeout=timeout, tables=tables)
+    storage = storage_class(engine, timeout=storage_timeout, tables=tables)
+    return Home("SQL", repository, storage)
 
 
 def mongo_home(documents: Documents | Collections) -> Home[MongoRepository]:
-    """Mongo-only mode: collections and GridFS."""
+    """Make the home of media in Mongo-only mode: collections and GridFS."""
     collections = Collections.of(documents)
-    return Home(
-        "MongoDB", MongoRepository(collections), GridFSStorage(collections, collections.bucket)
-    )
+    repository = MongoRepository(collections)
+    storage = GridFSStorage(collections, collections.bucket)
+    return Home("MongoDB", repository, storage)
 
 
 def journal_home(documents: Documents | Collections, *, max_size: int | None = None) -> JournalHome:
-    """What was accepted while SQL was down, until it is drained. Collections and a bucket of its
-    own: those of Mongo-only mode may still hold what was transferred to SQL.
+    """Make the journal, which has what was accepted while SQL was down, until it is drained.
+
+    It has collections and a bucket of its own: those of Mongo-only mode may still hold what was
+    transferred to SQL.
 
     :param max_size: Bytes that it may hold, ``None`` for no limit.
     """
@@ -82,7 +84,8 @@ def journal_home(documents: Documents | Collections, *, max_size: int | None = N
         owner = owner_of_key(key)
         if owner is None:
             return None
-        return repository.uploader_of(owner[0]) or find_uploader(collections, owner[0])
+        media_id = owner[0]
+        return repository.uploader_of(media_id) or find_uploader(collections, media_id)
 
     storage = JournalStorage(
         collections,

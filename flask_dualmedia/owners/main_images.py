@@ -1,4 +1,4 @@
-"""The one main image of a product, where the one that it has is hidden from whoever wants another.
+"""The one main image of a product, where the present one is hidden from a caller who sets another.
 
 A product has one main image: that is a unique index. But nobody may learn of media that they may
 not read, and nobody's hidden media may stand in the way of others. So a main image that the caller
@@ -28,10 +28,11 @@ T = t.TypeVar("T")
 
 
 def write_main(state: State, record: Media, viewer: Viewer | None, write: Callable[[], T]) -> T:
-    """Write a record that may become the main image of its product. Hidden ones give way at that
-    moment, not before.
+    """Write a record that may become the main image of its product.
 
-    :param viewer: Whoever asked for it over HTTP; ``None`` for the host.
+    Hidden main images give way at that moment, not before.
+
+    :param viewer: Anyone who asked for it over HTTP; ``None`` for the host.
     :raises SecondMainImage: The product has another main image, which the viewer may read.
     """
     for _ in range(ATTEMPTS - 1):
@@ -44,8 +45,9 @@ def write_main(state: State, record: Media, viewer: Viewer | None, write: Callab
 
 
 def refuse_second_main(state: State, record: Media, viewer: Viewer | None) -> None:
-    """Say so before the bytes are read. Of two at once, the unique index stops the second at the
-    end.
+    """Refuse a second main image before its bytes are read.
+
+    If two come at once, the unique index stops the second at the end.
 
     :raises SecondMainImage: The record is to be a main image, and the product has one that the
         viewer may read.
@@ -55,28 +57,32 @@ def refuse_second_main(state: State, record: Media, viewer: Viewer | None) -> No
 
 
 def _others(state: State, record: Media, viewer: Viewer | None) -> list[ProductImage]:
-    """The main images of the same product, which are hidden from the viewer: two, where one waits
-    in the journal.
+    """List the main images of the same product, which are hidden from the viewer.
+
+    There are two where one waits in the journal.
 
     :raises SecondMainImage: One is not hidden.
     """
-    product_id = t.cast(ProductImage, record).mongo_product_id
-    where = {"mongo_product_id": product_id, "is_main_image": True}
-    others = [
-        image
-        for image in state.repository.select(Listing(ProductImage, where))
-        if image.id != record.id
-    ]
-    if any(viewer is None or viewer.may("read", image) for image in others):
-        raise SecondMainImage
+    product_image = t.cast(ProductImage, record)
+    where = {
+        "mongo_product_id": product_image.mongo_product_id,
+        "is_main_image": True,
+    }
+    listing = Listing(ProductImage, where)
+    main_images = state.repository.select(listing)
+    others = [image for image in main_images if image.id != record.id]
+
+    for image in others:
+        if viewer is None or viewer.may("read", image):
+            raise SecondMainImage
     return others
 
 
 def _demote(state: State, image: ProductImage) -> None:
+    """Make a main image an ordinary one, if nobody has changed it since it was listed."""
     changes = {"is_main_image": False, "updated_at": now()}
     where = {"state": AVAILABLE, "version": image.version}
     changed = state.repository.update(ProductImage, image.id, changes, where=where)
-    if (
-        changed is not None
-    ):  # otherwise somebody else has just changed it, and whoever writes looks again
-        media_saved.send(state.app, record=changed)
+    if changed is None:
+        return  # somebody else has just changed it: the write is tried again, and looks again
+    media_saved.send(state.app, record=changed)

@@ -1,9 +1,9 @@
-"""The place of new media among the others of its owner: behind the last one, and as main image if
-there is none.
+"""The place of new media among the others of its owner.
 
-It is looked for when the bytes have come and the record becomes visible. Saves that end at the same
-moment may get the same position, and lists go by their age then, which is the order that they came
-in. Of main images there is one all the same: that is a unique index.
+It is behind the last one, and new media is the main image if there is none. The place is looked for
+when the bytes have come and the record becomes visible. Saves that end at the same moment may get
+the same position, and lists go by their age then, which is the order that they came in. There is
+one main image all the same: that is a unique index.
 """
 
 from __future__ import annotations
@@ -17,8 +17,11 @@ from ..repositories.base import Listing
 from ..schemas import MAX_INTEGER
 from ..state import State
 
-Place = dict[str, t.Any]
-"""Fields, and the values that are right for them."""
+Fields = dict[str, t.Any]
+"""Fields by name, and their values."""
+
+Place = Fields
+"""Fields that say where media stands, with the values that are right for them."""
 
 T = t.TypeVar("T")
 
@@ -26,23 +29,33 @@ LAST_POSITION = MAX_INTEGER
 
 
 def position_behind(position: int, number: int = 1) -> int:
-    """The position so many places behind another one. Everything behind the last position shares
-    it."""
+    """Return the position so many places behind another one.
+
+    Everything behind the last position shares it.
+    """
     return min(position + number, LAST_POSITION)
 
 
-def split_place(fields: dict[str, t.Any]) -> tuple[list[str], dict[str, t.Any]]:
-    """Names of the fields that say where media stands and are left to us, and the other fields."""
-    unplaced = [
-        name for name in ("is_main_image", "position") if name in fields and fields[name] is None
-    ]
-    return unplaced, {name: value for name, value in fields.items() if name not in unplaced}
+PLACE_FIELDS = ("is_main_image", "position")
+"""Fields that say where media stands. Where a caller gives ``None`` for one, it is left to us."""
+
+
+def split_place(fields: Fields) -> tuple[list[str], Fields]:
+    """Split fields into the names of those that are left to us, and the others."""
+    unplaced: list[str] = []
+    others: Fields = {}
+    for name, value in fields.items():
+        if name in PLACE_FIELDS and value is None:
+            unplaced.append(name)
+        else:
+            others[name] = value
+    return unplaced, others
 
 
 def placed(
     state: State, record: Media, unplaced: t.Collection[str], keep: Callable[[Place], T]
 ) -> T:
-    """Keep a record in its place.
+    """Keep a record in its place, which is looked for now.
 
     :param unplaced: Fields that the caller has left to us: ``position`` and ``is_main_image``, or
         none.
@@ -51,6 +64,7 @@ def placed(
     """
     if not unplaced:
         return keep({})
+
     place = _free_place(state, record, unplaced)
     try:
         return keep(place)
@@ -61,21 +75,33 @@ def placed(
 
 
 def _has_main_image(state: State, record: Media) -> bool:
-    where = {ProductImage.owner_field: record.owner_id, "is_main_image": True}
-    return bool(state.repository.select(Listing(ProductImage, where, limit=1)))
+    where = {
+        ProductImage.owner_field: record.owner_id,
+        "is_main_image": True,
+    }
+    listing = Listing(ProductImage, where, limit=1)
+    return bool(state.repository.select(listing))
+
+
+def _free_position(state: State, record: Media) -> int:
+    """Return the position behind the last one; the videos of a lesson have their own."""
+    kind = type(record)
+    where: Fields = {kind.owner_field: record.owner_id}
+    if isinstance(record, CourseVideo) and record.mongo_lesson_id is not None:
+        where["mongo_lesson_id"] = record.mongo_lesson_id
+
+    listing = Listing(kind, where, sort="position", descending=True, limit=1)
+    last = state.repository.select(listing)
+    if not last:
+        return 0
+    last_position = vars(last[0])["position"]
+    return position_behind(last_position)
 
 
 def _free_place(state: State, record: Media, unplaced: t.Collection[str]) -> Place:
-    kind = type(record)
-    where: dict[str, t.Any] = {kind.owner_field: record.owner_id}
     place: Place = {}
     if "is_main_image" in unplaced:
         place["is_main_image"] = not _has_main_image(state, record)
     if "position" in unplaced:
-        if isinstance(record, CourseVideo) and record.mongo_lesson_id is not None:
-            where["mongo_lesson_id"] = record.mongo_lesson_id
-        last = state.repository.select(
-            Listing(kind, where, sort="position", descending=True, limit=1)
-        )
-        place["position"] = position_behind(vars(last[0])["position"]) if last else 0
+        place["position"] = _free_position(state, record)
     return place
