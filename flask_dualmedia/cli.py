@@ -31,7 +31,7 @@ from .errors import (
 from .homes import base as homes
 from .models import KINDS, STORAGE_TYPES, TRASHED, Media
 from .state import State, get_state
-from .upkeep import journal
+from .upkeep import journal, sweeping
 from .upkeep import move as moves
 from .upkeep import transfer as transfers
 from .upkeep.check import EXPLAINED, Check, Checker, Decision, decide, last_check
@@ -408,7 +408,7 @@ def sweep(grace: float | None, yes: bool) -> None:
     state = get_state()
     if grace is not None and grace < state.settings.grace and not yes:
         _ask_about_unfinished(state, grace)
-    swept = _answering(lambda: lifecycle.sweep(state, grace=grace))
+    swept = _answering(lambda: sweeping.sweep(state, grace=grace))
     left = _answering(lambda: clear_leftovers(state, grace=grace))
     click.echo(f"Removed {swept} unfinished record(s) and upload(s).")
     if left:
@@ -416,7 +416,7 @@ def sweep(grace: float | None, yes: bool) -> None:
 
 
 def _ask_about_unfinished(state: State, grace: float) -> None:
-    unfinished = _answering(lambda: lifecycle.count_unfinished(state))
+    unfinished = _answering(lambda: sweeping.count_unfinished(state))
     if not unfinished:
         return
     click.echo(f"{unfinished} record(s) are unfinished, and may be uploads in progress.", err=True)
@@ -547,7 +547,7 @@ def _restore(state: State, wanted: str) -> None:
     restored, failures = 0, []
     for record in _answering(lambda: _trash(state, wanted)):
         try:
-            kept = _answering(lambda record=record: lifecycle.restore(state, record))
+            kept = _answering(lambda record=record: sweeping.restore(state, record))
         except DualMediaError as error:
             failures.append(f"{record!r} stays in the trash: {error}")
             continue
@@ -562,7 +562,7 @@ def _restore(state: State, wanted: str) -> None:
 def _trash(state: State, wanted: str) -> Iterator[Media]:
     """What is in the trash and wanted."""
     if wanted == "all":
-        return lifecycle.trashed_records(state)
+        return sweeping.trashed_records(state)
     try:
         media_id = uuid.UUID(wanted)
     except ValueError:

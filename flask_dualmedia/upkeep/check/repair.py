@@ -10,6 +10,7 @@ from ... import lifecycle
 from ...errors import MediaConflict, MediaNotFound, SecondMainImage
 from ...models import KINDS, Media, now
 from ...state import State
+from .. import sweeping
 from ..journal import drain_journal
 from .finder import Finder
 from .findings import Finding, Problem
@@ -95,7 +96,7 @@ class Repairer:
         elif self.remedy(finding) == "mend":
             done = self._mend_size(record)
         elif finding.problem in ("stuck_pending", "stuck_deleting"):
-            done = lifecycle.sweep_in(self._state, self._finder.home_of(finding), record)
+            done = sweeping.sweep_in(self._state, self._finder.home_of(finding), record)
         else:
             done = self._trash_record(record)
         return "repaired" if done else "left"
@@ -135,7 +136,7 @@ class Repairer:
     def _trash_record(self, record: Media) -> bool:
         """Put a record into the trash, unless it was changed since it was looked at."""
         try:
-            lifecycle.trash(self._state, record)
+            sweeping.trash(self._state, record)
         except (MediaNotFound, MediaConflict):
             return False
         return True
