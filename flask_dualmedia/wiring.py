@@ -23,7 +23,7 @@ from pymongo.uri_parser import parse_uri
 from pymongo.write_concern import WriteConcern
 from sqlalchemy import event, exc
 
-from .config import Settings, check_driver
+from .config import Settings
 from .databases import schema
 from .databases.connections import (
     LastUsedFirst,
@@ -40,6 +40,7 @@ from .databases.pools import OnlyConnection, own_engine
 from .databases.tables import check_metadata, copy_tables, tables_for
 from .errors import ConfigurationError, DualMediaError, MissingExtra
 from .processes.forks import separate
+from .setting_reader import check_driver
 
 # How documents are read, whatever the host's client does: UUIDs in the standard form, times aware
 # and in UTC. What the host keeps and Python cannot, as text that is not UTF-8 or a time after the
