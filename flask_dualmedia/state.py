@@ -1,4 +1,4 @@
-"""What ``init_app`` leaves on the app."""
+"""The state that ``init_app`` leaves on the app."""
 
 from __future__ import annotations
 
@@ -59,17 +59,21 @@ class State:
     circuit: Circuit | None = None
     """Whether SQL answers; ``None`` in Mongo-only mode."""
     counter: Counter | None = None
-    """Counts who reads content; ``None`` where nobody does."""
+    """Counts the readers of content; ``None`` where they are not counted."""
     upkeep: Upkeep | None = None
     """Keeps the databases clean; ``None`` where the host does that itself."""
     opened: ExitStack = field(default_factory=ExitStack)
-    """Closes what was opened for the app and is not the host's. It does not refer to the app."""
+    """Closes everything that was opened for the app and is not the host's. It does not refer to the
+    app."""
     uses: Uses = field(default_factory=Uses)
-    """Who uses media at the moment."""
+    """The requests and others that use media at the moment."""
 
     @cached_property
     def check_sql_names(self) -> NameCheck:
-        """Call it before anything in SQL is used that may have a name of ours and be the host's."""
+        """A check of the names in SQL: call it before anything is used that may be the host's.
+
+        :raises NamesTaken: By the call, if something has a name of ours and is not ours.
+        """
         assert self.engine is not None
         return NameCheck(self.engine, self.tables, timeout=self.settings.sql_timeout)
 
@@ -80,7 +84,10 @@ class State:
 
     @property
     def mode(self) -> Mode:
-        return "mongo" if self.engine is None else "dual"
+        """``dual`` with SQL, ``mongo`` without."""
+        if self.engine is None:
+            return "mongo"
+        return "dual"
 
     @property
     def clock(self) -> Clock:
@@ -134,10 +141,11 @@ def find_state(app: Flask) -> State:
 
 
 def request_notes() -> dict[str, t.Any]:
-    """What the current app notes for the length of a request; nothing is kept outside of one.
+    """The notes of the current app for the length of a request; nothing is kept outside of one.
 
     They are on the request, and not in its environ, which a host may hand to another app, or copy
-    for another request. Those of another app whose context is pushed in between are others too.
+    for another request. If the context of another app is pushed in between, it has notes of its
+    own.
     """
     if not has_request_context():
         return {}
