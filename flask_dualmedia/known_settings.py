@@ -51,18 +51,18 @@ class Watched(Mapping[str, t.Any]):
         return len(self._config)
 
 
-def warn_of_unknown(config: Mapping[str, t.Any], known: Collection[str]) -> None:
+def warn_of_unknown(config: Mapping[str, t.Any], read_keys: Collection[str]) -> None:
     """Log a warning for each key that is meant for us and that nobody reads.
 
     It suggests the name that is most like the key.
 
-    :param known: Keys that are read, ours and others.
+    :param read_keys: Keys that are read, ours and others.
     """
     for key in config:
-        if not isinstance(key, str) or key in known or not _is_meant_for_us(key):
+        if not isinstance(key, str) or key in read_keys or not _is_meant_for_us(key):
             continue
         hint = ""
-        nearest = _nearest(key, known)
+        nearest = _nearest(key, read_keys)
         if nearest is not None:
             hint = f": {nearest} is meant, perhaps"
         logger.warning("%s is no setting of flask-dualmedia, and has no effect%s", key, hint)
@@ -74,12 +74,12 @@ def _is_meant_for_us(key: str) -> bool:
     return _plain(key).startswith(_plain(PREFIX))
 
 
-def _nearest(key: str, known: Collection[str]) -> str | None:
+def _nearest(key: str, read_keys: Collection[str]) -> str | None:
     """The known key that is most like another one.
 
     The key of another extension may have got our prefix: the prefixes are not compared.
     """
-    keys_by_word = {_without_prefix(name): name for name in sorted({*known, *OTHERS})}
+    keys_by_word = {_without_prefix(name): name for name in sorted({*read_keys, *OTHERS})}
     word = _without_prefix(key)
     similar = get_close_matches(word, keys_by_word, n=1, cutoff=0.4)
     if not similar:
