@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import typing as t
+import uuid
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -22,7 +24,6 @@ if t.TYPE_CHECKING:
     from flask.ctx import AppContext
     from flask_pymongo import PyMongo
 
-    from .accesses.counting import Counter
     from .config import Settings
     from .databases.circuit import Circuit
     from .databases.clock import Clock
@@ -32,9 +33,51 @@ if t.TYPE_CHECKING:
     from .models import Media
     from .repositories.base import Repository
     from .storages.base import Storage
-    from .upkeep.chores import Upkeep
 
 Mode = t.Literal["dual", "mongo"]
+
+
+class ReadCounter(t.Protocol):
+    """Counts the readers of content: :class:`~flask_dualmedia.accesses.counting.Counter`."""
+
+    def count_first(self, record: Media, pieces: Iterator[bytes]) -> Iterator[bytes]:
+        """The same pieces. When the first one is handed out, its reader is counted."""
+        ...
+
+    def note(self, kind: type[Media], media_id: uuid.UUID, reader: str) -> None:
+        """Count somebody who began to read."""
+        ...
+
+    def waiting(self) -> int:
+        """How many counts are to be written down."""
+        ...
+
+    def flush(self) -> None:
+        """Write down what was counted.
+
+        :raises Unavailable: Something stays for the next time.
+        """
+        ...
+
+    def stop(self, seconds: float = ...) -> None:
+        """End the thread."""
+        ...
+
+    def close(self) -> None:
+        """End the thread, and write down what is left."""
+        ...
+
+
+class Keeper(t.Protocol):
+    """Keeps the databases clean: :class:`~flask_dualmedia.upkeep.chores.Upkeep`."""
+
+    def work(self) -> None:
+        """Do one round, unless another process does."""
+        ...
+
+    def stop(self, seconds: float = ...) -> None:
+        """End the thread."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -58,9 +101,9 @@ class State:
     """Our collections in it, under the names that the app gives them."""
     circuit: Circuit | None = None
     """Whether SQL answers; ``None`` in Mongo-only mode."""
-    counter: Counter | None = None
+    counter: ReadCounter | None = None
     """Counts the readers of content; ``None`` where they are not counted."""
-    upkeep: Upkeep | None = None
+    upkeep: Keeper | None = None
     """Keeps the databases clean; ``None`` where the host does that itself."""
     opened: ExitStack = field(default_factory=ExitStack)
     """Closes everything that was opened for the app and is not the host's. It does not refer to the
