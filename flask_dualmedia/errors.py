@@ -1,6 +1,6 @@
 """Everything this package raises on purpose.
 
-An error that a client can be told of is one of werkzeug's HTTP errors too. So Flask, and everything
+An error that a client may hear of is one of werkzeug's HTTP errors too. So Flask, and everything
 that handles errors for an app, answers it with its status, in the app's own look. Other errors are
 for those who run the app.
 """
@@ -31,20 +31,22 @@ class DualMediaError(Exception):
     """Base of every error this package raises on purpose."""
 
     def __reduce__(self) -> t.Any:
-        """Pickle the error as it is: most of its classes make their message of other arguments."""
-        return copyreg.__newobj__, (type(self), *self.args), vars(self)  # type: ignore[attr-defined]
+        """Pickle the error as it is: most classes make their message from other arguments."""
+        new = copyreg.__newobj__  # type: ignore[attr-defined]
+        arguments = (type(self), *self.args)
+        return new, arguments, vars(self)
 
 
 class AnsweredError(DualMediaError, HTTPException):
     """Base of the errors that have a status.
 
-    The status is ``code``, that of werkzeug's class among the bases, which is also what an app's
-    handler for a status looks for.
+    The status is ``code``. It comes from werkzeug's class among the bases, which an app's handler
+    for a status looks for too.
     """
 
     response = None
 
-    # Classes of werkzeug make headers of these, and set them at their start, which ours pass by.
+    # Werkzeug's classes make headers of these, and set them in their __init__, which ours skip.
     retry_after: t.Any = None
     valid_methods: t.Any = None
     www_authenticate: t.Any = None
@@ -60,15 +62,17 @@ class AnsweredError(DualMediaError, HTTPException):
 
     @property
     def fields(self) -> Messages:
-        """Messages by field, of an error that belongs to some."""
+        """Messages by field; empty for an error that concerns no field."""
         return {}
 
     @property
     def data(self) -> dict[str, t.Any]:
         """The message once more, where webargs, flask-smorest and Flask-RESTX look for it."""
         data: dict[str, t.Any] = {"message": self.description}
-        if self.fields:
-            data["errors"] = data["messages"] = self.fields
+        fields = self.fields
+        if fields:
+            data["errors"] = fields
+            data["messages"] = fields
         return data
 
 
@@ -77,8 +81,10 @@ class ConfigurationError(DualMediaError):
 
 
 class MissingExtra(DualMediaError, ImportError):
-    """A feature needs a package that is not installed; the message names the extra that brings
-    it."""
+    """A feature needs a package that is not installed.
+
+    The message names the extra that brings it.
+    """
 
     def __init__(self, feature: str, extra: str) -> None:
         super().__init__(f"{feature} needs an extra: pip install 'flask-dualmedia[{extra}]'")
@@ -86,14 +92,17 @@ class MissingExtra(DualMediaError, ImportError):
 
 
 def _encodable(text: str) -> str:
-    """Text that any answer can have: clients may have sent halves of surrogate pairs, which have no
-    bytes."""
+    """Text that any answer can have.
+
+    Clients may have sent halves of surrogate pairs, which have no bytes.
+    """
     return text.encode(errors="backslashreplace").decode()
 
 
 class RecordRefused(AnsweredError, UnprocessableEntity):
-    """A database answers that it does not keep this record. It would say so again; other records
-    are not concerned.
+    """A database answers that it does not keep this record.
+
+    It would say so again; other records are not concerned.
 
     ``reason`` is the database's own word, for those who run the app.
     """
@@ -101,7 +110,8 @@ class RecordRefused(AnsweredError, UnprocessableEntity):
     def __init__(self, database: str, reason: str) -> None:
         super().__init__(f"{database} refuses the record: {reason}")
         self.description = "The database does not accept these values."
-        self.database, self.reason = database, reason
+        self.database = database
+        self.reason = reason
 
 
 class InvalidMedia(RecordRefused):
@@ -111,7 +121,10 @@ class InvalidMedia(RecordRefused):
     """
 
     def __init__(self, errors: Messages) -> None:
-        reason = "; ".join(f"{field}: {' '.join(messages)}" for field, messages in errors.items())
+        reasons = []
+        for field, messages in errors.items():
+            reasons.append(f"{field}: {' '.join(messages)}")
+        reason = "; ".join(reasons)
         super().__init__("The schema", reason)
         self.args = (reason,)
         self.description = _encodable(reason)
@@ -127,7 +140,8 @@ class OwnerNotFound(AnsweredError, NotFound):
 
     def __init__(self, reference_type: str, reference_id: str) -> None:
         super().__init__(f"there is no {reference_type} with id {reference_id!r}")
-        self.reference_type, self.reference_id = reference_type, reference_id
+        self.reference_type = reference_type
+        self.reference_id = reference_id
 
 
 class MediaNotFound(AnsweredError, NotFound):
@@ -138,8 +152,10 @@ class MediaNotFound(AnsweredError, NotFound):
 
 
 class MediaConflict(AnsweredError, Conflict):
-    """The change contradicts another record, such as a second main image, or another change won the
-    race."""
+    """The change contradicts another record, or another change won the race.
+
+    A second main image contradicts the first one.
+    """
 
 
 class SecondMainImage(MediaConflict):
@@ -193,11 +209,10 @@ class EmptyFile(UploadRejected, UnprocessableEntity):
     """
 
     def __init__(self, *, was_read: bool = False) -> None:
-        super().__init__(
-            "the stream was read to its end before: seek(0) first"
-            if was_read
-            else "the file is empty"
-        )
+        message = "the file is empty"
+        if was_read:
+            message = "the stream was read to its end before: seek(0) first"
+        super().__init__(message)
 
 
 class UnsupportedType(UploadRejected, UnsupportedMediaType):
@@ -211,7 +226,9 @@ class TooManyPixels(UploadRejected, UnprocessableEntity):
         super().__init__(
             f"the image has {width} x {height} pixels; at most {max_pixels} in all are accepted"
         )
-        self.width, self.height, self.max_pixels = width, height, max_pixels
+        self.width = width
+        self.height = height
+        self.max_pixels = max_pixels
 
 
 class QuotaExceeded(UploadRejected, RequestEntityTooLarge):
@@ -221,12 +238,13 @@ class QuotaExceeded(UploadRejected, RequestEntityTooLarge):
         super().__init__(
             f"{used} of the {limit} bytes that {whose} may have are used: {size} more do not fit"
         )
-        self.used, self.limit, self.size = used, limit, size
+        self.used = used
+        self.limit = limit
+        self.size = size
 
 
 class TooManyUnfinished(UploadRejected, TooManyRequests):
-    """The uploader has begun as many uploads as one may have at a time, and none of them has
-    ended."""
+    """The uploader has as many unfinished uploads as one may have at a time."""
 
     def __init__(self, limit: int) -> None:
         super().__init__(
@@ -240,16 +258,17 @@ class IncompleteUpload(UploadRejected, BadRequest):
 
 
 class TooManyParts(UploadRejected, UnprocessableEntity):
-    """The bytes of a resumable upload came, or are to be joined, in more pieces than one upload may
-    have."""
+    """A resumable upload came, or is to be joined, in more parts than one upload may have."""
 
     def __init__(self, limit: int) -> None:
         super().__init__(f"an upload of more than {limit} parts: send more bytes with each request")
 
 
 class ChecksumMismatch(IncompleteUpload):
-    """The bytes of one request of a resumable upload are not those of its checksum. None of them is
-    kept."""
+    """The bytes of one request of a resumable upload do not match its checksum.
+
+    None of them is kept.
+    """
 
     code = 460
     """A status of tus, which HTTP does not know."""
@@ -267,8 +286,10 @@ class StorageError(DualMediaError):
 
 
 class Unavailable(AnsweredError, ServiceUnavailable):
-    """A server does not answer. Try again after ``retry_after`` seconds; nothing was found
-    missing."""
+    """A server does not answer. Try again after ``retry_after`` seconds.
+
+    Nothing was found missing.
+    """
 
     def __init__(self, message: str, *, retry_after: int = 5) -> None:
         super().__init__(message)
@@ -276,12 +297,15 @@ class Unavailable(AnsweredError, ServiceUnavailable):
 
     @property
     def data(self) -> dict[str, t.Any]:
-        return super().data | {"headers": {"Retry-After": str(self.retry_after)}}
+        headers = {"Retry-After": str(self.retry_after)}
+        return super().data | {"headers": headers}
 
 
 class MediaClosed(Unavailable):
-    """:meth:`DualMedia.close() <flask_dualmedia.DualMedia.close>` was called: media of this app is
-    not to be had from this process any more."""
+    """:meth:`DualMedia.close() <flask_dualmedia.DualMedia.close>` was called.
+
+    This process has no media of this app any more.
+    """
 
     def __init__(self) -> None:
         super().__init__("media is closed on this app: DualMedia.close() was called")
@@ -291,7 +315,11 @@ class StorageUnavailable(Unavailable, StorageError):
     """A storage outside of the databases does not answer, or takes no more for now."""
 
     def __init__(
-        self, storage: str, reason: str = "does not answer", *, retry_after: int = 5
+        self,
+        storage: str,
+        reason: str = "does not answer",
+        *,
+        retry_after: int = 5,
     ) -> None:
         super().__init__(f"the storage {storage!r} {reason}", retry_after=retry_after)
         self.storage = storage
@@ -306,10 +334,11 @@ class BytesNotFound(StorageError):
 
 
 class DatabaseUnavailable(Unavailable):
-    """A database does not answer, or lets nobody in. What was sent to it may have been done all the
-    same.
+    """A database does not answer, or lets nobody in.
 
-    ``is_hanging`` says that the server itself was asked, and did not answer; ``was_sent`` is false
+    It may have done what was sent to it all the same.
+
+    ``is_hanging`` says that the server itself was asked, and did not answer. ``was_sent`` is false
     where nothing can have been done, since there was no connection.
     """
 
@@ -323,17 +352,22 @@ class DatabaseUnavailable(Unavailable):
         was_sent: bool = True,
     ) -> None:
         super().__init__(f"{database} {reason}", retry_after=retry_after)
-        self.database, self.reason = database, reason
-        self.is_hanging, self.was_sent = is_hanging, was_sent
+        self.database = database
+        self.reason = reason
+        self.is_hanging = is_hanging
+        self.was_sent = was_sent
 
 
 class WritesRefused(Unavailable):
-    """A database answers, but changes nothing: it is read-only, its disk is full, or a right is
-    missing."""
+    """A database answers, but changes nothing.
+
+    It is read-only, its disk is full, or a right is missing.
+    """
 
     def __init__(self, database: str, reason: str) -> None:
         super().__init__(f"{database} {reason}")
-        self.database, self.reason = database, reason
+        self.database = database
+        self.reason = reason
 
 
 class DatabaseBusy(Unavailable):
@@ -361,18 +395,22 @@ class StatementCancelled(DatabaseBusy):
 
 
 class Contended(DatabaseBusy):
-    """Others changed the same at the same time, and the database had this one give way."""
+    """Others changed the same thing at the same time, and the database had this one give way."""
 
     def __init__(self) -> None:
         super().__init__("others are changing the same at the moment")
 
 
 class JournalFull(Unavailable):
-    """The journal, which keeps new media while SQL is down, takes no more: of anybody, or of this
-    uploader."""
+    """The journal, which keeps new media while SQL is down, takes no more.
+
+    :param is_share: It takes no more from this uploader, rather than from anybody.
+    """
 
     def __init__(self, *, is_share: bool) -> None:
-        whose = "your share of it is" if is_share else "it is"
+        whose = "it is"
+        if is_share:
+            whose = "your share of it is"
         super().__init__(
             f"new media waits in a journal until PostgreSQL is back, and {whose} full",
             retry_after=60,
@@ -388,11 +426,10 @@ class QuotaBusy(Unavailable):
 
 
 class NamesTaken(ConfigurationError, DatabaseUnavailable):
-    """Something in a database has a name of ours and is not ours. Nothing is read, written or
-    deleted there.
+    """Something in a database has a name of ours and is not ours.
 
-    Raised by ``init_app``; and where the database did not answer then, by the first call that
-    reaches it.
+    Nothing is read, written or deleted there. ``init_app`` raises it; where the database did not
+    answer then, the first call that reaches it does.
     """
 
     def __init__(self, database: str, names: list[str], setting: str) -> None:

@@ -50,18 +50,20 @@ logger = logging.getLogger("flask_dualmedia")
 logger.addFilter(Printable())
 
 _registering = threading.Lock()
-"""Werkzeug parses Python for rules with converters, which some releases of Python 3.11 cannot do in
-two threads at once: ``SystemError: AST constructor recursion depth mismatch``."""
+"""Held while routes are registered.
+
+Werkzeug parses Python for rules with converters. Some releases of Python 3.11 cannot do that in two
+threads at once: ``SystemError: AST constructor recursion depth mismatch``.
+"""
 
 
 class DualMedia:
     """Media in PostgreSQL for an app whose documents are in MongoDB.
 
     ``DualMedia(app)``, or ``media = DualMedia()`` and later ``media.init_app(app)``, for any number
-    of apps. What the host has is used: its Flask-SQLAlchemy, Flask-Migrate and JWTManager are found
-    on the app, so set them up first; its ``PyMongo`` has to be passed. What is missing is created.
-    The settings are described at
-    :class:`~flask_dualmedia.config.Settings`.
+    of apps. The host's own extensions are used: its Flask-SQLAlchemy, Flask-Migrate and JWTManager
+    are found on the app, so set them up first; its ``PyMongo`` has to be passed. Missing ones are
+    created. The settings are described at :class:`~flask_dualmedia.config.Settings`.
 
     :param app: Set it up on this app at once.
     :param mongo: The host's Flask-PyMongo; by default a new one on ``MONGO_URI``.
@@ -83,7 +85,8 @@ class DualMedia:
         mongo: PyMongo | None = None,
         db: SQLAlchemy | None = None,
     ) -> None:
-        self._mongo, self._db = mongo, db
+        self._mongo = mongo
+        self._db = db
         self._apps: WeakSet[Flask] = WeakSet()
         if app is not None:
             self.init_app(app)
@@ -96,12 +99,16 @@ class DualMedia:
             self.close(app)
 
     def init_app(
-        self, app: Flask, *, mongo: PyMongo | None = None, db: SQLAlchemy | None = None
+        self,
+        app: Flask,
+        *,
+        mongo: PyMongo | None = None,
+        db: SQLAlchemy | None = None,
     ) -> None:
-        """Set the extension up on an app: state, blueprint, commands; then connect and log what was
-        found.
+        """Set the extension up on an app: state, blueprint, commands.
 
-        A database that does not answer is logged and does not stop the app.
+        Then it connects to the databases, and logs what answers. A database that does not answer is
+        logged and does not stop the app.
 
         :raises ConfigurationError: A setting is missing or wrong.
         :raises MissingExtra: A storage needs a package that is not installed.
@@ -109,14 +116,16 @@ class DualMedia:
         """
         if "dualmedia" in app.extensions:
             raise RuntimeError("DualMedia is set up on this app already")
-        mongo, db = mongo or self._mongo, db or self._db
-        settings = Settings.from_config(
-            app.config, host_has_sql="sqlalchemy" in app.extensions or db is not None
-        )
+
+        mongo = mongo or self._mongo
+        db = db or self._db
+        host_has_sql = "sqlalchemy" in app.extensions or db is not None
+        settings = Settings.from_config(app.config, host_has_sql=host_has_sql)
         views.check_names(app, settings)
         outside = open_storages(settings.storages)
         with _undone_on_error(app) as opened:
-            state, answering, synchronizer = self._set_up(app, settings, outside, mongo, db, opened)
+            state, answering, synchronizer = _set_up(app, settings, outside, mongo, db, opened)
+
         app.extensions["dualmedia"] = state
         self._apps.add(app)
         closing.follow(app, state)
@@ -127,13 +136,12 @@ class DualMedia:
 
     @property
     def mongo(self) -> PyMongo:
-        """The Flask-PyMongo that the app's documents are in, the host's own or the one that was
-        made for it.
+        """The Flask-PyMongo of the app's documents: the host's own, or the one made for it.
 
-        ``media.mongo.db.products`` is a collection. It stands for the ``PyMongo`` of the current
-        app, which is looked up at each use: ``mongo = media.mongo`` may stand at the top of a
-        module, before any app is set up. Outside of app contexts it is that of the one app that the
-        extension was set up on.
+        ``media.mongo.db.products`` is a collection. The value is a proxy for the ``PyMongo`` of the
+        current app, which is looked up at each use: ``mongo = media.mongo`` may stand at the top of
+        a module, before any app is set up. Outside of app contexts it is that of the one app that
+        the extension was set up on.
 
         :raises RuntimeError: At its use, outside of app contexts: there is no such app, or several.
         :raises MediaClosed: At its use: media was closed on the app.
@@ -155,84 +163,82 @@ class DualMedia:
 
     @staticmethod
     def close(app: Flask, *, timeout: float = closing.TIMEOUT) -> None:
-        """Close media on an app, which nobody can use there any more: in tests, or at the end of a
-        process.
+        """Close media on an app, in tests or at the end of a process. Nobody can use it there then.
 
         Requests that have begun get their answers. Counted reads are written down, threads end, and
-        what was opened for the app is closed: its MongoDB client, its connections to SQL and to
-        storages. What the host has opened stays open, such as a ``PyMongo`` that was passed and a
-        Flask-SQLAlchemy that was found.
+        everything that was opened for the app is closed: its MongoDB client, its connections to SQL
+        and to storages. Whatever the host has opened stays open, such as a ``PyMongo`` that was
+        passed and a Flask-SQLAlchemy that was found.
 
         Later media calls raise :class:`~flask_dualmedia.MediaClosed`. To close twice does nothing.
         An app that is not closed is closed at the end of the process.
 
-        :param timeout: Seconds to wait for requests that have begun. What a slower one needs is
-            closed after it.
+        :param timeout: Seconds to wait for requests that have begun. If one is slower, the
+            connections that it needs are closed after it.
         :raises RuntimeError: ``init_app`` was not called on the app.
         """
         closing.close(find_state(app), timeout)
 
-    def _set_up(
-        self,
-        app: Flask,
-        settings: Settings,
-        outside: dict[str, Storage],
-        mongo: PyMongo | None,
-        db: SQLAlchemy | None,
-        opened: ExitStack,
-    ) -> tuple[State, _Answering, Synchronizer | None]:
-        """Bring the host's extensions and ours together.
 
-        :param opened: Gets what closes that which is ours alone.
-        :return: The state, which databases answer, and what keeps the schema up to date.
-        """
-        for storage in outside.values():
-            opened.callback(storage.close)
-        wiring.find_jwt(app)
-        pymongo = wiring.find_mongo(app, mongo, settings)
-        database = wiring.documents_of(pymongo, settings)
-        if mongo is None:
-            opened.callback(database.client.close)
-        collections = Collections(
-            database, prefix=settings.collection_prefix, bucket=settings.bucket
-        )
-        synchronizer = None
-        if settings.sql_enabled:
-            db = wiring.find_sqlalchemy(app, db, settings, opened)
-            owns_schema = not wiring.find_migrate(app, db, settings)
-            engine, is_own = wiring.find_engine(app, db, settings)
-            if is_own:
-                opened.callback(close_engine, engine)
-            synchronizer = _synchronizer(settings, engine, owns_schema=owns_schema)
-            state = _dual_state(
-                app, settings, pymongo, collections, engine, outside, synchronizer, opened
-            )
-        else:
-            home = homes.mongo_home(collections)
-            counter = _counter(app, settings, collections, home.repository)
-            storages = {"database": home.storage, **outside}
-            state = State(
-                app,
-                settings,
-                database,
-                pymongo,
-                None,
-                home.repository,
-                storages,
-                (home,),
-                collections,
-                counter=counter,
-                upkeep=_upkeep(app, settings),
-                opened=opened,
-            )
-        return state, _check_names(state), synchronizer
+def _set_up(
+    app: Flask,
+    settings: Settings,
+    outside: dict[str, Storage],
+    mongo: PyMongo | None,
+    db: SQLAlchemy | None,
+    opened: ExitStack,
+) -> tuple[State, _Answering, Synchronizer | None]:
+    """Bring the host's extensions and ours together.
+
+    :param outside: Storages outside of the databases, by name.
+    :param opened: Gets callbacks that close everything that is ours alone.
+    :return: The state, which databases answer, and what keeps the schema up to date.
+    """
+    for storage in outside.values():
+        opened.callback(storage.close)
+    wiring.find_jwt(app)
+
+    pymongo = wiring.find_mongo(app, mongo, settings)
+    documents = wiring.documents_of(pymongo, settings)
+    if mongo is None:
+        opened.callback(documents.client.close)
+    collections = Collections(
+        documents,
+        prefix=settings.collection_prefix,
+        bucket=settings.bucket,
+    )
+
+    if not settings.sql_enabled:
+        state = _mongo_state(app, settings, pymongo, collections, outside, opened)
+        return state, _check_names(state), None
+
+    db = wiring.find_sqlalchemy(app, db, settings, opened)
+    owns_schema = not wiring.find_migrate(app, db, settings)
+    engine, is_own = wiring.find_engine(app, db, settings)
+    if is_own:
+        opened.callback(close_engine, engine)
+    synchronizer = _synchronizer(settings, engine, owns_schema=owns_schema)
+    state = _dual_state(
+        app,
+        settings,
+        pymongo,
+        collections,
+        engine,
+        outside,
+        synchronizer,
+        opened,
+    )
+    return state, _check_names(state), synchronizer
 
 
 @contextmanager
 def _undone_on_error(app: Flask) -> Iterator[ExitStack]:
-    """Take off the app what the block has put on it, and close what it has opened, if it fails.
+    """If the block fails, undo what it has done.
 
-    :return: What closes it later.
+    Extensions that it has put on the app are taken off, and everything that it has opened is
+    closed.
+
+    :return: A stack for the callbacks that close it, now or later.
     """
     before = set(app.extensions)
     opened = ExitStack()
@@ -243,6 +249,31 @@ def _undone_on_error(app: Flask) -> Iterator[ExitStack]:
         for name in set(app.extensions) - before:
             del app.extensions[name]
         raise
+
+
+def _mongo_state(
+    app: Flask,
+    settings: Settings,
+    pymongo: PyMongo,
+    collections: Collections,
+    outside: dict[str, Storage],
+    opened: ExitStack,
+) -> State:
+    home = homes.mongo_home(collections)
+    return State(
+        app=app,
+        settings=settings,
+        mongo=collections.documents,
+        pymongo=pymongo,
+        engine=None,
+        repository=home.repository,
+        storages={"database": home.storage, **outside},
+        homes=(home,),
+        collections=collections,
+        counter=_counter(app, settings, collections, home.repository),
+        upkeep=_upkeep(app, settings),
+        opened=opened,
+    )
 
 
 def _dual_state(
@@ -265,7 +296,10 @@ def _dual_state(
                 with suppress(DatabaseUnavailable):  # then it is tried again at the next look
                     synchronizer.run()
                 try_again(state)
-            (sql_lost if event == "lost" else sql_recovered).send(app)
+            signal = sql_recovered
+            if event == "lost":
+                signal = sql_lost
+            signal.send(app)
 
     def look() -> bool:
         with app.app_context():
@@ -273,67 +307,97 @@ def _dual_state(
                 try_again(state)
         return look_after_journal(state)
 
+    announcements = None
+    if settings.journals:
+        announcements = Announcements(collections)
     circuit = Circuit(
         lambda: _probe(state),
         look,
         interval=settings.probe_interval,
         notify=notify,
-        announcements=Announcements(collections) if settings.journals else None,
+        announcements=announcements,
     )
     clock = collections.documents.clock
     clock.ask_other = lambda: _ask_for_time(clock, circuit, sql.repository)
+
     repository = FailoverRepository(
-        sql.repository, journal.repository, circuit, journals=settings.journals
-    )
-    storage = FailoverStorage(sql.storage, t.cast(JournalStorage, journal.storage), circuit)
-    counter = _counter(app, settings, collections, repository)
-    storages = {"database": storage, **outside}
-    state = State(
-        app,
-        settings,
-        collections.documents,
-        pymongo,
-        engine,
-        repository,
-        storages,
-        (sql, journal),
-        collections,
+        sql.repository,
+        journal.repository,
         circuit,
-        counter,
-        _upkeep(app, settings),
-        opened,
+        journals=settings.journals,
+    )
+    journal_storage = t.cast(JournalStorage, journal.storage)
+    storage = FailoverStorage(sql.storage, journal_storage, circuit)
+    state = State(
+        app=app,
+        settings=settings,
+        mongo=collections.documents,
+        pymongo=pymongo,
+        engine=engine,
+        repository=repository,
+        storages={"database": storage, **outside},
+        homes=(sql, journal),
+        collections=collections,
+        circuit=circuit,
+        counter=_counter(app, settings, collections, repository),
+        upkeep=_upkeep(app, settings),
+        opened=opened,
     )
     return state
 
 
 def _synchronizer(settings: Settings, engine: sa.Engine, *, owns_schema: bool) -> Synchronizer:
-    wanted = owns_schema if settings.auto_upgrade is None else settings.auto_upgrade
-    hint = "flask db upgrade" if owns_schema else "flask db migrate, then flask db upgrade"
-    tables = tables_for(settings.table_prefix)
-    upgrades = wanted and not _is_schema_command()
-    return Synchronizer(engine, tables, upgrades=upgrades, hint=hint, timeout=settings.sql_timeout)
+    upgrades = settings.auto_upgrade
+    if upgrades is None:
+        upgrades = owns_schema
+    if _is_schema_command():
+        upgrades = False
+    hint = "flask db migrate, then flask db upgrade"
+    if owns_schema:
+        hint = "flask db upgrade"
+
+    return Synchronizer(
+        engine,
+        tables_for(settings.table_prefix),
+        upgrades=upgrades,
+        hint=hint,
+        timeout=settings.sql_timeout,
+    )
 
 
 def _ask_for_time(clock: Clock, circuit: Circuit, sql: SQLRepository) -> None:
     """Set the clock by that of SQL."""
     began = elapsed()
-    told = circuit.read(sql.time)
-    if told is not None:
-        clock.note(told, began, elapsed(), is_mongo=False)
+    time = circuit.read(sql.time)
+    if time is not None:
+        clock.note(time, began, elapsed(), is_mongo=False)
 
 
 def _counter(
-    app: Flask, settings: Settings, collections: Collections, repository: Repository
+    app: Flask,
+    settings: Settings,
+    collections: Collections,
+    repository: Repository,
 ) -> Counter | None:
     if not settings.count_reads:
         return None
-    plays = Plays(collections, settings.count_window) if settings.count_window else None
-    now = collections.documents.clock.now
-    return Counter(app, repository, plays, interval=settings.count_interval, now=now)
+
+    plays = None
+    if settings.count_window:
+        plays = Plays(collections, settings.count_window)
+    return Counter(
+        app,
+        repository,
+        plays,
+        interval=settings.count_interval,
+        now=collections.documents.clock.now,
+    )
 
 
 def _upkeep(app: Flask, settings: Settings) -> Upkeep | None:
-    return Upkeep(app) if settings.upkeep else None
+    if not settings.upkeep:
+        return None
+    return Upkeep(app)
 
 
 class _Answering(t.NamedTuple):
@@ -352,16 +416,13 @@ def _check_names(state: State) -> _Answering:
     """
     mongo: Unavailable | None = None
     sql: Unavailable | None = None
-    journal = JOURNAL if state.mode == "dual" else ""
-    names = [journal + kind.__tablename__ for kind in KINDS.values()]
-    bucket = state.collections.journal_bucket if state.mode == "dual" else state.collections.bucket
     try:
-        with wiring.passing_client(state.mongo) as database:
-            state.collections.by(database).check([*names, *OTHERS], buckets=[bucket])
+        _check_mongo_names(state)
     except NamesTaken:
         raise
     except Unavailable as error:
         mongo = error
+
     if state.engine is not None:
         try:
             state.check_sql_names()
@@ -372,35 +433,33 @@ def _check_names(state: State) -> _Answering:
     return _Answering(mongo, sql)
 
 
+def _check_mongo_names(state: State) -> None:
+    prefix = ""
+    bucket = state.collections.bucket
+    if state.mode == "dual":
+        prefix = JOURNAL
+        bucket = state.collections.journal_bucket
+    names = [prefix + kind.__tablename__ for kind in KINDS.values()]
+
+    with wiring.passing_client(state.mongo) as documents:
+        collections = state.collections.by(documents)
+        collections.check([*names, *OTHERS], buckets=[bucket])
+
+
 def _probe(state: State) -> None:
-    """Ask SQL something, and look at its names if it did not answer when the app was started."""
+    """Ask SQL something, and check its names if it did not answer when the app was started."""
     homes_of(state)[0].repository.probe()
     state.check_sql_names()
 
 
 def _start_up(state: State, answering: _Answering, synchronizer: Synchronizer | None) -> None:
     """Look at what answers, and log one line per fact."""
-    waiting = False
-    try:
-        if answering.mongo is not None:
-            raise answering.mongo
-        with wiring.passing_client(state.mongo) as database:
-            collections = state.collections.by(database)
-            mongo = MongoRepository(collections)
-            logger.info("MongoDB connected (version %s)", mongo.version())
-            state.clock.attempt(database.time)  # what is stamped from now on is stamped by it
-            if state.circuit is None:
-                mongo.ensure_indexes()
-                state.homes[0].repository.is_indexed = True
-            else:
-                journal = homes.journal_home(collections)
-                waiting = not journal.is_empty()
-    except Unavailable as error:
-        logger.warning("%s; going on without", error)
+    has_journaled = _start_up_mongo(state, answering)
     if state.circuit is None or state.engine is None or synchronizer is None:
         logger.info("Mongo-only mode (DB_ENABLED is false)")
         return
-    name = "PostgreSQL" if state.engine.dialect.name == "postgresql" else state.engine.dialect.name
+
+    name = _product_name(state.engine)
     try:
         if answering.sql is not None:
             raise answering.sql
@@ -412,20 +471,56 @@ def _start_up(state: State, answering: _Answering, synchronizer: Synchronizer | 
     except Unavailable as error:
         logger.warning("%s", error)
     else:
-        if waiting:
+        if has_journaled:
             try_again(state)
         elif answering.mongo is None and not synchronizer.is_due:
-            with wiring.passing_client(state.mongo) as database:
-                agree_on_drains(state, homes.journal_home(state.collections.by(database)))
+            with wiring.passing_client(state.mongo) as documents:
+                collections = state.collections.by(documents)
+                agree_on_drains(state, homes.journal_home(collections))
     logger.info(
-        "dual mode: documents in MongoDB, media in %s at %s", name, state.settings.url_prefix
+        "dual mode: documents in MongoDB, media in %s at %s",
+        name,
+        state.settings.url_prefix,
     )
 
 
+def _product_name(engine: sa.Engine) -> str:
+    if engine.dialect.name == "postgresql":
+        return "PostgreSQL"
+    return engine.dialect.name
+
+
+def _start_up_mongo(state: State, answering: _Answering) -> bool:
+    """Connect to MongoDB.
+
+    :return: Whether a journal waits there to be drained.
+    """
+    has_journaled = False
+    try:
+        if answering.mongo is not None:
+            raise answering.mongo
+        with wiring.passing_client(state.mongo) as documents:
+            collections = state.collections.by(documents)
+            repository = MongoRepository(collections)
+            logger.info("MongoDB connected (version %s)", repository.version())
+            state.clock.attempt(documents.time)  # what is stamped from now on is stamped by it
+            if state.circuit is None:
+                repository.ensure_indexes()
+                state.homes[0].repository.is_indexed = True
+            else:
+                journal = homes.journal_home(collections)
+                has_journaled = not journal.is_empty()
+    except Unavailable as error:
+        logger.warning("%s; going on without", error)
+    return has_journaled
+
+
 def _is_schema_command() -> bool:
-    """Whether this process is ``flask db ...`` or ``flask dualmedia ...``: whoever types that
-    decides himself what happens to the schema."""
-    return click.get_current_context(silent=True) is not None and not {
-        "db",
-        "dualmedia",
-    }.isdisjoint(sys.argv[1:])
+    """Whether this process is ``flask db ...`` or ``flask dualmedia ...``.
+
+    Whoever types that decides themselves what happens to the schema.
+    """
+    if click.get_current_context(silent=True) is None:
+        return False
+    arguments = sys.argv[1:]
+    return "db" in arguments or "dualmedia" in arguments

@@ -12,9 +12,18 @@ logger = logging.getLogger("flask_dualmedia")
 PREFIX = "DUALMEDIA_"
 
 OTHERS = (
-    "DB_ENABLED", "DB_NAME", "DB_USER", "DB_PASSWORD", "DB_HOST", "DB_PORT",
-    "MONGO_URI", "SQLALCHEMY_DATABASE_URI", "SQLALCHEMY_ENGINE_OPTIONS", "JWT_SECRET_KEY", "SECRET_KEY",
-)  # fmt: skip
+    "DB_ENABLED",
+    "DB_NAME",
+    "DB_USER",
+    "DB_PASSWORD",
+    "DB_HOST",
+    "DB_PORT",
+    "MONGO_URI",
+    "SQLALCHEMY_DATABASE_URI",
+    "SQLALCHEMY_ENGINE_OPTIONS",
+    "JWT_SECRET_KEY",
+    "SECRET_KEY",
+)
 """Keys without our prefix that are read too, by us or by other extensions."""
 
 # flask-smorest describes our routes, and reads these with our prefix.
@@ -42,17 +51,20 @@ class Watched(Mapping[str, t.Any]):
         return len(self._config)
 
 
-def warn_of_unknown(config: Mapping[str, t.Any], known: Collection[str]) -> None:
-    """Log a warning for each key that is meant for us and that nobody reads, with the name that is
-    most like it.
+def warn_of_unknown(config: Mapping[str, t.Any], read_keys: Collection[str]) -> None:
+    """Log a warning for each key that is meant for us and that nobody reads.
 
-    :param known: Keys that are read, of ours and of others.
+    It suggests the name that is most like the key.
+
+    :param read_keys: Keys that are read, ours and others.
     """
     for key in config:
-        if not isinstance(key, str) or key in known or not _is_meant_for_us(key):
+        if not isinstance(key, str) or key in read_keys or not _is_meant_for_us(key):
             continue
-        nearest = _nearest(key, known)
-        hint = f": {nearest} is meant, perhaps" if nearest else ""
+        hint = ""
+        nearest = _nearest(key, read_keys)
+        if nearest is not None:
+            hint = f": {nearest} is meant, perhaps"
         logger.warning("%s is no setting of flask-dualmedia, and has no effect%s", key, hint)
 
 
@@ -62,12 +74,21 @@ def _is_meant_for_us(key: str) -> bool:
     return _plain(key).startswith(_plain(PREFIX))
 
 
-def _nearest(key: str, known: Collection[str]) -> str | None:
-    """The known key that is most like another one. A key of another extension's may have got our
-    prefix."""
-    names = {_plain(name).removeprefix(_plain(PREFIX)): name for name in sorted({*known, *OTHERS})}
-    similar = get_close_matches(_plain(key).removeprefix(_plain(PREFIX)), names, n=1, cutoff=0.4)
-    return names[similar[0]] if similar else None
+def _nearest(key: str, read_keys: Collection[str]) -> str | None:
+    """The known key that is most like another one.
+
+    The key of another extension may have got our prefix: the prefixes are not compared.
+    """
+    keys_by_word = {_without_prefix(name): name for name in sorted({*read_keys, *OTHERS})}
+    word = _without_prefix(key)
+    similar = get_close_matches(word, keys_by_word, n=1, cutoff=0.4)
+    if not similar:
+        return None
+    return keys_by_word[similar[0]]
+
+
+def _without_prefix(key: str) -> str:
+    return _plain(key).removeprefix(_plain(PREFIX))
 
 
 def _plain(key: str) -> str:

@@ -4,10 +4,12 @@ whole point.
     create   record ``pending`` → bytes → record ``available``
     replace  new bytes under a new key → record names them → old bytes gone
     delete   record ``deleting`` → bytes gone → record gone, after the grace time
-    trash    record ``trashed``, bytes kept → record ``available`` again, or deleted after the trash time
+    trash    record ``trashed``, bytes kept → record ``available`` again,
+             or deleted after the trash time
 
 Readers see only ``available`` records. A process killed between any two steps leaves a complete
-record, or an unfinished one that nobody sees and :func:`sweep` takes away.
+record, or an unfinished one that nobody sees and :func:`~flask_dualmedia.upkeep.sweeping.sweep`
+takes away.
 
 A change names the version of the record that it is built on. A statement that was given up, and
 arrives when others have been acknowledged, changes nothing then.
@@ -18,10 +20,8 @@ from __future__ import annotations
 import logging
 import typing as t
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from datetime import timedelta
-from functools import partial
 
 from . import quotas, schemas
 from .authorization import Viewer, find_named_owner, one_id, usual_id
@@ -40,8 +40,6 @@ from .errors import (
     OwnerNotFound,
     QuotaBusy,
     RecordRefused,
-    SecondMainImage,
-    StorageError,
     Unavailable,
     UnsupportedType,
     UploadRejected,
@@ -49,11 +47,9 @@ from .errors import (
 )
 from .failpoints import reach
 from .homes import at_once
-from .homes.base import Home
 from .models import (
     AVAILABLE,
     DELETING,
-    KINDS,
     PENDING,
     TRASHED,
     CourseResource,
@@ -63,12 +59,11 @@ from .models import (
 )
 from .owners.main_images import refuse_second_main, write_main
 from .owners.places import Place, placed, position_behind
-from .repositories.base import Listing, M, Position
+from .repositories.base import Listing, M
 from .signals import media_accessed, media_deleted, media_saved
 from .state import State
 from .storages.base import Storage, new_key
 from .storages.failover import FailoverStorage
-from .upkeep.sightings import Sightings, name_of
 from .uploads.progress import in_time, kept_alive, ours
 from .uploads.tickets import delete_bytes, drop_bytes
 
@@ -79,16 +74,10 @@ EXTERNAL = "external"
 ATTEMPTS = 10
 """How often a change is built anew on what others have made of the record meanwhile."""
 
-SWEPT_AT_ONCE = 100
-"""Unfinished records read at once."""
-
-SWEEP = "sweep"
-"""As which the sweep remembers what it saw."""
-
 Check = Callable[[Media], object]
 """Raises an error where a record, as it is now, is not to be changed."""
 
-_OF_THE_CONTENT = {"width", "height", "duration"}
+_CONTENT_FIELDS = {"width", "height", "duration"}
 """Fields that other content makes wrong."""
 
 
@@ -105,8 +94,8 @@ def create(
     """Keep new media.
 
     :param fields: Values checked by the kind's schema.
-    :param upload: The bytes, or ``None`` for external media, of which ``fields`` has the URL.
-    :param unplaced: As of :func:`~flask_dualmedia.owners.places.placed`.
+    :param upload: The bytes, or ``None`` for external media, whose URL is in ``fields``.
+    :param unplaced: See :func:`~flask_dualmedia.owners.places.placed`.
     :param viewer: Whoever asked for it over HTTP, for whom hidden main images give way; ``None``
         for the host.
     :raises OwnerNotFound: The document that it should belong to does not exist. Nothing is written.
@@ -115,9 +104,16 @@ def create(
     :raises MediaConflict: It would be a second main image of its product. Nothing is kept.
     """
     if upload is None:
-        return create_external(
-            state, kind, [fields], uploaded_by=uploaded_by, unplaced=unplaced, viewer=viewer
-        )[0]
+        external = create_external(
+            state,
+            kind,
+            [fields],
+            uploaded_by=uploaded_by,
+            unplaced=unplaced,
+            viewer=viewer,
+        )
+        return external[0]
+
     storage_type = fields.pop("storage_type", None)
     storable.check(kind, fields | {"uploaded_by": uploaded_by})
     record = kind.new(uploaded_by=uploaded_by, **fields)
@@ -125,51 +121,100 @@ def create(
     storage_type = storage_type or state.settings.default_storages[kind.kind]
     storage = _storage(state, storage_type)
     refuse_second_main(state, record, viewer)
+
     upload.open()
     keeps_id = "id" in fields
-    describe(
-        state, _with(record, storage_type=storage_type, storage_key=new_key(record.id)), upload
-    )
+    _set_values(record, storage_type=storage_type, storage_key=new_key(record.id))
+    describe(state, record, upload)
     storable.check(kind, record.values())
     quotas.check(state, record, upload.least_size)
+
     reach("create:begin")
     blocks = upload.blocks()
     if upload.is_read and at_once.is_possible(state, storage):
         content = list(blocks)
-        published = record.values() | _published(upload)
-
-        def add(place: Place) -> tuple[M, bool]:
-            whole = kind.from_values(published | place)
-
-            def add_at_once() -> bool:
-                return at_once.add(state, whole, content, keeps_id=keeps_id)
-
-            return whole, write_main(state, whole, viewer, add_at_once)
-
-        whole, is_added = placed(state, record, unplaced, add)
-        if is_added:
+        whole = _create_at_once(
+            state,
+            record,
+            upload,
+            content,
+            unplaced,
+            viewer,
+            keeps_id=keeps_id,
+        )
+        if whole is not None:
             media_saved.send(state.app, record=whole)
             return whole
-        _with(record, id=whole.id, storage_key=whole.storage_key)
         blocks = iter(content)
+
     if isinstance(storage, FailoverStorage):
         storage.check_room(uploaded_by, upload.least_size)
     state.repository.add(record, keeps_id=keeps_id)
     reach("create:pending")
+    available = _complete(state, record, storage, upload, blocks, unplaced, viewer)
+    reach("create:available")
+    media_saved.send(state.app, record=available)
+    return available
+
+
+def _create_at_once(
+    state: State,
+    record: M,
+    upload: Upload,
+    content: list[bytes],
+    unplaced: t.Collection[str],
+    viewer: Viewer | None,
+    *,
+    keeps_id: bool,
+) -> M | None:
+    """Keep new media and its bytes in one statement.
+
+    :return: The available record; ``None`` if it has to be kept in steps. It has the id and the key
+        then under which that may be done.
+    """
+    kind = type(record)
+    values = record.values() | _published(upload)
+
+    def add(place: Place) -> tuple[M, bool]:
+        whole = kind.from_values(values | place)
+
+        def add_whole() -> bool:
+            return at_once.add(state, whole, content, keeps_id=keeps_id)
+
+        is_added = write_main(state, whole, viewer, add_whole)
+        return whole, is_added
+
+    whole, is_added = placed(state, record, unplaced, add)
+    if is_added:
+        return whole
+    _set_values(record, id=whole.id, storage_key=whole.storage_key)
+    return None
+
+
+def _complete(
+    state: State,
+    record: M,
+    storage: Storage,
+    upload: Upload,
+    blocks: Iterator[bytes],
+    unplaced: t.Collection[str],
+    viewer: Viewer | None,
+) -> M:
+    """Keep the bytes of a pending record, and make it available. If that fails, both go."""
+    key = t.cast(str, record.storage_key)
+
+    def publish_at(place: Place) -> M:
+        return _publish(state, record, upload, place, viewer)
+
     try:
-        storage.put(t.cast(str, record.storage_key), kept_alive(state, record, blocks))
+        storage.put(key, kept_alive(state, record, blocks))
         reach("create:bytes")
         with quotas.reserved(state, record, upload.size):
-            available = placed(
-                state,
-                record,
-                unplaced,
-                lambda place: _publish(state, record, upload, place, viewer),
-            )
+            return placed(state, record, unplaced, publish_at)
     except JournalFull:
         # It was never published: SQL, if it has it at all, has it as pending.
         with suppress(Unavailable):
-            storage.delete(t.cast(str, record.storage_key))
+            storage.delete(key)
         with suppress(Unavailable):
             state.repository.remove(type(record), record.id)
         raise
@@ -177,15 +222,12 @@ def create(
         # A worker that is told to stop raises SystemExit here, and has the time to clean up.
         clean_up(_discard, state, record, storage)
         raise
-    reach("create:available")
-    media_saved.send(state.app, record=available)
-    return available
 
 
 def create_external(
     state: State,
     kind: type[M],
-    wanted: t.Sequence[dict[str, t.Any]],
+    fields_of_each: t.Sequence[dict[str, t.Any]],
     *,
     uploaded_by: str | None,
     unplaced: t.Collection[str] = (),
@@ -193,23 +235,19 @@ def create_external(
 ) -> list[M]:
     """Keep new external media of one owner, all or none.
 
-    :param unplaced: As of :func:`create`, of the first one. The positions of the others follow it.
-    :param viewer: As of :func:`create`.
+    :param fields_of_each: For each record, values checked by the kind's schema.
+    :param unplaced: As for :func:`create`, for the first one. The positions of the others follow
+        it.
+    :param viewer: As for :func:`create`.
     :raises OwnerNotFound: As :func:`create`, as are the others.
     """
-    storage_types = [fields.pop("storage_type", None) for fields in wanted]
-    for fields in wanted:
+    storage_types = [fields.pop("storage_type", None) for fields in fields_of_each]
+    for fields in fields_of_each:
         storable.check(kind, fields | {"uploaded_by": uploaded_by})
-    records = [kind.new(uploaded_by=uploaded_by, **fields) for fields in wanted]
+    records = [kind.new(uploaded_by=uploaded_by, **fields) for fields in fields_of_each]
     check_owner(state, *records)
     for record, storage_type in zip(records, storage_types, strict=True):
-        _with(record, mime_type=declared_type(record.mime_type))
-        _with(record, state=AVAILABLE, storage_type=EXTERNAL)
-        if storage_type not in (None, EXTERNAL):
-            raise InvalidMedia({"storageType": [f"Without a file it can only be {EXTERNAL!r}."]})
-        if record.external_url is None:
-            raise InvalidMedia({camelcase(kind.url_field): ["Missing: send a file or a URL."]})
-        classify(record, record.mime_type or "")
+        _describe_external(record, storage_type)
 
     def write() -> None:
         if len(records) == 1:
@@ -218,10 +256,9 @@ def create_external(
             state.repository.add_all(records)
 
     def add(place: Place) -> None:
-        _with(records[0], **place)
+        _set_values(records[0], **place)
         if "position" in place:
-            for number, record in enumerate(records):
-                _with(record, position=position_behind(place["position"], number))
+            _place_in_a_row(records, place["position"])
         write_main(state, records[0], viewer, write)
 
     placed(state, records[0], unplaced, add)
@@ -231,16 +268,36 @@ def create_external(
     return records
 
 
-def foresee(state: State, kind: type[Media], fields: dict[str, t.Any], *, viewer: Viewer) -> None:
-    """Refuse what :func:`create` would refuse before it reads a byte, of an upload whose bytes are
-    still to come.
+def _describe_external(record: Media, storage_type: str | None) -> None:
+    """Make a new record one of external media.
 
-    :param viewer: As of :func:`create`.
+    :raises InvalidMedia: It is to be in a storage, or has no URL.
+    """
+    mime_type = declared_type(record.mime_type)
+    _set_values(record, mime_type=mime_type, state=AVAILABLE, storage_type=EXTERNAL)
+    if storage_type not in (None, EXTERNAL):
+        raise InvalidMedia({"storageType": [f"Without a file it can only be {EXTERNAL!r}."]})
+    if record.external_url is None:
+        raise InvalidMedia({camelcase(record.url_field): ["Missing: send a file or a URL."]})
+    classify(record, mime_type or "")
+
+
+def _place_in_a_row(records: Iterable[Media], first_position: int) -> None:
+    for number, record in enumerate(records):
+        _set_values(record, position=position_behind(first_position, number))
+
+
+def foresee(state: State, kind: type[Media], fields: dict[str, t.Any], *, viewer: Viewer) -> None:
+    """Refuse an upload whose bytes are still to come, if :func:`create` would refuse it unread.
+
+    :param viewer: As for :func:`create`.
     :raises OwnerNotFound: As :func:`create`, as are the others.
     """
-    record = kind.new(**{name: value for name, value in fields.items() if name != "storage_type"})
+    values = dict(fields)
+    storage_type = values.pop("storage_type", None)
+    record = kind.new(**values)
     check_owner(state, record)
-    _storage(state, fields.get("storage_type") or state.settings.default_storages[kind.kind])
+    _storage(state, storage_type or state.settings.default_storages[kind.kind])
     refuse_second_main(state, record, viewer)
 
 
@@ -252,63 +309,120 @@ def replace(state: State, record: M, upload: Upload) -> M:
     :raises MediaConflict: Another change of the content won the race, or the record was deleted
         meanwhile.
     """
-    if record.storage_key is None:
-        raise InvalidMedia(
-            {"storageType": ["External media has no content here; change its URL instead."]}
-        )
+    old_key = record.storage_key
+    if old_key is None:
+        message = "External media has no content here; change its URL instead."
+        raise InvalidMedia({"storageType": [message]})
+
     storage = state.storage_of(record)
     upload.open()
+    changes = _changes_with(state, record, upload)
+    old_size = record.file_size or 0
+    quotas.check(state, record, upload.least_size - old_size)
+    key = new_key(record.id)
+    tried_key = None
+
+    reach("replace:begin")
+    blocks = upload.blocks()
+    if upload.is_read and at_once.is_possible(state, storage):
+        content = list(blocks)
+        replaced = _replace_at_once(state, record, storage, upload, content, changes, key)
+        if replaced is not None:
+            media_saved.send(state.app, record=replaced)
+            return replaced
+        # Under the other key they may be all the same.
+        tried_key, key = key, new_key(record.id)
+        blocks = iter(content)
+
+    _put_replacement(state, storage, key, blocks)
+    changes |= _published(upload) | {"storage_key": key}
+    added_size = upload.size - old_size
+    replaced = _name_replacement(state, record, storage, key, changes, added_size)
+    if replaced is None:
+        clean_up(storage.delete, key)
+        replaced = state.repository.get(type(record), record.id)
+        if replaced is None or tried_key is None or replaced.storage_key != tried_key:
+            raise MediaConflict("the content was replaced or deleted by another request meanwhile")
+
+    reach("replace:committed")
+    clean_up(drop_bytes, state, replaced, record.storage_type, old_key)
+    reach("replace:cleaned")
+    media_saved.send(state.app, record=replaced)
+    return replaced
+
+
+def _changes_with(state: State, record: Media, upload: Upload) -> dict[str, t.Any]:
+    """The changes that other bytes make to a record, as far as their beginning shows it.
+
+    :raises UploadRejected: The host's validator refuses them.
+    """
+    kind = type(record)
     changes: dict[str, t.Any] = {"mime_type": upload.mime_type}
     if upload.filename != record.filename:
         changes["filename"] = upload.filename
-    changes |= dict.fromkeys(_OF_THE_CONTENT.intersection(record.field_names()))
-    expected = type(record).from_values(record.values() | changes)
+    changes |= dict.fromkeys(_CONTENT_FIELDS.intersection(record.field_names()))
+
+    expected = kind.from_values(record.values() | changes)
     changes |= _measured(expected, upload)
-    storable.check(type(record), changes)
-    _validate(state, _with(expected, **changes), upload)
-    old_size = record.file_size or 0
-    quotas.check(state, record, upload.least_size - old_size)
-    old_key, key, tried = record.storage_key, new_key(record.id), None
-    reach("replace:begin")
-    blocks = upload.blocks()
+    storable.check(kind, changes)
+    _set_values(expected, **changes)
+    _validate(state, expected, upload)
+    return changes
+
+
+def _replace_at_once(
+    state: State,
+    record: M,
+    storage: Storage,
+    upload: Upload,
+    content: list[bytes],
+    changes: dict[str, t.Any],
+    key: str,
+) -> M | None:
+    """Replace bytes in one statement.
+
+    :return: The record after the change; ``None`` if it has to be done in steps.
+    """
+    old_key = t.cast(str, record.storage_key)
     where = {"state": AVAILABLE, "storage_key": old_key, "version": record.version}
-    if upload.is_read and at_once.is_possible(state, storage):
-        content = list(blocks)
-        named = changes | _published(upload) | {"storage_key": key}
-        done = at_once.replace(state, type(record), record.id, named, where, content)
-        if done is not None:
-            changed, is_clean = done
-            if not is_clean:
-                clean_up(storage.delete, old_key)
-            media_saved.send(state.app, record=changed)
-            return changed
-        # Under the other key they may be all the same.
-        blocks, tried, key = iter(content), key, new_key(record.id)
+    all_changes = changes | _published(upload) | {"storage_key": key}
+
+    answer = at_once.replace(state, type(record), record.id, all_changes, where, content)
+    if answer is None:
+        return None
+
+    replaced, is_clean = answer
+    if not is_clean:
+        clean_up(storage.delete, old_key)
+    return replaced
+
+
+def _put_replacement(state: State, storage: Storage, key: str, blocks: Iterator[bytes]) -> None:
     try:
         storage.put(key, in_time(state, blocks))
         reach("replace:bytes")
     except BaseException:
         clean_up(storage.delete, key)
         raise
-    changes |= _published(upload) | {"storage_key": key}
+
+
+def _name_replacement(
+    state: State,
+    record: M,
+    storage: Storage,
+    key: str,
+    changes: dict[str, t.Any],
+    added_size: int,
+) -> M | None:
+    """Have a record name its new bytes. They go if it is certain that it does not name them."""
     try:
-        with quotas.reserved(state, record, upload.size - old_size):
+        with quotas.reserved(state, record, added_size):
             # A database that does not answer may have made the change all the same: then neither
             # bytes are deleted.
-            changed = change(state, record, changes, same_content=True)
+            return change(state, record, changes, same_content=True)
     except (UploadRejected, QuotaBusy, RecordRefused, DatabaseBusy, WritesRefused):
         clean_up(storage.delete, key)
         raise
-    if changed is None:
-        clean_up(storage.delete, key)
-        changed = state.repository.get(type(record), record.id)
-        if changed is None or tried is None or changed.storage_key != tried:
-            raise MediaConflict("the content was replaced or deleted by another request meanwhile")
-    reach("replace:committed")
-    clean_up(drop_bytes, state, changed, record.storage_type, old_key)
-    reach("replace:cleaned")
-    media_saved.send(state.app, record=changed)
-    return changed
 
 
 def edit(
@@ -322,32 +436,34 @@ def edit(
     """Change fields of a record. Making it private revokes its links.
 
     :param changes: Values checked by the kind's schema of changes.
-    :param viewer: As of :func:`create`.
+    :param viewer: As for :func:`create`.
     :raises InvalidMedia: A URL for media whose bytes we keep.
     :raises MediaConflict: It would be a second main image of its product.
     :raises MediaNotFound: It was deleted meanwhile.
     """
     if record.url_field in changes and record.storage_type != EXTERNAL:
-        raise InvalidMedia(
-            {camelcase(record.url_field): ["Only external media can be given a URL."]}
-        )
+        message = "Only external media can be given a URL."
+        raise InvalidMedia({camelcase(record.url_field): [message]})
     if not changes:
         return record
     if "filename" in changes:
         changes = changes | {"filename": _checked_name(state, record, changes["filename"])}
 
-    def edited(current: Media) -> dict[str, t.Any]:
+    def new_values(current: Media) -> dict[str, t.Any]:
         values = changes | {"updated_at": now()}
         becomes_private = current.is_public and not changes.get("is_public", True)
         if becomes_private:
             values["links_revoked_at"] = current.next_revocation()
         return values
 
-    changed = write_main(state, record, viewer, lambda: change(state, record, edited, check=check))
-    if changed is None:
+    def write() -> M | None:
+        return change(state, record, new_values, check=check)
+
+    edited = write_main(state, record, viewer, write)
+    if edited is None:
         raise MediaNotFound(record.kind, record.id)
-    media_saved.send(state.app, record=changed)
-    return changed
+    media_saved.send(state.app, record=edited)
+    return edited
 
 
 def change(
@@ -372,25 +488,29 @@ def change(
         bytes.
     :raises MediaConflict: Others change it at the same time.
     """
+    kind = type(record)
     current: M | None = record
     for _ in range(attempts):
         check(current)
         where = {"state": in_state, "version": current.version}
         if same_content:
-            where["storage_key"] = (
-                record.storage_key
-            )  # workers of an earlier version replace bytes under one version
-        values = changes(current) if callable(changes) else changes
-        changed = state.repository.update(type(record), record.id, values, where=where)
+            # Workers of an earlier version replace bytes under one version.
+            where["storage_key"] = record.storage_key
+        values = changes
+        if callable(values):
+            values = values(current)
+
+        changed = state.repository.update(kind, record.id, values, where=where)
         if changed is not None:
             return changed
-        read = state.repository.get if in_state == AVAILABLE else state.repository.find
-        current = read(type(record), record.id)
-        if (
-            current is None
-            or current.state != in_state
-            or (same_content and current.storage_key != record.storage_key)
-        ):
+
+        if in_state == AVAILABLE:
+            current = state.repository.get(kind, record.id)
+        else:
+            current = state.repository.find(kind, record.id)
+        if current is None or current.state != in_state:
+            return None
+        if same_content and current.storage_key != record.storage_key:
             return None
     raise MediaConflict("too many others are changing it at the moment")
 
@@ -417,9 +537,11 @@ def delete(state: State, record: Media, *, check: Check = bool) -> None:
     :raises MediaNotFound: There is no such record any more, or somebody else is deleting it.
     """
     reach("delete:begin")
-    deleted = change(state, record, {"state": DELETING, "updated_at": now()}, check=check)
+    changes = {"state": DELETING, "updated_at": now()}
+    deleted = change(state, record, changes, check=check)
     if deleted is None:
         raise MediaNotFound(record.kind, record.id)
+
     # From here on it is gone for everybody; the sweep does what cannot be done now.
     reach("delete:marked")
     clean_up(_bury, state, deleted)
@@ -431,14 +553,14 @@ def delete_of_owner(state: State, reference_type: str, reference_id: str) -> int
 
     :return: How many records were deleted.
     """
-    deleted = 0
+    number_deleted = 0
     owner_id = usual_id(state, reference_type, reference_id)
     for kind, where in quotas.of_owner(reference_type, owner_id).items():
         for record in state.repository.select(Listing(kind, where)):
             with suppress(MediaNotFound):  # somebody else deletes it too
                 delete(state, record)
-                deleted += 1
-    return deleted
+                number_deleted += 1
+    return number_deleted
 
 
 def count_access(state: State, kind: type[Media], media_id: uuid.UUID) -> None:
@@ -451,140 +573,11 @@ def count_access(state: State, kind: type[Media], media_id: uuid.UUID) -> None:
     media_accessed.send(state.app, kind=kind, media_id=media_id, count=1)
 
 
-def trash(state: State, record: Media) -> None:
-    """Take a record away from its readers and keep it with its bytes, for :func:`restore`, until
-    the sweep purges it.
+def purge(state: State, record: Media) -> bool:
+    """Delete a record that is in the trash, unless somebody has brought it back.
 
-    :param record: As it was read. If it was changed since, it stays.
-    :raises MediaNotFound: There is no such record any more.
-    :raises MediaConflict: It was changed since it was read.
+    :return: Whether it was deleted.
     """
-    trashed = change(state, record, {"state": TRASHED}, attempts=1)
-    if trashed is None:
-        raise MediaNotFound(record.kind, record.id)
-    reach("trash:marked")
-    clean_up(_note_trashed, state, trashed)  # otherwise its time begins with the next sweep
-    media_deleted.send(state.app, record=trashed)
-
-
-def restore(state: State, record: M) -> M:
-    """Bring a record back from the trash. It is as it was.
-
-    :return: The record as it is now. A second main image of its product is an ordinary image.
-    :raises MediaNotFound: It is not in the trash any more, or was changed since it was read.
-    """
-    changes: dict[str, t.Any] = {"state": AVAILABLE}
-    where = {"state": TRASHED, "version": record.version}
-    try:
-        restored = state.repository.update(type(record), record.id, changes, where=where)
-    except SecondMainImage:
-        changes["is_main_image"] = False
-        restored = state.repository.update(type(record), record.id, changes, where=where)
-    if restored is None:
-        raise MediaNotFound(record.kind, record.id)
-    media_saved.send(state.app, record=restored)
-    return restored
-
-
-def trashed_records(state: State) -> Iterator[Media]:
-    """Everything that is in the trash."""
-    for kind in KINDS.values():
-        for batch in _trashed_batches(state, kind):
-            yield from batch
-
-
-def sweep(
-    state: State, *, grace: float | None = None, keep_going: t.Callable[[], bool] = lambda: True
-) -> int:
-    """Take away what killed processes left, records that never became available or were being
-    deleted, and purge the trash.
-
-    An unfinished record is taken away if an earlier sweep saw it as it is now, at least the grace
-    time ago; a record in the trash after ``DUALMEDIA_TRASH_SECONDS``. Both by the clock of MongoDB.
-
-    :param grace: Seconds for which something unfinished may be somebody's upload in progress.
-        Default ``DUALMEDIA_GRACE``. With 0 it is taken away now: nothing may be uploaded meanwhile.
-    :param keep_going: Asked before each record; the sweep ends early where it says no.
-    :return: How many records were removed, and resumable uploads that have expired.
-    """
-    state.clock.measure()
-    seconds = state.settings.grace if grace is None else grace
-    sightings = Sightings(state, SWEEP)
-    swept = 0
-    for remove, record in _abandoned(state, sightings, seconds):
-        if not keep_going():
-            return swept
-        swept += _swept(remove, state, record)
-    if sightings.forgone:
-        logger.warning(
-            "%d unfinished record(s) wait for a later sweep: too many at once", sightings.forgone
-        )
-    sightings.forget()
-    return swept + state.staging.sweep()
-
-
-Remove = t.Callable[[State, t.Any], bool]
-
-
-def _abandoned(
-    state: State, sightings: Sightings, seconds: float
-) -> Iterator[tuple[Remove, Media]]:
-    """What is to be swept, and how: the unfinished records of each home, and what was in the trash
-    long enough."""
-    for kind in KINDS.values():
-        for home in state.homes:
-            remove = partial(_sweep_in, home)
-            for batch in _unfinished_batches(home, kind, grace=seconds):
-                due = batch if seconds <= 0 else _seen_before(sightings, batch, seconds)
-                yield from ((remove, record) for record in due)
-        for batch in _trashed_batches(state, kind):
-            yield from (
-                (_purge, record)
-                for record in _seen_before(sightings, batch, state.settings.trash_seconds)
-            )
-
-
-def _sweep_in(home: Home[t.Any], state: State, record: Media) -> bool:
-    return sweep_in(state, home, record)
-
-
-def count_unfinished(state: State) -> int:
-    """How many records a sweep without a grace time would remove."""
-    batches = (
-        _unfinished_batches(home, kind, grace=0) for kind in KINDS.values() for home in state.homes
-    )
-    return sum(len(batch) for each in batches for batch in each)
-
-
-def _unfinished_batches(home: Home[t.Any], kind: type[M], *, grace: float) -> Iterator[list[M]]:
-    # A direct upload has a time in the future until which its client may begin.
-    before = now() - timedelta(seconds=min(grace, 0))
-    after: Position | None = None
-    while batch := home.repository.unfinished(kind, before, SWEPT_AT_ONCE, after):
-        after = (batch[-1].updated_at, batch[-1].id)
-        yield batch
-
-
-def _trashed_batches(state: State, kind: type[M]) -> Iterator[list[M]]:
-    after: uuid.UUID | None = None
-    while batch := state.repository.trashed(kind, after, SWEPT_AT_ONCE):
-        after = batch[-1].id
-        yield batch
-
-
-def _note_trashed(state: State, record: Media) -> None:
-    Sightings(state, SWEEP).note([name_of(record)])
-
-
-def _seen_before(sightings: Sightings, records: list[M], seconds: float) -> list[M]:
-    """Those of these records that an earlier sweep saw, as they are, at least so many seconds
-    ago."""
-    since = sightings.note({name_of(record) for record in records})
-    return [record for record in records if sightings.is_due(since.get(name_of(record)), seconds)]
-
-
-def _purge(state: State, record: Media) -> bool:
-    """Delete a record that is in the trash, unless somebody has brought it back."""
     where = {"state": TRASHED, "version": record.version}
     changes = {"state": DELETING, "updated_at": now()}
     deleted = state.repository.update(type(record), record.id, changes, where=where)
@@ -594,104 +587,45 @@ def _purge(state: State, record: Media) -> bool:
     return True
 
 
-def sweep_one(state: State, record: Media) -> bool:
-    """Take away one unfinished record, wherever it is, unless something happened to it since it was
-    read."""
-    if state.repository.get(type(record), record.id) is not None:
-        return False  # unfinished in SQL, while SQL was going; it was finished in the journal
-    # Only whoever turns it to ``deleting`` may remove it: an upload that finishes now has won.
-    where = {"state": record.state, "version": record.version}
-    changes = {"state": DELETING, "updated_at": now()}
-    if state.repository.update(type(record), record.id, changes, where=where) is None:
-        return False
-    state.staging.forget_finished(record.id)  # a check would miss the media that it became
-    _finish(state, record)
-    return True
-
-
-def sweep_in(state: State, home: Home[t.Any], record: Media) -> bool:
-    """Take away one unfinished record from the home that it was read from."""
-    if is_finished_elsewhere(state, home, record):
-        return False
-    where = {"state": record.state, "version": record.version}
-    changes = {"state": DELETING, "updated_at": now()}
-    if home.repository.update(type(record), record.id, changes, where=where) is None:
-        return False
-    state.staging.forget_finished(record.id)  # a check would miss the media that it became
-    if record.storage_key is not None and record.storage_key not in _keys_elsewhere(
-        state, home, record
-    ):
-        state.storage_of(record).delete(record.storage_key)
-    reach("sweep:bytes")
-    home.repository.remove(type(record), record.id)
-    reach("sweep:done")
-    return True
-
-
-def is_finished_elsewhere(state: State, home: Home[t.Any], record: Media) -> bool:
-    """Whether an unfinished record is to stay for the drain.
-
-    What is unfinished in SQL while it is available in the journal is brought up to date by the
-    drain. What is deleted in the journal may be in SQL, or come there yet: the drain sees to it
-    that it is not.
-    """
-    if len(state.homes) == 1:
-        return home.repository.get(type(record), record.id) is not None
-    sql, journal = state.homes
-    if home is sql:
-        return journal.repository.get(type(record), record.id) is not None
-    return record.state == DELETING
-
-
-def _keys_elsewhere(state: State, home: Home[t.Any], record: Media) -> set[str | None]:
-    """The keys that records with the same id have in other homes."""
-    others = [other for other in state.homes if other is not home]
-    return {key for other in others for key in other.repository.keys_of(type(record), [record.id])}
-
-
-def _swept(remove: Remove, state: State, record: Media) -> bool:
-    """Remove a record, where one storage that fails is no reason to leave what is in the others."""
-    try:
-        return remove(state, record)
-    except (StorageError, RecordRefused, MediaConflict):
-        logger.warning("left for the next sweep: %r", record, exc_info=True)
-        return False
-
-
 def check_owner(state: State, *records: Media) -> None:
-    """Make sure that the document exists that records are to belong to, where the host said in
-    which collection.
+    """Make sure that the document exists that records are to belong to.
 
-    They name it by its one id afterwards, however it was spelled.
+    Only types whose collection the host has named can be checked. The records name the document by
+    its one id afterwards, however it was spelled.
 
     :param records: Not yet in a database, and all of one owner.
     :raises OwnerNotFound: There is no such document.
     """
-    reference_type, reference_id = records[0].reference_type, records[0].owner_id
+    reference_type = records[0].reference_type
+    reference_id = records[0].owner_id
     if reference_type not in state.settings.references:
         return
+
     document = find_named_owner(state, reference_type, reference_id)
     if document is None:
         raise OwnerNotFound(reference_type, reference_id)
+
     owner_id = one_id(state, reference_id, document["_id"])
     for record in records:
-        _with(record, **{record.owner_field: owner_id})
+        _set_values(record, **{record.owner_field: owner_id})
 
 
-def _with(record: M, **values: t.Any) -> M:
+def _set_values(record: Media, **values: t.Any) -> None:
+    """Set fields of a record that is not in a database, past its instrumented attributes."""
     vars(record).update(values)
-    return record
 
 
 def _checked_name(state: State, record: Media, filename: str | None) -> str | None:
     """A new name, if it fits the bytes that we keep."""
-    if record.storage_key is not None:
-        try:
-            state.settings.policies[record.kind].check_name(
-                filename, one_type(record.mime_type) or OCTET_STREAM
-            )
-        except UnsupportedType as error:
-            raise InvalidMedia({"filename": [str(error)]}) from error
+    if record.storage_key is None:
+        return filename
+
+    policy = state.settings.policies[record.kind]
+    mime_type = one_type(record.mime_type) or OCTET_STREAM
+    try:
+        policy.check_name(filename, mime_type)
+    except UnsupportedType as error:
+        raise InvalidMedia({"filename": [str(error)]}) from error
     return filename
 
 
@@ -701,59 +635,70 @@ def describe(state: State, record: Media, upload: Upload) -> None:
     :param record: Not yet in a database.
     :raises UploadRejected: The host's validator refuses them.
     """
-    _with(record, mime_type=upload.mime_type, filename=upload.filename, **_measured(record, upload))
+    measured = _measured(record, upload)
+    _set_values(record, mime_type=upload.mime_type, filename=upload.filename, **measured)
     classify(record, upload.mime_type)
     _validate(state, record, upload)
 
 
 def _measured(record: Media, upload: Upload) -> dict[str, int]:
-    """Width and height of an image, where the record has fields for them that the caller left to
-    us."""
-    found = upload.dimensions
-    if found is None or max(found) > schemas.MAX_INTEGER:
+    """Width and height of an image, if the caller left both of these fields to us."""
+    dimensions = upload.dimensions
+    if dimensions is None or max(dimensions) > schemas.MAX_INTEGER:
         return {}
-    held = vars(record)
-    return found._asdict() if held.get("width", 0) is None and held.get("height", 0) is None else {}
+
+    values = vars(record)
+    is_left_to_us = values.get("width", 0) is None and values.get("height", 0) is None
+    if not is_left_to_us:
+        return {}
+    return dimensions._asdict()
 
 
 def _validate(state: State, record: Media, upload: Upload) -> None:
     """Let the host look at an upload before its bytes are kept."""
-    if state.settings.validator is not None:
-        state.settings.validator(record, upload.head)
+    validator = state.settings.validator
+    if validator is not None:
+        validator(record, upload.head)
 
 
 def classify(record: Media, mime_type: str) -> None:
     """Fill in the type that the caller left to us."""
     if isinstance(record, CourseResource):
         if record.resource_type is None:
-            _with(record, resource_type=resource_type(mime_type))
+            _set_values(record, resource_type=resource_type(mime_type))
         if record.resource_name is None:
-            _with(record, resource_name=record.filename)
+            _set_values(record, resource_name=record.filename)
     elif isinstance(record, MediaStorage) and record.media_type is None:
-        _with(record, media_type=media_type(mime_type))
+        _set_values(record, media_type=media_type(mime_type))
 
 
 def _storage(state: State, storage_type: str) -> Storage:
     try:
         return state.storages[storage_type]
     except KeyError:
-        raise InvalidMedia({"storageType": [f"{storage_type!r} is not set up here."]}) from None
+        message = f"{storage_type!r} is not set up here."
+        raise InvalidMedia({"storageType": [message]}) from None
 
 
 def _publish(state: State, record: M, upload: Upload, place: Place, viewer: Viewer | None) -> M:
-    changes = _published(upload) | place | {"version": 1}  # the first that readers see
-    changed = publish(state, record, changes, viewer=viewer)
-    if changed is None:
+    first_version = {"version": 1}  # the first that readers see
+    changes = _published(upload) | place | first_version
+    published = publish(state, record, changes, viewer=viewer)
+    if published is None:
         raise MediaConflict("the upload took so long that it was swept away as abandoned")
-    return changed
+    return published
 
 
 def publish(
-    state: State, record: M, changes: dict[str, t.Any], *, viewer: Viewer | None
+    state: State,
+    record: M,
+    changes: dict[str, t.Any],
+    *,
+    viewer: Viewer | None,
 ) -> M | None:
     """Make an unfinished record available.
 
-    :param viewer: As of :func:`create`.
+    :param viewer: As for :func:`create`.
     :return: The record after that; ``None`` if it is unfinished no more.
     """
     where = ours(record, PENDING)
@@ -765,7 +710,7 @@ def publish(
 
 
 def _published(upload: Upload) -> dict[str, t.Any]:
-    """What is known of a record when its bytes have come."""
+    """The values that a record gets when its bytes have come."""
     return {
         "state": AVAILABLE,
         "file_size": upload.size,
@@ -776,9 +721,8 @@ def _published(upload: Upload) -> dict[str, t.Any]:
 
 def _bury(state: State, record: Media) -> None:
     """Remove the bytes of a record that was deleted. The record itself goes with the sweep."""
-    is_free = record.storage_key is None or delete_bytes(
-        state, state.storage_of(record), record.storage_key
-    )
+    key = record.storage_key
+    is_free = key is None or delete_bytes(state, state.storage_of(record), key)
     reach("delete:bytes")
     if not is_free:
         return  # it keeps its key taken
@@ -786,9 +730,11 @@ def _bury(state: State, record: Media) -> None:
     reach("delete:done")
 
 
-def _finish(state: State, record: Media) -> None:
-    """Remove a record that readers no longer see: the bytes first, so that no bytes are left
-    without a record."""
+def remove_unseen(state: State, record: Media) -> None:
+    """Remove a record that readers no longer see.
+
+    Its bytes go first, so that no bytes are left without a record.
+    """
     if record.storage_key is not None:
         state.storage_of(record).delete(record.storage_key)
     reach("sweep:bytes")
@@ -802,23 +748,29 @@ def _discard(state: State, record: Media, storage: Storage) -> None:
     It may be available after all, where the answer to the last change was lost; so nobody may see
     it before its bytes go. If somebody has changed it since, it stays: that was acknowledged.
     """
-    for where in (ours(record, PENDING), ours(record, AVAILABLE) | {"version": 1}):
+    kind = type(record)
+    pending = ours(record, PENDING)
+    just_published = ours(record, AVAILABLE) | {"version": 1}
+    for where in (pending, just_published):
         changes = {"state": DELETING, "updated_at": now()}
-        if state.repository.update(type(record), record.id, changes, where=where):
-            _finish(state, record)
+        if state.repository.update(kind, record.id, changes, where=where):
+            remove_unseen(state, record)
             return
-    current = state.repository.get(type(record), record.id)
+
+    current = state.repository.get(kind, record.id)
     if current is None or current.storage_key != record.storage_key:
-        storage.delete(
-            t.cast(str, record.storage_key)
-        )  # it was swept, the bytes that came after it were not
+        # It was swept, the bytes that came after it were not.
+        storage.delete(t.cast(str, record.storage_key))
 
 
-def clean_up(action: t.Callable[..., object], *args: t.Any) -> None:
-    """Do what the sweep would do later. A failure is logged, not raised over the error that brought
-    us here."""
+def clean_up(action: Callable[..., object], *args: t.Any) -> None:
+    """Do now what the sweep would do later.
+
+    A failure is logged, and not raised over the error that brought us here.
+    """
     try:
         action(*args)
     except DualMediaError:
-        what = ", ".join(repr(arg) for arg in args if isinstance(arg, str | Media))
-        logger.warning("left for the sweep: %s(%s)", action.__qualname__, what, exc_info=True)
+        subjects = [repr(arg) for arg in args if isinstance(arg, str | Media)]
+        subject = ", ".join(subjects)
+        logger.warning("left for the sweep: %s(%s)", action.__qualname__, subject, exc_info=True)

@@ -1,5 +1,7 @@
-"""Signed links: URLs that open the bytes of one record for a while, without a token, for ``<img>``,
-``<video>`` and e-mail."""
+"""Signed links: URLs that open the bytes of one record for a while, without a token.
+
+They are for ``<img>``, ``<video>`` and e-mail.
+"""
 
 from __future__ import annotations
 
@@ -24,22 +26,38 @@ _SALT = "dualmedia.link"
 
 _READ = "read"
 
-_FIELDS = {"action", "media", "expires", "identity", "revoked", "public", "maker", "claims"}
+_FIELDS = {
+    "action",
+    "media",
+    "expires",
+    "identity",
+    "revoked",
+    "public",
+    "maker",
+    "claims",
+}
 """Names in what is signed."""
 
-_EARLIER_FIELDS = {"action", "media", "issued", "expires", "identity", "revoked"}
+_EARLIER_FIELDS = {
+    "action",
+    "media",
+    "issued",
+    "expires",
+    "identity",
+    "revoked",
+}
 """The same of an earlier version, which did not say who had made a link."""
 
 
 @dataclass(frozen=True)
 class Link:
-    """What a signature vouches for."""
+    """The statement that a signature vouches for."""
 
     media_id: uuid.UUID
     expires_at: int
     """Milliseconds since 1970, by the database clock."""
     identity: str | None
-    """Whom it is for, together with a token of theirs; ``None`` for whoever has it."""
+    """The person it is for, together with a token of theirs; ``None`` for whoever has it."""
     revocation: int | None
     """The record's mark when the link was made: it came after that revocation."""
     was_public: bool = False
@@ -53,33 +71,50 @@ class Link:
 
     def opens(self, record: Media, identity: str | None) -> bool:
         """Whether it is for this record and this caller, and still holds."""
-        if self.media_id != record.id or self.identity not in (None, identity):
+        if self.media_id != record.id:
+            return False
+        if self.identity not in (None, identity):
             return False
         if self.was_public and not record.is_public:
             return False
+
         # No order of times: whoever made the link and whoever revoked it need not agree what time
         # it is.
-        is_over = _milliseconds(now()) >= self.expires_at or self.revocation != _revocation(record)
-        return not is_over and self._lends_a_right(record)
+        is_expired = _milliseconds(now()) >= self.expires_at
+        if is_expired or self.revocation != _revocation(record):
+            return False
+        return self._lends_a_right(record)
 
     def _lends_a_right(self, record: Media) -> bool:
         """Whether whoever made it may read the record now."""
         if not self.has_maker:
             return reads_by_default()
-        return self.maker is None or may_read_by_link(record, self.maker, self.claims)
+        if self.maker is None:
+            return True
+        return may_read_by_link(record, self.maker, self.claims)
 
 
-_MISSED = (LookupError, TypeError, AttributeError, ValueError, StopIteration)
-"""Errors of a rule that takes a claim for granted, or what is in it, which every token has and this
-link has not."""
+_MISSING_CLAIM = (
+    LookupError,
+    TypeError,
+    AttributeError,
+    ValueError,
+    StopIteration,
+)
+"""Errors of a rule that takes a claim for granted, or what is in it.
+
+Every token has that claim, and this link has not.
+"""
 
 
 def may_read_by_link(record: Media, maker: str, claims: Claims) -> bool:
-    """Whether the rule lets an identity read a record, of whose claims it is told those alone that
-    a link carries."""
+    """Whether the rule lets an identity read a record.
+
+    The rule is told only those claims of theirs that a link carries.
+    """
     try:
         return is_allowed("read", record, maker, claims)
-    except _MISSED:
+    except _MISSING_CLAIM:
         return False
 
 
@@ -90,7 +125,7 @@ def signed_url(
     identity: str | None = None,
     maker: str | None = None,
 ) -> str:
-    """Path of a link to the bytes of a record, for who has it and nobody's token.
+    """Path of a link to the bytes of a record. Whoever has it needs no token.
 
     It ends when links of the record are revoked, and with a record that is made private.
 
@@ -101,7 +136,8 @@ def signed_url(
         Default: the app's own, which the rule is not asked about.
     :raises ConfigurationError: There is no key to sign with.
     """
-    return make_link(record, expires_in=expires_in, identity=identity, maker=maker)[0]
+    url, _ = make_link(record, expires_in=expires_in, identity=identity, maker=maker)
+    return url
 
 
 def make_link(
@@ -112,12 +148,13 @@ def make_link(
     maker: str | None = None,
     claims: Claims | None = None,
 ) -> tuple[str, datetime]:
-    """The same, and when it ends.
+    """The same as :func:`signed_url`, and when it ends.
 
-    :param claims: Of the maker, to ask the rule with. Whoever has the link can read them.
+    :param claims: The maker's, to ask the rule with. Whoever has the link can read them.
     """
-    seconds = get_state().settings.link_seconds if expires_in is None else expires_in
-    expires = now() + timedelta(seconds=seconds)
+    if expires_in is None:
+        expires_in = get_state().settings.link_seconds
+    expires = now() + timedelta(seconds=expires_in)
     payload = {
         "action": _READ,
         "media": record.id.hex,
@@ -128,23 +165,31 @@ def make_link(
         "maker": maker,
         "claims": dict(claims or {}),
     }
-    return f"{content_url(record)}?{PARAMETER}={_serializer().dumps(payload)}", expires
+
+    url = content_url(record)
+    signature = _serializer().dumps(payload)
+    return f"{url}?{PARAMETER}={signature}", expires
 
 
 def read_link(signature: str) -> Link | None:
-    """What a signature vouches for; ``None`` if we did not make it."""
+    """The link that a signature vouches for; ``None`` if we did not make it."""
     try:
         payload = _serializer().loads(signature)
     except BadSignature:
         return None
-    return _oldest_link(payload) if isinstance(payload, list) else _link(payload)
+    if isinstance(payload, list):
+        return _oldest_link(payload)
+    return _link(payload)
 
 
 def _link(payload: dict[str, t.Any]) -> Link | None:
     # More in it may mean less: a later version has restricted the link to something.
     has_maker = payload.keys() == _FIELDS
-    if not (has_maker or payload.keys() == _EARLIER_FIELDS) or payload["action"] != _READ:
+    if not has_maker and payload.keys() != _EARLIER_FIELDS:
         return None
+    if payload["action"] != _READ:
+        return None
+
     return Link(
         uuid.UUID(payload["media"]),
         payload["expires"],
@@ -158,13 +203,13 @@ def _link(payload: dict[str, t.Any]) -> Link | None:
 
 
 def _oldest_link(payload: list[t.Any]) -> Link | None:
-    """A link of the first format, which had a place for a variant of the content and none for the
-    revocation.
+    """A link of the first format.
 
-    It opens until links of its record are revoked for the first time.
+    That had a place for a variant of the content, and none for the revocation. Such a link opens
+    until links of its record are revoked for the first time.
     """
     media_id, action, variant, _, expires, identity = payload
-    if (action, variant) != (_READ, None):
+    if action != _READ or variant is not None:
         return None
     return Link(uuid.UUID(media_id), expires, identity, None, has_maker=False)
 
@@ -175,8 +220,10 @@ def _serializer() -> URLSafeSerializer:
         raise ConfigurationError(
             "DUALMEDIA_LINK_KEYS is not set, and neither is SECRET_KEY: links cannot be signed"
         )
+
+    oldest_first = list(reversed(keys))
     signer = {"key_derivation": "hmac", "digest_method": hashlib.sha256}
-    return URLSafeSerializer(list(reversed(keys)), salt=_SALT, signer_kwargs=signer)
+    return URLSafeSerializer(oldest_first, salt=_SALT, signer_kwargs=signer)
 
 
 def _milliseconds(time: datetime) -> int:
@@ -185,4 +232,6 @@ def _milliseconds(time: datetime) -> int:
 
 def _revocation(record: Media) -> int | None:
     """The record's mark as a number."""
-    return None if record.links_revoked_at is None else _milliseconds(record.links_revoked_at)
+    if record.links_revoked_at is None:
+        return None
+    return _milliseconds(record.links_revoked_at)

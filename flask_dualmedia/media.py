@@ -1,5 +1,7 @@
-"""The media functions: what a host calls in its views, the same in every mode. They need an app
-context."""
+"""The media functions, which a host calls in its views, the same in every mode.
+
+They need an app context.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +41,7 @@ class Common(t.TypedDict, total=False):
     file_size: int | None
     """In bytes, of external media; measured otherwise."""
     storage_type: str
-    """Where the bytes go, any storage that is set up. Default ``DUALMEDIA_DEFAULT_STORAGE``."""
+    """Storage that the bytes go to, any that is set up. Default ``DUALMEDIA_DEFAULT_STORAGE``."""
     uploaded_by: t.Any
     """Identity of the uploader, who may change and delete the media over HTTP."""
     is_public: bool
@@ -65,7 +67,7 @@ def save_product_image(
     :param is_main_image: Default: if the product has no main image.
     :param position: Place among the pictures of the product, from 0. Default: behind the last one.
         However many are saved at once, each gets a place of its own and one becomes the main image.
-        With both arguments nobody looks at what the product has.
+        With both arguments the pictures that the product has are not looked at.
     :param width: Pixels, as ``height``.
     :return: The saved record.
     :raises OwnerNotFound: There is no such product.
@@ -74,10 +76,14 @@ def save_product_image(
     :raises InvalidMedia: An argument is out of range, or a text is no URL.
     :raises TypeError: ``source`` is none of these.
     """
-    fields = {"alt_text": alt_text, "is_main_image": is_main_image, "position": position}
-    return _save(
-        ProductImage, product_id, source, fields | {"width": width, "height": height}, common
-    )
+    fields = {
+        "alt_text": alt_text,
+        "is_main_image": is_main_image,
+        "position": position,
+        "width": width,
+        "height": height,
+    }
+    return _save(ProductImage, product_id, source, fields, common)
 
 
 def save_product_images(
@@ -95,28 +101,30 @@ def save_product_images(
     :param is_main_image: Whether the first one becomes the main image. Default: if the product has
         none.
     :param position: Place of the first one. Default: behind those that the product has. With both
-        arguments, as for a new product, nobody looks at what it has.
+        arguments, as for a new product, the pictures that it has are not looked at.
     :return: The saved records.
     :raises OwnerNotFound: As :func:`save_product_image`, as are the others. None is kept.
     """
+    place: dict[str, t.Any] = {"is_main_image": is_main_image, "position": position}
     sources = list_of(sources)
-    urls = [url for url in (url_of(ProductImage, source) for source in sources) if url is not None]
+    possible_urls = [url_of(ProductImage, source) for source in sources]
+    urls = [url for url in possible_urls if url is not None]
     if sources and len(urls) == len(sources):
         with logged_refusals():
-            return _save_urls(
-                product_id, urls, {"is_main_image": is_main_image, "position": position}, common
-            )
+            return _save_urls(product_id, urls, place, common)
 
-    saved: list[ProductImage] = []
+    images: list[ProductImage] = []
     with ExitStack() as undo:
-        place: dict[str, t.Any] = {"is_main_image": is_main_image, "position": position}
         for source in sources:
             image = save_product_image(product_id, source, **place, **common)
-            saved.append(image)
+            images.append(image)
             undo.callback(_take_back, image)
-            place = {"is_main_image": False, "position": position_behind(image.position)}
+            place = {
+                "is_main_image": False,
+                "position": position_behind(image.position),
+            }
         undo.pop_all()
-    return saved
+    return images
 
 
 def _take_back(image: ProductImage) -> None:
@@ -132,20 +140,24 @@ def _save_urls(
 ) -> list[ProductImage]:
     """Save external pictures of a product in one transaction.
 
-    :param place: Of the first one; ``None`` for what is to be found.
+    :param place: The place of the first one; ``None`` for what is to be found.
     """
-    unplaced, first = split_place(place)
-    checked = []
+    unplaced, first_place = split_place(place)
+    fields_of_each = []
     for number, url in enumerate(urls):
-        fields = _checked(ProductImage, product_id, url, first | dict(common))
+        fields = _checked(ProductImage, product_id, url, first_place | dict(common))
         if "position" in fields:
             fields["position"] = position_behind(fields["position"], number)
         if number > 0:
             fields["is_main_image"] = False
-        checked.append(fields)
-    by = _optional_id(common.get("uploaded_by"))
+        fields_of_each.append(fields)
+
     return lifecycle.create_external(
-        get_state(), ProductImage, checked, uploaded_by=by, unplaced=unplaced
+        get_state(),
+        ProductImage,
+        fields_of_each,
+        uploaded_by=_optional_id(common.get("uploaded_by")),
+        unplaced=unplaced,
     )
 
 
@@ -156,7 +168,7 @@ def get_product_images(
 
     :param visible_to: Only those that they may read; see :data:`VisibleTo`.
     """
-    return _of(ProductImage, product_id, visible_to)
+    return _media_of(ProductImage, product_id, visible_to)
 
 
 def save_course_video(
@@ -186,11 +198,14 @@ def save_course_video(
     :raises InvalidMedia: An argument is out of range.
     """
     fields = {
-        "mongo_lesson_id": None if lesson_id is None else reference_to(lesson_id),
+        "mongo_lesson_id": _optional_reference(lesson_id),
         "video_type": video_type,
         "title": title,
+        "position": position,
+        "duration": duration,
+        "width": width,
+        "height": height,
     }
-    fields |= {"position": position, "duration": duration, "width": width, "height": height}
     return _save(CourseVideo, course_id, source, fields, common)
 
 
@@ -205,7 +220,13 @@ def get_course_videos(
 
     :param visible_to: Only those that they may read; see :data:`VisibleTo`.
     """
-    return _of(CourseVideo, course_id, visible_to, mongo_lesson_id=lesson_id, video_type=video_type)
+    return _media_of(
+        CourseVideo,
+        course_id,
+        visible_to,
+        mongo_lesson_id=lesson_id,
+        video_type=video_type,
+    )
 
 
 def save_course_resource(
@@ -223,14 +244,14 @@ def save_course_resource(
     :param source: As for :func:`save_product_image`.
     :param lesson_id: Id of the lesson that it belongs to.
     :param resource_name: Name to show. Default: the filename.
-    :param resource_type: Default: what the bytes are.
+    :param resource_type: Default: the type that the bytes are of.
     :return: The saved record.
     :raises OwnerNotFound: There is no such course.
     :raises UploadRejected: The bytes are none or too many.
     :raises InvalidMedia: An argument is out of range.
     """
     fields = {
-        "mongo_lesson_id": None if lesson_id is None else reference_to(lesson_id),
+        "mongo_lesson_id": _optional_reference(lesson_id),
         "resource_name": resource_name,
     }
     if resource_type is not None:
@@ -239,13 +260,16 @@ def save_course_resource(
 
 
 def get_course_resources(
-    course_id: Reference, *, lesson_id: Reference | None = None, visible_to: VisibleTo = EVERYTHING
+    course_id: Reference,
+    *,
+    lesson_id: Reference | None = None,
+    visible_to: VisibleTo = EVERYTHING,
 ) -> Records[CourseResource]:
     """The resources of a course, or of one lesson in it, oldest first.
 
     :param visible_to: Only those that they may read; see :data:`VisibleTo`.
     """
-    return _of(CourseResource, course_id, visible_to, mongo_lesson_id=lesson_id)
+    return _media_of(CourseResource, course_id, visible_to, mongo_lesson_id=lesson_id)
 
 
 def save_media_storage(
@@ -259,17 +283,20 @@ def save_media_storage(
 ) -> MediaStorage:
     """Save any other file of any document.
 
-    :param reference_type: What the document is, such as ``user`` or ``page``.
+    :param reference_type: Type of the document, such as ``user`` or ``page``.
     :param reference_id: Its ``_id``.
     :param source: As for :func:`save_product_image`.
-    :param media_type: Default: what the bytes are.
+    :param media_type: Default: the type that the bytes are of.
     :return: The saved record.
     :raises OwnerNotFound: The type is one of ``DUALMEDIA_REFERENCES`` and there is no such
         document.
     :raises UploadRejected: The bytes are none or too many.
     :raises InvalidMedia: An argument is out of range.
     """
-    fields: dict[str, t.Any] = {"reference_type": reference_type, "title": title}
+    fields: dict[str, t.Any] = {
+        "reference_type": reference_type,
+        "title": title,
+    }
     if media_type is not None:
         fields["media_type"] = media_type
     return _save(MediaStorage, reference_id, source, fields, common)
@@ -286,8 +313,12 @@ def get_media_by_reference(
 
     :param visible_to: Only those that they may read; see :data:`VisibleTo`.
     """
-    return _of(
-        MediaStorage, reference_id, visible_to, reference_type=reference_type, media_type=media_type
+    return _media_of(
+        MediaStorage,
+        reference_id,
+        visible_to,
+        reference_type=reference_type,
+        media_type=media_type,
     )
 
 
@@ -300,12 +331,12 @@ def update_media_access_count(kind: Kind[t.Any], media_id: uuid.UUID | str) -> N
 
 
 def flush_counts() -> None:
-    """Write down at once the reads of content that this process has counted and not written down
-    yet.
+    """Write down at once the reads of content that this process has counted since the last time.
 
-    That is done every ``DUALMEDIA_COUNT_INTERVAL`` seconds, and at the end of the process, anyway.
+    Every ``DUALMEDIA_COUNT_INTERVAL`` seconds, and at the end of the process, they are written down
+    anyway.
 
-    :raises Unavailable: A database is away. What could not be written stays for the next time.
+    :raises Unavailable: A database is away. Reads that could not be written stay for the next time.
     """
     counter = get_state().counter
     if counter is not None:
@@ -320,9 +351,9 @@ def get_media_stats(
     limit: int | None = 20,
     visible_to: VisibleTo = EVERYTHING,
 ) -> MediaStats:
-    """Which media of a document is used, of all kinds, and how much of it there is.
+    """The most used media of a document, of all kinds, and how much media it has.
 
-    :param reference_type: What the document is, such as ``course`` or ``user``.
+    :param reference_type: Type of the document, such as ``course`` or ``user``.
     :param reference_id: Its ``_id``.
     :param sort: ``access_count``: the most accessed first, or ``last_accessed_at``: the last
         accessed.
@@ -330,13 +361,16 @@ def get_media_stats(
     :param visible_to: Only those that they may read, and the totals of these; see
         :data:`VisibleTo`.
     """
-    state, owner_id = get_state(), reference_to(reference_id)
+    state = get_state()
+    owner_id = reference_to(reference_id)
+    reference_type = plain(reference_type)
     if visible_to is EVERYTHING:
-        return stats_of(state, plain(reference_type), owner_id, sort=sort, limit=limit)
+        return stats_of(state, reference_type, owner_id, sort=sort, limit=limit)
+
     viewer = viewer_of(visible_to)
     return stats_of(
         state,
-        plain(reference_type),
+        reference_type,
         owner_id,
         sort=sort,
         limit=limit,
@@ -356,10 +390,10 @@ def delete_media(kind: Kind[t.Any], media_id: uuid.UUID | str) -> None:
 def delete_media_of(reference_type: str, reference_id: Reference) -> int:
     """Delete all media of one document, as when the document is deleted.
 
-    Delete the document first: of a process that is killed in between, media without an owner is
-    left, which ``flask dualmedia check --repair`` takes away.
+    Delete the document first: a process that is killed in between leaves media without an owner,
+    which ``flask dualmedia check --repair`` takes away.
 
-    While SQL is down it deletes what the journal holds; the rest is left for the same repair.
+    While SQL is down it deletes what the journal holds, and leaves the rest for the same repair.
 
     :return: How many records were deleted.
     """
@@ -380,46 +414,52 @@ def get_media(kind: Kind[M], media_id: uuid.UUID | str, *, visible_to: VisibleTo
     :param visible_to: Only if they may read it; see :data:`VisibleTo`.
     :raises MediaNotFound: There is no such record, or none for them.
     """
-    record = get_state().repository.get(kind_of(kind), _parse_id(kind, media_id))
+    repository = get_state().repository
+    record_class = kind_of(kind)
+    record = repository.get(record_class, _parse_id(kind, media_id))
     if record is None or not readable([record], visible_to):
-        raise MediaNotFound(kind_of(kind).kind, media_id)
+        raise MediaNotFound(record_class.kind, media_id)
     return record
 
 
 def update_media(kind: Kind[M], media_id: uuid.UUID | str, **changes: t.Any) -> M:
-    """Change fields of a record, such as ``position`` or ``title``. Its owner and its bytes stay
-    what they are.
+    """Change fields of a record, such as ``position`` or ``title``.
+
+    Its owner and its bytes stay what they are.
 
     :return: The record after the change.
     :raises MediaNotFound: There is no such record.
     :raises MediaConflict: It would be a second main image of its product.
     :raises InvalidMedia: A field is not one to change, or its value is out of range.
     """
-    checked = schemas.check_fields(schemas.edit_schema_of(kind_of(kind)), changes)
+    schema = schemas.edit_schema_of(kind_of(kind))
+    checked = schemas.check_fields(schema, changes)
     with logged_refusals():
         return lifecycle.edit(get_state(), get_media(kind, media_id), checked)
 
 
 def open_media(record: Media, start: int = 0, stop: int | None = None) -> t.Iterator[bytes]:
-    """The bytes of a record, in pieces; nothing is held open between two of them.
+    """The bytes of a record, in pieces. Nothing is held open between two of them.
 
     :param start: First byte of the range ``[start, stop)``.
-    :param stop: Behind its last byte. Default: the end.
+    :param stop: End of the range, behind its last byte. Default: the end of the file.
     :raises BytesNotFound: They are not all there.
     :raises ValueError: It is external media, whose bytes are elsewhere, or the range is not within
         the file.
     """
     if record.storage_key is None or record.file_size is None:
         raise ValueError(f"{record!r} is external media: its bytes are at {record.external_url}")
-    stop = record.file_size if stop is None else stop
+    if stop is None:
+        stop = record.file_size
     if not 0 <= start <= stop <= record.file_size:
         raise ValueError(
             f"[{start}, {stop}) is not within the {record.file_size} bytes of {record!r}"
         )
+
     state = get_state()
-    return state.uses.during(
-        state.app, state.storage_of(record).open(record.storage_key, start, stop)
-    )
+    storage = state.storage_of(record)
+    pieces = storage.open(record.storage_key, start, stop)
+    return state.uses.during(state.app, pieces)
 
 
 def kind_of(kind: Kind[M]) -> type[M]:
@@ -447,50 +487,86 @@ def _save(
         checked = _checked(kind, owner_id, url, fields | dict(common))
         with logged_refusals():
             return lifecycle.create(
-                state, kind, checked, None, uploaded_by=uploaded_by, unplaced=unplaced
+                state,
+                kind,
+                checked,
+                None,
+                uploaded_by=uploaded_by,
+                unplaced=unplaced,
             )
 
     values = {kind.owner_field: reference_to(owner_id)} | fields | dict(common)
     values.pop("uploaded_by", None)
-    declared = plain(values.pop("mime_type", None))
+    declared_type = plain(values.pop("mime_type", None))
     values.pop("file_size", None)
     checked = schemas.check_fields(schemas.upload_schema_of(kind), values)
+
     with opened(source) as stream, logged_refusals():
         upload = upload_for(
             state,
             kind,
             stream,
             filename=checked.pop("filename", None) or name_of(stream),
-            mime_type=declared or getattr(stream, "content_type", None),
+            mime_type=declared_type or getattr(stream, "content_type", None),
         )
         return lifecycle.create(
-            state, kind, checked, upload, uploaded_by=uploaded_by, unplaced=unplaced
+            state,
+            kind,
+            checked,
+            upload,
+            uploaded_by=uploaded_by,
+            unplaced=unplaced,
         )
 
 
 def _checked(
-    kind: type[M], owner_id: Reference, url: str, fields: t.Mapping[str, t.Any]
+    kind: type[M],
+    owner_id: Reference,
+    url: str,
+    fields: t.Mapping[str, t.Any],
 ) -> dict[str, t.Any]:
-    """The fields of external media."""
-    values = {kind.owner_field: reference_to(owner_id), kind.url_field: url} | dict(fields)
+    """The fields of external media, checked by the schema of its kind."""
+    values = {
+        kind.owner_field: reference_to(owner_id),
+        kind.url_field: url,
+        **fields,
+    }
     values.pop("uploaded_by", None)
     return schemas.check_fields(schemas.schema_of(kind), values)
 
 
-def _of(kind: type[M], owner_id: Reference, visible_to: VisibleTo, **where: t.Any) -> Records[M]:
+def _media_of(
+    kind: type[M],
+    owner_id: Reference,
+    visible_to: VisibleTo,
+    **where: t.Any,
+) -> Records[M]:
+    """The media of one owner.
+
+    :param where: Values that other fields must have; ``None`` for any.
+    """
     state = get_state()
     others = {name: reference_to(value) for name, value in where.items() if value is not None}
     reference_type = t.cast(str, others.get("reference_type", kind.reference_type))
-    filters = {kind.owner_field: usual_id(state, reference_type, reference_to(owner_id)), **others}
-    listing = Listing(kind, filters, sort=kind.order)
+    reference_id = usual_id(state, reference_type, reference_to(owner_id))
+
+    listing = Listing(kind, {kind.owner_field: reference_id, **others}, sort=kind.order)
     if visible_to is not EVERYTHING:
         listing = replace(listing, visible_to=viewer_of(visible_to).sees)
-    found = state.repository.select(listing)
-    return Records.of(readable(found, visible_to), partial=found.partial)
+    records = state.repository.select(listing)
+    return Records.of(readable(records, visible_to), partial=records.partial)
 
 
 def _optional_id(identity: t.Any) -> str | None:
-    return None if identity is None else str(plain(identity))
+    if identity is None:
+        return None
+    return str(plain(identity))
+
+
+def _optional_reference(value: t.Any) -> str | None:
+    if value is None:
+        return None
+    return reference_to(value)
 
 
 def _parse_id(kind: Kind[t.Any], media_id: uuid.UUID | str) -> uuid.UUID:

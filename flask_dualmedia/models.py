@@ -21,8 +21,12 @@ from .content.printable import printable
 from .databases import clock
 from .databases.clock import now
 
-PENDING, AVAILABLE, DELETING, TRASHED = "pending", "available", "deleting", "trashed"
+PENDING = "pending"
+AVAILABLE = "available"
+DELETING = "deleting"
+TRASHED = "trashed"
 
+STATES = (PENDING, AVAILABLE, DELETING, TRASHED)
 STORAGE_TYPES = ("database", "local", "s3", "google_drive", "cloud", "external")
 VIDEO_TYPES = ("intro", "lesson", "module")
 PROCESSING_STATUSES = ("pending", "processing", "ready", "failed")
@@ -38,11 +42,11 @@ IS_AVAILABLE = "state = 'available'"
 IS_UNFINISHED = "state <> 'available'"
 IS_PUBLIC = f"is_public AND {IS_AVAILABLE}"
 IS_PRIVATE = f"NOT is_public AND {IS_AVAILABLE}"
+IS_VISIBLE_MAIN = f"is_main_image AND {IS_AVAILABLE}"
 
 
 _TICKS = 4096
-"""Parts of a millisecond by which ids of the same one are ordered (RFC 9562, section 6.2, method
-3)."""
+"""Parts of a millisecond, which order the ids of the same one (RFC 9562, section 6.2, method 3)."""
 
 _RANDOM = (1 << 62) - 1
 _VERSION_AND_VARIANT = 7 << 76 | 2 << 62
@@ -51,32 +55,35 @@ _last_tick = 0
 
 
 def new_id() -> uuid.UUID:
-    """A UUIDv7 (RFC 9562): ordered by the time it was made, so that the primary key serves lists by
-    age.
+    """A UUIDv7 (RFC 9562), so that the primary key serves lists by age.
 
-    The time is that of the database clock. Whatever makes UUIDs elsewhere takes that of the host.
+    The time in it is that of the database clock. Anything else that makes UUIDs takes that of the
+    host.
     """
     global _last_tick
     tick = int(clock.seconds() * 1000 * _TICKS)
-    if (
-        0 <= _last_tick - tick < 1000 * _TICKS
-    ):  # the clock was corrected a little; it may also have been set anew
+    ticks_back = _last_tick - tick
+    if 0 <= ticks_back < 1000 * _TICKS:
+        # The clock was corrected a little. By more than that it was set anew.
         tick = _last_tick + 1
     _last_tick = tick
-    number = (
-        tick // _TICKS << 80 | tick % _TICKS << 64 | uuid4().int & _RANDOM | _VERSION_AND_VARIANT
-    )
+
+    milliseconds, rest = divmod(tick, _TICKS)
+    random = uuid4().int & _RANDOM
+    number = milliseconds << 80 | rest << 64 | random | _VERSION_AND_VARIANT
 
     # The constructor, which takes any form of an id, takes longer than all of the above.
-    made = object.__new__(uuid.UUID)
-    object.__setattr__(made, "int", number)
-    object.__setattr__(made, "is_safe", uuid.SafeUUID.unknown)
-    return made
+    new = object.__new__(uuid.UUID)
+    object.__setattr__(new, "int", number)
+    object.__setattr__(new, "is_safe", uuid.SafeUUID.unknown)
+    return new
 
 
 class Check(t.NamedTuple):
-    """The rule of a CHECK constraint in Python, kept in the constraint's ``info`` for MongoDB,
-    which knows none."""
+    """The rule of a CHECK constraint in Python.
+
+    It is kept in the constraint's ``info`` for MongoDB, which knows no such constraints.
+    """
 
     field: str
     is_met: t.Callable[[t.Any], bool]
@@ -84,57 +91,72 @@ class Check(t.NamedTuple):
 
 
 def _check(
-    field: str, condition: str, is_met: t.Callable[[t.Any], bool], message: str
+    field: str,
+    condition: str,
+    is_met: t.Callable[[t.Any], bool],
+    message: str,
 ) -> sa.CheckConstraint:
-    return sa.CheckConstraint(condition, name=field, info={"check": Check(field, is_met, message)})
+    check = Check(field, is_met, message)
+    return sa.CheckConstraint(condition, name=field, info={"check": check})
 
 
 def _one_of(field: str, values: tuple[str, ...]) -> sa.CheckConstraint:
-    listed = ", ".join(f"'{value}'" for value in values)
-    message = f"Must be one of: {', '.join(values)}."
-    return _check(field, f"{field} IN ({listed})", lambda value: value in values, message)
+    quoted = ", ".join(f"'{value}'" for value in values)
+    listed = ", ".join(values)
+
+    def is_met(value: t.Any) -> bool:
+        return value in values
+
+    return _check(field, f"{field} IN ({quoted})", is_met, f"Must be one of: {listed}.")
 
 
 def _not_negative(*fields: str) -> list[sa.CheckConstraint]:
-    return [
-        _check(field, f"{field} >= 0", lambda value: value >= 0, "Must not be negative.")
-        for field in fields
-    ]
+    def is_met(value: t.Any) -> bool:
+        return value >= 0
+
+    return [_check(field, f"{field} >= 0", is_met, "Must not be negative.") for field in fields]
 
 
-def _unfinished_index(table: str) -> sa.Index:
-    """Serves the sweep: few rows are ever in it."""
-    where = sa.text(IS_UNFINISHED)
+def _partial_index(condition: str, name: str, *columns: str) -> sa.Index:
+    """An index of the rows alone that meet a condition."""
+    where = sa.text(condition)
     return sa.Index(
-        f"ix_{table}_unfinished", "updated_at", postgresql_where=where, sqlite_where=where
+        name,
+        *columns,
+        postgresql_where=where,
+        sqlite_where=where,
     )
 
 
-def _visible_indexes(table: str, **keys: tuple[str, ...]) -> list[sa.Index]:
-    """Serve lists that show what their reader may see: public records, and private ones by their
-    uploader.
+def _unfinished_index(table: str) -> sa.Index:
+    """The index that the sweep goes by: few rows are ever in it."""
+    return _partial_index(IS_UNFINISHED, f"ix_{table}_unfinished", "updated_at")
 
-    Nobody's list may take longer for records that it does not show. So every index that a list
-    could go by has a twin of public records alone. The private records of each uploader stand
-    together in others; these are for the lists of one owner, of whom there may be much by
-    strangers. Other lists sort or filter what their reader has uploaded.
+
+def _visible_indexes(table: str, **keys: tuple[str, ...]) -> list[sa.Index]:
+    """Indexes for lists that show what their reader may see.
+
+    That is public records, and private ones by their uploader. Nobody's list may take longer for
+    records that it does not show. So every index that a list could go by has a twin of public
+    records alone.
+
+    The private records of each uploader stand together in other indexes. Those serve the lists of
+    one owner, which may have much by strangers. Other lists sort or filter what their reader has
+    uploaded.
 
     :param keys: By the name of the index, the columns that lists are filtered or sorted by.
     """
-    public, private = sa.text(IS_PUBLIC), sa.text(IS_PRIVATE)
-    in_public: t.Any = {"postgresql_where": public, "sqlite_where": public}
-    in_private: t.Any = {"postgresql_where": private, "sqlite_where": private}
     indexes = [
-        sa.Index(f"ix_{table}_public", "id", **in_public),
-        sa.Index(f"ix_{table}_public_uploader", "uploaded_by", "id", **in_public),
-        sa.Index(f"ix_{table}_private", "uploaded_by", "id", **in_private),
+        _partial_index(IS_PUBLIC, f"ix_{table}_public", "id"),
+        _partial_index(IS_PUBLIC, f"ix_{table}_public_uploader", "uploaded_by", "id"),
+        _partial_index(IS_PRIVATE, f"ix_{table}_private", "uploaded_by", "id"),
     ]
     for name, columns in keys.items():
-        indexes.append(sa.Index(f"ix_{table}_public_{name}", *columns, "id", **in_public))
+        public = f"ix_{table}_public_{name}"
+        indexes.append(_partial_index(IS_PUBLIC, public, *columns, "id"))
         if name in ("owner", "lesson"):
-            indexes.append(
-                sa.Index(f"ix_{table}_private_{name}", "uploaded_by", *columns, "id", **in_private)
-            )
+            private = f"ix_{table}_private_{name}"
+            indexes.append(_partial_index(IS_PRIVATE, private, "uploaded_by", *columns, "id"))
     return indexes
 
 
@@ -145,8 +167,10 @@ class _QuietMapper(Mapper[t.Any]):
 
 
 class Base(DeclarativeBase):
-    """Base of our models alone, so that they can be read without, and copied into, the host's
-    metadata."""
+    """Base of our models alone.
+
+    So they can be read without the host's metadata, and copied into it.
+    """
 
     __mapper_cls__ = _QuietMapper
 
@@ -163,35 +187,35 @@ M = t.TypeVar("M", bound="Media")
 
 
 class _State:
-    """``_sa_instance_state``, where SQLAlchemy looks for what it knows of an instance, made when it
-    looks.
+    """``_sa_instance_state``, in which SQLAlchemy looks for what it knows of an instance.
 
-    To make and to forget it takes as long as all the rest of a record, and of most records nobody
-    asks for it.
+    It is made when SQLAlchemy looks. To make and to forget it takes as long as all the rest of a
+    record, and for most records nobody asks for it.
     """
 
     def __get__(self, record: Media | None, owner: type[Media]) -> InstanceState[Media]:
         if record is None:
             raise AttributeError
-        state = vars(record)["_sa_instance_state"] = InstanceState(record, manager_of_class(owner))
+        state = InstanceState(record, manager_of_class(owner))
+        vars(record)["_sa_instance_state"] = state
         return state
 
 
 class Media(Base):
-    """What all kinds of media record share."""
+    """Base of all kinds of media record: the fields that they share."""
 
     __abstract__ = True
 
     kind: t.ClassVar[str]
     """Name of the kind in URLs."""
     reference_type: t.ClassVar[t.Any]
-    """What the owner is: fixed per kind, but a column of its own in :class:`MediaStorage`."""
+    """Type of the owner: fixed per kind, but a column of its own in :class:`MediaStorage`."""
     owner_field: t.ClassVar[str]
     url_field: t.ClassVar[str]
     order: t.ClassVar[str] = "id"
     """Field that orders the media of one owner."""
     accepts: t.ClassVar[tuple[str, ...]] = ("*/*",)
-    """MIME types that the bytes may be of, where the host says nothing else."""
+    """MIME types that the bytes may have, where the host says nothing else."""
 
     _sa_instance_state = _State()
 
@@ -210,16 +234,18 @@ class Media(Base):
     created_at: Mapped[datetime] = mapped_column(sa.DateTime(timezone=True))
     updated_at: Mapped[datetime] = mapped_column(sa.DateTime(timezone=True))
     links_revoked_at: Mapped[datetime | None] = mapped_column(sa.DateTime(timezone=True))
-    """A mark, which each revocation of signed links changes. Links have it as it was when they were
-    made."""
+    """A mark, which each revocation of signed links changes. A link has the mark as it was when the
+    link was made."""
     version: Mapped[int] = mapped_column(sa.Integer, server_default="1")
     """Number of the change that made the record what it is, from 1. A change names the version that
-    it is built on, so that one which arrives late changes nothing. Counting an access is no
-    change."""
+    it is built on, so that a late one changes nothing. Counting an access is no change."""
 
     @classmethod
     def new(cls, **fields: t.Any) -> t.Self:
-        """A record with an id, ``pending`` until its bytes are safe; fields not given are empty."""
+        """A record with an id, ``pending`` until its bytes are safe.
+
+        Other fields are empty where no value is passed.
+        """
         time = now()
         values: dict[str, t.Any] = dict.fromkeys(cls.field_names())
         values |= {
@@ -228,15 +254,17 @@ class Media(Base):
             "is_public": False,
             "access_count": 0,
             "version": 1,
+            "created_at": time,
+            "updated_at": time,
         }
-        values |= {"created_at": time, "updated_at": time} | fields
+        values |= fields
         return cls.from_values(values)
 
     @classmethod
     def from_values(cls, values: t.Mapping[str, t.Any] | t.Iterable[tuple[str, t.Any]]) -> t.Self:
-        """A record holding ``values`` as a database gave them.
+        """A record with ``values`` as a database gave them.
 
-        It skips the instrumented constructor, which takes ten times as long for a record of this
+        This skips the instrumented constructor, which takes ten times as long for a record of this
         width.
         """
         record = cls.__new__(cls)
@@ -245,8 +273,9 @@ class Media(Base):
 
     @classmethod
     def from_row(cls, row: t.Iterable[t.Any]) -> t.Self:
-        """The same of the values of all columns, in the order of the table's."""
-        return row_reader(cls)(row)
+        """A record with the values of all columns, in the order of the table."""
+        read = row_reader(cls)
+        return read(row)
 
     @classmethod
     @cache
@@ -261,13 +290,13 @@ class Media(Base):
     @classmethod
     @cache
     def defaults(cls) -> dict[str, t.Any]:
-        """What a field holds of which an earlier version knew nothing."""
+        """The values of fields that an earlier version knew nothing of."""
         return dict.fromkeys(cls.field_names()) | {"version": 1}
 
     def values(self) -> dict[str, t.Any]:
         """Every field by its name."""
-        held = vars(self)
-        return {name: held.get(name) for name in self.field_names()}
+        attributes = vars(self)
+        return {name: attributes.get(name) for name in self.field_names()}
 
     @property
     def owner_id(self) -> str:
@@ -280,19 +309,26 @@ class Media(Base):
         return getattr(self, self.url_field)
 
     def next_revocation(self) -> datetime:
-        """A mark for ``links_revoked_at`` that no link of this record has, in milliseconds as
-        MongoDB keeps it."""
-        time, before = now(), self.links_revoked_at
+        """A mark for ``links_revoked_at`` that no link of this record has.
+
+        It is in milliseconds, as MongoDB keeps it.
+        """
+        time = now()
         mark = time.replace(microsecond=time.microsecond // 1000 * 1000)
-        return mark if before is None else max(mark, before + timedelta(milliseconds=1))
+        if self.links_revoked_at is None:
+            return mark
+        return max(mark, self.links_revoked_at + timedelta(milliseconds=1))
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.id} of {printable(self.reference_type)} {printable(self.owner_id)}>"
+        name = type(self).__name__
+        reference_type = printable(self.reference_type)
+        owner_id = printable(self.owner_id)
+        return f"<{name} {self.id} of {reference_type} {owner_id}>"
 
 
 @cache
 def row_reader(cls: type[M]) -> t.Callable[[t.Iterable[t.Any]], M]:
-    """:meth:`Media.from_row` for many rows."""
+    """A function that does what :meth:`Media.from_row` does, for many rows."""
     names = cls.field_names()
 
     def read(row: t.Iterable[t.Any]) -> M:
@@ -312,8 +348,14 @@ class ProductImage(Media):
     owner_field = "mongo_product_id"
     url_field = "image_url"
     order = "position"
-    # What browsers show. Not SVG, which may hold scripts.
-    accepts = ("image/png", "image/jpeg", "image/gif", "image/webp", "image/avif")
+    # The types that browsers show. Not SVG, which may hold scripts.
+    accepts = (
+        "image/png",
+        "image/jpeg",
+        "image/gif",
+        "image/webp",
+        "image/avif",
+    )
 
     mongo_product_id: Mapped[str] = mapped_column(sa.String(255))
     image_url: Mapped[str | None] = mapped_column(sa.Text)
@@ -329,8 +371,8 @@ class ProductImage(Media):
             "uq_product_images_main",
             "mongo_product_id",
             unique=True,
-            postgresql_where=sa.text(f"is_main_image AND {IS_AVAILABLE}"),
-            sqlite_where=sa.text(f"is_main_image AND {IS_AVAILABLE}"),
+            postgresql_where=sa.text(IS_VISIBLE_MAIN),
+            sqlite_where=sa.text(IS_VISIBLE_MAIN),
         ),
         sa.Index("ix_product_images_uploader", "uploaded_by", "id"),
         sa.Index("ix_product_images_accessed", "access_count", "id"),
@@ -340,9 +382,15 @@ class ProductImage(Media):
             owner=("mongo_product_id", "position"),
             accessed=("access_count",),
         ),
-        _one_of("state", (PENDING, AVAILABLE, DELETING, TRASHED)),
+        _one_of("state", STATES),
         _one_of("storage_type", STORAGE_TYPES),
-        *_not_negative("file_size", "access_count", "position", "width", "height"),
+        *_not_negative(
+            "file_size",
+            "access_count",
+            "position",
+            "width",
+            "height",
+        ),
     )
 
 
@@ -378,11 +426,18 @@ class CourseVideo(Media):
             owner=("mongo_course_id", "position"),
             lesson=("mongo_lesson_id", "position"),
         ),
-        _one_of("state", (PENDING, AVAILABLE, DELETING, TRASHED)),
+        _one_of("state", STATES),
         _one_of("storage_type", STORAGE_TYPES),
         _one_of("video_type", VIDEO_TYPES),
         _one_of("processing_status", PROCESSING_STATUSES),
-        *_not_negative("file_size", "access_count", "position", "duration", "width", "height"),
+        *_not_negative(
+            "file_size",
+            "access_count",
+            "position",
+            "duration",
+            "width",
+            "height",
+        ),
     )
 
 
@@ -411,7 +466,7 @@ class CourseResource(Media):
             owner=("mongo_course_id",),
             lesson=("mongo_lesson_id",),
         ),
-        _one_of("state", (PENDING, AVAILABLE, DELETING, TRASHED)),
+        _one_of("state", STATES),
         _one_of("storage_type", STORAGE_TYPES),
         _one_of("resource_type", RESOURCE_TYPES),
         *_not_negative("file_size", "access_count"),
@@ -444,7 +499,7 @@ class MediaStorage(Media):
             type=("media_type",),
             accessed=("access_count",),
         ),
-        _one_of("state", (PENDING, AVAILABLE, DELETING, TRASHED)),
+        _one_of("state", STATES),
         _one_of("storage_type", STORAGE_TYPES),
         _one_of("media_type", MEDIA_TYPES),
         *_not_negative("file_size", "access_count"),
@@ -462,17 +517,20 @@ class MediaChunk(Base):
 
 
 KINDS: dict[str, type[Media]] = {
-    model.kind: model for model in (ProductImage, CourseVideo, CourseResource, MediaStorage)
+    ProductImage.kind: ProductImage,
+    CourseVideo.kind: CourseVideo,
+    CourseResource.kind: CourseResource,
+    MediaStorage.kind: MediaStorage,
 }
 """The four record classes by their name in URLs."""
 
 
 def _configure() -> None:
-    """Make our attributes ready, which SQLAlchemy does when a mapper is used first. Records are
-    made past that.
+    """Make our attributes ready.
 
-    To have the registry do it would tell every listener in the process that all mappers are
-    configured, when the host may not have defined its models yet.
+    SQLAlchemy does that when a mapper is used first, and records are made past it. If the registry
+    did it here, it would tell every listener in the process that all mappers are configured, when
+    the host may not have defined its models yet.
     """
     Base.registry._new_mappers = False
     for mapper in Base.registry.mappers:

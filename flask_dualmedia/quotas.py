@@ -1,8 +1,7 @@
-"""How many bytes one identity, or one owner, may keep, and how many uploads an identity may have
-under way.
+"""How many bytes one identity, or one owner, may keep, and how many uploads may be under way.
 
-What is used is asked of the databases each time; there is no counter that could drift. Of uploads
-that end at the same time, one after the other asks and becomes available, among all processes on
+The databases are asked each time how much is used; there is no counter that could drift. When
+uploads end at the same time, one after the other asks and becomes available, among all processes on
 all hosts.
 """
 
@@ -16,7 +15,12 @@ from dataclasses import dataclass
 
 from .databases.clock import elapsed
 from .databases.leases import SECONDS, Lease
-from .errors import DatabaseUnavailable, QuotaBusy, QuotaExceeded, TooManyUnfinished
+from .errors import (
+    DatabaseUnavailable,
+    QuotaBusy,
+    QuotaExceeded,
+    TooManyUnfinished,
+)
 from .models import KINDS, Media
 from .repositories.base import Selection
 from .state import State
@@ -41,14 +45,14 @@ class _Quota:
 
 
 Subject = Media | Staged
-"""What bytes are of. An upload that is a part of another has no owner yet."""
+"""The record or upload that has the bytes. An upload that is a part of another has no owner yet."""
 
 
 def check(state: State, subject: Subject, size: int) -> None:
     """Refuse bytes that cannot fit, before they are read.
 
-    :param subject: A record, or a resumable upload as a whole. What was announced under its id does
-        not count twice.
+    :param subject: A record, or a resumable upload as a whole. Bytes that were announced under its
+        id do not count twice.
     :param size: How many there are at least, less those that they take the place of.
     :raises QuotaExceeded: They have no place.
     """
@@ -58,18 +62,22 @@ def check(state: State, subject: Subject, size: int) -> None:
 
 @contextmanager
 def reserved(state: State, subject: Subject, size: int) -> Iterator[None]:
-    """Make sure that bytes fit, and that they still do until the end of the ``with`` block, which
-    makes them available or announces them.
+    """Make sure that bytes fit, and still do at the end of the ``with`` block.
+
+    The block makes them available or announces them.
 
     :param size: How many there are, less those that they take the place of. To take up less is
         always allowed.
     :raises QuotaExceeded: They have no place.
     :raises QuotaBusy: Others did not come to an end in time.
     """
-    quotas = _quotas(state, subject) if size > 0 else []
-    with ExitStack() as taken:
+    quotas: list[_Quota] = []
+    if size > 0:
+        quotas = _quotas(state, subject)
+
+    with ExitStack() as leases:
         for quota in quotas:
-            _take(Lease(state.collections, quota.lease), taken)
+            _take(Lease(state.collections, quota.lease), leases)
         start = elapsed()
         _check(state, quotas, size)
         # Whoever waits for the leases gets them when they expire: by then, what follows must be
@@ -80,56 +88,89 @@ def reserved(state: State, subject: Subject, size: int) -> Iterator[None]:
 
 
 def admit(
-    state: State, identity: str, begin: Callable[[], T], take_back: Callable[[T], object]
+    state: State,
+    identity: str,
+    begin: Callable[[], T],
+    take_back: Callable[[T], object],
 ) -> T:
-    """Begin an upload, if it is not one too many of the unfinished ones of an identity.
+    """Begin an upload, if its identity does not have too many unfinished ones.
 
     It is counted when it is there, and taken back if it is too many: so however many begin at once,
     no more stay than may. Those that were taken back come again, one after the other, so that no
     fewer stay either.
 
-    :raises TooManyUnfinished: It would be.
+    :raises TooManyUnfinished: It would be one too many.
     """
     limit = state.settings.max_unfinished
     if limit is None:
         return begin()
 
     def begin_within_limit() -> T:
-        begun = begin()
+        upload = begin()
         with ExitStack() as undo:
-            undo.callback(
-                take_back, begun
-            )  # where nobody can tell how many there are, too: no client has heard of it
+            # Where nobody can tell how many there are, too: no client has heard of it.
+            undo.callback(take_back, upload)
             if unfinished_of(state, identity).number > limit:
                 raise TooManyUnfinished(limit)
             undo.pop_all()
-        return begun
+        return upload
 
     with suppress(TooManyUnfinished):
         return begin_within_limit()
-    with ExitStack() as taken:
-        _take(Lease(state.collections, f"unfinished:{identity}"), taken)
+
+    with ExitStack() as leases:
+        _take(Lease(state.collections, f"unfinished:{identity}"), leases)
         if unfinished_of(state, identity).number >= limit:
             raise TooManyUnfinished(limit)
         return begin_within_limit()
 
 
 def _quotas(state: State, subject: Subject) -> list[_Quota]:
-    """Always in the same order, so that no two uploads wait for each other."""
-    settings, quotas = state.settings, []
-    uploader = subject.identity if isinstance(subject, Staged) else subject.uploaded_by
-    if settings.quota_per_identity is not None and uploader is not None:
-        stored = {kind: {"uploaded_by": uploader} for kind in KINDS.values()}
-        name = f"quota:identity:{uploader}"
-        unfinished = (uploader, subject.id)
-        quotas.append(_Quota("the uploader", name, settings.quota_per_identity, stored, unfinished))
+    """The quotas that bytes count for.
+
+    They come always in the same order, so that no two uploads wait for each other.
+    """
+    candidates = (
+        _quota_of_identity(state, subject),
+        _quota_of_owner(state, subject),
+    )
+    return [quota for quota in candidates if quota is not None]
+
+
+def _quota_of_identity(state: State, subject: Subject) -> _Quota | None:
+    limit = state.settings.quota_per_identity
+    uploader = _uploader_of(subject)
+    if limit is None or uploader is None:
+        return None
+
+    return _Quota(
+        whose="the uploader",
+        lease=f"quota:identity:{uploader}",
+        limit=limit,
+        counted={kind: {"uploaded_by": uploader} for kind in KINDS.values()},
+        unfinished=(uploader, subject.id),
+    )
+
+
+def _quota_of_owner(state: State, subject: Subject) -> _Quota | None:
+    limit = state.settings.quota_per_owner
     owner = _owner_of(subject)
-    if settings.quota_per_owner is not None and owner is not None:
-        reference_type, owner_id = owner
-        name = f"quota:owner:{reference_type}:{owner_id}"
-        stored = of_owner(reference_type, owner_id)
-        quotas.append(_Quota(f"this {reference_type}", name, settings.quota_per_owner, stored))
-    return quotas
+    if limit is None or owner is None:
+        return None
+
+    reference_type, owner_id = owner
+    return _Quota(
+        whose=f"this {reference_type}",
+        lease=f"quota:owner:{reference_type}:{owner_id}",
+        limit=limit,
+        counted=of_owner(reference_type, owner_id),
+    )
+
+
+def _uploader_of(subject: Subject) -> str | None:
+    if isinstance(subject, Staged):
+        return subject.identity
+    return subject.uploaded_by
 
 
 def _owner_of(subject: Subject) -> tuple[str, str] | None:
@@ -137,18 +178,22 @@ def _owner_of(subject: Subject) -> tuple[str, str] | None:
         return subject.reference_type, subject.owner_id
     if subject.kind is None:
         return None
+
     kind = KINDS[subject.kind]
-    return subject.values.get("reference_type", kind.reference_type), subject.values[
-        kind.owner_field
-    ]
+    reference_type = subject.values.get("reference_type", kind.reference_type)
+    owner_id = subject.values[kind.owner_field]
+    return reference_type, owner_id
 
 
 def of_owner(reference_type: str, reference_id: str) -> dict[type[Media], dict[str, t.Any]]:
-    """By the kinds that can belong to it, what the records of an owner have in common."""
+    """For each kind that can belong to an owner, the fields that its records have in common."""
     selected: dict[type[Media], dict[str, t.Any]] = {}
     for kind in KINDS.values():
         if not isinstance(kind.reference_type, str):
-            selected[kind] = {"reference_type": reference_type, kind.owner_field: reference_id}
+            selected[kind] = {
+                "reference_type": reference_type,
+                kind.owner_field: reference_id,
+            }
         elif kind.reference_type == reference_type:
             selected[kind] = {kind.owner_field: reference_id}
     return selected
@@ -164,10 +209,11 @@ def _check(state: State, quotas: list[_Quota], size: int) -> None:
             raise QuotaExceeded(quota.whose, used=used, limit=quota.limit, size=size)
 
 
-def _take(lease: Lease, taken: ExitStack) -> None:
+def _take(lease: Lease, leases: ExitStack) -> None:
+    """Wait for a lease, which is given back when the stack is closed."""
     if not lease.wait(WAIT):
         raise QuotaBusy
-    taken.callback(_give_back, lease)
+    leases.callback(_give_back, lease)
 
 
 def _give_back(lease: Lease) -> None:

@@ -42,7 +42,13 @@ class Text(fields.String):
 
     default_error_messages = {"unstorable": "Contains characters that cannot be stored."}
 
-    def _deserialize(self, value: t.Any, attr: str | None, data: t.Any, **kwargs: t.Any) -> str:
+    def _deserialize(
+        self,
+        value: t.Any,
+        attr: str | None,
+        data: t.Any,
+        **kwargs: t.Any,
+    ) -> str:
         text = super()._deserialize(value, attr, data, **kwargs) or ""
         if not is_storable(text):
             raise self.make_error("unstorable")
@@ -52,15 +58,30 @@ class Text(fields.String):
 class Filename(fields.String):
     """A filename, made fit to keep as in every other way to upload: none is an error."""
 
-    def _deserialize(self, value: t.Any, attr: str | None, data: t.Any, **kwargs: t.Any) -> t.Any:
-        return label(super()._deserialize(value, attr, data, **kwargs))
+    def _deserialize(
+        self,
+        value: t.Any,
+        attr: str | None,
+        data: t.Any,
+        **kwargs: t.Any,
+    ) -> t.Any:
+        filename = super()._deserialize(value, attr, data, **kwargs)
+        return label(filename)
 
 
 class DeclaredType(fields.String):
-    """A MIME type, or a range such as ``image/*``. Text that is neither is no error, and counts as
-    not declared."""
+    """A MIME type, or a range such as ``image/*``.
 
-    def _deserialize(self, value: t.Any, attr: str | None, data: t.Any, **kwargs: t.Any) -> t.Any:
+    Text that is neither is no error, and counts as not declared.
+    """
+
+    def _deserialize(
+        self,
+        value: t.Any,
+        attr: str | None,
+        data: t.Any,
+        **kwargs: t.Any,
+    ) -> t.Any:
         if not isinstance(value, str | bytes):
             raise self.make_error("invalid")
         return claim_of(value)
@@ -81,7 +102,11 @@ class FilePart(Upload):
     default_error_messages = {"text": "Send a file, with a filename."}
 
     def _deserialize(
-        self, value: t.Any, attr: str | None, data: t.Any, **kwargs: t.Any
+        self,
+        value: t.Any,
+        attr: str | None,
+        data: t.Any,
+        **kwargs: t.Any,
     ) -> FileStorage:
         if not isinstance(value, FileStorage):
             raise self.make_error("text")
@@ -94,60 +119,82 @@ def _check_url(url: str) -> None:
         raise ma.ValidationError(fault)
 
 
-def _text(length: int, **kwargs: t.Any) -> Text:
-    return Text(validate=validate.Length(max=length), allow_none=True, **kwargs)
+def _described(description: str) -> dict[str, str]:
+    """Metadata that apispec writes into the description of the API."""
+    return {"description": description}
 
 
-def _reference_id(**kwargs: t.Any) -> Text:
-    return Text(required=True, validate=validate.Length(min=1, max=255), **kwargs)
+def _text(length: int) -> Text:
+    is_short_enough = validate.Length(max=length)
+    return Text(validate=is_short_enough, allow_none=True)
+
+
+def _reference_id() -> Text:
+    has_length = validate.Length(min=1, max=255)
+    return Text(required=True, validate=has_length)
+
+
+def _one_of(values: t.Sequence[str], **kwargs: t.Any) -> fields.String:
+    return fields.String(validate=validate.OneOf(values), **kwargs)
 
 
 def _count(maximum: int = MAX_INTEGER, **kwargs: t.Any) -> WholeNumber:
-    return WholeNumber(validate=validate.Range(min=0, max=maximum), **kwargs)
+    is_in_range = validate.Range(min=0, max=maximum)
+    return WholeNumber(validate=is_in_range, **kwargs)
+
+
+def _pixels() -> WholeNumber:
+    return _count(allow_none=True, metadata=_described("Pixels."))
 
 
 def _url() -> Text:
     rules = [validate.Length(min=1, max=MAX_URL), _check_url]
-    return Text(
-        validate=rules,
-        metadata={
-            "description": "Where the bytes are: an external URL, or the content route of this record."
-        },
-    )
+    description = "Where the bytes are: an external URL, or the content route of this record."
+    return Text(validate=rules, metadata=_described(description))
 
 
 class WireSchema(ma.Schema):
     """Names are snake_case in Python and camelCase on the wire; unknown names are errors."""
 
     class Meta:
-        register = False  # the app finds schemas of its own there by name, perhaps of the same one
+        # The app looks up its own schemas there by name, and one of them may be called the same.
+        register = False
 
     def on_bind_field(self, field_name: str, field_obj: fields.Field) -> None:
         field_obj.data_key = camelcase(field_obj.data_key or field_name)
 
 
 class MediaSchema(WireSchema):
-    """What all kinds share. Fields that only we may set are ``dump_only``: sending one is an
-    error."""
+    """The fields that all kinds share.
+
+    Fields that only we may set are ``dump_only``: sending one is an error.
+    """
 
     id = fields.UUID(dump_only=True)
-    storage_type = fields.String(validate=validate.OneOf(STORAGE_TYPES))
+    storage_type = _one_of(STORAGE_TYPES)
     filename = Filename(allow_none=True)
     mime_type = DeclaredType(
         allow_none=True,
-        metadata={"description": "MIME type. What is no such type counts as not declared."},
+        metadata=_described("MIME type. What is no such type counts as not declared."),
     )
-    file_size = _count(MAX_BIGINT, allow_none=True, metadata={"description": "Size in bytes."})
+    file_size = _count(
+        MAX_BIGINT,
+        allow_none=True,
+        metadata=_described("Size in bytes."),
+    )
     checksum = fields.String(
         dump_only=True,
         allow_none=True,
-        metadata={"description": "SHA-256 of the bytes, hexadecimal."},
+        metadata=_described("SHA-256 of the bytes, hexadecimal."),
     )
     uploaded_by = fields.String(
-        dump_only=True, allow_none=True, metadata={"description": "JWT identity of the uploader."}
+        dump_only=True,
+        allow_none=True,
+        metadata=_described("JWT identity of the uploader."),
     )
     is_public = fields.Boolean(
-        load_default=False, metadata={"description": "Whether anyone may read the content."}
+        load_default=False,
+        metadata=_described("Whether anyone may read the content."),
     )
     access_count = fields.Integer(dump_only=True)
     last_accessed_at = fields.AwareDateTime(dump_only=True, allow_none=True)
@@ -163,8 +210,8 @@ class ProductImageSchema(MediaSchema):
     alt_text = _text(2000)
     is_main_image = fields.Boolean(load_default=False)
     position = _count(load_default=0)
-    width = _count(allow_none=True, metadata={"description": "Pixels."})
-    height = _count(allow_none=True, metadata={"description": "Pixels."})
+    width = _pixels()
+    height = _pixels()
 
 
 class CourseVideoSchema(MediaSchema):
@@ -172,20 +219,18 @@ class CourseVideoSchema(MediaSchema):
 
     mongo_course_id = _reference_id()
     mongo_lesson_id = _text(255)
-    video_type = fields.String(validate=validate.OneOf(VIDEO_TYPES), load_default="lesson")
+    video_type = _one_of(VIDEO_TYPES, load_default="lesson")
     video_url = _url()
     title = _text(255)
     position = _count(load_default=0)
     duration = fields.Float(
         validate=validate.Range(min=0, max=MAX_INTEGER),
         allow_none=True,
-        metadata={"description": "Seconds."},
+        metadata=_described("Seconds."),
     )
-    width = _count(allow_none=True, metadata={"description": "Pixels."})
-    height = _count(allow_none=True, metadata={"description": "Pixels."})
-    processing_status = fields.String(
-        validate=validate.OneOf(PROCESSING_STATUSES), load_default="ready"
-    )
+    width = _pixels()
+    height = _pixels()
+    processing_status = _one_of(PROCESSING_STATUSES, load_default="ready")
 
 
 class CourseResourceSchema(MediaSchema):
@@ -195,7 +240,7 @@ class CourseResourceSchema(MediaSchema):
     mongo_lesson_id = _text(255)
     resource_name = _text(255)
     resource_url = _url()
-    resource_type = fields.String(validate=validate.OneOf(RESOURCE_TYPES))
+    resource_type = _one_of(RESOURCE_TYPES)
 
 
 class MediaStorageSchema(MediaSchema):
@@ -203,7 +248,7 @@ class MediaStorageSchema(MediaSchema):
 
     reference_type = Text(required=True, validate=validate.Length(min=1, max=64))
     reference_id = _reference_id()
-    media_type = fields.String(validate=validate.OneOf(MEDIA_TYPES))
+    media_type = _one_of(MEDIA_TYPES)
     url = _url()
     title = _text(255)
 
@@ -215,18 +260,22 @@ _SCHEMAS: dict[type[Media], type[MediaSchema]] = {
     MediaStorage: MediaStorageSchema,
 }
 
-# Of bytes that we keep, these are measured and not believed.
+# Where we keep the bytes, these are measured and not believed.
 _MEASURED = ("file_size", "mime_type")
 
 
-def _without(kind: type[Media], *names: str) -> tuple[str, ...]:
+def _declared(kind: type[Media], *names: str) -> tuple[str, ...]:
+    """The names that the schema of a kind has among these."""
     declared = _SCHEMAS[kind]._declared_fields
     return tuple(name for name in names if name in declared)
 
 
 def _not_sent_with_bytes(kind: type[Media]) -> tuple[str, ...]:
-    ours = (name for name, field in _SCHEMAS[kind]._declared_fields.items() if field.dump_only)
-    return (*_MEASURED, kind.url_field, *ours)
+    names = [*_MEASURED, kind.url_field]
+    for name, field in _SCHEMAS[kind]._declared_fields.items():
+        if field.dump_only:
+            names.append(name)
+    return tuple(names)
 
 
 @cache
@@ -237,19 +286,19 @@ def schema_of(kind: type[Media]) -> MediaSchema:
 
 @cache
 def upload_schema_of(kind: type[Media]) -> MediaSchema:
-    """The schema of what comes with bytes."""
+    """The schema of the fields that come with bytes."""
     return _SCHEMAS[kind](exclude=_not_sent_with_bytes(kind))
 
 
 @cache
 def multipart_schema_of(kind: type[Media]) -> MediaSchema:
-    """The same, and the part ``file`` with the bytes."""
+    """The schema of a form: the fields that come with bytes, and the part ``file`` with these."""
     base = _SCHEMAS[kind]
-    with_file = type(
-        f"{kind.__name__}UploadSchema",
-        (base,),
-        {"file": FilePart(required=True), "__doc__": base.__doc__},
-    )
+    attributes = {
+        "file": FilePart(required=True),
+        "__doc__": base.__doc__,
+    }
+    with_file = type(f"{kind.__name__}UploadSchema", (base,), attributes)
     schema = with_file(exclude=_not_sent_with_bytes(kind))
     for form_field in schema.fields.values():
         form_field.allow_none = False  # a form has no null
@@ -258,49 +307,58 @@ def multipart_schema_of(kind: type[Media]) -> MediaSchema:
 
 @cache
 def direct_schema_of(kind: type[Media]) -> MediaSchema:
-    """The schema of an upload that goes to a storage directly: what is to come is announced."""
+    """The schema of an upload that goes to a storage directly: its bytes are announced."""
     base = _SCHEMAS[kind]
-    announced: dict[str, t.Any] = {
+    is_checksum = validate.Regexp(
+        r"^[0-9a-f]{64}\Z",
+        error="Not SHA-256 in lower case hexadecimal.",
+    )
+    attributes: dict[str, t.Any] = {
         "filename": Filename(
             required=True,
             allow_none=True,
-            metadata={"description": "Empty where the client knows none."},
+            metadata=_described("Empty where the client knows none."),
         ),
         "mime_type": DeclaredType(
-            required=True, metadata={"description": "MIME type, empty where the client knows none."}
+            required=True,
+            metadata=_described("MIME type, empty where the client knows none."),
         ),
         "file_size": WholeNumber(
             required=True,
             validate=validate.Range(min=1, max=MAX_BIGINT),
-            metadata={"description": "Size in bytes."},
+            metadata=_described("Size in bytes."),
         ),
         "checksum": Text(
             required=True,
-            validate=validate.Regexp(
-                r"^[0-9a-f]{64}\Z", error="Not SHA-256 in lower case hexadecimal."
-            ),
-            metadata={"description": "SHA-256 of the bytes, hexadecimal."},
+            validate=is_checksum,
+            metadata=_described("SHA-256 of the bytes, hexadecimal."),
         ),
+        "__doc__": base.__doc__,
     }
-    schema = type(
-        f"{kind.__name__}DirectUploadSchema", (base,), announced | {"__doc__": base.__doc__}
-    )
+    schema = type(f"{kind.__name__}DirectUploadSchema", (base,), attributes)
     return schema(exclude=(kind.url_field,))
 
 
 @cache
 def edit_schema_of(kind: type[Media]) -> MediaSchema:
     """The schema of changes: the owner and the storage stay what they are."""
-    fixed = _without(kind, kind.owner_field, "reference_type", "storage_type", *_MEASURED)
+    fixed = _declared(
+        kind,
+        kind.owner_field,
+        "reference_type",
+        "storage_type",
+        *_MEASURED,
+    )
     return _SCHEMAS[kind](exclude=fixed, partial=True)
 
 
 def check_fields(schema: MediaSchema, values: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
-    """Check fields given by their Python names, as from a function call, and fill in defaults.
+    """Check fields by their Python names, as from a function call, and fill in defaults.
 
     :raises InvalidMedia: With messages by wire names.
     """
-    return load(schema, {camelcase(name): plain(value) for name, value in values.items()})
+    data = {camelcase(name): plain(value) for name, value in values.items()}
+    return load(schema, data)
 
 
 def load(schema: WireSchema, data: t.Any) -> dict[str, t.Any]:
@@ -312,25 +370,37 @@ def load(schema: WireSchema, data: t.Any) -> dict[str, t.Any]:
     try:
         return t.cast("dict[str, t.Any]", schema.load(data))
     except ma.ValidationError as error:
-        raise InvalidMedia(t.cast("dict[str, list[str]]", error.normalized_messages())) from error
+        messages = t.cast("dict[str, list[str]]", error.normalized_messages())
+        raise InvalidMedia(messages) from error
 
 
 def load_json(schema: WireSchema, data: t.Any) -> dict[str, t.Any]:
-    """The same of a JSON body, which has numbers and booleans as such; queries and forms have them
-    as text.
+    """Check a JSON body.
 
+    It has numbers and booleans as such; queries and forms have them as text.
+
+    :return: Values by Python names, defaults filled in.
     :raises InvalidMedia: With messages by wire names.
     """
-    wrong = {}
-    for field in schema.load_fields.values() if isinstance(data, dict) else ():
+    if isinstance(data, dict):
+        messages = _messages_about_json_types(schema, data)
+        if messages:
+            raise InvalidMedia(messages)
+    return load(schema, data)
+
+
+def _messages_about_json_types(schema: WireSchema, data: dict[str, t.Any]) -> dict[str, list[str]]:
+    messages = {}
+    for field in schema.load_fields.values():
         name = t.cast(str, field.data_key)
         value = data.get(name)
-        is_text = isinstance(field, fields.Number) and isinstance(value, str)
-        if is_text or (isinstance(field, fields.Boolean) and not isinstance(value, bool | None)):
-            wrong[name] = [field.error_messages["invalid"]]
-    if wrong:
-        raise InvalidMedia(wrong)
-    return load(schema, data)
+        if isinstance(field, fields.Number):
+            is_wrong = isinstance(value, str)
+        else:
+            is_wrong = isinstance(field, fields.Boolean) and not isinstance(value, bool | None)
+        if is_wrong:
+            messages[name] = [field.error_messages["invalid"]]
+    return messages
 
 
 def content_url(record: Media) -> str:
@@ -355,22 +425,33 @@ def _root() -> str:
 
 
 class _Form(t.NamedTuple):
-    """How the records of a kind are written."""
+    """The way in which records of a kind are written. Names are those on the wire."""
 
     names: tuple[str, ...]
     values: t.Callable[[t.Mapping[str, t.Any]], tuple[t.Any, ...]]
+    """Gets the values from the attributes of a record, in the order of the names."""
     times: tuple[str, ...]
+    """Names of the times."""
     url: str
+    """Name of the URL."""
 
 
 @cache
 def _form_of(kind: type[Media]) -> _Form:
+    names: list[str] = []
+    times: list[str] = []
     dumped = schema_of(kind).dump_fields
-    names = tuple(field.data_key or name for name, field in dumped.items())
-    times = tuple(
-        camelcase(name) for name, field in dumped.items() if isinstance(field, fields.AwareDateTime)
+    for name, field in dumped.items():
+        names.append(field.data_key or name)
+        if isinstance(field, fields.AwareDateTime):
+            times.append(camelcase(name))
+
+    return _Form(
+        names=tuple(names),
+        values=itemgetter(*dumped),
+        times=tuple(times),
+        url=camelcase(kind.url_field),
     )
-    return _Form(names, itemgetter(*dumped), times, camelcase(kind.url_field))
 
 
 def dump_media(record: Media) -> dict[str, t.Any]:
@@ -384,17 +465,20 @@ def dump_media(record: Media) -> dict[str, t.Any]:
 
 
 def dump_media_list(records: t.Iterable[Media]) -> list[dict[str, t.Any]]:
-    """:func:`dump_media` of many records, of whatever kinds."""
+    """Many records, of whatever kinds, each as :func:`dump_media` has it."""
     root = _root()
     return [_dump(record, root) for record in records]
 
 
 def _dump(record: Media, root: str) -> dict[str, t.Any]:
     names, values, times, url = _form_of(type(record))
-    dumped = dict(zip(names, values(record.__dict__)))  # noqa: B905 - to be strict takes a fifth of it
-    dumped["id"] = media_id = str(dumped["id"])
+    # To be strict would take a fifth of the time.
+    dumped = dict(zip(names, values(record.__dict__)))  # noqa: B905
+    media_id = str(dumped["id"])
+    dumped["id"] = media_id
     for name in times:
-        if (time := dumped[name]) is not None:
+        time = dumped[name]
+        if time is not None:
             dumped[name] = time.isoformat()
     if dumped[url] is None:
         dumped[url] = f"{root}/{record.kind}/{media_id}/content"
@@ -404,13 +488,13 @@ def _dump(record: Media, root: str) -> dict[str, t.Any]:
 class ErrorSchema(WireSchema):
     """The one shape of every error."""
 
-    code = fields.Integer(metadata={"description": "HTTP status."})
-    status = fields.String(metadata={"description": "Name of the status."})
-    message = fields.String(metadata={"description": "What is wrong, for people."})
+    code = fields.Integer(metadata=_described("HTTP status."))
+    status = fields.String(metadata=_described("Name of the status."))
+    message = fields.String(metadata=_described("What is wrong, for people."))
     errors = fields.Dict(
         keys=fields.String(),
         values=fields.List(fields.String()),
-        metadata={"description": "Messages by field."},
+        metadata=_described("Messages by field."),
     )
 
 

@@ -1,4 +1,4 @@
-"""What the extension tells those who want to know. The sender is the Flask app.
+"""Signals, by which the extension tells of changes. The sender is the Flask app.
 
 Receivers run in the thread of the change, after it is committed; what they raise reaches the
 caller.
@@ -17,8 +17,10 @@ media_deleted = _signals.signal("media-deleted")
 """Media that readers no longer see: ``record``."""
 
 media_accessed = _signals.signal("media-accessed")
-"""Accesses were counted: ``kind``, ``media_id``, ``count``. Of reads it is sent by the thread that
-writes them down."""
+"""Accesses were counted: ``kind``, ``media_id``, ``count``.
+
+For reads, the thread that writes them down sends it.
+"""
 
 sql_lost = _signals.signal("sql-lost")
 """This process finds that SQL does not answer."""

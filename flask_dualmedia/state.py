@@ -1,8 +1,10 @@
-"""What ``init_app`` leaves on the app."""
+"""The state that ``init_app`` leaves on the app."""
 
 from __future__ import annotations
 
 import typing as t
+import uuid
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -22,7 +24,6 @@ if t.TYPE_CHECKING:
     from flask.ctx import AppContext
     from flask_pymongo import PyMongo
 
-    from .accesses.counting import Counter
     from .config import Settings
     from .databases.circuit import Circuit
     from .databases.clock import Clock
@@ -32,9 +33,51 @@ if t.TYPE_CHECKING:
     from .models import Media
     from .repositories.base import Repository
     from .storages.base import Storage
-    from .upkeep.chores import Upkeep
 
 Mode = t.Literal["dual", "mongo"]
+
+
+class ReadCounter(t.Protocol):
+    """Counts the readers of content: :class:`~flask_dualmedia.accesses.counting.Counter`."""
+
+    def count_first(self, record: Media, pieces: Iterator[bytes]) -> Iterator[bytes]:
+        """The same pieces. When the first one is handed out, its reader is counted."""
+        ...
+
+    def note(self, kind: type[Media], media_id: uuid.UUID, reader: str) -> None:
+        """Count somebody who began to read."""
+        ...
+
+    def waiting(self) -> int:
+        """How many counts are to be written down."""
+        ...
+
+    def flush(self) -> None:
+        """Write down what was counted.
+
+        :raises Unavailable: Something stays for the next time.
+        """
+        ...
+
+    def stop(self, seconds: float = ...) -> None:
+        """End the thread."""
+        ...
+
+    def close(self) -> None:
+        """End the thread, and write down what is left."""
+        ...
+
+
+class Keeper(t.Protocol):
+    """Keeps the databases clean: :class:`~flask_dualmedia.upkeep.chores.Upkeep`."""
+
+    def work(self) -> None:
+        """Do one round, unless another process does."""
+        ...
+
+    def stop(self, seconds: float = ...) -> None:
+        """End the thread."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -58,18 +101,22 @@ class State:
     """Our collections in it, under the names that the app gives them."""
     circuit: Circuit | None = None
     """Whether SQL answers; ``None`` in Mongo-only mode."""
-    counter: Counter | None = None
-    """Counts who reads content; ``None`` where nobody does."""
-    upkeep: Upkeep | None = None
+    counter: ReadCounter | None = None
+    """Counts the readers of content; ``None`` where they are not counted."""
+    upkeep: Keeper | None = None
     """Keeps the databases clean; ``None`` where the host does that itself."""
     opened: ExitStack = field(default_factory=ExitStack)
-    """Closes what was opened for the app and is not the host's. It does not refer to the app."""
+    """Closes everything that was opened for the app and is not the host's. It does not refer to the
+    app."""
     uses: Uses = field(default_factory=Uses)
-    """Who uses media at the moment."""
+    """The requests and others that use media at the moment."""
 
     @cached_property
     def check_sql_names(self) -> NameCheck:
-        """Call it before anything in SQL is used that may have a name of ours and be the host's."""
+        """A check of the names in SQL: call it before anything is used that may be the host's.
+
+        :raises NamesTaken: By the call, if something has a name of ours and is not ours.
+        """
         assert self.engine is not None
         return NameCheck(self.engine, self.tables, timeout=self.settings.sql_timeout)
 
@@ -80,7 +127,10 @@ class State:
 
     @property
     def mode(self) -> Mode:
-        return "mongo" if self.engine is None else "dual"
+        """``dual`` with SQL, ``mongo`` without."""
+        if self.engine is None:
+            return "mongo"
+        return "dual"
 
     @property
     def clock(self) -> Clock:
@@ -134,10 +184,11 @@ def find_state(app: Flask) -> State:
 
 
 def request_notes() -> dict[str, t.Any]:
-    """What the current app notes for the length of a request; nothing is kept outside of one.
+    """The notes of the current app for the length of a request; nothing is kept outside of one.
 
     They are on the request, and not in its environ, which a host may hand to another app, or copy
-    for another request. Those of another app whose context is pushed in between are others too.
+    for another request. If the context of another app is pushed in between, it has notes of its
+    own.
     """
     if not has_request_context():
         return {}

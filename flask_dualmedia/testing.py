@@ -1,4 +1,4 @@
-"""Count what a piece of code asks of the two databases: for tests of hosts, and of ours."""
+"""Count the queries of a piece of code to both databases, in tests of hosts and of our own."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ _BACKGROUND = (WATCHER, MONGO_WATCHER, COUNTER)
 
 @dataclass
 class QueryLog:
-    """What was asked while :func:`count_queries` listened."""
+    """The queries while :func:`count_queries` listened."""
 
     sql: list[str] = field(default_factory=list)
-    """SQL statements. Reading and writing the bytes of media goes past SQLAlchemy and is not among
-    them."""
+    """SQL statements. The bytes of media are read and written past SQLAlchemy: such statements are
+    not among them."""
     mongo: list[str] = field(default_factory=list)
     """MongoDB commands, such as ``find products``."""
 
 
 @contextmanager
 def count_queries(app: Flask | None = None) -> Iterator[QueryLog]:
-    """Log the queries of a block, of all threads but ours in the background.
+    """Log the queries of a block, in all threads except ours in the background.
 
     Import this module before the app is created: MongoDB clients that exist already cannot be
     listened to. ::
@@ -44,7 +44,8 @@ def count_queries(app: Flask | None = None) -> Iterator[QueryLog]:
 
     :param app: The app whose SQL statements are logged, by default the current one.
     """
-    log, engine = QueryLog(), get_state(app).engine
+    engine = get_state(app).engine
+    log = QueryLog()
 
     def log_statement(_connection: t.Any, _cursor: t.Any, statement: str, *_: t.Any) -> None:
         if threading.current_thread().name not in _BACKGROUND:
@@ -68,9 +69,10 @@ class _Listener(monitoring.CommandListener):
     def started(self, event: monitoring.CommandStartedEvent) -> None:
         if threading.current_thread().name in _BACKGROUND:
             return
-        named = f"{event.command_name} {event.command.get(event.command_name)}"
+        collection = event.command.get(event.command_name)
+        query = f"{event.command_name} {collection}"
         for log in self.logs:
-            log.mongo.append(named)
+            log.mongo.append(query)
 
     def succeeded(self, event: monitoring.CommandSucceededEvent) -> None:
         """Nothing to do."""

@@ -23,7 +23,7 @@ from pymongo.uri_parser import parse_uri
 from pymongo.write_concern import WriteConcern
 from sqlalchemy import event, exc
 
-from .config import Settings, check_driver
+from .config import Settings
 from .databases import schema
 from .databases.connections import (
     LastUsedFirst,
@@ -40,10 +40,11 @@ from .databases.pools import OnlyConnection, own_engine
 from .databases.tables import check_metadata, copy_tables, tables_for
 from .errors import ConfigurationError, DualMediaError, MissingExtra
 from .processes.forks import separate
+from .setting_reader import check_driver
 
 # How documents are read, whatever the host's client does: UUIDs in the standard form, times aware
-# and in UTC. What the host keeps and Python cannot, as text that is not UTF-8 or a time after the
-# year 9999, is no reason to fail.
+# and in UTC. A host may keep values that Python cannot, such as text that is not UTF-8 or a time
+# after the year 9999: that is no reason to fail.
 _CODEC_OPTIONS: CodecOptions[dict[str, t.Any]] = CodecOptions(
     tz_aware=True,
     tzinfo=datetime.UTC,
@@ -60,7 +61,7 @@ _POOL_OPTIONS = {
     "pool_recycle": 1800,
 }
 
-# Arguments of psycopg's connect() that are none of libpq's.
+# Arguments of psycopg's connect() that libpq does not know.
 _OPTIONS_OF_PSYCOPG = {
     "autocommit",
     "prepare_threshold",
@@ -70,13 +71,17 @@ _OPTIONS_OF_PSYCOPG = {
 }
 
 
-def find_mongo(app: Flask, given: PyMongo | None, settings: Settings) -> PyMongo:
-    """The host's Flask-PyMongo. It leaves no trace on the app: pass the host's ``PyMongo`` to share
-    its client, or we open one of our own on ``MONGO_URI``.
+def find_mongo(app: Flask, hosts: PyMongo | None, settings: Settings) -> PyMongo:
+    """The Flask-PyMongo of the app's documents.
 
+    A ``PyMongo`` leaves no trace on the app: the host has to pass its own to share its client.
+
+    :param hosts: The host's, if it was passed. Otherwise we open one of our own on ``MONGO_URI``.
     :raises ConfigurationError: There is no ``MONGO_URI``, or it names no database.
     """
-    mongo = given if given is not None else _open_mongo(app, settings)
+    mongo = hosts
+    if mongo is None:
+        mongo = _open_mongo(app, settings)
     if mongo.cx is None:
         raise ConfigurationError(
             "the PyMongo passed to DualMedia is not set up: call its init_app(app) first"
@@ -104,18 +109,20 @@ def documents_of(mongo: PyMongo, settings: Settings) -> Documents:
 
 
 def _safe(hosts: WriteConcern) -> WriteConcern:
-    """The host's write concern, but none by which an acknowledged write, such as the one of a
-    lease, may be lost."""
-    chosen = hosts.document
-    confirmations = chosen.get("w")
+    """The host's write concern, made strong enough.
+
+    By a weaker one an acknowledged write, such as the one of a lease, may be lost.
+    """
+    options = hosts.document
+    confirmations = options.get("w")
     if isinstance(confirmations, int) and confirmations < 2:
         confirmations = "majority"
-    return WriteConcern(confirmations, chosen.get("wtimeout"), chosen.get("j") or None)
+    return WriteConcern(confirmations, options.get("wtimeout"), options.get("j") or None)
 
 
 @contextmanager
 def passing_client(documents: Documents) -> Iterator[Documents]:
-    """The same database for this block, by a client that is closed in the end.
+    """The same database for this block, by a client that is closed at its end.
 
     A client that was used before the server forks its workers warns in each of them that it was.
     """
@@ -133,19 +140,12 @@ def _open_mongo(app: Flask, settings: Settings) -> PyMongo:
         raise ConfigurationError(
             "MONGO_URI is not set, and no PyMongo was passed: documents live in MongoDB"
         )
-    milliseconds = int(settings.connect_timeout * 1000)
-    timeouts = {"serverSelectionTimeoutMS": milliseconds, "connectTimeoutMS": milliseconds}
-    mongo, provider = PyMongo(), app.json
+
+    mongo = PyMongo()
+    json_provider = app.json
     try:
-        chosen = {
-            name.lower()
-            for name in parse_uri(uri, connect_timeout=settings.connect_timeout)["options"]
-        }
-        mongo.init_app(
-            app,
-            uri,
-            **{name: value for name, value in timeouts.items() if name.lower() not in chosen},
-        )
+        timeouts = _timeouts_missing_in(uri, settings.connect_timeout)
+        mongo.init_app(app, uri, **timeouts)
     except (InvalidURI, PyMongoConfigurationError, ValueError, TypeError) as error:
         if is_of_dns(error):
             raise ConfigurationError(
@@ -154,41 +154,65 @@ def _open_mongo(app: Flask, settings: Settings) -> PyMongo:
         # The value may hold a password: it is neither quoted nor chained.
         raise ConfigurationError("MONGO_URI is not a MongoDB URI") from None
     finally:
-        app.json = provider  # PyMongo replaces how the whole app writes JSON
+        app.json = json_provider  # PyMongo replaces how the whole app writes JSON
     return mongo
 
 
-def find_sqlalchemy(
-    app: Flask, given: SQLAlchemy | None, settings: Settings, opened: ExitStack
-) -> SQLAlchemy:
-    """The host's Flask-SQLAlchemy, or a new one on the app; our tables are in its metadata
-    afterwards.
+def _timeouts_missing_in(uri: str, seconds: float) -> dict[str, int]:
+    """Options that limit how long a client waits for MongoDB, if its URI does not set them."""
+    options = parse_uri(uri, connect_timeout=seconds)["options"]
+    names_in_uri = {name.lower() for name in options}
 
-    :param opened: Gets what closes the connections of a new one.
+    timeouts = {}
+    for name in ("serverSelectionTimeoutMS", "connectTimeoutMS"):
+        if name.lower() not in names_in_uri:
+            timeouts[name] = int(seconds * 1000)
+    return timeouts
+
+
+def find_sqlalchemy(
+    app: Flask,
+    hosts: SQLAlchemy | None,
+    settings: Settings,
+    opened: ExitStack,
+) -> SQLAlchemy:
+    """The host's Flask-SQLAlchemy, or a new one on the app.
+
+    Our tables are in its metadata afterwards.
+
+    :param hosts: The host's, if it was passed.
+    :param opened: Gets callbacks that close the connections of a new one.
     :raises ConfigurationError: One was passed that is not set up on this app, or the URL names no
         known database, or a table of the host's has the name of one of ours.
     :raises MissingExtra: The driver is not installed.
     """
     db = app.extensions.get("sqlalchemy")
-    if given is not None and given is not db:
+    if hosts is not None and hosts is not db:
         raise ConfigurationError(
             "the SQLAlchemy passed to DualMedia is not set up on this app: call its init_app first"
         )
+
     tables = tables_for(settings.table_prefix)
     if db is None:
         db = _open_sqlalchemy(app, settings, opened)
     if not isinstance(db, SQLAlchemy):
         raise ConfigurationError(
-            f"the app's SQL extension is {type(db).__module__}, and media needs Flask-SQLAlchemy: set DB_ENABLED=false"
+            f"the app's SQL extension is {type(db).__module__}, "
+            "and media needs Flask-SQLAlchemy: set DB_ENABLED=false"
         )
+
     with app.app_context():
         if None not in db.engines:
             raise ConfigurationError(
-                "SQLALCHEMY_DATABASE_URI is not set, only SQLALCHEMY_BINDS: name the database there that media is to "
+                "SQLALCHEMY_DATABASE_URI is not set, only SQLALCHEMY_BINDS: "
+                "name the database there that media is to "
                 "be kept in, or set DB_ENABLED=false"
             )
         dialect = db.engine.dialect
-        check_driver(f"{dialect.name}+{dialect.driver}" + "_async" * dialect.is_async)
+        driver = f"{dialect.name}+{dialect.driver}"
+        if dialect.is_async:
+            driver += "_async"
+        check_driver(driver)
         _check_connection_options(db.engine)
         _share(db.engine, settings)
     check_metadata(db.metadata, tables)
@@ -223,8 +247,9 @@ def _open_sqlalchemy(app: Flask, settings: Settings, opened: ExitStack) -> SQLAl
     assert settings.sql_url is not None
     options = _engine_options(settings)
     if "poolclass" in (app.config.get("SQLALCHEMY_ENGINE_OPTIONS") or {}):
-        # The others are of a pool that is not there.
+        # The others belong to a pool that is not there.
         options = {name: value for name, value in options.items() if name == "connect_args"}
+
     db = SQLAlchemy(engine_options=options)
     try:
         with _config_as_it_was(app):
@@ -234,6 +259,7 @@ def _open_sqlalchemy(app: Flask, settings: Settings, opened: ExitStack) -> SQLAl
         raise _explained(error) from error
     except exc.ArgumentError as error:
         raise ConfigurationError(f"SQLALCHEMY_DATABASE_URI: {error}") from None
+
     with app.app_context():
         for engine in db.engines.values():
             opened.callback(close_engine, engine)
@@ -243,8 +269,10 @@ def _open_sqlalchemy(app: Flask, settings: Settings, opened: ExitStack) -> SQLAl
 
 @contextmanager
 def _config_as_it_was(app: Flask) -> Iterator[None]:
-    """Set the config back after the block: what an extension reads while it is set up alone need
-    not stay there."""
+    """Set the config back after the block.
+
+    Values that an extension reads only while it is set up need not stay there.
+    """
     before = dict(app.config)
     try:
         yield
@@ -267,8 +295,10 @@ def find_migrate(app: Flask, db: SQLAlchemy, settings: Settings) -> bool:
 
 
 def _hide(table: str, migrate: t.Any) -> None:
-    """Have the host's own revisions pass a table by, which they would drop otherwise: it is in no
-    metadata."""
+    """Have the host's own revisions pass a table by.
+
+    They would drop it otherwise: it is in no metadata.
+    """
     options: dict[str, t.Any] | None = getattr(migrate, "configure_args", None)
     if options is None:
         return  # another extension of this name
@@ -289,11 +319,8 @@ def find_jwt(app: Flask) -> None:
     """
     if "flask-jwt-extended" in app.extensions:
         return
-    if not (
-        app.config.get("JWT_SECRET_KEY")
-        or app.config.get("SECRET_KEY")
-        or app.config.get("JWT_PUBLIC_KEY")
-    ):
+    settings_with_a_key = ("JWT_SECRET_KEY", "SECRET_KEY", "JWT_PUBLIC_KEY")
+    if not any(app.config.get(name) for name in settings_with_a_key):
         raise ConfigurationError("JWT_SECRET_KEY is not set: tokens could not be checked")
     JWTManager(app)
 
@@ -316,8 +343,9 @@ def open_engine(settings: Settings) -> sa.Engine:
 
 
 def _check_connection_options(engine: sa.Engine) -> None:
-    """Make sure that libpq knows every option behind the ``?`` of a URL, whether the server is up
-    or not.
+    """Make sure that libpq knows every option behind the ``?`` of a URL.
+
+    That can be told whether the server is up or not.
 
     :raises ConfigurationError: It does not know one.
     """
@@ -337,14 +365,16 @@ def _check_connection_options(engine: sa.Engine) -> None:
 def _engine_options(settings: Settings) -> dict[str, t.Any]:
     if settings.sql_url is None or settings.sql_url.get_backend_name() != "postgresql":
         return {}
+
+    connect_arguments = {
+        "connect_timeout": max(2, round(settings.connect_timeout)),
+        # A network that swallows packets is noticed even where nobody waits for an answer any
+        # more.
+        "tcp_user_timeout": int(5000 * settings.sql_timeout),
+    }
     return _POOL_OPTIONS | {
         "pool_timeout": settings.sql_timeout,
-        "connect_args": {
-            "connect_timeout": max(2, round(settings.connect_timeout)),
-            # A network that swallows packets is noticed even where nobody waits for an answer any
-            # more.
-            "tcp_user_timeout": int(5000 * settings.sql_timeout),
-        },
+        "connect_args": connect_arguments,
     }
 
 
@@ -357,9 +387,11 @@ def _explained(error: ModuleNotFoundError) -> DualMediaError:
 
 
 def _check_idle_connections(engine: sa.Engine, seconds: float) -> None:
-    """Ask a connection that was idle whether it lives before it is used, within so many seconds.
+    """Ask a connection that was idle whether it lives, before it is used.
 
     SQLAlchemy's ``pool_pre_ping`` asks every time, and waits for ever for a server that hangs.
+
+    :param seconds: Time that it has to answer.
     """
     if not speaks_psycopg(engine):
         return

@@ -57,6 +57,7 @@ from flask_dualmedia.content.uploads import Upload
 from flask_dualmedia.models import KINDS, PENDING, Media
 from flask_dualmedia.state import State, get_state
 from flask_dualmedia.testing import count_queries
+from flask_dualmedia.upkeep import sweeping
 
 from .conftest import MakeApp
 from .databases.test_announcements import rest
@@ -409,7 +410,7 @@ def test_a_storage_that_fails_leaves_no_visible_record(
     remaining = get_product_images(owners.product)
     assert all(content_of(state, image) == png() for image in remaining)
     assert len(remaining) == (1 if failing == 1 else 0)
-    lifecycle.sweep(state, grace=-1)
+    sweeping.sweep(state, grace=-1)
     keys = list(state.storages["database"].keys())
     assert state.repository.count(ProductImage) == len(keys) == len(remaining)
 
@@ -589,10 +590,10 @@ def test_the_sweep_takes_what_a_killed_process_left(state: State, owners: Owners
     state.repository.update(
         ProductImage, deleting.id, {"state": "deleting"}, where={"state": "available"}
     )
-    assert lifecycle.sweep(state) == 0, (
+    assert sweeping.sweep(state) == 0, (
         "younger than the grace time: it may be an upload in progress"
     )
-    assert lifecycle.sweep(state, grace=-1) == 2
+    assert sweeping.sweep(state, grace=-1) == 2
     assert [record.id for record in get_product_images(owners.product)] == [kept.id]
     assert state.repository.count(ProductImage) == 1
     assert list(state.storages["database"].keys()) == [kept.storage_key]
@@ -605,7 +606,7 @@ def test_an_upload_that_was_swept_meanwhile_is_not_acknowledged(
         def read(self, size: int | None = -1) -> bytes:
             block = super().read(size)
             if not block:
-                lifecycle.sweep(state, grace=-1)
+                sweeping.sweep(state, grace=-1)
             return block
 
     with pytest.raises(MediaConflict, match="swept"):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import click
 from flask.cli import with_appcontext
 
-from .. import lifecycle
 from ..state import State, get_state
+from ..upkeep import sweeping
 from ..upkeep.chores import clear_leftovers
 from .dialog import answering, ask
 
@@ -32,7 +32,7 @@ def sweep(grace: float | None, yes: bool) -> None:
     if grace is not None and grace < state.settings.grace and not yes:
         _ask_about_unfinished(state)
 
-    swept = answering(lambda: lifecycle.sweep(state, grace=grace))
+    swept = answering(lambda: sweeping.sweep(state, grace=grace))
     leftovers = answering(lambda: clear_leftovers(state, grace=grace))
     click.echo(f"Removed {swept} unfinished record(s) and upload(s).")
     if leftovers:
@@ -41,7 +41,7 @@ def sweep(grace: float | None, yes: bool) -> None:
 
 def _ask_about_unfinished(state: State) -> None:
     """Say how many records are unfinished, and go on only if somebody types their number."""
-    number = answering(lambda: lifecycle.count_unfinished(state))
+    number = answering(lambda: sweeping.count_unfinished(state))
     if not number:
         return
     click.echo(f"{number} record(s) are unfinished, and may be uploads in progress.", err=True)

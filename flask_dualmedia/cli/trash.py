@@ -7,10 +7,10 @@ from collections.abc import Iterator
 
 import click
 
-from .. import lifecycle
 from ..errors import DualMediaError
 from ..models import KINDS, TRASHED, Media
 from ..state import State
+from ..upkeep import sweeping
 from .dialog import answering
 
 
@@ -23,7 +23,7 @@ def restore_from_trash(state: State, choice: str) -> None:
     failures = []
     for record in answering(lambda: _trashed(state, choice)):
         try:
-            kept = answering(lambda record=record: lifecycle.restore(state, record))
+            kept = answering(lambda record=record: sweeping.restore(state, record))
         except DualMediaError as error:
             failures.append(f"{record!r} stays in the trash: {error}")
             continue
@@ -44,7 +44,7 @@ def _is_main_image(record: Media) -> bool:
 def _trashed(state: State, choice: str) -> Iterator[Media]:
     """The chosen records of the trash."""
     if choice == "all":
-        return lifecycle.trashed_records(state)
+        return sweeping.trashed_records(state)
     try:
         media_id = uuid.UUID(choice)
     except ValueError:

@@ -23,7 +23,6 @@ from itertools import islice
 
 from flask import Flask, request_started
 
-from .. import lifecycle
 from ..databases.collections import UPKEEP
 from ..databases.leases import SECONDS, Lease
 from ..errors import BytesNotFound, DualMediaError, Unavailable
@@ -33,6 +32,7 @@ from ..processes.threads import STOP_TIMEOUT, Worker
 from ..state import State, get_state
 from ..storages.base import owner_of_key
 from ..uploads.unfinished import is_announced, takes_direct
+from . import sweeping
 from .journal import homes_of
 from .transfer import keys_named_in
 
@@ -145,7 +145,7 @@ class Upkeep:
 
         verifier = self._verifier
         return {
-            "sweep": lambda: lifecycle.sweep(state, keep_going=self._may_go_on),
+            "sweep": lambda: sweeping.sweep(state, keep_going=self._may_go_on),
             "leftovers": lambda: clear_leftovers(state),
             "verification": lambda: verifier.go_on(INTERVAL, keep_going=self._may_go_on),
         }
@@ -203,7 +203,7 @@ def _clear_expired_records(state: State) -> None:
     for kind in KINDS.values():
         for record in state.repository.unfinished(kind, before, CLEARED_AT_ONCE):
             if is_announced(state, record):
-                lifecycle.sweep_one(state, record)
+                sweeping.sweep_one(state, record)
 
 
 def clear_leftovers(state: State, *, grace: float | None = None) -> int:

@@ -45,6 +45,7 @@ from ..failpoints import reach
 from ..models import AVAILABLE, DELETING, KINDS, TRASHED, Media, now
 from ..state import State
 from ..storages.base import Storage, new_key
+from ..upkeep import sweeping
 from ..upkeep.chores import clear_expired
 from .staging import Part, Staged, Writer, check_parts
 
@@ -535,7 +536,7 @@ def _made_before(state: State, kind: type[Media], upload_id: uuid.UUID) -> Media
     # A worker that is removing it now, and is only slow, would remove the next record of this id.
     recently = now() - timedelta(seconds=state.settings.grace)
     is_being_removed = record.state == DELETING and record.updated_at > recently
-    if is_being_removed or not lifecycle.sweep_one(state, record):
+    if is_being_removed or not sweeping.sweep_one(state, record):
         raise UploadLocked
     return None
 

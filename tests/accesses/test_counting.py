@@ -74,7 +74,7 @@ def every_start(make_app: MakeApp, mode: str) -> Flask:
 
 def counter_of(app: Flask) -> Counter:
     counter = get_state(app).counter
-    assert counter is not None
+    assert isinstance(counter, Counter)
     return counter
 
 

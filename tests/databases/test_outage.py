@@ -25,7 +25,6 @@ from flask_dualmedia import (
     delete_media_of,
     get_media,
     get_product_images,
-    lifecycle,
     open_media,
     save_course_video,
     save_product_image,
@@ -44,6 +43,7 @@ from flask_dualmedia.repositories.failover import FailoverRepository
 from flask_dualmedia.repositories.sql import SQLRepository
 from flask_dualmedia.state import get_state
 from flask_dualmedia.storages.base import new_key
+from flask_dualmedia.upkeep import sweeping
 from flask_dualmedia.upkeep.check import Checker
 from flask_dualmedia.upkeep.journal import drain_journal, homes_of
 
@@ -602,7 +602,7 @@ def test_a_creation_begun_in_sql_and_finished_in_the_journal(
         for _ in ("before", "after a sweep"):
             assert get_media(ProductImage, begun.id).state == "available"
             assert [image.id for image in get_product_images(product)] == [begun.id]
-            assert lifecycle.sweep(state, grace=-1) == 0
+            assert sweeping.sweep(state, grace=-1) == 0
             found = Checker(state, grace=-1).run().found
             expected = {} if claimed else {"journal_left": 1}
             assert found == expected, "what is being drained is no finding"

@@ -16,7 +16,6 @@ from flask_dualmedia import (
     MediaStorage,
     default_rule,
     get_media,
-    lifecycle,
     links,
     save_media_storage,
     signed_url,
@@ -26,6 +25,7 @@ from flask_dualmedia.homes.base import Home
 from flask_dualmedia.models import AVAILABLE, now
 from flask_dualmedia.repositories.mongo import JournalRepository
 from flask_dualmedia.state import State, get_state
+from flask_dualmedia.upkeep import sweeping
 from flask_dualmedia.upkeep.journal import drain_journal
 from flask_dualmedia.upkeep.transfer import Report, _copy
 
@@ -194,7 +194,7 @@ def test_what_comes_back_from_an_older_journal_opens_by_new_links_alone(make_app
     assert journal.repository.trash_stale(record)
     stale = journal.repository.find(MediaStorage, record.id)
     assert stale is not None
-    restored = lifecycle.restore(host.state, stale)
+    restored = sweeping.restore(host.state, stale)
     with host.app.app_context():
         assert before is not None
         assert not before.opens(restored, None)

@@ -20,6 +20,7 @@ from flask_dualmedia.models import AVAILABLE, DELETING, PENDING, Media, MediaChu
 from flask_dualmedia.state import State, get_state
 from flask_dualmedia.storages.base import new_key
 from flask_dualmedia.storages.chunked import CHUNK_SIZE
+from flask_dualmedia.upkeep import sweeping
 from flask_dualmedia.upkeep.check import Check, Checker
 from flask_dualmedia.upkeep.journal import drain_journal, homes_of
 
@@ -232,7 +233,7 @@ def test_bytes_of_an_unfinished_upload_do_not_wait_for_sql(
     with app.app_context():
         drain_journal(state)
         assert [*journal.storage.keys()] == [key]
-        lifecycle.sweep(state, grace=0)
+        sweeping.sweep(state, grace=0)
     assert is_at_home(state)
 
 
@@ -308,7 +309,7 @@ def test_unfinished_twins_in_the_journal_go(state: State, by: str, key: str) -> 
         homes_of(state)[1].storage.put(own_key, iter([b"bytes"]))
     assert "stuck_pending" in check(state).found
     if by == "sweep":
-        assert lifecycle.sweep(state, grace=0) == 1
+        assert sweeping.sweep(state, grace=0) == 1
     elif by == "drain":
         assert drain_journal(state) is not None
     else:
@@ -324,7 +325,7 @@ def test_a_sweep_leaves_what_is_unfinished_in_sql_and_finished_in_the_journal(st
     sql, journal = homes_of(state)
     journal.repository.add(ProductImage.from_values(image.values()))
     sql.repository.update(ProductImage, image.id, {"state": PENDING}, where={})
-    assert lifecycle.sweep(state, grace=-1) == 0
+    assert sweeping.sweep(state, grace=-1) == 0
     assert not check(state).found.keys() - {"journal_left"}
     drain_journal(state)
     assert is_at_home(state)
@@ -340,7 +341,7 @@ def test_a_sweep_of_the_journal_leaves_the_trace_of_a_deletion_in_sql(state: Sta
     sql, journal = homes_of(state)
     twin = journal.repository.find(ProductImage, image.id)
     assert twin is not None
-    assert lifecycle.sweep_in(state, journal, twin)
+    assert sweeping.sweep_in(state, journal, twin)
     assert journal.repository.is_empty()
     assert sql.repository.find(ProductImage, image.id) is not None
 

@@ -28,6 +28,7 @@ from flask_dualmedia.models import KINDS, MediaChunk, new_id, now
 from flask_dualmedia.state import State
 from flask_dualmedia.storages.base import new_key, owner_of_key
 from flask_dualmedia.storages.chunked import CHUNK_SIZE
+from flask_dualmedia.upkeep import sweeping
 from flask_dualmedia.upkeep.check import Check, Checker, Decision
 
 from ..conftest import MakeApp
@@ -154,7 +155,7 @@ def test_every_fault_is_found_and_mended(
     assert mended.clean
     again = check(state, verify_bytes=True)
     assert again.found == {}
-    lifecycle.sweep(state)  # purges the trash
+    sweeping.sweep(state)  # purges the trash
     assert [found.id for found in get_product_images(product)] == ([image.id] if survives else [])
     assert [found.id for found in get_product_images(other)] == [untouched.id]
     if survives:

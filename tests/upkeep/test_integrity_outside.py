@@ -11,13 +11,13 @@ import pytest
 from flask_dualmedia import (
     ProductImage,
     get_product_images,
-    lifecycle,
     open_media,
     save_product_image,
 )
 from flask_dualmedia.models import new_id, now
 from flask_dualmedia.state import State, get_state
 from flask_dualmedia.storages.base import new_key
+from flask_dualmedia.upkeep import sweeping
 from flask_dualmedia.upkeep.check import Checker
 from flask_dualmedia.upkeep.transfer import records_of
 
@@ -77,7 +77,7 @@ def test_every_fault_of_a_storage_outside_is_found_and_mended(outside: State) ->
     mended = check(outside, verify_bytes=True, repair=True, discard_damaged=True)
     assert dict(mended.repaired) == expected
     assert check(outside, verify_bytes=True).found == {}
-    lifecycle.sweep(outside)  # purges the trash
+    sweeping.sweep(outside)  # purges the trash
     kept = get_product_images(product)
     assert {image.id for image in kept} == {sized.id, *(whole.id for whole in wholes)}
     assert all(b"".join(open_media(image)) == PICTURE for image in kept)
@@ -112,10 +112,10 @@ def test_a_sweep_does_not_stop_at_a_storage_that_is_down(
         for name in ("s3", "local", "s3", "database"):
             image = save_product_image(product, io.BytesIO(png()), storage_type=name)
             change(state, image, state="pending", updated_at=now() - timedelta(hours=2))
-    assert lifecycle.sweep(get_state(down), grace=-1) == 2
+    assert sweeping.sweep(get_state(down), grace=-1) == 2
     assert [record.storage_type for record in records_of(state.repository, ProductImage)] == [
         "s3",
         "s3",
     ]
-    assert lifecycle.sweep(state, grace=-1) == 2
+    assert sweeping.sweep(state, grace=-1) == 2
     assert [*state.storages["s3"].keys(), *state.storages["local"].keys()] == []

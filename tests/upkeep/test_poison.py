@@ -35,10 +35,10 @@ from flask_dualmedia.content.mime_types import one_type
 from flask_dualmedia.content.uploads import Upload
 from flask_dualmedia.databases import storable
 from flask_dualmedia.errors import DualMediaError, RecordRefused
-from flask_dualmedia.lifecycle import sweep
 from flask_dualmedia.models import KINDS, Media, now
 from flask_dualmedia.state import get_state
 from flask_dualmedia.upkeep.journal import drain_journal, homes_of, look_after_journal
+from flask_dualmedia.upkeep.sweeping import sweep
 from flask_dualmedia.upkeep.transfer import records_of
 
 from ..conftest import MakeApp, StorageOptions

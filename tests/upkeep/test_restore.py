@@ -28,6 +28,7 @@ from flask_dualmedia import (
 from flask_dualmedia.content.uploads import Upload
 from flask_dualmedia.models import MediaStorage
 from flask_dualmedia.state import get_state
+from flask_dualmedia.upkeep import sweeping
 from flask_dualmedia.upkeep.journal import homes_of
 from flask_dualmedia.uploads.staging import COLLECTION as UPLOADS
 
@@ -247,7 +248,7 @@ def test_what_nobody_wants_of_an_older_journal_goes_with_the_trash(
     run(outage.up, "drain", code=1)
     later = make_app(DUALMEDIA_AUTO_DRAIN=False, DUALMEDIA_TRASH_SECONDS=0)
     for _ in range(2):
-        lifecycle.sweep(get_state(later))
+        sweeping.sweep(get_state(later))
     run(later, "drain")
     assert everything(later) == {}
     assert found(later) == {}

@@ -26,7 +26,7 @@ from flask_dualmedia import (
 from flask_dualmedia.models import TRASHED, new_id
 from flask_dualmedia.state import State, get_state
 from flask_dualmedia.storages.base import new_key
-from flask_dualmedia.upkeep import sightings
+from flask_dualmedia.upkeep import sightings, sweeping
 from flask_dualmedia.upkeep.check import Checker
 
 from ..conftest import MakeApp
@@ -166,15 +166,15 @@ def is_there(state: State, record: MediaStorage) -> bool:
 def test_an_upload_that_moves_is_alive_whatever_its_clock_says(app: Flask, state: State) -> None:
     record = pending(state)
     for _ in range(3):
-        lifecycle.sweep(state)
+        sweeping.sweep(state)
         run(app, "check", "--repair", code=None)
         pass_time(state, 2 * state.settings.grace)
         live(state, record)
     assert is_there(state, record)
-    lifecycle.sweep(state)
+    sweeping.sweep(state)
     assert is_there(state, record)
     pass_time(state, 2 * state.settings.grace)
-    assert lifecycle.sweep(state) == 1
+    assert sweeping.sweep(state) == 1
     assert not is_there(state, record)
 
 
@@ -193,21 +193,21 @@ def test_a_repair_looks_twice_at_uploads_that_do_not_move(app: Flask, state: Sta
 
 def test_a_sweep_without_a_grace_time_takes_everything_now(state: State) -> None:
     pending(state)
-    assert lifecycle.sweep(state, grace=0) == 1
+    assert sweeping.sweep(state, grace=0) == 1
 
 
 def test_many_unfinished_records_are_all_seen(
     state: State, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """They are read in pages, and several begin with the same time."""
-    monkeypatch.setattr(lifecycle, "SWEPT_AT_ONCE", 3)
+    monkeypatch.setattr(sweeping, "SWEPT_AT_ONCE", 3)
     for _ in range(10):
         pending(state)
-    assert lifecycle.sweep(state) == 0
+    assert sweeping.sweep(state) == 0
     pass_time(state, state.settings.grace)
-    assert lifecycle.sweep(state) == 10
+    assert sweeping.sweep(state) == 10
     assert state.mongo[sightings.COLLECTION].count_documents({}) == 10
-    lifecycle.sweep(state)
+    sweeping.sweep(state)
     assert state.mongo[sightings.COLLECTION].count_documents({}) == 0
 
 
@@ -218,7 +218,7 @@ def test_what_is_remembered_has_a_limit(state: State, monkeypatch: pytest.Monkey
         pending(state)
     swept = []
     while len(swept) < 20 and sum(swept) < 10:
-        swept.append(lifecycle.sweep(state))
+        swept.append(sweeping.sweep(state))
         assert state.mongo[sightings.COLLECTION].count_documents({}) <= 4
         pass_time(state, state.settings.grace)
     assert sum(swept) == 10
@@ -297,10 +297,10 @@ def test_the_trash_is_purged_after_its_time_and_not_by_a_sweep_without_grace(
     put_into_trash(app, image)
     run(app, "sweep", "--grace", "0", "--yes")
     pass_time(state, state.settings.trash_seconds - 60)
-    lifecycle.sweep(state)
+    sweeping.sweep(state)
     assert state.repository.count_trashed(ProductImage) == 1
     pass_time(state, 60)
-    assert lifecycle.sweep(state) == 1
+    assert sweeping.sweep(state) == 1
     assert image.storage_key not in [*state.storages["database"].keys()]
     assert run(app, "check", "--restore") == "Restored 0 record(s).\n"
 
@@ -311,9 +311,9 @@ def test_what_somebody_has_restored_is_not_purged(app: Flask, state: State) -> N
     found = state.repository.find(ProductImage, image.id)
     assert found is not None
     run(app, "check", "--restore")
-    assert not lifecycle._purge(state, found)
+    assert not lifecycle.purge(state, found)
     with pytest.raises(MediaNotFound):
-        lifecycle.restore(state, found)
+        sweeping.restore(state, found)
     with app.app_context():
         assert b"".join(open_media(get_media(ProductImage, image.id))) == png()
 
@@ -362,7 +362,7 @@ def test_the_journal_brings_its_trash_into_sql(make_app: MakeApp) -> None:
     )
     with down.app_context():
         record = save_media_storage("page", "1", counting(10))
-    lifecycle.trash(get_state(up), record)
+    sweeping.trash(get_state(up), record)
     with down.app_context():
         assert get_media_by_reference("page", "1") == []
     assert "Moved 1 record(s)" in run(up, "drain")

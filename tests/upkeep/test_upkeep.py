@@ -25,7 +25,7 @@ from flask_dualmedia.models import PENDING, Media, MediaChunk, new_id, now
 from flask_dualmedia.state import State, get_state
 from flask_dualmedia.storages.base import new_key
 from flask_dualmedia.storages.chunked import CHUNK_SIZE
-from flask_dualmedia.upkeep import chores
+from flask_dualmedia.upkeep import chores, sweeping
 from flask_dualmedia.upkeep.check import last_check
 from flask_dualmedia.upkeep.chores import WORKER, Upkeep, Verifier, clear_leftovers, find_damage
 from flask_dualmedia.upkeep.journal import homes_of
@@ -145,7 +145,7 @@ def test_a_step_that_fails_is_told_of_once_and_stops_no_other(
     def fail(*_: t.Any, **__: t.Any) -> int:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(lifecycle, "sweep", fail)
+    monkeypatch.setattr(sweeping, "sweep", fail)
     monkeypatch.setattr(chores, "clear_leftovers", lambda state: rounds.append(1))
     visit(app)
     eventually(lambda: len(rounds) > 5)
@@ -159,14 +159,14 @@ def test_nothing_is_done_while_a_database_is_away(
     app: Flask, state: State, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     done: list[int] = []
-    monkeypatch.setattr(lifecycle, "sweep", lambda *_, **__: done.append(1))
+    monkeypatch.setattr(sweeping, "sweep", lambda *_, **__: done.append(1))
     assert state.circuit is not None
     monkeypatch.setattr(type(state.circuit), "is_open", True)
     keeper = t.cast(Upkeep, state.upkeep)
     keeper.work()
     assert not done
     monkeypatch.undo()
-    monkeypatch.setattr(lifecycle, "sweep", lambda *_, **__: done.append(1))
+    monkeypatch.setattr(sweeping, "sweep", lambda *_, **__: done.append(1))
     keeper.work()
     assert done
 

@@ -17,13 +17,13 @@ from flask import Flask
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from flask_dualmedia import DatabaseUnavailable, MediaStorage, anyone_may_add, lifecycle
+from flask_dualmedia import DatabaseUnavailable, MediaStorage, anyone_may_add
 from flask_dualmedia.models import KINDS
 from flask_dualmedia.signals import media_saved
 from flask_dualmedia.state import State, get_state
 from flask_dualmedia.storages.base import new_key
 from flask_dualmedia.storages.s3 import S3Storage
-from flask_dualmedia.upkeep import move
+from flask_dualmedia.upkeep import move, sweeping
 from flask_dualmedia.upkeep.journal import drain_journal
 
 from ..conftest import MakeApp, StorageOptions
@@ -170,7 +170,7 @@ def test_what_was_not_announced_is_removed(
     assert (answer.status_code, list(answer_of(answer)["errors"])) == (status, ["file"])
     assert host.sizes() == [0]
     assert host.confirm(begun).status_code == 404
-    lifecycle.sweep(host.state, grace=0)
+    sweeping.sweep(host.state, grace=0)
     assert host.kept() == (0, [])
 
 
@@ -212,7 +212,7 @@ def test_a_ticket_works_once_whatever_became_of_its_bytes(
     assert len(CONTENT) not in host.sizes()
     check = host.app.test_cli_runner().invoke(args=["dualmedia", "check"])
     assert check.exit_code == 0, check.output
-    lifecycle.sweep(host.state, grace=0)
+    sweeping.sweep(host.state, grace=0)
     assert 0 not in host.sizes()
     check = host.app.test_cli_runner().invoke(
         args=["dualmedia", "check", "--verify-bytes", "--grace", "0"]
@@ -236,7 +236,7 @@ def test_a_ticket_works_once_while_sql_is_down_and_afterwards(
     circuit._ask()
     drain_journal(host.state)
     assert (host.sizes(), send(begun)) == ([0], 412)
-    lifecycle.sweep(host.state, grace=0)
+    sweeping.sweep(host.state, grace=0)
     assert host.kept() == (0, [])
 
 
@@ -346,9 +346,9 @@ def test_what_is_never_confirmed_is_swept_away(host: Host) -> None:
     send(confirmed)
     send(abandoned)
     assert host.confirm(confirmed).status_code == 201
-    lifecycle.sweep(host.state)
+    sweeping.sweep(host.state)
     assert (host.kept()[0], len(host.kept()[1])) == (3, 2)
-    lifecycle.sweep(host.state, grace=0)
+    sweeping.sweep(host.state, grace=0)
     records, keys = host.kept()
     assert (records, len(keys)) == (1, 1)
     path = f"/media/files/{answer_of(confirmed)['id']}/content"
@@ -379,7 +379,7 @@ def test_a_quota_is_kept_by_many_at_once(make_host: t.Callable[..., Host]) -> No
         confirmed = list(pool.map(confirm, begun * 5))
     assert {status for _, status in confirmed} == {201}
     assert len({media_id for media_id, _ in confirmed}) == 2
-    lifecycle.sweep(host.state, grace=0)
+    sweeping.sweep(host.state, grace=0)
     assert (host.kept()[0], len(host.kept()[1])) == (2, 2)
     assert host.begin().status_code == 413
 

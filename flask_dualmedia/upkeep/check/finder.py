@@ -12,7 +12,6 @@ from dataclasses import replace
 from datetime import datetime
 from itertools import islice
 
-from ... import lifecycle
 from ...authorization import one_id, possible_ids
 from ...databases.leases import Lease
 from ...errors import BytesNotFound
@@ -22,6 +21,7 @@ from ...repositories.mongo import JournalRepository
 from ...state import State
 from ...storages.base import Stat, Storage, merge_stats, owner_of_key
 from ...uploads.staging import Staged
+from .. import sweeping
 from ..transfer import records_in, records_of, strangers
 from .findings import Finding, Problem
 
@@ -381,7 +381,7 @@ class Finder:
             return  # its bytes are gone, and it stays for a while so that nothing brings it back
         if record.updated_at >= self._before:
             return
-        if lifecycle.is_finished_elsewhere(self._state, home, record):
+        if sweeping.is_finished_elsewhere(self._state, home, record):
             return
         if home.repository.find(type(record), record.id) is None:
             return

@@ -13,6 +13,7 @@ from ... import lifecycle
 from ...errors import MediaConflict, MediaNotFound, SecondMainImage
 from ...models import KINDS, Media, now
 from ...state import State
+from .. import sweeping
 from ..journal import drain_journal
 from .finder import Finder
 from .findings import Finding, Problem
@@ -116,7 +117,7 @@ class Repairer:
             return self._mend_size(record)
         if finding.problem in ("stuck_pending", "stuck_deleting"):
             home = self._finder.home_of(finding)
-            return lifecycle.sweep_in(self._state, home, record)
+            return sweeping.sweep_in(self._state, home, record)
         return self._trash_record(record)
 
     def _expire_upload(self, finding: Finding) -> Outcome:
@@ -149,7 +150,7 @@ class Repairer:
     def _trash_record(self, record: Media) -> bool:
         """Put a record into the trash, unless it was changed since it was looked at."""
         try:
-            lifecycle.trash(self._state, record)
+            sweeping.trash(self._state, record)
         except (MediaNotFound, MediaConflict):
             return False
         return True
