@@ -9,8 +9,7 @@ import sqlalchemy as sa
 
 from .content.inline_types import read_inline_types
 from .content.policy import Policy, read_policies
-from .content.sniffing import sniff
-from .content.uploads import Sniffer
+from .content.sniffing import Sniffer, sniff
 from .databases.collections import BUCKET
 from .known_settings import Watched, warn_of_unknown
 from .setting_reader import SettingReader

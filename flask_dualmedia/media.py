@@ -503,7 +503,7 @@ def _save(
 
     with opened(source) as stream, logged_refusals():
         upload = upload_for(
-            state,
+            state.settings,
             kind,
             stream,
             filename=checked.pop("filename", None) or name_of(stream),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import typing as t
 
 import filetype
 
@@ -21,7 +22,10 @@ from .streams import (
 )
 from .text import decoded_text, is_late_pdf, sniff_text
 
-__all__ = ["HEAD_SIZE", "media_type", "named_type", "resource_type", "settle_type", "sniff"]
+__all__ = ["HEAD_SIZE", "Sniffer", "media_type", "named_type", "resource_type", "settle_type", "sniff"]
+
+Sniffer = t.Callable[[bytes], str | None]
+"""Tells the MIME type of a file by its first bytes; ``None`` if they show none."""
 
 HEAD_SIZE = 1024 * 1024
 """Bytes from the start of a file that :func:`sniff` wants to see.

@@ -10,16 +10,14 @@ from .dimensions import Dimensions, Gauge
 from .mime_types import one_type
 from .names import label
 from .policy import Policy
-from .sniffing import HEAD_SIZE, settle_type, sniff
+from .sniffing import HEAD_SIZE, Sniffer, settle_type, sniff
 
 if t.TYPE_CHECKING:
     from ..models import Media
-    from ..state import State
+    from ..config import Settings
 
 BLOCK_SIZE = HEAD_SIZE
 """Bytes asked of a stream at once. Smaller pieces cost servers more than they save memory."""
-
-Sniffer = t.Callable[[bytes], str | None]
 
 
 class Upload:
@@ -210,7 +208,7 @@ def _was_read(stream: t.Any) -> bool:
 
 
 def upload_for(
-    state: State,
+    settings: Settings,
     kind: type[Media],
     stream: t.BinaryIO,
     *,
@@ -230,7 +228,7 @@ def upload_for(
         mime_type=mime_type,
         size=size,
         checksum=checksum,
-        policy=state.settings.policies[kind.kind],
-        sniffer=state.settings.sniffer,
+        policy=settings.policies[kind.kind],
+        sniffer=settings.sniffer,
         replaces=replaces,
     )

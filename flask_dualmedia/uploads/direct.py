@@ -279,7 +279,7 @@ def _upload(
     key = t.cast(str, record.storage_key)
     pieces = storage.open(key, 0, stop)
     return upload_for(
-        state,
+        state.settings,
         type(record),
         t.cast(t.BinaryIO, BlockReader(pieces)),
         filename=record.filename,

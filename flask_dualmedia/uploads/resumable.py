@@ -382,7 +382,7 @@ def _make_media(
     upload = writer.upload
     stream = _Joined(state, [*upload.parts, *last_parts], writer.keep)
     source = upload_for(
-        state,
+        state.settings,
         kind,
         t.cast(t.BinaryIO, stream),
         filename=upload.filename,
