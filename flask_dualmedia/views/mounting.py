@@ -1,0 +1,59 @@
+"""Views stand at the top of their modules, each readable by itself; here they are mounted."""
+
+from __future__ import annotations
+
+import typing as t
+from collections.abc import Callable, Sequence
+
+from flask.views import MethodView
+from flask_smorest import Blueprint
+
+from ..models import Media
+
+Decorator = Callable[[t.Any], t.Any]
+
+
+class KindView(MethodView):
+    """A view of media. Each kind has a subclass of its own, which :func:`add_view` makes."""
+
+    init_every_request = False
+
+    kind: t.ClassVar[type[Media]]
+    name: t.ClassVar[str]
+    """The kind's name as it stands in the names of endpoints and operations."""
+
+
+def name_of(kind: type[Media]) -> str:
+    """The name of a kind in those of endpoints and operations."""
+    return kind.kind.replace("-", "_")
+
+
+def add_view(
+    blueprint: Blueprint,
+    view: type[MethodView],
+    rule: str,
+    endpoint: str,
+    *,
+    kind: type[Media] | None = None,
+    parameters: list[dict[str, t.Any]] | None = None,
+    **methods: Sequence[Decorator],
+) -> None:
+    """Mount a view under a rule.
+
+    The view itself stays as it is: what is mounted is a subclass of it.
+
+    :param kind: The kind of a :class:`KindView`.
+    :param parameters: Parameters of the path, for the OpenAPI document.
+    :param methods: By name of a method, its decorators, the outermost first.
+    """
+    members: dict[str, t.Any] = {}
+    if kind is not None:
+        members.update(kind=kind, name=name_of(kind))
+    for method, decorators in methods.items():
+        function = getattr(view, method)
+        for decorate in reversed(decorators):
+            function = decorate(function)
+        members[method] = function
+
+    mounted = type(view.__name__, (view,), members)
+    blueprint.add_url_rule(rule, endpoint, mounted, parameters=parameters)
