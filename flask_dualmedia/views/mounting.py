@@ -50,10 +50,25 @@ def add_view(
     if kind is not None:
         members.update(kind=kind, name=name_of(kind))
     for method, decorators in methods.items():
-        function = getattr(view, method)
-        for decorate in reversed(decorators):
-            function = decorate(function)
-        members[method] = function
+        members[method] = _decorated(getattr(view, method), decorators)
 
     mounted = type(view.__name__, (view,), members)
     blueprint.add_url_rule(rule, endpoint, mounted, parameters=parameters)
+
+
+def add_function(
+    blueprint: Blueprint, view: Callable[..., t.Any], rule: str, decorators: Sequence[Decorator]
+) -> None:
+    """Mount a view that is one function under a rule, with the function's name for an endpoint.
+
+    :param decorators: The outermost first.
+    """
+    blueprint.add_url_rule(rule, view.__name__, _decorated(view, decorators))
+
+
+def _decorated(
+    function: Callable[..., t.Any], decorators: Sequence[Decorator]
+) -> Callable[..., t.Any]:
+    for decorate in reversed(decorators):
+        function = decorate(function)
+    return function
