@@ -32,6 +32,9 @@ _UTF_8 = frozenset(("", "utf-8", "utf8", "us-ascii"))
 
 T = t.TypeVar("T")
 
+Values = dict[str, t.Any]
+"""The values of a request's fields, by name."""
+
 
 def without_added(schema: Schema, values: Mapping[str, T]) -> dict[str, T]:
     """The values of our own fields, and those that are errors."""
@@ -47,18 +50,18 @@ def without_added(schema: Schema, values: Mapping[str, T]) -> dict[str, T]:
     return kept_values
 
 
-def read_form(schema: Schema, form: Mapping[str, Sequence[t.Any]]) -> dict[str, t.Any]:
+def read_form(schema: Schema, form: Mapping[str, Sequence[t.Any]]) -> Values:
     """One value for each field of a form, or of a query.
 
     :param form: The values of each field, in the order in which they were sent.
     :raises InvalidMedia: A field has several, or the form is in another encoding than it was read
         in.
     """
-    charsets = form.get("_charset_", ())
-    if any(str(charset).lower() not in _UTF_8 for charset in charsets):
-        raise InvalidMedia({"_charset_": ["Send the form in UTF-8."]})
+    for charset in form.get("_charset_", ()):
+        if str(charset).lower() not in _UTF_8:
+            raise InvalidMedia({"_charset_": ["Send the form in UTF-8."]})
 
-    values: dict[str, t.Any] = {}
+    values: Values = {}
     errors: dict[str, list[str]] = {}
     our_fields = _fields_by_name(schema)
     for name, sent_values in without_added(schema, form).items():
@@ -71,12 +74,12 @@ def read_form(schema: Schema, form: Mapping[str, Sequence[t.Any]]) -> dict[str, 
     return values
 
 
-def read_object(pairs: Iterable[tuple[str, t.Any]]) -> dict[str, t.Any]:
+def read_object(pairs: Iterable[tuple[str, t.Any]]) -> Values:
     """An object of JSON, whose names may be repeated with the same value alone.
 
     :raises InvalidMedia: One has several.
     """
-    values: dict[str, t.Any] = {}
+    values: Values = {}
     for name, value in pairs:
         if name in values and values[name] != value:
             raise InvalidMedia({name: ["Sent more than once."]})

@@ -30,11 +30,11 @@ from ..models import Media
 from ..state import get_state
 from ..storages.base import Delegation, Storage
 from . import errors
-from .added_fields import read_form
+from .added_fields import Values, read_form
 from .answers import content_answer, json_answer
 from .bodies import open_body
 from .callers import Caller, anybody_may_read, find_caller, require_caller
-from .mounting import KindView, add_view, name_of
+from .mounting import Description, KindView, add_view, name_of
 from .records import MEDIA_ID, SECURITY, find, parse_id, permitted
 from .request_headers import CONDITION_PARAMETERS, REFUSALS, check_conditions
 
@@ -202,7 +202,7 @@ def add_views(blueprint: Blueprint, kind: type[Media]) -> None:
     )
 
 
-def _header(name: str) -> dict[str, t.Any]:
+def _header(name: str) -> Description:
     return {"in": "header", "name": name, "schema": {"type": "string"}}
 
 
@@ -216,7 +216,7 @@ def _redirect(record: Media) -> BaseResponse:
     return response
 
 
-def _read_query() -> dict[str, t.Any]:
+def _read_query() -> Values:
     parameters = request.args.to_dict(flat=False)
     return schemas.load(_DOWNLOAD_QUERY, read_form(_DOWNLOAD_QUERY, parameters))
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import typing as t
 from collections.abc import Callable
 from functools import cache
 from weakref import WeakKeyDictionary
@@ -15,8 +14,12 @@ from flask_smorest import Blueprint
 from ..processes.forks import begin_in_children
 from ..state import get_state
 from .answers import json_answer
+from .mounting import Description
 
 _METHODS = ("get", "head", "post", "put", "patch", "delete")
+
+_Operation = tuple[str, str, Description, list[Description]]
+"""Method, path, operation and the parameters of the path."""
 
 
 class Documents:
@@ -25,16 +28,17 @@ class Documents:
     It is made when it is first asked for: that takes longer than a start-up.
     """
 
-    def __init__(self, make: Callable[[Flask], dict[str, t.Any]]) -> None:
+    def __init__(self, make: Callable[[Flask], Description]) -> None:
         self._make = make
-        self._by_app: WeakKeyDictionary[Flask, dict[str, t.Any]] = WeakKeyDictionary()
+        self._by_app: WeakKeyDictionary[Flask, Description] = WeakKeyDictionary()
         self.begin_process()
         begin_in_children(self)
 
     def begin_process(self) -> None:
+        """Begin with a lock that no thread of another process holds."""
         self._lock = threading.Lock()
 
-    def get(self) -> dict[str, t.Any]:
+    def get(self) -> Description:
         """The document of the current app."""
         app = get_state().app
         with self._lock:
@@ -71,9 +75,9 @@ def add_views(blueprint: Blueprint, documents: Documents) -> None:
     add_url_rule("/docs", "openapi_page", pages.openapi_page)
 
 
-def _operations_of(spec: dict[str, t.Any]) -> list[tuple[str, str, dict[str, t.Any], list[t.Any]]]:
-    """All operations of a document: method, path, operation and the parameters of the path."""
-    operations: list[tuple[str, str, dict[str, t.Any], list[t.Any]]] = []
+def _operations_of(spec: Description) -> list[_Operation]:
+    """All operations of a document."""
+    operations: list[_Operation] = []
     for path, item in spec["paths"].items():
         parameters = item.get("parameters", [])
         for method, operation in item.items():

@@ -16,7 +16,7 @@ from werkzeug.exceptions import HTTPException, Unauthorized
 
 from ..databases.storable import log_refusal
 from ..errors import AnsweredError, InvalidMedia
-from .added_fields import read_form
+from .added_fields import Values, read_form
 from .answers import json_answer
 
 _NO_SUBJECT: tuple[type[Exception], ...] = ()
@@ -43,8 +43,8 @@ class Parser(FlaskParser):
         return read_form(schema, parameters)
 
     def handle_error(self, error: ValidationError, *args: t.Any, **kwargs: t.Any) -> t.NoReturn:
-        by_location = t.cast("dict[str, dict[str, t.Any]]", error.messages)
-        messages: dict[str, t.Any] = {}
+        by_location = t.cast("dict[str, Values]", error.messages)
+        messages: Values = {}
         for messages_by_field in by_location.values():
             messages.update(messages_by_field)
         raise InvalidMedia(messages) from error
@@ -64,7 +64,8 @@ def register(blueprint: Blueprint) -> None:
 def documented(blueprint: Blueprint, *statuses: int) -> t.Callable[[t.Any], t.Any]:
     """Decorator that documents the errors a view may answer."""
     # flask-smorest has a response of this name and our shape for every status.
-    return blueprint.doc(responses={str(status): HTTPStatus(status).name for status in statuses})
+    responses = {str(status): HTTPStatus(status).name for status in statuses}
+    return blueprint.doc(responses=responses)
 
 
 def answer(error: HTTPException) -> Response:
@@ -86,8 +87,8 @@ def answer(error: HTTPException) -> Response:
     return response
 
 
-def _payload(error: HTTPException) -> dict[str, t.Any]:
-    payload: dict[str, t.Any] = {"code": error.code, "status": error.name}
+def _payload(error: HTTPException) -> Values:
+    payload: Values = {"code": error.code, "status": error.name}
     if isinstance(error, InvalidMedia):
         payload["message"] = "Some fields are not valid."
     elif error.description:

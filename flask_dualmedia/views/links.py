@@ -11,9 +11,11 @@ from marshmallow import fields, validate
 from werkzeug.exceptions import Forbidden
 
 from .. import lifecycle, links, schemas
+from ..authorization import Claims
 from ..models import Media
 from ..state import get_state
 from . import errors
+from .added_fields import Values
 from .answers import empty_answer, json_answer
 from .callers import Caller, require_caller
 from .mounting import KindView, add_view, name_of
@@ -118,14 +120,14 @@ def add_views(blueprint: Blueprint, kind: type[Media]) -> None:
     )
 
 
-def _read_options() -> dict[str, t.Any]:
+def _read_options() -> Values:
     """The link that is asked for: that of a request without a body has every default."""
     if _is_empty():
-        return t.cast("dict[str, t.Any]", _REQUEST.load({}))
+        return t.cast(Values, _REQUEST.load({}))
     return read_json(_REQUEST)
 
 
-def _seconds_of(options: dict[str, t.Any], caller: Caller, claims: dict[str, t.Any]) -> float:
+def _seconds_of(options: Values, caller: Caller, claims: Claims) -> float:
     """How long a link holds: one that rests on claims ends with the token that has them."""
     settings = get_state().settings
     seconds = min(options.get("expires_in", settings.link_seconds), settings.link_max_seconds)
@@ -135,7 +137,7 @@ def _seconds_of(options: dict[str, t.Any], caller: Caller, claims: dict[str, t.A
     return seconds
 
 
-def _claims_of(caller: Caller, record: Media) -> dict[str, t.Any]:
+def _claims_of(caller: Caller, record: Media) -> Claims:
     """The claims that a link carries, so that the rule lets its maker read.
 
     There are none where the identity is enough.

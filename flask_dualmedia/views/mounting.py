@@ -1,4 +1,8 @@
-"""Views stand at the top of their modules, each readable by itself; here they are mounted."""
+"""How views are mounted.
+
+Views stand at the top of their modules, so that each can be read by itself. ``add_views`` of a
+module says under which rules they are mounted, and how the OpenAPI document describes them.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,12 @@ from flask_smorest import Blueprint
 
 from ..models import Media
 
-Decorator = Callable[[t.Any], t.Any]
+View = Callable[..., t.Any]
+
+Decorator = Callable[[View], View]
+
+Description = dict[str, t.Any]
+"""A part of an OpenAPI document."""
 
 
 class KindView(MethodView):
@@ -35,7 +44,7 @@ def add_view(
     endpoint: str,
     *,
     kind: type[Media] | None = None,
-    parameters: list[dict[str, t.Any]] | None = None,
+    parameters: list[Description] | None = None,
     **methods: Sequence[Decorator],
 ) -> None:
     """Mount a view under a rule.
@@ -57,7 +66,7 @@ def add_view(
 
 
 def add_function(
-    blueprint: Blueprint, view: Callable[..., t.Any], rule: str, decorators: Sequence[Decorator]
+    blueprint: Blueprint, view: View, rule: str, decorators: Sequence[Decorator]
 ) -> None:
     """Mount a view that is one function under a rule, with the function's name for an endpoint.
 
@@ -66,9 +75,7 @@ def add_function(
     blueprint.add_url_rule(rule, view.__name__, _decorated(view, decorators))
 
 
-def _decorated(
-    function: Callable[..., t.Any], decorators: Sequence[Decorator]
-) -> Callable[..., t.Any]:
+def _decorated(function: View, decorators: Sequence[Decorator]) -> View:
     for decorate in reversed(decorators):
         function = decorate(function)
     return function

@@ -16,14 +16,15 @@ from flask_smorest import Api, Blueprint
 from ..models import KINDS
 from ..schemas import ErrorSchema, schema_of
 from ..state import get_state
+from .mounting import Description
 
 DESCRIPTION = (
     "Heavy media of the documents in MongoDB, kept in PostgreSQL; "
     "in Mongo-only mode in MongoDB too."
 )
 
-Scheme = dict[str, t.Any]
-"""A security scheme, as OpenAPI describes it."""
+Schemes = dict[str, tuple[str, ...]]
+"""By place of the token, the security schemes that a request needs which changes something."""
 
 Requirement = dict[str, list[str]]
 """Security schemes that a request needs together."""
@@ -56,7 +57,7 @@ class _GuestApi(Api):
         """Ours are on the blueprint."""
 
 
-def describe(app: Flask, blueprint: Blueprint, prefix: str) -> dict[str, t.Any]:
+def describe(app: Flask, blueprint: Blueprint, prefix: str) -> Description:
     """The document of an app, whose context is pushed.
 
     :param prefix: Begins the names of flask-smorest's settings, so that those of the host do not
@@ -80,7 +81,7 @@ def describe(app: Flask, blueprint: Blueprint, prefix: str) -> dict[str, t.Any]:
     for name, description in _TAGS.items():
         spec.tag({"name": name, "description": description})
 
-    document = t.cast("dict[str, t.Any]", spec.to_dict())
+    document = t.cast(Description, spec.to_dict())
     for path, item in document["paths"].items():
         below = path.partition(f"{settings.url_prefix}/")[2]
         tag = below.partition("/")[0]
@@ -89,9 +90,7 @@ def describe(app: Flask, blueprint: Blueprint, prefix: str) -> dict[str, t.Any]:
     return document
 
 
-def _complete(
-    operation: dict[str, t.Any], method: str, tag: str, schemes: dict[str, tuple[str, ...]]
-) -> None:
+def _complete(operation: Description, method: str, tag: str, schemes: Schemes) -> None:
     """Add to an operation its group, and how the app takes tokens for it."""
     operation["tags"] = [tag]
     if "security" not in operation:
@@ -112,13 +111,10 @@ def _description() -> str:
     )
 
 
-def _add_schemes(spec: APISpec) -> dict[str, tuple[str, ...]]:
-    """Describe how the app takes tokens.
-
-    :return: By place of the token, the schemes that a request needs which changes something.
-    """
-    schemes: dict[str, Scheme] = {}
-    places: dict[str, tuple[str, ...]] = {}
+def _add_schemes(spec: APISpec) -> Schemes:
+    """Describe how the app takes tokens."""
+    schemes: dict[str, Description] = {}
+    places: Schemes = {}
     for place in t.cast("list[str]", jwt_config.token_location):
         schemes_of_place = _schemes_of(place)
         if schemes_of_place:
@@ -130,7 +126,7 @@ def _add_schemes(spec: APISpec) -> dict[str, tuple[str, ...]]:
     return places
 
 
-def _schemes_of(place: str) -> dict[str, Scheme]:
+def _schemes_of(place: str) -> dict[str, Description]:
     """The schemes, by name, of tokens in one place. There is none for JSON."""
     if place == "headers":
         return _header_schemes()
@@ -142,7 +138,7 @@ def _schemes_of(place: str) -> dict[str, Scheme]:
     return {}
 
 
-def _header_schemes() -> dict[str, Scheme]:
+def _header_schemes() -> dict[str, Description]:
     header = (jwt_config.header_name.lower(), jwt_config.header_type)
     if header == _AS_BEARER:
         return {"bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}}
@@ -150,7 +146,7 @@ def _header_schemes() -> dict[str, Scheme]:
     return {"header": _key("header", jwt_config.header_name, beginning)}
 
 
-def _cookie_schemes() -> dict[str, Scheme]:
+def _cookie_schemes() -> dict[str, Description]:
     schemes = {"cookie": _key("cookie", jwt_config.access_cookie_name, "The token.")}
     if jwt_config.cookie_csrf_protect:
         where = f"The value of the cookie `{jwt_config.access_csrf_cookie_name}`."
@@ -158,7 +154,7 @@ def _cookie_schemes() -> dict[str, Scheme]:
     return schemes
 
 
-def _key(place: str, name: str, description: str) -> Scheme:
+def _key(place: str, name: str, description: str) -> Description:
     return {"type": "apiKey", "in": place, "name": name, "description": description}
 
 
@@ -170,12 +166,13 @@ def _beginning_with(prefix: str) -> str:
     return f"`{prefix}` and the token."
 
 
-def _alternatives(places: dict[str, tuple[str, ...]], method: str) -> list[Requirement]:
+def _alternatives(places: Schemes, method: str) -> list[Requirement]:
     """The ways to be let in: a token in one of the places, with what belongs to it there."""
     is_checked = method.upper() in jwt_config.csrf_request_methods
     alternatives: list[Requirement] = []
     for names in places.values():
-        alternatives.append({name: [] for name in names if name != "csrf" or is_checked})
+        needed = [name for name in names if name != "csrf" or is_checked]
+        alternatives.append({name: [] for name in needed})
     return alternatives
 
 

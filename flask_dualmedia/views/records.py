@@ -25,11 +25,11 @@ from ..models import Media
 from ..repositories.base import Listing, M, Position, Records
 from ..state import State, get_state
 from . import errors
-from .added_fields import read_form, read_object, without_added
+from .added_fields import Values, read_form, read_object, without_added
 from .answers import empty_answer, json_answer
 from .bodies import JSON_SIZE, open_body, set_limits
 from .callers import Caller, require_caller, token_first
-from .mounting import KindView, add_view, name_of
+from .mounting import Description, KindView, add_view, name_of
 from .request_headers import CONDITION_PARAMETERS, REFUSALS, check_conditions, check_part
 
 MAX_LIMIT = 100
@@ -70,7 +70,7 @@ _FOLLOW_UPS = (
 class Collection(KindView):
     """The records of a kind."""
 
-    def get(self, query: dict[str, t.Any]) -> Response:
+    def get(self, query: Values) -> Response:
         """List records
 
         Own and public ones; an admin sees all.
@@ -238,9 +238,9 @@ def _add_accesses(blueprint: Blueprint, kind: type[Media]) -> None:
     )
 
 
-def _links(name: str) -> dict[str, t.Any]:
+def _links(name: str) -> Description:
     """The operations on a record that was created, for programs that read the document."""
-    links: dict[str, t.Any] = {}
+    links: Description = {}
     for form in _FOLLOW_UPS:
         operation = form.format(name)
         links[operation] = {
@@ -284,7 +284,7 @@ def _answer(record: Media) -> Response:
     return json_answer(schemas.dump_media(record))
 
 
-def _list(state: State, kind: type[Media], caller: Caller, query: dict[str, t.Any]) -> Response:
+def _list(state: State, kind: type[Media], caller: Caller, query: Values) -> Response:
     filters = _read_filters(state, kind, query)
     sort = query.get("sort") or _default_sort(kind, filters)
     field = _SORTS[sort.removeprefix("-")]
@@ -300,7 +300,7 @@ def _list(state: State, kind: type[Media], caller: Caller, query: dict[str, t.An
     return json_answer({"items": items, "next": next_path, "partial": page.partial})
 
 
-def _read_filters(state: State, kind: type[Media], query: dict[str, t.Any]) -> dict[str, t.Any]:
+def _read_filters(state: State, kind: type[Media], query: Values) -> Values:
     """The fields that a list is filtered by, with the owner's id in its usual spelling."""
     filters = {name: query[name] for name in _FILTERS if name in query}
     reference_type = kind.reference_type
@@ -313,7 +313,7 @@ def _read_filters(state: State, kind: type[Media], query: dict[str, t.Any]) -> d
     return filters
 
 
-def _default_sort(kind: type[Media], filters: dict[str, t.Any]) -> str:
+def _default_sort(kind: type[Media], filters: Values) -> str:
     """The owner's order for the media of one owner; for that of all, the newest first."""
     if not _OWNERS & filters.keys():
         return "-createdAt"
@@ -324,7 +324,8 @@ def _default_sort(kind: type[Media], filters: dict[str, t.Any]) -> str:
 
 def _path_after(cursor: str) -> str:
     """The path of the same list, from a cursor on."""
-    parameters = {name: value for name, value in request.args.items() if name != "after"}
+    parameters = request.args.to_dict()
+    parameters.pop("after", None)  # the cursor comes last
     parameters["after"] = cursor
     return f"{request.script_root}{request.path}?{urlencode(parameters)}"
 
@@ -458,13 +459,14 @@ def _limit_form(max_size: int | None) -> None:
         vars(request)["stream"] = open_body()  # that was all there is to check
 
 
-def _read_multipart(kind: type[Media]) -> dict[str, t.Any]:
+def _read_multipart(kind: type[Media]) -> Values:
     """The fields of a form, and its file among them."""
     if len(request.files.getlist("file")) > 1:
         raise InvalidMedia({"file": ["Send one file at a time."]})
-    form: dict[str, list[t.Any]] = request.form.to_dict(flat=False)
+    parts: Values = request.form.to_dict(flat=False)
+    parts.update(_file_parts())
     schema = schemas.multipart_schema_of(kind)
-    return schemas.load(schema, read_form(schema, form | _file_parts()))
+    return schemas.load(schema, read_form(schema, parts))
 
 
 def _file_parts() -> dict[str, list[FileStorage]]:
@@ -481,9 +483,7 @@ def check_storage(state: State, kind: type[Media], storage_type: str | None) -> 
         raise InvalidMedia({"storageType": [f"{storage_type!r} is not set up here."]})
 
 
-def permit_creation(
-    state: State, kind: type[Media], caller: Caller, values: dict[str, t.Any]
-) -> None:
+def permit_creation(state: State, kind: type[Media], caller: Caller, values: Values) -> None:
     """Ask the rule whether the caller may add media to the owner that the fields name.
 
     They name it by its one id afterwards, however it was spelled.
@@ -502,7 +502,7 @@ def permit_creation(
         raise Forbidden(why_not_added(owner))
 
 
-def read_json(schema: schemas.WireSchema) -> dict[str, t.Any]:
+def read_json(schema: schemas.WireSchema) -> Values:
     """The fields of a body in JSON.
 
     :raises UnsupportedMediaType: The body is not declared as JSON.
@@ -539,9 +539,10 @@ def _page_schema(kind: type[Media]) -> type[Schema]:
 def _query_schema(kind: type[Media]) -> Schema:
     """The schema of a list's query: the filters and sort orders that a kind has, and a page."""
     declared = schemas.schema_of(kind).fields
-    members: dict[str, t.Any] = {
-        name: _filter_field(declared[name]) for name in _FILTERS if name in declared
-    }
+    members: dict[str, fields.Field] = {}
+    for name in _FILTERS:
+        if name in declared:
+            members[name] = _filter_field(declared[name])
     members["sort"] = fields.String(
         validate=validate.OneOf(_sort_orders(kind)),
         metadata={"description": "A minus sorts descending."},
@@ -558,7 +559,10 @@ def _query_schema(kind: type[Media]) -> Schema:
 def _filter_field(field: fields.Field) -> fields.Field:
     if isinstance(field, fields.Boolean):
         return fields.Boolean()
-    choices = [validator for validator in field.validators if isinstance(validator, validate.OneOf)]
+    choices: list[t.Any] = []
+    for validator in field.validators:
+        if isinstance(validator, validate.OneOf):
+            choices.append(validator)
     return schemas.Text(validate=choices)
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import typing as t
-
 from flask import Response
 from flask_smorest import Blueprint
 from marshmallow import fields, validate
@@ -13,9 +11,10 @@ from ..accesses.stats import Sort, stats_of
 from ..models import KINDS, Media
 from ..state import get_state
 from . import errors
+from .added_fields import Values
 from .answers import json_answer
 from .callers import require_caller, token_first
-from .mounting import add_function
+from .mounting import Description, add_function
 from .records import MAX_LIMIT, SECURITY
 
 _SORTS: dict[str, Sort] = {"accessCount": "access_count", "lastAccessedAt": "last_accessed_at"}
@@ -56,13 +55,13 @@ _PARTIAL = {
     "description": "A database does not answer: what it holds is not considered.",
 }
 
-_ANSWER: dict[str, t.Any] = {
+_ANSWER: Description = {
     "type": "object",
     "properties": {"items": _ITEMS, "totals": _TOTALS, "partial": _PARTIAL},
 }
 
 
-def stats(query: dict[str, t.Any]) -> Response:
+def stats(query: Values) -> Response:
     """Read which media of a document is used
 
     All of it that the caller may read, of every kind. Reads count after a moment.

@@ -44,7 +44,7 @@ from .answers import empty_answer
 from .bodies import open_body
 from .callers import Caller, require_caller, token_first
 from .method_override import OverridableView
-from .mounting import add_view
+from .mounting import Description, add_view
 from .records import SECURITY, check_storage, parse_id, permit_creation
 from .request_headers import CONDITION_PARAMETERS, REFUSALS, check_conditions
 from .tus_headers import (
@@ -86,7 +86,7 @@ UPLOAD_ID = {
 }
 
 _BYTES = {"type": "integer", "minimum": 0}
-_FORMS: dict[str, dict[str, t.Any]] = {
+_FORMS: dict[str, Description] = {
     "Tus-Resumable": {"type": "string", "enum": [VERSION]},
     "Upload-Length": _BYTES,
     "Upload-Offset": _BYTES,
@@ -302,11 +302,11 @@ def _add_item(blueprint: Blueprint) -> None:
     )
 
 
-def _headers(*names: str) -> dict[str, t.Any]:
+def _headers(*names: str) -> Description:
     return {name: {"schema": {"type": "string"}} for name in names}
 
 
-def _parameters(*names: str, required: bool = False) -> list[dict[str, t.Any]]:
+def _parameters(*names: str, required: bool = False) -> list[Description]:
     """The headers of a request, with ``Tus-Resumable`` before them.
 
     A request without that one gets 412, and not 400. So it is not called required.
@@ -315,7 +315,7 @@ def _parameters(*names: str, required: bool = False) -> list[dict[str, t.Any]]:
     return [resumable_header, *(_parameter(name, required=required) for name in names)]
 
 
-def _parameter(name: str, *, required: bool) -> dict[str, t.Any]:
+def _parameter(name: str, *, required: bool) -> Description:
     schema = _FORMS.get(name, {"type": "string"})
     return {"in": "header", "name": name, "schema": schema, "required": required}
 
