@@ -114,6 +114,7 @@ class Body(io.RawIOBase):
         return data
 
     def readinto(self, buffer: t.Any, /) -> int:
+        """Read the next bytes into a buffer, without a copy between where nothing was looked at."""
         if not self._is_plain:
             data = self.read(len(buffer))
             buffer[: len(data)] = data
@@ -314,7 +315,10 @@ def watch() -> None:
 
 
 def guard() -> None:
-    """Limit the body of a request to a view of ours, before anybody looks for a token in it."""
+    """Limit the body of a request to a view of ours, before anybody looks for a token in it.
+
+    The limits are those of JSON and of a form's fields: a view that takes a file sets its own.
+    """
     body = find_body()
     if body is None:
         return

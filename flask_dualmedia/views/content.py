@@ -207,7 +207,10 @@ def _header(name: str) -> Description:
 
 
 def _redirect(record: Media) -> BaseResponse:
-    """Send the reader to external media."""
+    """Send the reader to external media.
+
+    :raises NotFound: Its URL is none that a client could follow.
+    """
     location = location_of(record.external_url)
     if location is None:
         raise NotFound("The URL of this media leads nowhere. Its uploader may change it.")
@@ -234,7 +237,11 @@ class _Readable(t.NamedTuple):
 
 
 def _find_readable(kind: type[Media], media_id: str, signature: str | None) -> _Readable:
-    """The record, if whoever asks may read it."""
+    """The record, if whoever asks may read it.
+
+    :raises Forbidden: They bring a link that does not open it, and no token.
+    :raises MediaNotFound: The caller may not read it, or there is none.
+    """
     record, content = _look_up(kind, media_id)
     if record is not None and anybody_may_read(record):
         return _Readable(record, content, by_anybody=True)
@@ -274,7 +281,10 @@ def _look_up(kind: type[Media], media_id: str) -> tuple[Media | None, bytes | No
 
 
 def _respond(readable: _Readable, *, as_download: bool) -> Response:
-    """Answer with the bytes that the request asks for, reading no others from the storage."""
+    """Answer with the bytes that the request asks for, reading no others from the storage.
+
+    :param as_download: Answer with Content-Disposition attachment in any case.
+    """
     state = get_state()
     record, content = readable.record, readable.content
     size, key = record.file_size, record.storage_key
@@ -368,6 +378,7 @@ def _conditional(response: Response, size: int, *, is_date_strong: bool) -> tupl
 
     :param is_date_strong: Whether no other bytes can have had the same ``Last-Modified``.
     :return: The range of bytes that 200 or 206 is to have.
+    :raises RequestedRangeNotSatisfiable: The range begins behind the last byte.
     """
     # "The Range header field is evaluated after evaluating the precondition header fields" (RFC
     # 9110, section 14.2). Werkzeug does it the other way round, so it does not learn of the range.
@@ -448,6 +459,8 @@ def _announced_checksum(digest: str | None) -> str | None:
     """SHA-256 hex of a ``Content-Digest`` (RFC 9530).
 
     Other algorithms in it are ignored, as they may be.
+
+    :raises BadRequest: It is no SHA-256.
     """
     match = _SHA256.search(digest or "")
     if match is None:

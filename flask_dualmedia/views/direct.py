@@ -143,7 +143,10 @@ def add_views(blueprint: Blueprint, kind: type[Media]) -> None:
 
 
 def _find(state: State, kind: type[Media], media_id: str, caller: Caller) -> Media:
-    """The record of an upload, whether it is confirmed already or not, if it is the caller's."""
+    """The record of an upload, whether it is confirmed already or not, if it is the caller's.
+
+    :raises MediaNotFound: There is none, or it is another's and the caller is no admin.
+    """
     record = None
     key = parse_id(media_id)
     if key is not None:

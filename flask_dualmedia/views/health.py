@@ -112,12 +112,14 @@ def _ask_mongo(state: State) -> dict[str, t.Any] | None:
 
 
 def _count_waiting(state: State) -> int:
+    """How many records wait in MongoDB for SQL; in dual mode, bytes of records in SQL too."""
     if state.mode == "dual":
         return count_waiting(state)
     return JournalRepository(state.collections).waiting()
 
 
 def _answers(repository: Repository) -> bool:
+    """Tell whether SQL answers: an error that others would not get is no sign that it does not."""
     try:
         repository.version()
     except DatabaseUnavailable:

@@ -141,6 +141,8 @@ def _claims_of(caller: Caller, record: Media) -> Claims:
     """The claims that a link carries, so that the rule lets its maker read.
 
     There are none where the identity is enough.
+
+    :raises Forbidden: The maker may read by claims that links do not carry.
     """
     if links.may_read_by_link(record, caller.identity, {}):
         return {}

@@ -285,6 +285,12 @@ def _answer(record: Media) -> Response:
 
 
 def _list(state: State, kind: type[Media], caller: Caller, query: Values) -> Response:
+    """Answer with one page of a list.
+
+    ``next`` is the path of the page after it, and ``partial`` says that a database did not answer.
+
+    :raises InvalidMedia: The cursor is none of this list.
+    """
     filters = _read_filters(state, kind, query)
     sort = query.get("sort") or _default_sort(kind, filters)
     field = _SORTS[sort.removeprefix("-")]
@@ -377,12 +383,17 @@ def _page_by_rule(
 
 
 def _position(record: Media, field: str) -> Position:
+    """The place of a record in a list: the value that the list goes by, and the id after it.
+
+    A list that goes by ids needs no other value.
+    """
     if field == "id":
         return None, record.id
     return getattr(record, field), record.id
 
 
 def _write_cursor(record: Media, field: str) -> str:
+    """The place of a record in a list, as text for a URL."""
     value, last_id = _position(record, field)
     position = json.dumps([value, last_id.hex])
     encoded = base64.urlsafe_b64encode(position.encode())
@@ -390,6 +401,10 @@ def _write_cursor(record: Media, field: str) -> str:
 
 
 def _read_cursor(cursor: str | None, field: str) -> Position | None:
+    """The place that a cursor names.
+
+    :raises InvalidMedia: It names none, or one that the database cannot look for.
+    """
     if cursor is None:
         return None
     try:
@@ -416,6 +431,7 @@ def _is_comparable(value: t.Any, field: str) -> bool:
 
 
 def _create(state: State, kind: type[Media], caller: Caller) -> Media:
+    """Create the record of external media, which comes as JSON, or of a file, in a form."""
     if request.mimetype == "multipart/form-data":
         return _create_from_form(state, kind, caller)
     values = read_json(schemas.schema_of(kind))
@@ -424,6 +440,10 @@ def _create(state: State, kind: type[Media], caller: Caller) -> Media:
 
 
 def _create_from_form(state: State, kind: type[Media], caller: Caller) -> Media:
+    """Create a record with the file of a form, whose own name and type describe it.
+
+    A field ``filename`` of the form comes before the name of the file.
+    """
     _limit_form(state.settings.policies[kind.kind].max_size)
     values = _read_multipart(kind)
     permit_creation(state, kind, caller, values)
@@ -470,13 +490,21 @@ def _read_multipart(kind: type[Media]) -> Values:
 
 
 def _file_parts() -> dict[str, list[FileStorage]]:
+    """The files of a form by the names of their fields.
+
+    :raises HTTPException: One of them is encoded, or a part of a file.
+    """
     for _, part in request.files.items(multi=True):
         check_part(part)
     return request.files.to_dict(flat=False)
 
 
 def check_storage(state: State, kind: type[Media], storage_type: str | None) -> None:
-    """Refuse a storage that functions may choose, and a request may not."""
+    """Refuse a storage that functions may choose, and a request may not.
+
+    :param storage_type: The storage that the request asks for; ``None`` for the usual one.
+    :raises InvalidMedia: The settings allow requests no such storage.
+    """
     settings = state.settings
     allowed = {None, settings.default_storages[kind.kind], *settings.allowed_storages}
     if storage_type not in allowed:
@@ -487,6 +515,9 @@ def permit_creation(state: State, kind: type[Media], caller: Caller, values: Val
     """Ask the rule whether the caller may add media to the owner that the fields name.
 
     They name it by its one id afterwards, however it was spelled.
+
+    :raises Forbidden: The rule says no.
+    :raises OwnerNotFound: The rule says no, and there is no such owner.
     """
     reference_type = kind.reference_type
     if not isinstance(reference_type, str):
@@ -557,6 +588,7 @@ def _query_schema(kind: type[Media]) -> Schema:
 
 
 def _filter_field(field: fields.Field) -> fields.Field:
+    """The field of a query for a field of records, with the same choices."""
     if isinstance(field, fields.Boolean):
         return fields.Boolean()
     choices: list[t.Any] = []

@@ -321,6 +321,7 @@ def _parameter(name: str, *, required: bool) -> Description:
 
 
 def _add_headers(response: Response) -> Response:
+    """Add the headers that every answer about resumable uploads has, errors included."""
     if (request.endpoint or "").endswith((".uploads", ".upload")):
         response.headers["Tus-Resumable"] = VERSION
         response.headers["Access-Control-Expose-Headers"] = ", ".join(_EXPOSED)
@@ -330,6 +331,10 @@ def _add_headers(response: Response) -> Response:
 
 
 def _describe(state: State) -> Response:
+    """Answer with the version, the extensions and the limits of resumable uploads.
+
+    The largest size is that of the kind whose files may be largest.
+    """
     response = empty_answer()
     response.headers["Tus-Version"] = VERSION
     response.headers["Tus-Extension"] = ",".join(EXTENSIONS)
@@ -341,6 +346,7 @@ def _describe(state: State) -> Response:
 
 
 def _answer(upload: Staged, status: int) -> Response:
+    """Answer with how far an upload has come, and with its record once it has one."""
     response = empty_answer(status)
     response.headers["Upload-Offset"] = str(upload.offset)
     response.headers["Upload-Expires"] = http_date(upload.expires_at)
@@ -369,7 +375,11 @@ def _check_type() -> None:
 
 
 def _find(upload_id: str) -> Staged:
-    """The upload, if the caller began it or is an admin: another's is not there."""
+    """The upload, if the caller began it or is an admin.
+
+    :raises MediaNotFound: There is none, or it is another's.
+    :raises Gone: It has expired.
+    """
     caller = require_caller()
     check_ascii()
     _check_version()
@@ -386,13 +396,22 @@ def _find(upload_id: str) -> Staged:
 
 
 def _lock(upload_id: uuid.UUID) -> Writer:
+    """The writer of an upload, which no other request has at the same time.
+
+    :raises MediaNotFound: The upload was removed meanwhile.
+    """
     writer = get_state().staging.lock(upload_id)
-    if writer is None:  # removed meanwhile
+    if writer is None:
         raise MediaNotFound("uploads", upload_id)
     return writer
 
 
 def _append(state: State, writer: Writer, offset: int, digest: resumable.Digest | None) -> None:
+    """Take the next bytes of an upload, and its length if that was not known.
+
+    :raises Conflict: The bytes do not begin where the upload ends.
+    :raises BadRequest: The length is another than was said before.
+    """
     upload = writer.upload
     if offset != upload.offset:
         raise Conflict(f"The upload has {upload.offset} bytes.")
@@ -407,6 +426,11 @@ def _append(state: State, writer: Writer, offset: int, digest: resumable.Digest 
 
 
 def _create(state: State, caller: Caller) -> Response:
+    """Begin an upload, take the bytes that come with it, and answer where the next ones go.
+
+    A final upload is joined from its partial ones at once. The parts of one say nothing about a
+    record.
+    """
     creation = _read_creation()
     if _has_body():
         if creation.joined:
@@ -543,6 +567,9 @@ def _described(state: State, caller: Caller, upload: Staged) -> Staged:
 
 
 def _check_size(state: State, kind: str | None, length: int | None) -> None:
+    """
+    :raises FileTooLarge: The length is known, and more than files of the kind, or of all, may have.
+    """
     max_size = resumable.largest_size(state, kind)
     if length is not None and max_size is not None and length > max_size:
         raise FileTooLarge(max_size)
