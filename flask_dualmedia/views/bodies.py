@@ -133,14 +133,14 @@ class Body(io.RawIOBase):
             self._is_finished or self._is_lost or self._unread or self._is_watched
         )
 
-    def guard(self, kept: bytes | None) -> None:
+    def guard(self, whole_body: bytes | None) -> None:
         """Limit the body from now on, and put back what the app has read of it.
 
-        :param kept: The whole body, if the app has read it and Flask has kept it.
+        :param whole_body: All of it, if the app has read it and Flask has kept it.
         """
         self._is_watched = False
-        if kept is not None:
-            self._beginning = kept
+        if whole_body is not None:
+            self._beginning = whole_body
         elif self._received > LOOK_SIZE:
             self._is_lost = True
         self.rewind()
@@ -264,7 +264,7 @@ class Body(io.RawIOBase):
         is_first = True
         while size > 0:
             try:
-                asked, data = self._read_in_time(size)
+                asked_size, data = self._read_in_time(size)
             except RequestTimeout:
                 if is_first:
                     raise
@@ -272,9 +272,9 @@ class Body(io.RawIOBase):
             self._received += len(data)
             self._is_at_end = not data or self._received == self._length
             yield data
-            if len(data) < asked:
+            if len(data) < asked_size:
                 return
-            size -= asked
+            size -= asked_size
             is_first = False
 
     def _read_in_time(self, size: int) -> tuple[int, bytes]:
@@ -288,9 +288,9 @@ class Body(io.RawIOBase):
         data = b""
         if pace.is_too_slow:
             raise RequestTimeout("The body comes too slowly.")
-        asked = pace.begin(size)
+        asked_size = pace.begin(size)
         try:
-            data = self._stream.read(asked)
+            data = self._stream.read(asked_size)
         except HTTPException:
             raise
         except (OSError, ValueError) as error:  # it was closed
@@ -303,7 +303,7 @@ class Body(io.RawIOBase):
                 pace.stop()
                 if not data:
                     raise RequestTimeout("The body comes too slowly.")
-        return asked, data
+        return asked_size, data
 
 
 def watch() -> None:

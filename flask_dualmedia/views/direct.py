@@ -56,17 +56,17 @@ class DirectUploads(KindView):
         permit_creation(state, self.kind, caller, values)
         check_storage(state, self.kind, values.get("storage_type"))
 
-        begun = direct.begin(state, self.kind, values, caller=caller)
+        upload = direct.begin(state, self.kind, values, caller=caller)
 
         answer = {
-            "id": begun.record.id,
-            "expires_at": begun.expires_at,
+            "id": upload.record.id,
+            "expires_at": upload.expires_at,
             "method": "PUT",
-            "url": begun.ticket.url,
-            "headers": begun.ticket.headers,
+            "url": upload.ticket.url,
+            "headers": upload.ticket.headers,
         }
         response = json_answer(_ANSWER.dump(answer), 201)
-        location = url_for(f".{self.name}_direct_upload", media_id=begun.record.id)
+        location = url_for(f".{self.name}_direct_upload", media_id=upload.record.id)
         response.headers["Location"] = location
         return response
 

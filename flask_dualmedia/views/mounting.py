@@ -55,7 +55,8 @@ def add_view(
     :param parameters: Parameters of the path, for the OpenAPI document.
     :param methods: By name of a method, its decorators, the outermost first.
     """
-    members: dict[str, t.Any] = {}
+    # Extensions of hosts know a view by its module and its name.
+    members: dict[str, t.Any] = {"__module__": view.__module__}
     if kind is not None:
         members.update(kind=kind, name=name_of(kind))
     for method, decorators in methods.items():

@@ -211,14 +211,14 @@ def add_views(blueprint: Blueprint) -> None:
 
 
 def _add_uploads(blueprint: Blueprint) -> None:
-    asked = _parameters(
+    request_headers = _parameters(
         "Upload-Length",
         "Upload-Defer-Length",
         "Upload-Metadata",
         "Upload-Concat",
         "Upload-Checksum",
     )
-    answered = _headers("Location", "Content-Location", "Upload-Offset", "Upload-Expires")
+    response_headers = _headers("Location", "Content-Location", "Upload-Offset", "Upload-Expires")
     add_view(
         blueprint,
         Uploads,
@@ -232,24 +232,24 @@ def _add_uploads(blueprint: Blueprint) -> None:
             blueprint.doc(
                 security=SECURITY,
                 operationId="create_upload",
-                parameters=[*asked, *CONDITION_PARAMETERS],
+                parameters=[*request_headers, *CONDITION_PARAMETERS],
                 requestBody=_BODY | {"required": False},
                 responses=_MISMATCH,
             ),
-            blueprint.response(201, headers=answered),
+            blueprint.response(201, headers=response_headers),
             errors.documented(blueprint, *REFUSALS, 401, 403, 404, 409, 413, 422, 423, 429, 503),
         ],
     )
 
 
 def _add_item(blueprint: Blueprint) -> None:
-    asked_by_patch = [
+    headers_of_patch = [
         *_parameters("Upload-Offset", required=True),
         *_parameters("Upload-Length", "Upload-Checksum")[1:],
         *CONDITION_PARAMETERS,
     ]
-    answered_by_head = _headers("Upload-Offset", "Upload-Length", "Content-Location")
-    answered_by_patch = _headers("Upload-Offset", "Upload-Expires", "Content-Location")
+    answer_to_head = _headers("Upload-Offset", "Upload-Length", "Content-Location")
+    answer_to_patch = _headers("Upload-Offset", "Upload-Expires", "Content-Location")
     add_view(
         blueprint,
         Item,
@@ -263,18 +263,18 @@ def _add_item(blueprint: Blueprint) -> None:
         ],
         head=[
             blueprint.doc(security=SECURITY, operationId="head_upload", parameters=_parameters()),
-            blueprint.response(200, headers=answered_by_head),
+            blueprint.response(200, headers=answer_to_head),
             errors.documented(blueprint, 401, 404, 410, 412, 503),
         ],
         patch=[
             blueprint.doc(
                 security=SECURITY,
                 operationId="append_to_upload",
-                parameters=asked_by_patch,
+                parameters=headers_of_patch,
                 requestBody=_BODY | {"required": True},
                 responses=_MISMATCH,
             ),
-            blueprint.response(204, headers=answered_by_patch),
+            blueprint.response(204, headers=answer_to_patch),
             errors.documented(blueprint, *REFUSALS, 401, 403, 404, 409, 410, 413, 422, 423, 503),
         ],
         delete=[
@@ -438,6 +438,7 @@ def _create(state: State, caller: Caller) -> Response:
         _check_type()
     creation.check_length()
     _check_size(state, None, creation.length)
+
     upload = Staged(
         new_id(),
         caller.identity,
