@@ -22,7 +22,15 @@ from .streams import (
 )
 from .text import decoded_text, is_late_pdf, sniff_text
 
-__all__ = ["HEAD_SIZE", "Sniffer", "media_type", "named_type", "resource_type", "settle_type", "sniff"]
+__all__ = [
+    "HEAD_SIZE",
+    "Sniffer",
+    "media_type",
+    "named_type",
+    "resource_type",
+    "settle_type",
+    "sniff",
+]
 
 Sniffer = t.Callable[[bytes], str | None]
 """Tells the MIME type of a file by its first bytes; ``None`` if they show none."""

@@ -13,8 +13,8 @@ from .policy import Policy
 from .sniffing import HEAD_SIZE, Sniffer, settle_type, sniff
 
 if t.TYPE_CHECKING:
-    from ..models import Media
     from ..config import Settings
+    from ..models import Media
 
 BLOCK_SIZE = HEAD_SIZE
 """Bytes asked of a stream at once. Smaller pieces cost servers more than they save memory."""

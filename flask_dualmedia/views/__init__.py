@@ -30,8 +30,8 @@ class _Mounting(BlueprintSetupState):
 
 
 class _Views(flask.Blueprint):
-    """Calls views of ours in the same way in every app, between the hooks that the app has before
-    and after them."""
+    """Calls our views in the same way in every app, between the hooks that the app has before and
+    after them."""
 
     def make_setup_state(
         self, app: t.Any, options: dict[str, t.Any], first_registration: bool = False
@@ -56,7 +56,7 @@ class _Blueprint(Blueprint, _Views):
 def _guarded(view: t.Callable[..., t.Any]) -> t.Callable[..., t.Any]:
     """A view whose headers are checked, whose body is limited, and whose errors are answered here.
 
-    A handler of the app's for a status would be asked before that of a blueprint for the class of
+    The app's own handler for a status would be asked before that of a blueprint for the class of
     them all.
     """
 
@@ -73,35 +73,41 @@ def _guarded(view: t.Callable[..., t.Any]) -> t.Callable[..., t.Any]:
 
 
 def check_names(app: Flask, settings: Settings) -> None:
-    """Make sure that no name and no URL of the blueprint is the host's, and that the app finds what
-    it is to mount.
+    """Make sure that no name and no URL of the blueprint is the host's, and that the app finds the
+    host and the subdomain that it is to mount it under.
 
-    :raises ConfigurationError: One is, or it does not.
+    :raises ConfigurationError: A name or a URL is the host's, or the app does not find them.
     """
     _check_host(app, settings)
-    name, url_prefix = settings.blueprint_name, settings.url_prefix
+    _check_blueprint_name(app, settings.blueprint_name)
+    _check_routes(app, settings)
+
+
+def _check_blueprint_name(app: Flask, name: str) -> None:
     if name in app.blueprints:
         raise ConfigurationError(
-            f"the app has a blueprint {name!r} of its own: set DUALMEDIA_BLUEPRINT_NAME to give ours another name"
-        )
-    endpoints = sorted(
-        endpoint for endpoint in app.view_functions if endpoint.startswith(f"{name}.")
-    )
-    if endpoints:
-        raise ConfigurationError(
-            f"the app has the endpoint {', '.join(endpoints)} of its own: "
+            f"the app has a blueprint {name!r} of its own: "
             "set DUALMEDIA_BLUEPRINT_NAME to give ours another name"
         )
+    endpoints = [endpoint for endpoint in app.view_functions if endpoint.startswith(f"{name}.")]
+    if endpoints:
+        raise ConfigurationError(
+            f"the app has the endpoint {', '.join(sorted(endpoints))} of its own: "
+            "set DUALMEDIA_BLUEPRINT_NAME to give ours another name"
+        )
+
+
+def _check_routes(app: Flask, settings: Settings) -> None:
     place = (settings.host or "", settings.subdomain or app.url_map.default_subdomain)
-    routes = sorted(
-        rule.rule
-        for rule in app.url_map.iter_rules()
-        if f"{rule.rule}/".startswith(f"{url_prefix}/")
-        and (rule.host or "", rule.subdomain or "") == place
-    )
+    routes: list[str] = []
+    for rule in app.url_map.iter_rules():
+        is_below = f"{rule.rule}/".startswith(f"{settings.url_prefix}/")
+        if is_below and (rule.host or "", rule.subdomain or "") == place:
+            routes.append(rule.rule)
     if routes:
         raise ConfigurationError(
-            f"the app has the route {', '.join(routes)} of its own: set DUALMEDIA_URL_PREFIX to give ours another place"
+            f"the app has the route {', '.join(sorted(routes))} of its own: "
+            "set DUALMEDIA_URL_PREFIX to give ours another place"
         )
 
 
@@ -116,7 +122,8 @@ def _check_host(app: Flask, settings: Settings) -> None:
         )
     if settings.subdomain is not None and not app.subdomain_matching:
         raise ConfigurationError(
-            "DUALMEDIA_SUBDOMAIN is set, and the app does not match subdomains: Flask(subdomain_matching=True)"
+            "DUALMEDIA_SUBDOMAIN is set, and the app does not match subdomains: "
+            "Flask(subdomain_matching=True)"
         )
 
 
@@ -143,8 +150,10 @@ def register(app: Flask, settings: Settings) -> None:
 
 @cache
 def _blueprint() -> Blueprint:
-    """The same one for all apps of a process: to make it takes longer than the rest of a
-    start-up."""
+    """The blueprint, the same one for all apps of a process.
+
+    To make it takes longer than the rest of a start-up.
+    """
     blueprint = _Blueprint(NAME, __name__, description=openapi.DESCRIPTION)
     errors.register(blueprint)
     # These are called before every hook that the app has before requests.
@@ -152,9 +161,8 @@ def _blueprint() -> Blueprint:
     blueprint.after_request(bodies.drop_after)
     health.add_views(blueprint)
     stats.add_views(blueprint)
-    docs.add_views(
-        blueprint, docs.Documents(lambda app: openapi.describe(app, blueprint, f"{NAME}_"))
-    )
+    documents = docs.Documents(lambda app: openapi.describe(app, blueprint, f"{NAME}_"))
+    docs.add_views(blueprint, documents)
     for kind in KINDS.values():
         records.add_views(blueprint, kind)
         content.add_views(blueprint, kind)

@@ -20,10 +20,9 @@ _AS_IT_IS = "identity"
 
 
 def json_answer(payload: t.Any, status: int = 200) -> Response:
-    """An answer in our own JSON: names on the wire are ours, however the app's provider writes its
-    own.
+    """An answer in our own JSON, for whoever asked, and for no cache.
 
-    It is for whoever asked, and for no cache.
+    Names on the wire are ours, however the app's provider writes its own.
     """
     text = json.dumps(payload, separators=(",", ":"))
     return current_app.response_class(
@@ -32,8 +31,10 @@ def json_answer(payload: t.Any, status: int = 200) -> Response:
 
 
 def empty_answer(status: int = 204) -> Response:
-    """An answer without a body, and so without a type: hooks that compress would make one of
-    nothing."""
+    """An answer without a body, and so without a type.
+
+    Hooks that compress would make a body of nothing.
+    """
     response = current_app.response_class(status=status)
     del response.headers["Content-Type"]
     return response
@@ -63,6 +64,8 @@ def _content_class(base: type[Response]) -> type[Response]:
 
 
 class _Content:
+    """The part of an answer for content that no hook of the app changes."""
+
     policy = SANDBOX
 
     def get_wsgi_headers(self, environ: WSGIEnvironment) -> Headers:
@@ -73,9 +76,8 @@ class _Content:
             del headers["Content-Encoding"]
         headers["X-Content-Type-Options"] = "nosniff"
         if self.policy not in headers.getlist("Content-Security-Policy"):
-            headers.add(
-                "Content-Security-Policy", self.policy
-            )  # browsers keep to all policies at once
+            # Browsers keep to all policies at once.
+            headers.add("Content-Security-Policy", self.policy)
         if "public" in headers.get("Cache-Control", ""):
             headers.remove("Set-Cookie")
             _forget_cookies(headers)
@@ -83,8 +85,13 @@ class _Content:
 
 
 def _forget_cookies(headers: Headers) -> None:
-    names = [name.strip() for name in ",".join(headers.getlist("Vary")).split(",")]
-    left = [name for name in names if name and name.lower() != "cookie"]
+    """Take cookies out of the headers that the answer varies with."""
+    names: list[str] = []
+    for member in ",".join(headers.getlist("Vary")).split(","):
+        name = member.strip()
+        if name and name.lower() != "cookie":
+            names.append(name)
+
     headers.remove("Vary")
-    if left:
-        headers["Vary"] = ", ".join(left)
+    if names:
+        headers["Vary"] = ", ".join(names)

@@ -1,12 +1,12 @@
-"""The body of a request: a little of it from a client that nobody knows, all of it from a known
-caller.
+"""The body of a request: a little of an unknown client's, all of a known caller's.
 
 watch    request comes → its body is wrapped; the app's own hooks read of it what they like
 guard    view is called → what they have read is put back, and the body is limited
 look     token is looked for → at most the beginning of the body is read, and stays to be read
 admit    caller is known → the limit ends; each view has its own
 finish   answer is ready → whoever reads now, a hook of the app, finds the end of the body
-drop     answer is sent → what is left is read and forgotten, up to a bound, so that the client gets to the answer
+drop     answer is sent → what is left is read and forgotten, up to a bound, so that the client gets
+         to the answer
 """
 
 from __future__ import annotations
@@ -64,8 +64,8 @@ KNOWN_SECONDS = 5.0
 class Body(io.RawIOBase):
     """``wsgi.input``, whose errors are the client's.
 
-    A server finds out while it is read that a body is no valid message, a chunked one for example.
-    PEP 3333 has no error for that: each server has its own.
+    A server may find out while it reads a body that it is no valid message, a chunked one for
+    example. PEP 3333 has no error for that: each server has its own.
     """
 
     def __init__(self, environ: WSGIEnvironment) -> None:
@@ -114,31 +114,33 @@ class Body(io.RawIOBase):
         return data
 
     def readinto(self, buffer: t.Any, /) -> int:
+        """Read the next bytes into a buffer, without a copy between where nothing was looked at."""
         if not self._is_plain:
             data = self.read(len(buffer))
             buffer[: len(data)] = data
             return len(data)
-        place = 0
+        position = 0
         for piece in self._pieces(len(buffer)):
-            buffer[place : place + len(piece)] = piece
-            place += len(piece)
-        return place
+            end = position + len(piece)
+            buffer[position:end] = piece
+            position = end
+        return position
 
     @property
     def _is_plain(self) -> bool:
-        """Whether nothing stands between the reader and the server."""
+        """Nothing stands between the reader and the server."""
         return self._is_admitted and not (
             self._is_finished or self._is_lost or self._unread or self._is_watched
         )
 
-    def guard(self, kept: bytes | None) -> None:
+    def guard(self, whole_body: bytes | None) -> None:
         """Limit the body from now on, and put back what the app has read of it.
 
-        :param kept: The whole body, if the app has read it and Flask has kept it.
+        :param whole_body: All of it, if the app has read it and Flask has kept it.
         """
         self._is_watched = False
-        if kept is not None:
-            self._beginning = kept
+        if whole_body is not None:
+            self._beginning = whole_body
         elif self._received > LOOK_SIZE:
             self._is_lost = True
         self.rewind()
@@ -152,20 +154,24 @@ class Body(io.RawIOBase):
     def _check_not_lost(self) -> None:
         if self._is_lost:
             raise RuntimeError(
-                f"the app has read {self._received} bytes of this body before the media routes could: "
-                "its before_request must leave their bodies alone, or keep what it reads, as request.get_data() does"
+                f"the app has read {self._received} bytes of this body before the media routes "
+                "could: its before_request must leave their bodies alone, or keep what it reads, "
+                "as request.get_data() does"
             )
 
     def look(self) -> bytes:
         """The first :data:`LOOK_SIZE` bytes, which stay to be read."""
         self._check_not_lost()
-        while self._received < LOOK_SIZE and (piece := self._receive(LOOK_SIZE - self._received)):
+        while self._received < LOOK_SIZE:
+            piece = self._receive(LOOK_SIZE - self._received)
+            if not piece:
+                break
             self._beginning += piece
         self.rewind()
         return self._beginning[:LOOK_SIZE]
 
     def look_at_all(self) -> bytes | None:
-        """The whole body, which stays to be read; nothing if it is larger than
+        """The whole body, which stays to be read; ``None`` if it is larger than
         :data:`LOOK_SIZE`."""
         if self._length is not None and self._length > LOOK_SIZE:
             return None
@@ -173,13 +179,14 @@ class Body(io.RawIOBase):
         if not self._is_at_end:
             self._beginning = beginning + self._receive(1)
             self.rewind()
-        return beginning if self._is_at_end and len(self._beginning) <= LOOK_SIZE else None
+        if self._is_at_end and len(self._beginning) <= LOOK_SIZE:
+            return beginning
+        return None
 
     def rewind(self) -> None:
-        """Give what was looked at once more to whoever reads next."""
-        self._unread = memoryview(
-            self._beginning
-        )  # which may be a whole film: slices of it are no copies
+        """Give the beginning once more to whoever reads next."""
+        # It may be a whole film: slices of a view are no copies.
+        self._unread = memoryview(self._beginning)
 
     def admit(self) -> None:
         """The sender is known: all of the body may be read."""
@@ -191,7 +198,7 @@ class Body(io.RawIOBase):
 
     @property
     def is_guarded(self) -> bool:
-        """Whether a view of ours was called."""
+        """A view of ours was called."""
         return not self._is_watched
 
     def drop(self) -> None:
@@ -200,56 +207,64 @@ class Body(io.RawIOBase):
         A server that closes a connection with unread bytes resets it. A client that has not
         finished sending then never gets to the answer.
         """
-        room = KNOWN_SIZE if self._is_admitted else NOBODY_SIZE - self._received
-        end = time.monotonic() + (KNOWN_SECONDS if self._is_admitted else NOBODY_SECONDS)
+        size = NOBODY_SIZE - self._received
+        seconds = NOBODY_SECONDS
+        if self._is_admitted:
+            size = KNOWN_SIZE
+            seconds = KNOWN_SECONDS
         with suppress(HTTPException):
-            while room > 0 and (seconds := end - time.monotonic()) > 0:
-                self._pace.limit(seconds)
-                piece = self._receive(min(PIECE_SIZE, room))
-                if not piece:
-                    break
-                room -= len(piece)
+            self._drop_until(time.monotonic() + seconds, size)
         if not self._is_at_end:
-            self._pace.stop()  # some servers would read the rest, for as long as it takes, before the next request
+            # Some servers would read the rest, for as long as it takes, before the next request.
+            self._pace.stop()
+
+    def _drop_until(self, end: float, size: int) -> None:
+        seconds = end - time.monotonic()
+        while size > 0 and seconds > 0:
+            self._pace.limit(seconds)
+            piece = self._receive(min(PIECE_SIZE, size))
+            if not piece:
+                break
+            size -= len(piece)
+            seconds = end - time.monotonic()
 
     @property
     def is_left(self) -> bool:
-        """Whether something may be left that the client is going to send, and the server does not
-        drop by itself."""
+        """The client may be going to send more, which the server does not drop by itself."""
         environ = self._environ
-        if (
-            self._is_at_end
-            or self._pace.is_too_slow
-            or not environ["SERVER_PROTOCOL"].startswith("HTTP/1")
-        ):
-            return False  # HTTP/2 ends a request without its connection
+        if self._is_at_end or self._pace.is_too_slow:
+            return False
+        # HTTP/2 ends a request without its connection.
+        if not environ["SERVER_PROTOCOL"].startswith("HTTP/1"):
+            return False
         if self._length is None and "HTTP_TRANSFER_ENCODING" not in environ:
             return False
         # A client that waits for "100 Continue" sends nothing after a final status (RFC 9110,
         # section 10.1.1), and most servers would say "100" on the first read. gunicorn has said it
         # before it called us.
-        if (
-            environ.get("HTTP_EXPECT", "").lower() == "100-continue"
-            and "gunicorn.socket" not in environ
-        ):
+        is_waiting = environ.get("HTTP_EXPECT", "").lower() == "100-continue"
+        if is_waiting and "gunicorn.socket" not in environ:
             return False
-        return (
-            "werkzeug.socket" not in environ
-        )  # Werkzeug's server drops all of it before it closes the answer
+        # Werkzeug's server drops all of it before it closes the answer.
+        return "werkzeug.socket" not in environ
 
     def _receive(self, size: int) -> bytes:
         pieces = [*self._pieces(size)]
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        if len(pieces) == 1:
+            return pieces[0]
+        return b"".join(pieces)
 
     def _pieces(self, size: int) -> Iterator[bytes]:
-        """So many bytes in pieces that are asked for one by one, or fewer at the end of what the
-        server has."""
+        """So many bytes, in pieces that the server is asked for one by one.
+
+        There are fewer at the end of what the server has.
+        """
         if self._length is not None:
             size = min(size, self._length - self._received)
         is_first = True
         while size > 0:
             try:
-                asked, data = self._read_in_time(size)
+                asked_size, data = self._read_in_time(size)
             except RequestTimeout:
                 if is_first:
                     raise
@@ -257,24 +272,25 @@ class Body(io.RawIOBase):
             self._received += len(data)
             self._is_at_end = not data or self._received == self._length
             yield data
-            if len(data) < asked:
+            if len(data) < asked_size:
                 return
-            size -= asked
+            size -= asked_size
             is_first = False
 
     def _read_in_time(self, size: int) -> tuple[int, bytes]:
-        """How many of so many bytes were asked for, and what came of them.
+        """How many of so many bytes the server was asked for, and those that came.
 
-        The end of a body that is too slow is given, and an error is what follows it.
+        The last bytes of a body that is too slow are given, and an error follows them.
 
         :raises RequestTimeout: It comes too slowly.
         """
-        pace, data = self._pace, b""
+        pace = self._pace
+        data = b""
         if pace.is_too_slow:
             raise RequestTimeout("The body comes too slowly.")
-        asked = pace.begin(size)
+        asked_size = pace.begin(size)
         try:
-            data = self._stream.read(asked)
+            data = self._stream.read(asked_size)
         except HTTPException:
             raise
         except (OSError, ValueError) as error:  # it was closed
@@ -287,19 +303,22 @@ class Body(io.RawIOBase):
                 pace.stop()
                 if not data:
                     raise RequestTimeout("The body comes too slowly.")
-        return asked, data
+        return asked_size, data
 
 
 def watch() -> None:
-    """Take notice of what is read of the body of a request to the blueprint, before a hook of the
-    app reads it."""
+    """Take notice of all reads of the body of a request to the blueprint, before a hook of the app
+    reads it."""
     environ = request.environ
     if environ.get("CONTENT_LENGTH") != "0":
         environ["wsgi.input"] = Body(environ)
 
 
 def guard() -> None:
-    """Limit the body of a request to a view of ours, before anybody looks for a token in it."""
+    """Limit the body of a request to a view of ours, before anybody looks for a token in it.
+
+    The limits are those of JSON and of a form's fields: a view that takes a file sets its own.
+    """
     body = find_body()
     if body is None:
         return
@@ -311,8 +330,10 @@ def guard() -> None:
 
 
 def set_limits(**limits: int) -> None:
-    """Set limits of the request. Those that a request class of the app's own has fixed stay as they
-    are."""
+    """Set limits of the request.
+
+    Those that a request class of the app's own has fixed stay as they are.
+    """
     for name, value in limits.items():
         with suppress(AttributeError):
             setattr(request, name, value)
@@ -321,18 +342,24 @@ def set_limits(**limits: int) -> None:
 def find_body() -> Body | None:
     """The body of the request, if it has one and :func:`watch` has seen it."""
     body = request.environ["wsgi.input"]
-    return body if isinstance(body, Body) else None
+    if isinstance(body, Body):
+        return body
+    return None
 
 
 def look_for_fields(body: Body) -> ImmutableMultiDict[str, str]:
-    """The text fields at the beginning of a form, which stay to be read; none of what is no
-    form."""
+    """The text fields at the beginning of a form, which stay to be read.
+
+    There are none in a body that is no form.
+    """
     if request.mimetype == "multipart/form-data":
         boundary = request.mimetype_params.get("boundary", "")
-        return ImmutableMultiDict(_first_fields(boundary.encode("latin-1", "replace"), body.look()))
+        fields = _first_fields(boundary.encode("latin-1", "replace"), body.look())
+        return ImmutableMultiDict(fields)
     if request.mimetype == "application/x-www-form-urlencoded":
-        form = io.BytesIO(body.look_at_all() or b"")
-        return ImmutableMultiDict(FormDataParser().parse(form, request.mimetype, None)[1])
+        stream = io.BytesIO(body.look_at_all() or b"")
+        _, form, _ = FormDataParser().parse(stream, request.mimetype, None)
+        return ImmutableMultiDict(form)
     return ImmutableMultiDict()
 
 
@@ -353,16 +380,16 @@ def _first_fields(boundary: bytes, beginning: bytes) -> list[tuple[str, str]]:
                 value += event.data
                 if not event.more_data:
                     fields.append((name, value.decode(errors="replace")))
-    except (
-        ValueError,
-        RequestEntityTooLarge,
-    ):  # it is no multipart body, or its fields are too large
-        pass
+    except (ValueError, RequestEntityTooLarge):
+        pass  # it is no multipart body, or its fields are too large
     return fields
 
 
 def look_for_json(body: Body) -> bool:
-    """Whether the body is a JSON object small enough to have a token, and stays to be read."""
+    """Tell whether the body is a JSON object small enough to have a token.
+
+    The body stays to be read.
+    """
     if not request.is_json:
         return False
     try:
@@ -378,7 +405,8 @@ def drop_after(response: Response) -> Response:
         return response
     if body.is_guarded:
         body.finish()
-        vars(request)["stream"] = body  # another one would take its end for that of the connection
+        # Another stream would take its end for that of the connection.
+        vars(request)["stream"] = body
     if body.is_left:
         response.call_on_close(body.drop)
     return response
@@ -387,6 +415,7 @@ def drop_after(response: Response) -> Response:
 def open_body() -> t.BinaryIO:
     """The body, of whatever size: whoever reads it has to count.
 
-    ``request.stream`` would hold it to the host's limit, and under any limit copies it three times.
+    ``request.stream`` would hold it to the host's limit. Under any limit it copies the body three
+    times.
     """
     return t.cast(t.BinaryIO, get_input_stream(request.environ))

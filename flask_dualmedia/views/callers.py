@@ -1,4 +1,4 @@
-"""Who sends a request, and what the rule says about it."""
+"""The sender of a request, by its token, and what the rule says about them."""
 
 from __future__ import annotations
 
@@ -23,22 +23,28 @@ V = t.TypeVar("V", bound=t.Callable[..., t.Any])
 
 @dataclass(frozen=True)
 class Caller(Viewer):
-    """Whoever sends the request, by a verified JWT."""
+    """The sender of a request, by a verified JWT."""
 
     identity: str
 
 
 def anybody_may_read(record: Subject) -> bool:
-    """Whether the bytes of a record may be read without a token."""
+    """Ask the rule whether the bytes of a record may be read without a token."""
     return is_allowed("read", record, None, {})
 
 
 def require_caller() -> Caller:
-    """The caller of a request with a valid JWT; the errors of flask-jwt-extended are answered by
-    the blueprint."""
-    known = known_caller()
-    if known is not None:
-        return known
+    """The caller of a request with a valid JWT.
+
+    The blueprint answers the errors of flask-jwt-extended.
+
+    :raises NoAuthorizationError: There is no token.
+    :raises Unauthorized: The identity in the token cannot be kept with media.
+    """
+    verified = known_caller()
+    if verified is not None:
+        return verified
+
     if request.method in jwt_config.exempt_methods:
         raise NoAuthorizationError(f"No token is looked for with {request.method}.")
     body = bodies.find_body()
@@ -46,22 +52,24 @@ def require_caller() -> Caller:
         verify_jwt_in_request()
     else:
         _verify_with(body)
-    given = get_jwt_identity()
-    identity = str(given)
-    if given is None or len(identity) > 255 or not is_storable(identity):
+    subject = get_jwt_identity()
+    identity = str(subject)
+    if subject is None or len(identity) > 255 or not is_storable(identity):
         raise Unauthorized("The identity in the token is not one that can be kept with media.")
+
     if body is not None:
         body.admit()
-    caller = request_notes()["caller"] = Caller(identity, get_jwt())
+    caller = Caller(identity, get_jwt())
+    request_notes()["caller"] = caller
     return caller
 
 
 def _verify_with(body: bodies.Body) -> None:
-    """Verify the token of a request with a body, of which flask-jwt-extended would read all to look
-    for it.
+    """Verify the token of a request with a body.
 
-    The token in JSON, or the CSRF token in a form, is looked for at the beginning of the body
-    alone. Views read the body from its start, whatever was looked at.
+    To look for the token, flask-jwt-extended would read all of the body. Here the token in JSON, or
+    the CSRF token in a form, is looked for at the beginning of the body alone. Views read the body
+    from its start, whatever was looked at.
     """
     locations = list(jwt_config.token_location)
     if "json" in locations and not bodies.look_for_json(body):
@@ -70,9 +78,11 @@ def _verify_with(body: bodies.Body) -> None:
             raise NoAuthorizationError(
                 f"No JSON object of at most {bodies.LOOK_SIZE} bytes has a token."
             )
-    form = bodies.look_for_fields(body) if _is_csrf_in_form() else None
-    if form is not None:
+    form = None
+    if _is_csrf_in_form():
+        form = bodies.look_for_fields(body)
         vars(request)["form"] = form
+
     try:
         verify_jwt_in_request(locations=locations)
     finally:
@@ -82,7 +92,7 @@ def _verify_with(body: bodies.Body) -> None:
 
 
 def _is_csrf_in_form() -> bool:
-    """Whether the CSRF token that belongs to a cookie may be a field of the form."""
+    """Tell whether the CSRF token that belongs to a cookie may be a field of the form."""
     return (
         "cookies" in jwt_config.token_location
         and jwt_config.csrf_check_form
@@ -93,12 +103,12 @@ def _is_csrf_in_form() -> bool:
 
 
 def known_caller() -> Caller | None:
-    """The caller, if his token was looked at already, which takes a while."""
+    """The caller, if their token was looked at already, which takes a while."""
     return request_notes().get("caller")
 
 
 def find_caller() -> Caller | None:
-    """The caller, if there is one with a valid JWT; no token, or a bad one, is no error here."""
+    """The caller, if there is one with a valid JWT. No token, or a bad one, is no error here."""
     try:
         return require_caller()
     except (JWTExtendedException, PyJWTError, Unauthorized):
@@ -106,7 +116,7 @@ def find_caller() -> Caller | None:
 
 
 def is_admin() -> bool:
-    """Whether the request comes from an admin."""
+    """Tell whether the request comes from an admin."""
     caller = find_caller()
     return caller is not None and has_admin_role(caller.claims)
 

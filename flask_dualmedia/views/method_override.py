@@ -17,8 +17,10 @@ class OverridableView(MethodView):
 
     "The X-HTTP-Method-Override request header MUST be a string which MUST be interpreted as the
     request's method by the Server, if the header is presented. The actual method of the request
-    MUST be ignored." A method that changes nothing is not made one that does, which nobody would
-    have asked for a CSRF token.
+    MUST be ignored."
+
+    A method that changes nothing never becomes one that does: nobody would have asked it for a CSRF
+    token.
     """
 
     def dispatch_request(self, **kwargs: t.Any) -> t.Any:
@@ -27,10 +29,9 @@ class OverridableView(MethodView):
         if method == actual:
             return super().dispatch_request(**kwargs)
 
-        if actual not in SAFE_METHODS:
-            require_caller()
         if actual in SAFE_METHODS:
             raise BadRequest("X-HTTP-Method-Override comes with POST.")
+        require_caller()
         if not method.isascii():
             raise BadRequest("X-HTTP-Method-Override has characters that are not ASCII.")
         allowed = self.methods or ()

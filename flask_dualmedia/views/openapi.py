@@ -1,5 +1,7 @@
-"""The OpenAPI document, as it is for one app: where its tokens are, and under which names and paths
-media is."""
+"""The OpenAPI document as it is for one app.
+
+Each app says where its tokens are, and under which names and paths media is.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +16,15 @@ from flask_smorest import Api, Blueprint
 from ..models import KINDS
 from ..schemas import ErrorSchema, schema_of
 from ..state import get_state
+from .mounting import Description
 
-DESCRIPTION = "Heavy media of the documents in MongoDB, kept in PostgreSQL; in Mongo-only mode in MongoDB too."
+DESCRIPTION = (
+    "Heavy media of the documents in MongoDB, kept in PostgreSQL; "
+    "in Mongo-only mode in MongoDB too."
+)
+
+Schemes = dict[str, tuple[str, ...]]
+"""By place of the token, the security schemes that a request needs which changes something."""
 
 Requirement = dict[str, list[str]]
 """Security schemes that a request needs together."""
@@ -34,8 +43,10 @@ _TAGS = {
 
 
 class _GuestApi(Api):
-    """flask-smorest for a guest: its error handler would turn every 404 page of the host into JSON,
-    and no page or command of its own is wanted."""
+    """flask-smorest for a guest, without a page or a command of its own.
+
+    Its error handler would turn every 404 page of the host into JSON.
+    """
 
     ERROR_SCHEMA = ErrorSchema
 
@@ -46,40 +57,49 @@ class _GuestApi(Api):
         """Ours are on the blueprint."""
 
 
-def describe(app: Flask, blueprint: Blueprint, prefix: str) -> dict[str, t.Any]:
+def describe(app: Flask, blueprint: Blueprint, prefix: str) -> Description:
     """The document of an app, whose context is pushed.
 
     :param prefix: Begins the names of flask-smorest's settings, so that those of the host do not
         apply.
     """
+    settings = get_state().settings
     plugin = MarshmallowPlugin(schema_name_resolver=_schema_name)
     options = {
         "title": "Media",
         "version": "1",
         "openapi_version": "3.1.0",
         "marshmallow_plugin": plugin,
+        "info": {"description": _description()},
     }
     api = _GuestApi(config_prefix=prefix)
-    api.init_app(app, spec_kwargs=options | {"info": {"description": _description()}})
-    assert api.spec is not None
-    settings = get_state().settings
-    blueprint.register_views_in_doc(
-        api, app, api.spec, name=settings.blueprint_name, parameters=None
-    )
-    schemes = _add_schemes(api.spec)
+    api.init_app(app, spec_kwargs=options)
+    spec = api.spec
+    assert spec is not None
+    blueprint.register_views_in_doc(api, app, spec, name=settings.blueprint_name, parameters=None)
+    schemes = _add_schemes(spec)
     for name, description in _TAGS.items():
-        api.spec.tag({"name": name, "description": description})
+        spec.tag({"name": name, "description": description})
 
-    document = t.cast("dict[str, t.Any]", api.spec.to_dict())
+    document = t.cast(Description, spec.to_dict())
     for path, item in document["paths"].items():
         below = path.partition(f"{settings.url_prefix}/")[2]
+        tag = below.partition("/")[0]
         for method in item.keys() & _METHODS:
-            operation = item[method]
-            operation["tags"] = [below.partition("/")[0]]
-            if "security" in operation:
-                is_open = {} in operation["security"]
-                operation["security"] = _alternatives(schemes, method) + [{}] * is_open
+            _complete(item[method], method, tag, schemes)
     return document
+
+
+def _complete(operation: Description, method: str, tag: str, schemes: Schemes) -> None:
+    """Add to an operation its group, and how the app takes tokens for it."""
+    operation["tags"] = [tag]
+    if "security" not in operation:
+        return
+
+    requirements = _alternatives(schemes, method)
+    if {} in operation["security"]:
+        requirements.append({})  # no token is needed
+    operation["security"] = requirements
 
 
 def _description() -> str:
@@ -91,60 +111,77 @@ def _description() -> str:
     )
 
 
-def _add_schemes(spec: APISpec) -> dict[str, tuple[str, ...]]:
-    """Describe how the app takes tokens.
-
-    :return: By place of the token, the schemes that a request needs which changes something.
-    """
-    schemes: dict[str, dict[str, t.Any]] = {}
-    places: dict[str, tuple[str, ...]] = {}
+def _add_schemes(spec: APISpec) -> Schemes:
+    """Describe how the app takes tokens."""
+    schemes: dict[str, Description] = {}
+    places: Schemes = {}
     for place in t.cast("list[str]", jwt_config.token_location):
-        if (
-            place == "headers"
-            and (jwt_config.header_name.lower(), jwt_config.header_type) == _AS_BEARER
-        ):
-            schemes["bearer"] = {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}
-            places[place] = ("bearer",)
-        elif place == "headers":
-            schemes["header"] = _key(
-                "header", jwt_config.header_name, _of_text(jwt_config.header_type)
-            )
-            places[place] = ("header",)
-        elif place == "cookies":
-            schemes["cookie"] = _key("cookie", jwt_config.access_cookie_name, "The token.")
-            places[place] = ("cookie",)
-            if jwt_config.cookie_csrf_protect:
-                where = f"The value of the cookie `{jwt_config.access_csrf_cookie_name}`."
-                schemes["csrf"] = _key("header", jwt_config.access_csrf_header_name, where)
-                places[place] = ("cookie", "csrf")
-        elif place == "query_string":
-            beginning = _of_text(jwt_config.query_string_value_prefix)
-            schemes["query"] = _key("query", jwt_config.query_string_name, beginning)
-            places[place] = ("query",)
+        schemes_of_place = _schemes_of(place)
+        if schemes_of_place:
+            places[place] = tuple(schemes_of_place)
+            schemes.update(schemes_of_place)
+
     for name, scheme in schemes.items():
         spec.components.security_scheme(name, scheme)
     return places
 
 
-def _key(place: str, name: str, description: str) -> dict[str, t.Any]:
+def _schemes_of(place: str) -> dict[str, Description]:
+    """The schemes, by name, of tokens in one place. There is none for JSON."""
+    if place == "headers":
+        return _header_schemes()
+    if place == "cookies":
+        return _cookie_schemes()
+    if place == "query_string":
+        beginning = _beginning_with(jwt_config.query_string_value_prefix)
+        return {"query": _key("query", jwt_config.query_string_name, beginning)}
+    return {}
+
+
+def _header_schemes() -> dict[str, Description]:
+    header = (jwt_config.header_name.lower(), jwt_config.header_type)
+    if header == _AS_BEARER:
+        return {"bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}}
+    beginning = _beginning_with(jwt_config.header_type)
+    return {"header": _key("header", jwt_config.header_name, beginning)}
+
+
+def _cookie_schemes() -> dict[str, Description]:
+    schemes = {"cookie": _key("cookie", jwt_config.access_cookie_name, "The token.")}
+    if jwt_config.cookie_csrf_protect:
+        where = f"The value of the cookie `{jwt_config.access_csrf_cookie_name}`."
+        schemes["csrf"] = _key("header", jwt_config.access_csrf_header_name, where)
+    return schemes
+
+
+def _key(place: str, name: str, description: str) -> Description:
     return {"type": "apiKey", "in": place, "name": name, "description": description}
 
 
-def _of_text(beginning: str) -> str:
-    return f"`{beginning.strip()}` and the token." if beginning.strip() else "The token."
+def _beginning_with(prefix: str) -> str:
+    """The description of a value in which text stands before the token."""
+    prefix = prefix.strip()
+    if not prefix:
+        return "The token."
+    return f"`{prefix}` and the token."
 
 
-def _alternatives(places: dict[str, tuple[str, ...]], method: str) -> list[Requirement]:
-    """What a request may have to be let in: a token in one of the places, with what belongs to it
-    there."""
+def _alternatives(places: Schemes, method: str) -> list[Requirement]:
+    """The ways to be let in: a token in one of the places, with what belongs to it there."""
     is_checked = method.upper() in jwt_config.csrf_request_methods
-    needed = ([name for name in names if name != "csrf" or is_checked] for names in places.values())
-    return [{name: [] for name in names} for names in needed]
+    alternatives: list[Requirement] = []
+    for names in places.values():
+        needed = [name for name in names if name != "csrf" or is_checked]
+        alternatives.append({name: [] for name in needed})
+    return alternatives
 
 
 def _schema_name(schema: t.Any) -> str:
     """One name for each form of a schema: what is answered, what is sent with a file, what may be
     edited."""
-    instance = schema() if isinstance(schema, type) else schema
-    name = type(instance).__name__.removesuffix("Schema")
-    return f"{name}Edit" if instance.partial else name
+    if isinstance(schema, type):
+        schema = schema()
+    name = type(schema).__name__.removesuffix("Schema")
+    if schema.partial:
+        return f"{name}Edit"
+    return name

@@ -1,5 +1,6 @@
-"""How fast the body of a request comes: nobody holds a thread of the server for ever by sending
-slowly.
+"""How fast the body of a request comes.
+
+Nobody holds a thread of the server for ever by sending slowly.
 
 A sender has some seconds to spare. What it takes longer than the least rate allows is taken off
 them, what it takes less is put back. Time that the app takes for itself does not count. A sender
@@ -50,41 +51,47 @@ class Pace:
     """
 
     def __init__(self, rate: float, seconds: float, connection: t.Any) -> None:
-        self._rate, self._most, self._left = rate, seconds, seconds
+        self._rate = rate
+        self._most_seconds = seconds
+        self._seconds_left = seconds
         self._socket = connection
-        self._small = (
-            max(1, min(_SMALL_SIZE, int(rate * seconds / _SMALL_SHARE))) if rate else PIECE_SIZE
-        )
-        self._size = self._small
+        self._small_size = PIECE_SIZE
+        if rate:
+            share = int(rate * seconds / _SMALL_SHARE)
+            self._small_size = max(1, min(_SMALL_SIZE, share))
+        self._size = self._small_size
         self._began = 0.0
         self.end = 0.0
-        """When what is waited for now is ended."""
+        """The time at which the read that waits now is ended."""
         self.abandoned: threading.Event | None = None
         self.is_too_slow = False
 
     def begin(self, size: int) -> int:
-        """Note that so many bytes are wanted; how many of them to ask for."""
+        """Note that a reader asks for so many bytes.
+
+        :return: How many of them to ask the server for.
+        """
         self._began = time.monotonic()
         if not self._rate:
             return size
-        came = self._count_come()
-        size = min(size, max(self._size, came))
-        self._watch(self._began + self._left + max(0, size - came) / self._rate)
+        received = self._count_received()
+        size = min(size, max(self._size, received))
+        seconds = max(0, size - received) / self._rate
+        self._watch(self._began + self._seconds_left + seconds)
         return size
 
-    def _count_come(self) -> int:
-        """How many bytes the system has received of the sender, and the server has not."""
+    def _count_received(self) -> int:
+        """How many bytes the system has received from the sender, and the server has not."""
         if self._socket is None or sys.platform == "win32":
             return 0
         try:
-            return int.from_bytes(
-                fcntl.ioctl(self._socket.fileno(), termios.FIONREAD, bytes(4)), sys.byteorder
-            )
+            number = fcntl.ioctl(self._socket.fileno(), termios.FIONREAD, bytes(4))
         except OSError:  # it is closed, or no socket of the system
             return 0
+        return int.from_bytes(number, sys.byteorder)
 
     def limit(self, seconds: float) -> None:
-        """Have what is waited for now, and all later, end after so many seconds, whatever the
+        """Have the read that waits now, and all later ones, end after so many seconds, whatever the
         rate."""
         self._rate = 0
         self._watch(time.monotonic() + seconds)
@@ -94,21 +101,28 @@ class Pace:
         deadlines.settle(self)
         if not self._rate:
             return
+
         waited = time.monotonic() - self._began
-        self._left = min(self._most, self._left - waited + size / self._rate)
-        self._size = min(2 * self._size, PIECE_SIZE) if waited < _QUICK else self._small
-        if self._left < 0 or self.abandoned is not None:
+        seconds_left = self._seconds_left - waited + size / self._rate
+        self._seconds_left = min(self._most_seconds, seconds_left)
+        if waited < _QUICK:
+            self._size = min(2 * self._size, PIECE_SIZE)
+        else:
+            self._size = self._small_size
+        if self._seconds_left < 0 or self.abandoned is not None:
             self.is_too_slow = True
 
     def abandon(self) -> None:
-        """End what is waited for: the thread that keeps deadlines does this."""
+        """End the read that waits: the thread that keeps deadlines does this."""
         self.stop()
         assert self.abandoned is not None
         self.abandoned.set()
 
     def stop(self) -> None:
-        """Have nobody wait for the sender any more, the server neither. An answer can still be
-        sent."""
+        """Have nobody wait for the sender any more, the server neither.
+
+        An answer can still be sent.
+        """
         if self._socket is None:
             return
         # A duplicate: an SSLSocket would send in the clear from here on, and the descriptor is the

@@ -1,5 +1,6 @@
-"""Headers that change what a request means: they are obeyed, or the request is refused. None is
-ignored.
+"""Headers that change what a request means.
+
+They are obeyed, or the request is refused. None is ignored.
 
 ``Range`` with other methods than ``GET``, ``If-Range`` without ``Range``, ``Prefer`` and digests of
 algorithms that we do not know may be ignored by their specifications, and are.
@@ -61,12 +62,12 @@ class UnsupportedCoding(UnsupportedMediaType):
 
 
 def check_headers() -> None:
-    """Refuse a request whose headers ask for what none of our routes does.
+    """Refuse a request whose headers ask for something that none of our routes does.
 
     :raises HTTPException: 400, 411, 415, 417 or 501.
     """
     environ = request.environ
-    _ignore_what_is_no_date(environ)
+    _ignore_invalid_dates(environ)
     _check_expectation(environ.get("HTTP_EXPECT", ""))
     if environ["REQUEST_METHOD"] in SAFE_METHODS:
         return
@@ -86,10 +87,10 @@ def check_part(part: FileStorage) -> None:
     :raises HTTPException: 400 or 415.
     """
     codings = _members(part.headers.get("Content-Encoding", ""))
+    if not _NO_CODING.issuperset(codings):
+        raise UnsupportedCoding
     transfer_encodings = _members(part.headers.get("Content-Transfer-Encoding", ""))
-    if not (
-        _NO_CODING.issuperset(codings) and _NO_TRANSFER_ENCODING.issuperset(transfer_encodings)
-    ):
+    if not _NO_TRANSFER_ENCODING.issuperset(transfer_encodings):
         raise UnsupportedCoding
     if "Content-Range" in part.headers:
         raise BadRequest(
@@ -101,8 +102,8 @@ def check_conditions(record: Media | None = None) -> None:
     """Keep to ``If-Match``, ``If-Unmodified-Since`` and ``If-None-Match``, in this order (RFC 9110,
     section 13.2.2).
 
-    The entity tag of a record is that of its bytes. What has neither a tag nor a time, such as a
-    list or a resumable upload, only ``*`` matches.
+    The entity tag of a record is that of its bytes. A list or a resumable upload has neither a tag
+    nor a time: only ``*`` matches it.
 
     :param record: The media that the request is about, if it is about any.
     :raises PreconditionFailed: One of them does not hold.
@@ -111,36 +112,48 @@ def check_conditions(record: Media | None = None) -> None:
     if _CONDITIONS.isdisjoint(environ):
         return
 
-    tag = None if record is None else record.checksum
-    modified = None if record is None else record.updated_at
-    if "HTTP_IF_MATCH" in environ:
-        wanted = request.if_match
-        holds = wanted.star_tag or (tag is not None and wanted.is_strong(tag))
-    else:
-        holds = _is_unmodified(modified)
+    tag = modified = None
+    if record is not None:
+        tag, modified = record.checksum, record.updated_at
+    holds = _is_any_of(tag) if "HTTP_IF_MATCH" in environ else _is_unmodified(modified)
 
-    # Of GET and HEAD the answer is 304, and no error.
-    if (
-        holds
-        and "HTTP_IF_NONE_MATCH" in environ
-        and environ["REQUEST_METHOD"] not in ("GET", "HEAD")
-    ):
-        unwanted = request.if_none_match
-        holds = not (unwanted.star_tag or (tag is not None and unwanted.contains_weak(tag)))
+    # The answer to GET and HEAD is 304, and no error.
+    if "HTTP_IF_NONE_MATCH" in environ and environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
+        holds = holds and _is_none_of(tag)
     if not holds:
         raise PreconditionFailed("This is not, or not any more, what the request is for.")
 
 
+def _is_any_of(tag: str | None) -> bool:
+    """Tell whether ``If-Match`` holds."""
+    tags = request.if_match
+    if tags.star_tag:
+        return True
+    return tag is not None and tags.is_strong(tag)
+
+
+def _is_none_of(tag: str | None) -> bool:
+    """Tell whether ``If-None-Match`` holds."""
+    tags = request.if_none_match
+    if tags.star_tag:
+        return False
+    return tag is None or not tags.contains_weak(tag)
+
+
 def _is_unmodified(modified: datetime | None) -> bool:
-    """Whether ``If-Unmodified-Since`` holds. "A recipient MUST ignore" one for "a resource that
-    does not have a modification date" (RFC 9110, section 13.1.4)."""
+    """Tell whether ``If-Unmodified-Since`` holds.
+
+    "A recipient MUST ignore" one for "a resource that does not have a modification date" (RFC 9110,
+    section 13.1.4).
+    """
     since = request.if_unmodified_since
     return since is None or modified is None or modified.replace(microsecond=0) <= since
 
 
-def _ignore_what_is_no_date(environ: WSGIEnvironment) -> None:
-    """Take conditions away whose date is none, before anything reads them: Werkzeug fails on those
-    of huge numbers.
+def _ignore_invalid_dates(environ: WSGIEnvironment) -> None:
+    """Take conditions away that have no valid date, before anything reads them.
+
+    Werkzeug fails on dates of huge numbers.
 
     "A recipient MUST ignore the If-Modified-Since header field if [...] the field value is not a
     valid HTTP-date" (RFC 9110, section 13.1.3), and If-Unmodified-Since as well (section 13.1.4).
@@ -162,12 +175,8 @@ def _check_expectation(expected: str) -> None:
 
 
 def _check_transfer_coding(environ: WSGIEnvironment) -> None:
-    codings = [
-        coding
-        for coding in _members(environ.get("HTTP_TRANSFER_ENCODING", ""))
-        if coding != "identity"
-    ]
-    if set(codings) - {"", "chunked"}:
+    codings = _members(environ.get("HTTP_TRANSFER_ENCODING", ""))
+    if set(codings) - {"", "identity", "chunked"}:
         # "A server that receives a request message with a transfer coding it does not understand
         # SHOULD respond with 501" (RFC 9112, section 6.1). Servers pass on what is inside of the
         # chunks.
@@ -181,13 +190,14 @@ def _check_transfer_coding(environ: WSGIEnvironment) -> None:
 
 
 def _is_partial(environ: WSGIEnvironment) -> bool:
-    """Whether the body is a part of a file. ``curl -C`` sends ``Content-Range``; clients of the
-    IETF's resumable uploads say whether the upload is complete."""
-    is_incomplete = (
-        environ.get("HTTP_UPLOAD_COMPLETE") == "?0" or environ.get("HTTP_UPLOAD_INCOMPLETE") == "?1"
-    )
-    is_range = "HTTP_CONTENT_RANGE" in environ or request.mimetype == "multipart/byteranges"
-    return is_range or is_incomplete
+    """Tell whether the body is a part of a file.
+
+    ``curl -C`` sends ``Content-Range``. Clients of the IETF's resumable uploads say whether the
+    upload is complete.
+    """
+    if environ.get("HTTP_UPLOAD_COMPLETE") == "?0" or environ.get("HTTP_UPLOAD_INCOMPLETE") == "?1":
+        return True
+    return "HTTP_CONTENT_RANGE" in environ or request.mimetype == "multipart/byteranges"
 
 
 def _members(header: str) -> list[str]:

@@ -44,6 +44,7 @@ from .answers import empty_answer
 from .bodies import open_body
 from .callers import Caller, require_caller, token_first
 from .method_override import OverridableView
+from .mounting import Description, add_view
 from .records import SECURITY, check_storage, parse_id, permit_creation
 from .request_headers import CONDITION_PARAMETERS, REFUSALS, check_conditions
 from .tus_headers import (
@@ -58,20 +59,23 @@ from .tus_headers import (
 VERSION = "1.0.0"
 
 EXTENSIONS = (
-    "creation", "creation-with-upload", "creation-defer-length", "expiration", "checksum", "termination",
-    "concatenation",
+    "creation", "creation-with-upload", "creation-defer-length", "expiration", "checksum",
+    "termination", "concatenation",
 )  # fmt: skip
 
 CONTENT_TYPE = "application/offset+octet-stream"
 
 GENERATED_TYPE = "application/octet-stream"
-"""What clients send that are generated from the OpenAPI document: generators know no type of tus
-for bytes."""
+"""The type that clients send which are generated from the OpenAPI document: generators know no type
+of tus for bytes."""
+
+_ON_OPTIONS = (
+    "Tus-Resumable", "Tus-Version", "Tus-Extension", "Tus-Max-Size", "Tus-Checksum-Algorithm",
+)  # fmt: skip
 
 _EXPOSED = (
-    "Location", "Content-Location", "Upload-Offset", "Upload-Length", "Upload-Defer-Length", "Upload-Metadata",
-    "Upload-Expires", "Upload-Concat", "Tus-Resumable", "Tus-Version", "Tus-Extension", "Tus-Max-Size",
-    "Tus-Checksum-Algorithm",
+    "Location", "Content-Location", "Upload-Offset", "Upload-Length", "Upload-Defer-Length",
+    "Upload-Metadata", "Upload-Expires", "Upload-Concat", *_ON_OPTIONS,
 )  # fmt: skip
 
 UPLOAD_ID = {
@@ -81,13 +85,8 @@ UPLOAD_ID = {
     "schema": {"type": "string", "format": "uuid"},
 }
 
-
-def _headers(*names: str) -> dict[str, t.Any]:
-    return {name: {"schema": {"type": "string"}} for name in names}
-
-
 _BYTES = {"type": "integer", "minimum": 0}
-_FORMS: dict[str, dict[str, t.Any]] = {
+_FORMS: dict[str, Description] = {
     "Tus-Resumable": {"type": "string", "enum": [VERSION]},
     "Upload-Length": _BYTES,
     "Upload-Offset": _BYTES,
@@ -95,18 +94,6 @@ _FORMS: dict[str, dict[str, t.Any]] = {
     "X-HTTP-Method-Override": {"type": "string", "enum": ["HEAD", "PATCH", "DELETE"]},
 }
 """Schemas of the headers that are more than text."""
-
-
-def _parameters(*names: str, required: bool = False) -> list[dict[str, t.Any]]:
-    """The first of them is missed by 412, not by 400, and so not called required."""
-    return [
-        {
-            "in": "header", "name": name, "schema": _FORMS.get(name, {"type": "string"}),
-            "required": required and name != "Tus-Resumable",
-        }
-        for name in ("Tus-Resumable", *names)
-    ]  # fmt: skip
-
 
 _BODY = {
     "description": f"The bytes, as {CONTENT_TYPE} or this one.",
@@ -120,163 +107,221 @@ _MISMATCH = {
 }
 
 
+class Uploads(OverridableView):
+    """All resumable uploads."""
+
+    def options(self) -> Response:
+        """What of tus 1.0 there is
+
+        Without a token.
+        """
+        return _describe(get_state())
+
+    @token_first
+    def post(self) -> Response:
+        """Begin a resumable upload
+
+        `Upload-Metadata` has `kind`, as in URLs, `filename`, `filetype` and the fields of the
+        record.
+        """
+        caller = require_caller()
+        check_ascii()
+        _check_version()
+        check_conditions()
+        return _create(get_state(), caller)
+
+
+class Item(OverridableView):
+    """One resumable upload."""
+
+    def options(self, upload_id: str) -> Response:
+        """What of tus 1.0 there is
+
+        Without a token, and whether there is such an upload or not.
+        """
+        if parse_id(upload_id) is None:
+            raise MediaNotFound("uploads", upload_id)
+        return _describe(get_state())
+
+    @token_first
+    def head(self, upload_id: str) -> Response:
+        """How many bytes are there
+
+        For the identity that began it, and admins. `Content-Location` is the record, once there
+        is one.
+        """
+        upload = _find(upload_id)
+
+        response = _answer(upload, 200)
+        if upload.length is None:
+            response.headers["Upload-Defer-Length"] = "1"
+        else:
+            response.headers["Upload-Length"] = str(upload.length)
+        if upload.metadata:
+            response.headers["Upload-Metadata"] = upload.metadata
+        if upload.concat:
+            response.headers["Upload-Concat"] = _concat_of(upload)
+        response.headers["Cache-Control"] = "no-store"
+        return response
+
+    @token_first
+    def patch(self, upload_id: str) -> Response:
+        """Send the next bytes
+
+        With the last one the upload becomes media, and `Content-Location` is its record.
+        """
+        upload = _find(upload_id)
+        check_conditions()
+        _check_type()
+        offset = read_number("Upload-Offset")
+        digest = read_digest()
+        if offset is None:
+            raise BadRequest("Upload-Offset is missing.")
+        if upload.concat == "final":
+            raise Forbidden("A final upload gets its bytes from its partial ones.")
+
+        writer = _lock(upload.id)
+        with writer:
+            _append(get_state(), writer, offset, digest)
+        return _answer(writer.upload, 204)
+
+    @token_first
+    def delete(self, upload_id: str) -> Response:
+        """Remove an upload with its bytes
+
+        The record of one that is finished stays.
+        """
+        upload = _find(upload_id)
+        check_conditions()
+        with _lock(upload.id) as writer:
+            writer.remove()
+        return empty_answer()
+
+    @token_first
+    def post(self, upload_id: str) -> Response:
+        """HEAD, PATCH or DELETE, for clients that cannot send them"""
+        raise MethodNotAllowed(["OPTIONS", "HEAD", "PATCH", "DELETE"])
+
+
 def add_views(blueprint: Blueprint) -> None:
     """Add the routes of all kinds."""
     blueprint.after_request(_add_headers)
+    _add_uploads(blueprint)
+    _add_item(blueprint)
 
-    @blueprint.route("/uploads", endpoint="uploads")
-    class Uploads(OverridableView):
-        @blueprint.doc(operationId="describe_uploads")
-        @blueprint.response(204, headers=_headers(*_EXPOSED[-5:]))
-        def options(self) -> Response:
-            """What of tus 1.0 there is
 
-            Without a token.
-            """
-            return _describe(get_state())
+def _add_uploads(blueprint: Blueprint) -> None:
+    request_headers = _parameters(
+        "Upload-Length",
+        "Upload-Defer-Length",
+        "Upload-Metadata",
+        "Upload-Concat",
+        "Upload-Checksum",
+    )
+    response_headers = _headers("Location", "Content-Location", "Upload-Offset", "Upload-Expires")
+    add_view(
+        blueprint,
+        Uploads,
+        "/uploads",
+        "uploads",
+        options=[
+            blueprint.doc(operationId="describe_uploads"),
+            blueprint.response(204, headers=_headers(*_ON_OPTIONS)),
+        ],
+        post=[
+            blueprint.doc(
+                security=SECURITY,
+                operationId="create_upload",
+                parameters=[*request_headers, *CONDITION_PARAMETERS],
+                requestBody=_BODY | {"required": False},
+                responses=_MISMATCH,
+            ),
+            blueprint.response(201, headers=response_headers),
+            errors.documented(blueprint, *REFUSALS, 401, 403, 404, 409, 413, 422, 423, 429, 503),
+        ],
+    )
 
-        @token_first
-        @blueprint.doc(
-            security=SECURITY,
-            operationId="create_upload",
-            parameters=[
-                *_parameters(
-                    "Upload-Length",
-                    "Upload-Defer-Length",
-                    "Upload-Metadata",
-                    "Upload-Concat",
-                    "Upload-Checksum",
-                ),
-                *CONDITION_PARAMETERS,
-            ],
-            requestBody=_BODY | {"required": False},
-            responses=_MISMATCH,
-        )
-        @blueprint.response(
-            201, headers=_headers("Location", "Content-Location", "Upload-Offset", "Upload-Expires")
-        )
-        @errors.documented(blueprint, *REFUSALS, 401, 403, 404, 409, 413, 422, 423, 429, 503)
-        def post(self) -> Response:
-            """Begin a resumable upload
 
-            `Upload-Metadata` has `kind`, as in URLs, `filename`, `filetype` and the fields of the
-            record.
-            """
-            caller = require_caller()
-            check_ascii()
-            _check_version()
-            check_conditions()
-            return _create(get_state(), caller)
+def _add_item(blueprint: Blueprint) -> None:
+    headers_of_patch = [
+        *_parameters("Upload-Offset", required=True),
+        *_parameters("Upload-Length", "Upload-Checksum")[1:],
+        *CONDITION_PARAMETERS,
+    ]
+    answer_to_head = _headers("Upload-Offset", "Upload-Length", "Content-Location")
+    answer_to_patch = _headers("Upload-Offset", "Upload-Expires", "Content-Location")
+    add_view(
+        blueprint,
+        Item,
+        "/uploads/<string:upload_id>",
+        "upload",
+        parameters=[UPLOAD_ID],
+        options=[
+            blueprint.doc(operationId="describe_upload"),
+            blueprint.response(204, headers=_headers(*_ON_OPTIONS)),
+            errors.documented(blueprint, 404),
+        ],
+        head=[
+            blueprint.doc(security=SECURITY, operationId="head_upload", parameters=_parameters()),
+            blueprint.response(200, headers=answer_to_head),
+            errors.documented(blueprint, 401, 404, 410, 412, 503),
+        ],
+        patch=[
+            blueprint.doc(
+                security=SECURITY,
+                operationId="append_to_upload",
+                parameters=headers_of_patch,
+                requestBody=_BODY | {"required": True},
+                responses=_MISMATCH,
+            ),
+            blueprint.response(204, headers=answer_to_patch),
+            errors.documented(blueprint, *REFUSALS, 401, 403, 404, 409, 410, 413, 422, 423, 503),
+        ],
+        delete=[
+            blueprint.doc(
+                security=SECURITY,
+                operationId="remove_upload",
+                parameters=[*_parameters(), *CONDITION_PARAMETERS],
+            ),
+            blueprint.response(204),
+            errors.documented(blueprint, *REFUSALS, 401, 404, 410, 423, 503),
+        ],
+        post=[
+            blueprint.doc(
+                security=SECURITY,
+                operationId="override_upload_method",
+                parameters=_parameters("X-HTTP-Method-Override", required=True),
+                requestBody=_BODY | {"required": False},
+                responses=_MISMATCH,
+            ),
+            blueprint.response(204),
+            errors.documented(
+                blueprint, *REFUSALS, 401, 403, 404, 405, 409, 410, 413, 422, 423, 503
+            ),
+        ],
+    )
 
-    @blueprint.route("/uploads/<string:upload_id>", endpoint="upload", parameters=[UPLOAD_ID])
-    class Item(OverridableView):
-        @blueprint.doc(operationId="describe_upload")
-        @blueprint.response(204, headers=_headers(*_EXPOSED[-5:]))
-        @errors.documented(blueprint, 404)
-        def options(self, upload_id: str) -> Response:
-            """What of tus 1.0 there is
 
-            Without a token, and whether there is such an upload or not.
-            """
-            if parse_id(upload_id) is None:
-                raise MediaNotFound("uploads", upload_id)
-            return _describe(get_state())
+def _headers(*names: str) -> Description:
+    return {name: {"schema": {"type": "string"}} for name in names}
 
-        @token_first
-        @blueprint.doc(security=SECURITY, operationId="head_upload", parameters=_parameters())
-        @blueprint.response(
-            200, headers=_headers("Upload-Offset", "Upload-Length", "Content-Location")
-        )
-        @errors.documented(blueprint, 401, 404, 410, 412, 503)
-        def head(self, upload_id: str) -> Response:
-            """How many bytes are there
 
-            For the identity that began it, and admins. `Content-Location` is the record, once there
-            is one.
-            """
-            upload = _find(upload_id)
-            response = _answer(upload, 200)
-            if upload.length is None:
-                response.headers["Upload-Defer-Length"] = "1"
-            else:
-                response.headers["Upload-Length"] = str(upload.length)
-            if upload.metadata:
-                response.headers["Upload-Metadata"] = upload.metadata
-            if upload.concat:
-                urls = " ".join(url_for(".upload", upload_id=part) for part in upload.joined)
-                response.headers["Upload-Concat"] = f"final;{urls}" if urls else upload.concat
-            response.headers["Cache-Control"] = "no-store"
-            return response
+def _parameters(*names: str, required: bool = False) -> list[Description]:
+    """The headers of a request, with ``Tus-Resumable`` before them.
 
-        @token_first
-        @blueprint.doc(
-            security=SECURITY,
-            operationId="append_to_upload",
-            parameters=[
-                *_parameters("Upload-Offset", required=True),
-                *_parameters("Upload-Length", "Upload-Checksum")[1:],
-                *CONDITION_PARAMETERS,
-            ],
-            requestBody=_BODY | {"required": True},
-            responses=_MISMATCH,
-        )
-        @blueprint.response(
-            204, headers=_headers("Upload-Offset", "Upload-Expires", "Content-Location")
-        )
-        @errors.documented(blueprint, *REFUSALS, 401, 403, 404, 409, 410, 413, 422, 423, 503)
-        def patch(self, upload_id: str) -> Response:
-            """Send the next bytes
+    A request without that one gets 412, and not 400. So it is not called required.
+    """
+    resumable_header = _parameter("Tus-Resumable", required=False)
+    return [resumable_header, *(_parameter(name, required=required) for name in names)]
 
-            With the last one the upload becomes media, and `Content-Location` is its record.
-            """
-            upload = _find(upload_id)
-            check_conditions()
-            _check_type()
-            offset, digest = read_number("Upload-Offset"), read_digest()
-            if offset is None:
-                raise BadRequest("Upload-Offset is missing.")
-            if upload.concat == "final":
-                raise Forbidden("A final upload gets its bytes from its partial ones.")
-            writer = _lock(upload.id)
-            with writer:
-                _append(get_state(), writer, offset, digest)
-            return _answer(writer.upload, 204)
 
-        @token_first
-        @blueprint.doc(
-            security=SECURITY,
-            operationId="remove_upload",
-            parameters=[*_parameters(), *CONDITION_PARAMETERS],
-        )
-        @blueprint.response(204)
-        @errors.documented(blueprint, *REFUSALS, 401, 404, 410, 423, 503)
-        def delete(self, upload_id: str) -> Response:
-            """Remove an upload with its bytes
-
-            The record of one that is finished stays.
-            """
-            upload = _find(upload_id)
-            check_conditions()
-            with _lock(upload.id) as writer:
-                writer.remove()
-            return empty_answer()
-
-        @token_first
-        @blueprint.doc(
-            security=SECURITY,
-            operationId="override_upload_method",
-            parameters=_parameters("X-HTTP-Method-Override", required=True),
-            requestBody=_BODY | {"required": False},
-            responses=_MISMATCH,
-        )
-        @blueprint.response(204)
-        @errors.documented(blueprint, *REFUSALS, 401, 403, 404, 405, 409, 410, 413, 422, 423, 503)
-        def post(self, upload_id: str) -> Response:
-            """HEAD, PATCH or DELETE, for clients that cannot send them"""
-            raise MethodNotAllowed(["OPTIONS", "HEAD", "PATCH", "DELETE"])
+def _parameter(name: str, *, required: bool) -> Description:
+    schema = _FORMS.get(name, {"type": "string"})
+    return {"in": "header", "name": name, "schema": schema, "required": required}
 
 
 def _add_headers(response: Response) -> Response:
+    """Add the headers that every answer about resumable uploads has, errors included."""
     if (request.endpoint or "").endswith((".uploads", ".upload")):
         response.headers["Tus-Resumable"] = VERSION
         response.headers["Access-Control-Expose-Headers"] = ", ".join(_EXPOSED)
@@ -286,6 +331,10 @@ def _add_headers(response: Response) -> Response:
 
 
 def _describe(state: State) -> Response:
+    """Answer with the version, the extensions and the limits of resumable uploads.
+
+    The largest size is that of the kind whose files may be largest.
+    """
     response = empty_answer()
     response.headers["Tus-Version"] = VERSION
     response.headers["Tus-Extension"] = ",".join(EXTENSIONS)
@@ -297,6 +346,7 @@ def _describe(state: State) -> Response:
 
 
 def _answer(upload: Staged, status: int) -> Response:
+    """Answer with how far an upload has come, and with its record once it has one."""
     response = empty_answer(status)
     response.headers["Upload-Offset"] = str(upload.offset)
     response.headers["Upload-Expires"] = http_date(upload.expires_at)
@@ -304,6 +354,14 @@ def _answer(upload: Staged, status: int) -> Response:
         name = t.cast(str, upload.kind).replace("-", "_")
         response.headers["Content-Location"] = url_for(f".{name}_item", media_id=upload.id)
     return response
+
+
+def _concat_of(upload: Staged) -> str | None:
+    """The ``Upload-Concat`` of an upload; a final one names the uploads that it is made of."""
+    if not upload.joined:
+        return upload.concat
+    urls = " ".join(url_for(".upload", upload_id=part) for part in upload.joined)
+    return f"final;{urls}"
 
 
 def _check_version() -> None:
@@ -317,12 +375,19 @@ def _check_type() -> None:
 
 
 def _find(upload_id: str) -> Staged:
-    """The upload, if the caller began it or is an admin: another's is not there."""
+    """The upload, if the caller began it or is an admin.
+
+    :raises MediaNotFound: There is none, or it is another's.
+    :raises Gone: It has expired.
+    """
     caller = require_caller()
     check_ascii()
     _check_version()
+
+    upload = None
     key = parse_id(upload_id)
-    upload = None if key is None else get_state().staging.get(key)
+    if key is not None:
+        upload = get_state().staging.get(key)
     if upload is None or not (has_admin_role(caller.claims) or upload.identity == caller.identity):
         raise MediaNotFound("uploads", upload_id)
     if upload.is_expired:
@@ -331,76 +396,122 @@ def _find(upload_id: str) -> Staged:
 
 
 def _lock(upload_id: uuid.UUID) -> Writer:
+    """The writer of an upload, which no other request has at the same time.
+
+    :raises MediaNotFound: The upload was removed meanwhile.
+    """
     writer = get_state().staging.lock(upload_id)
-    if writer is None:  # removed meanwhile
+    if writer is None:
         raise MediaNotFound("uploads", upload_id)
     return writer
 
 
 def _append(state: State, writer: Writer, offset: int, digest: resumable.Digest | None) -> None:
+    """Take the next bytes of an upload, and its length if that was not known.
+
+    :raises Conflict: The bytes do not begin where the upload ends.
+    :raises BadRequest: The length is another than was said before.
+    """
     upload = writer.upload
     if offset != upload.offset:
         raise Conflict(f"The upload has {upload.offset} bytes.")
     length = read_number("Upload-Length")
     if length is not None and (length < offset or upload.length not in (None, length)):
         raise BadRequest("Upload-Length is not that of this upload.")
-    length = upload.length if length is None else length
+    if length is None:
+        length = upload.length
     _check_size(state, upload.kind, length)
     if not upload.finished or _has_body():
         _receive(state, writer, require_caller(), length, digest)
 
 
 def _create(state: State, caller: Caller) -> Response:
-    length, digest, concat = (
-        read_number("Upload-Length"),
-        read_digest(),
-        request.headers.get("Upload-Concat"),
-    )
-    metadata = request.headers.get("Upload-Metadata")
-    joined = read_joined(concat) if concat and concat != "partial" else []
+    """Begin an upload, take the bytes that come with it, and answer where the next ones go.
+
+    A final upload is joined from its partial ones at once. The parts of one say nothing about a
+    record.
+    """
+    creation = _read_creation()
     if _has_body():
-        if joined:
+        if creation.joined:
             raise BadRequest("A final upload gets its bytes from its partial ones.")
         _check_type()
-    deferred = request.headers.get("Upload-Defer-Length")
-    if (
-        deferred not in (None, "1")
-        or [length, deferred, concat if joined else None].count(None) != 2
-    ):
-        raise BadRequest(
-            "Send Upload-Length, or Upload-Defer-Length with the value 1; neither of a final upload."
-        )
-    _check_size(state, None, length)
+    creation.check_length()
+    _check_size(state, None, creation.length)
+
     upload = Staged(
-        new_id(), caller.identity, state.staging.expiry(), length=length, metadata=metadata, joined=joined,
-        concat="final" if joined else concat,
-    )  # fmt: skip
-    if concat != "partial":
+        new_id(),
+        caller.identity,
+        state.staging.expiry(),
+        length=creation.length,
+        metadata=request.headers.get("Upload-Metadata"),
+        joined=creation.joined,
+        concat=creation.concat,
+    )
+    if upload.concat != "partial":
         upload = _described(state, caller, upload)
-    with (
-        resumable.concatenate(state, upload) if joined else resumable.begin(state, upload) as writer
-    ):
+
+    with _begin(state, upload) as writer:
         try:
-            _fill(state, writer, caller, digest)
+            _fill(state, writer, caller, creation.digest)
         except (DualMediaError, RequestTimeout):
-            if not joined and not writer.upload.is_expired:
+            if not upload.joined and not writer.upload.is_expired:
                 resumable.give_up(writer)  # nobody has heard of it
             raise
+
     response = _answer(writer.upload, 201)
     response.headers["Location"] = url_for(".upload", upload_id=writer.upload.id)
     return response
 
 
+class _Creation(t.NamedTuple):
+    """The headers of a request that begins an upload."""
+
+    length: int | None
+    digest: resumable.Digest | None
+    concat: str | None
+    joined: list[uuid.UUID]
+    """The uploads that a final one is to be made of."""
+
+    def check_length(self) -> None:
+        """Make sure that there is one source of the length alone.
+
+        :raises BadRequest: There is none, or there are several.
+        """
+        deferred = request.headers.get("Upload-Defer-Length")
+        sources = [self.length is not None, deferred is not None, bool(self.joined)]
+        if deferred not in (None, "1") or sources.count(True) != 1:
+            raise BadRequest(
+                "Send Upload-Length, or Upload-Defer-Length with the value 1; "
+                "neither of a final upload."
+            )
+
+
+def _read_creation() -> _Creation:
+    length = read_number("Upload-Length")
+    digest = read_digest()
+    concat = request.headers.get("Upload-Concat")
+    if not concat or concat == "partial":
+        return _Creation(length, digest, concat, [])
+    return _Creation(length, digest, "final", read_joined(concat))
+
+
+def _begin(state: State, upload: Staged) -> Writer:
+    """The writer of a new upload."""
+    if upload.joined:
+        return resumable.concatenate(state, upload)
+    return resumable.begin(state, upload)
+
+
 def _fill(state: State, writer: Writer, caller: Caller, digest: resumable.Digest | None) -> None:
-    """Take what comes with the creation of an upload, and finish the one that has nothing to wait
-    for."""
+    """Take the bytes that come with the creation of an upload, and finish the one that has nothing
+    to wait for."""
     upload = writer.upload
     if upload.finished:
         return
     if upload.joined:
-        resumable.finish(
-            state, writer, [], upload.offset, _permit_again(state, caller), viewer=caller
-        )
+        permit = _permit_again(state, caller)
+        resumable.finish(state, writer, [], upload.offset, permit, viewer=caller)
     elif upload.length == 0 or _has_body():
         _receive(state, writer, caller, upload.length, digest)
 
@@ -427,24 +538,27 @@ def _receive(
 
 
 def _permit_again(state: State, caller: Caller) -> resumable.Permit:
-    """What asks the rule again when an upload ends, which may be long after it began."""
+    """A question to the rule for the end of an upload, which may be long after it began."""
 
     def permit(upload: Staged) -> None:
-        permit_creation(state, KINDS[t.cast(str, upload.kind)], caller, upload.values)
+        kind = KINDS[t.cast(str, upload.kind)]
+        permit_creation(state, kind, caller, upload.values)
 
     return permit
 
 
 def _described(state: State, caller: Caller, upload: Staged) -> Staged:
-    """The upload with what its metadata says about the record, checked as far as it can be without
-    the bytes."""
+    """The upload with the fields of its metadata, checked as far as they can be without the
+    bytes."""
     values = read_metadata(upload.metadata)
     kind = KINDS.get(values.pop("kind", ""))
     if kind is None:
         raise InvalidMedia({"kind": [f"Must be one of: {', '.join(KINDS)}."]})
-    filename, mime_type = label(values.pop("filename", None)), values.pop("filetype", None)
+    filename = label(values.pop("filename", None))
+    mime_type = values.pop("filetype", None)
     schema = schemas.upload_schema_of(kind)
     checked = schemas.load(schema, without_added(schema, values))
+
     permit_creation(state, kind, caller, checked)
     check_storage(state, kind, checked.get("storage_type"))
     lifecycle.foresee(state, kind, checked, viewer=caller)
@@ -454,6 +568,9 @@ def _described(state: State, caller: Caller, upload: Staged) -> Staged:
 
 
 def _check_size(state: State, kind: str | None, length: int | None) -> None:
+    """
+    :raises FileTooLarge: The length is known, and more than files of the kind, or of all, may have.
+    """
     max_size = resumable.largest_size(state, kind)
     if length is not None and max_size is not None and length > max_size:
         raise FileTooLarge(max_size)
@@ -481,10 +598,10 @@ class _Body:
 
     @contextmanager
     def received(self, writer: Writer) -> Iterator[_Body]:
-        """Say in the end that it came too slowly, if it did, once what came of it is kept.
+        """Say in the end that the body came too slowly, if it did, once what came of it is kept.
 
-        Nothing is missing of an upload that is media by then: its client learns that, and sends it
-        no second time.
+        An upload that is media by then misses nothing: its client learns that, and does not send it
+        a second time.
         """
         try:
             yield self

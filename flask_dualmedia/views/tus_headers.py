@@ -21,8 +21,8 @@ OF_TYPES = {"filetype", "type"}
 """Names of declared types: one that is not even text is no error, and counts as not declared."""
 
 _READ = (
-    "Tus-Resumable", "Upload-Offset", "Upload-Length", "Upload-Defer-Length", "Upload-Metadata", "Upload-Concat",
-    "Upload-Checksum", "X-HTTP-Method-Override",
+    "Tus-Resumable", "Upload-Offset", "Upload-Length", "Upload-Defer-Length", "Upload-Metadata",
+    "Upload-Concat", "Upload-Checksum", "X-HTTP-Method-Override",
 )  # fmt: skip
 """Headers of requests that mean something to tus. All of them are ASCII."""
 
@@ -35,57 +35,74 @@ def check_ascii() -> None:
 
 
 def read_metadata(header: str | None) -> dict[str, str]:
-    """What ``Upload-Metadata`` says, by name."""
+    """The values of ``Upload-Metadata``, by name.
+
+    :raises BadRequest: It is not valid.
+    """
     values: dict[str, str] = {}
-    for pair in (header or "").split(","):
+    if header is None or not header.strip():
+        return values
+    for pair in header.split(","):
         name, _, encoded = pair.strip().partition(" ")
-        if not name and not (header or "").strip():
-            continue
-        try:
-            decoded = base64.b64decode(encoded.strip(), validate=True)
-            value = decoded.decode(errors="replace" if name in OF_TYPES else "strict")
-        except (binascii.Error, UnicodeDecodeError):
-            raise BadRequest(f"Upload-Metadata: {name} is not UTF-8 text in base64.") from None
+        value = _decode_value(name, encoded)
         if not name or name in values:
             raise BadRequest("Upload-Metadata: a name is missing, or there twice.")
         values[name] = value
     return values
 
 
+def _decode_value(name: str, encoded: str) -> str:
+    errors = "strict"
+    if name in OF_TYPES:
+        errors = "replace"
+    try:
+        return base64.b64decode(encoded.strip(), validate=True).decode(errors=errors)
+    except (binascii.Error, UnicodeDecodeError):
+        raise BadRequest(f"Upload-Metadata: {name} is not UTF-8 text in base64.") from None
+
+
 def read_joined(concat: str) -> list[uuid.UUID]:
-    """The uploads that a final one is to be made of."""
+    """The uploads that a final one is to be made of.
+
+    :raises BadRequest: ``Upload-Concat`` does not name any, or not each of them once.
+    """
     word, _, urls = concat.partition(";")
     ids = [_id_in(url) for url in urls.split()]
-    found = [upload_id for upload_id in ids if upload_id is not None]
-    if word.strip() != "final" or not found or len(found) < len(ids):
+    valid_ids = [upload_id for upload_id in ids if upload_id is not None]
+    if word.strip() != "final" or not valid_ids or len(valid_ids) < len(ids):
         raise BadRequest("Upload-Concat is neither partial nor final with the URLs of uploads.")
-    if len(set(found)) < len(found):
+    if len(set(valid_ids)) < len(valid_ids):
         raise BadRequest("Upload-Concat names an upload twice.")
-    return found
+    return valid_ids
 
 
 def _id_in(url: str) -> uuid.UUID | None:
     try:
         path = urlsplit(url).path
-    except ValueError:  # as of a host in brackets that is no address
+    except ValueError:  # a host in brackets that is no address, for example
         return None
     return parse_id(path.rpartition("/")[2])
 
 
 def read_number(name: str) -> int | None:
-    """The number of bytes that a header gives; ``None`` where it is not there."""
+    """The number of bytes that a header gives; ``None`` where it is not there.
+
+    :raises BadRequest: It is no number, or larger than a size can be.
+    """
     text = request.headers.get(name)
     if text is None:
         return None
-    if not (
-        text.isascii() and text.isdecimal() and len(text) < 20 and int(text) <= schemas.MAX_BIGINT
-    ):
+    is_number = text.isascii() and text.isdecimal() and len(text) < 20
+    if not is_number or int(text) > schemas.MAX_BIGINT:
         raise BadRequest(f"{name} is not a number of bytes.")
     return int(text)
 
 
 def read_digest() -> Digest | None:
-    """What ``Upload-Checksum`` says that the body must hash to."""
+    """The hash that the body must have, by ``Upload-Checksum``; ``None`` where it is not there.
+
+    :raises BadRequest: It is not valid.
+    """
     header = request.headers.get("Upload-Checksum")
     if header is None:
         return None
