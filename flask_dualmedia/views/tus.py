@@ -111,7 +111,7 @@ class Uploads(OverridableView):
     """All resumable uploads."""
 
     def options(self) -> Response:
-        """What of tus 1.0 there is
+        """Tell which parts of tus 1.0 the server knows
 
         Without a token.
         """
@@ -135,7 +135,7 @@ class Item(OverridableView):
     """One resumable upload."""
 
     def options(self, upload_id: str) -> Response:
-        """What of tus 1.0 there is
+        """Tell which parts of tus 1.0 the server knows
 
         Without a token, and whether there is such an upload or not.
         """
