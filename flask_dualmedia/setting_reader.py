@@ -105,7 +105,7 @@ class SettingReader:
         """A time in seconds."""
         value = self._config.get(key, default)
         seconds = _number_or_minus_one(value)
-        if seconds < 0 or (seconds == 0 and not allows_zero):
+        if not 0 <= seconds < math.inf or (seconds == 0 and not allows_zero):
             raise ConfigurationError(f"{key} is {value!r}, which is not a number of seconds")
         return seconds
 
@@ -326,38 +326,39 @@ class SettingReader:
         """Keys that sign links; the app's own where the host gave none for that."""
         value = self._config.get("DUALMEDIA_LINK_KEYS")
         if value is None:
-            value = self._keys_of_app()
-        is_list = isinstance(value, list | tuple)
-        if not is_list or not all(isinstance(key, str | bytes) and key for key in value):
+            named_keys = self._keys_of_app()
+        elif isinstance(value, list | tuple):
+            named_keys = [("DUALMEDIA_LINK_KEYS", key) for key in value]
+        else:
+            named_keys = [("DUALMEDIA_LINK_KEYS", None)]
+        if not all(isinstance(key, str | bytes) and key for _, key in named_keys):
             raise ConfigurationError(
                 "DUALMEDIA_LINK_KEYS must be a list of keys, the one in use first"
             )
 
-        keys = tuple(_as_bytes(key) for key in value)
-        if any(len(key) < LINK_KEY_SIZE for key in keys):
-            self._warn_of_short_key()
+        keys = tuple(_as_bytes(key) for _, key in named_keys)
+        for (setting, _), key in zip(named_keys, keys, strict=True):
+            if len(key) < LINK_KEY_SIZE:
+                logger.warning(
+                    "%s, which signs links, is shorter than %d bytes: it may be guessed",
+                    setting,
+                    LINK_KEY_SIZE,
+                )
+                break
         return keys
 
-    def _keys_of_app(self) -> list[t.Any]:
+    def _keys_of_app(self) -> list[tuple[str, t.Any]]:
+        """The keys that the app has for other purposes, each with its setting."""
         current = self._config.get("SECRET_KEY")
         earlier = self._config.get("SECRET_KEY_FALLBACKS") or ()
-        keys = [key for key in (current, *earlier) if key]
-        if keys:
-            return keys
+        named_keys = [("SECRET_KEY", current)]
+        named_keys += [("SECRET_KEY_FALLBACKS", key) for key in earlier]
+        named_keys = [(setting, key) for setting, key in named_keys if key]
 
         key_of_tokens = self._config.get("JWT_SECRET_KEY")
-        if not key_of_tokens:
-            return []
-        return [key_of_tokens]
-
-    def _warn_of_short_key(self) -> None:
-        settings = ("DUALMEDIA_LINK_KEYS", "SECRET_KEY", "JWT_SECRET_KEY")
-        setting = next(name for name in settings if self._config.get(name))
-        logger.warning(
-            "%s, which signs links, is shorter than %d bytes: it may be guessed",
-            setting,
-            LINK_KEY_SIZE,
-        )
+        if not named_keys and key_of_tokens:
+            return [("JWT_SECRET_KEY", key_of_tokens)]
+        return named_keys
 
 
 def check_driver(name: str) -> None:

@@ -12,12 +12,14 @@ from flask import Flask
 from pymongo import monitoring
 from sqlalchemy import event
 
-from .accesses.counting import COUNTER
-from .databases.circuit import WATCHER
-from .databases.documents import WATCHER as MONGO_WATCHER
 from .state import get_state
 
-_BACKGROUND = (WATCHER, MONGO_WATCHER, COUNTER)
+_BACKGROUND = "dualmedia-"
+"""The names of our threads begin with it. Their queries are not those of the code in question."""
+
+
+def _is_background() -> bool:
+    return threading.current_thread().name.startswith(_BACKGROUND)
 
 
 @dataclass
@@ -48,7 +50,7 @@ def count_queries(app: Flask | None = None) -> Iterator[QueryLog]:
     log = QueryLog()
 
     def log_statement(_connection: t.Any, _cursor: t.Any, statement: str, *_: t.Any) -> None:
-        if threading.current_thread().name not in _BACKGROUND:
+        if not _is_background():
             log.sql.append(statement)
 
     if engine is not None:
@@ -67,7 +69,7 @@ class _Listener(monitoring.CommandListener):
         self.logs: list[QueryLog] = []
 
     def started(self, event: monitoring.CommandStartedEvent) -> None:
-        if threading.current_thread().name in _BACKGROUND:
+        if _is_background():
             return
         collection = event.command.get(event.command_name)
         query = f"{event.command_name} {collection}"

@@ -90,6 +90,8 @@ def test_local_files_are_not_for_everybody_on_the_machine(tmp_path: Path, umask:
     [
         ({"DUALMEDIA_LINK_KEYS": ["x" * 32, "short"]}, "DUALMEDIA_LINK_KEYS"),
         ({"SECRET_KEY": "short"}, "SECRET_KEY"),
+        ({"SECRET_KEY_FALLBACKS": ["short"]}, "SECRET_KEY_FALLBACKS"),
+        ({"SECRET_KEY": "x" * 32, "SECRET_KEY_FALLBACKS": ["short"]}, "SECRET_KEY_FALLBACKS"),
         ({"JWT_SECRET_KEY": "short"}, "JWT_SECRET_KEY"),
     ],
 )

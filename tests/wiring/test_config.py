@@ -121,6 +121,8 @@ def test_parts_of_any_characters_reach_the_driver(name: str, user: str, password
         ({"DUALMEDIA_QUOTA_PER_OWNER": "much"}, "DUALMEDIA_QUOTA_PER_OWNER"),
         ({"DUALMEDIA_CONNECT_TIMEOUT": "soon"}, "DUALMEDIA_CONNECT_TIMEOUT"),
         ({"DUALMEDIA_GRACE": -1}, "DUALMEDIA_GRACE"),
+        ({"DUALMEDIA_GRACE": float("nan")}, "DUALMEDIA_GRACE"),
+        ({"DUALMEDIA_TRASH_SECONDS": float("inf")}, "DUALMEDIA_TRASH_SECONDS"),
         ({"DUALMEDIA_REPAIR_SHARE": -0.1}, "DUALMEDIA_REPAIR_SHARE"),
         ({"DUALMEDIA_REPAIR_SHARE": 1.5}, "DUALMEDIA_REPAIR_SHARE"),
         ({"DUALMEDIA_REPAIR_SHARE": "much"}, "DUALMEDIA_REPAIR_SHARE"),
