@@ -80,6 +80,7 @@ class Body(io.RawIOBase):
         self._is_lost = False
         self._is_admitted = False
         self._is_finished = False
+        self._failure: HTTPException | None = None
         self._beginning = b""
         self._unread = memoryview(b"")
         settings = find_state(current_app).settings
@@ -259,13 +260,18 @@ class Body(io.RawIOBase):
 
         There are fewer at the end of what the server has.
         """
+        if self._failure is not None:
+            raise self._failure
         if self._length is not None:
             size = min(size, self._length - self._received)
         is_first = True
         while size > 0:
             try:
                 asked_size, data = self._read_in_time(size)
-            except RequestTimeout:
+            except HTTPException as error:
+                # A server may have received more before it failed, and give that to whoever asks
+                # again: bytes are missing in between.
+                self._failure = error
                 if is_first:
                     raise
                 return  # the next read says so

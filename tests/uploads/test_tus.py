@@ -230,6 +230,47 @@ def test_checksums(tus: Tus, begun: str, state: State) -> None:
         assert right.headers["Upload-Offset"] == str(start + 1)
 
 
+class Failing(io.BytesIO):
+    """A body of which one read fails, and loses what it has taken. Those after it go on behind that,
+    as those of a server do that had received more."""
+
+    def __init__(self, content: bytes, failing: int) -> None:
+        super().__init__(content)
+        self._failing = failing
+        self._reads = 0
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        self._reads += 1
+        data = super().read(size)
+        if self._reads == self._failing:
+            raise ConnectionResetError
+        return data
+
+
+@pytest.mark.parametrize("failing", [1, 2, 3, 5, 8])
+def test_nothing_is_missing_within_what_came_of_a_request_that_failed(
+    client: FlaskClient, tokens: Tokens, tus: Tus, owners: Owners, failing: int
+) -> None:
+    sent = PDF + samples.counting(300_000)
+    url = tus.create(len(sent), Upload_Metadata=metadata(owners)).headers["Location"]
+    headers = tokens.alice | {
+        "Tus-Resumable": "1.0.0",
+        "Upload-Offset": "0",
+        "Content-Type": OFFSET_TYPE,
+    }
+    client.patch(
+        url,
+        input_stream=Failing(sent, failing),
+        environ_overrides={"CONTENT_LENGTH": str(len(sent))},
+        headers=headers,
+    )
+
+    offset = int(tus.head(url).headers["Upload-Offset"])
+    assert offset < len(sent)
+    record = tus.patch(url, offset, sent[offset:]).headers["Content-Location"]
+    assert content(client, tokens.alice, record) == sent
+
+
 def test_what_came_of_a_request_that_was_cut_is_kept(tus: Tus, begun: str) -> None:
     tus.cut_short(begun, 4000, CONTENT[4000:7000], 6000)
     assert tus.head(begun).headers["Upload-Offset"] == "7000"
