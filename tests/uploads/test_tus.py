@@ -231,8 +231,10 @@ def test_checksums(tus: Tus, begun: str, state: State) -> None:
 
 
 class Failing(io.BytesIO):
-    """A body of which one read fails, and loses what it has taken. Those after it go on behind that,
-    as those of a server do that had received more."""
+    """A body of which one read fails, and loses what it has taken.
+
+    Reads after it go on behind that, as with a server that had received more.
+    """
 
     def __init__(self, content: bytes, failing: int) -> None:
         super().__init__(content)
