@@ -301,7 +301,7 @@ class Finder:
         batch: list[Media],
         verified_until: str,
     ) -> Iterator[Finding]:
-        """The problems of some records, those of one record in a row."""
+        """The problems of some records; those of the owner and the bytes of one come in a row."""
         available: list[Media] = []
         for record in batch:
             if self._is_in_unknown_storage(record):
