@@ -1,4 +1,8 @@
-"""Documents in MongoDB, heavy media in PostgreSQL: a Flask extension that keeps both in step."""
+"""Documents in MongoDB, heavy media in PostgreSQL: a Flask extension that keeps both in step.
+
+A host imports from here. Signals are in ``flask_dualmedia.signals``, and what its tests may need is
+in ``flask_dualmedia.testing``.
+"""
 
 from .accesses.stats import MediaStats
 from .authorization import (

@@ -125,11 +125,13 @@ def _described(description: str) -> dict[str, str]:
 
 
 def _text(length: int) -> Text:
+    """A field for text of at most so many characters, or null."""
     is_short_enough = validate.Length(max=length)
     return Text(validate=is_short_enough, allow_none=True)
 
 
 def _reference_id() -> Text:
+    """A required field for the id of an owner, with 1 to 255 characters."""
     has_length = validate.Length(min=1, max=255)
     return Text(required=True, validate=has_length)
 
@@ -139,6 +141,7 @@ def _one_of(values: t.Sequence[str], **kwargs: t.Any) -> fields.String:
 
 
 def _count(maximum: int = MAX_INTEGER, **kwargs: t.Any) -> WholeNumber:
+    """A field for a whole number from 0 to the maximum, both included."""
     is_in_range = validate.Range(min=0, max=maximum)
     return WholeNumber(validate=is_in_range, **kwargs)
 
@@ -161,6 +164,7 @@ class WireSchema(ma.Schema):
         register = False
 
     def on_bind_field(self, field_name: str, field_obj: fields.Field) -> None:
+        """Give a field its name on the wire."""
         field_obj.data_key = camelcase(field_obj.data_key or field_name)
 
 
@@ -271,6 +275,7 @@ def _declared(kind: type[Media], *names: str) -> tuple[str, ...]:
 
 
 def _not_sent_with_bytes(kind: type[Media]) -> tuple[str, ...]:
+    """Names of the fields that are measured, or that only we may set, and of the URL."""
     names = [*_MEASURED, kind.url_field]
     for name, field in _SCHEMAS[kind]._declared_fields.items():
         if field.dump_only:
@@ -341,7 +346,10 @@ def direct_schema_of(kind: type[Media]) -> MediaSchema:
 
 @cache
 def edit_schema_of(kind: type[Media]) -> MediaSchema:
-    """The schema of changes: the owner and the storage stay what they are."""
+    """The schema of changes: the owner and the storage stay what they are.
+
+    A field that is left out stays as it is: it gets no default.
+    """
     fixed = _declared(
         kind,
         kind.owner_field,
@@ -390,6 +398,7 @@ def load_json(schema: WireSchema, data: t.Any) -> dict[str, t.Any]:
 
 
 def _messages_about_json_types(schema: WireSchema, data: dict[str, t.Any]) -> dict[str, list[str]]:
+    """Messages, by wire names, about numbers sent as text and about what is no boolean."""
     messages = {}
     for field in schema.load_fields.values():
         name = t.cast(str, field.data_key)
@@ -460,6 +469,8 @@ def dump_media(record: Media) -> dict[str, t.Any]:
     ``imageUrl`` (``videoUrl``, ``resourceUrl``, ``url``) is the external URL, or the path of the
     content route where we keep the bytes. The schema says which fields there are; marshmallow's own
     dump of it takes twenty times as long.
+
+    Times are text in ISO 8601, and the id is text.
     """
     return _dump(record, _root())
 
@@ -471,6 +482,7 @@ def dump_media_list(records: t.Iterable[Media]) -> list[dict[str, t.Any]]:
 
 
 def _dump(record: Media, root: str) -> dict[str, t.Any]:
+    """A record as JSON-ready data. The root is the URL of the media routes."""
     names, values, times, url = _form_of(type(record))
     # To be strict would take a fifth of the time.
     dumped = dict(zip(names, values(record.__dict__)))  # noqa: B905

@@ -62,6 +62,7 @@ class SettingReader:
     # Kinds of values.
 
     def boolean(self, key: str, *, default: bool) -> bool:
+        """True or false, as :func:`check_boolean` reads it; the default for ``None``."""
         return check_boolean(key, self._config.get(key), default=default)
 
     def optional_boolean(self, key: str) -> bool | None:
@@ -72,7 +73,7 @@ class SettingReader:
         return check_boolean(key, value, default=False)
 
     def choice(self, key: str, yes: str, no: str) -> bool:
-        """Whether the first and default of two words was chosen."""
+        """Tell whether the first and default of two words was chosen, exactly as it is written."""
         value = self._config.get(key, yes)
         if value not in (yes, no):
             raise ConfigurationError(f"{key} is {value!r}, which is neither {yes!r} nor {no!r}")
@@ -88,7 +89,7 @@ class SettingReader:
         default: int | None,
         meaning: str = "number above 0",
     ) -> int | None:
-        """A whole number above 0; ``None`` for no limit."""
+        """A whole number above 0, also as text; ``None`` for no limit, whatever the default."""
         value = self._config.get(key, default)
         if value is None:
             return None
@@ -120,6 +121,7 @@ class SettingReader:
         return rate
 
     def fraction(self, key: str, default: float) -> float:
+        """A number from 0 to 1, both included."""
         value = self._config.get(key, default)
         fraction = _number_or_minus_one(value)
         if not 0 <= fraction <= 1:
@@ -127,16 +129,19 @@ class SettingReader:
         return fraction
 
     def text(self, key: str, default: str) -> str:
+        """Text, which may be empty."""
         value = self._config.get(key, default)
         return _check_text(key, value)
 
     def optional_text(self, key: str) -> str | None:
+        """Text, which may be empty; ``None`` if the host gave none."""
         value = self._config.get(key)
         if value is None:
             return None
         return _check_text(key, value)
 
     def names(self, key: str, default: tuple[str, ...]) -> tuple[str, ...]:
+        """A list of names. One name that stands alone is refused, and so is a set."""
         value = self._config.get(key, default)
         is_list = isinstance(value, list | tuple)
         if not is_list or not all(isinstance(name, str) for name in value):
@@ -155,10 +160,12 @@ class SettingReader:
     # Single settings with rules of their own.
 
     def sql(self, *, host_has_sql: bool) -> tuple[bool, sa.URL | None]:
-        """Whether media live in SQL, and the URL of the database.
+        """Tell whether media live in SQL, and where the database is.
 
-        The URL is ``None`` where the host has set up Flask-SQLAlchemy itself, or nothing is
-        configured.
+        :return: The URL is ``None`` where the host has set up Flask-SQLAlchemy itself, or nothing
+            is configured.
+        :raises ConfigurationError: SQL is enabled without a database, or by a driver that cannot
+            keep media.
         """
         uri = self._config.get("SQLALCHEMY_DATABASE_URI")
         has_url = uri is not None or self.get_or_environ("DB_NAME") is not None
@@ -185,8 +192,11 @@ class SettingReader:
         return _parse_url(uri)
 
     def _sql_url_of_parts(self) -> sa.URL:
-        """``URL.create`` takes the parts as they are: a name with a space, a password of any
-        characters."""
+        """The URL of a PostgreSQL database, from the settings ``DB_NAME``, ``DB_HOST`` and so on.
+
+        ``URL.create`` takes the parts as they are: a name with a space, a password of any
+        characters.
+        """
         port = self.get_or_environ("DB_PORT") or 5432
         try:
             number = int(port)
@@ -211,6 +221,7 @@ class SettingReader:
         )
 
     def url_prefix(self) -> str:
+        """The path above all media routes, with a slash in front and none at its end."""
         prefix = self.text("DUALMEDIA_URL_PREFIX", "/media").strip("/")
         if not prefix:
             raise ConfigurationError(
@@ -227,6 +238,7 @@ class SettingReader:
         return name
 
     def table_prefix(self) -> str:
+        """The beginning of the names of our tables, empty by default."""
         prefix = self.text("DUALMEDIA_TABLE_PREFIX", "")
         # Names with it must need no quotes and be short enough for PostgreSQL, and ours must be
         # known from theirs.
@@ -239,6 +251,10 @@ class SettingReader:
         return prefix
 
     def collection_name(self, key: str, default: str) -> str:
+        """A name that MongoDB allows, or the beginning of one; 60 bytes at most.
+
+        :param key: The setting, which errors quote.
+        """
         name = self.text(key, default)
         has_wrong_character = "$" in name or "\0" in name
         begins_wrong = name.startswith(("system.", "."))
@@ -247,6 +263,7 @@ class SettingReader:
         return name
 
     def bucket(self, default: str) -> str:
+        """The name of a GridFS bucket, which is not empty."""
         bucket = self.collection_name("DUALMEDIA_BUCKET", default)
         if not bucket or bucket.endswith("."):
             raise ConfigurationError(
@@ -295,6 +312,8 @@ class SettingReader:
     def default_storages(self, storages: Mapping[str, t.Any]) -> dict[str, str]:
         """For each kind, the storage that its bytes go to.
 
+        Bytes of a kind that is not named go to the database.
+
         :param storages: Options of the storages outside of the databases, by name.
         """
         key = "DUALMEDIA_DEFAULT_STORAGE"
@@ -323,7 +342,10 @@ class SettingReader:
         return frozenset(value)
 
     def link_keys(self) -> tuple[bytes, ...]:
-        """Keys that sign links; the app's own where the host gave none for that."""
+        """Keys that sign links; the app's own where the host gave none for that.
+
+        The one in use comes first. A short key is logged and used all the same.
+        """
         value = self._config.get("DUALMEDIA_LINK_KEYS")
         if value is None:
             named_keys = self._keys_of_app()
@@ -379,7 +401,10 @@ def check_driver(name: str) -> None:
 def check_boolean(key: str, value: t.Any, *, default: bool) -> bool:
     """A value as true or false. Environments have it as a word.
 
+    Upper case, and blanks around the word, make no difference. No word at all is false.
+
     :param default: For ``None``.
+    :raises ConfigurationError: It is no such word.
     """
     if value is None:
         return default
@@ -414,6 +439,7 @@ def _check_storage(key: str, name: t.Any, storages: Mapping[str, t.Any]) -> None
 
 
 def _parse_url(uri: str | sa.URL) -> sa.URL:
+    """A URL of SQLAlchemy's. PostgreSQL without a driver gets psycopg. No error quotes it."""
     try:
         url = sa.make_url(uri)
     except (exc.ArgumentError, TypeError, ValueError):
@@ -434,7 +460,7 @@ def _is_port(number: int | None) -> bool:
 
 
 def _is_path(value: t.Any) -> bool:
-    """Whether a value names a field of documents, or one of a document within."""
+    """Tell whether a value names a field of documents, or one of a document within."""
     if not isinstance(value, str) or value.startswith("$"):
         return False
     return "" not in value.split(".")

@@ -3,6 +3,9 @@
 Each reader is a generator. It asks for bytes by where they begin and end in the file, and gets
 them, or fewer at the end of the file. It notes every size that it finds: decoders differ in which
 of several they believe.
+
+A damaged file makes a reader raise ``struct.error``, ``IndexError`` or ``ValueError``. Its caller
+expects that.
 """
 
 from __future__ import annotations
@@ -58,8 +61,9 @@ class Picture:
     def __init__(self) -> None:
         self._largest: Dimensions | None = None
         self.is_sideways = False
+        """True if the image is shown turned by a quarter."""
         self.is_certain = False
-        """Whether its size is known, whatever follows."""
+        """True if its size is known, whatever follows."""
 
     def note(self, width: int, height: int) -> None:
         """Remember a size that the file states, if it is the largest until now."""
@@ -82,7 +86,10 @@ Reader = Callable[[Picture], Walk]
 
 
 def walk_of(head: bytes) -> Reader | None:
-    """Choose the reader of a format by the first bytes of the file."""
+    """Choose the reader of a format by the first bytes of the file.
+
+    :return: ``None`` if there is no reader of the format.
+    """
     for start, signature, walk in _READERS:
         if head.startswith(signature, start):
             return walk
@@ -285,6 +292,7 @@ def _webp_chunk(picture: Picture, name: bytes, start: int, size: int) -> Walk:
 
 
 def _number(data: bytes) -> int:
+    """Read a number whose lowest byte comes first."""
     return int.from_bytes(data, "little")
 
 
@@ -313,6 +321,7 @@ def _byte_order(data: bytes) -> str:
 
 
 def _bmp(picture: Picture) -> Walk:
+    """Read the header that stands behind the 14 bytes of the file's own."""
     yield from _bitmap(picture, 14)
 
 
@@ -571,6 +580,7 @@ def _jpeg_xl(picture: Picture, place: int = 0) -> Walk:
 
 
 def _photoshop(picture: Picture) -> Walk:
+    """Read the header of a Photoshop document, which has the height before the width."""
     data = yield 0, 22
     height, width = struct.unpack_from(">II", data, 14)
     picture.note(width, height)

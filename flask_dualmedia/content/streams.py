@@ -73,7 +73,10 @@ def sniff_ogg(head: bytes) -> str:
 
 
 def sniff_asf(head: bytes) -> str:
-    """Tell film from sound by the types of streams in the header."""
+    """Tell film from sound by the types of streams in the header.
+
+    At most 64 KiB of the header are looked at.
+    """
     start = head.ljust(24, b"\0")
     (size,) = struct.unpack_from("<Q", start, 16)
     header = head[: min(size, 65536)]
@@ -98,6 +101,8 @@ def sniff_matroska(head: bytes) -> str | None:
     """Tell WebM from Matroska by the header, and film from sound by the tracks.
 
     The tracks count as far as they are among these bytes.
+
+    :return: ``None`` if the header is damaged, or names another format.
     """
     header = _element(head, 0, len(head))
     if header is None:
@@ -121,7 +126,8 @@ def sniff_matroska(head: bytes) -> str | None:
 def _track_types(head: bytes, start: int) -> set[int]:
     """Return the types of the tracks.
 
-    :return: None if their list is not among these bytes, or not to its end.
+    :return: Empty if their list is not among these bytes. A list that ends behind them counts only
+        if a film is in it already.
     """
     for name, segment, segment_end in _elements(head, start, len(head)):
         if name != _SEGMENT:
@@ -160,7 +166,10 @@ def _elements(head: bytes, start: int, end: int) -> Iterator[Element]:
 
 
 def _element(head: bytes, start: int, end: int) -> Element | None:
-    """Read the element that begins at ``start``. It may end behind these bytes."""
+    """Read the element that begins at ``start``. It may end behind these bytes.
+
+    :return: ``None`` if no element begins there, or its content begins behind ``end``.
+    """
     if start >= end or not head[start]:
         return None
     id_length = 9 - head[start].bit_length()

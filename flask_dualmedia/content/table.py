@@ -11,6 +11,8 @@ by the ``resource_type`` of a course resource. These may stand in a line besides
 ``in ...``      types that the bytes show of such a file: it is a ZIP archive, say, and only its
                 name tells more
 ``as ...``      the ``media_type`` of files, where it is not in the MIME type
+
+A line that begins with ``#`` is for people.
 """
 
 from __future__ import annotations
@@ -393,6 +395,7 @@ application/vnd.imscc: imscc in application/zip
 """,
     "code": CODE,
 }
+"""Lines of the table by ``resource_type``."""
 
 SHORT = {
     "DOCX": "application/vnd.openxmlformats-officedocument.wordprocessingml.document",

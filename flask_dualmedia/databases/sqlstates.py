@@ -32,8 +32,10 @@ _CONTENDED = {"40001", "40P01", UNKNOWN_STATEMENT}
 """Serialization failure and deadlock. It may be tried again."""
 
 _LOCKED = "55P03"
+"""A lock was not to be had in the time that the statement may wait for it."""
 
 _CANCELLED = "57014"
+"""A statement was cancelled, by us or by a limit of the server's."""
 
 _OUTDATED = "lacks a table or a column of ours: run flask dualmedia upgrade, or your own migration"
 
@@ -52,6 +54,7 @@ _REFUSED = {
     "58030": "cannot write to its disk",
     "58P01": "misses a file of its own",
 }
+"""SQLSTATE codes of a server that answers and does not do it, and what is to be told of them."""
 
 _ENDED = ("08", "57P", "25P03", "25P04", "40003")
 """Connection exceptions, operator intervention, and time-outs that end a session.
@@ -108,6 +111,7 @@ def translate_errors() -> Iterator[None]:
 
 
 def _meaning(error: Exception) -> DualMediaError | None:
+    """Return our error for another one; ``None`` if that one is to pass as it is."""
     if isinstance(error, exc.TimeoutError):
         return NoConnectionFree()
 
@@ -148,6 +152,7 @@ def _stateless_meaning(error: BaseException) -> DualMediaError | None:
 
 
 def _state_meaning(state: str, error: BaseException) -> DualMediaError | None:
+    """Return the meaning of a SQLSTATE. One that is not listed counts by its class."""
     if state == _CANCELLED:
         return StatementCancelled()
     if state == _LOCKED:
@@ -166,6 +171,7 @@ def _state_meaning(state: str, error: BaseException) -> DualMediaError | None:
 
 
 def _sqlite_meaning(error: BaseException) -> DualMediaError | None:
+    """Return the meaning of an error of SQLite's; ``None`` if it is none that we know."""
     code = getattr(error, "sqlite_errorname", None) or ""
     if code.startswith(_SQLITE_LOCKED):
         return DatabaseBusy("the database is locked")
@@ -196,18 +202,20 @@ def _by_prefix(reasons: dict[str, str], code: str) -> str | None:
 
 
 def _is_outdated_sqlite(message: str) -> bool:
-    """Whether SQLite says that a table or a column is missing."""
+    """Tell whether SQLite says that a table or a column is missing."""
     if message.startswith(("no such table", "no such column")):
         return True
     return "has no column named" in message
 
 
 def _is_about_values(error: BaseException) -> bool:
+    """Tell whether an error is of a class that says something about values."""
     names = ("DataError", "IntegrityError", "NotSupportedError", "ProgrammingError")
     return any(base.__name__ in names for base in type(error).__mro__)
 
 
 def _refused(error: BaseException) -> RecordRefused:
+    """Return the error for a record that is refused, with what the server says first."""
     # What the server says first. Its details quote the record.
     diagnostic = getattr(error, "diag", None)
     message = getattr(diagnostic, "message_primary", None) or str(error)
@@ -215,6 +223,7 @@ def _refused(error: BaseException) -> RecordRefused:
 
 
 def _conflict(message: str) -> MediaConflict:
+    """Return the error for a key that another record has."""
     if "uq_product_images_main" in message or "product_images.mongo_product_id" in message:
         return SecondMainImage()
     return MediaConflict("the change contradicts another record")
@@ -246,7 +255,9 @@ _TURNED_AWAY = {
     "recovery": "is recovering from a crash",
     "terminating connection": "ended the connection",
 }
+"""Words in the reason why a server lets nobody in, and what a client may be told instead."""
 
 
 def _is_operational(error: BaseException) -> bool:
+    """Tell whether an error is a driver's ``OperationalError``, without importing the driver."""
     return any(base.__name__ == "OperationalError" for base in type(error).__mro__)

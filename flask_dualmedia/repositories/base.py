@@ -86,6 +86,10 @@ class Repository(t.Protocol):
     All methods raise :class:`~flask_dualmedia.errors.DatabaseUnavailable` when the database does
     not answer; no method reports that as a record not found. Readers see ``available`` records
     unless they say otherwise.
+
+    Where a database answers and does not do what it is asked, they raise another
+    :class:`~flask_dualmedia.errors.Unavailable`. New records and changes that break a rule of the
+    fields raise :class:`~flask_dualmedia.errors.InvalidMedia` before anything is sent.
     """
 
     def version(self) -> str:
@@ -110,7 +114,7 @@ class Repository(t.Protocol):
         ...
 
     def get(self, kind: type[M], media_id: uuid.UUID) -> M | None:
-        """The available record with this id."""
+        """The available record with this id; ``None`` if there is none."""
         ...
 
     def select(self, listing: Listing[M]) -> Records[M]:
@@ -178,13 +182,14 @@ class Repository(t.Protocol):
     ) -> dict[uuid.UUID, bool]:
         """Add to the access counts of many available records at once.
 
+        :param counts: By id, at least one.
         :return: Whether there was such a record, by id. An id that is left out is to be tried
             again: its record is just being moved, or in a database that does not answer.
         """
         ...
 
     def find(self, kind: type[M], media_id: uuid.UUID) -> M | None:
-        """The record with this id in any state."""
+        """The record with this id in any state, buried ones included; ``None`` if there is none."""
         ...
 
     def keys_of(
@@ -192,7 +197,10 @@ class Repository(t.Protocol):
         kind: type[Media],
         ids: t.Sequence[uuid.UUID],
     ) -> list[str | None]:
-        """The storage keys of the records with these ids, in any state."""
+        """The storage keys of the records with these ids, in any state.
+
+        Ids without a record are left out. A record without bytes gives ``None``.
+        """
         ...
 
     def scan(
@@ -201,7 +209,10 @@ class Repository(t.Protocol):
         after: uuid.UUID | None,
         limit: int,
     ) -> list[M]:
-        """Records in any state, sorted by id, from behind ``after``."""
+        """Records in any state, sorted by id, from behind ``after``.
+
+        :param limit: Fewer come only at the end.
+        """
         ...
 
     def unfinished(

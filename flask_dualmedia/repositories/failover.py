@@ -1,4 +1,8 @@
-"""SQL while it answers, the journal in MongoDB while it does not."""
+"""SQL while it answers, the journal in MongoDB while it does not.
+
+Where lists and numbers are read from both, the journal comes first: a record that is moved in
+between is then found twice, and not never. Reads for upkeep fail if either does not answer.
+"""
 
 from __future__ import annotations
 
@@ -68,6 +72,9 @@ class FailoverRepository:
 
         If the answer of SQL was lost, the record goes into the journal under another id, and SQL is
         to forget the one that it may have. A record that keeps its id is then refused.
+
+        :raises Unavailable: Neither takes it, or the answer of SQL was lost for a record that keeps
+            its id.
         """
         self._add(
             [record],
@@ -143,6 +150,11 @@ class FailoverRepository:
         return self._look_up(read, kind, media_id)
 
     def select(self, listing: Listing[M]) -> Records[M]:
+        """Available records of both databases, in one order; partial where one does not answer.
+
+        :raises DatabaseUnavailable: Neither answers.
+        """
+
         def read(repository: Either) -> Records[M]:
             return repository.select(listing)
 
@@ -165,6 +177,8 @@ class FailoverRepository:
         reference_type: str | None,
         ids: t.Sequence[str],
     ) -> Records[Media]:
+        """Available records of both databases that belong to any owner, as for :meth:`select`."""
+
         def read(repository: Either) -> Records[Media]:
             return repository.of_owners(kinds, reference_type, ids)
 
@@ -185,6 +199,11 @@ class FailoverRepository:
         *,
         where: Values,
     ) -> M | None:
+        """Change a record where it is.
+
+        :raises Unavailable: A database that may have it does not answer, or it is just being moved.
+        """
+
         def change(repository: Either) -> M | None:
             return repository.update(kind, media_id, changes, where=where)
 
@@ -207,7 +226,10 @@ class FailoverRepository:
         kind: type[Media],
         counts: t.Mapping[uuid.UUID, Accesses],
     ) -> dict[uuid.UUID, bool]:
-        """Add to access counts in SQL, and of those that are not there in the journal."""
+        """Add to access counts in SQL, and of those that are not there in the journal.
+
+        SQL is asked once for all. Those that it did not count are counted one by one.
+        """
 
         def add_in_sql() -> dict[uuid.UUID, bool]:
             return self._sql.add_accesses(kind, counts)
@@ -280,6 +302,8 @@ class FailoverRepository:
         after: uuid.UUID | None,
         limit: int,
     ) -> list[M]:
+        """Records in any state, sorted by id, of both databases; SQL's where both have one."""
+
         def scan_sql() -> list[M]:
             return self._sql.scan(kind, after, limit)
 
@@ -319,6 +343,7 @@ class FailoverRepository:
         return _first_by_id(journaled, in_sql, limit)
 
     def count(self, kind: type[Media]) -> int:
+        """The number of records in SQL and in the journal; one that both have counts twice."""
         journaled = self._journal.count(kind)
         in_sql = self._circuit.read(lambda: self._sql.count(kind))
         return journaled + in_sql
@@ -334,6 +359,8 @@ class FailoverRepository:
         since: datetime,
         but: uuid.UUID | None,
     ) -> Announced:
+        """The unfinished uploads in both databases; in the journal alone while SQL is down."""
+
         def read_sql() -> Announced:
             return self._sql.announced(uploaded_by, since, but)
 
@@ -465,7 +492,11 @@ class FailoverRepository:
         kind: type[Media],
         media_id: uuid.UUID,
     ) -> T | None:
-        """Change a record where it is: in SQL, in the journal, or in SQL after all."""
+        """Change a record where it is: in SQL, in the journal, or in SQL after all.
+
+        :return: ``None`` if neither had anything to change.
+        :raises Unavailable: A database that may have it does not answer, or it is just being moved.
+        """
         try:
             changed = self._circuit.guard(lambda: change(self._sql))
         except _NO_ANSWER:

@@ -28,6 +28,9 @@ class MongoRepository:
 
     Documents in them that are no records are the host's: they are neither read nor changed nor
     counted.
+
+    A write that is acknowledged has reached the disks of a majority. There are no transactions:
+    MongoDB has none without a replica set.
     """
 
     prefix = ""
@@ -58,7 +61,10 @@ class MongoRepository:
         self._collections.check(names)
 
     def ensure_indexes(self) -> None:
-        """Create the indexes that are missing, with the names and columns of those in SQL."""
+        """Create the indexes that are missing, with the names and columns of those in SQL.
+
+        :raises DatabaseUnavailable: MongoDB does not answer, or another index has the name of one.
+        """
         self.version()  # a server that hangs is found by a call that does not have that long
         with self._documents.asked(INDEXING):
             for kind in KINDS.values():
@@ -67,6 +73,11 @@ class MongoRepository:
         self.is_indexed = True
 
     def add(self, record: Media, *, keeps_id: bool = False) -> None:
+        """Keep a new record under its own id. Indexes that may be missing are created first.
+
+        :raises InvalidMedia: A field holds what no database could keep. Nothing was sent.
+        :raises MediaConflict: Its id is taken, or it would be a second main image.
+        """
         if not self.is_indexed:  # MongoDB was down at start-up; uniqueness must not depend on that
             self.ensure_indexes()
         kind = type(record)
@@ -78,7 +89,10 @@ class MongoRepository:
             collection.insert_one(_document(values))
 
     def add_all(self, records: t.Sequence[Media]) -> None:
-        """Keep new records of one kind. If one is refused, those before it are deleted again."""
+        """Keep new records of one kind. If one is refused, those before it are deleted again.
+
+        Until then readers may see them. If MongoDB stops answering in the middle, some may stay.
+        """
         if not self.is_indexed:
             self.ensure_indexes()
         for record in records:
@@ -241,6 +255,8 @@ class MongoRepository:
         """Change a record in one step, if it still has the values of ``where``.
 
         If the driver had to send a change twice, its effect is recognized the second time.
+
+        :raises InvalidMedia: A new value is one that no database could keep. Nothing was sent.
         """
         storable.check(kind, changes)
         matching = {
@@ -314,6 +330,10 @@ class MongoRepository:
         kind: type[Media],
         counts: t.Mapping[uuid.UUID, Accesses],
     ) -> dict[uuid.UUID, bool]:
+        """Add to the access counts of many available records by one bulk write.
+
+        It is no transaction: if MongoDB stops answering, some may be counted.
+        """
         updates = []
         for media_id, (number, at) in sorted(counts.items()):
             where, change = self._access(kind, media_id, at, number)
@@ -573,7 +593,10 @@ class JournalRepository(MongoRepository):
         return refused_before.get("reason") != reason
 
     def refusal_of(self, record: Media) -> Refusal | None:
-        """Why a record that was just read is set aside, and since when; ``None`` if it is not."""
+        """Why a record that was just read is set aside, and since when; ``None`` if it is not.
+
+        The time is ``None`` where somebody wants the record tried again.
+        """
         refused = vars(record).get("refused")
         if refused is None:
             return None
@@ -640,7 +663,7 @@ class JournalRepository(MongoRepository):
         return record.state == TRASHED and "stale" in vars(record)
 
     def last_drain(self) -> int:
-        """The number of the last drain that MongoDB knows of."""
+        """The number of the last drain that MongoDB knows of, 0 before the first."""
         with self._documents.asked():
             drains = self._collections.get(DRAINS, durable=True)
             last = drains.find_one({"_id": "last"}) or {"number": 0}
@@ -654,8 +677,11 @@ class JournalRepository(MongoRepository):
             drains.update_one({"_id": "last"}, change, upsert=True)
 
     def is_due(self, record: Media) -> bool:
-        """Tell whether a record that was just read is to be moved now, and not set aside for a
-        while yet."""
+        """Tell whether a record that was just read is to be moved now.
+
+        One that is set aside is due after :data:`RETRY_AFTER`. Clocks may differ: one whose refusal
+        lies further than that in the future is due too.
+        """
         refusal = self.refusal_of(record)
         if refusal is None or refusal.at is None:
             return True
@@ -663,7 +689,10 @@ class JournalRepository(MongoRepository):
         return abs(time - refusal.at) > RETRY_AFTER
 
     def has_work(self) -> bool:
-        """Tell whether it holds anything that is not set aside for a while yet."""
+        """Tell whether it holds anything that is not set aside for a while yet.
+
+        Pending uploads count, and stale records in the trash do not.
+        """
         time = self._documents.clock.now()
         due = {
             "$nor": [{"state": TRASHED, "stale": True}],
@@ -694,7 +723,7 @@ class JournalRepository(MongoRepository):
             return not self._has_any({})
 
     def uploader_of(self, media_id: uuid.UUID) -> str | None:
-        """The uploader of a record that is here."""
+        """The uploader of a record that is here; ``None`` if there is no record or no uploader."""
         with self._documents.asked():
             for kind in KINDS.values():
                 collection = self._collection(kind)
@@ -720,7 +749,7 @@ class JournalRepository(MongoRepository):
         return keys
 
     def waiting(self) -> int:
-        """How many records wait to be moved."""
+        """How many records wait to be moved: those that are available, set aside or not."""
         number = 0
         with self._documents.asked():
             for kind in KINDS.values():

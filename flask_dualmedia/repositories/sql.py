@@ -1,4 +1,8 @@
-"""Media records in SQL tables."""
+"""Media records in SQL tables.
+
+Errors of drivers are translated: :func:`~flask_dualmedia.databases.sqlstates.translate_errors` says
+what callers meet instead.
+"""
 
 from __future__ import annotations
 
@@ -63,7 +67,11 @@ more."""
 
 @contextmanager
 def limited(connection: sa.Connection, seconds: float | None) -> Iterator[None]:
-    """Give the block so many seconds, on drivers where we can."""
+    """Give the block so many seconds, on drivers where we can.
+
+    Only psycopg 3 has such a limit. With another driver, or for ``None``, the block may take any
+    time. If the time is over and the block ends all the same, the connection goes to nobody else.
+    """
     dialect = connection.dialect
     is_psycopg = (dialect.name, dialect.driver) == ("postgresql", "psycopg")
     if seconds is None or not is_psycopg:
@@ -80,7 +88,10 @@ def limited(connection: sa.Connection, seconds: float | None) -> Iterator[None]:
 def insisting(call: Callable[[], T]) -> T:
     """Do ``call``, and do it again where the database had it give way to others.
 
-    Nothing of it was done then.
+    Nothing of it was done then. The pauses are random, and may be longer each time. Any other error
+    passes at once.
+
+    :raises Contended: The last of :data:`ATTEMPTS` had to give way too.
     """
     for attempt in range(1, ATTEMPTS):
         try:
@@ -106,7 +117,8 @@ class SQLRepository:
         tables: Tables = MODELS,
     ) -> None:
         """
-        :param timeout: Seconds that a statement may take, ``None`` for any number.
+        :param timeout: Seconds that a statement may take, ``None`` for any number. Drivers besides
+            psycopg 3 know no such limit.
         :param tables: The four tables.
         """
         self._engine = engine
@@ -143,6 +155,11 @@ class SQLRepository:
         self.version()
 
     def add(self, record: Media, *, keeps_id: bool = False) -> None:
+        """Keep a new record with one ``INSERT``. It keeps its id in any case.
+
+        :raises InvalidMedia: A field holds what no database could keep. Nothing was sent.
+        :raises MediaConflict: Its id is taken, or it would be a second main image.
+        """
         kind = type(record)
         values = record.values()
         storable.check(kind, values)
@@ -150,7 +167,10 @@ class SQLRepository:
         self._fetch(query, values)
 
     def add_all(self, records: Sequence[Media]) -> None:
-        """Keep new records of one kind in one transaction."""
+        """Keep new records of one kind, at least one, in one transaction.
+
+        :raises InvalidMedia: A field of one holds what no database could keep. Nothing was sent.
+        """
         for record in records:
             storable.check(type(record), record.values())
         self._insert(records)
@@ -191,6 +211,7 @@ class SQLRepository:
         after: uuid.UUID | None,
         limit: int,
     ) -> list[M]:
+        """Records in any state, sorted by id, without the note of the last drain."""
         table = self.tables.of(kind)
         query = sa.select(table).where(table.c.id != DRAINS_ID)
         if after is not None:
@@ -208,6 +229,7 @@ class SQLRepository:
         reference_type: str | None,
         ids: t.Sequence[str],
     ) -> Records[Media]:
+        """Available records of these kinds that belong to any of the owners, by one statement."""
         parameters = {
             "owners": [*ids],
             "owner": next(iter(ids), None),
@@ -238,6 +260,12 @@ class SQLRepository:
         *,
         where: Values,
     ) -> M | None:
+        """Change a record with one ``UPDATE``, if it still has the values of ``where``.
+
+        Fields are compared by ``=``: ``None`` in ``where`` matches no record.
+
+        :raises InvalidMedia: A new value is one that no database could keep. Nothing was sent.
+        """
         storable.check(kind, changes)
         query, parameters = update_record(kind, media_id, changes, where, self.tables)
         return self._one(kind, query, parameters)
@@ -257,7 +285,7 @@ class SQLRepository:
         return self._one(kind, query, values)
 
     def last_drain(self) -> tuple[int, datetime | None]:
-        """The number of the last drain that SQL knows of, and when it was."""
+        """The number and the time of the last drain that SQL knows of; 0 and ``None`` if none."""
         note = self.find(MediaStorage, DRAINS_ID)
         if note is None:
             return 0, None
@@ -278,7 +306,10 @@ class SQLRepository:
         self._fetch(query, note.values())
 
     def bury(self, kind: type[Media], media_id: uuid.UUID) -> None:
-        """Set all columns of a ``deleting`` record to NULL that may be NULL."""
+        """Set all columns of a ``deleting`` record to NULL that may be NULL.
+
+        Its version and the time of its last change stay. A missing one is a no-op.
+        """
         query = _bury(kind, self.tables)
         self._fetch(query, {"id_": media_id})
 
@@ -295,6 +326,10 @@ class SQLRepository:
         at: datetime,
         number: int = 1,
     ) -> bool:
+        """Add to the access count of an available record; false if there is none.
+
+        The time of the last access never goes back, and the version stays.
+        """
         query = _update_access(kind, self.tables)
         parameters = {
             "id_": media_id,
@@ -312,6 +347,10 @@ class SQLRepository:
         """Add to the access counts of many available records in one transaction.
 
         PostgreSQL does it in one statement; other databases need one for each record.
+
+        PostgreSQL locks the rows in the order of their ids. If an error comes, nothing is counted.
+
+        :param counts: At least one record. The answer has all of them.
         """
         # In a transaction, although it is one statement: if the connection breaks in it, nothing
         # is kept.
@@ -398,6 +437,7 @@ class SQLRepository:
             return result.scalar_one()
 
     def stored_size(self, selection: Selection) -> int:
+        """The sum of the sizes in bytes, 0 where nothing matches."""
         query = select_stored_size(selection, self.tables)
         with self._connect() as connection:
             size = connection.execute(query).scalar_one()
@@ -420,6 +460,10 @@ class SQLRepository:
 
     @contextmanager
     def _connect(self) -> Iterator[sa.Connection]:
+        """Lend a connection in autocommit: each statement in the block is a transaction of its own.
+
+        The time limit holds for the whole block. What has to give way is not sent again.
+        """
         with (
             translate_errors(),
             self._single.connect() as connection,
@@ -428,7 +472,10 @@ class SQLRepository:
             yield connection
 
     def _fetch(self, query: Query, parameters: Values) -> Sequence[Row]:
-        """The rows that a statement gives with these values of its parameters."""
+        """The rows that a statement gives with these values of its parameters.
+
+        It is sent up to :data:`ATTEMPTS` times where the database has it give way.
+        """
 
         def execute() -> Sequence[Row]:
             with self._connect() as connection:
@@ -520,6 +567,8 @@ def select_with_content(
 
     Behind the columns of the record is the first of its chunks, if the content is no longer than
     ``size`` and the database has it.
+
+    :param size: In bytes. It is a part of the statement, and no parameter.
     """
     table = tables.of(kind)
     chunks = tables.chunks
@@ -560,6 +609,8 @@ def _update(
 
     The parameters for the new values are named like their fields; those for the values that it must
     have, like their fields and an underscore.
+
+    The version goes up by one, unless it is among the changes.
     """
     table = tables.of(kind)
     matches = _matches(table, ("id", *where))
@@ -945,7 +996,10 @@ def select_stored_size(
     selection: Selection,
     tables: Tables = MODELS,
 ) -> sa.Select[t.Any]:
-    """The statement for a sum of sizes over several kinds."""
+    """The statement for a sum of sizes over several kinds.
+
+    It is NULL where nothing matches. External media does not count.
+    """
     sizes = []
     for kind, where in selection.items():
         columns = tables.of(kind).c
@@ -989,7 +1043,10 @@ def select_unfinished(
     after: Position | None = None,
     tables: Tables = MODELS,
 ) -> sa.Select[t.Any]:
-    """The statement for the next records to sweep."""
+    """The statement for the next records to sweep, oldest first.
+
+    The trash and the note of the last drain are left out.
+    """
     table = tables.of(kind)
     columns = table.c
     query = sa.select(table).where(

@@ -62,6 +62,7 @@ class BatchedStorage(AbstractStorage):
             yield from self.read_batch(key, batch)
 
     def send(self, key: str, start: int, stop: int) -> Iterator[bytes]:
+        """The bytes for a client: as a stream while it is fast, and then in batches."""
         if start >= stop:
             return iter(())
         return self._begun(self._sent(key, start, stop))
@@ -100,6 +101,7 @@ class ChunkedStorage(BatchedStorage):
     """A storage that keeps chunks of :data:`CHUNK_SIZE`."""
 
     def put(self, key: str, blocks: Iterable[bytes]) -> None:
+        """Keep bytes in batches of 4 MiB. Those that were written stay if anything fails later."""
         seq = 0
         chunks = split(blocks, CHUNK_SIZE)
         # A connection is taken for the time of one batch, not while a slow client makes us wait for
@@ -147,8 +149,9 @@ def read_from(
     key: str,
     chunk_range: ChunkRange,
 ) -> list[bytes]:
-    """A batch from the first place that has all of it; where none has, each chunk from the first
-    that has it.
+    """A batch from the first place that has all of it.
+
+    Where none has, each chunk comes from the first place that has it. Other errors pass at once.
 
     :raises BytesNotFound: Some of it is in none of them.
     """
@@ -176,7 +179,10 @@ class BytesOf:
         self._places = [storage.read_batch for storage in storages]
 
     def open(self, key: str, start: int, stop: int) -> Iterator[bytes]:
-        """The bytes of a range, as any storage gives them."""
+        """The bytes of a range, as any storage gives them.
+
+        :raises BytesNotFound: Some of it is in none of the storages.
+        """
         for batch in ChunkRange(start, stop).batches(READ_BATCH):
             yield from read_from(self._places, key, batch)
 

@@ -80,6 +80,7 @@ class CloudStorage(WholeStorage):
         self._filesystem = PerProcess(lambda: filesystem_class(**arguments))
 
     def put(self, key: str, blocks: Iterable[bytes]) -> None:
+        """Keep the bytes as one object, which the driver commits after the last block."""
         filesystem = self._filesystem.get()
         path = self._path(key)
         with _translated():
@@ -106,6 +107,7 @@ class CloudStorage(WholeStorage):
             self._filesystem.get().rm_file(self._path(key))
 
     def stats(self, keys: t.Sequence[str]) -> dict[str, Stat]:
+        """The facts about the bytes under each key, with one request for each: sizes alone."""
         stats = {}
         for key in keys:
             with _translated(), suppress(FileNotFoundError):
@@ -130,6 +132,7 @@ class CloudStorage(WholeStorage):
         content_type: str,
         disposition: str,
     ) -> Delegation | None:
+        """A redirect to a signed URL for 300 seconds. Nobody looks whether the object is there."""
         if self._signed is None:
             return None
 
@@ -178,7 +181,10 @@ class CloudStorage(WholeStorage):
 
 @contextmanager
 def _translated() -> Iterator[None]:
-    """Raise errors of ours. Every driver of the family has errors of its own."""
+    """Raise errors of ours. Every driver of the family has errors of its own.
+
+    An outage is known by Python's own errors, or by the names of drivers' classes.
+    """
     try:
         yield
     except (StorageError, GeneratorExit):

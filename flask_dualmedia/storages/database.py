@@ -44,6 +44,7 @@ class DatabaseStorage(ChunkedStorage):
         self._single = engine.execution_options(isolation_level="AUTOCOMMIT")
 
     def discard(self, key: str) -> bool:
+        """Delete the bytes under a key, 256 chunks by each transaction, the first ones first."""
         # Batch by batch: one statement about gigabytes would take longer than a server may that is
         # not down.
         deleted = self._delete_some(key)
@@ -71,6 +72,7 @@ class DatabaseStorage(ChunkedStorage):
             return result.rowcount
 
     def stats(self, keys: t.Sequence[str]) -> dict[str, Stat]:
+        """The sizes of the bytes under each key, summed up by the database in one statement."""
         columns = self._table.c
         query = sa.select(
             columns.storage_key,
@@ -111,6 +113,7 @@ class DatabaseStorage(ChunkedStorage):
             yield connection
 
     def _write(self, key: str, seq: int, batch: list[memoryview]) -> None:
+        """Keep chunks in one transaction, without a limit of time."""
         rows = [
             {
                 "storage_key": key,
@@ -157,7 +160,10 @@ def _select_keys(
 
 @cache
 def _insert_chunks(table: sa.Table, dialect: str) -> sa.Insert:
-    """The statement that keeps chunks, but those that are there."""
+    """The statement that keeps chunks, but those that are there.
+
+    Databases besides PostgreSQL and SQLite refuse a chunk that is there.
+    """
     if dialect == "postgresql":
         return postgresql.insert(table).on_conflict_do_nothing()
     if dialect == "sqlite":
@@ -170,7 +176,10 @@ def select_chunks(
     chunk_range: ChunkRange,
     table: sa.Table = MODELS.chunks,
 ) -> sa.Select[t.Any]:
-    """The statement for a range of bytes. The server cuts the first and the last chunk."""
+    """The statement for a range of bytes. The server cuts the first and the last chunk.
+
+    Chunks that are missing are left out.
+    """
     first = chunk_range.first
     last = chunk_range.last
     begin = chunk_range.start - first * CHUNK_SIZE

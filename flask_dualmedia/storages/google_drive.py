@@ -1,4 +1,7 @@
-"""Bytes in a folder of Google Drive."""
+"""Bytes in a folder of Google Drive.
+
+A key is the name of a file. Drive allows many files of one name, and gives each an id of its own.
+"""
 
 from __future__ import annotations
 
@@ -27,6 +30,7 @@ FIRST_DELAY = 0.5
 _TIMEOUT = (5, 60)
 _LISTED = 1000
 _REMEMBERED = 10_000
+"""Ids of files that a process remembers. Beyond that it forgets all of them."""
 
 # Drive says 403 of most things that are only not possible now.
 _PASSING = {"rateLimitExceeded", "userRateLimitExceeded", "sharingRateLimitExceeded"}
@@ -69,6 +73,10 @@ class GoogleDriveStorage(StreamedStorage):
         self._ids: dict[str, str] = {}
 
     def put(self, key: str, blocks: Iterable[bytes]) -> None:
+        """Keep the bytes in a new file, and then delete those that had its name.
+
+        :raises StorageUnavailable: Drive took only a part of what was sent, or has no time or room.
+        """
         from google.resumable_media.common import RetryStrategy
         from google.resumable_media.requests import ResumableUpload
 
@@ -110,12 +118,14 @@ class GoogleDriveStorage(StreamedStorage):
             self._delete(file_id)
 
     def delete(self, key: str) -> None:
+        """Delete every file of this name, at once and not into Drive's trash."""
         self._ids.pop(key, None)
         folder_of(key)
         for file in self._files(f"name = '{key}'"):
             self._delete(file["id"])
 
     def stats(self, keys: t.Sequence[str]) -> dict[str, Stat]:
+        """The sizes of the bytes under each key, with one request for each."""
         stats = {}
         for key in keys:
             folder_of(key)
@@ -125,6 +135,7 @@ class GoogleDriveStorage(StreamedStorage):
         return stats
 
     def keys(self, after: str = "") -> Iterator[str]:
+        """Every key that sorts behind ``after``, each once, from a list of the whole folder."""
         last = after
         for file in self._files():
             if file["name"] > last:
@@ -152,7 +163,10 @@ class GoogleDriveStorage(StreamedStorage):
                 yield from answer.iter_content(PIECE_SIZE)
 
     def _id_of(self, key: str) -> str:
-        """Drive's own id of a file. An id that was seen once is not asked for again."""
+        """Drive's own id of a file. An id that was seen once is not asked for again.
+
+        :raises BytesNotFound: The folder has no such file.
+        """
         if key not in self._ids:
             folder_of(key)
             file = next(self._files(f"name = '{key}'"), None)
@@ -189,6 +203,7 @@ class GoogleDriveStorage(StreamedStorage):
             query["pageToken"] = page["nextPageToken"]
 
     def _delete(self, file_id: str) -> None:
+        """Delete a file by Drive's id. One that is gone already is no error."""
         answer = self._call("DELETE", f"/{file_id}", {})
         if answer.status_code != 404:
             with _translated():
@@ -201,7 +216,10 @@ class GoogleDriveStorage(StreamedStorage):
         query: dict[str, str],
         **options: t.Any,
     ) -> requests.Response:
-        """Send a request to Drive. Answers 404 and 416 are for the caller to judge."""
+        """Send a request to Drive. Answers 404 and 416 are for the caller to judge.
+
+        :raises StorageUnavailable: Drive does not answer, or still asks to wait after all attempts.
+        """
         session = self._session.get()
         url = f"{self._base}/drive/v3/files{path}"
 

@@ -54,6 +54,7 @@ class GridFSStorage(ChunkedStorage):
         return self._collections.get_bucket(self._name)[1]
 
     def put(self, key: str, blocks: Iterable[bytes]) -> None:
+        """Keep the bytes as chunks, and the file document after the last of them."""
         self._put(key, blocks, {})
 
     def _put(
@@ -93,6 +94,7 @@ class GridFSStorage(ChunkedStorage):
         return size
 
     def _write(self, key: str, seq: int, batch: list[memoryview]) -> None:
+        """Insert chunks in one command. Those that are there already stay, and are no error."""
         documents = [
             {
                 "files_id": key,
@@ -156,6 +158,11 @@ class GridFSStorage(ChunkedStorage):
         return last["n"]
 
     def stats(self, keys: t.Sequence[str]) -> dict[str, Stat]:
+        """The facts about the bytes under each key that has a file document.
+
+        Chunks are counted, and not read. An upload that was cut short has no document, and is left
+        out.
+        """
         where = {"_id": {"$in": [*keys]}}
         with self._documents.asked():
             files = self._files.find(where, {"length": 1})
@@ -326,6 +333,8 @@ class JournalStorage(GridFSStorage):
     def check_room(self, identity: str | None, size: int) -> None:
         """Refuse bytes that have no place, before they are read.
 
+        Sizes may be known from a second ago. Before anything is refused, they are asked for anew.
+
         :raises JournalFull: They have none.
         """
         if self._max_size is None:
@@ -343,7 +352,10 @@ class JournalStorage(GridFSStorage):
         identity: str | None,
         blocks: Iterable[bytes],
     ) -> Iterator[bytes]:
-        """The same blocks, as long as there is room for them."""
+        """The same blocks, as long as there is room for them.
+
+        :raises JournalFull: There is none for a block. Those before it were passed on.
+        """
         room = _Room(0, 0)
         looked = float("-inf")
         size = 0
@@ -371,6 +383,8 @@ class JournalStorage(GridFSStorage):
         max_age: float,
     ) -> _Room:
         """How many bytes may be in the bucket under a key.
+
+        Unfinished files count with whole chunks of 256 KiB.
 
         :param key: One under which there may be some already; they are not counted.
         :param max_age: Seconds since the sizes of files were asked for, at most.
@@ -407,6 +421,7 @@ class JournalStorage(GridFSStorage):
         return chunks * CHUNK_SIZE
 
     def _sum_sizes(self) -> _Sizes:
+        """The space of all files with a document; those of unknown uploaders are under ``None``."""
         time_before = time.monotonic()
         chunks = {"$ceil": {"$divide": ["$length", CHUNK_SIZE]}}
         group = {

@@ -53,6 +53,10 @@ class LocalStorage(WholeStorage):
         self._sendfile = x_sendfile
 
     def put(self, key: str, blocks: Iterable[bytes]) -> None:
+        """Keep the bytes in a file, which has its name when all of it is on the disk.
+
+        An unfinished file is deleted if anything fails.
+        """
         path = self._path(key)
         unfinished = path.with_name(path.name + _UNFINISHED)
         with _translated():
@@ -82,6 +86,7 @@ class LocalStorage(WholeStorage):
             raise
 
     def delete(self, key: str) -> None:
+        """Delete a file, and an unfinished one of the same key."""
         path = self._path(key)
         unfinished = path.with_name(path.name + _UNFINISHED)
         with _translated():
@@ -89,6 +94,7 @@ class LocalStorage(WholeStorage):
             unfinished.unlink(missing_ok=True)
 
     def stats(self, keys: t.Sequence[str]) -> dict[str, Stat]:
+        """The sizes of finished files. A link is not followed, and has its own size."""
         stats = {}
         for key in keys:
             with _translated(), suppress(FileNotFoundError):
@@ -97,6 +103,7 @@ class LocalStorage(WholeStorage):
         return stats
 
     def keys(self, after: str = "") -> Iterator[str]:
+        """Every key that sorts behind ``after``, folder by folder, unfinished files too."""
         first_folder = ""
         if after:
             first_folder = folder_of(after)
@@ -113,6 +120,11 @@ class LocalStorage(WholeStorage):
         content_type: str,
         disposition: str,
     ) -> Delegation | None:
+        """Headers that have nginx, or another server, send the file.
+
+        :return: ``None`` if the host has set up neither.
+        :raises BytesNotFound: There is no such file, or it is a link.
+        """
         path = self._path(key)
         if path.is_symlink() or not path.is_file():
             raise BytesNotFound(key)
@@ -166,6 +178,7 @@ def _read(file: t.BinaryIO, size: int) -> bytes:
 
 
 def _sync(folder: Path) -> None:
+    """Have the names in a folder reach the disk, where the system lets us."""
     # Windows opens no folders, and the one above may not be ours.
     with suppress(PermissionError):
         descriptor = os.open(folder, os.O_RDONLY)
@@ -176,6 +189,7 @@ def _sync(folder: Path) -> None:
 
 
 def _names(folder: Path) -> list[str]:
+    """The names in a folder, sorted; none if there is no such folder."""
     with _translated():
         try:
             return sorted(entry.name for entry in os.scandir(folder))
@@ -185,6 +199,7 @@ def _names(folder: Path) -> list[str]:
 
 @contextmanager
 def _translated() -> Iterator[None]:
+    """Raise errors of ours for those of the system, without the paths in them."""
     try:
         yield
     except OSError as error:

@@ -61,8 +61,13 @@ connection is held. If a client stops altogether, its connection is cut.
 
 
 class PsycopgStorage(DatabaseStorage):
-    """The same rows as :class:`DatabaseStorage`, read and written past SQLAlchemy's text format for
-    ``bytea``, which takes three times as long."""
+    """The same rows as :class:`DatabaseStorage`, in the binary format of psycopg.
+
+    SQLAlchemy's text format for ``bytea`` takes three times as long.
+
+    A token lets a connection be held for a client. There are half as many as the pool has
+    connections.
+    """
 
     def __init__(
         self,
@@ -98,6 +103,10 @@ class PsycopgStorage(DatabaseStorage):
             return driver.execute(self._texts.delete, parameters).rowcount
 
     def put(self, key: str, blocks: Iterable[bytes]) -> None:
+        """Keep bytes, each chunk as it comes while the client is fast, and in batches otherwise.
+
+        Up to 16 chunks are one transaction.
+        """
         chunks = split(blocks, CHUNK_SIZE)
         seq = 0
         waiting: list[memoryview] = []
@@ -169,7 +178,7 @@ class PsycopgStorage(DatabaseStorage):
         self,
         seconds: float | None,
     ) -> Iterator[tuple[Driver, Cursor]]:
-        """A transaction."""
+        """A transaction in a pipeline: errors may come only at the end of the block."""
         with (
             translate_errors(),
             borrow(self._engine, seconds) as driver,
@@ -195,6 +204,10 @@ class PsycopgStorage(DatabaseStorage):
         start: int,
         stop: int,
     ) -> Generator[bytes, None, None]:
+        """The bytes of a range while a token is left and the client is fast.
+
+        It ends early, without an error, where bytes are missing or the connection is lost.
+        """
         with self._token() as has_token:
             if not has_token:
                 return

@@ -25,6 +25,7 @@ class S3Storage(StreamedStorage):
     """
 
     max_direct_size = 5 * 1024**3
+    """In bytes: S3 takes no more by one ``PUT``."""
 
     def __init__(
         self,
@@ -51,6 +52,7 @@ class S3Storage(StreamedStorage):
         )
 
     def put(self, key: str, blocks: Iterable[bytes]) -> None:
+        """Keep the bytes as one object, which appears when it is whole; from 8 MiB on in parts."""
         with _translated():
             self._client.get().upload_fileobj(
                 BlockReader(blocks),
@@ -64,6 +66,11 @@ class S3Storage(StreamedStorage):
             self._client.get().delete_object(**self._object(key))
 
     def stats(self, keys: t.Sequence[str]) -> dict[str, Stat]:
+        """The facts about the bytes under each of these keys.
+
+        One or two are asked for one by one, with their checksums; more by a list, without
+        checksums.
+        """
         if len(keys) < 3:
             return dict(self._stats_one_by_one(keys))
 
@@ -90,6 +97,7 @@ class S3Storage(StreamedStorage):
         content_type: str,
         disposition: str,
     ) -> Delegation | None:
+        """A redirect to a URL for 300 seconds. It is signed here: the object may be missing."""
         if not self._redirect:
             return None
 
@@ -118,6 +126,7 @@ class S3Storage(StreamedStorage):
         checksum: str,
         seconds: float,
     ) -> Ticket:
+        """The right to put these bytes. It is signed here, and S3 compares what comes."""
         digest = base64.b64encode(bytes.fromhex(checksum)).decode()
         pinned = {
             "ContentLength": size,
@@ -193,6 +202,7 @@ class S3Storage(StreamedStorage):
 
 
 def _connect(connection: dict[str, t.Any]) -> t.Any:
+    """A client that waits 3 seconds to connect, 20 for an answer, and retries twice at most."""
     from boto3.session import Session
     from botocore.config import Config
 
@@ -227,6 +237,8 @@ def _translated(key: str = "") -> Iterator[None]:
 def _refusal(error: t.Any, key: str) -> StorageError:
     """Our error for an answer of S3 that is one.
 
+    Where another try may help, it is :class:`StorageUnavailable`.
+
     :param key: The key whose bytes are read, if any are.
     """
     status = _status(error)
@@ -249,5 +261,6 @@ def _checksum(head: t.Mapping[str, t.Any]) -> str | None:
 
 
 def _status(error: t.Any) -> int:
+    """The HTTP status of an answer, 0 if the error came without one."""
     metadata = error.response.get("ResponseMetadata", {})
     return metadata.get("HTTPStatusCode", 0)

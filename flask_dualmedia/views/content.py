@@ -220,6 +220,7 @@ def _redirect(record: Media) -> BaseResponse:
 
 
 def _read_query() -> Values:
+    """The query of the request, checked. Parameters that are not ours are ignored."""
     parameters = request.args.to_dict(flat=False)
     return schemas.load(_DOWNLOAD_QUERY, read_form(_DOWNLOAD_QUERY, parameters))
 
@@ -284,6 +285,8 @@ def _respond(readable: _Readable, *, as_download: bool) -> Response:
     """Answer with the bytes that the request asks for, reading no others from the storage.
 
     :param as_download: Answer with Content-Disposition attachment in any case.
+    :raises RequestedRangeNotSatisfiable: The range begins behind the last byte.
+    :raises BytesNotFound: The storage does not have them. Nothing was sent by then.
     """
     state = get_state()
     record, content = readable.record, readable.content
@@ -361,7 +364,10 @@ def _names(filename: str) -> dict[str, str]:
 
 
 def _ascii_name(filename: str) -> str:
-    """The name under which clients that do not read ``filename*`` save a download."""
+    """The name under which clients that do not read ``filename*`` save a download.
+
+    Accents are dropped. Characters that a client might act on become ``_``.
+    """
     decomposed = unicodedata.normalize("NFKD", filename)
     plain = decomposed.encode("ascii", "ignore").decode()
     plain = _NOT_PLAIN.sub("_", plain)
@@ -406,7 +412,10 @@ def _conditional(response: Response, size: int, *, is_date_strong: bool) -> tupl
 
 
 def _applicable_range(response: Response, size: int, *, is_date_strong: bool) -> Range | None:
-    """The header ``Range``, unless it is to be ignored."""
+    """The header ``Range``, unless it is to be ignored.
+
+    :return: One range in bytes; ``None`` to answer with all of them.
+    """
     # "A server MUST ignore a Range header field received with a request method that is unrecognized
     # or for which range handling is not defined. For this specification, GET is the only method"
     # (RFC 9110, section 14.2)
@@ -460,6 +469,7 @@ def _announced_checksum(digest: str | None) -> str | None:
 
     Other algorithms in it are ignored, as they may be.
 
+    :return: ``None`` if the header names no SHA-256.
     :raises BadRequest: It is no SHA-256.
     """
     match = _SHA256.search(digest or "")

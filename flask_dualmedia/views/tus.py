@@ -365,11 +365,13 @@ def _concat_of(upload: Staged) -> str | None:
 
 
 def _check_version() -> None:
+    """Refuse with 412 a request of another version of tus, or of none."""
     if request.headers.get("Tus-Resumable") != VERSION:
         raise PreconditionFailed(f"Tus-Resumable is not {VERSION}.")
 
 
 def _check_type() -> None:
+    """Refuse with 415 a body that is not declared as bytes."""
     if request.mimetype not in (CONTENT_TYPE, GENERATED_TYPE):
         raise UnsupportedMediaType(f"Send {CONTENT_TYPE}.")
 
@@ -411,6 +413,7 @@ def _append(state: State, writer: Writer, offset: int, digest: resumable.Digest 
 
     :raises Conflict: The bytes do not begin where the upload ends.
     :raises BadRequest: The length is another than was said before.
+    :raises FileTooLarge: The length is more than such a file may have. Nothing was read.
     """
     upload = writer.upload
     if offset != upload.offset:
@@ -430,6 +433,9 @@ def _create(state: State, caller: Caller) -> Response:
 
     A final upload is joined from its partial ones at once. The parts of one say nothing about a
     record.
+
+    If the bytes that come with an upload are refused, the upload is removed again: its client has
+    not learnt where it is.
     """
     creation = _read_creation()
     if _has_body():
@@ -488,6 +494,7 @@ class _Creation(t.NamedTuple):
 
 
 def _read_creation() -> _Creation:
+    """Read the headers of a request that begins an upload; a wrong one is a bad request."""
     length = read_number("Upload-Length")
     digest = read_digest()
     concat = request.headers.get("Upload-Concat")
@@ -497,7 +504,10 @@ def _read_creation() -> _Creation:
 
 
 def _begin(state: State, upload: Staged) -> Writer:
-    """The writer of a new upload."""
+    """The writer of a new upload.
+
+    The same partial uploads joined a second time give the final one that exists.
+    """
     if upload.joined:
         return resumable.concatenate(state, upload)
     return resumable.begin(state, upload)
@@ -577,6 +587,7 @@ def _check_size(state: State, kind: str | None, length: int | None) -> None:
 
 
 def _has_body() -> bool:
+    """Tell whether the request has a body, or may have one of unknown length."""
     return bool(request.content_length or "Transfer-Encoding" in request.headers)
 
 
@@ -588,6 +599,7 @@ class _Body:
         self._is_too_slow = False
 
     def read(self, size: int) -> bytes:
+        """At most so many bytes; none at the end, and none once the client is gone or too slow."""
         try:
             return self._stream.read(size)
         except RequestTimeout:

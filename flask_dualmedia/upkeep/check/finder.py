@@ -93,6 +93,8 @@ class Finder:
     ) -> Iterator[Finding]:
         """Problems of records, and of their owners and bytes.
 
+        Records in the trash are counted apart.
+
         :param verified_until: Up to this id, an earlier check has verified the bytes.
         """
         for record in batch:
@@ -125,7 +127,7 @@ class Finder:
                 yield Finding(problem, upload.kind, str(upload.id), detail)
 
     def look_at_keys(self) -> Iterator[Finding]:
-        """Bytes that no record names."""
+        """Bytes that no record names. Keys that are not of our form are passed over."""
         for place in self._places:
             for keys in _batches(place.storage.keys(), BATCH):
                 yield from self._judge_keys(place, keys)
@@ -156,11 +158,11 @@ class Finder:
         return self._homes[finding.where]
 
     def is_misplaced(self, key: str) -> bool:
-        """Whether the journal's bucket has bytes under a key whose record is in SQL."""
+        """Tell whether the journal's bucket has bytes under a key whose record is in SQL."""
         return self._journal_has(key) and key in self.misplaced([key])
 
     def is_named(self, key: str) -> bool:
-        """Whether a record, or a resumable upload, names these bytes now."""
+        """Tell whether a record, or a resumable upload, names these bytes now."""
         owner = owner_of_key(key)
         if owner is None:
             return False
@@ -299,7 +301,7 @@ class Finder:
         batch: list[Media],
         verified_until: str,
     ) -> Iterator[Finding]:
-        """The problems of some records, those of one record in a row."""
+        """The problems of some records; those of the owner and the bytes of one come in a row."""
         available: list[Media] = []
         for record in batch:
             if self._is_in_unknown_storage(record):
@@ -324,7 +326,7 @@ class Finder:
                 yield from self._judge_bytes(home, record, stat, verified_until)
 
     def _is_in_unknown_storage(self, record: Media) -> bool:
-        """Whether the bytes of a record are in a storage that is not set up here."""
+        """Tell whether the bytes of a record are in a storage that is not set up here."""
         if record.storage_key is None:
             return False
         return record.storage_type not in self._state.storages
@@ -341,7 +343,8 @@ class Finder:
         record: Media,
         owner_id: str | None,
     ) -> Iterator[Finding]:
-        """
+        """Find that the document of an owner is missing, or is called otherwise in the record.
+
         :param owner_id: The one id of the document that the record belongs to; ``None`` if it does
             not exist.
         """
@@ -397,7 +400,8 @@ class Finder:
         stat: Stat | None,
         verified_until: str,
     ) -> Iterator[Finding]:
-        """
+        """Find that the bytes of a record are missing, too few or too many, or other ones.
+
         :param stat: What the storages said about the bytes when the batch was read.
         """
         if not _is_whole(stat, record.file_size):
@@ -439,8 +443,10 @@ class Finder:
             yield replace(finding, is_mendable=is_mendable)
 
     def _is_split(self, record: Media) -> bool:
-        """Whether some of the bytes are in SQL and the rest is in the journal: they are misplaced,
-        not missing."""
+        """Tell whether some of the bytes are in SQL and the rest is in the journal.
+
+        Such bytes are misplaced, not missing. They are read for that.
+        """
         if record.storage_type != DATABASE or record.file_size is None:
             return False
         if len(self._state.homes) == 1:
@@ -451,7 +457,7 @@ class Finder:
         return self._checksum(record, record.file_size) == record.checksum
 
     def _is_unchanged(self, record: Media) -> bool:
-        """Whether nobody has replaced or deleted the record since the batch was read."""
+        """Tell whether nobody has replaced or deleted the record since the batch was read."""
         current = self._state.repository.find(type(record), record.id)
         if current is None:
             return False
@@ -493,14 +499,16 @@ class Finder:
                 yield _finding("bytes_misplaced", record, self._state.homes[0], detail)
 
     def _journal_has(self, key: str) -> bool:
-        """Whether the journal's bucket has bytes under a key."""
+        """Tell whether the journal's bucket has bytes under a key."""
         bucket = self._state.homes[1].storage
         first_key = next(bucket.keys(key[:-1]), None)
         return first_key == key
 
     def _was_just_changed(self, key: str) -> bool:
-        """Whether the record that bytes belonged to was changed a moment ago: the worker that
-        changed it deletes them now."""
+        """Tell whether the record that bytes belonged to was changed a moment ago.
+
+        The worker that changed it deletes them now.
+        """
         owner = owner_of_key(key)
         if owner is None:
             return False
@@ -514,7 +522,7 @@ class Finder:
         return False
 
     def _is_draining(self) -> bool:
-        """Whether a process moves the journal into SQL now."""
+        """Tell whether a process moves the journal into SQL now."""
         return Lease(self._state.collections, "drain").is_held()
 
     def _named(self, ids: list[uuid.UUID]) -> set[str]:
@@ -526,7 +534,7 @@ class Finder:
         return keys
 
     def _is_empty(self, collection: str) -> bool:
-        """Whether the host's collection has no document at all."""
+        """Tell whether the host's collection has no document at all."""
         mongo = self._state.mongo
         with mongo.asked():
             document = mongo[collection].find_one({}, {"_id": 1})
@@ -538,8 +546,12 @@ class Finder:
         return f"media of {collection}"
 
     def _checksum(self, record: Media, size: int) -> str | None:
-        """The checksum of the bytes of a record, read no faster than the rate; ``None`` if they are
-        gone."""
+        """The checksum of the bytes of a record; ``None`` if they are gone.
+
+        They are read no faster than the rate.
+
+        :param size: Bytes from the beginning that count.
+        """
         storage = self._state.storage_of(record)
         digest = hashlib.sha256()
         start = time.monotonic()
@@ -563,7 +575,7 @@ def _has_no_keys(storage: Storage) -> bool:
 
 
 def _is_whole(stat: Stat | None, size: int | None) -> bool:
-    """Whether a storage has all bytes of a file, and no more."""
+    """Tell whether a storage has all bytes of a file, and no more."""
     return stat is not None and stat.complete and stat.size == size
 
 
