@@ -20,7 +20,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 from ..databases import storable
-from ..databases.deadlines import deadline
+from ..databases.deadlines import Watch, deadline
 from ..databases.sqlstates import translate_errors
 from ..databases.tables import MODELS, Tables
 from ..errors import Contended
@@ -70,7 +70,7 @@ def limited(connection: sa.Connection, seconds: float | None) -> Iterator[None]:
     """Give the block so many seconds, on drivers where we can.
 
     Only psycopg 3 has such a limit. With another driver, or for ``None``, the block may take any
-    time. If the time is over and the block ends all the same, the connection goes to nobody else.
+    time. If the time is over, however the block ends, the connection goes to nobody else.
     """
     dialect = connection.dialect
     is_psycopg = (dialect.name, dialect.driver) == ("postgresql", "psycopg")
@@ -79,10 +79,14 @@ def limited(connection: sa.Connection, seconds: float | None) -> Iterator[None]:
         return
 
     driver = t.cast("t.Any", connection.connection.driver_connection)
-    with deadline(driver, seconds) as watch:
-        yield
-    if watch.expired:
-        connection.invalidate()
+    watch: Watch | None = None
+    try:
+        with deadline(driver, seconds) as watch:
+            yield
+    finally:
+        # A cancellation may still be on its way, through a pooler: nobody else gets the connection.
+        if watch is not None and watch.expired:
+            connection.invalidate()
 
 
 def insisting(call: Callable[[], T]) -> T:
