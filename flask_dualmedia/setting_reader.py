@@ -346,6 +346,7 @@ class SettingReader:
 
         The one in use comes first. A short key is logged and used all the same.
         """
+        named_keys: list[tuple[str, t.Any]]
         value = self._config.get("DUALMEDIA_LINK_KEYS")
         if value is None:
             named_keys = self._keys_of_app()

@@ -250,7 +250,9 @@ def probe(engine: sa.Engine, seconds: float) -> None:
     :raises DatabaseUnavailable: It does not answer.
     :raises WritesRefused: It answers, but has no connection for us.
     """
-    pool = engine.pool.recreate()
+    # This pool has only the connector of the engine's, not its events. The first event makes the
+    # dialect ready. Other connections of the same pool wait for that, those of another one do not.
+    pool = sa.NullPool(engine.pool._creator)
     try:
         with translate_errors():
             lent = pool.connect()

@@ -29,7 +29,7 @@ from flask_dualmedia import (
     save_product_images,
 )
 from flask_dualmedia.databases import deadlines
-from flask_dualmedia.databases.connections import borrow
+from flask_dualmedia.databases.connections import borrow, probe
 from flask_dualmedia.databases.deadlines import deadline
 from flask_dualmedia.errors import StatementCancelled
 from flask_dualmedia.models import KINDS
@@ -155,6 +155,31 @@ def test_a_connection_that_broke_does_not_go_back_to_the_pool(engine: sa.Engine)
     assert t.cast("sa.QueuePool", engine.pool).checkedout() == 0
     with borrow(engine, 5) as driver:
         assert driver.execute("SELECT 1").fetchone() == (1,)
+
+
+def test_a_probe_leaves_it_to_the_pool_to_make_a_dialect_ready(database_url: str) -> None:
+    """Where a probe does it, a thread that takes a connection meanwhile finds it half done."""
+    engine = sa.create_engine(database_url)
+    begun = threading.Event()
+    may_end = threading.Event()
+    initialize = engine.dialect.initialize
+
+    def wait_first(connection: sa.Connection) -> None:
+        begun.set()
+        may_end.wait(2)
+        initialize(connection)
+
+    engine.dialect.initialize = wait_first  # type: ignore[method-assign]
+    probing = threading.Thread(target=probe, args=(engine, 10))
+    probing.start()
+    begun.wait(1)
+    try:
+        with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            assert connection.exec_driver_sql("SELECT 1").scalar_one() == 1
+    finally:
+        may_end.set()
+        probing.join()
+        engine.dispose()
 
 
 def test_after_a_failed_statement_others_find_the_connection_as_they_expect_it(

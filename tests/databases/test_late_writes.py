@@ -137,11 +137,16 @@ def assert_nothing_is_wrong(app: Flask) -> None:
 def settled(direct: psycopg.Connection[t.Any]) -> None:
     """Wait until no statement about images runs in the server."""
     query = (
-        "SELECT count(*) FROM pg_stat_activity"
-        " WHERE datname = current_database() AND pid <> pg_backend_pid() AND (state = 'active'"
+        "SELECT pid, state, wait_event, query FROM pg_stat_activity"
+        " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        " AND backend_type = 'client backend' AND (state = 'active'"
         " OR (state = 'idle in transaction' AND query LIKE '%product_images%'))"
     )
-    wait_until(lambda: direct.execute(query).fetchone() == (0,))
+
+    def busy() -> list[t.Any]:
+        return direct.execute(query).fetchall()
+
+    eventually(lambda: not busy(), 10, pause=0.02, explain=busy)
 
 
 LARGE = png() + bytes(2 * 1024 * 1024)

@@ -61,6 +61,7 @@ def connections_to(url: str) -> int:
         query = (
             "SELECT count(*) FROM pg_stat_activity"
             " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            " AND backend_type = 'client backend'"
         )
         return connection.exec_driver_sql(query).scalar_one()
 
