@@ -192,9 +192,8 @@ def test_what_somebody_has_changed_is_not_taken_back(
     held = proxy.hold("INSERT INTO product_images")
     told = http.post(content).json["id"]
     held.release()
-    settled(direct)
     query = "SELECT id::text FROM product_images WHERE state = 'available' AND id <> %s"
-    (media_id,) = t.cast("tuple[str]", direct.execute(query, [told]).fetchone())
+    (media_id,) = eventually(lambda: direct.execute(query, [told]).fetchone(), 10, pause=0.02)
     assert media_id != told
     assert http.patch(media_id, "found").status_code == 200
     drain(app)

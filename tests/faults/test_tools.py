@@ -338,7 +338,7 @@ def test_a_connection_to_mongodb_is_cut_at_a_command(
     fault = getattr(mongo_proxy, cut)("insert:tools")
     with pytest.raises(pymongo.errors.AutoReconnect):
         proxied.insert_one({"_id": "cut"})
-    assert fault.reached
+    fault.wait_until_reached()
     assert stored.distinct("_id") == there
 
 
