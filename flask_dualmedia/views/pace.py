@@ -76,8 +76,9 @@ class Pace:
             return size
         received = self._count_received()
         size = min(size, max(self._size, received))
-        seconds = max(0, size - received) / self._rate
-        self._watch(self._began + self._seconds_left + seconds)
+        # Over TLS a little less comes of it than the system has received.
+        awaited = max(size - received, min(size, self._small_size))
+        self._watch(self._began + self._seconds_left + awaited / self._rate)
         return size
 
     def _count_received(self) -> int:
