@@ -64,7 +64,7 @@ METADATA = encoded({"kind": "files", "referenceType": "page", "referenceId": "4"
 
 TAKE_LEASE = """
 import sys
-from flask_dualmedia import leases
+from flask_dualmedia.databases import leases
 from flask_dualmedia.state import get_state
 from tests.faults.host import create_app
 
