@@ -104,6 +104,7 @@ def translate_errors() -> Iterator[None]:
     except DualMediaError:
         raise
     except Exception as error:
+        # Drivers share no base class. An error that none of them made has no meaning here.
         meaning = _meaning(error)
         if meaning is None:
             raise

@@ -190,6 +190,7 @@ def _translated() -> Iterator[None]:
     except (StorageError, GeneratorExit):
         raise
     except Exception as error:
+        # Each provider has errors of its own, which fsspec passes on. All are raised as ours.
         class_names = {base.__name__ for base in type(error).__mro__}
         is_outage = isinstance(error, ConnectionError | TimeoutError)
         if is_outage or class_names & _OUTAGES:
