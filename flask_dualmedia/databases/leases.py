@@ -25,6 +25,9 @@ SECONDS = 15
 That long nobody goes on with the work of a killed process.
 """
 
+_PAUSE = 0.25
+"""Seconds between two looks at a lease that may run out."""
+
 
 def run_out(field: str, current: datetime, seconds: float) -> list[Document]:
     """Return conditions of which one is true for a lease that has run out.
@@ -106,21 +109,27 @@ class Lease:
 
     def current_holder(self) -> str | None:
         """Return the holder's host and process, ``None`` if nobody has it."""
-        now = self._collections.documents.clock.now()
-        valid = {"_id": self._name, "expires": {"$gte": now}}
-        with self._collections.documents.asked():
-            lease = self._collections.get(COLLECTION).find_one(valid, {"holder": 1})
+        lease = self._find_valid()
         if lease is None:
             return None
         return lease["holder"]
+
+    def _find_valid(self) -> Document | None:
+        """Return the lease as it is kept, ``None`` if nobody has it."""
+        now = self._collections.documents.clock.now()
+        valid = {"_id": self._name, "expires": {"$gte": now}}
+        with self._collections.documents.asked():
+            return self._collections.get(COLLECTION).find_one(valid)
 
     @contextmanager
     def held(self) -> Iterator[None]:
         """Have the lease for this block, however long it takes.
 
+        A holder that is at work renews it. If nobody does, it is taken when it has run out.
+
         :raises MediaConflict: Another process has it; the message says which.
         """
-        if not self.take() and not (self._take_from_dead() and self.take()):
+        if not self.take() and not self._take_from_dead() and not self._outlast():
             holder = self.current_holder() or "it ended just now"
             raise MediaConflict(f"another process is at it: {holder}")
 
@@ -140,15 +149,29 @@ class Lease:
                 self.give_back()
 
     def _take_from_dead(self) -> bool:
-        """Take the lease from a killed process of this host; whether it is free now."""
+        """Take the lease if its holder was a process of this host and was killed."""
         holder = self.current_holder()
-        if holder is None:
-            return True
-        host, pid, _ = holder.rsplit("-", 2)
-        if host != socket.gethostname() or _is_alive(int(pid)):
-            return False
-        self._delete_of(holder)
-        return True
+        if holder is not None:
+            host, pid, _ = holder.rsplit("-", 2)
+            if host != socket.gethostname() or _is_alive(int(pid)):
+                return False
+            self._delete_of(holder)
+        return self.take()
+
+    def _outlast(self) -> bool:
+        """Take a lease that nobody renews, when it has run out.
+
+        Its holder ended while MongoDB was away, and could not give it back, or was killed on
+        another host.
+
+        :return: False as soon as somebody renews it.
+        """
+        valid = self._find_valid()
+        while self._find_valid() == valid:
+            if self.take():
+                return True
+            time.sleep(_PAUSE)
+        return self.take()
 
     def _renew(self, ended: threading.Event) -> None:
         while not ended.wait(self._seconds / 3):

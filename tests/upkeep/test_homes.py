@@ -390,11 +390,27 @@ def test_a_second_one_says_which_process_is_at_it(
     app = make_app(
         DUALMEDIA_STORAGES=storage_options("local"), DUALMEDIA_REFERENCES={"product": None}
     )
-    lease = Lease(get_state(app).mongo, work)
+    lease = Lease(get_state(app).mongo, work, seconds=2)
     with lease.held():
         refused = app.test_cli_runner().invoke(args=["dualmedia", *command])
     assert refused.exit_code == 1
     assert f"{work}: another process is at it: {lease.holder}." in refused.output
+    done = app.test_cli_runner().invoke(args=["dualmedia", *command])
+    assert done.exit_code == 0, done.output
+
+
+@pytest.mark.parametrize(
+    ("work", "command"),
+    [("move", ["move", "--from", "database", "--to", "local"]), ("repair", ["check", "--repair"])],
+)
+def test_a_lease_that_nobody_renews_is_waited_for(
+    make_app: MakeApp, storage_options: StorageOptions, work: str, command: list[str]
+) -> None:
+    """One that was not given back, because MongoDB was away when its holder ended."""
+    app = make_app(
+        DUALMEDIA_STORAGES=storage_options("local"), DUALMEDIA_REFERENCES={"product": None}
+    )
+    assert Lease(get_state(app).mongo, work, seconds=0.7).take()
     done = app.test_cli_runner().invoke(args=["dualmedia", *command])
     assert done.exit_code == 0, done.output
 
