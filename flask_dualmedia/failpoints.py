@@ -1,12 +1,18 @@
-"""Step boundaries at which tests kill the process. Outside of tests they cost a comparison."""
+"""Step boundaries at which tests kill the process, or do something in between.
+
+Outside of tests they cost a comparison.
+"""
 
 from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 _armed = ""
 _passes_left = 1
+_callbacks: dict[str, Callable[[], object]] = {}
 
 
 def arm(point: str) -> None:
@@ -19,6 +25,16 @@ def arm(point: str) -> None:
     _passes_left = int(times or 1)
 
 
+@contextmanager
+def on(step: str, callback: Callable[[], object]) -> Iterator[None]:
+    """Call a function the first time that this process passes a step within the block."""
+    _callbacks[step] = callback
+    try:
+        yield
+    finally:
+        _callbacks.pop(step, None)
+
+
 def reach(step: str) -> None:
     """Pass a step boundary; at the one that is armed the process dies here as by ``kill -9``."""
     global _passes_left
@@ -26,6 +42,8 @@ def reach(step: str) -> None:
         _passes_left -= 1
         if not _passes_left:
             os.kill(os.getpid(), signal.SIGKILL)
+    if _callbacks and step in _callbacks:
+        _callbacks.pop(step)()
 
 
 arm(os.environ.get("DUALMEDIA_FAILPOINT", ""))

@@ -16,6 +16,7 @@ from flask_dualmedia import (
     CourseVideo,
     MediaStorage,
     delete_media,
+    failpoints,
     get_media,
     get_media_by_reference,
     get_media_stats,
@@ -206,17 +207,14 @@ def test_a_move_does_not_undo_what_a_worker_of_an_earlier_version_replaces_meanw
     make_app: MakeApp,
     worker: OldWorker,
     storage_options: StorageOptions,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     app = make_app(DUALMEDIA_STORAGES=storage_options("local"))
     fields = worker.insert()
 
-    def replace(step: str) -> None:
-        if step == "move:copied":
-            assert worker.replace(fields["id"], fields["storage_key"], b"by the old worker")
+    def replace() -> None:
+        assert worker.replace(fields["id"], fields["storage_key"], b"by the old worker")
 
-    monkeypatch.setattr(move, "reach", replace)
-    with app.app_context():
+    with app.app_context(), failpoints.on("move:copied", replace):
         move.move(get_state(app), "database", "local", [MediaStorage])
         assert content_of(fields["id"]) == b"by the old worker"
     assert_nothing_is_wrong(app)

@@ -24,6 +24,7 @@ from flask_dualmedia import (
     QuotaExceeded,
     anyone_may_add,
     delete_media_of,
+    failpoints,
     get_media,
     get_media_by_reference,
     get_media_stats,
@@ -307,24 +308,18 @@ def test_a_second_main_image_that_is_mended_is_an_ordinary_one(host: Flask) -> N
     assert images == {hidden.id: False, seen.id: True}
 
 
-def test_what_was_changed_since_it_was_found_is_left(
-    host: Flask, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_was_changed_since_it_was_found_is_left(host: Flask) -> None:
     state = get_state()
     image = save_product_image(HEX, "https://cdn.example/a")
     misspell(state, image, str(HEX).upper())
-    checker = Checker(state, repair=True)
-    look_again = checker._finder.look_again
 
-    def and_edit(finding: t.Any) -> Media | None:
-        record = look_again(finding)
+    def edit() -> None:
         current = get_media(ProductImage, image.id)
         where = {"state": AVAILABLE, "version": current.version}
         state.repository.update(ProductImage, image.id, {"alt_text": "edited"}, where=where)
-        return record
 
-    monkeypatch.setattr(checker._finder, "look_again", and_edit)
-    report = checker.run()
+    with failpoints.on("repair:looked", edit):
+        report = Checker(state, repair=True).run()
     assert (report.clean, report.found) == (False, {"owner_misspelled": 1})
     assert Checker(state, repair=True).run().clean
     assert get_media(ProductImage, image.id).alt_text == "edited"

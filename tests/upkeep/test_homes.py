@@ -13,7 +13,14 @@ import pytest
 import sqlalchemy as sa
 from flask import Flask
 
-from flask_dualmedia import ProductImage, get_media, lifecycle, open_media, save_product_image
+from flask_dualmedia import (
+    ProductImage,
+    failpoints,
+    get_media,
+    lifecycle,
+    open_media,
+    save_product_image,
+)
 from flask_dualmedia.databases.leases import Lease
 from flask_dualmedia.errors import DatabaseUnavailable
 from flask_dualmedia.models import AVAILABLE, DELETING, PENDING, Media, MediaChunk, new_id, now
@@ -142,22 +149,17 @@ def test_sql_is_away_and_back_in_the_middle_of_a_replacement(
 
 
 def test_sql_is_away_and_back_in_the_middle_of_new_media(
-    make_proxied: Callable[..., Flask], proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+    make_proxied: Callable[..., Flask], proxy: Proxy
 ) -> None:
     """Its record is begun in SQL, and its bytes are taken by the journal."""
     app = make_proxied(DUALMEDIA_REFERENCES={"product": None})
     state = get_state(app)
 
-    def lose_sql(step: str) -> None:
-        if step == "create:pending":
-            lose(app, proxy)
-
     def bring_sql_back() -> None:
         proxy.let_through()
         eventually(lambda: not health(app)["degraded"])
 
-    monkeypatch.setattr(lifecycle, "reach", lose_sql)
-    with app.app_context():
+    with app.app_context(), failpoints.on("create:pending", lambda: lose(app, proxy)):
         body = io.BufferedReader(SlowBody(OTHER, lambda: None, bring_sql_back))
         image = save_product_image("p", body)
         eventually(lambda: is_at_home(state))

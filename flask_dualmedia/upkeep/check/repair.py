@@ -11,6 +11,7 @@ import uuid
 
 from ... import lifecycle
 from ...errors import MediaConflict, MediaNotFound, SecondMainImage
+from ...failpoints import reach
 from ...models import KINDS, Media, now
 from ...state import State
 from .. import sweeping
@@ -97,6 +98,7 @@ class Repairer:
             return self._gather(finding)
 
         record = self._finder.look_again(finding)
+        reach("repair:looked")
         if record is None:
             return "gone"
         if str(record.version) != finding.version:
