@@ -25,8 +25,9 @@ from flask_dualmedia.models import Base
 from flask_dualmedia.state import State, find_state, get_state
 from flask_dualmedia.storages.s3 import S3Storage
 
-from . import drive, samples
-from .proxy import Proxy, through
+from . import samples
+from .tools import drive
+from .tools.proxy import Proxy, through
 
 MakeApp = Callable[..., Flask]
 

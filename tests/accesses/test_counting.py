@@ -46,8 +46,8 @@ from ..databases.test_announcements import rest
 from ..databases.test_outage import app as proxied_app
 from ..databases.test_outage import is_back
 from ..faults.servers import Workers
-from ..proxy import Proxy
 from ..samples import PDF, Headers, Tokens, bearer, mp4
+from ..tools.proxy import Proxy
 from ..waiting import eventually
 
 __all__ = ["proxied_app"]

@@ -13,7 +13,7 @@ import pytest
 
 from tests.conftest import Databases, ServerUrls, mongo_uri_for, unique
 from tests.faults.servers import Workers, bearer, running
-from tests.proxy import Proxy
+from tests.tools.proxy import Proxy
 
 from .browsers import Browser, Chromium, FirefoxBrowser
 from .site import Site

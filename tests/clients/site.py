@@ -9,7 +9,7 @@ from pathlib import Path
 
 import requests
 
-from tests.proxy import Proxy
+from tests.tools.proxy import Proxy
 
 OWNER = {"referenceType": "page", "referenceId": "1"}
 

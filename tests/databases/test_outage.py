@@ -48,8 +48,8 @@ from flask_dualmedia.upkeep.check import Checker
 from flask_dualmedia.upkeep.journal import drain_journal, homes_of
 
 from ..conftest import MakeApp
-from ..proxy import Proxy
 from ..samples import bearer, mp4, part, png
+from ..tools.proxy import Proxy
 from ..waiting import eventually
 
 BUDGET = 2.0

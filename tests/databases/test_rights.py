@@ -29,7 +29,7 @@ from flask_dualmedia.models import KINDS, Base
 from flask_dualmedia.state import get_state
 
 from ..conftest import Databases, MakeApp, ServerUrls, close, unique
-from ..proxy import Proxy, through
+from ..tools.proxy import Proxy, through
 from ..waiting import eventually
 
 TABLES = (*Base.metadata.tables, VERSION_TABLE)

@@ -1,6 +1,6 @@
-"""Short runs of :mod:`tests.chaos`, with all its faults: every answer is explained.
+"""Short runs of :mod:`tests.tools.chaos`, with all its faults: every answer is explained.
 
-A run that fails prints its seed and leaves its databases: go on with ``python -m tests.chaos
+A run that fails prints its seed and leaves its databases: go on with ``python -m tests.tools.chaos
 --seconds 60 --seed N``.
 """
 
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import pytest
 
-from .. import chaos
+from ..tools import chaos
 
 
 @pytest.mark.long

@@ -53,8 +53,9 @@ from flask_dualmedia.state import get_state
 from flask_dualmedia.upkeep.transfer import manifest, records_of
 from flask_dualmedia.uploads import staging
 
-from .. import chaos, samples
+from .. import samples
 from ..conftest import BASE_CONFIG, MakeApp, StorageOptions
+from ..tools import chaos
 from .child import IN_MID_BODY, NEW_CONTENT, OLD_CONTENT, OWNER, PAGE, SIZE, Nursery
 from .servers import bearer
 

@@ -27,8 +27,8 @@ from flask_dualmedia.signals import media_saved
 from flask_dualmedia.state import State
 
 from ..conftest import MakeApp
-from ..proxy import Proxy
 from ..samples import Owners, counting, mp4, png
+from ..tools.proxy import Proxy
 
 MIB = 1024 * 1024
 

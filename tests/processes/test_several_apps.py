@@ -28,8 +28,8 @@ from flask_dualmedia.models import Base
 from flask_dualmedia.state import get_state
 
 from ..conftest import BASE_CONFIG, Databases, MakeApp, close, unique
-from ..proxy import Proxy
 from ..samples import bearer
+from ..tools.proxy import Proxy
 from ..waiting import eventually
 
 PREFIXES = ("", "dm_", "shop_", "blog_")

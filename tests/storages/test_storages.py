@@ -30,8 +30,8 @@ from flask_dualmedia.storages.outside import open_storages
 from flask_dualmedia.storages.whole import PART_SIZE, BlockReader
 
 from ..conftest import OUTSIDE, MakeApp, StorageOptions
-from ..drive import Drive, Server
 from ..samples import counting
+from ..tools.drive import Drive, Server
 
 MIB = 1024 * 1024
 

@@ -1,5 +1,6 @@
-"""Throw generated requests at the media routes of the running example app: ``python -m tests.fuzz
-[--examples 200]``.
+"""Throw generated requests at the media routes of the running example app.
+
+``python -m tests.tools.fuzz [--examples 200]``.
 
 Schemathesis reads the OpenAPI document, sends valid and invalid requests, one by one and in
 sequences that follow the links, with a token and without one. No answer may be a 5xx, or of a

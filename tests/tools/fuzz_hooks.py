@@ -1,4 +1,4 @@
-"""Tell Schemathesis, for ``tests.fuzz``, more than ``schemathesis.toml`` can say."""
+"""Tell Schemathesis, for ``tests.tools.fuzz``, more than ``schemathesis.toml`` can say."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import schemathesis
 from schemathesis.core.failures import AcceptedNegativeData
 from schemathesis.openapi.checks import ContentDeserializationError, RejectedPositiveData
 
-from .samples import OFFSET_TYPE, mp4
+from ..samples import OFFSET_TYPE, mp4
 
 schemathesis.serializer.alias(OFFSET_TYPE, "application/octet-stream")
 

@@ -32,8 +32,8 @@ from flask_dualmedia.upkeep.check import Check, Checker
 from flask_dualmedia.upkeep.journal import drain_journal, homes_of
 
 from ..conftest import MakeApp, StorageOptions
-from ..proxy import Proxy
 from ..samples import bearer, counting, png
+from ..tools.proxy import Proxy
 from ..waiting import eventually
 
 PICTURE = png() + counting(6 * CHUNK_SIZE)

@@ -16,8 +16,8 @@ from flask_dualmedia.state import State, get_state
 from flask_dualmedia.storages.chunked import CHUNK_SIZE
 
 from ..conftest import MakeApp
-from ..proxy import Proxy
 from ..samples import bearer, counting, part, png
+from ..tools.proxy import Proxy
 
 MIB = 1024**2
 CEILING = 16 * MIB

@@ -42,8 +42,8 @@ from flask_dualmedia.upkeep.sweeping import sweep
 from flask_dualmedia.upkeep.transfer import records_of
 
 from ..conftest import MakeApp, StorageOptions
-from ..proxy import Proxy
 from ..samples import PDF, SAVE_FUNCTIONS, bearer, encoded, mp4, part, png, post_form
+from ..tools.proxy import Proxy
 from ..waiting import eventually
 
 # Threads of the apps, MongoDB's driver among them, use the module random while values are drawn.

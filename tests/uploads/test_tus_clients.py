@@ -22,8 +22,8 @@ from flask_dualmedia.uploads.staging import COLLECTION
 from .. import samples
 from ..conftest import Databases, ServerUrls, mongo_uri_for, unique
 from ..faults.servers import Workers, bearer, running
-from ..proxy import Proxy
 from ..samples import OFFSET_TYPE, encoded
+from ..tools.proxy import Proxy
 from ..waiting import eventually
 
 CHUNK = 256 * 1024

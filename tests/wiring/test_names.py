@@ -41,8 +41,8 @@ from flask_dualmedia.upkeep.check import Checker
 
 from ..conftest import HOST_CONFIG, MakeApp
 from ..databases.test_schema import BARE_HOST, INDEXES, Directory, inspect, tables
-from ..proxy import Proxy, through
 from ..samples import bearer, part, png
+from ..tools.proxy import Proxy, through
 from ..waiting import eventually
 
 OTHER_NAMES = {

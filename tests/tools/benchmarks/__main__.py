@@ -1,4 +1,4 @@
-"""Measure our endpoints beside bare drivers, in one run: ``python -m tests.benchmarks``.
+"""Measure our endpoints beside bare drivers, in one run: ``python -m tests.tools.benchmarks``.
 
 The example app, the floor (:mod:`.floor`) and plain files (:mod:`.disk`) under gunicorn, 2 workers
 of 4 threads each, on the same embedded servers. Every round asks them one after the other, each
@@ -42,7 +42,7 @@ from .measure import Sample, memory, run
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tests.tools.benchmarks", description=__doc__)
     parser.add_argument(
         "--jobs", default="*", help="names to run, with wildcards, separated by commas"
     )

@@ -105,7 +105,7 @@ class Arena:
             if not any(other.endswith("-mongo") for other in self._started):
                 fill_mongo(self.mongo_uri, self.mongo_only_uri, self.postgres_url)
             environment |= {"MONGO_URI": self.mongo_only_uri, "DB_ENABLED": "false"}
-        return f"tests.benchmarks.{module}", environment
+        return f"tests.tools.benchmarks.{module}", environment
 
     def clean(self) -> None:
         """Take away the bytes that jobs have left, but for the files to download."""

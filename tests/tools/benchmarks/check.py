@@ -1,6 +1,8 @@
-"""Memory and rate of ``flask dualmedia check`` over many records: ``python -m
-tests.benchmarks.check [--records 100000]``. Every record has a document in MongoDB that it belongs
-to, and every fifth one has bytes."""
+"""Memory and rate of ``flask dualmedia check`` over many records.
+
+``python -m tests.tools.benchmarks.check [--records 100000]``. Every record has a document in
+MongoDB that it belongs to, and every fifth one has bytes.
+"""
 
 from __future__ import annotations
 
@@ -76,7 +78,7 @@ def main() -> None:
             "-m",
             "flask",
             "--app",
-            "tests.benchmarks.host:create_app",
+            "tests.tools.benchmarks.host:create_app",
             "dualmedia",
             "check",
         ]

@@ -38,7 +38,9 @@ def measure(
             fill(uri, url, size)
             environment = {"SQLALCHEMY_DATABASE_URI": url, "MONGO_URI": uri}
             port = free_port()
-            workers = stack.enter_context(gunicorn("tests.benchmarks.ours", port, environment))
+            workers = stack.enter_context(
+                gunicorn("tests.tools.benchmarks.ours", port, environment)
+            )
             contenders.append(Contender(f"{size:,}", port, workers))
             urls.append(url)
         figures = [_measure_job(job, contenders, rounds, seconds) for job in _jobs(contenders)]

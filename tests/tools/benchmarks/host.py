@@ -23,7 +23,7 @@ from flask_jwt_extended import JWTManager, create_access_token
 from example_app import embedded
 from flask_dualmedia import DualMedia
 
-ROOT = Path(__file__).parent.parent.parent
+ROOT = Path(__file__).parent.parent.parent.parent
 
 KEEP_MEMORY = {
     "MALLOC_TRIM_THRESHOLD_": str(64 * 1024**2),
@@ -97,7 +97,7 @@ def make_token(identity: str, **claims: str) -> str:
 def serve(port: int, **config: str) -> Iterator[Server]:
     """gunicorn with one worker of four threads."""
     environment = {f"FLASK_{name}": value for name, value in config.items()}
-    with gunicorn("tests.benchmarks.host", port, environment, workers=1) as workers:
+    with gunicorn("tests.tools.benchmarks.host", port, environment, workers=1) as workers:
         yield Server(workers[0], port, {"Authorization": f"Bearer {make_token('bench')}"})
 
 

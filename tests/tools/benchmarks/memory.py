@@ -1,6 +1,8 @@
-"""Memory of the server process for one large file, and the time of a range by where it is: ``python
--m tests.benchmarks.memory [--mib 1024] [--tus] [--storage database|local|s3]``. Runs on Linux, on
-embedded servers."""
+"""Memory of the server process for one large file, and the time of a range by where it is.
+
+``python -m tests.tools.benchmarks.memory [--mib 1024] [--tus] [--storage database|local|s3]``. Runs
+on Linux, on embedded servers.
+"""
 
 from __future__ import annotations
 

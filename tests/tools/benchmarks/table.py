@@ -1,5 +1,5 @@
-"""Figures that ``python -m tests.benchmarks --json FILE`` wrote, as the table in
-docs/performance.md: ``python -m tests.benchmarks.table FILE``."""
+"""Figures that ``python -m tests.tools.benchmarks --json FILE`` wrote, as the table in
+docs/performance.md: ``python -m tests.tools.benchmarks.table FILE``."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Break everything at random, and see whether anything that was acknowledged is lost.
 
-``python -m tests.chaos --seconds 60 --seed N``. Clients upload, edit, replace, delete, read and
-list through proxies that cut connections, and keep ledgers of what they were told. Meanwhile
+``python -m tests.tools.chaos --seconds 60 --seed N``. Clients upload, edit, replace, delete, read
+and list through proxies that cut connections, and keep ledgers of what they were told. Meanwhile
 servers and workers are killed with ``kill -9`` or stopped, single statements arrive late, their
 answers are lost, and one of two hosts has a wrong clock. Somebody drains, sweeps, checks, repairs
 and transfers all the time. In the end everything is up, and

@@ -1,4 +1,4 @@
-"""The command; see :mod:`tests.chaos`."""
+"""The command; see :mod:`tests.tools.chaos`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import random
 import signal
 import sys
 
-from tests import chaos
+from tests.tools import chaos
 
 
 def main() -> None:

@@ -18,9 +18,9 @@ from flask_dualmedia.state import get_state
 from flask_dualmedia.upkeep.journal import homes_of
 from flask_dualmedia.upkeep.transfer import records_of
 from tests.faults.servers import MongoServer, PostgresServer, Workers, running
-from tests.proxy import Proxy
 from tests.tools.mongo_proxy import MongoProxy
 from tests.tools.pg_proxy import PostgresProxy
+from tests.tools.proxy import Proxy
 
 from .clients import Lost, request
 from .host import ARCHIVE, CONFIG, PLANT
@@ -31,7 +31,7 @@ SETTLE_TIMEOUT = (
 
 SKEW = 3600  # seconds, in either direction
 
-APP = "tests.chaos.host:create_app()"
+APP = "tests.tools.chaos.host:create_app()"
 
 
 class Deployment:

@@ -1,7 +1,7 @@
 """Bugs to plant: each takes away one safeguard. A run that does not find it would not find its like
 either.
 
-``python -m tests.chaos --plant fence``.
+``python -m tests.tools.chaos --plant fence``.
 """
 
 from __future__ import annotations
