@@ -17,7 +17,7 @@ from flask_pymongo import PyMongo
 from flask_sqlalchemy import SQLAlchemy
 from werkzeug.local import LocalProxy
 
-from . import cli, views, wiring
+from . import cli, events, views, wiring
 from .accesses.counting import Counter, Plays
 from .config import Settings
 from .content.printable import Printable
@@ -299,7 +299,7 @@ def _dual_state(
             signal = sql_recovered
             if event == "lost":
                 signal = sql_lost
-            signal.send(app)
+            events.send(signal, app)
 
     def look() -> bool:
         with app.app_context():

@@ -23,7 +23,7 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 
-from . import quotas, schemas
+from . import events, quotas, schemas
 from .authorization import Viewer, find_named_owner, one_id, usual_id
 from .content.mime_types import OCTET_STREAM, declared_type, one_type
 from .content.sniffing import media_type, resource_type
@@ -60,7 +60,7 @@ from .models import (
 from .owners.main_images import refuse_second_main, write_main
 from .owners.places import Place, placed, position_behind
 from .repositories.base import Listing, M
-from .signals import media_accessed, media_deleted, media_saved
+from .signals import media_accessed
 from .state import State
 from .storages.base import Storage, new_key
 from .storages.failover import FailoverStorage
@@ -143,7 +143,7 @@ def create(
             keeps_id=keeps_id,
         )
         if whole is not None:
-            media_saved.send(state.app, record=whole)
+            events.published(state, whole)
             return whole
         blocks = iter(content)
 
@@ -153,7 +153,7 @@ def create(
     reach("create:pending")
     available = _complete(state, record, storage, upload, blocks, unplaced, viewer)
     reach("create:available")
-    media_saved.send(state.app, record=available)
+    events.published(state, available)
     return available
 
 
@@ -264,7 +264,7 @@ def create_external(
     placed(state, records[0], unplaced, add)
     reach("create:external")
     for record in records:
-        media_saved.send(state.app, record=record)
+        events.published(state, record)
     return records
 
 
@@ -328,7 +328,7 @@ def replace(state: State, record: M, upload: Upload) -> M:
         content = list(blocks)
         replaced = _replace_at_once(state, record, storage, upload, content, changes, key)
         if replaced is not None:
-            media_saved.send(state.app, record=replaced)
+            events.published(state, replaced)
             return replaced
         # Under the other key they may be all the same.
         tried_key, key = key, new_key(record.id)
@@ -347,7 +347,7 @@ def replace(state: State, record: M, upload: Upload) -> M:
     reach("replace:committed")
     clean_up(drop_bytes, state, replaced, record.storage_type, old_key)
     reach("replace:cleaned")
-    media_saved.send(state.app, record=replaced)
+    events.published(state, replaced)
     return replaced
 
 
@@ -462,7 +462,7 @@ def edit(
     edited = write_main(state, record, viewer, write)
     if edited is None:
         raise MediaNotFound(record.kind, record.id)
-    media_saved.send(state.app, record=edited)
+    events.changed(state, edited)
     return edited
 
 
@@ -545,7 +545,7 @@ def delete(state: State, record: Media, *, check: Check = bool) -> None:
     # From here on it is gone for everybody; the sweep does what cannot be done now.
     reach("delete:marked")
     clean_up(_bury, state, deleted)
-    media_deleted.send(state.app, record=deleted)
+    events.removed(state, deleted)
 
 
 def delete_of_owner(state: State, reference_type: str, reference_id: str) -> int:
@@ -570,7 +570,7 @@ def count_access(state: State, kind: type[Media], media_id: uuid.UUID) -> None:
     """
     if not state.repository.count_access(kind, media_id, now()):
         raise MediaNotFound(kind.kind, media_id)
-    media_accessed.send(state.app, kind=kind, media_id=media_id, count=1)
+    events.send(media_accessed, state.app, kind=kind, media_id=media_id, count=1)
 
 
 def purge(state: State, record: Media) -> bool:

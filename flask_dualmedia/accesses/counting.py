@@ -25,6 +25,7 @@ from pymongo import IndexModel
 from pymongo.collection import Collection
 from pymongo.errors import BulkWriteError
 
+from .. import events
 from ..databases.collections import PLAYS, Collections
 from ..databases.documents import BULK, DUPLICATE_KEY, Documents
 from ..errors import RecordRefused, Unavailable
@@ -397,7 +398,7 @@ class Counter:
             return
         with self._app.app_context():
             for media_id, number in added.items():
-                media_accessed.send(self._app, kind=kind, media_id=media_id, count=number)
+                events.send(media_accessed, self._app, kind=kind, media_id=media_id, count=number)
 
 
 def counted(state: State, record: Media, start: int, pieces: Iterator[bytes]) -> Iterator[bytes]:

@@ -12,11 +12,11 @@ from __future__ import annotations
 import typing as t
 from collections.abc import Callable
 
+from .. import events
 from ..authorization import Viewer
 from ..errors import SecondMainImage
 from ..models import AVAILABLE, Media, ProductImage, now
 from ..repositories.base import Listing
-from ..signals import media_saved
 
 if t.TYPE_CHECKING:
     from ..state import State
@@ -85,4 +85,4 @@ def _demote(state: State, image: ProductImage) -> None:
     changed = state.repository.update(ProductImage, image.id, changes, where=where)
     if changed is None:
         return  # somebody else has just changed it: the write is tried again, and looks again
-    media_saved.send(state.app, record=changed)
+    events.changed(state, changed)

@@ -7,6 +7,7 @@ import typing as t
 from contextlib import suppress
 from itertools import islice
 
+from .. import events
 from ..databases.leases import Lease
 from ..errors import DatabaseUnavailable, DualMediaError, RecordRefused, Unavailable, WritesRefused
 from ..failpoints import reach
@@ -73,7 +74,7 @@ def _announce(state: State, report: Report) -> None:
         for conflict in report.conflicts:
             logger.warning("%s", conflict)
         with state.app.app_context():
-            journal_drained.send(state.app, report=report)
+            events.send(journal_drained, state.app, report=report)
     for description in report.news:
         logger.error("%s", description)
     for stale in report.stale:

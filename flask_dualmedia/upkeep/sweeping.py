@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from datetime import timedelta
 from functools import partial
 
+from .. import events
 from ..errors import (
     MediaConflict,
     MediaNotFound,
@@ -32,7 +33,6 @@ from ..models import (
     now,
 )
 from ..repositories.base import M, Position
-from ..signals import media_deleted, media_saved
 from ..state import State
 from .sightings import Sightings, name_of
 
@@ -63,7 +63,7 @@ def trash(state: State, record: Media) -> None:
 
     reach("trash:marked")
     clean_up(_note_trashed, state, trashed)  # otherwise its time begins with the next sweep
-    media_deleted.send(state.app, record=trashed)
+    events.removed(state, trashed)
 
 
 def restore(state: State, record: M) -> M:
@@ -84,7 +84,7 @@ def restore(state: State, record: M) -> M:
     if restored is None:
         raise MediaNotFound(record.kind, record.id)
 
-    media_saved.send(state.app, record=restored)
+    events.published(state, restored)
     return restored
 
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import typing as t
 from datetime import datetime, timedelta
 
-from .. import lifecycle, quotas
+from .. import events, lifecycle, quotas
 from ..content.mime_types import OCTET_STREAM, claim_of, declared_type, served_type
 from ..content.sniffing import media_type, named_type, resource_type
 from ..content.uploads import BLOCK_SIZE, Upload, upload_for
@@ -32,7 +32,6 @@ from ..errors import (
 from ..failpoints import reach
 from ..models import AVAILABLE, DELETING, PENDING, Media, new_id, now
 from ..repositories.base import M
-from ..signals import media_saved
 from ..state import State
 from ..storages.base import DirectStorage, Stat, Ticket, new_key
 from ..storages.whole import BlockReader
@@ -191,7 +190,7 @@ def confirm(state: State, record: M, *, caller: Caller) -> M:
         return finished
 
     reach("direct:available")
-    media_saved.send(state.app, record=published)
+    events.published(state, published)
     return published
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import typing as t
 import uuid
 
-from ... import lifecycle
+from ... import events, lifecycle
 from ...errors import MediaConflict, MediaNotFound, SecondMainImage
 from ...failpoints import reach
 from ...models import KINDS, Media, now
@@ -175,7 +175,10 @@ class Repairer:
                 changed = lifecycle.change(self._state, record, changes, attempts=1)
         except MediaConflict:  # it was changed since it was looked at
             return False
-        return changed is not None
+        if changed is None:
+            return False
+        events.changed(self._state, changed)
+        return True
 
     def _mend_size(self, record: Media) -> bool:
         """Have a record say how many bytes there are."""
@@ -185,7 +188,10 @@ class Repairer:
             return False
         changes = {"file_size": stat.size, "updated_at": now()}
         changed = lifecycle.change(self._state, record, changes, same_content=True)
-        return changed is not None
+        if changed is None:
+            return False
+        events.changed(self._state, changed)
+        return True
 
 
 def _outcome(is_repaired: bool) -> Outcome:
