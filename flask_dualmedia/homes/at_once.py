@@ -22,7 +22,8 @@ from ..models import Media
 from ..repositories.base import M, Values
 from ..repositories.failover import FailoverRepository
 from ..repositories.psycopg import PsycopgRepository
-from ..repositories.sql import insert_record, insisting, select_with_content, update_record
+from ..repositories.sql import insisting
+from ..repositories.statements import insert_record, select_with_content, update_record
 from ..state import State
 from ..storages.base import Storage
 from ..storages.chunked import CHUNK_SIZE, split

@@ -12,7 +12,8 @@ from ..databases.sqlstates import translate_errors
 from ..databases.tables import MODELS, Tables
 from ..models import Media
 from .base import Values
-from .sql import Query, Row, SQLRepository, insert_record, insisting
+from .sql import Row, SQLRepository, insisting
+from .statements import Query, insert_record
 
 PROBE_TIMEOUT = 2.0
 """Seconds that a server may take to answer at all, where statements may take any number."""
