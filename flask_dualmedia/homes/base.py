@@ -12,7 +12,8 @@ from ..databases.connections import speaks_psycopg
 from ..databases.documents import Documents
 from ..databases.tables import MODELS, Tables
 from ..repositories.base import Repository
-from ..repositories.mongo import JournalRepository, MongoRepository
+from ..repositories.journal import JournalRepository
+from ..repositories.mongo import MongoRepository
 from ..repositories.psycopg import PsycopgRepository
 from ..repositories.sql import SQLRepository
 from ..storages.base import owner_of_key
