@@ -1,26 +1,17 @@
-"""Media records in SQL tables.
-
-Errors of drivers are translated: :func:`~flask_dualmedia.databases.sqlstates.translate_errors` says
-what callers meet instead.
-"""
+"""Media records in SQL tables."""
 
 from __future__ import annotations
 
-import random
-import time
 import typing as t
 import uuid
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import sqlalchemy as sa
 
 from ..databases import storable
-from ..databases.deadlines import Watch, deadline
-from ..databases.sqlstates import translate_errors
+from ..databases.sql import SQLDatabase, insisting
 from ..databases.tables import MODELS, Tables
-from ..errors import Contended
 from ..models import DELETING, Media, MediaStorage, row_reader
 from . import statements
 from .base import Accesses, Announced, Listing, M, Position, Records, Selection, Values
@@ -29,54 +20,6 @@ from .statements import DRAINS_ID, Query
 Row = Sequence[t.Any]
 
 T = t.TypeVar("T")
-
-ATTEMPTS = 5
-"""How often a statement is sent that the database had give way to others."""
-
-PAUSE = 0.02
-"""Seconds that it waits for them at most, after the first attempt; after each other one as much
-more."""
-
-
-@contextmanager
-def limited(connection: sa.Connection, seconds: float | None) -> Iterator[None]:
-    """Give the block so many seconds, on drivers where we can.
-
-    Only psycopg 3 has such a limit. With another driver, or for ``None``, the block may take any
-    time. If the time is over, however the block ends, the connection goes to nobody else.
-    """
-    dialect = connection.dialect
-    is_psycopg = (dialect.name, dialect.driver) == ("postgresql", "psycopg")
-    if seconds is None or not is_psycopg:
-        yield
-        return
-
-    driver = t.cast("t.Any", connection.connection.driver_connection)
-    watch: Watch | None = None
-    try:
-        with deadline(driver, seconds) as watch:
-            yield
-    finally:
-        # A cancellation may still be on its way, through a pooler: nobody else gets the connection.
-        if watch is not None and watch.expired:
-            connection.invalidate()
-
-
-def insisting(call: Callable[[], T]) -> T:
-    """Do ``call``, and do it again where the database had it give way to others.
-
-    Nothing of it was done then. The pauses are random, and may be longer each time. Any other error
-    passes at once.
-
-    :raises Contended: The last of :data:`ATTEMPTS` had to give way too.
-    """
-    for attempt in range(1, ATTEMPTS):
-        try:
-            return call()
-        except Contended:
-            # Pauses differ, so that the calls do not all come at once again.
-            time.sleep(random.uniform(0, attempt * PAUSE))  # noqa: S311
-    return call()
 
 
 class SQLRepository:
@@ -88,39 +31,31 @@ class SQLRepository:
 
     def __init__(
         self,
-        engine: sa.Engine,
+        database: sa.Engine | SQLDatabase,
         *,
-        timeout: float | None = None,
         tables: Tables = MODELS,
     ) -> None:
         """
-        :param timeout: Seconds that a statement may take, ``None`` for any number. Drivers besides
-            psycopg 3 know no such limit.
+        :param database: Its limit of time is that of a statement.
         :param tables: The four tables.
         """
-        self._engine = engine
-        self._timeout = timeout
+        self.database = SQLDatabase.of(database)
         self.tables = tables
-        # One statement needs no BEGIN and COMMIT around it, which would be two more round trips.
-        self._single = engine.execution_options(isolation_level="AUTOCOMMIT")
-        self._naive = engine.dialect.name == "sqlite"
-        self._arrays = engine.dialect.name == "postgresql"
 
     def version(self) -> str:
         """The version of the server."""
-        name = self._engine.dialect.name
-        query = f"SELECT {name}_version()"
-        if name == "postgresql":
+        query = f"SELECT {self.database.product}_version()"
+        if self.database.is_postgresql:
             query = "SHOW server_version"
-        with self._connect() as connection:
+        with self.database.autocommit() as connection:
             result = connection.exec_driver_sql(query)
             return str(result.scalar_one())
 
     def time(self) -> datetime | None:
         """The time by the server's clock; ``None`` where the server is no other than this host."""
-        if self._engine.dialect.name != "postgresql":
+        if not self.database.is_postgresql:
             return None
-        with self._connect() as connection:
+        with self.database.autocommit() as connection:
             result = connection.exec_driver_sql("SELECT clock_timestamp()")
             return result.scalar_one()
 
@@ -153,11 +88,7 @@ class SQLRepository:
         self._insert(records)
 
     def _insert(self, records: Sequence[Media]) -> None:
-        with (
-            translate_errors(),
-            self._engine.begin() as connection,
-            limited(connection, self._timeout),
-        ):
+        with self.database.begin() as connection:
             query = statements.insert_record(type(records[0]), self.tables)
             rows = [record.values() for record in records]
             connection.execute(query, rows)
@@ -176,7 +107,7 @@ class SQLRepository:
         ids: t.Sequence[uuid.UUID],
     ) -> list[str | None]:
         query = statements.select_keys(kind, ids, self.tables)
-        with self._connect() as connection:
+        with self.database.autocommit() as connection:
             result = connection.execute(query)
             return [*result.scalars()]
 
@@ -209,7 +140,7 @@ class SQLRepository:
         matching: statements.Matching = "in"
         if len(ids) == 1:
             matching = "one"
-        elif self._arrays:
+        elif self.database.is_postgresql:
             matching = "any"
 
         if len(kinds) == 1:
@@ -251,7 +182,7 @@ class SQLRepository:
             if that one has been changed since it was as it is given here: then it stays.
         """
         kind = type(record)
-        query = statements.fence_record(kind, self.tables, self._engine.dialect.name)
+        query = statements.fence_record(kind, self.tables, self.database.product)
         values = record.values() | {"state": DELETING}
         return self._one(kind, query, values)
 
@@ -273,7 +204,7 @@ class SQLRepository:
             reference_id="drains",
             media_type="document",
         )
-        query = statements.note_drain(self.tables, self._engine.dialect.name)
+        query = statements.note_drain(self.tables, self.database.product)
         self._fetch(query, note.values())
 
     def bury(self, kind: type[Media], media_id: uuid.UUID) -> None:
@@ -286,7 +217,7 @@ class SQLRepository:
 
     def remove(self, kind: type[Media], media_id: uuid.UUID) -> None:
         query = statements.delete_record(kind, media_id, self.tables)
-        with self._connect() as connection:
+        with self.database.autocommit() as connection:
             connection.execute(query)
 
     def count_access(
@@ -324,13 +255,8 @@ class SQLRepository:
         """
         # In a transaction, although it is one statement: if the connection breaks in it, nothing
         # is kept.
-        with (
-            translate_errors(),
-            self._engine.connect() as connection,
-            limited(connection, self._timeout),
-            connection.begin(),
-        ):
-            if self._arrays:
+        with self.database.begin() as connection:
+            if self.database.is_postgresql:
                 return self._add_accesses_at_once(connection, kind, counts)
             return self._add_accesses_in_turn(connection, kind, counts)
 
@@ -396,14 +322,14 @@ class SQLRepository:
 
     def _count(self, kind: type[Media], *, trashed: bool) -> int:
         query = statements.select_number(kind, trashed=trashed, tables=self.tables)
-        with self._connect() as connection:
+        with self.database.autocommit() as connection:
             result = connection.execute(query)
             return result.scalar_one()
 
     def stored_size(self, selection: Selection) -> int:
         """The sum of the sizes in bytes, 0 where nothing matches."""
         query = statements.select_stored_size(selection, self.tables)
-        with self._connect() as connection:
+        with self.database.autocommit() as connection:
             size = connection.execute(query).scalar_one()
             return int(size or 0)
 
@@ -422,27 +348,14 @@ class SQLRepository:
         ((number, size),) = self._fetch(query, parameters)
         return Announced(number, int(size or 0))
 
-    @contextmanager
-    def _connect(self) -> Iterator[sa.Connection]:
-        """Lend a connection in autocommit: each statement in the block is a transaction of its own.
-
-        The time limit holds for the whole block. What has to give way is not sent again.
-        """
-        with (
-            translate_errors(),
-            self._single.connect() as connection,
-            limited(connection, self._timeout),
-        ):
-            yield connection
-
     def _fetch(self, query: Query, parameters: Values) -> Sequence[Row]:
         """The rows that a statement gives with these values of its parameters.
 
-        It is sent up to :data:`ATTEMPTS` times where the database has it give way.
+        It is sent again, as :func:`~flask_dualmedia.databases.sql.insisting` does.
         """
 
         def execute() -> Sequence[Row]:
-            with self._connect() as connection:
+            with self.database.autocommit() as connection:
                 result = connection.execute(query, parameters)
                 return self._aware(result.all())
 
@@ -454,7 +367,7 @@ class SQLRepository:
         query: sa.Select[t.Any],
     ) -> list[M]:
         """The records that a statement gives, which is sent once and has no parameters."""
-        with self._connect() as connection:
+        with self.database.autocommit() as connection:
             result = connection.execute(query)
             rows = result.all()
         read = row_reader(kind)
@@ -462,7 +375,7 @@ class SQLRepository:
 
     def _aware(self, rows: Sequence[Row]) -> Sequence[Row]:
         """Rows whose times have a zone. SQLite keeps none; what we wrote was UTC."""
-        if not self._naive:
+        if self.database.product != "sqlite":
             return rows
 
         aware_rows = []
