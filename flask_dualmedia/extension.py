@@ -11,7 +11,6 @@ from contextlib import ExitStack, contextmanager, suppress
 from weakref import WeakSet
 
 import click
-import sqlalchemy as sa
 from flask import Flask, has_app_context
 from flask_pymongo import PyMongo
 from flask_sqlalchemy import SQLAlchemy
@@ -25,7 +24,7 @@ from .databases.announcements import Announcements
 from .databases.circuit import Circuit
 from .databases.clock import Clock, elapsed
 from .databases.collections import JOURNAL, OTHERS, Collections
-from .databases.connections import close_engine
+from .databases.sql import SQLDatabase
 from .databases.synchronizer import Synchronizer
 from .databases.tables import tables_for
 from .errors import DatabaseUnavailable, NamesTaken, Unavailable
@@ -214,16 +213,14 @@ def _set_up(
 
     db = wiring.find_sqlalchemy(app, db, settings, opened)
     owns_schema = not wiring.find_migrate(app, db, settings)
-    engine, is_own = wiring.find_engine(app, db, settings)
-    if is_own:
-        opened.callback(close_engine, engine)
-    synchronizer = _synchronizer(settings, engine, owns_schema=owns_schema)
+    database = wiring.find_database(app, db, settings, opened)
+    synchronizer = _synchronizer(settings, database, owns_schema=owns_schema)
     state = _dual_state(
         app,
         settings,
         pymongo,
         collections,
-        engine,
+        database,
         outside,
         synchronizer,
         opened,
@@ -265,7 +262,7 @@ def _mongo_state(
         settings=settings,
         mongo=collections.documents,
         pymongo=pymongo,
-        engine=None,
+        sql=None,
         repository=home.repository,
         storages={"database": home.storage, **outside},
         homes=(home,),
@@ -281,13 +278,13 @@ def _dual_state(
     settings: Settings,
     pymongo: PyMongo,
     collections: Collections,
-    engine: sa.Engine,
+    database: SQLDatabase,
     outside: dict[str, Storage],
     synchronizer: Synchronizer,
     opened: ExitStack,
 ) -> State:
     tables = tables_for(settings.table_prefix)
-    sql = homes.sql_home(engine, timeout=settings.sql_timeout, tables=tables)
+    sql = homes.sql_home(database, tables=tables)
     journal = homes.journal_home(collections, max_size=settings.journal_max_size)
 
     def notify(event: str) -> None:
@@ -333,7 +330,7 @@ def _dual_state(
         settings=settings,
         mongo=collections.documents,
         pymongo=pymongo,
-        engine=engine,
+        sql=database,
         repository=repository,
         storages={"database": storage, **outside},
         homes=(sql, journal),
@@ -346,7 +343,7 @@ def _dual_state(
     return state
 
 
-def _synchronizer(settings: Settings, engine: sa.Engine, *, owns_schema: bool) -> Synchronizer:
+def _synchronizer(settings: Settings, database: SQLDatabase, *, owns_schema: bool) -> Synchronizer:
     upgrades = settings.auto_upgrade
     if upgrades is None:
         upgrades = owns_schema
@@ -357,11 +354,10 @@ def _synchronizer(settings: Settings, engine: sa.Engine, *, owns_schema: bool) -
         hint = "flask db upgrade"
 
     return Synchronizer(
-        engine,
+        database,
         tables_for(settings.table_prefix),
         upgrades=upgrades,
         hint=hint,
-        timeout=settings.sql_timeout,
     )
 
 
@@ -423,7 +419,7 @@ def _check_names(state: State) -> _Answering:
     except Unavailable as error:
         mongo = error
 
-    if state.engine is not None:
+    if state.sql is not None:
         try:
             state.check_sql_names()
         except NamesTaken:
@@ -455,11 +451,11 @@ def _probe(state: State) -> None:
 def _start_up(state: State, answering: _Answering, synchronizer: Synchronizer | None) -> None:
     """Look at what answers, and log one line per fact."""
     has_journaled = _start_up_mongo(state, answering)
-    if state.circuit is None or state.engine is None or synchronizer is None:
+    if state.circuit is None or state.sql is None or synchronizer is None:
         logger.info("Mongo-only mode (DB_ENABLED is false)")
         return
 
-    name = _product_name(state.engine)
+    name = _product_name(state.sql)
     try:
         if answering.sql is not None:
             raise answering.sql
@@ -484,10 +480,10 @@ def _start_up(state: State, answering: _Answering, synchronizer: Synchronizer | 
     )
 
 
-def _product_name(engine: sa.Engine) -> str:
-    if engine.dialect.name == "postgresql":
+def _product_name(database: SQLDatabase) -> str:
+    if database.is_postgresql:
         return "PostgreSQL"
-    return engine.dialect.name
+    return database.product
 
 
 def _start_up_mongo(state: State, answering: _Answering) -> bool:

@@ -13,6 +13,7 @@ from flask import has_request_context, request
 from flask.globals import app_ctx
 
 from .databases.schema import NameCheck
+from .databases.sql import SQLDatabase
 from .databases.tables import Tables, tables_for
 from .errors import StorageError
 from .processes.uses import Uses
@@ -90,8 +91,8 @@ class State:
     """The host's MongoDB database, read with our own codec options."""
     pymongo: PyMongo
     """The host's Flask-PyMongo, or the one that was made for it."""
-    engine: sa.Engine | None
-    """The SQL engine; ``None`` in Mongo-only mode."""
+    sql: SQLDatabase | None
+    """The SQL database, as we ask it; ``None`` in Mongo-only mode."""
     repository: Repository
     storages: t.Mapping[str, Storage]
     """Storages by ``storage_type``: ``database``, and those that are set up outside of it."""
@@ -117,8 +118,15 @@ class State:
 
         :raises NamesTaken: By the call, if something has a name of ours and is not ours.
         """
-        assert self.engine is not None
-        return NameCheck(self.engine, self.tables, timeout=self.settings.sql_timeout)
+        assert self.sql is not None
+        return NameCheck(self.sql, self.tables)
+
+    @property
+    def engine(self) -> sa.Engine | None:
+        """The SQL engine; ``None`` in Mongo-only mode."""
+        if self.sql is None:
+            return None
+        return self.sql.engine
 
     @property
     def tables(self) -> Tables:
@@ -128,7 +136,7 @@ class State:
     @property
     def mode(self) -> Mode:
         """``dual`` with SQL, ``mongo`` without."""
-        if self.engine is None:
+        if self.sql is None:
             return "mongo"
         return "dual"
 

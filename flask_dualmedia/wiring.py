@@ -32,11 +32,11 @@ from .databases.connections import (
     is_new,
     note_use,
     ping,
-    speaks_psycopg,
 )
 from .databases.documents import Documents, is_of_dns
 from .databases.poolers import expect_pooler
 from .databases.pools import OnlyConnection, own_engine
+from .databases.sql import SQLDatabase
 from .databases.tables import check_metadata, copy_tables, tables_for
 from .errors import ConfigurationError, DualMediaError, MissingExtra
 from .processes.forks import separate
@@ -213,34 +213,39 @@ def find_sqlalchemy(
         if dialect.is_async:
             driver += "_async"
         check_driver(driver)
-        _check_connection_options(db.engine)
-        _share(db.engine, settings)
+        database = SQLDatabase(db.engine, settings.sql_timeout)
+        _check_connection_options(database)
+        _share(database)
     check_metadata(db.metadata, tables)
     copy_tables(tables, db.metadata)
     return db
 
 
-def _share(engine: sa.Engine, settings: Settings) -> None:
+def _share(database: SQLDatabase) -> None:
     """Make an engine fit to be used by forked processes and through a pooler."""
-    separate(engine)
-    if speaks_psycopg(engine):
-        expect_pooler(engine, settings.sql_timeout)
+    separate(database.engine)
+    if database.speaks_psycopg:
+        expect_pooler(database.engine, database.timeout)
 
 
-def find_engine(app: Flask, db: SQLAlchemy, settings: Settings) -> tuple[sa.Engine, bool]:
-    """The engine of the app, or one of our own beside it where its connections are shared.
+def find_database(app: Flask, db: SQLAlchemy, settings: Settings, opened: ExitStack) -> SQLDatabase:
+    """The database of the app, by its engine or, where the connections of that are shared, by one
+    of our own beside it.
 
-    :return: The engine, and whether it is our own.
+    :param opened: Gets a callback that closes the connections of one of our own.
     """
     with app.app_context():
         engine = db.engine
     own = own_engine(engine, tables_for(settings.table_prefix), timeout=settings.sql_timeout)
     if own is None:
-        return engine, False
+        return SQLDatabase(engine, settings.sql_timeout)
+
+    database = SQLDatabase(own, settings.sql_timeout)
     if not isinstance(own.pool, OnlyConnection):
-        _share(own, settings)
-    _check_idle_connections(own, settings.sql_timeout)
-    return own, True
+        _share(database)
+    _check_idle_connections(database)
+    opened.callback(close_engine, own)
+    return database
 
 
 def _open_sqlalchemy(app: Flask, settings: Settings, opened: ExitStack) -> SQLAlchemy:
@@ -263,7 +268,7 @@ def _open_sqlalchemy(app: Flask, settings: Settings, opened: ExitStack) -> SQLAl
     with app.app_context():
         for engine in db.engines.values():
             opened.callback(close_engine, engine)
-        _check_idle_connections(db.engine, settings.sql_timeout)
+        _check_idle_connections(SQLDatabase(db.engine, settings.sql_timeout))
     return db
 
 
@@ -337,26 +342,27 @@ def open_engine(settings: Settings) -> sa.Engine:
         engine = sa.create_engine(settings.sql_url, **_engine_options(settings))
     except ModuleNotFoundError as error:
         raise _explained(error) from error
-    _check_connection_options(engine)
-    _share(engine, settings)
+    database = SQLDatabase(engine, settings.sql_timeout)
+    _check_connection_options(database)
+    _share(database)
     return engine
 
 
-def _check_connection_options(engine: sa.Engine) -> None:
+def _check_connection_options(database: SQLDatabase) -> None:
     """Make sure that libpq knows every option behind the ``?`` of a URL.
 
     That can be told whether the server is up or not.
 
     :raises ConfigurationError: It does not know one.
     """
-    if not speaks_psycopg(engine):
+    if not database.speaks_psycopg:
         return
     from psycopg.conninfo import make_conninfo
 
-    for option in engine.url.query.keys() - _OPTIONS_OF_PSYCOPG:
+    for option in database.engine.url.query.keys() - _OPTIONS_OF_PSYCOPG:
         try:
             make_conninfo(**{option: ""})
-        except engine.dialect.loaded_dbapi.ProgrammingError:
+        except database.engine.dialect.loaded_dbapi.ProgrammingError:
             raise ConfigurationError(
                 f"SQLALCHEMY_DATABASE_URI has the option {option!r}, which PostgreSQL does not know"
             ) from None
@@ -386,15 +392,16 @@ def _explained(error: ModuleNotFoundError) -> DualMediaError:
     )
 
 
-def _check_idle_connections(engine: sa.Engine, seconds: float) -> None:
+def _check_idle_connections(database: SQLDatabase) -> None:
     """Ask a connection that was idle whether it lives, before it is used.
 
     SQLAlchemy's ``pool_pre_ping`` asks every time, and waits for ever for a server that hangs.
 
-    :param seconds: Time that it has to answer.
+    :param database: Its limit of time is that of the answer.
     """
-    if not speaks_psycopg(engine):
+    if not database.speaks_psycopg:
         return
+    engine = database.engine
 
     def remember(_driver: t.Any, record: t.Any) -> None:
         note_use(record.info)
@@ -402,7 +409,7 @@ def _check_idle_connections(engine: sa.Engine, seconds: float) -> None:
     def ask(driver: t.Any, record: t.Any, _proxy: t.Any) -> None:
         if not is_new(record.info) and not is_fresh(record.info, engine.pool):
             try:
-                ping(driver, seconds)
+                ping(driver, database.timeout)
             except driver.OperationalError as error:
                 raise exc.DisconnectionError from error  # the pool opens another one
         note_use(record.info)

@@ -8,11 +8,10 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
 import click
-import sqlalchemy as sa
 
 from .. import wiring
 from ..databases.leases import Lease
-from ..databases.sqlstates import translate_errors
+from ..databases.sql import SQLDatabase
 from ..errors import ConfigurationError, MediaConflict, NamesTaken, Unavailable
 from ..state import State
 
@@ -26,8 +25,7 @@ def answering(call: Callable[[], T]) -> T:
         tables.
     """
     try:
-        with translate_errors():
-            return call()
+        return call()
     except NamesTaken as error:
         raise click.ClickException(str(error)) from error
     except Unavailable as error:
@@ -45,21 +43,22 @@ def ask(question: str) -> str | None:
         return None
 
 
-def engine_of(state: State) -> sa.Engine:
-    """The app's engine.
+def sql_of(state: State) -> SQLDatabase:
+    """The app's SQL database, which may take any time: a person waits, and can give up.
 
     :raises click.ClickException: The app runs without SQL.
     """
-    if state.engine is None:
+    if state.sql is None:
         raise click.ClickException("Mongo-only mode (DB_ENABLED is false): there is no SQL schema.")
-    return state.engine
+    return state.sql.within(None)
 
 
 @contextmanager
-def any_engine(state: State) -> Iterator[sa.Engine]:
-    """The app's engine, or one for as long as it is needed, where the app runs without SQL."""
-    if state.engine is not None:
-        yield state.engine
+def any_sql(state: State) -> Iterator[SQLDatabase]:
+    """The same, where the app runs with SQL. Otherwise the configured one is opened for the
+    block."""
+    if state.sql is not None:
+        yield sql_of(state)
         return
 
     try:
@@ -67,7 +66,7 @@ def any_engine(state: State) -> Iterator[sa.Engine]:
     except ConfigurationError as error:
         raise click.ClickException(str(error)) from error
     try:
-        yield engine
+        yield SQLDatabase(engine)
     finally:
         engine.dispose()
 

@@ -7,11 +7,12 @@ import sqlalchemy as sa
 from flask.cli import with_appcontext
 
 from ..databases import schema
+from ..databases.sql import SQLDatabase
 from ..homes import base as homes
 from ..models import KINDS
 from ..state import State, get_state
 from ..upkeep import journal
-from .dialog import answering, ask, engine_of
+from .dialog import answering, ask, sql_of
 
 
 @click.command()
@@ -20,8 +21,8 @@ from .dialog import answering, ask, engine_of
 def upgrade(revision: str) -> None:
     """Bring our tables up to date by our own revisions."""
     state = get_state()
-    engine = engine_of(state)
-    answering(lambda: schema.upgrade(engine, revision, tables=state.tables))
+    database = sql_of(state)
+    answering(lambda: schema.upgrade(database, revision, tables=state.tables))
     journal.try_again(state)
 
     if revision == "head":
@@ -37,21 +38,21 @@ def upgrade(revision: str) -> None:
 def downgrade(revision: str, yes: bool) -> None:
     """Undo our revisions, down to REVISION; "base" drops our tables with all media in them."""
     state = get_state()
-    engine = engine_of(state)
-    answering(schema.NameCheck(engine, state.tables))
+    database = sql_of(state)
+    answering(schema.NameCheck(database, state.tables))
     if not yes:
-        _ask_about_records(state, engine, revision)
+        _ask_about_records(state, database, revision)
 
-    answering(lambda: schema.downgrade(engine, revision, tables=state.tables))
+    answering(lambda: schema.downgrade(database, revision, tables=state.tables))
     click.echo(f"The schema is at {revision}.")
 
 
-def _ask_about_records(state: State, engine: sa.Engine, revision: str) -> None:
+def _ask_about_records(state: State, database: SQLDatabase, revision: str) -> None:
     """Say how many records SQL holds, and go on only if somebody types the revision."""
     tables = state.tables
-    existing = answering(lambda: sa.inspect(engine).get_table_names())
+    existing = answering(lambda: _table_names(database))
     kinds = [kind for kind in KINDS.values() if tables.of(kind).name in existing]
-    count = homes.sql_home(engine, tables=tables).repository.count
+    count = homes.sql_home(database, tables=tables).repository.count
     number = answering(lambda: sum(map(count, kinds)))
 
     click.echo(
@@ -59,3 +60,8 @@ def _ask_about_records(state: State, engine: sa.Engine, revision: str) -> None:
     )
     if ask(f"Type {revision!r} to go on") != revision:
         raise click.ClickException("Nothing was changed. --yes goes on without asking.")
+
+
+def _table_names(database: SQLDatabase) -> list[str]:
+    with database.connect() as connection:
+        return sa.inspect(connection).get_table_names()

@@ -6,10 +6,10 @@ import typing as t
 from collections.abc import Callable
 
 import click
-import sqlalchemy as sa
 from flask.cli import with_appcontext
 
 from ..databases import schema
+from ..databases.sql import SQLDatabase
 from ..errors import StorageError
 from ..homes import base as homes
 from ..models import KINDS
@@ -18,7 +18,7 @@ from ..upkeep import transfer as transfers
 from ..upkeep.check import Decision, decide
 from ..upkeep.check.decision import Tally
 from .approval import EXPECT, FORCE, Approval, check_options
-from .dialog import answering, any_engine, ask
+from .dialog import answering, any_sql, ask
 from .wording import in_mebibytes
 
 Home = homes.Home[t.Any]
@@ -67,14 +67,14 @@ def transfer(
     check_options(force, expect, option="--mirror", is_set=mirror)
     approve = Approval(force, expect)
 
-    with any_engine(state) as engine:
-        source, target = _source_and_target(state, engine, where)
+    with any_sql(state) as database:
+        source, target = _source_and_target(state, database, where)
         if deletes_source:
             _delete_source(source, target, asks=not yes)
             return
 
         if where == "sql" and not dry_run:
-            schema.upgrade(engine, tables=state.tables)
+            schema.upgrade(database, tables=state.tables)
         if mirror:
             _check_may_mirror(state, where)
         limit = None
@@ -112,11 +112,11 @@ def _check_may_mirror(state: State, where: str) -> None:
         )
 
 
-def _source_and_target(state: State, engine: sa.Engine, where: str) -> tuple[Home, Home]:
+def _source_and_target(state: State, database: SQLDatabase, where: str) -> tuple[Home, Home]:
     """Both homes, after a check that the names of our tables and collections are ours."""
-    sql = homes.sql_home(engine, tables=state.tables)
+    sql = homes.sql_home(database, tables=state.tables)
     mongo = homes.mongo_home(state.collections)
-    answering(schema.NameCheck(engine, state.tables))
+    answering(schema.NameCheck(database, state.tables))
     answering(mongo.repository.check_names)
     if where == "sql":
         return mongo, sql

@@ -1,24 +1,17 @@
-"""Connections of the pool as psycopg has them, for frequent work.
-
-The work is so frequent that SQLAlchemy's part in it would show.
-"""
+"""Connections of the pool as psycopg has them: which of them live, and which nobody should use."""
 
 from __future__ import annotations
 
 import re
 import time
 import typing as t
-from collections.abc import Iterator
-from contextlib import contextmanager
 from weakref import WeakKeyDictionary
 
 import sqlalchemy as sa
 from sqlalchemy import event
 
-from ..errors import DatabaseUnavailable, WritesRefused
-from ..processes.forks import notice_fork
-from .deadlines import Watch, deadline, deadline_if_any
-from .poolers import look_for_pooler
+from ..errors import DatabaseUnavailable
+from .deadlines import deadline_if_any
 from .sqlstates import UNKNOWN_STATEMENT, translate_errors
 
 if t.TYPE_CHECKING:
@@ -27,83 +20,14 @@ if t.TYPE_CHECKING:
     Driver = psycopg.Connection[tuple[t.Any, ...]]
 
 
-def speaks_psycopg(engine: sa.Engine) -> bool:
-    """Whether the engine's connections are psycopg's."""
-    return (engine.dialect.name, engine.dialect.driver) == ("postgresql", "psycopg")
-
-
-def is_heard(engine: sa.Engine) -> bool:
-    """Whether somebody listens to the engine's statements, as tracers and tests do."""
-    events = engine.dispatch
-    listeners = (
-        events.before_cursor_execute,
-        events.after_cursor_execute,
-        events.before_execute,
-        events.after_execute,
-    )
-    return any(map(bool, listeners))
-
-
-_borrowed: set[sa.PoolProxiedConnection] = set()
-"""Connections in use.
-
-Without this set nothing might refer to one of them any more, as when an iterator over an answer is
-forgotten in a cycle of references. The pool would then wait for ever, for the statement that the
-iterator has not ended yet.
-"""
-
-
-@contextmanager
-def borrow(engine: sa.Engine, seconds: float | None) -> Iterator[Driver]:
-    """Lend a connection of the pool, in autocommit, for so many seconds.
-
-    The pool gets it back at the end of the block, or drops it if nobody should use it any more.
-
-    :param seconds: How long the block may take, ``None`` for any time.
-    :raises StatementCancelled: As :func:`~flask_dualmedia.databases.deadlines.deadline` does.
-    :raises DatabaseUnavailable: There is no connection, or the server did not answer in time.
-    """
-    notice_fork()
-    pool = engine.pool
-    lent = lend(engine, seconds)
-    _borrowed.add(lent)
-    driver = t.cast("Driver", lent.driver_connection)
-    watch: Watch | None = None
-
-    try:
-        driver.autocommit = True
-        with deadline_if_any(driver, seconds) as watch:
-            yield driver
-        if watch is not None and watch.expired:
-            lent.invalidate()
-        else:
-            driver.autocommit = False
-
-    except BaseException as error:
-        is_expired = watch is not None and watch.expired
-        if is_expired or _is_unusable(driver, error):
-            if driver.closed and not is_expired:
-                _lost[pool] = time.monotonic()
-            _drop(lent, error)
-        else:
-            driver.autocommit = False  # as others expect it
-        raise
-
-    finally:
-        _borrowed.discard(lent)
-        if lent.is_valid:
-            note_use(lent.info)
-        lent.close()
-
-
-def _is_unusable(driver: Driver, error: BaseException) -> bool:
+def is_unusable(driver: Driver, error: BaseException) -> bool:
     """Whether nobody should use a connection again after this error."""
     if getattr(error, "sqlstate", None) == UNKNOWN_STATEMENT:
         return True
     return driver.closed or driver.info.transaction_status.name != "IDLE"
 
 
-def _drop(lent: sa.PoolProxiedConnection, error: BaseException) -> None:
+def drop(lent: sa.PoolProxiedConnection, error: BaseException) -> None:
     """Give a connection to nobody else. Its server drops what was not committed."""
     if isinstance(error, Exception):
         lent.invalidate(error)
@@ -119,6 +43,11 @@ _USED = "dualmedia_used"
 
 _lost: WeakKeyDictionary[sa.Pool, float] = WeakKeyDictionary()
 """When a pool lost a connection. Others that have not been used since may be lost too."""
+
+
+def note_loss(pool: sa.Pool) -> None:
+    """Note that a pool has lost a connection."""
+    _lost[pool] = time.monotonic()
 
 
 def lend(engine: sa.Engine, seconds: float | None = None) -> sa.PoolProxiedConnection:
@@ -240,35 +169,6 @@ class LastUsedFirst(sa.QueuePool):
                 queue.not_empty.notify()
                 return
         super()._do_return_conn(record)
-
-
-def probe(engine: sa.Engine, seconds: float) -> None:
-    """Ask the server something over a connection of its own.
-
-    Connections of the pool may be lost while the server is up, or all in use.
-
-    :raises DatabaseUnavailable: It does not answer.
-    :raises WritesRefused: It answers, but has no connection for us.
-    """
-    # This pool has only the connector of the engine's, not its events. The first event makes the
-    # dialect ready. Other connections of the same pool wait for that, those of another one do not.
-    pool = sa.NullPool(engine.pool._creator)
-    try:
-        with translate_errors():
-            lent = pool.connect()
-            driver = t.cast("Driver", lent.driver_connection)
-            try:
-                with deadline(driver, seconds):
-                    look_for_pooler(engine, driver)
-            finally:
-                lent.invalidate()
-                lent.close()
-    except DatabaseUnavailable as error:
-        if not has_no_room(error.__cause__):
-            raise
-        raise WritesRefused(error.database, error.reason) from error
-    finally:
-        pool.dispose()
 
 
 def close_engine(engine: sa.Engine) -> None:

@@ -17,12 +17,10 @@ from alembic.script import ScriptDirectory
 
 from ..errors import NamesTaken, WritesRefused
 from ..models import KINDS, TRASHED
-from ..repositories.sql import limited
-from .connections import speaks_psycopg
 from .poolers import look_for_pooler
 from .pools import set_aside
 from .rights import Rights, is_about_rights, rights_of, said_by_server
-from .sqlstates import translate_errors
+from .sql import SQLDatabase
 from .tables import MODELS, Tables, check_names
 from .turns import alone_in_process, alone_on_database
 
@@ -41,7 +39,9 @@ def migrations_directory() -> Path:
     return package.parent / "migrations"
 
 
-def upgrade(engine: sa.Engine, revision: str = "head", *, tables: Tables = MODELS) -> None:
+def upgrade(
+    database: sa.Engine | SQLDatabase, revision: str = "head", *, tables: Tables = MODELS
+) -> None:
     """Run our revisions up to ``revision``.
 
     Processes and threads that do so at once wait for each other.
@@ -52,7 +52,8 @@ def upgrade(engine: sa.Engine, revision: str = "head", *, tables: Tables = MODEL
     :raises WritesRefused: The account lacks a right; the message has the statements that give it.
         Nothing was changed.
     """
-    with _explained_refusals(engine, tables), alone_on_database(engine) as connection:
+    database = SQLDatabase.of(database).within(None)
+    with _explained_refusals(database, tables), alone_on_database(database) as connection:
         check_names(connection, tables)
         current = current_revision(connection, tables)
         present = set(sa.inspect(connection).get_table_names())
@@ -75,29 +76,31 @@ def _needs_nothing(current: str | None) -> bool:
     return current == head_revision() or not _is_known(current)
 
 
-def downgrade(engine: sa.Engine, revision: str = "base", *, tables: Tables = MODELS) -> None:
+def downgrade(
+    database: sa.Engine | SQLDatabase, revision: str = "base", *, tables: Tables = MODELS
+) -> None:
     """Undo our revisions down to ``revision``; ``base`` leaves nothing of ours.
 
     :raises NamesTaken: Something of the host's has a name of ours. It is left as it is.
     :raises DatabaseBusy: As :func:`upgrade` does.
     :raises WritesRefused: As :func:`upgrade` does.
     """
-    with _explained_refusals(engine, tables), alone_on_database(engine) as connection:
+    database = SQLDatabase.of(database).within(None)
+    with _explained_refusals(database, tables), alone_on_database(database) as connection:
         check_names(connection, tables)
         with alone_in_process():
             command.downgrade(_config(connection, tables), revision)
 
 
 @contextmanager
-def _explained_refusals(engine: sa.Engine, tables: Tables) -> Iterator[None]:
+def _explained_refusals(database: SQLDatabase, tables: Tables) -> Iterator[None]:
     """Have a refusal for want of a right say which, and how it is given."""
     try:
-        with translate_errors():
-            yield
+        yield
     except WritesRefused as error:
         if not is_about_rights(error):
             raise
-        with translate_errors(), engine.connect() as connection:
+        with database.connect() as connection:
             connection.detach()
             rights = rights_of(connection, tables)
         raise WritesRefused(error.database, _advice(error, rights)) from error.__cause__
@@ -167,13 +170,13 @@ def amend(connection: sa.Connection, tables: Tables = MODELS) -> None:
         connection.execute(sa.text(amendment.statement))
 
 
-def amend_owned(engine: sa.Engine, tables: Tables = MODELS) -> None:
+def amend_owned(database: SQLDatabase, tables: Tables = MODELS) -> None:
     """:func:`amend` the tables that the account owns, while nobody else does.
 
     :raises DatabaseBusy: As :func:`upgrade` does.
     :raises WritesRefused: As :func:`upgrade` does.
     """
-    with translate_errors(), alone_on_database(engine) as connection:
+    with alone_on_database(database.within(None)) as connection:
         rights = rights_of(connection, tables)
         for table, statement in _amendments(connection, tables):
             if rights is None or rights.owns(table):
@@ -204,13 +207,9 @@ def _scripts() -> ScriptDirectory:
 class NameCheck:
     """Makes sure, once, that everything in a database that has a name of ours is ours."""
 
-    def __init__(self, engine: sa.Engine, tables: Tables, *, timeout: float | None = None) -> None:
-        """
-        :param timeout: Seconds that it may take, ``None`` for any number.
-        """
-        self._engine = engine
+    def __init__(self, database: SQLDatabase, tables: Tables) -> None:
+        self._database = database
         self._tables = tables
-        self._timeout = timeout
         self._passed = False
 
     def __call__(self) -> None:
@@ -221,14 +220,10 @@ class NameCheck:
         if self._passed:
             return
         try:
-            with (
-                translate_errors(),
-                self._engine.connect() as connection,
-                limited(connection, self._timeout),
-            ):
-                if speaks_psycopg(self._engine):
+            with self._database.connect() as connection:
+                if self._database.speaks_psycopg:
                     driver = t.cast("t.Any", connection.connection.driver_connection)
-                    look_for_pooler(self._engine, driver)
+                    look_for_pooler(self._database.engine, driver)
                 set_aside(connection)
                 check_names(connection, self._tables)
         except NamesTaken as error:

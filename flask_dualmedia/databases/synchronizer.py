@@ -6,17 +6,15 @@ import logging
 import time
 from collections.abc import Iterator
 
-import sqlalchemy as sa
 from alembic.util import CommandError
 from sqlalchemy import exc
 
 from ..errors import DatabaseUnavailable, DualMediaError, NamesTaken, WritesRefused
-from ..repositories.sql import limited
 from . import schema
 from .circuit import IDLE_INTERVAL, QUIET
 from .pools import set_aside
 from .rights import is_about_rights
-from .sqlstates import translate_errors
+from .sql import SQLDatabase
 from .tables import Tables
 
 logger = logging.getLogger("flask_dualmedia")
@@ -27,19 +25,16 @@ class Synchronizer:
 
     It says whether the schema is up to date, and what is missing.
 
+    :param database: Its limit of time is that of a look at the schema.
     :param upgrades: Whether it may.
     :param hint: The command that people are to run otherwise.
-    :param timeout: Seconds that a look at the schema may take.
     """
 
-    def __init__(
-        self, engine: sa.Engine, tables: Tables, *, upgrades: bool, hint: str, timeout: float
-    ) -> None:
-        self._engine = engine
+    def __init__(self, database: SQLDatabase, tables: Tables, *, upgrades: bool, hint: str) -> None:
+        self._database = database
         self._tables = tables
         self._upgrades = upgrades
         self._hint = hint
-        self._timeout = timeout
         self._tried_at = 0.0
         self._logged: list[str] = []
         self._refused_in: schema.Condition | None = None
@@ -60,8 +55,7 @@ class Synchronizer:
         self._tried_at = time.monotonic()
         self._lacks_something = True
         try:
-            with translate_errors():
-                condition = self._bring_up_to_date()
+            condition = self._bring_up_to_date()
         except (DatabaseUnavailable, NamesTaken):
             raise
         except (DualMediaError, exc.SQLAlchemyError, CommandError) as error:
@@ -95,9 +89,9 @@ class Synchronizer:
         self._refused_in = None
         try:
             if condition.is_behind and self._upgrades:
-                schema.upgrade(self._engine, tables=self._tables)
+                schema.upgrade(self._database, tables=self._tables)
             elif condition.amendments:
-                schema.amend_owned(self._engine, self._tables)
+                schema.amend_owned(self._database, self._tables)
             else:
                 return condition
         except WritesRefused as error:
@@ -109,7 +103,7 @@ class Synchronizer:
         return self._examine()
 
     def _examine(self) -> schema.Condition:
-        with self._engine.connect() as connection, limited(connection, self._timeout):
+        with self._database.connect() as connection:
             set_aside(connection)
             return schema.examine(connection, self._tables)
 

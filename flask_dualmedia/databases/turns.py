@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from ..errors import DatabaseBusy
 from ..processes.forks import begin_in_children, notice_fork
 from .pools import set_aside
+from .sql import SQLDatabase
 
 PATIENCE = 10.0
 """Seconds to wait for another upgrade, or for those who use a table.
@@ -62,7 +63,7 @@ def alone_in_process() -> Iterator[None]:
 
 
 @contextmanager
-def alone_on_database(engine: sa.Engine) -> Iterator[sa.Connection]:
+def alone_on_database(database: SQLDatabase) -> Iterator[sa.Connection]:
     """Lend a connection in a transaction while no other is in this block.
 
     The transaction is committed in the end. The connection is no longer the pool's: nothing of a
@@ -71,14 +72,13 @@ def alone_on_database(engine: sa.Engine) -> Iterator[sa.Connection]:
 
     :raises DatabaseBusy: Another process, or somebody who uses a table, took too long.
     """
-    is_postgresql = engine.dialect.name == "postgresql"
-    with engine.connect() as connection:
-        if is_postgresql:
+    with database.connect() as connection:
+        if database.is_postgresql:
             # Whatever the host's engine does: in one transaction, which sees what others have done
             # before it.
             connection.execution_options(isolation_level="READ COMMITTED")
         set_aside(connection)
-        if is_postgresql:
+        if database.is_postgresql:
             connection.exec_driver_sql(f"SET LOCAL lock_timeout = {int(PATIENCE * 1000)}")
             connection.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": LOCK})
         yield connection

@@ -15,14 +15,13 @@ from contextlib import contextmanager
 from functools import cache
 
 from ..databases import storable
-from ..databases.connections import borrow, is_heard
-from ..databases.sqlstates import translate_errors
+from ..databases.sql import insisting
 from ..errors import DatabaseUnavailable, WritesRefused
 from ..models import Media
 from ..repositories.base import M, Values
 from ..repositories.failover import FailoverRepository
 from ..repositories.psycopg import PsycopgRepository
-from ..repositories.sql import insert_record, insisting, select_with_content, update_record
+from ..repositories.statements import insert_record, select_with_content, update_record
 from ..state import State
 from ..storages.base import Storage
 from ..storages.chunked import CHUNK_SIZE, split
@@ -200,16 +199,14 @@ def _is_ready(state: State) -> bool:
         return False
     if state.circuit is None or state.circuit.is_open:
         return False
-    return state.engine is not None and not is_heard(state.engine)
+    return state.sql is not None and not state.sql.is_heard
 
 
 @contextmanager
 def _borrowed(state: State) -> Iterator[tuple[PsycopgRepository, Driver]]:
     """The repository, and a connection for its statements."""
-    assert state.engine is not None
     repository = t.cast(PsycopgRepository, state.homes[0].repository)
-    timeout = state.settings.sql_timeout
-    with translate_errors(), borrow(state.engine, timeout) as driver:
+    with repository.database.borrow() as driver:
         yield repository, driver
 
 

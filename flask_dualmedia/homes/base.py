@@ -8,11 +8,12 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from ..databases.collections import Collections
-from ..databases.connections import speaks_psycopg
 from ..databases.documents import Documents
+from ..databases.sql import SQLDatabase
 from ..databases.tables import MODELS, Tables
 from ..repositories.base import Repository
-from ..repositories.mongo import JournalRepository, MongoRepository
+from ..repositories.journal import JournalRepository
+from ..repositories.mongo import MongoRepository
 from ..repositories.psycopg import PsycopgRepository
 from ..repositories.sql import SQLRepository
 from ..storages.base import owner_of_key
@@ -42,22 +43,20 @@ class JournalHome(Home[JournalRepository]):
         return self.repository.is_empty() and self.storage.is_empty()
 
 
-def sql_home(
-    engine: sa.Engine, *, timeout: float | None = None, tables: Tables = MODELS
-) -> Home[SQLRepository]:
+def sql_home(database: sa.Engine | SQLDatabase, *, tables: Tables = MODELS) -> Home[SQLRepository]:
     """Make the home of media in dual mode: tables and chunks.
 
-    :param timeout: Seconds that a statement about records may take; five times as many for a batch
-        of bytes.
+    :param database: Its limit of time is that of a statement about records. A batch of bytes may
+        take five times as long.
     :param tables: The tables, which may have a prefix of the host's choice.
     """
     repository_class, storage_class = SQLRepository, DatabaseStorage
-    if speaks_psycopg(engine):
+    database = SQLDatabase.of(database)
+    if database.speaks_psycopg:
         repository_class, storage_class = PsycopgRepository, PsycopgStorage
-    storage_timeout = timeout and 5 * timeout
 
-    repository = repository_class(engine, timeout=timeout, tables=tables)
-    storage = storage_class(engine, timeout=storage_timeout, tables=tables)
+    repository = repository_class(database, tables=tables)
+    storage = storage_class(database.for_bytes(), tables=tables)
     return Home("SQL", repository, storage)
 
 

@@ -18,7 +18,7 @@ from ..errors import DatabaseUnavailable, RecordRefused, WritesRefused
 from ..models import DELETING, PENDING, Media, new_id, now
 from ..storages.base import new_key
 from .base import Accesses, Announced, Listing, M, Position, Records, Selection, Values
-from .mongo import JournalRepository
+from .journal import JournalRepository
 from .sql import SQLRepository
 
 T = t.TypeVar("T")

@@ -5,22 +5,18 @@ from __future__ import annotations
 import heapq
 import typing as t
 import uuid
-from collections.abc import Iterator
-from datetime import datetime, timedelta
+from datetime import datetime
 from itertools import islice
 
-from pymongo import ASCENDING, DESCENDING, IndexModel, ReturnDocument, UpdateOne, errors
+from pymongo import ASCENDING, DESCENDING, ReturnDocument, UpdateOne, errors
 from pymongo.collection import Collection
 
 from ..databases import storable
-from ..databases.collections import DRAINS, JOURNAL, Collections, is_record, records_only
-from ..databases.documents import BULK, INDEXING, MAIN_INDEX, Document, Documents
-from ..models import AVAILABLE, DELETING, KEPT, KINDS, PENDING, TRASHED, Media
-from .base import EVERYTHING, Accesses, Announced, Listing, M, Position, Records, Selection, Values
-
-Sort = t.Sequence[tuple[str, int]]
-
-_BY_ID: Sort = [("_id", ASCENDING)]
+from ..databases.collections import Collections, is_record, records_only
+from ..databases.documents import BULK, INDEXING, Document, Documents
+from ..models import AVAILABLE, DELETING, KINDS, PENDING, TRASHED, Media
+from . import queries
+from .base import Accesses, Announced, Listing, M, Position, Records, Selection, Values
 
 
 class MongoRepository:
@@ -69,7 +65,7 @@ class MongoRepository:
         with self._documents.asked(INDEXING):
             for kind in KINDS.values():
                 collection = self._collection(kind)
-                collection.create_indexes(list(_indexes(kind)))
+                collection.create_indexes(list(queries.indexes_of(kind)))
         self.is_indexed = True
 
     def add(self, record: Media, *, keeps_id: bool = False) -> None:
@@ -86,7 +82,7 @@ class MongoRepository:
 
         with self._documents.asked():
             collection = self._collection(kind)
-            collection.insert_one(_document(values))
+            collection.insert_one(queries.document_of(values))
 
     def add_all(self, records: t.Sequence[Media]) -> None:
         """Keep new records of one kind. If one is refused, those before it are deleted again.
@@ -98,7 +94,7 @@ class MongoRepository:
         for record in records:
             storable.check(type(record), record.values())
         collection = self._collection(type(records[0]))
-        documents = [_document(record.values()) for record in records]
+        documents = [queries.document_of(record.values()) for record in records]
 
         with self._documents.asked(BULK):
             try:
@@ -119,14 +115,14 @@ class MongoRepository:
         with self._documents.asked():
             collection = self._collection(kind)
             document = collection.find_one(where)
-        return _record(kind, document)
+        return queries.record_of(kind, document)
 
     def find(self, kind: type[M], media_id: uuid.UUID) -> M | None:
         where = {"_id": media_id}
         with self._documents.asked():
             collection = self._collection(kind)
             document = collection.find_one(where)
-        return _record(kind, document)
+        return queries.record_of(kind, document)
 
     def keys_of(
         self,
@@ -149,7 +145,7 @@ class MongoRepository:
         where: Document = {}
         if after is not None:
             where["_id"] = {"$gt": after}
-        return self._find(kind, where, _BY_ID, limit)
+        return self._find(kind, where, queries.BY_ID, limit)
 
     def select(self, listing: Listing[M]) -> Records[M]:
         """Available records, merged from one scan for each scope that the reader may see."""
@@ -157,7 +153,7 @@ class MongoRepository:
         def place(record: M) -> t.Any:
             return getattr(record, listing.sort), record.id
 
-        scopes = _scopes(listing)
+        scopes = queries.scopes_of(listing)
         scans = [self._scan(listing, scope) for scope in scopes]
         merged = heapq.merge(
             *scans,
@@ -180,11 +176,11 @@ class MongoRepository:
         if listing.descending:
             direction = DESCENDING
         fields = dict.fromkeys((listing.sort, "id"))
-        sort = [(_key(field), direction) for field in fields]
+        sort = [(queries.field_name(field), direction) for field in fields]
 
         records: list[M] = []
         limit = 0
-        for span in _spans(listing):
+        for span in queries.spans_of(listing):
             if listing.limit is not None:
                 limit = listing.limit - len(records)
             # In this order: a server may take the first of these conditions that it has an index
@@ -215,7 +211,7 @@ class MongoRepository:
             }
             if "reference_type" in kind.field_names():
                 where["reference_type"] = reference_type
-            fields = dict.fromkeys((_key(kind.order), "_id"))
+            fields = dict.fromkeys((queries.field_name(kind.order), "_id"))
             sort = [(field, ASCENDING) for field in fields]
             records += self._find(kind, where, sort)
         return records
@@ -224,7 +220,7 @@ class MongoRepository:
         self,
         kind: type[M],
         where: Document,
-        sort: Sort,
+        sort: queries.Sort,
         limit: int = 0,
     ) -> list[M]:
         """The records that match.
@@ -242,7 +238,7 @@ class MongoRepository:
                 cursor = collection.find(both)
                 documents = list(cursor.sort(sort).limit(limit))
 
-        return [_some_record(kind, document) for document in documents]
+        return [queries.some_record(kind, document) for document in documents]
 
     def update(
         self,
@@ -283,7 +279,7 @@ class MongoRepository:
                 change,
                 return_document=ReturnDocument.AFTER,
             )
-            if document is None and _is_made_once(new_values):
+            if document is None and queries.is_made_once(new_values):
                 # A driver that lost the answer has sent it twice: the second sees what the first
                 # has made.
                 changed = {
@@ -293,7 +289,7 @@ class MongoRepository:
                 }
                 document = collection.find_one(records_only(kind, changed))
 
-        return _record(kind, document)
+        return queries.record_of(kind, document)
 
     def bury(self, kind: type[Media], media_id: uuid.UUID) -> None:
         deleting = {
@@ -402,7 +398,7 @@ class MongoRepository:
         where: Document = {"state": TRASHED}
         if after is not None:
             where["_id"] = {"$gt": after}
-        return self._find(kind, where, _BY_ID, limit)
+        return self._find(kind, where, queries.BY_ID, limit)
 
     def count(self, kind: type[Media]) -> int:
         buried = {"state": DELETING, "storage_key": None}
@@ -475,397 +471,3 @@ class MongoRepository:
     def _collection(self, kind: type[Media]) -> Collection[Document]:
         name = self.prefix + kind.__tablename__
         return self._collections.get(name, durable=True)
-
-
-REASON_LENGTH = 500
-"""Characters of a reason that are kept."""
-
-RETRY_AFTER = timedelta(hours=1)
-"""How long a record that SQL refused is left alone, unless it is edited or somebody asks for it."""
-
-_REFUSED: Document = {"refused": {"$exists": True}}
-
-
-class Refusal(t.NamedTuple):
-    """Why SQL did not take a record, and when it was tried last."""
-
-    reason: str
-    at: datetime | None
-
-
-class JournalRepository(MongoRepository):
-    """Records waiting to be moved into SQL.
-
-    A record is claimed before it is moved: it stays readable, but is not changed any more, so that
-    no change is made to a copy that is already left behind. A caller that finds it claimed tries
-    again in a moment.
-
-    A record that SQL refuses is set aside: it stays here, readable and changeable, and those behind
-    it are moved.
-    """
-
-    prefix = JOURNAL
-    _unclaimed: t.ClassVar[Document] = {"claimed": {"$exists": False}}
-    _with_change: t.ClassVar[Document] = {
-        "$unset": {"refused": "", "stale": ""},
-    }
-
-    def claim(
-        self,
-        kind: type[M],
-        media_id: uuid.UUID,
-        claimant: str = "",
-    ) -> M | None:
-        """Claim a record that is available or in the trash; ``None`` if there is none any more.
-
-        :param claimant: The holder of the lease under which the record is moved. The claim of
-            another holder, which was killed, is taken over.
-        """
-        kept = {
-            "_id": media_id,
-            "state": {"$in": [*KEPT]},
-        }
-        with self._documents.asked():
-            collection = self._collection(kind)
-            document = collection.find_one_and_update(
-                records_only(kind, kept),
-                {"$set": {"claimed": claimant}},
-                return_document=ReturnDocument.AFTER,
-            )
-        return _record(kind, document)
-
-    def deleted(self, kind: type[Media]) -> set[uuid.UUID]:
-        """The ids of records that are deleted, and that SQL may have all the same."""
-        where = records_only(kind, {"state": DELETING})
-        with self._documents.asked():
-            collection = self._collection(kind)
-            documents = collection.find(where, {"_id": 1})
-            return {document["_id"] for document in documents}
-
-    def release(
-        self,
-        kind: type[Media],
-        media_id: uuid.UUID,
-        claimant: str,
-    ) -> None:
-        """Undo the claim of a record that was not sent to SQL."""
-        claimed = {
-            "_id": media_id,
-            "claimed": claimant,
-        }
-        where = records_only(kind, claimed)
-        change = {"$unset": {"claimed": ""}}
-        with self._documents.asked():
-            collection = self._collection(kind)
-            collection.update_one(where, change)
-
-    def claimed(self) -> list[Media]:
-        """The records that are claimed."""
-        where = {"claimed": {"$exists": True}}
-        records: list[Media] = []
-        for kind in KINDS.values():
-            records += self._find(kind, where, _BY_ID)
-        return records
-
-    def set_aside(self, record: Media, reason: str) -> bool:
-        """Note that SQL refuses a record. It may be changed again, which takes the note away.
-
-        :return: Whether the reason is a new one.
-        """
-        # No string of MongoDB's may hold a half surrogate pair, and nobody reads a page of reasons.
-        printable = reason.encode(errors="backslashreplace").decode()
-        reason = printable[:REASON_LENGTH]
-        refused = {"reason": reason, "at": self._documents.clock.now()}
-        change = {
-            "$set": {"refused": refused},
-            "$unset": {"claimed": ""},
-        }
-
-        kind = type(record)
-        where = records_only(kind, {"_id": record.id})
-        with self._documents.asked():
-            collection = self._collection(kind)
-            before = collection.find_one_and_update(where, change)
-
-        if before is None:
-            return False
-        refused_before = before.get("refused", {})
-        return refused_before.get("reason") != reason
-
-    def refusal_of(self, record: Media) -> Refusal | None:
-        """Why a record that was just read is set aside, and since when; ``None`` if it is not.
-
-        The time is ``None`` where somebody wants the record tried again.
-        """
-        refused = vars(record).get("refused")
-        if refused is None:
-            return None
-        return Refusal(refused["reason"], refused.get("at"))
-
-    def refused(self, limit: int) -> list[Media]:
-        """The first of the records that are set aside."""
-        records: list[Media] = []
-        for kind in KINDS.values():
-            records += self._find(kind, _REFUSED, _BY_ID, limit)
-        return records[:limit]
-
-    def count_refused(self) -> int:
-        """How many records are set aside."""
-        number = 0
-        with self._documents.asked():
-            for kind in KINDS.values():
-                collection = self._collection(kind)
-                refused = records_only(kind, _REFUSED)
-                number += collection.count_documents(refused)
-        return number
-
-    def try_again(self) -> None:
-        """Have what is set aside tried again at the next drain.
-
-        The reasons stay, so that nobody is told twice.
-        """
-        for kind in KINDS.values():
-            tried = {"refused.at": {"$exists": True}}
-            where = records_only(kind, tried)
-            change = {"$unset": {"refused.at": ""}}
-            with self._documents.asked():
-                collection = self._collection(kind)
-                collection.update_many(where, change)
-
-    def trash_stale(self, record: Media) -> bool:
-        """Put a record into the trash that SQL had once, and has no more.
-
-        Bringing it back has it moved again. Nobody knows whether its links were revoked in SQL
-        since: they are now.
-        """
-        where = {
-            "_id": record.id,
-            "state": AVAILABLE,
-        }
-        changes = {
-            "state": TRASHED,
-            "version": record.version + 1,
-            "stale": True,
-            "links_revoked_at": record.next_revocation(),
-        }
-        change = {
-            "$set": changes,
-            "$unset": {"claimed": ""},
-        }
-        with self._documents.asked():
-            collection = self._collection(type(record))
-            result = collection.update_one(where, change)
-        return bool(result.modified_count)
-
-    def is_stale(self, record: Media) -> bool:
-        """Tell whether a record that was just read is in the trash because the journal is older
-        than SQL."""
-        return record.state == TRASHED and "stale" in vars(record)
-
-    def last_drain(self) -> int:
-        """The number of the last drain that MongoDB knows of, 0 before the first."""
-        with self._documents.asked():
-            drains = self._collections.get(DRAINS, durable=True)
-            last = drains.find_one({"_id": "last"}) or {"number": 0}
-            return last["number"]
-
-    def note_drain(self, number: int) -> None:
-        """Note the number of a drain, unless a later one is known."""
-        change = {"$max": {"number": number}}
-        with self._documents.asked():
-            drains = self._collections.get(DRAINS, durable=True)
-            drains.update_one({"_id": "last"}, change, upsert=True)
-
-    def is_due(self, record: Media) -> bool:
-        """Tell whether a record that was just read is to be moved now.
-
-        One that is set aside is due after :data:`RETRY_AFTER`. Clocks may differ: one whose refusal
-        lies further than that in the future is due too.
-        """
-        refusal = self.refusal_of(record)
-        if refusal is None or refusal.at is None:
-            return True
-        time = self._documents.clock.now()
-        return abs(time - refusal.at) > RETRY_AFTER
-
-    def has_work(self) -> bool:
-        """Tell whether it holds anything that is not set aside for a while yet.
-
-        Pending uploads count, and stale records in the trash do not.
-        """
-        time = self._documents.clock.now()
-        due = {
-            "$nor": [{"state": TRASHED, "stale": True}],
-            "$or": [
-                {"refused.at": {"$exists": False}},
-                {"refused.at": {"$lt": time - RETRY_AFTER}},
-                {"refused.at": {"$gt": time + RETRY_AFTER}},
-            ],
-        }
-        with self._documents.asked():
-            return self._has_any(due)
-
-    @property
-    def is_away(self) -> bool:
-        """True while MongoDB is known not to answer, so that nobody can tell what is in it."""
-        return self._documents.circuit.is_open
-
-    def is_claimed(self, record: Media) -> bool:
-        """Tell whether a record that was just read was claimed."""
-        return "claimed" in vars(record)
-
-    def is_empty(self) -> bool:
-        """Tell whether it holds nothing.
-
-        An upload in progress counts as something: it may become available at any moment.
-        """
-        with self._documents.asked():
-            return not self._has_any({})
-
-    def uploader_of(self, media_id: uuid.UUID) -> str | None:
-        """The uploader of a record that is here; ``None`` if there is no record or no uploader."""
-        with self._documents.asked():
-            for kind in KINDS.values():
-                collection = self._collection(kind)
-                document = collection.find_one({"_id": media_id}, {"uploaded_by": 1})
-                if document is not None:
-                    return document["uploaded_by"]
-        return None
-
-    def keys_of_unfinished(self, identity: str) -> list[str]:
-        """The storage keys of what somebody is just sending."""
-        where = {
-            "state": PENDING,
-            "uploaded_by": identity,
-        }
-        keys: list[str] = []
-        for kind in KINDS.values():
-            with self._documents.asked():
-                collection = self._collection(kind)
-                for document in collection.find(where, {"storage_key": 1}):
-                    key = document["storage_key"]
-                    if key:
-                        keys.append(key)
-        return keys
-
-    def waiting(self) -> int:
-        """How many records wait to be moved: those that are available, set aside or not."""
-        number = 0
-        with self._documents.asked():
-            for kind in KINDS.values():
-                collection = self._collection(kind)
-                available = records_only(kind, {"state": AVAILABLE})
-                number += collection.count_documents(available)
-        return number
-
-    def _has_any(self, where: Document) -> bool:
-        """Tell whether a record of any kind matches."""
-        for kind in KINDS.values():
-            collection = self._collection(kind)
-            matching = records_only(kind, where)
-            if collection.find_one(matching, {"_id": 1}) is not None:
-                return True
-        return False
-
-
-def _scopes(listing: Listing[t.Any]) -> list[Document]:
-    """The conditions of the scans that find all that a list may show.
-
-    With one condition for both, no index would have the order and the records together, and records
-    that nobody is shown would be read.
-    """
-    if listing.visible_to is EVERYTHING:
-        return [{}]
-    public = {"is_public": True}
-    if not listing.shows_private:
-        return [public]
-    # Public ones of the reader too: if one is made private between the two scans it is missing in
-    # neither.
-    own = {"uploaded_by": listing.visible_to}
-    return [public, own]
-
-
-def _spans(listing: Listing[t.Any]) -> list[Document]:
-    """Where a list goes on: first among the records with the value of the last one, then behind it.
-
-    With both in one condition, an index would be read from its beginning.
-    """
-    if listing.after is None:
-        return [{}]
-
-    value, last_id = listing.after
-    beyond = "$gt"
-    if listing.descending:
-        beyond = "$lt"
-    if listing.sort == "id":
-        return [{"_id": {beyond: last_id}}]
-
-    same_value = {
-        listing.sort: value,
-        "_id": {beyond: last_id},
-    }
-    further = {listing.sort: {beyond: value}}
-    return [same_value, further]
-
-
-def _key(field: str) -> str:
-    """The name of a field in documents."""
-    if field == "id":
-        return "_id"
-    return field
-
-
-def _document(values: Values) -> Document:
-    return {_key(name): value for name, value in values.items()}
-
-
-def _some_record(kind: type[M], document: Document) -> M:
-    document["id"] = document.pop("_id")
-    # A document of an earlier version lacks what is new since.
-    values = kind.defaults() | document
-    return kind.from_values(values)
-
-
-def _is_made_once(values: Values) -> bool:
-    """Tell whether a change cannot be made again, on what the first has left, and has a time that
-    tells whose it is."""
-    if "version" not in values or "updated_at" not in values:
-        return False
-    return "state" in values or "storage_key" in values
-
-
-def _record(kind: type[M], document: Document | None) -> M | None:
-    if document is None or not is_record(kind, document):
-        return None
-    return _some_record(kind, document)
-
-
-def _indexes(kind: type[Media]) -> Iterator[IndexModel]:
-    """The indexes of the SQL table, as far as MongoDB needs them.
-
-    A partial filter knows no ``<>``, so unfinished records are found through the state. MongoDB
-    tries the indexes that a query could go by against each other, and so needs fewer: an uploader's
-    private records are found by ``ix_..._uploader``.
-    """
-    sql_indexes = {str(index.name): index for index in kind.__table__.indexes}  # type: ignore[attr-defined]
-    for name, index in sorted(sql_indexes.items()):
-        keys = [(_key(column.name), ASCENDING) for column in index.columns]
-
-        if name == MAIN_INDEX:
-            only_main = {"is_main_image": True, "state": AVAILABLE}
-            yield IndexModel(
-                keys,
-                name=name,
-                unique=True,
-                partialFilterExpression=only_main,
-            )
-        elif name.endswith("_unfinished"):
-            yield IndexModel([("state", ASCENDING), *keys], name=name)
-        elif name.endswith(("_public", "_public_owner")):
-            yield IndexModel(
-                [("is_public", ASCENDING), *keys],
-                name=name,
-                partialFilterExpression={"is_public": True},
-            )
-        elif "_public" not in name and "_private" not in name:
-            yield IndexModel(keys, name=name)

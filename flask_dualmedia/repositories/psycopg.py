@@ -7,15 +7,12 @@ from collections.abc import Sequence
 
 import sqlalchemy as sa
 
-from ..databases.connections import borrow, is_heard, probe
-from ..databases.sqlstates import translate_errors
+from ..databases.sql import SQLDatabase, insisting
 from ..databases.tables import MODELS, Tables
 from ..models import Media
 from .base import Values
-from .sql import Query, Row, SQLRepository, insert_record, insisting
-
-PROBE_TIMEOUT = 2.0
-"""Seconds that a server may take to answer at all, where statements may take any number."""
+from .sql import Row, SQLRepository
+from .statements import Query, insert_record
 
 
 class PsycopgRepository(SQLRepository):
@@ -29,30 +26,29 @@ class PsycopgRepository(SQLRepository):
 
     def __init__(
         self,
-        engine: sa.Engine,
+        database: sa.Engine | SQLDatabase,
         *,
-        timeout: float | None = None,
         tables: Tables = MODELS,
     ) -> None:
-        super().__init__(engine, timeout=timeout, tables=tables)
+        super().__init__(database, tables=tables)
         self._compiled: dict[Query, str] = {}
 
     def probe(self) -> None:
-        probe(self._engine, self._timeout or PROBE_TIMEOUT)
+        self.database.probe()
 
     def _fetch(self, query: Query, parameters: Values) -> Sequence[Row]:
-        if is_heard(self._engine):
+        if self.database.is_heard:
             return super()._fetch(query, parameters)
 
         def execute() -> Sequence[Row]:
-            with translate_errors(), borrow(self._engine, self._timeout) as driver:
+            with self.database.borrow() as driver:
                 text = self.text(query, parameters)
                 return driver.execute(text, parameters).fetchall()
 
         return insisting(execute)
 
     def _insert(self, records: Sequence[Media]) -> None:
-        if is_heard(self._engine):
+        if self.database.is_heard:
             super()._insert(records)
             return
 
@@ -65,11 +61,7 @@ class PsycopgRepository(SQLRepository):
 
         def execute() -> None:
             # A pipeline is one transaction without BEGIN and COMMIT, and one round trip.
-            with (
-                translate_errors(),
-                borrow(self._engine, self._timeout) as driver,
-                driver.pipeline(),
-            ):
+            with self.database.borrow() as driver, driver.pipeline():
                 for record in records:
                     values = record.values()
                     text = self.text(query, values)
@@ -82,6 +74,6 @@ class PsycopgRepository(SQLRepository):
         text = self._compiled.get(query)
         if text is None:
             names = list(parameters)
-            text = str(query.compile(self._engine, column_keys=names))
+            text = str(query.compile(self.database.engine, column_keys=names))
             self._compiled[query] = text
         return t.cast("t.LiteralString", text)

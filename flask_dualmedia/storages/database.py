@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import typing as t
 from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import cache
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
-from ..databases.sqlstates import translate_errors
+from ..databases.sql import SQLDatabase
 from ..databases.tables import MODELS, Tables
-from ..repositories.sql import limited
 from .base import Stat
 from .chunked import CHUNK_SIZE, ChunkedStorage, ChunkRange
 
@@ -29,19 +27,16 @@ class DatabaseStorage(ChunkedStorage):
 
     def __init__(
         self,
-        engine: sa.Engine,
+        database: sa.Engine | SQLDatabase,
         *,
-        timeout: float | None = None,
         tables: Tables = MODELS,
     ) -> None:
         """
-        :param timeout: Seconds that one batch may take, ``None`` for any number.
+        :param database: Its limit of time is that of one batch.
         :param tables: The table is one of them.
         """
-        self._engine = engine
-        self._timeout = timeout
+        self._database = SQLDatabase.of(database)
         self._table = tables.chunks
-        self._single = engine.execution_options(isolation_level="AUTOCOMMIT")
 
     def discard(self, key: str) -> bool:
         """Delete the bytes under a key, 256 chunks by each transaction, the first ones first."""
@@ -67,7 +62,7 @@ class DatabaseStorage(ChunkedStorage):
             has_key,
             columns.seq.in_(first_ones),
         )
-        with self._connect() as connection:
+        with self._database.autocommit() as connection:
             result = connection.execute(query)
             return result.rowcount
 
@@ -82,7 +77,7 @@ class DatabaseStorage(ChunkedStorage):
         )
         query = query.where(columns.storage_key.in_(keys))
         query = query.group_by(columns.storage_key)
-        with self._connect() as connection:
+        with self._database.autocommit() as connection:
             result = connection.execute(query)
             rows = result.all()
 
@@ -95,7 +90,7 @@ class DatabaseStorage(ChunkedStorage):
     def keys(self, after: str = "") -> Iterator[str]:
         while True:
             query = _select_keys(self._table.c.storage_key, after)
-            with self._connect() as connection:
+            with self._database.autocommit() as connection:
                 result = connection.execute(query)
                 page = result.scalars().all()
             yield from page
@@ -103,17 +98,8 @@ class DatabaseStorage(ChunkedStorage):
                 return
             after = page[-1]
 
-    @contextmanager
-    def _connect(self) -> Iterator[sa.Connection]:
-        with (
-            translate_errors(),
-            self._single.connect() as connection,
-            limited(connection, self._timeout),
-        ):
-            yield connection
-
     def _write(self, key: str, seq: int, batch: list[memoryview]) -> None:
-        """Keep chunks in one transaction, without a limit of time."""
+        """Keep chunks in one transaction."""
         rows = [
             {
                 "storage_key": key,
@@ -122,13 +108,13 @@ class DatabaseStorage(ChunkedStorage):
             }
             for number, chunk in enumerate(batch, start=seq)
         ]
-        with translate_errors(), self._engine.begin() as connection:
-            query = _insert_chunks(self._table, self._engine.dialect.name)
+        with self._database.begin() as connection:
+            query = _insert_chunks(self._table, self._database.product)
             connection.execute(query, rows)
 
     def _read(self, key: str, chunk_range: ChunkRange) -> list[bytes]:
         query = select_chunks(key, chunk_range, self._table)
-        with self._connect() as connection:
+        with self._database.autocommit() as connection:
             result = connection.execute(query)
             return list(result.scalars())
 

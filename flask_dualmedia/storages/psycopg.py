@@ -11,9 +11,8 @@ from itertools import chain, islice
 
 import sqlalchemy as sa
 
-from ..databases.connections import borrow
 from ..databases.deadlines import renew
-from ..databases.sqlstates import translate_errors
+from ..databases.sql import SQLDatabase
 from ..databases.tables import MODELS, Tables
 from ..errors import DatabaseBusy, DatabaseUnavailable
 from ..processes.forks import begin_in_children
@@ -71,21 +70,21 @@ class PsycopgStorage(DatabaseStorage):
 
     def __init__(
         self,
-        engine: sa.Engine,
+        database: sa.Engine | SQLDatabase,
         *,
-        timeout: float | None = None,
         tables: Tables = MODELS,
     ) -> None:
-        super().__init__(engine, timeout=timeout, tables=tables)
+        super().__init__(database, tables=tables)
         self._texts = _Texts.about(tables.chunks.name)
         self._streams = STREAMS
-        if isinstance(engine.pool, sa.QueuePool):
+        pool = self._database.engine.pool
+        if isinstance(pool, sa.QueuePool):
             # Half of the pool is never held for clients; a pool that is none gives what is asked
             # for.
-            self._streams = engine.pool.size() // 2
+            self._streams = pool.size() // 2
         self._held = HELD
-        if timeout is not None:
-            self._held = min(HELD, timeout)
+        if self._database.timeout is not None:
+            self._held = min(HELD, self._database.timeout)
         self.begin_process()
         begin_in_children(self)
 
@@ -99,7 +98,7 @@ class PsycopgStorage(DatabaseStorage):
 
     def _delete_some(self, key: str) -> int:
         parameters = {"key": key, "limit": DELETED_AT_ONCE}
-        with translate_errors(), borrow(self._engine, self._timeout) as driver:
+        with self._database.borrow() as driver:
             return driver.execute(self._texts.delete, parameters).rowcount
 
     def put(self, key: str, blocks: Iterable[bytes]) -> None:
@@ -158,8 +157,8 @@ class PsycopgStorage(DatabaseStorage):
                         last_seq = seq + len(batch) - 1
                         self._insert(cursor, key, last_seq, [chunk])
                     is_late = time.monotonic() > patience
-                    if self._timeout is not None:
-                        renew(driver, self._timeout)
+                    if self._database.timeout is not None:
+                        renew(driver, self._database.timeout)
             except (DatabaseUnavailable, DatabaseBusy):
                 if not is_late:
                     raise
@@ -170,18 +169,17 @@ class PsycopgStorage(DatabaseStorage):
         return seq, []
 
     def _write(self, key: str, seq: int, batch: list[memoryview]) -> None:
-        with self._writing(self._timeout) as (_, cursor):
+        with self._writing() as (_, cursor):
             self._insert(cursor, key, seq, batch)
 
     @contextmanager
     def _writing(
         self,
-        seconds: float | None,
+        seconds: float | None = None,
     ) -> Iterator[tuple[Driver, Cursor]]:
         """A transaction in a pipeline: errors may come only at the end of the block."""
         with (
-            translate_errors(),
-            borrow(self._engine, seconds) as driver,
+            self._database.borrow(seconds) as driver,
             driver.pipeline(),
             driver.transaction(),
             driver.cursor() as cursor,
@@ -189,11 +187,7 @@ class PsycopgStorage(DatabaseStorage):
             yield driver, cursor
 
     def _read(self, key: str, chunk_range: ChunkRange) -> list[bytes]:
-        with (
-            translate_errors(),
-            borrow(self._engine, self._timeout) as driver,
-            driver.cursor(binary=True) as cursor,
-        ):
+        with self._database.borrow() as driver, driver.cursor(binary=True) as cursor:
             text, parameters = self._select(key, chunk_range)
             rows = cursor.execute(text, parameters)
             return [piece for _, piece in rows]
@@ -227,7 +221,7 @@ class PsycopgStorage(DatabaseStorage):
         """
         patience = time.monotonic() + self._held / 2
         try:
-            with translate_errors(), self._streaming(key, chunk_range) as rows:
+            with self._streaming(key, chunk_range) as rows:
                 for expected in chunk_range.batches(1):
                     row = next(rows, None)
                     if row is None:
@@ -251,7 +245,7 @@ class PsycopgStorage(DatabaseStorage):
         chunk_range: ChunkRange,
     ) -> Iterator[Iterator[tuple[t.Any, ...]]]:
         """Rows as they come. Those that have not come at the end of the block are cancelled."""
-        with borrow(self._engine, self._held) as driver:
+        with self._database.borrow(self._held) as driver:
             try:
                 with driver.cursor(binary=True) as cursor:
                     text, parameters = self._select(key, chunk_range)

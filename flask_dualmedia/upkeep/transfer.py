@@ -35,7 +35,7 @@ from ..failpoints import reach
 from ..homes.base import Home
 from ..models import AVAILABLE, DELETING, KEPT, KINDS, PENDING, TRASHED, Media, now
 from ..repositories.base import Repository
-from ..repositories.mongo import JournalRepository
+from ..repositories.journal import JournalRepository
 from ..repositories.sql import SQLRepository
 from ..storages.base import owner_of_key
 from ..storages.chunked import BytesOf, ChunkedStorage

@@ -10,7 +10,7 @@ from marshmallow import fields
 
 from ..errors import DatabaseUnavailable, Unavailable
 from ..repositories.base import Repository
-from ..repositories.mongo import JournalRepository
+from ..repositories.journal import JournalRepository
 from ..schemas import WireSchema
 from ..state import State, get_state
 from ..upkeep.check import last_check

@@ -37,7 +37,7 @@ from flask_dualmedia.accesses import counting
 from flask_dualmedia.accesses.counting import COLLECTION, COUNTER, Counter, Play, Plays
 from flask_dualmedia.databases.leases import Lease
 from flask_dualmedia.models import now
-from flask_dualmedia.repositories.mongo import JournalRepository
+from flask_dualmedia.repositories.journal import JournalRepository
 from flask_dualmedia.state import State, get_state
 from flask_dualmedia.testing import count_queries
 

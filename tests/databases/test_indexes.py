@@ -27,7 +27,7 @@ from flask_dualmedia.models import (
 )
 from flask_dualmedia.quotas import of_owner
 from flask_dualmedia.repositories.base import Listing, Selection
-from flask_dualmedia.repositories.sql import (
+from flask_dualmedia.repositories.statements import (
     select_announced,
     select_listing,
     select_of_owners,

@@ -34,10 +34,10 @@ from flask_dualmedia import (
 )
 from flask_dualmedia.databases.announcements import VALIDITY
 from flask_dualmedia.databases.leases import Lease
+from flask_dualmedia.databases.sql import SQLDatabase
 from flask_dualmedia.errors import NoConnectionFree
 from flask_dualmedia.homes import at_once
 from flask_dualmedia.models import KINDS, new_id
-from flask_dualmedia.repositories import psycopg as psycopg_repository
 from flask_dualmedia.repositories.base import Listing
 from flask_dualmedia.repositories.failover import FailoverRepository
 from flask_dualmedia.repositories.sql import SQLRepository
@@ -391,16 +391,16 @@ def test_sql_goes_away_in_the_middle_of_a_small_upload(
     old, new = png(comment=b"old"), png(comment=b"new")
     with app.app_context():
         saved = save_product_image(product, io.BytesIO(old))
-    real = at_once.borrow
+    real = at_once._borrowed
 
     @contextmanager
     def cut(*args: t.Any) -> Iterator[t.Any]:
-        with real(*args) as driver:
+        with real(*args) as borrowed:
             proxy.refuse()
             time.sleep(0.3)  # until the proxy has taken notice
-            yield driver
+            yield borrowed
 
-    monkeypatch.setattr(at_once, "borrow", cut)
+    monkeypatch.setattr(at_once, "_borrowed", cut)
     client, headers = app.test_client(), bearer(app, "alice", role="admin")
     if method == "POST":
         form = {"mongoProductId": str(product), "file": part(new)}
@@ -423,18 +423,22 @@ def test_sql_goes_away_in_the_middle_of_a_small_upload(
 
 def lose_the_answer(monkeypatch: pytest.MonkeyPatch, proxy: Proxy, source: bytes | str) -> None:
     """Have SQL take what is saved next, and die before it answers."""
-    module = psycopg_repository if isinstance(source, str) else at_once
-    real = module.borrow
+    owner: t.Any = at_once
+    name = "_borrowed"
+    if isinstance(source, str):
+        owner = SQLDatabase
+        name = "borrow"
+    real = getattr(owner, name)
 
     @contextmanager
     def borrow(*args: t.Any) -> Iterator[t.Any]:
-        monkeypatch.setattr(module, "borrow", real)
-        with real(*args) as driver:
-            yield driver
-        proxy.refuse()
-        raise psycopg.OperationalError("the connection is lost")
+        monkeypatch.setattr(owner, name, real)
+        with real(*args) as borrowed:
+            yield borrowed
+            proxy.refuse()
+            raise psycopg.OperationalError("the connection is lost")
 
-    monkeypatch.setattr(module, "borrow", borrow)
+    monkeypatch.setattr(owner, name, borrow)
 
 
 SOURCES = pytest.mark.parametrize(

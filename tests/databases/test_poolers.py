@@ -34,7 +34,7 @@ from flask_dualmedia import (
     save_media_storage,
 )
 from flask_dualmedia.databases import schema, turns
-from flask_dualmedia.databases.connections import borrow
+from flask_dualmedia.databases.sql import SQLDatabase
 from flask_dualmedia.errors import StatementCancelled
 from flask_dualmedia.state import get_state
 
@@ -410,7 +410,7 @@ def test_a_statement_that_takes_too_long_is_cancelled_through_the_pooler(
     state = get_state(pooled_app)
     assert state.engine is not None
     began = time.monotonic()
-    with pytest.raises(StatementCancelled), borrow(state.engine, 0.5) as driver:
+    with pytest.raises(StatementCancelled), SQLDatabase(state.engine, 0.5).borrow() as driver:
         driver.execute("SELECT pg_sleep(30)")
     assert time.monotonic() - began < 5
     with sa.create_engine(direct_url, poolclass=sa.NullPool).connect() as connection:

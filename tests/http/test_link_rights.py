@@ -23,7 +23,7 @@ from flask_dualmedia import (
 )
 from flask_dualmedia.homes.base import Home
 from flask_dualmedia.models import AVAILABLE, now
-from flask_dualmedia.repositories.mongo import JournalRepository
+from flask_dualmedia.repositories.journal import JournalRepository
 from flask_dualmedia.state import State, get_state
 from flask_dualmedia.upkeep import sweeping
 from flask_dualmedia.upkeep.journal import drain_journal

@@ -35,8 +35,8 @@ from flask_dualmedia import (
     save_course_video,
 )
 from flask_dualmedia import save_media_storage as save_file
-from flask_dualmedia.databases.connections import borrow
 from flask_dualmedia.databases.schema import head_revision
+from flask_dualmedia.databases.sql import SQLDatabase
 from flask_dualmedia.models import KINDS
 from flask_dualmedia.state import get_state
 from flask_dualmedia.upkeep.journal import drain_journal, homes_of
@@ -501,7 +501,7 @@ def fill(app: Flask, number: int) -> None:
     ready, done = threading.Barrier(number + 1), threading.Event()
 
     def use() -> None:
-        with borrow(engine, 5) as driver:
+        with SQLDatabase(engine, 5).borrow() as driver:
             driver.execute("SELECT 1")
             ready.wait()
             done.wait()

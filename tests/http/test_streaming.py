@@ -12,7 +12,6 @@ from itertools import islice
 import pytest
 import sqlalchemy as sa
 
-from flask_dualmedia.databases.connections import borrow
 from flask_dualmedia.errors import BytesNotFound, DatabaseUnavailable
 from flask_dualmedia.models import MediaChunk
 from flask_dualmedia.state import State, get_state
@@ -140,8 +139,8 @@ def test_a_pipeline_finds_the_connection_as_it_expects_it(
     pieces = t.cast("t.Generator[bytes]", storage.send("key", 0, len(CONTENT)))
     assert len([*islice(pieces, taken)]) == taken
     pieces.close()
-    assert state.engine is not None
-    with borrow(state.engine, 5) as driver, driver.pipeline():
+    assert state.sql is not None
+    with state.sql.borrow() as driver, driver.pipeline():
         assert driver.execute("VALUES (1), (2)").fetchall() == [(1,), (2,)]
 
 

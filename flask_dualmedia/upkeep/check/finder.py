@@ -17,7 +17,7 @@ from ...databases.leases import Lease
 from ...errors import BytesNotFound
 from ...homes.base import Home
 from ...models import AVAILABLE, DELETING, KINDS, PENDING, TRASHED, Media
-from ...repositories.mongo import JournalRepository
+from ...repositories.journal import JournalRepository
 from ...state import State
 from ...storages.base import Stat, Storage, merge_stats, owner_of_key
 from ...uploads.staging import Staged

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from flask_dualmedia.models import ProductImage
 from flask_dualmedia.repositories.base import Listing
-from flask_dualmedia.repositories.sql import select_listing, select_of_owners
+from flask_dualmedia.repositories.statements import select_listing, select_of_owners
 
 from .arena import Servers, free_port
 from .client import Client, request

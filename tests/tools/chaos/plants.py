@@ -15,7 +15,7 @@ from flask_dualmedia.databases.tables import MODELS, Tables
 from flask_dualmedia.homes import at_once
 from flask_dualmedia.homes.base import Home
 from flask_dualmedia.models import DELETING, KINDS, Media
-from flask_dualmedia.repositories import sql
+from flask_dualmedia.repositories import statements
 from flask_dualmedia.repositories.base import Records, Values
 from flask_dualmedia.repositories.failover import FailoverRepository
 from flask_dualmedia.repositories.sql import SQLRepository
@@ -26,7 +26,7 @@ from flask_dualmedia.uploads.staging import Writer
 Patch = tuple[t.Any, str, t.Any]
 """An object, the name of one of its attributes, and what takes the place of that."""
 
-_update_record = sql.update_record
+_update_record = statements.update_record
 _both = FailoverRepository._both
 
 
@@ -58,7 +58,7 @@ def _look_once(finder: Finder, finding: Finding) -> Media | None:
 PLANTS: dict[str, list[Patch]] = {
     # A change does not name what it is built on.
     "condition": [
-        (sql, "update_record", _update_unconditionally),
+        (statements, "update_record", _update_unconditionally),
         (at_once, "update_record", _update_unconditionally),
     ],
     # Nothing takes the place of a record whose insertion was given up.
