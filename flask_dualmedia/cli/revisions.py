@@ -8,7 +8,7 @@ from flask.cli import with_appcontext
 
 from ..databases import schema
 from ..homes import base as homes
-from ..models import KINDS
+from ..models import TABLES
 from ..state import State, get_state
 from ..upkeep import journal
 from .dialog import answering, ask, engine_of
@@ -50,7 +50,7 @@ def _ask_about_records(state: State, engine: sa.Engine, revision: str) -> None:
     """Say how many records SQL holds, and go on only if somebody types the revision."""
     tables = state.tables
     existing = answering(lambda: sa.inspect(engine).get_table_names())
-    kinds = [kind for kind in KINDS.values() if tables.of(kind).name in existing]
+    kinds = [kind for kind in TABLES.values() if tables.of(kind).name in existing]
     count = homes.sql_home(engine, tables=tables).repository.count
     number = answering(lambda: sum(map(count, kinds)))
 

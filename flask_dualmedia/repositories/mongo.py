@@ -15,7 +15,17 @@ from pymongo.collection import Collection
 from ..databases import storable
 from ..databases.collections import DRAINS, JOURNAL, Collections, is_record, records_only
 from ..databases.documents import BULK, INDEXING, MAIN_INDEX, Document, Documents
-from ..models import AVAILABLE, DELETING, KEPT, KINDS, PENDING, TRASHED, Media
+from ..models import (
+    AVAILABLE,
+    DELETING,
+    KEPT,
+    KINDS,
+    PENDING,
+    TABLES,
+    TRASHED,
+    Media,
+    OwnedMedia,
+)
 from .base import EVERYTHING, Accesses, Announced, Listing, M, Position, Records, Selection, Values
 
 Sort = t.Sequence[tuple[str, int]]
@@ -57,7 +67,7 @@ class MongoRepository:
 
         :raises NamesTaken: Some are the host's.
         """
-        names = [self.prefix + kind.__tablename__ for kind in KINDS.values()]
+        names = [self.prefix + kind.__tablename__ for kind in TABLES.values()]
         self._collections.check(names)
 
     def ensure_indexes(self) -> None:
@@ -67,7 +77,7 @@ class MongoRepository:
         """
         self.version()  # a server that hangs is found by a call that does not have that long
         with self._documents.asked(INDEXING):
-            for kind in KINDS.values():
+            for kind in TABLES.values():
                 collection = self._collection(kind)
                 collection.create_indexes(list(_indexes(kind)))
         self.is_indexed = True
@@ -191,7 +201,7 @@ class MongoRepository:
             # for.
             where = {
                 **scope,
-                **listing.where,
+                **_having(listing.kind, listing.where),
                 **span,
                 "state": AVAILABLE,
             }
@@ -203,17 +213,17 @@ class MongoRepository:
 
     def of_owners(
         self,
-        kinds: t.Sequence[type[Media]],
+        kinds: t.Sequence[type[OwnedMedia]],
         reference_type: str | None,
         ids: t.Sequence[str],
-    ) -> Records[Media]:
-        records: Records[Media] = Records()
+    ) -> Records[OwnedMedia]:
+        records: Records[OwnedMedia] = Records()
         for kind in kinds:
             where: Document = {
                 kind.owner_field: {"$in": [*ids]},
                 "state": AVAILABLE,
             }
-            if "reference_type" in kind.field_names():
+            if kind.names_type():
                 where["reference_type"] = reference_type
             fields = dict.fromkeys((_key(kind.order), "_id"))
             sort = [(field, ASCENDING) for field in fields]
@@ -262,15 +272,13 @@ class MongoRepository:
         matching = {
             "_id": media_id,
             **self._unclaimed,
-            **where,
+            **_having(kind, where),
         }
         new_values = dict(changes)
         change: Document = {
             "$set": new_values,
             **self._with_change,
         }
-        if where.get("version") == 1:
-            matching["version"] = {"$in": [1, None]}  # documents of an earlier version have none
         if "version" in where:
             new_values.setdefault("version", where["version"] + 1)
         elif "version" not in changes:
@@ -460,7 +468,7 @@ class MongoRepository:
             stored = {
                 "state": AVAILABLE,
                 "storage_key": {"$ne": None},
-                **where,
+                **_having(kind, where),
             }
             pipeline = [
                 {"$match": records_only(kind, stored)},
@@ -563,7 +571,7 @@ class JournalRepository(MongoRepository):
         """The records that are claimed."""
         where = {"claimed": {"$exists": True}}
         records: list[Media] = []
-        for kind in KINDS.values():
+        for kind in TABLES.values():
             records += self._find(kind, where, _BY_ID)
         return records
 
@@ -605,7 +613,7 @@ class JournalRepository(MongoRepository):
     def refused(self, limit: int) -> list[Media]:
         """The first of the records that are set aside."""
         records: list[Media] = []
-        for kind in KINDS.values():
+        for kind in TABLES.values():
             records += self._find(kind, _REFUSED, _BY_ID, limit)
         return records[:limit]
 
@@ -613,7 +621,7 @@ class JournalRepository(MongoRepository):
         """How many records are set aside."""
         number = 0
         with self._documents.asked():
-            for kind in KINDS.values():
+            for kind in TABLES.values():
                 collection = self._collection(kind)
                 refused = records_only(kind, _REFUSED)
                 number += collection.count_documents(refused)
@@ -624,7 +632,7 @@ class JournalRepository(MongoRepository):
 
         The reasons stay, so that nobody is told twice.
         """
-        for kind in KINDS.values():
+        for kind in TABLES.values():
             tried = {"refused.at": {"$exists": True}}
             where = records_only(kind, tried)
             change = {"$unset": {"refused.at": ""}}
@@ -646,7 +654,7 @@ class JournalRepository(MongoRepository):
             "state": TRASHED,
             "version": record.version + 1,
             "stale": True,
-            "links_revoked_at": record.next_revocation(),
+            **record.revoked_values(),
         }
         change = {
             "$set": changes,
@@ -729,7 +737,7 @@ class JournalRepository(MongoRepository):
                 collection = self._collection(kind)
                 document = collection.find_one({"_id": media_id}, {"uploaded_by": 1})
                 if document is not None:
-                    return document["uploaded_by"]
+                    return document.get("uploaded_by")
         return None
 
     def keys_of_unfinished(self, identity: str) -> list[str]:
@@ -743,7 +751,7 @@ class JournalRepository(MongoRepository):
             with self._documents.asked():
                 collection = self._collection(kind)
                 for document in collection.find(where, {"storage_key": 1}):
-                    key = document["storage_key"]
+                    key = document.get("storage_key")
                     if key:
                         keys.append(key)
         return keys
@@ -752,7 +760,7 @@ class JournalRepository(MongoRepository):
         """How many records wait to be moved: those that are available, set aside or not."""
         number = 0
         with self._documents.asked():
-            for kind in KINDS.values():
+            for kind in TABLES.values():
                 collection = self._collection(kind)
                 available = records_only(kind, {"state": AVAILABLE})
                 number += collection.count_documents(available)
@@ -760,7 +768,7 @@ class JournalRepository(MongoRepository):
 
     def _has_any(self, where: Document) -> bool:
         """Tell whether a record of any kind matches."""
-        for kind in KINDS.values():
+        for kind in TABLES.values():
             collection = self._collection(kind)
             matching = records_only(kind, where)
             if collection.find_one(matching, {"_id": 1}) is not None:
@@ -817,6 +825,21 @@ def _key(field: str) -> str:
 
 def _document(values: Values) -> Document:
     return {_key(name): value for name, value in values.items()}
+
+
+def _having(kind: type[Media], where: Values) -> Document:
+    """A filter for the records whose fields have these values.
+
+    A document that lacks a field has its default.
+    """
+    defaults = kind.defaults()
+    conditions: Document = {}
+    for name, value in where.items():
+        condition = value
+        if value is not None and value == defaults.get(name):
+            condition = {"$in": [value, None]}
+        conditions[_key(name)] = condition
+    return conditions
 
 
 def _some_record(kind: type[M], document: Document) -> M:

@@ -33,6 +33,7 @@ from ..models import (
     KINDS,
     Media,
     MediaStorage,
+    OwnedMedia,
     row_reader,
 )
 from .base import EVERYTHING, Accesses, Announced, Listing, M, Position, Records, Selection, Values
@@ -229,10 +230,10 @@ class SQLRepository:
 
     def of_owners(
         self,
-        kinds: t.Sequence[type[Media]],
+        kinds: t.Sequence[type[OwnedMedia]],
         reference_type: str | None,
         ids: t.Sequence[str],
-    ) -> Records[Media]:
+    ) -> Records[OwnedMedia]:
         """Available records of these kinds that belong to any of the owners, by one statement."""
         parameters = {
             "owners": [*ids],
@@ -250,7 +251,7 @@ class SQLRepository:
             return self._all(kinds[0], query, parameters)
 
         query, parts = _select_union(tuple(kinds), matching, self.tables)
-        records: Records[Media] = Records()
+        records: Records[OwnedMedia] = Records()
         for row in self._fetch(query, parameters):
             make_record, take_fields = parts[row[0]]
             records.append(make_record(take_fields(row)))
@@ -847,7 +848,7 @@ when it is in an array."""
 
 @cache
 def select_of_owners(
-    kind: type[Media],
+    kind: type[OwnedMedia],
     matching: Matching,
     tables: Tables = MODELS,
 ) -> sa.Select[t.Any]:
@@ -858,7 +859,7 @@ def select_of_owners(
     table = tables.of(kind)
     is_owned = _is_owned(table.c[kind.owner_field], matching)
     query = sa.select(table).where(_AVAILABLE, is_owned)
-    if "reference_type" in table.c:
+    if kind.names_type():
         reference_type = sa.bindparam("reference_type")
         query = query.where(table.c.reference_type == reference_type)
     order = dict.fromkeys((table.c[kind.order], table.c.id))
@@ -882,14 +883,14 @@ def _is_owned(
 
 
 _Part = tuple[
-    t.Callable[[t.Any], Media],
+    t.Callable[[t.Any], OwnedMedia],
     t.Callable[[t.Any], tuple[t.Any, ...]],
 ]
 
 
 @cache
 def _select_union(
-    kinds: tuple[type[Media], ...],
+    kinds: tuple[type[OwnedMedia], ...],
     matching: Matching,
     tables: Tables,
 ) -> tuple[sa.Select[t.Any], list[_Part]]:
