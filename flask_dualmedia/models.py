@@ -16,7 +16,14 @@ from datetime import datetime, timedelta
 from functools import cache
 
 import sqlalchemy as sa
-from sqlalchemy.orm import DeclarativeBase, InstanceState, Mapped, Mapper, mapped_column
+from sqlalchemy.orm import (
+    DeclarativeBase,
+    InstanceState,
+    Mapped,
+    MappedColumn,
+    Mapper,
+    mapped_column,
+)
 from sqlalchemy.orm.attributes import manager_of_class
 from uuid_utils import uuid4
 
@@ -163,6 +170,15 @@ def _visible_indexes(table: str, **keys: tuple[str, ...]) -> list[sa.Index]:
     return indexes
 
 
+def _added(column_type: t.Any, **kwargs: t.Any) -> MappedColumn[t.Any]:
+    """A column that was added after the revision that made its table.
+
+    Documents that were written before lack the field, and are read with its ``default``, or with
+    ``None``. Rows that workers of an earlier version write have the ``server_default``.
+    """
+    return mapped_column(column_type, info={"added": True}, **kwargs)
+
+
 class _QuietMapper(Mapper[t.Any]):
     """A mapper that listeners to all mappers of the process, such as a host's, do not hear of."""
 
@@ -213,6 +229,8 @@ class Media(Base):
     """Name of the record class in reports. For the kinds it is their name in URLs too."""
     reference_type: t.ClassVar[t.Any] = None
     """Type of the owner. ``None`` if records have no owner of their own."""
+    owner_field: t.ClassVar[t.Any] = None
+    """Field with the ``_id`` of the owner. ``None`` in the same case."""
 
     _sa_instance_state = _State()
 
@@ -226,7 +244,7 @@ class Media(Base):
     checksum: Mapped[str | None] = mapped_column(sa.String(64))
     created_at: Mapped[datetime] = mapped_column(sa.DateTime(timezone=True))
     updated_at: Mapped[datetime] = mapped_column(sa.DateTime(timezone=True))
-    version: Mapped[int] = mapped_column(sa.Integer, default=1, server_default="1")
+    version: Mapped[int] = _added(sa.Integer, default=1, server_default="1")
     """Number of the change that made the record what it is, from 1. A change names the version that
     it is built on, so that a late one changes nothing. Counting an access is no change."""
 
@@ -278,10 +296,9 @@ class Media(Base):
     @classmethod
     @cache
     def defaults(cls) -> dict[str, t.Any]:
-        """The value of each field that a document may lack.
+        """The value of each field that has one in new records where nobody says another.
 
-        A document that was written before there was such a field is read with it: ``None`` if the
-        field may be empty, else the ``default`` of its column.
+        That is the ``default`` of its column, or ``None`` if the field may be empty.
         """
         defaults: dict[str, t.Any] = {}
         for column in cls.__table__.columns:
@@ -293,13 +310,11 @@ class Media(Base):
 
     @classmethod
     @cache
-    def required_fields(cls) -> frozenset[str]:
-        """The fields that every record has had since there are records of its class.
-
-        By these our documents are told from those of a host. A field that is added later needs a
-        default.
-        """
-        return required_columns(t.cast(sa.Table, cls.__table__))
+    def added_fields(cls) -> dict[str, t.Any]:
+        """The defaults of the fields that a document may lack: it may be older than they are."""
+        required = required_columns(t.cast(sa.Table, cls.__table__))
+        defaults = cls.defaults()
+        return {name: defaults[name] for name in cls.field_names() if name not in required}
 
     def values(self) -> dict[str, t.Any]:
         """Every field by its name."""
@@ -341,11 +356,11 @@ class Media(Base):
 
 
 def required_columns(table: sa.Table) -> frozenset[str]:
-    """The columns without a default: those that a table of ours has had from the beginning."""
-    names: list[str] = []
-    for column in table.columns:
-        if column.default is None and not column.nullable:
-            names.append(column.key)
+    """The columns that a table of ours has had since the revision that made it.
+
+    By these our tables and documents are told from those of a host.
+    """
+    names = [column.key for column in table.columns if not column.info.get("added")]
     return frozenset(names)
 
 
@@ -686,7 +701,7 @@ TABLES: dict[str, type[Media]] = {**KINDS}
 """All record classes by their name in reports: the kinds, and what is derived from their media."""
 
 
-def _configure() -> None:
+def configure() -> None:
     """Make our attributes ready.
 
     SQLAlchemy does that when a mapper is used first, and records are made past it. If the registry
@@ -699,4 +714,4 @@ def _configure() -> None:
         mapper._expire_memoizations()
 
 
-_configure()
+configure()

@@ -55,26 +55,25 @@ _ANY_ID: Document = {"$gte": _FIRST_ID, "$lte": _LAST_ID}
 def is_record(kind: type[Media], document: Document) -> bool:
     """Whether a document is a record of ours: it has our fields, with values that ours have.
 
-    Fields with a default may be missing. Those of newer versions are, in older documents.
+    Fields that were added later may be missing.
     """
     if not isinstance(document.get("_id"), uuid.UUID):
         return False
     if document.get("state") not in _STATES or document.get("storage_type") not in STORAGE_TYPES:
         return False
-    return all(
-        isinstance(document.get(name), value_type) for name, value_type in _required_types(kind)
+    if kind.owner_field is not None and not isinstance(document.get(kind.owner_field), str):
+        return False
+    return (
+        isinstance(document.get("created_at"), datetime)
+        and isinstance(document.get("updated_at"), datetime)
+        and document.keys() >= _required_fields(kind)
     )
 
 
 @cache
-def _required_types(kind: type[Media]) -> tuple[tuple[str, type], ...]:
-    """The fields that every record of a kind has, but for its id, and the types of their values."""
-    columns = kind.__table__.columns
-    names = sorted(kind.required_fields() - {"id"})
-    return tuple((name, columns[name].type.python_type) for name in names)
-
-
-_TYPE_FILTERS: dict[type, Document] = {str: {"$type": "string"}, datetime: {"$type": "date"}}
+def _required_fields(kind: type[Media]) -> frozenset[str]:
+    """The fields that all documents of records have, but for their ids."""
+    return frozenset(kind.field_names()) - kind.added_fields().keys() - {"id"}
 
 
 @cache
@@ -84,9 +83,13 @@ def _record_filter(kind: type[Media]) -> Document:
         "_id": {**_ANY_ID},
         "state": {"$in": [*_STATES]},
         "storage_type": {"$in": [*STORAGE_TYPES]},
+        "created_at": {"$type": "date"},
+        "updated_at": {"$type": "date"},
     }
-    for name, value_type in _required_types(kind):
-        shape.setdefault(name, _TYPE_FILTERS.get(value_type, {"$exists": True}))
+    if kind.owner_field is not None:
+        shape[kind.owner_field] = {"$type": "string"}
+    for field in sorted(_required_fields(kind)):
+        shape.setdefault(field, {"$exists": True})
     return shape
 
 

@@ -186,12 +186,6 @@ class MongoRepository:
         scope: Document,
     ) -> list[M]:
         """The first records of a list that are in a scope, in the order of the list."""
-        direction = ASCENDING
-        if listing.descending:
-            direction = DESCENDING
-        fields = dict.fromkeys((listing.sort, "id"))
-        sort = [(_key(field), direction) for field in fields]
-
         records: list[M] = []
         limit = 0
         for span in _spans(listing):
@@ -205,7 +199,7 @@ class MongoRepository:
                 **span,
                 "state": AVAILABLE,
             }
-            records += self._find(listing.kind, where, sort, limit)
+            records += self._find(listing.kind, where, _sort(listing, span), limit)
             if len(records) == listing.limit:
                 break
 
@@ -227,7 +221,9 @@ class MongoRepository:
                 where["reference_type"] = reference_type
             fields = dict.fromkeys((_key(kind.order), "_id"))
             sort = [(field, ASCENDING) for field in fields]
-            records += self._find(kind, where, sort)
+            of_kind = self._find(kind, where, sort)
+            # MongoDB has sorted documents of an earlier version as if a field were less than any.
+            records += sorted(of_kind, key=_place)
         return records
 
     def _find(
@@ -798,6 +794,8 @@ def _spans(listing: Listing[t.Any]) -> list[Document]:
 
     With both in one condition, an index would be read from its beginning.
     """
+    if listing.sort in listing.kind.added_fields():
+        return _spans_of_added(listing)
     if listing.after is None:
         return [{}]
 
@@ -816,6 +814,48 @@ def _spans(listing: Listing[t.Any]) -> list[Document]:
     return [same_value, further]
 
 
+def _spans_of_added(listing: Listing[t.Any]) -> list[Document]:
+    """The same where documents may lack the field that the list is sorted by.
+
+    MongoDB would sort them before all others, and has no order between nothing and a number. So
+    records with the default have a span of their own. No value is less than the default.
+    """
+    field = listing.sort
+    default = listing.kind.added_fields()[field]
+    with_default = _having(listing.kind, {field: default})
+    if listing.after is None:
+        spans: list[Document] = [with_default, {field: {"$gt": default}}]
+        if listing.descending:
+            spans.reverse()
+        return spans
+
+    value, last_id = listing.after
+    same_value = _having(listing.kind, {field: value})
+    if not listing.descending:
+        return [{**same_value, "_id": {"$gt": last_id}}, {field: {"$gt": value}}]
+    spans = [{**same_value, "_id": {"$lt": last_id}}]
+    if value > default:
+        spans += [{field: {"$lt": value, "$gt": default}}, with_default]
+    return spans
+
+
+def _sort(listing: Listing[t.Any], span: Document) -> Sort:
+    """The order of a list within a span."""
+    direction = ASCENDING
+    if listing.descending:
+        direction = DESCENDING
+    fields = dict.fromkeys((listing.sort, "id"))
+    condition = span.get(listing.sort)
+    if isinstance(condition, dict) and "$in" in condition:
+        del fields[listing.sort]  # its documents have the default, or nothing
+    return [(_key(field), direction) for field in fields]
+
+
+def _place(record: OwnedMedia) -> tuple[t.Any, uuid.UUID]:
+    """The place of a record among the media of its owner."""
+    return getattr(record, record.order), record.id
+
+
 def _key(field: str) -> str:
     """The name of a field in documents."""
     if field == "id":
@@ -830,13 +870,13 @@ def _document(values: Values) -> Document:
 def _having(kind: type[Media], where: Values) -> Document:
     """A filter for the records whose fields have these values.
 
-    A document that lacks a field has its default.
+    A document that lacks a field that was added later has its default.
     """
-    defaults = kind.defaults()
+    added_fields = kind.added_fields()
     conditions: Document = {}
     for name, value in where.items():
         condition = value
-        if value is not None and value == defaults.get(name):
+        if value is not None and value == added_fields.get(name):
             condition = {"$in": [value, None]}
         conditions[_key(name)] = condition
     return conditions
@@ -845,7 +885,7 @@ def _having(kind: type[Media], where: Values) -> Document:
 def _some_record(kind: type[M], document: Document) -> M:
     document["id"] = document.pop("_id")
     # A document of an earlier version lacks what is new since.
-    values = kind.defaults() | document
+    values = kind.added_fields() | document
     return kind.from_values(values)
 
 

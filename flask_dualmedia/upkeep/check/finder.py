@@ -320,8 +320,8 @@ class Finder:
         owner_ids = self.owner_ids(available)
         stats = self.stats([record for record in available if record.storage_key])
         for record in available:
-            owner_id = owner_ids.get(record.id, record.owner_id)
-            yield from self._judge_owner(home, record, owner_id)
+            if record.id in owner_ids:
+                yield from self._judge_owner(home, record, owner_ids[record.id])
             if record.storage_key:
                 stat = stats.get(record.storage_key)
                 yield from self._judge_bytes(home, record, stat, verified_until)
