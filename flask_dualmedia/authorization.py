@@ -16,8 +16,8 @@ from bson.binary import ALL_UUID_SUBTYPES, Binary, UuidRepresentation
 from flask_jwt_extended.config import config as jwt_config
 
 from .databases.storable import plain
-from .models import Media
-from .repositories.base import EVERYTHING, M
+from .models import OwnedMedia
+from .repositories.base import EVERYTHING, K
 from .state import State, get_state, request_notes
 
 Action = t.Literal["read", "create", "edit", "delete", "link"]
@@ -35,12 +35,12 @@ class Owner:
     Before media is created, that is all there is to judge by.
     """
 
-    kind: type[Media]
+    kind: type[OwnedMedia]
     reference_type: str
     reference_id: str
 
 
-Subject = Media | Owner
+Subject = OwnedMedia | Owner
 
 Reference = tuple[str, str]
 """The name of a document: its type and its ``_id``, as a string."""
@@ -89,7 +89,7 @@ def viewer_of(visible_to: t.Any) -> Viewer:
     return Viewer(identity, visible_to)
 
 
-def readable(records: t.Iterable[M], visible_to: t.Any) -> t.Iterable[M]:
+def readable(records: t.Iterable[K], visible_to: t.Any) -> t.Iterable[K]:
     """The records among these that somebody may read.
 
     :param visible_to: As for :func:`viewer_of`; or
@@ -179,7 +179,7 @@ def get_owner(subject: Subject) -> Document | None:
     return owners[reference]
 
 
-def expect_owners(records: t.Sequence[Media]) -> None:
+def expect_owners(records: t.Sequence[OwnedMedia]) -> None:
     """Tell whose media the rule is about to be asked about.
 
     If it asks for one of these documents, all are read.
@@ -246,7 +246,7 @@ def known_owners() -> dict[Reference, Document | None]:
     return request_notes().setdefault("owners", {})
 
 
-def _expected_media() -> list[t.Sequence[Media]]:
+def _expected_media() -> list[t.Sequence[OwnedMedia]]:
     return request_notes().setdefault("expected_media", [])
 
 

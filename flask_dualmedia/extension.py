@@ -29,7 +29,7 @@ from .databases.synchronizer import Synchronizer
 from .databases.tables import tables_for
 from .errors import DatabaseUnavailable, NamesTaken, Unavailable
 from .homes import base as homes
-from .models import KINDS
+from .models import TABLES
 from .processes import closing
 from .processes.forks import notice_fork
 from .repositories.base import Repository
@@ -435,7 +435,7 @@ def _check_mongo_names(state: State) -> None:
     if state.mode == "dual":
         prefix = JOURNAL
         bucket = state.collections.journal_bucket
-    names = [prefix + kind.__tablename__ for kind in KINDS.values()]
+    names = [prefix + kind.__tablename__ for kind in TABLES.values()]
 
     with wiring.passing_client(state.mongo) as documents:
         collections = state.collections.by(documents)

@@ -52,14 +52,13 @@ from .models import (
     DELETING,
     PENDING,
     TRASHED,
-    CourseResource,
     Media,
-    MediaStorage,
+    OwnedMedia,
     now,
 )
 from .owners.main_images import refuse_second_main, write_main
 from .owners.places import Place, placed, position_behind
-from .repositories.base import Listing, M
+from .repositories.base import K, Listing, M
 from .signals import media_accessed
 from .state import State
 from .storages.base import Storage, new_key
@@ -74,7 +73,7 @@ EXTERNAL = "external"
 ATTEMPTS = 10
 """How often a change is built anew on what others have made of the record meanwhile."""
 
-Check = Callable[[Media], object]
+Check = Callable[[t.Any], object]
 """Raises an error where a record, as it is now, is not to be changed."""
 
 _CONTENT_FIELDS = {"width", "height", "duration"}
@@ -83,14 +82,14 @@ _CONTENT_FIELDS = {"width", "height", "duration"}
 
 def create(
     state: State,
-    kind: type[M],
+    kind: type[K],
     fields: dict[str, t.Any],
     upload: Upload | None,
     *,
     uploaded_by: str | None,
     unplaced: t.Collection[str] = (),
     viewer: Viewer | None = None,
-) -> M:
+) -> K:
     """Keep new media.
 
     :param fields: Values checked by the kind's schema.
@@ -159,14 +158,14 @@ def create(
 
 def _create_at_once(
     state: State,
-    record: M,
+    record: K,
     upload: Upload,
     content: list[bytes],
     unplaced: t.Collection[str],
     viewer: Viewer | None,
     *,
     keeps_id: bool,
-) -> M | None:
+) -> K | None:
     """Keep new media and its bytes in one statement.
 
     :return: The available record; ``None`` if it has to be kept in steps. It has the id and the key
@@ -175,7 +174,7 @@ def _create_at_once(
     kind = type(record)
     values = record.values() | _published(upload)
 
-    def add(place: Place) -> tuple[M, bool]:
+    def add(place: Place) -> tuple[K, bool]:
         whole = kind.from_values(values | place)
 
         def add_whole() -> bool:
@@ -193,17 +192,17 @@ def _create_at_once(
 
 def _complete(
     state: State,
-    record: M,
+    record: K,
     storage: Storage,
     upload: Upload,
     blocks: Iterator[bytes],
     unplaced: t.Collection[str],
     viewer: Viewer | None,
-) -> M:
+) -> K:
     """Keep the bytes of a pending record, and make it available. If that fails, both go."""
     key = t.cast(str, record.storage_key)
 
-    def publish_at(place: Place) -> M:
+    def publish_at(place: Place) -> K:
         return _publish(state, record, upload, place, viewer)
 
     try:
@@ -226,13 +225,13 @@ def _complete(
 
 def create_external(
     state: State,
-    kind: type[M],
+    kind: type[K],
     fields_of_each: t.Sequence[dict[str, t.Any]],
     *,
     uploaded_by: str | None,
     unplaced: t.Collection[str] = (),
     viewer: Viewer | None = None,
-) -> list[M]:
+) -> list[K]:
     """Keep new external media of one owner, all or none.
 
     :param fields_of_each: For each record, values checked by the kind's schema.
@@ -268,7 +267,7 @@ def create_external(
     return records
 
 
-def _describe_external(record: Media, storage_type: str | None) -> None:
+def _describe_external(record: OwnedMedia, storage_type: str | None) -> None:
     """Make a new record one of external media.
 
     :raises InvalidMedia: It is to be in a storage, or has no URL.
@@ -287,7 +286,9 @@ def _place_in_a_row(records: Iterable[Media], first_position: int) -> None:
         _set_values(record, position=position_behind(first_position, number))
 
 
-def foresee(state: State, kind: type[Media], fields: dict[str, t.Any], *, viewer: Viewer) -> None:
+def foresee(
+    state: State, kind: type[OwnedMedia], fields: dict[str, t.Any], *, viewer: Viewer
+) -> None:
     """Refuse an upload whose bytes are still to come, if :func:`create` would refuse it unread.
 
     :param viewer: As for :func:`create`.
@@ -301,7 +302,7 @@ def foresee(state: State, kind: type[Media], fields: dict[str, t.Any], *, viewer
     refuse_second_main(state, record, viewer)
 
 
-def replace(state: State, record: M, upload: Upload) -> M:
+def replace(state: State, record: K, upload: Upload) -> K:
     """Give a record other bytes. The old ones stay until the new ones are committed.
 
     :raises InvalidMedia: The record is external media.
@@ -351,7 +352,7 @@ def replace(state: State, record: M, upload: Upload) -> M:
     return replaced
 
 
-def _changes_with(state: State, record: Media, upload: Upload) -> dict[str, t.Any]:
+def _changes_with(state: State, record: OwnedMedia, upload: Upload) -> dict[str, t.Any]:
     """The changes that other bytes make to a record, as far as their beginning shows it.
 
     :raises UploadRejected: The host's validator refuses them.
@@ -372,13 +373,13 @@ def _changes_with(state: State, record: Media, upload: Upload) -> dict[str, t.An
 
 def _replace_at_once(
     state: State,
-    record: M,
+    record: K,
     storage: Storage,
     upload: Upload,
     content: list[bytes],
     changes: dict[str, t.Any],
     key: str,
-) -> M | None:
+) -> K | None:
     """Replace bytes in one statement.
 
     :return: The record after the change; ``None`` if it has to be done in steps.
@@ -408,12 +409,12 @@ def _put_replacement(state: State, storage: Storage, key: str, blocks: Iterator[
 
 def _name_replacement(
     state: State,
-    record: M,
+    record: K,
     storage: Storage,
     key: str,
     changes: dict[str, t.Any],
     added_size: int,
-) -> M | None:
+) -> K | None:
     """Have a record name its new bytes. They go if it is certain that it does not name them."""
     try:
         with quotas.reserved(state, record, added_size):
@@ -427,12 +428,12 @@ def _name_replacement(
 
 def edit(
     state: State,
-    record: M,
+    record: K,
     changes: dict[str, t.Any],
     *,
     check: Check = bool,
     viewer: Viewer | None = None,
-) -> M:
+) -> K:
     """Change fields of a record. Making it private revokes its links.
 
     :param changes: Values checked by the kind's schema of changes.
@@ -449,14 +450,14 @@ def edit(
     if "filename" in changes:
         changes = changes | {"filename": _checked_name(state, record, changes["filename"])}
 
-    def new_values(current: Media) -> dict[str, t.Any]:
+    def new_values(current: OwnedMedia) -> dict[str, t.Any]:
         values = changes | {"updated_at": now()}
         becomes_private = current.is_public and not changes.get("is_public", True)
         if becomes_private:
             values["links_revoked_at"] = current.next_revocation()
         return values
 
-    def write() -> M | None:
+    def write() -> K | None:
         return change(state, record, new_values, check=check)
 
     edited = write_main(state, record, viewer, write)
@@ -515,7 +516,7 @@ def change(
     raise MediaConflict("too many others are changing it at the moment")
 
 
-def revoke_links(state: State, record: Media, *, check: Check = bool) -> None:
+def revoke_links(state: State, record: OwnedMedia, *, check: Check = bool) -> None:
     """Make the signed links of a record worthless that were made until now.
 
     A link names the revocation that it came after. So each revocation must be another one than
@@ -524,14 +525,14 @@ def revoke_links(state: State, record: Media, *, check: Check = bool) -> None:
     :raises MediaNotFound: There is no such record any more.
     """
 
-    def revoked(current: Media) -> dict[str, t.Any]:
+    def revoked(current: OwnedMedia) -> dict[str, t.Any]:
         return {"links_revoked_at": current.next_revocation(), "updated_at": now()}
 
     if change(state, record, revoked, check=check) is None:
         raise MediaNotFound(record.kind, record.id)
 
 
-def delete(state: State, record: Media, *, check: Check = bool) -> None:
+def delete(state: State, record: OwnedMedia, *, check: Check = bool) -> None:
     """Delete a record and its bytes.
 
     :raises MediaNotFound: There is no such record any more, or somebody else is deleting it.
@@ -563,7 +564,7 @@ def delete_of_owner(state: State, reference_type: str, reference_id: str) -> int
     return number_deleted
 
 
-def count_access(state: State, kind: type[Media], media_id: uuid.UUID) -> None:
+def count_access(state: State, kind: type[OwnedMedia], media_id: uuid.UUID) -> None:
     """Count one access.
 
     :raises MediaNotFound: There is no such record.
@@ -587,7 +588,7 @@ def purge(state: State, record: Media) -> bool:
     return True
 
 
-def check_owner(state: State, *records: Media) -> None:
+def check_owner(state: State, *records: OwnedMedia) -> None:
     """Make sure that the document exists that records are to belong to.
 
     Only types whose collection the host has named can be checked. The records name the document by
@@ -615,7 +616,7 @@ def _set_values(record: Media, **values: t.Any) -> None:
     vars(record).update(values)
 
 
-def _checked_name(state: State, record: Media, filename: str | None) -> str | None:
+def _checked_name(state: State, record: OwnedMedia, filename: str | None) -> str | None:
     """A new name, if it fits the bytes that we keep."""
     if record.storage_key is None:
         return filename
@@ -629,7 +630,7 @@ def _checked_name(state: State, record: Media, filename: str | None) -> str | No
     return filename
 
 
-def describe(state: State, record: Media, upload: Upload) -> None:
+def describe(state: State, record: OwnedMedia, upload: Upload) -> None:
     """Fill in what the first bytes show, and let the host look at them before any is kept.
 
     :param record: Not yet in a database.
@@ -641,7 +642,7 @@ def describe(state: State, record: Media, upload: Upload) -> None:
     _validate(state, record, upload)
 
 
-def _measured(record: Media, upload: Upload) -> dict[str, int]:
+def _measured(record: OwnedMedia, upload: Upload) -> dict[str, int]:
     """Width and height of an image, if the caller left both of these fields to us."""
     dimensions = upload.dimensions
     if dimensions is None or max(dimensions) > schemas.MAX_INTEGER:
@@ -654,22 +655,23 @@ def _measured(record: Media, upload: Upload) -> dict[str, int]:
     return dimensions._asdict()
 
 
-def _validate(state: State, record: Media, upload: Upload) -> None:
+def _validate(state: State, record: OwnedMedia, upload: Upload) -> None:
     """Let the host look at an upload before its bytes are kept."""
     validator = state.settings.validator
     if validator is not None:
         validator(record, upload.head)
 
 
-def classify(record: Media, mime_type: str) -> None:
-    """Fill in the type that the caller left to us."""
-    if isinstance(record, CourseResource):
-        if record.resource_type is None:
-            _set_values(record, resource_type=resource_type(mime_type))
-        if record.resource_name is None:
-            _set_values(record, resource_name=record.filename)
-    elif isinstance(record, MediaStorage) and record.media_type is None:
-        _set_values(record, media_type=media_type(mime_type))
+def classify(record: OwnedMedia, mime_type: str) -> None:
+    """Fill in the type, and the name to show, that the caller left to us."""
+    guesses = {
+        "resource_type": resource_type(mime_type),
+        "resource_name": record.filename,
+        "media_type": media_type(mime_type),
+    }
+    for name, guess in guesses.items():
+        if name in record.field_names() and getattr(record, name) is None:
+            _set_values(record, **{name: guess})
 
 
 def _storage(state: State, storage_type: str) -> Storage:
@@ -680,7 +682,7 @@ def _storage(state: State, storage_type: str) -> Storage:
         raise InvalidMedia({"storageType": [message]}) from None
 
 
-def _publish(state: State, record: M, upload: Upload, place: Place, viewer: Viewer | None) -> M:
+def _publish(state: State, record: K, upload: Upload, place: Place, viewer: Viewer | None) -> K:
     first_version = {"version": 1}  # the first that readers see
     changes = _published(upload) | place | first_version
     published = publish(state, record, changes, viewer=viewer)
@@ -691,11 +693,11 @@ def _publish(state: State, record: M, upload: Upload, place: Place, viewer: View
 
 def publish(
     state: State,
-    record: M,
+    record: K,
     changes: dict[str, t.Any],
     *,
     viewer: Viewer | None,
-) -> M | None:
+) -> K | None:
     """Make an unfinished record available.
 
     :param viewer: As for :func:`create`.
@@ -703,7 +705,7 @@ def publish(
     """
     where = ours(record, PENDING)
 
-    def update() -> M | None:
+    def update() -> K | None:
         return state.repository.update(type(record), record.id, changes, where=where)
 
     return write_main(state, record, viewer, update)

@@ -17,17 +17,17 @@ from .content.sources import Source, list_of, name_of, opened, url_of
 from .content.uploads import upload_for
 from .databases.storable import logged_refusals, plain
 from .errors import MediaNotFound
-from .models import KINDS, CourseResource, CourseVideo, Media, MediaStorage, ProductImage
+from .models import KINDS, CourseResource, CourseVideo, MediaStorage, OwnedMedia, ProductImage
 from .owners.pages import VisibleTo
 from .owners.places import position_behind, split_place
-from .repositories.base import EVERYTHING, Listing, M, Records
+from .repositories.base import EVERYTHING, K, Listing, Records
 from .state import get_state
 
 Reference = t.Any
 """``_id`` of an owner: a string, an ``ObjectId``, an integer, or a UUID in any of the forms that
 MongoDB's clients keep them in. With others, such as dates or documents, ``TypeError`` is raised."""
 
-Kind = type[M] | str
+Kind = type[K] | str
 """A record class, or its name in URLs such as ``product-images``."""
 
 
@@ -408,7 +408,7 @@ def revoke_links(kind: Kind[t.Any], media_id: uuid.UUID | str) -> None:
     lifecycle.revoke_links(get_state(), get_media(kind, media_id))
 
 
-def get_media(kind: Kind[M], media_id: uuid.UUID | str, *, visible_to: VisibleTo = EVERYTHING) -> M:
+def get_media(kind: Kind[K], media_id: uuid.UUID | str, *, visible_to: VisibleTo = EVERYTHING) -> K:
     """One record.
 
     :param visible_to: Only if they may read it; see :data:`VisibleTo`.
@@ -422,7 +422,7 @@ def get_media(kind: Kind[M], media_id: uuid.UUID | str, *, visible_to: VisibleTo
     return record
 
 
-def update_media(kind: Kind[M], media_id: uuid.UUID | str, **changes: t.Any) -> M:
+def update_media(kind: Kind[K], media_id: uuid.UUID | str, **changes: t.Any) -> K:
     """Change fields of a record, such as ``position`` or ``title``.
 
     Its owner and its bytes stay what they are.
@@ -438,7 +438,7 @@ def update_media(kind: Kind[M], media_id: uuid.UUID | str, **changes: t.Any) -> 
         return lifecycle.edit(get_state(), get_media(kind, media_id), checked)
 
 
-def open_media(record: Media, start: int = 0, stop: int | None = None) -> t.Iterator[bytes]:
+def open_media(record: OwnedMedia, start: int = 0, stop: int | None = None) -> t.Iterator[bytes]:
     """The bytes of a record, in pieces. Nothing is held open between two of them.
 
     :param start: First byte of the range ``[start, stop)``.
@@ -462,23 +462,23 @@ def open_media(record: Media, start: int = 0, stop: int | None = None) -> t.Iter
     return state.uses.during(state.app, pieces)
 
 
-def kind_of(kind: Kind[M]) -> type[M]:
+def kind_of(kind: Kind[K]) -> type[K]:
     """The record class of a kind given by class or by name."""
     if not isinstance(kind, str):
         return kind
     try:
-        return t.cast("type[M]", KINDS[kind])
+        return t.cast("type[K]", KINDS[kind])
     except KeyError:
         raise ValueError(f"{kind!r} is no kind of media: {', '.join(KINDS)}") from None
 
 
 def _save(
-    kind: type[M],
+    kind: type[K],
     owner_id: Reference,
     source: Source,
     fields: dict[str, t.Any],
     common: t.Mapping[str, t.Any],
-) -> M:
+) -> K:
     state = get_state()
     uploaded_by = _optional_id(common.get("uploaded_by"))
     unplaced, fields = split_place(fields)
@@ -520,7 +520,7 @@ def _save(
 
 
 def _checked(
-    kind: type[M],
+    kind: type[K],
     owner_id: Reference,
     url: str,
     fields: t.Mapping[str, t.Any],
@@ -536,18 +536,18 @@ def _checked(
 
 
 def _media_of(
-    kind: type[M],
+    kind: type[K],
     owner_id: Reference,
     visible_to: VisibleTo,
     **where: t.Any,
-) -> Records[M]:
+) -> Records[K]:
     """The media of one owner.
 
     :param where: Values that other fields must have; ``None`` for any.
     """
     state = get_state()
     others = {name: reference_to(value) for name, value in where.items() if value is not None}
-    reference_type = t.cast(str, others.get("reference_type", kind.reference_type))
+    reference_type = t.cast(str, kind.type_of_owner(others))
     reference_id = usual_id(state, reference_type, reference_to(owner_id))
 
     listing = Listing(kind, {kind.owner_field: reference_id, **others}, sort=kind.order)

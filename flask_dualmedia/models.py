@@ -1,4 +1,7 @@
-"""The four media records, and the rows that hold their bytes.
+"""The records of media, and the rows that hold their bytes.
+
+:data:`KINDS` are the four kinds, which belong to documents and have URLs. :data:`TABLES` are all
+record classes: whatever is done with records and bytes, is done with all of them.
 
 The classes are SQLAlchemy models of our own ``Base``. In Mongo-only mode the same classes are used,
 filled from documents with the same field names, so a host never sees which database a record came
@@ -13,7 +16,14 @@ from datetime import datetime, timedelta
 from functools import cache
 
 import sqlalchemy as sa
-from sqlalchemy.orm import DeclarativeBase, InstanceState, Mapped, Mapper, mapped_column
+from sqlalchemy.orm import (
+    DeclarativeBase,
+    InstanceState,
+    Mapped,
+    MappedColumn,
+    Mapper,
+    mapped_column,
+)
 from sqlalchemy.orm.attributes import manager_of_class
 from uuid_utils import uuid4
 
@@ -160,6 +170,15 @@ def _visible_indexes(table: str, **keys: tuple[str, ...]) -> list[sa.Index]:
     return indexes
 
 
+def _added(column_type: t.Any, **kwargs: t.Any) -> MappedColumn[t.Any]:
+    """A column that was added after the revision that made its table.
+
+    Documents that were written before lack the field, and are read with its ``default``, or with
+    ``None``. Rows that workers of an earlier version write have the ``server_default``.
+    """
+    return mapped_column(column_type, info={"added": True}, **kwargs)
+
+
 class _QuietMapper(Mapper[t.Any]):
     """A mapper that listeners to all mappers of the process, such as a host's, do not hear of."""
 
@@ -202,20 +221,16 @@ class _State:
 
 
 class Media(Base):
-    """Base of all kinds of media record: the fields that they share."""
+    """Base of all records of files: the fields that they share, whoever they belong to."""
 
     __abstract__ = True
 
     kind: t.ClassVar[str]
-    """Name of the kind in URLs."""
-    reference_type: t.ClassVar[t.Any]
-    """Type of the owner: fixed per kind, but a column of its own in :class:`MediaStorage`."""
-    owner_field: t.ClassVar[str]
-    url_field: t.ClassVar[str]
-    order: t.ClassVar[str] = "id"
-    """Field that orders the media of one owner."""
-    accepts: t.ClassVar[tuple[str, ...]] = ("*/*",)
-    """MIME types that the bytes may have, where the host says nothing else."""
+    """Name of the record class in reports. For the kinds it is their name in URLs too."""
+    reference_type: t.ClassVar[t.Any] = None
+    """Type of the owner. ``None`` if records have no owner of their own."""
+    owner_field: t.ClassVar[t.Any] = None
+    """Field with the ``_id`` of the owner. ``None`` in the same case."""
 
     _sa_instance_state = _State()
 
@@ -227,16 +242,9 @@ class Media(Base):
     mime_type: Mapped[str | None] = mapped_column(sa.String(255))
     file_size: Mapped[int | None] = mapped_column(sa.BigInteger)
     checksum: Mapped[str | None] = mapped_column(sa.String(64))
-    uploaded_by: Mapped[str | None] = mapped_column(sa.String(255))
-    is_public: Mapped[bool] = mapped_column(sa.Boolean)
-    access_count: Mapped[int] = mapped_column(sa.BigInteger)
-    last_accessed_at: Mapped[datetime | None] = mapped_column(sa.DateTime(timezone=True))
     created_at: Mapped[datetime] = mapped_column(sa.DateTime(timezone=True))
     updated_at: Mapped[datetime] = mapped_column(sa.DateTime(timezone=True))
-    links_revoked_at: Mapped[datetime | None] = mapped_column(sa.DateTime(timezone=True))
-    """A mark, which each revocation of signed links changes. A link has the mark as it was when the
-    link was made."""
-    version: Mapped[int] = mapped_column(sa.Integer, server_default="1")
+    version: Mapped[int] = _added(sa.Integer, default=1, server_default="1")
     """Number of the change that made the record what it is, from 1. A change names the version that
     it is built on, so that a late one changes nothing. Counting an access is no change."""
 
@@ -244,16 +252,14 @@ class Media(Base):
     def new(cls, **fields: t.Any) -> t.Self:
         """A record with an id, ``pending`` until its bytes are safe.
 
-        Other fields are empty where no value is passed.
+        Other fields have their default where no value is passed, and are empty without one.
         """
         time = now()
         values: dict[str, t.Any] = dict.fromkeys(cls.field_names())
+        values |= cls.defaults()
         values |= {
             "id": new_id(),
             "state": PENDING,
-            "is_public": False,
-            "access_count": 0,
-            "version": 1,
             "created_at": time,
             "updated_at": time,
         }
@@ -290,8 +296,25 @@ class Media(Base):
     @classmethod
     @cache
     def defaults(cls) -> dict[str, t.Any]:
-        """The values of fields that an earlier version knew nothing of."""
-        return dict.fromkeys(cls.field_names()) | {"version": 1}
+        """The value of each field that has one in new records where nobody says another.
+
+        That is the ``default`` of its column, or ``None`` if the field may be empty.
+        """
+        defaults: dict[str, t.Any] = {}
+        for column in cls.__table__.columns:
+            if column.default is not None:
+                defaults[column.key] = column.default.arg
+            elif column.nullable:
+                defaults[column.key] = None
+        return defaults
+
+    @classmethod
+    @cache
+    def added_fields(cls) -> dict[str, t.Any]:
+        """The defaults of the fields that a document may lack: it may be older than they are."""
+        required = required_columns(t.cast(sa.Table, cls.__table__))
+        defaults = cls.defaults()
+        return {name: defaults[name] for name in cls.field_names() if name not in required}
 
     def values(self) -> dict[str, t.Any]:
         """Every field by its name."""
@@ -299,14 +322,157 @@ class Media(Base):
         return {name: attributes.get(name) for name in self.field_names()}
 
     @property
+    def owner_id(self) -> str | None:
+        """``_id`` of the owner, as a string; ``None`` if the record has no owner of its own."""
+        return None
+
+    @property
+    def external_url(self) -> str | None:
+        """The URL of external media, ``None`` where we keep the bytes."""
+        return None
+
+    @property
+    def is_main(self) -> bool:
+        """True for the main image of its owner."""
+        return False
+
+    def merged_values(self, present: t.Any) -> dict[str, t.Any]:
+        """The fields of a record that is written over an older copy of it.
+
+        :param present: The copy, which may have what this record has not.
+        """
+        return self.values()
+
+    def counted_since(self, present: t.Any) -> dict[str, t.Any]:
+        """The values of fields that count, where an older copy of the record has counted less."""
+        return {}
+
+    def revoked_values(self) -> dict[str, t.Any]:
+        """The changes that revoke the signed links of the record."""
+        return {}
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.id}>"
+
+
+def required_columns(table: sa.Table) -> frozenset[str]:
+    """The columns that a table of ours has had since the revision that made it.
+
+    By these our tables and documents are told from those of a host.
+    """
+    names = [column.key for column in table.columns if not column.info.get("added")]
+    return frozenset(names)
+
+
+class OwnedMedia(Media):
+    """Base of the kinds: records that belong to a document, and have URLs.
+
+    What is particular about a kind is said by these attributes, and asked of its class.
+    """
+
+    __abstract__ = True
+
+    reference_type: t.ClassVar[t.Any]
+    """Type of the owner: fixed per kind, but a column of its own in :class:`MediaStorage`."""
+    owner_field: t.ClassVar[str]
+    """Field with the ``_id`` of the owner."""
+    group_field: t.ClassVar[str | None] = None
+    """Field that parts the media of one owner into groups, each with an order of its own."""
+    url_field: t.ClassVar[str]
+    """Field with the URL of external media."""
+    order: t.ClassVar[str] = "id"
+    """Field that orders the media of one owner."""
+    filters: t.ClassVar[tuple[str, ...]] = ()
+    """Fields that lists can be filtered by, beside those of the owner and the uploader."""
+    has_main_image: t.ClassVar[bool] = False
+    """Whether one of the media of an owner is its main image, by the field ``is_main_image``."""
+    accepts: t.ClassVar[tuple[str, ...]] = ("*/*",)
+    """MIME types that the bytes may have, where the host says nothing else."""
+
+    uploaded_by: Mapped[str | None] = mapped_column(sa.String(255))
+    is_public: Mapped[bool] = mapped_column(sa.Boolean, default=False)
+    access_count: Mapped[int] = mapped_column(sa.BigInteger, default=0)
+    last_accessed_at: Mapped[datetime | None] = mapped_column(sa.DateTime(timezone=True))
+    links_revoked_at: Mapped[datetime | None] = mapped_column(sa.DateTime(timezone=True))
+    """A mark, which each revocation of signed links changes. A link has the mark as it was when the
+    link was made."""
+
+    @classmethod
+    @cache
+    def names_type(cls) -> bool:
+        """True if each record names the type of its owner, which other kinds have fixed."""
+        return "reference_type" in cls.field_names()
+
+    @classmethod
+    def owner_fields(cls) -> tuple[str, ...]:
+        """The fields that name the owner."""
+        if cls.names_type():
+            return "reference_type", cls.owner_field
+        return (cls.owner_field,)
+
+    @classmethod
+    def type_of_owner(cls, values: t.Mapping[str, t.Any]) -> str | None:
+        """The type of the owner of a record with these values; ``None`` if they do not say."""
+        if cls.names_type():
+            return values.get("reference_type")
+        return cls.reference_type
+
+    @classmethod
+    def of_owner(cls, reference_type: str, owner_id: str) -> dict[str, str] | None:
+        """The fields that media of a document has in common.
+
+        :return: ``None`` if media of this kind belongs to documents of another type.
+        """
+        if cls.names_type():
+            return {"reference_type": reference_type, cls.owner_field: owner_id}
+        if cls.reference_type == reference_type:
+            return {cls.owner_field: owner_id}
+        return None
+
+    @classmethod
+    @cache
+    def filter_fields(cls) -> tuple[str, ...]:
+        """The fields that lists can be filtered by."""
+        names = [*cls.owner_fields()]
+        if cls.group_field is not None:
+            names.append(cls.group_field)
+        return (*names, *cls.filters, "uploaded_by")
+
+    @property
     def owner_id(self) -> str:
         """``_id`` of the owner, as a string."""
         return getattr(self, self.owner_field)
 
     @property
+    def owner_values(self) -> dict[str, str]:
+        """The fields that name the owner, which all of its media of this kind has in common."""
+        return {name: getattr(self, name) for name in self.owner_fields()}
+
+    @property
     def external_url(self) -> str | None:
         """The URL of external media, ``None`` where we keep the bytes."""
         return getattr(self, self.url_field)
+
+    @property
+    def is_main(self) -> bool:
+        """True for the main image of its owner."""
+        return self.has_main_image and vars(self)["is_main_image"]
+
+    def merged_values(self, present: t.Any) -> dict[str, t.Any]:
+        values = super().merged_values(present)
+        values["access_count"] = max(self.access_count, present.access_count)
+        # A link that was revoked where the record is written must not open it again.
+        revocations = (self.links_revoked_at, present.links_revoked_at)
+        values["links_revoked_at"] = max(filter(None, revocations), default=None)
+        return values
+
+    def counted_since(self, present: t.Any) -> dict[str, t.Any]:
+        if self.access_count <= present.access_count:
+            return {}
+        return {"access_count": self.access_count, "last_accessed_at": self.last_accessed_at}
+
+    def revoked_values(self) -> dict[str, t.Any]:
+        return {"links_revoked_at": self.next_revocation()}
 
     def next_revocation(self) -> datetime:
         """A mark for ``links_revoked_at`` that no link of this record has.
@@ -339,7 +505,7 @@ def row_reader(cls: type[M]) -> t.Callable[[t.Iterable[t.Any]], M]:
     return read
 
 
-class ProductImage(Media):
+class ProductImage(OwnedMedia):
     """A picture of a product. At most one per product is its main image."""
 
     __tablename__ = "product_images"
@@ -348,6 +514,8 @@ class ProductImage(Media):
     owner_field = "mongo_product_id"
     url_field = "image_url"
     order = "position"
+    filters = ("is_main_image",)
+    has_main_image = True
     # The types that browsers show. Not SVG, which may hold scripts.
     accepts = (
         "image/png",
@@ -360,8 +528,8 @@ class ProductImage(Media):
     mongo_product_id: Mapped[str] = mapped_column(sa.String(255))
     image_url: Mapped[str | None] = mapped_column(sa.Text)
     alt_text: Mapped[str | None] = mapped_column(sa.Text)
-    is_main_image: Mapped[bool] = mapped_column(sa.Boolean)
-    position: Mapped[int] = mapped_column(sa.Integer)
+    is_main_image: Mapped[bool] = mapped_column(sa.Boolean, default=False)
+    position: Mapped[int] = mapped_column(sa.Integer, default=0)
     width: Mapped[int | None] = mapped_column(sa.Integer)
     height: Mapped[int | None] = mapped_column(sa.Integer)
 
@@ -394,27 +562,29 @@ class ProductImage(Media):
     )
 
 
-class CourseVideo(Media):
+class CourseVideo(OwnedMedia):
     """A video of a course, of one of its lessons or modules."""
 
     __tablename__ = "course_videos"
     kind = "course-videos"
     reference_type = "course"
     owner_field = "mongo_course_id"
+    group_field = "mongo_lesson_id"
     url_field = "video_url"
     order = "position"
+    filters = ("video_type",)
     accepts = ("video/*", "application/mxf")
 
     mongo_course_id: Mapped[str] = mapped_column(sa.String(255))
     mongo_lesson_id: Mapped[str | None] = mapped_column(sa.String(255))
-    video_type: Mapped[str] = mapped_column(sa.String(16))
+    video_type: Mapped[str] = mapped_column(sa.String(16), default="lesson")
     video_url: Mapped[str | None] = mapped_column(sa.Text)
     title: Mapped[str | None] = mapped_column(sa.String(255))
-    position: Mapped[int] = mapped_column(sa.Integer)
+    position: Mapped[int] = mapped_column(sa.Integer, default=0)
     duration: Mapped[float | None] = mapped_column(sa.Double)
     width: Mapped[int | None] = mapped_column(sa.Integer)
     height: Mapped[int | None] = mapped_column(sa.Integer)
-    processing_status: Mapped[str] = mapped_column(sa.String(16))
+    processing_status: Mapped[str] = mapped_column(sa.String(16), default="ready")
 
     __table_args__ = (
         sa.Index("ix_course_videos_owner", "mongo_course_id", "position", "id"),
@@ -441,14 +611,16 @@ class CourseVideo(Media):
     )
 
 
-class CourseResource(Media):
+class CourseResource(OwnedMedia):
     """A file to download with a course or one of its lessons."""
 
     __tablename__ = "course_resources"
     kind = "course-resources"
     reference_type = "course"
     owner_field = "mongo_course_id"
+    group_field = "mongo_lesson_id"
     url_field = "resource_url"
+    filters = ("resource_type",)
 
     mongo_course_id: Mapped[str] = mapped_column(sa.String(255))
     mongo_lesson_id: Mapped[str | None] = mapped_column(sa.String(255))
@@ -473,13 +645,14 @@ class CourseResource(Media):
     )
 
 
-class MediaStorage(Media):
+class MediaStorage(OwnedMedia):
     """Any other file of any document: avatars, invoices, page banners."""
 
     __tablename__ = "media_storage"
     kind = "files"
     owner_field = "reference_id"
     url_field = "url"
+    filters = ("media_type",)
 
     reference_type: Mapped[str] = mapped_column(sa.String(64))  # type: ignore[assignment]
     reference_id: Mapped[str] = mapped_column(sa.String(255))
@@ -516,16 +689,19 @@ class MediaChunk(Base):
     data: Mapped[bytes] = mapped_column(sa.LargeBinary)
 
 
-KINDS: dict[str, type[Media]] = {
+KINDS: dict[str, type[OwnedMedia]] = {
     ProductImage.kind: ProductImage,
     CourseVideo.kind: CourseVideo,
     CourseResource.kind: CourseResource,
     MediaStorage.kind: MediaStorage,
 }
-"""The four record classes by their name in URLs."""
+"""The four kinds by their name in URLs."""
+
+TABLES: dict[str, type[Media]] = {**KINDS}
+"""All record classes by their name in reports: the kinds, and what is derived from their media."""
 
 
-def _configure() -> None:
+def configure() -> None:
     """Make our attributes ready.
 
     SQLAlchemy does that when a mapper is used first, and records are made past it. If the registry
@@ -538,4 +714,4 @@ def _configure() -> None:
         mapper._expire_memoizations()
 
 
-_configure()
+configure()

@@ -21,7 +21,7 @@ from .errors import (
     QuotaExceeded,
     TooManyUnfinished,
 )
-from .models import KINDS, Media
+from .models import KINDS, OwnedMedia
 from .repositories.base import Selection
 from .state import State
 from .uploads.staging import Staged
@@ -44,7 +44,7 @@ class _Quota:
     """Identity whose unfinished uploads count too, and the id of the one that the bytes are of."""
 
 
-Subject = Media | Staged
+Subject = OwnedMedia | Staged
 """The record or upload that has the bytes. An upload that is a part of another has no owner yet."""
 
 
@@ -180,22 +180,18 @@ def _owner_of(subject: Subject) -> tuple[str, str] | None:
         return None
 
     kind = KINDS[subject.kind]
-    reference_type = subject.values.get("reference_type", kind.reference_type)
+    reference_type = kind.type_of_owner(subject.values)
     owner_id = subject.values[kind.owner_field]
-    return reference_type, owner_id
+    return t.cast(str, reference_type), owner_id
 
 
-def of_owner(reference_type: str, reference_id: str) -> dict[type[Media], dict[str, t.Any]]:
+def of_owner(reference_type: str, reference_id: str) -> dict[type[OwnedMedia], dict[str, t.Any]]:
     """For each kind that can belong to an owner, the fields that its records have in common."""
-    selected: dict[type[Media], dict[str, t.Any]] = {}
+    selected: dict[type[OwnedMedia], dict[str, t.Any]] = {}
     for kind in KINDS.values():
-        if not isinstance(kind.reference_type, str):
-            selected[kind] = {
-                "reference_type": reference_type,
-                kind.owner_field: reference_id,
-            }
-        elif kind.reference_type == reference_type:
-            selected[kind] = {kind.owner_field: reference_id}
+        where = kind.of_owner(reference_type, reference_id)
+        if where is not None:
+            selected[kind] = where
     return selected
 
 

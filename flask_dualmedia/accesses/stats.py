@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from ..authorization import usual_id
-from ..models import KINDS, Media
-from ..repositories.base import EVERYTHING, Listing, Records
+from ..models import OwnedMedia
+from ..quotas import of_owner
+from ..repositories.base import EVERYTHING, Listing, Records, Selection
 from ..state import State
 
 Sort = t.Literal["access_count", "last_accessed_at"]
@@ -22,7 +23,7 @@ _NEVER = datetime.min.replace(tzinfo=UTC)
 class MediaStats:
     """The media of one document, of all kinds."""
 
-    records: Records[Media]
+    records: Records[OwnedMedia]
     """The most used, or the last used, first."""
     media: int
     """The number of them, beyond those listed too."""
@@ -45,7 +46,7 @@ def stats_of(
     sort: Sort,
     limit: int | None,
     visible_to: t.Any = EVERYTHING,
-    may_read: Callable[[Media], bool] = lambda record: True,
+    may_read: Callable[[OwnedMedia], bool] = lambda record: True,
 ) -> MediaStats:
     """Collect the stats of one owner.
 
@@ -54,12 +55,12 @@ def stats_of(
     :param may_read: Tells whether a record that was read is considered.
     """
     reference_id = usual_id(state, reference_type, reference_id)
-    kinds = [kind for kind in KINDS.values() if _may_belong_to(kind, reference_type)]
+    selection = of_owner(reference_type, reference_id)
 
     if visible_to is EVERYTHING:
-        records = state.repository.of_owners(kinds, reference_type, [reference_id])
+        records = state.repository.of_owners([*selection], reference_type, [reference_id])
     else:
-        records = _visible(state, kinds, reference_type, reference_id, visible_to)
+        records = _visible(state, selection, visible_to)
     readable = [record for record in records if may_read(record)]
 
     if sort == "access_count":
@@ -74,32 +75,18 @@ def stats_of(
     )
 
 
-def _usage(record: Media) -> tuple[int, uuid.UUID]:
+def _usage(record: OwnedMedia) -> tuple[int, uuid.UUID]:
     return record.access_count, record.id
 
 
-def _last_use(record: Media) -> tuple[datetime, uuid.UUID]:
+def _last_use(record: OwnedMedia) -> tuple[datetime, uuid.UUID]:
     return record.last_accessed_at or _NEVER, record.id
 
 
-def _may_belong_to(kind: type[Media], reference_type: str) -> bool:
-    """Tell whether media of a kind may belong to such documents: some kinds belong to one type."""
-    return not isinstance(kind.reference_type, str) or kind.reference_type == reference_type
-
-
-def _visible(
-    state: State,
-    kinds: t.Sequence[type[Media]],
-    reference_type: str,
-    reference_id: str,
-    identity: str,
-) -> Records[Media]:
-    """List the media of an owner that one identity may see."""
-    records: Records[Media] = Records()
-    for kind in kinds:
-        where = {kind.owner_field: reference_id}
-        if "reference_type" in kind.field_names():
-            where["reference_type"] = reference_type
+def _visible(state: State, selection: Selection, identity: str) -> Records[OwnedMedia]:
+    """List the selected media that one identity may see."""
+    records: Records[OwnedMedia] = Records()
+    for kind, where in selection.items():
         listed = state.repository.select(Listing(kind, where, visible_to=identity))
         records += listed
         records.partial |= listed.partial

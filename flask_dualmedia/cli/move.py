@@ -6,7 +6,7 @@ import click
 from flask.cli import with_appcontext
 
 from .. import lifecycle
-from ..models import KINDS, STORAGE_TYPES, Media
+from ..models import STORAGE_TYPES, TABLES, Media
 from ..state import State, get_state
 from ..upkeep import move as moves
 from .dialog import alone, answering
@@ -20,7 +20,7 @@ _STORAGE = click.Choice([name for name in STORAGE_TYPES if name != lifecycle.EXT
 @click.option("--from", "source", type=_STORAGE, required=True, help="Where the bytes are.")
 @click.option("--to", "target", type=_STORAGE, required=True, help="Where they are to be.")
 @click.option(
-    "--kind", "names", type=click.Choice([*KINDS]), multiple=True, help="Of these kinds alone."
+    "--kind", "names", type=click.Choice([*TABLES]), multiple=True, help="Of these kinds alone."
 )
 @click.option("--dry-run", is_flag=True, help="Show what would be moved.")
 def move(
@@ -36,7 +36,7 @@ def move(
     """
     state = get_state()
     _check_storages(state, source, target)
-    kinds = [KINDS[name] for name in names] or [*KINDS.values()]
+    kinds = [TABLES[name] for name in names] or [*TABLES.values()]
     if dry_run:
         movable = answering(lambda: moves.count(state, source, kinds))
         size = in_mebibytes(movable.size)

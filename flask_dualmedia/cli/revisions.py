@@ -9,7 +9,7 @@ from flask.cli import with_appcontext
 from ..databases import schema
 from ..databases.sql import SQLDatabase
 from ..homes import base as homes
-from ..models import KINDS
+from ..models import TABLES
 from ..state import State, get_state
 from ..upkeep import journal
 from .dialog import answering, ask, sql_of
@@ -51,7 +51,7 @@ def _ask_about_records(state: State, database: SQLDatabase, revision: str) -> No
     """Say how many records SQL holds, and go on only if somebody types the revision."""
     tables = state.tables
     existing = answering(lambda: _table_names(database))
-    kinds = [kind for kind in KINDS.values() if tables.of(kind).name in existing]
+    kinds = [kind for kind in TABLES.values() if tables.of(kind).name in existing]
     count = homes.sql_home(database, tables=tables).repository.count
     number = answering(lambda: sum(map(count, kinds)))
 

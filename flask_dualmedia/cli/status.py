@@ -10,7 +10,7 @@ from flask.cli import with_appcontext
 
 from ..errors import Unavailable
 from ..homes import base as homes
-from ..models import KINDS
+from ..models import TABLES
 from ..state import State, get_state
 from ..upkeep import journal
 from ..upkeep.check import last_check
@@ -42,7 +42,7 @@ def _show_home(home: homes.Home[t.Any]) -> None:
     try:
         version = home.repository.version()
         latency = (time.perf_counter() - start) * 1000
-        counts = {kind.kind: home.repository.count(kind) for kind in KINDS.values()}
+        counts = {kind.kind: home.repository.count(kind) for kind in TABLES.values()}
     except Unavailable as error:
         click.secho(f"{home.name:9} {error}", fg="red")
         return
@@ -54,7 +54,7 @@ def _show_home(home: homes.Home[t.Any]) -> None:
 def _show_trash(state: State) -> None:
     """Say how many records are in the trash, if there are any."""
     try:
-        number = sum(map(state.repository.count_trashed, KINDS.values()))
+        number = sum(map(state.repository.count_trashed, TABLES.values()))
     except Unavailable:
         return  # it was said above
     if number:

@@ -12,7 +12,7 @@ from ..databases import schema
 from ..databases.sql import SQLDatabase
 from ..errors import StorageError
 from ..homes import base as homes
-from ..models import KINDS
+from ..models import TABLES
 from ..state import State, get_state
 from ..upkeep import transfer as transfers
 from ..upkeep.check import Decision, decide
@@ -124,7 +124,7 @@ def _source_and_target(state: State, database: SQLDatabase, where: str) -> tuple
 
 
 def _count_records(home: Home) -> int:
-    return sum(map(home.repository.count, KINDS.values()))
+    return sum(map(home.repository.count, TABLES.values()))
 
 
 def _approved_surplus(
@@ -150,10 +150,10 @@ def _judge_surplus(source: Home, target: Home, share: float) -> Decision:
         tally.add("surplus", str(record.id), (record.kind,))
 
     sizes = {}
-    for kind in KINDS.values():
+    for kind in TABLES.values():
         sizes[kind.kind] = target.repository.count(kind)
     empty_kinds = []
-    for kind in KINDS.values():
+    for kind in TABLES.values():
         if source.repository.count(kind) == 0:
             empty_kinds.append(kind.kind)
     return decide(tally, sizes, share, empty_kinds)

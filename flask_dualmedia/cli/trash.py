@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import click
 
 from ..errors import DualMediaError
-from ..models import KINDS, TRASHED, Media
+from ..models import TABLES, TRASHED, Media
 from ..state import State
 from ..upkeep import sweeping
 from .dialog import answering
@@ -28,17 +28,12 @@ def restore_from_trash(state: State, choice: str) -> None:
             failures.append(f"{record!r} stays in the trash: {error}")
             continue
         restored += 1
-        if _is_main_image(record) and not _is_main_image(kept):
+        if record.is_main and not kept.is_main:
             click.echo(f"{record!r} is no longer the main image: the product has another")
 
     click.echo(f"Restored {restored} record(s).")
     if failures:
         raise click.ClickException("\n".join(failures))
-
-
-def _is_main_image(record: Media) -> bool:
-    """Whether a record is a main image. Other kinds than product images have none."""
-    return getattr(record, "is_main_image", False)
 
 
 def _trashed(state: State, choice: str) -> Iterator[Media]:
@@ -50,7 +45,7 @@ def _trashed(state: State, choice: str) -> Iterator[Media]:
     except ValueError:
         raise click.UsageError(f"{choice!r} is not an id.") from None
 
-    records = [state.repository.find(kind, media_id) for kind in KINDS.values()]
+    records = [state.repository.find(kind, media_id) for kind in TABLES.values()]
     trashed = [record for record in records if record is not None and record.state == TRASHED]
     if not trashed:
         raise click.ClickException(f"{choice} is not in the trash.")

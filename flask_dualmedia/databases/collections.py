@@ -13,15 +13,16 @@ import typing as t
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
+from functools import cache
 
 from pymongo import ASCENDING, DESCENDING
 from pymongo.collection import Collection
 from pymongo.write_concern import WriteConcern
 
 from ..errors import NamesTaken
-from ..models import AVAILABLE, DELETING, KINDS, PENDING, STORAGE_TYPES, TRASHED, Media
+from ..models import AVAILABLE, DELETING, PENDING, STORAGE_TYPES, TABLES, TRASHED, Media
 from .documents import BULK, Document, Documents
-from .shapes import OLDEST_FIELDS, owner_of_key
+from .shapes import owner_of_key
 
 logger = logging.getLogger("flask_dualmedia")
 
@@ -52,37 +53,44 @@ _ANY_ID: Document = {"$gte": _FIRST_ID, "$lte": _LAST_ID}
 
 
 def is_record(kind: type[Media], document: Document) -> bool:
-    """Whether a document is a record of ours: it has our fields, with values that ours have."""
+    """Whether a document is a record of ours: it has our fields, with values that ours have.
+
+    Fields that were added later may be missing.
+    """
+    if not isinstance(document.get("_id"), uuid.UUID):
+        return False
+    if document.get("state") not in _STATES or document.get("storage_type") not in STORAGE_TYPES:
+        return False
+    if kind.owner_field is not None and not isinstance(document.get(kind.owner_field), str):
+        return False
     return (
-        isinstance(document.get("_id"), uuid.UUID)
-        and document.get("state") in _STATES
-        and document.get("storage_type") in STORAGE_TYPES
-        and isinstance(document.get(kind.owner_field), str)
-        and isinstance(document.get("created_at"), datetime)
+        isinstance(document.get("created_at"), datetime)
         and isinstance(document.get("updated_at"), datetime)
-        and document.keys() >= _FIELDS[kind]
+        and document.keys() >= _required_fields(kind)
     )
 
 
-_FIELDS = {kind: frozenset(OLDEST_FIELDS[kind.__tablename__]) - {"id"} for kind in KINDS.values()}
+@cache
+def _required_fields(kind: type[Media]) -> frozenset[str]:
+    """The fields that all documents of records have, but for their ids."""
+    return frozenset(kind.field_names()) - kind.added_fields().keys() - {"id"}
 
 
+@cache
 def _record_filter(kind: type[Media]) -> Document:
     """Return the question of :func:`is_record` as a filter of MongoDB's."""
     shape: Document = {
         "_id": {**_ANY_ID},
         "state": {"$in": [*_STATES]},
         "storage_type": {"$in": [*STORAGE_TYPES]},
-        kind.owner_field: {"$type": "string"},
         "created_at": {"$type": "date"},
         "updated_at": {"$type": "date"},
     }
-    for field in sorted(_FIELDS[kind]):
+    if kind.owner_field is not None:
+        shape[kind.owner_field] = {"$type": "string"}
+    for field in sorted(_required_fields(kind)):
         shape.setdefault(field, {"$exists": True})
     return shape
-
-
-_RECORD_FILTERS = {kind: _record_filter(kind) for kind in KINDS.values()}
 
 
 def records_only(
@@ -92,7 +100,7 @@ def records_only(
 
     It asks first what that asks, which most documents fail.
     """
-    record_filter = _RECORD_FILTERS[kind]
+    record_filter = _record_filter(kind)
     added = {field: condition for field, condition in record_filter.items() if field not in where}
     return {**where, **added}
 
@@ -243,7 +251,7 @@ class Collections:
 
     def _has_ours(self, name: str, shape: Shape) -> bool:
         """Whether anything in a collection is ours, although what was looked at is not."""
-        where = _SELECTIVE.get(shape)
+        where = _selective_filter(shape)
         if not where:
             return False
         with self.documents.asked(BULK):
@@ -252,20 +260,15 @@ class Collections:
 
     def _is_indexed_by_others(self, name: str) -> bool:
         """Whether a collection without documents has indexes, and none is ours."""
-        model = self._model_of(name)
+        if not name.startswith(self.prefix):
+            return False
+        model = _kind_in(name.removeprefix(self.prefix))
         if model is None:
             return False
         with self.documents.asked():
             indexes = set(self.documents[name].index_information()) - {"_id_"}
         our_indexes = {str(index.name) for index in model.__table__.indexes}  # type: ignore[attr-defined]
         return bool(indexes) and indexes.isdisjoint(our_indexes)
-
-    def _model_of(self, name: str) -> type[Media] | None:
-        """Return the kind whose records are in a collection outside of the journal."""
-        for kind in KINDS.values():
-            if name == self.prefix + kind.__tablename__:
-                return kind
-        return None
 
 
 def _names_taken(foreign: list[str], bucket_names: set[str]) -> NamesTaken:
@@ -327,11 +330,14 @@ def _is_chunk(document: Document) -> bool:
     return owner_of_key(document.get("files_id")) is not None
 
 
-def _record_shape(kind: type[Media]) -> Shape:
-    return lambda document: is_record(kind, document)
+class _RecordShape(t.NamedTuple):
+    """The shape of the records of a kind."""
 
+    kind: type[Media]
 
-_RECORDS = {kind.__tablename__: _record_shape(kind) for kind in KINDS.values()}
+    def __call__(self, document: Document) -> bool:
+        return is_record(self.kind, document)
+
 
 _SHAPES: dict[str, Shape] = {
     LEASES: _is_lease,
@@ -343,7 +349,6 @@ _SHAPES: dict[str, Shape] = {
 _KEY_PATTERN = "^[0-9a-f]{32}-[0-9a-f]{16}$"
 
 _SELECTIVE: dict[Shape, Document] = {
-    **{_RECORDS[kind.__tablename__]: records_only(kind) for kind in KINDS.values()},
     is_upload: UPLOADS_ONLY,
     _is_play: {"batch": {"$exists": True}},
     _is_lease: {"holder": {"$exists": True}},
@@ -353,5 +358,24 @@ _SELECTIVE: dict[Shape, Document] = {
 """Filters that find documents of a shape, and may find others."""
 
 
+def _selective_filter(shape: Shape) -> Document | None:
+    """Return a filter that finds documents of a shape, if there is a useful one."""
+    if isinstance(shape, _RecordShape):
+        return records_only(shape.kind)
+    return _SELECTIVE.get(shape)
+
+
 def _shape(name: str) -> Shape | None:
-    return _SHAPES.get(name) or _RECORDS.get(name.removeprefix(JOURNAL))
+    """Return the shape of our documents in a collection, by its name without the prefix."""
+    kind = _kind_in(name.removeprefix(JOURNAL))
+    if kind is not None:
+        return _RecordShape(kind)
+    return _SHAPES.get(name)
+
+
+def _kind_in(name: str) -> type[Media] | None:
+    """Return the record class whose records are in a collection, by its name without prefixes."""
+    for kind in TABLES.values():
+        if kind.__tablename__ == name:
+            return kind
+    return None

@@ -16,7 +16,7 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
 from ..errors import NamesTaken, WritesRefused
-from ..models import KINDS, TRASHED
+from ..models import TABLES, TRASHED
 from .poolers import look_for_pooler
 from .pools import set_aside
 from .rights import Rights, is_about_rights, rights_of, said_by_server
@@ -281,7 +281,7 @@ def _allowed_trash(connection: sa.Connection, tables: Tables) -> Iterator[Amendm
     Alembic's autogenerate does not see check constraints.
     """
     allowed = "state IN ('pending', 'available', 'deleting', 'trashed')"
-    for kind in KINDS.values():
+    for kind in TABLES.values():
         name = tables.of(kind).name
         constraint = f"{tables.prefix}ck_{kind.__tablename__}_state"
         parameters = {"table": name, "constraint": constraint}

@@ -13,8 +13,7 @@ from sqlalchemy import event
 from sqlalchemy.sql.elements import conv
 
 from ..errors import NamesTaken
-from ..models import Base, Media, MediaChunk
-from .shapes import OLDEST_FIELDS
+from ..models import Base, Media, MediaChunk, required_columns
 
 VERSION_TABLE = "dualmedia_version"
 
@@ -201,8 +200,8 @@ def is_table_of_ours(name: str, columns: Iterable[str]) -> bool:
     """
     if name == VERSION_TABLE:
         return set(columns) == {"version_num"}
-    expected = OLDEST_FIELDS.get(name) or Base.metadata.tables[name].columns.keys()
-    return set(columns).issuperset(expected)
+    expected = required_columns(Base.metadata.tables[name])
+    return expected.issubset(columns)
 
 
 def check_metadata(metadata: sa.MetaData, tables: Tables) -> None:

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from .. import events
 from ..authorization import Viewer
 from ..errors import SecondMainImage
-from ..models import AVAILABLE, Media, ProductImage, now
+from ..models import AVAILABLE, OwnedMedia, now
 from ..repositories.base import Listing
 
 if t.TYPE_CHECKING:
@@ -27,7 +27,9 @@ ATTEMPTS = 3
 T = t.TypeVar("T")
 
 
-def write_main(state: State, record: Media, viewer: Viewer | None, write: Callable[[], T]) -> T:
+def write_main(
+    state: State, record: OwnedMedia, viewer: Viewer | None, write: Callable[[], T]
+) -> T:
     """Write a record that may become the main image of its product.
 
     Hidden main images give way at that moment, not before.
@@ -44,7 +46,7 @@ def write_main(state: State, record: Media, viewer: Viewer | None, write: Callab
     return write()
 
 
-def refuse_second_main(state: State, record: Media, viewer: Viewer | None) -> None:
+def refuse_second_main(state: State, record: OwnedMedia, viewer: Viewer | None) -> None:
     """Refuse a second main image before its bytes are read.
 
     If two come at once, the unique index stops the second at the end.
@@ -52,23 +54,19 @@ def refuse_second_main(state: State, record: Media, viewer: Viewer | None) -> No
     :raises SecondMainImage: The record is to be a main image, and the product has one that the
         viewer may read.
     """
-    if isinstance(record, ProductImage) and record.is_main_image:
+    if record.is_main:
         _others(state, record, viewer)
 
 
-def _others(state: State, record: Media, viewer: Viewer | None) -> list[ProductImage]:
+def _others(state: State, record: OwnedMedia, viewer: Viewer | None) -> list[OwnedMedia]:
     """List the main images of the same product, which are hidden from the viewer.
 
     There are two where one waits in the journal.
 
     :raises SecondMainImage: One is not hidden.
     """
-    product_image = t.cast(ProductImage, record)
-    where = {
-        "mongo_product_id": product_image.mongo_product_id,
-        "is_main_image": True,
-    }
-    listing = Listing(ProductImage, where)
+    where = {**record.owner_values, "is_main_image": True}
+    listing = Listing(type(record), where)
     main_images = state.repository.select(listing)
     others = [image for image in main_images if image.id != record.id]
 
@@ -78,11 +76,11 @@ def _others(state: State, record: Media, viewer: Viewer | None) -> list[ProductI
     return others
 
 
-def _demote(state: State, image: ProductImage) -> None:
+def _demote(state: State, image: OwnedMedia) -> None:
     """Make a main image an ordinary one, if nobody has changed it since it was listed."""
     changes = {"is_main_image": False, "updated_at": now()}
     where = {"state": AVAILABLE, "version": image.version}
-    changed = state.repository.update(ProductImage, image.id, changes, where=where)
+    changed = state.repository.update(type(image), image.id, changes, where=where)
     if changed is None:
         return  # somebody else has just changed it: the write is tried again, and looks again
     events.changed(state, changed)

@@ -9,7 +9,7 @@ import typing as t
 
 from ..authorization import readable, reference_to
 from ..databases.storable import plain
-from ..models import Media, MediaStorage
+from ..models import OwnedMedia
 from ..repositories.base import EVERYTHING, Records
 from ..state import get_state
 
@@ -25,7 +25,7 @@ Where it is left out, the functions ask nobody and show everything.
 """
 
 
-_Lists = dict[type[Media], dict[str, Records[Media]]]
+_Lists = dict[type[OwnedMedia], dict[str, Records[OwnedMedia]]]
 """Media of each kind by the id of its owner."""
 
 
@@ -34,7 +34,7 @@ def attach_media(
     *,
     reference_type: str | None = None,
     visible_to: VisibleTo = EVERYTHING,
-    **fields: type[Media],
+    **fields: type[OwnedMedia],
 ) -> list[t.MutableMapping[str, t.Any]]:
     """Load the media of a page of documents in one query, as far as its viewer may read it.
 
@@ -50,8 +50,9 @@ def attach_media(
     :return: The documents, changed in place.
     """
     documents = list(documents)
-    if MediaStorage in fields.values() and reference_type is None:
-        raise TypeError("attach_media() needs reference_type for MediaStorage")
+    for kind in fields.values():
+        if kind.names_type() and reference_type is None:
+            raise TypeError(f"attach_media() needs reference_type for {kind.__name__}")
 
     lists: _Lists = {kind: {} for kind in fields.values()}
     for document in documents:
@@ -72,9 +73,8 @@ def _fill(lists: _Lists, reference_type: str | None, visible_to: VisibleTo) -> N
     repository = get_state().repository
     records = repository.of_owners(kinds, plain(reference_type), owner_ids)
     for record in readable(records, visible_to):
-        owner_id = vars(record)[record.owner_field]
         by_owner = lists[type(record)]
-        by_owner[owner_id].append(record)
+        by_owner[record.owner_id].append(record)
 
     if records.partial:
         for by_owner in lists.values():

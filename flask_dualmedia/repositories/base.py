@@ -7,15 +7,16 @@ import uuid
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from ..models import Media
+from ..models import Media, OwnedMedia
 
 M = t.TypeVar("M", bound=Media)
+K = t.TypeVar("K", bound=OwnedMedia)
 
 Values = t.Mapping[str, t.Any]
 
 Accesses = tuple[int, datetime]
 """A number of accesses, and when the last of them was."""
-Selection = t.Mapping[type[Media], Values]
+Selection = t.Mapping[type[OwnedMedia], Values]
 """By kind, fields and the values they must have."""
 
 Position = tuple[t.Any, uuid.UUID]
@@ -123,10 +124,10 @@ class Repository(t.Protocol):
 
     def of_owners(
         self,
-        kinds: t.Sequence[type[Media]],
+        kinds: t.Sequence[type[OwnedMedia]],
         reference_type: str | None,
         ids: t.Sequence[str],
-    ) -> Records[Media]:
+    ) -> Records[OwnedMedia]:
         """All available records of these kinds that belong to any of the owners.
 
         They come from one query where the database can do that. Those of one owner and kind come in

@@ -15,7 +15,7 @@ from itertools import islice
 from ..databases.circuit import Circuit
 from ..databases.documents import MONGO
 from ..errors import DatabaseUnavailable, RecordRefused, WritesRefused
-from ..models import DELETING, PENDING, Media, new_id, now
+from ..models import DELETING, PENDING, Media, OwnedMedia, new_id, now
 from ..storages.base import new_key
 from .base import Accesses, Announced, Listing, M, Position, Records, Selection, Values
 from .journal import JournalRepository
@@ -173,16 +173,16 @@ class FailoverRepository:
 
     def of_owners(
         self,
-        kinds: t.Sequence[type[Media]],
+        kinds: t.Sequence[type[OwnedMedia]],
         reference_type: str | None,
         ids: t.Sequence[str],
-    ) -> Records[Media]:
+    ) -> Records[OwnedMedia]:
         """Available records of both databases that belong to any owner, as for :meth:`select`."""
 
-        def read(repository: Either) -> Records[Media]:
+        def read(repository: Either) -> Records[OwnedMedia]:
             return repository.of_owners(kinds, reference_type, ids)
 
-        def place(record: Media) -> t.Any:
+        def place(record: OwnedMedia) -> t.Any:
             number = kinds.index(type(record))
             return number, getattr(record, record.order), record.id
 

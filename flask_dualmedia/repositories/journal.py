@@ -10,7 +10,7 @@ from pymongo import ReturnDocument
 
 from ..databases.collections import DRAINS, JOURNAL, records_only
 from ..databases.documents import Document
-from ..models import AVAILABLE, DELETING, KEPT, KINDS, PENDING, TRASHED, Media
+from ..models import AVAILABLE, DELETING, KEPT, KINDS, PENDING, TABLES, TRASHED, Media
 from . import queries
 from .base import M
 from .mongo import MongoRepository
@@ -101,7 +101,7 @@ class JournalRepository(MongoRepository):
         """The records that are claimed."""
         where = {"claimed": {"$exists": True}}
         records: list[Media] = []
-        for kind in KINDS.values():
+        for kind in TABLES.values():
             records += self._find(kind, where, queries.BY_ID)
         return records
 
@@ -143,7 +143,7 @@ class JournalRepository(MongoRepository):
     def refused(self, limit: int) -> list[Media]:
         """The first of the records that are set aside."""
         records: list[Media] = []
-        for kind in KINDS.values():
+        for kind in TABLES.values():
             records += self._find(kind, _REFUSED, queries.BY_ID, limit)
         return records[:limit]
 
@@ -151,7 +151,7 @@ class JournalRepository(MongoRepository):
         """How many records are set aside."""
         number = 0
         with self._documents.asked():
-            for kind in KINDS.values():
+            for kind in TABLES.values():
                 collection = self._collection(kind)
                 refused = records_only(kind, _REFUSED)
                 number += collection.count_documents(refused)
@@ -162,7 +162,7 @@ class JournalRepository(MongoRepository):
 
         The reasons stay, so that nobody is told twice.
         """
-        for kind in KINDS.values():
+        for kind in TABLES.values():
             tried = {"refused.at": {"$exists": True}}
             where = records_only(kind, tried)
             change = {"$unset": {"refused.at": ""}}
@@ -184,7 +184,7 @@ class JournalRepository(MongoRepository):
             "state": TRASHED,
             "version": record.version + 1,
             "stale": True,
-            "links_revoked_at": record.next_revocation(),
+            **record.revoked_values(),
         }
         change = {
             "$set": changes,
@@ -267,7 +267,7 @@ class JournalRepository(MongoRepository):
                 collection = self._collection(kind)
                 document = collection.find_one({"_id": media_id}, {"uploaded_by": 1})
                 if document is not None:
-                    return document["uploaded_by"]
+                    return document.get("uploaded_by")
         return None
 
     def keys_of_unfinished(self, identity: str) -> list[str]:
@@ -281,7 +281,7 @@ class JournalRepository(MongoRepository):
             with self._documents.asked():
                 collection = self._collection(kind)
                 for document in collection.find(where, {"storage_key": 1}):
-                    key = document["storage_key"]
+                    key = document.get("storage_key")
                     if key:
                         keys.append(key)
         return keys
@@ -290,7 +290,7 @@ class JournalRepository(MongoRepository):
         """How many records wait to be moved: those that are available, set aside or not."""
         number = 0
         with self._documents.asked():
-            for kind in KINDS.values():
+            for kind in TABLES.values():
                 collection = self._collection(kind)
                 available = records_only(kind, {"state": AVAILABLE})
                 number += collection.count_documents(available)
@@ -298,7 +298,7 @@ class JournalRepository(MongoRepository):
 
     def _has_any(self, where: Document) -> bool:
         """Tell whether a record of any kind matches."""
-        for kind in KINDS.values():
+        for kind in TABLES.values():
             collection = self._collection(kind)
             matching = records_only(kind, where)
             if collection.find_one(matching, {"_id": 1}) is not None:

@@ -8,13 +8,13 @@ import uuid
 from datetime import datetime
 from itertools import islice
 
-from pymongo import ASCENDING, DESCENDING, ReturnDocument, UpdateOne, errors
+from pymongo import ASCENDING, ReturnDocument, UpdateOne, errors
 from pymongo.collection import Collection
 
 from ..databases import storable
 from ..databases.collections import Collections, is_record, records_only
 from ..databases.documents import BULK, INDEXING, Document, Documents
-from ..models import AVAILABLE, DELETING, KINDS, PENDING, TRASHED, Media
+from ..models import AVAILABLE, DELETING, KINDS, PENDING, TABLES, TRASHED, Media, OwnedMedia
 from . import queries
 from .base import Accesses, Announced, Listing, M, Position, Records, Selection, Values
 
@@ -53,7 +53,7 @@ class MongoRepository:
 
         :raises NamesTaken: Some are the host's.
         """
-        names = [self.prefix + kind.__tablename__ for kind in KINDS.values()]
+        names = [self.prefix + kind.__tablename__ for kind in TABLES.values()]
         self._collections.check(names)
 
     def ensure_indexes(self) -> None:
@@ -63,7 +63,7 @@ class MongoRepository:
         """
         self.version()  # a server that hangs is found by a call that does not have that long
         with self._documents.asked(INDEXING):
-            for kind in KINDS.values():
+            for kind in TABLES.values():
                 collection = self._collection(kind)
                 collection.create_indexes(list(queries.indexes_of(kind)))
         self.is_indexed = True
@@ -172,12 +172,6 @@ class MongoRepository:
         scope: Document,
     ) -> list[M]:
         """The first records of a list that are in a scope, in the order of the list."""
-        direction = ASCENDING
-        if listing.descending:
-            direction = DESCENDING
-        fields = dict.fromkeys((listing.sort, "id"))
-        sort = [(queries.field_name(field), direction) for field in fields]
-
         records: list[M] = []
         limit = 0
         for span in queries.spans_of(listing):
@@ -187,11 +181,11 @@ class MongoRepository:
             # for.
             where = {
                 **scope,
-                **listing.where,
+                **queries.having(listing.kind, listing.where),
                 **span,
                 "state": AVAILABLE,
             }
-            records += self._find(listing.kind, where, sort, limit)
+            records += self._find(listing.kind, where, queries.sort_within(listing, span), limit)
             if len(records) == listing.limit:
                 break
 
@@ -199,21 +193,23 @@ class MongoRepository:
 
     def of_owners(
         self,
-        kinds: t.Sequence[type[Media]],
+        kinds: t.Sequence[type[OwnedMedia]],
         reference_type: str | None,
         ids: t.Sequence[str],
-    ) -> Records[Media]:
-        records: Records[Media] = Records()
+    ) -> Records[OwnedMedia]:
+        records: Records[OwnedMedia] = Records()
         for kind in kinds:
             where: Document = {
                 kind.owner_field: {"$in": [*ids]},
                 "state": AVAILABLE,
             }
-            if "reference_type" in kind.field_names():
+            if kind.names_type():
                 where["reference_type"] = reference_type
             fields = dict.fromkeys((queries.field_name(kind.order), "_id"))
             sort = [(field, ASCENDING) for field in fields]
-            records += self._find(kind, where, sort)
+            of_kind = self._find(kind, where, sort)
+            # MongoDB has sorted documents of an earlier version as if a field were less than any.
+            records += sorted(of_kind, key=queries.place_of)
         return records
 
     def _find(
@@ -258,15 +254,13 @@ class MongoRepository:
         matching = {
             "_id": media_id,
             **self._unclaimed,
-            **where,
+            **queries.having(kind, where),
         }
         new_values = dict(changes)
         change: Document = {
             "$set": new_values,
             **self._with_change,
         }
-        if where.get("version") == 1:
-            matching["version"] = {"$in": [1, None]}  # documents of an earlier version have none
         if "version" in where:
             new_values.setdefault("version", where["version"] + 1)
         elif "version" not in changes:
@@ -456,7 +450,7 @@ class MongoRepository:
             stored = {
                 "state": AVAILABLE,
                 "storage_key": {"$ne": None},
-                **where,
+                **queries.having(kind, where),
             }
             pipeline = [
                 {"$match": records_only(kind, stored)},

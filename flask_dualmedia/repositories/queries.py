@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import typing as t
+import uuid
 from collections.abc import Iterator
 
-from pymongo import ASCENDING, IndexModel
+from pymongo import ASCENDING, DESCENDING, IndexModel
 
 from ..databases.collections import is_record
 from ..databases.documents import MAIN_INDEX, Document
-from ..models import AVAILABLE, Media
+from ..models import AVAILABLE, Media, OwnedMedia
 from .base import EVERYTHING, Listing, M, Values
 
 Sort = t.Sequence[tuple[str, int]]
@@ -39,6 +40,8 @@ def spans_of(listing: Listing[t.Any]) -> list[Document]:
 
     With both in one condition, an index would be read from its beginning.
     """
+    if listing.sort in listing.kind.added_fields():
+        return _spans_of_added(listing)
     if listing.after is None:
         return [{}]
 
@@ -57,6 +60,63 @@ def spans_of(listing: Listing[t.Any]) -> list[Document]:
     return [same_value, further]
 
 
+def _spans_of_added(listing: Listing[t.Any]) -> list[Document]:
+    """The same where documents may lack the field that the list is sorted by.
+
+    MongoDB would sort them before all others, and has no order between nothing and a number. So
+    records with the default have a span of their own. No value is less than the default.
+    """
+    field = listing.sort
+    default = listing.kind.added_fields()[field]
+    with_default = having(listing.kind, {field: default})
+    if listing.after is None:
+        spans: list[Document] = [with_default, {field: {"$gt": default}}]
+        if listing.descending:
+            spans.reverse()
+        return spans
+
+    value, last_id = listing.after
+    same_value = having(listing.kind, {field: value})
+    if not listing.descending:
+        return [{**same_value, "_id": {"$gt": last_id}}, {field: {"$gt": value}}]
+    spans = [{**same_value, "_id": {"$lt": last_id}}]
+    if value > default:
+        spans += [{field: {"$lt": value, "$gt": default}}, with_default]
+    return spans
+
+
+def sort_within(listing: Listing[t.Any], span: Document) -> Sort:
+    """The order of a list within a span."""
+    direction = ASCENDING
+    if listing.descending:
+        direction = DESCENDING
+    fields = dict.fromkeys((listing.sort, "id"))
+    condition = span.get(listing.sort)
+    if isinstance(condition, dict) and "$in" in condition:
+        del fields[listing.sort]  # its documents have the default, or nothing
+    return [(field_name(field), direction) for field in fields]
+
+
+def place_of(record: OwnedMedia) -> tuple[t.Any, uuid.UUID]:
+    """The place of a record among the media of its owner."""
+    return getattr(record, record.order), record.id
+
+
+def having(kind: type[Media], where: Values) -> Document:
+    """A filter for the records whose fields have these values.
+
+    A document that lacks a field that was added later has its default.
+    """
+    added_fields = kind.added_fields()
+    conditions: Document = {}
+    for name, value in where.items():
+        condition = value
+        if value is not None and value == added_fields.get(name):
+            condition = {"$in": [value, None]}
+        conditions[field_name(name)] = condition
+    return conditions
+
+
 def field_name(field: str) -> str:
     """The name of a field in documents."""
     if field == "id":
@@ -71,7 +131,7 @@ def document_of(values: Values) -> Document:
 def some_record(kind: type[M], document: Document) -> M:
     document["id"] = document.pop("_id")
     # A document of an earlier version lacks what is new since.
-    values = kind.defaults() | document
+    values = kind.added_fields() | document
     return kind.from_values(values)
 
 

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from ..databases import storable
 from ..databases.sql import SQLDatabase, insisting
 from ..databases.tables import MODELS, Tables
-from ..models import DELETING, Media, MediaStorage, row_reader
+from ..models import DELETING, Media, MediaStorage, OwnedMedia, row_reader
 from . import statements
 from .base import Accesses, Announced, Listing, M, Position, Records, Selection, Values
 from .statements import DRAINS_ID, Query
@@ -127,10 +127,10 @@ class SQLRepository:
 
     def of_owners(
         self,
-        kinds: t.Sequence[type[Media]],
+        kinds: t.Sequence[type[OwnedMedia]],
         reference_type: str | None,
         ids: t.Sequence[str],
-    ) -> Records[Media]:
+    ) -> Records[OwnedMedia]:
         """Available records of these kinds that belong to any of the owners, by one statement."""
         parameters = {
             "owners": [*ids],
@@ -148,7 +148,7 @@ class SQLRepository:
             return self._all(kinds[0], query, parameters)
 
         query, parts = statements.select_union(tuple(kinds), matching, self.tables)
-        records: Records[Media] = Records()
+        records: Records[OwnedMedia] = Records()
         for row in self._fetch(query, parameters):
             make_record, take_fields = parts[row[0]]
             records.append(make_record(take_fields(row)))

@@ -25,6 +25,7 @@ from ..models import (
     KINDS,
     Media,
     MediaStorage,
+    OwnedMedia,
     row_reader,
 )
 from .base import EVERYTHING, Listing, M, Position, Selection, Values
@@ -426,7 +427,7 @@ when it is in an array."""
 
 @cache
 def select_of_owners(
-    kind: type[Media],
+    kind: type[OwnedMedia],
     matching: Matching,
     tables: Tables = MODELS,
 ) -> sa.Select[t.Any]:
@@ -437,7 +438,7 @@ def select_of_owners(
     table = tables.of(kind)
     is_owned = _is_owned(table.c[kind.owner_field], matching)
     query = sa.select(table).where(_AVAILABLE, is_owned)
-    if "reference_type" in table.c:
+    if kind.names_type():
         reference_type = sa.bindparam("reference_type")
         query = query.where(table.c.reference_type == reference_type)
     order = dict.fromkeys((table.c[kind.order], table.c.id))
@@ -461,14 +462,14 @@ def _is_owned(
 
 
 _Part = tuple[
-    t.Callable[[t.Any], Media],
+    t.Callable[[t.Any], OwnedMedia],
     t.Callable[[t.Any], tuple[t.Any, ...]],
 ]
 
 
 @cache
 def select_union(
-    kinds: tuple[type[Media], ...],
+    kinds: tuple[type[OwnedMedia], ...],
     matching: Matching,
     tables: Tables,
 ) -> tuple[sa.Select[t.Any], list[_Part]]:

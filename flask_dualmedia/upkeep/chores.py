@@ -26,7 +26,7 @@ from flask import Flask, request_started
 from ..databases.collections import UPKEEP
 from ..databases.leases import SECONDS, Lease
 from ..errors import BytesNotFound, DualMediaError, Unavailable
-from ..models import AVAILABLE, KINDS, Media
+from ..models import AVAILABLE, KINDS, TABLES, Media
 from ..processes.forks import begin_in_children, notice_fork
 from ..processes.threads import STOP_TIMEOUT, Worker
 from ..state import State, get_state
@@ -331,7 +331,7 @@ class Verifier:
             return None
 
         for name, after in _kinds_from(position):
-            for record in self._records_after(KINDS[name], after):
+            for record in self._records_after(TABLES[name], after):
                 if self._is_verified(record):
                     self._remember(position | {"kind": name, "after": record.id})
                     return _Reading(record, self._pieces(record), hashlib.sha256())
@@ -347,7 +347,7 @@ class Verifier:
             return position
         if "begun" in position and now - position["begun"] < VERIFIED_EVERY:
             return None
-        return {"kind": next(iter(KINDS)), "after": None, "begun": now}
+        return {"kind": next(iter(TABLES)), "after": None, "begun": now}
 
     def _records_after(self, kind: type[Media], after: uuid.UUID | None) -> Iterator[Media]:
         """The records of a kind behind an id, in the order of their ids, read in small batches."""
@@ -430,7 +430,7 @@ class Verifier:
 
 def _kinds_from(position: dict[str, t.Any]) -> Iterator[tuple[str, uuid.UUID | None]]:
     """The kinds that are to be verified yet, each with the id behind which it goes on."""
-    names = list(KINDS)
+    names = list(TABLES)
     first_name = position["kind"]
     if first_name in names:
         names = names[names.index(first_name) :]
@@ -449,7 +449,7 @@ def find_damage(state: State) -> list[dict[str, t.Any]]:
         damage = notes.find_one({"_id": "damage"}) or {}
     existing = []
     for note in damage.get("records", []):
-        kind = KINDS[note["kind"]]
+        kind = TABLES[note["kind"]]
         if _has_bytes(state, kind, note["id"], note["key"]):
             existing.append(note)
     return existing

@@ -12,7 +12,7 @@ from ..databases.leases import Lease
 from ..errors import DatabaseUnavailable, DualMediaError, RecordRefused, Unavailable, WritesRefused
 from ..failpoints import reach
 from ..homes.base import Home, JournalHome
-from ..models import AVAILABLE, DELETING, KINDS, PENDING, Media, now
+from ..models import AVAILABLE, DELETING, PENDING, TABLES, Media, now
 from ..repositories.sql import SQLRepository
 from ..signals import journal_drained
 from ..state import State
@@ -95,7 +95,7 @@ def _finish_deletions(state: State, *, retry: bool) -> WritesRefused | None:
     :return: Why it could not be done for some kind of record.
     """
     refusal = None
-    for kind in KINDS.values():
+    for kind in TABLES.values():
         try:
             _finish_deletions_of(state, kind, retry=retry)
         except WritesRefused as error:
@@ -144,7 +144,7 @@ def _drop_twins(state: State) -> None:
     Workers of an earlier version made them, where the answer to an insertion was lost.
     """
     sql, journal = homes_of(state)
-    for kind in KINDS.values():
+    for kind in TABLES.values():
         for record in records_of(journal.repository, kind):
             if record.state != PENDING:
                 continue

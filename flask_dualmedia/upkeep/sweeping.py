@@ -27,7 +27,7 @@ from ..lifecycle import change, clean_up, purge, remove_unseen
 from ..models import (
     AVAILABLE,
     DELETING,
-    KINDS,
+    TABLES,
     TRASHED,
     Media,
     now,
@@ -90,7 +90,7 @@ def restore(state: State, record: M) -> M:
 
 def trashed_records(state: State) -> Iterator[Media]:
     """Everything that is in the trash."""
-    for kind in KINDS.values():
+    for kind in TABLES.values():
         for batch in _trashed_batches(state, kind):
             yield from batch
 
@@ -136,7 +136,7 @@ def sweep(
 def count_unfinished(state: State) -> int:
     """How many records a sweep without a grace time would remove."""
     number = 0
-    for kind in KINDS.values():
+    for kind in TABLES.values():
         for home in state.homes:
             for batch in _unfinished_batches(home, kind, grace=0):
                 number += len(batch)
@@ -208,7 +208,7 @@ def _due(state: State, sightings: Sightings, grace: float) -> Iterator[tuple[Rem
     First the unfinished records of each home, then what was in the trash for long enough, kind by
     kind.
     """
-    for kind in KINDS.values():
+    for kind in TABLES.values():
         for home in state.homes:
             for batch in _unfinished_batches(home, kind, grace=grace):
                 due = batch

@@ -33,7 +33,7 @@ from ..errors import (
 )
 from ..failpoints import reach
 from ..homes.base import Home
-from ..models import AVAILABLE, DELETING, KEPT, KINDS, PENDING, TRASHED, Media, now
+from ..models import AVAILABLE, DELETING, KEPT, PENDING, TABLES, TRASHED, Media, now
 from ..repositories.base import Repository
 from ..repositories.journal import JournalRepository
 from ..repositories.sql import SQLRepository
@@ -120,7 +120,7 @@ def manifest(repository: Repository) -> Manifest:
     counts = {}
     sizes = {}
     digest = hashlib.sha256()
-    for kind in KINDS.values():
+    for kind in TABLES.values():
         count = 0
         size = 0
         for record in records_of(repository, kind):
@@ -155,7 +155,7 @@ def transfer(
     :param advance: Called with the number of records done since the last call.
     """
     report = Report()
-    for kind in KINDS.values():
+    for kind in TABLES.values():
         for record in records_of(source.repository, kind):
             if record.state in KEPT:
                 _copy_or_report(record, source, target, report)
@@ -188,7 +188,7 @@ def clear(
     :raises StorageError: The target does not hold the same record, or not all of its bytes. This
         record and those behind it stay.
     """
-    for kind in KINDS.values():
+    for kind in TABLES.values():
         for record in records_of(source.repository, kind):
             if record.state in KEPT and not _is_held(record, target):
                 raise StorageError(
@@ -215,7 +215,7 @@ def _is_held(record: Media, target: Home) -> bool:
 
 def surplus(source: Home, target: Home) -> Iterator[Media]:
     """The available records of the target that the source does not hold, or not any more."""
-    for kind in KINDS.values():
+    for kind in TABLES.values():
         originals = records_of(source.repository, kind)
         original = next(originals, None)
         for record in records_of(target.repository, kind):
@@ -338,7 +338,7 @@ def _drain(drain: _Drain, *, retry: bool) -> None:
     number = max(number, last_of_target)
     _number(drain, number + 1)
 
-    for kind in KINDS.values():
+    for kind in TABLES.values():
         try:
             _drain_kind(drain, kind, retry=retry)
         except WritesRefused as error:
@@ -372,7 +372,7 @@ def _trash_stale(drain: _Drain, time: datetime) -> None:
         them.
     """
     repository = drain.journal.repository
-    for kind in KINDS.values():
+    for kind in TABLES.values():
         for record in records_of(repository, kind):
             if record.state != AVAILABLE or record.created_at > time:
                 continue
@@ -495,7 +495,7 @@ def keys_named_in(home: Home, keys: t.Sequence[str]) -> set[str]:
         return set()
 
     named_keys: set[str | None] = set()
-    for kind in KINDS.values():
+    for kind in TABLES.values():
         named_keys.update(home.repository.keys_of(kind, list(ids)))
     return {key for key in keys if key in named_keys}
 
@@ -512,7 +512,7 @@ def records_in(home: Home, keys: t.Sequence[str]) -> dict[str, Media]:
     records: dict[str, Media] = {}
     for key in keys_named_in(home, keys):
         media_id, _ = t.cast("tuple[uuid.UUID, object]", owner_of_key(key))
-        for kind in KINDS.values():
+        for kind in TABLES.values():
             record = home.repository.get(kind, media_id)
             if record is None or record.storage_key != key:
                 continue
@@ -645,14 +645,11 @@ def _is_newer(record: Media, present: Media) -> bool:
 def _carry_accesses(record: Media, present: Media, target: Repository) -> None:
     """Bring accesses over that were counted since the record was copied: a count is no change of
     the record."""
-    if record.access_count <= present.access_count:
+    counted = record.counted_since(present)
+    if not counted:
         return
-    changes = {
-        "access_count": record.access_count,
-        "last_accessed_at": record.last_accessed_at,
-        "version": present.version,
-    }
-    where = {"state": present.state, "access_count": present.access_count}
+    changes = {**counted, "version": present.version}
+    where = {"state": present.state, "access_count": vars(present)["access_count"]}
     target.update(type(record), record.id, changes, where=where)
 
 
@@ -691,24 +688,14 @@ def _with_valid_type(record: Media) -> Media:
 
 def _write_record(record: Media, target: Repository, present: Media | None) -> None:
     """Add a record to the target, or bring the one there up to date."""
-    values = record.values()
     if present is None:
-        target.add(type(record).from_values(values))
+        target.add(type(record).from_values(record.values()))
         return
 
-    values.pop("id")
-    values["access_count"] = max(record.access_count, present.access_count)
-    values["links_revoked_at"] = _latest(record.links_revoked_at, present.links_revoked_at)
+    values = record.merged_values(present)
+    del values["id"]
     where = {"state": present.state, "version": present.version}
     target.update(type(record), record.id, values, where=where)
-
-
-def _latest(one: datetime | None, other: datetime | None) -> datetime | None:
-    """The later of two marks: a link that was revoked where the record is written must not open it
-    again."""
-    if one is None or other is None:
-        return one or other
-    return max(one, other)
 
 
 def _copy_bytes(

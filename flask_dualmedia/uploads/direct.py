@@ -30,8 +30,8 @@ from ..errors import (
     UploadRejected,
 )
 from ..failpoints import reach
-from ..models import AVAILABLE, DELETING, PENDING, Media, new_id, now
-from ..repositories.base import M
+from ..models import AVAILABLE, DELETING, PENDING, OwnedMedia, new_id, now
+from ..repositories.base import K
 from ..state import State
 from ..storages.base import DirectStorage, Stat, Ticket, new_key
 from ..storages.whole import BlockReader
@@ -43,7 +43,7 @@ from .tickets import delete_bytes, seconds_of_ticket
 class Begun(t.NamedTuple):
     """An upload that the client may go on with."""
 
-    record: Media
+    record: OwnedMedia
     """The pending record."""
     ticket: Ticket
     """The request that the client is to send to the storage."""
@@ -53,7 +53,7 @@ class Begun(t.NamedTuple):
 
 def begin(
     state: State,
-    kind: type[Media],
+    kind: type[OwnedMedia],
     fields: dict[str, t.Any],
     *,
     caller: Caller,
@@ -114,7 +114,7 @@ def _direct_storage(state: State, storage_type: str) -> DirectStorage:
 
 def _check_announcement(
     state: State,
-    kind: type[Media],
+    kind: type[OwnedMedia],
     storage: DirectStorage,
     filename: str,
     claim: str | None,
@@ -132,12 +132,12 @@ def _check_announcement(
 
 
 def _announced_record(
-    kind: type[Media],
+    kind: type[OwnedMedia],
     fields: dict[str, t.Any],
     storage_type: str,
     claim: str | None,
     caller: Caller,
-) -> Media:
+) -> OwnedMedia:
     """The pending record of bytes that have not come yet."""
     media_id = new_id()
     values = fields | {
@@ -153,7 +153,7 @@ def _announced_record(
     return record
 
 
-def confirm(state: State, record: M, *, caller: Caller) -> M:
+def confirm(state: State, record: K, *, caller: Caller) -> K:
     """Make media of bytes that a client has put into a storage. The second time the answer is the
     same.
 
@@ -194,7 +194,7 @@ def confirm(state: State, record: M, *, caller: Caller) -> M:
     return published
 
 
-def discard(state: State, record: Media) -> None:
+def discard(state: State, record: OwnedMedia) -> None:
     """Remove an upload that is refused, with its bytes. The sweep removes the record, when no
     client can put other bytes there any more."""
     changes = {"state": DELETING, "updated_at": now()}
@@ -206,7 +206,7 @@ def discard(state: State, record: Media) -> None:
         delete_bytes(state, storage, key)
 
 
-def _publish(state: State, record: M, stat: Stat, caller: Caller) -> M | None:
+def _publish(state: State, record: K, stat: Stat, caller: Caller) -> K | None:
     """Check the bytes, and make the record available.
 
     :return: The record as it is then; ``None`` if it is not pending any more.
@@ -229,7 +229,7 @@ def _publish(state: State, record: M, stat: Stat, caller: Caller) -> M | None:
         return lifecycle.publish(state, record, changes, viewer=caller)
 
 
-def _described(state: State, record: M, stat: Stat) -> M:
+def _described(state: State, record: K, stat: Stat) -> K:
     """A copy of the record with what its bytes show. All of them are read only if the storage does
     not know their checksum, or if the first ones do not show enough."""
     described = type(record).from_values(record.values())
@@ -250,12 +250,12 @@ def _described(state: State, record: M, stat: Stat) -> M:
     return described
 
 
-def _expected_type(record: Media) -> str:
+def _expected_type(record: OwnedMedia) -> str:
     """The type, or the range of types, that bytes probably have before they have come."""
     return named_type(record.filename) or record.mime_type or OCTET_STREAM
 
 
-def _forget_guesses(record: Media) -> None:
+def _forget_guesses(record: OwnedMedia) -> None:
     """Forget what was guessed when the bytes were announced: now they show it themselves."""
     expected = _expected_type(record)
     for name, classify in (("resource_type", resource_type), ("media_type", media_type)):
@@ -265,7 +265,7 @@ def _forget_guesses(record: Media) -> None:
 
 def _upload(
     state: State,
-    record: Media,
+    record: OwnedMedia,
     stat: Stat,
     *,
     is_whole: bool,
@@ -288,7 +288,7 @@ def _upload(
     )
 
 
-def _finished(state: State, record: M) -> M | None:
+def _finished(state: State, record: K) -> K | None:
     """The record, if another request has confirmed it."""
     current = state.repository.find(type(record), record.id)
     if current is None or current.state != AVAILABLE:

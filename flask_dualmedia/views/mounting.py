@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from flask.views import MethodView
 from flask_smorest import Blueprint
 
-from ..models import Media
+from ..models import OwnedMedia
 
 View = Callable[..., t.Any]
 
@@ -27,12 +27,12 @@ class KindView(MethodView):
 
     init_every_request = False
 
-    kind: t.ClassVar[type[Media]]
+    kind: t.ClassVar[type[OwnedMedia]]
     name: t.ClassVar[str]
     """The kind's name as it stands in the names of endpoints and operations."""
 
 
-def name_of(kind: type[Media]) -> str:
+def name_of(kind: type[OwnedMedia]) -> str:
     """The name of a kind in those of endpoints and operations."""
     return kind.kind.replace("-", "_")
 
@@ -43,7 +43,7 @@ def add_view(
     rule: str,
     endpoint: str,
     *,
-    kind: type[Media] | None = None,
+    kind: type[OwnedMedia] | None = None,
     parameters: list[Description] | None = None,
     **methods: Sequence[Decorator],
 ) -> None:

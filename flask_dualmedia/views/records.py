@@ -21,8 +21,8 @@ from .. import lifecycle, schemas
 from ..authorization import Action, Owner, expect_owners, reads_by_default, usual_id, why_not_added
 from ..content.uploads import upload_for
 from ..errors import FileTooLarge, InvalidMedia, MediaNotFound
-from ..models import Media
-from ..repositories.base import Listing, M, Position, Records
+from ..models import OwnedMedia
+from ..repositories.base import K, Listing, Position, Records
 from ..state import State, get_state
 from . import errors
 from .added_fields import Values, read_form, read_object, without_added
@@ -48,14 +48,6 @@ MEDIA_ID = {
 }
 
 _LOCATION = {"Location": {"description": "Path of the record.", "schema": {"type": "string"}}}
-
-# Fields that lists can be filtered by, where a kind has them.
-_FILTERS = (
-    "mongo_product_id", "mongo_course_id", "mongo_lesson_id", "reference_type", "reference_id",
-    "is_main_image", "video_type", "resource_type", "media_type", "uploaded_by",
-)  # fmt: skip
-
-_OWNERS = {"mongo_product_id", "mongo_course_id", "mongo_lesson_id", "reference_id"}
 
 # Sort orders by wire name, and the field that they go by: ids are ordered by age.
 _SORTS = {"createdAt": "id", "position": "position", "accessCount": "access_count"}
@@ -109,7 +101,7 @@ class Item(KindView):
         record = permitted("edit", self.kind, media_id, caller)
         check_conditions(record)
         changes = read_json(schemas.edit_schema_of(self.kind))
-        if changes.get("is_main_image") and not vars(record)["is_main_image"]:
+        if changes.get("is_main_image") and not record.is_main:
             # The main image is what the document is shown by.
             permit_creation(state, self.kind, caller, record.values())
 
@@ -138,14 +130,14 @@ class Accesses(KindView):
         return empty_answer()
 
 
-def add_views(blueprint: Blueprint, kind: type[Media]) -> None:
+def add_views(blueprint: Blueprint, kind: type[OwnedMedia]) -> None:
     """Add the routes of one kind."""
     _add_collection(blueprint, kind)
     _add_item(blueprint, kind)
     _add_accesses(blueprint, kind)
 
 
-def _add_collection(blueprint: Blueprint, kind: type[Media]) -> None:
+def _add_collection(blueprint: Blueprint, kind: type[OwnedMedia]) -> None:
     name = name_of(kind)
     bodies = {
         "application/json": {"schema": schemas.schema_of(kind)},
@@ -180,7 +172,7 @@ def _add_collection(blueprint: Blueprint, kind: type[Media]) -> None:
     )
 
 
-def _add_item(blueprint: Blueprint, kind: type[Media]) -> None:
+def _add_item(blueprint: Blueprint, kind: type[OwnedMedia]) -> None:
     name = name_of(kind)
     changes = {"application/json": {"schema": schemas.edit_schema_of(kind)}}
     add_view(
@@ -217,7 +209,7 @@ def _add_item(blueprint: Blueprint, kind: type[Media]) -> None:
     )
 
 
-def _add_accesses(blueprint: Blueprint, kind: type[Media]) -> None:
+def _add_accesses(blueprint: Blueprint, kind: type[OwnedMedia]) -> None:
     name = name_of(kind)
     add_view(
         blueprint,
@@ -250,7 +242,7 @@ def _links(name: str) -> Description:
     return links
 
 
-def find(kind: type[Media], media_id: str) -> Media | None:
+def find(kind: type[OwnedMedia], media_id: str) -> OwnedMedia | None:
     """The record with an id as it stands in a URL."""
     key = parse_id(media_id)
     if key is None:
@@ -266,7 +258,7 @@ def parse_id(text: str) -> uuid.UUID | None:
         return None
 
 
-def permitted(action: Action, kind: type[Media], media_id: str, caller: Caller) -> Media:
+def permitted(action: Action, kind: type[OwnedMedia], media_id: str, caller: Caller) -> OwnedMedia:
     """The record, if the caller may do this with it.
 
     :raises MediaNotFound: The caller may not read it, or there is none.
@@ -280,11 +272,11 @@ def permitted(action: Action, kind: type[Media], media_id: str, caller: Caller) 
     return record
 
 
-def _answer(record: Media) -> Response:
+def _answer(record: OwnedMedia) -> Response:
     return json_answer(schemas.dump_media(record))
 
 
-def _list(state: State, kind: type[Media], caller: Caller, query: Values) -> Response:
+def _list(state: State, kind: type[OwnedMedia], caller: Caller, query: Values) -> Response:
     """Answer with one page of a list.
 
     ``next`` is the path of the page after it, and ``partial`` says that a database did not answer.
@@ -306,22 +298,19 @@ def _list(state: State, kind: type[Media], caller: Caller, query: Values) -> Res
     return json_answer({"items": items, "next": next_path, "partial": page.partial})
 
 
-def _read_filters(state: State, kind: type[Media], query: Values) -> Values:
+def _read_filters(state: State, kind: type[OwnedMedia], query: Values) -> Values:
     """The fields that a list is filtered by, with the owner's id in its usual spelling."""
-    filters = {name: query[name] for name in _FILTERS if name in query}
-    reference_type = kind.reference_type
-    if not isinstance(reference_type, str):
-        reference_type = query.get("reference_type")
-
+    filters = {name: query[name] for name in kind.filter_fields() if name in query}
+    reference_type = kind.type_of_owner(query)
     owner_field = kind.owner_field
     if owner_field in filters and reference_type is not None:
         filters[owner_field] = usual_id(state, reference_type, filters[owner_field])
     return filters
 
 
-def _default_sort(kind: type[Media], filters: Values) -> str:
+def _default_sort(kind: type[OwnedMedia], filters: Values) -> str:
     """The owner's order for the media of one owner; for that of all, the newest first."""
-    if not _OWNERS & filters.keys():
+    if filters.keys().isdisjoint((kind.owner_field, kind.group_field)):
         return "-createdAt"
     if kind.order == "position":
         return "position"
@@ -337,8 +326,8 @@ def _path_after(cursor: str) -> str:
 
 
 def _page(
-    state: State, listing: Listing[M], caller: Caller, limit: int
-) -> tuple[Records[M], M | None]:
+    state: State, listing: Listing[K], caller: Caller, limit: int
+) -> tuple[Records[K], K | None]:
     """The next records that the caller may read, and the last one looked at if there are more."""
     if not reads_by_default():
         return _page_by_rule(state, listing, caller, limit)
@@ -352,13 +341,13 @@ def _page(
 
 
 def _page_by_rule(
-    state: State, listing: Listing[M], caller: Caller, limit: int
-) -> tuple[Records[M], M | None]:
+    state: State, listing: Listing[K], caller: Caller, limit: int
+) -> tuple[Records[K], K | None]:
     """The next page under a rule of the host's, which has to be asked about each record.
 
     The page is shorter than asked for when too few of :data:`SCANNED` records may be read.
     """
-    page = Records[M]()
+    page = Records[K]()
     last = None
     looked_at = 0
     step = limit + 1  # of which most times all may be read
@@ -382,7 +371,7 @@ def _page_by_rule(
     return page, last
 
 
-def _position(record: Media, field: str) -> Position:
+def _position(record: OwnedMedia, field: str) -> Position:
     """The place of a record in a list: the value that the list goes by, and the id after it.
 
     A list that goes by ids needs no other value.
@@ -392,7 +381,7 @@ def _position(record: Media, field: str) -> Position:
     return getattr(record, field), record.id
 
 
-def _write_cursor(record: Media, field: str) -> str:
+def _write_cursor(record: OwnedMedia, field: str) -> str:
     """The place of a record in a list, as text for a URL."""
     value, last_id = _position(record, field)
     position = json.dumps([value, last_id.hex])
@@ -430,7 +419,7 @@ def _is_comparable(value: t.Any, field: str) -> bool:
     return is_whole and 0 <= value <= largest
 
 
-def _create(state: State, kind: type[Media], caller: Caller) -> Media:
+def _create(state: State, kind: type[OwnedMedia], caller: Caller) -> OwnedMedia:
     """Create the record of external media, which comes as JSON, or of a file, in a form."""
     if request.mimetype == "multipart/form-data":
         return _create_from_form(state, kind, caller)
@@ -439,7 +428,7 @@ def _create(state: State, kind: type[Media], caller: Caller) -> Media:
     return lifecycle.create(state, kind, values, None, uploaded_by=caller.identity, viewer=caller)
 
 
-def _create_from_form(state: State, kind: type[Media], caller: Caller) -> Media:
+def _create_from_form(state: State, kind: type[OwnedMedia], caller: Caller) -> OwnedMedia:
     """Create a record with the file of a form, whose own name and type describe it.
 
     A field ``filename`` of the form comes before the name of the file.
@@ -479,7 +468,7 @@ def _limit_form(max_size: int | None) -> None:
         vars(request)["stream"] = open_body()  # that was all there is to check
 
 
-def _read_multipart(kind: type[Media]) -> Values:
+def _read_multipart(kind: type[OwnedMedia]) -> Values:
     """The fields of a form, and its file among them."""
     if len(request.files.getlist("file")) > 1:
         raise InvalidMedia({"file": ["Send one file at a time."]})
@@ -499,7 +488,7 @@ def _file_parts() -> dict[str, list[FileStorage]]:
     return request.files.to_dict(flat=False)
 
 
-def check_storage(state: State, kind: type[Media], storage_type: str | None) -> None:
+def check_storage(state: State, kind: type[OwnedMedia], storage_type: str | None) -> None:
     """Refuse a storage that functions may choose, and a request may not.
 
     :param storage_type: The storage that the request asks for; ``None`` for the usual one.
@@ -511,7 +500,7 @@ def check_storage(state: State, kind: type[Media], storage_type: str | None) -> 
         raise InvalidMedia({"storageType": [f"{storage_type!r} is not set up here."]})
 
 
-def permit_creation(state: State, kind: type[Media], caller: Caller, values: Values) -> None:
+def permit_creation(state: State, kind: type[OwnedMedia], caller: Caller, values: Values) -> None:
     """Ask the rule whether the caller may add media to the owner that the fields name.
 
     They name it by its one id afterwards, however it was spelled.
@@ -519,16 +508,14 @@ def permit_creation(state: State, kind: type[Media], caller: Caller, values: Val
     :raises Forbidden: The rule says no.
     :raises OwnerNotFound: The rule says no, and there is no such owner.
     """
-    reference_type = kind.reference_type
-    if not isinstance(reference_type, str):
-        reference_type = values["reference_type"]
+    reference_type = t.cast(str, kind.type_of_owner(values))
     owner_id = usual_id(state, reference_type, values[kind.owner_field])
     values[kind.owner_field] = owner_id
 
     owner = Owner(kind, reference_type, owner_id)
     if not caller.may("create", owner):
         # A document that is not there is no matter of rights.
-        record = kind.new(reference_type=reference_type, **{kind.owner_field: owner_id})
+        record = kind.new(**kind.of_owner(reference_type, owner_id) or {})
         lifecycle.check_owner(state, record)
         raise Forbidden(why_not_added(owner))
 
@@ -554,7 +541,7 @@ def read_json(schema: schemas.WireSchema) -> Values:
     return schemas.load_json(schema, data)
 
 
-def _page_schema(kind: type[Media]) -> type[Schema]:
+def _page_schema(kind: type[OwnedMedia]) -> type[Schema]:
     """The schema of one page of a list."""
     items = fields.List(fields.Nested(schemas.schema_of(kind)))
     next_path = fields.String(allow_none=True, metadata={"description": "Path of the next page."})
@@ -567,13 +554,12 @@ def _page_schema(kind: type[Media]) -> type[Schema]:
     return schemas.WireSchema.from_dict(members, name=f"{kind.__name__}Page")
 
 
-def _query_schema(kind: type[Media]) -> Schema:
+def _query_schema(kind: type[OwnedMedia]) -> Schema:
     """The schema of a list's query: the filters and sort orders that a kind has, and a page."""
     declared = schemas.schema_of(kind).fields
     members: dict[str, fields.Field] = {}
-    for name in _FILTERS:
-        if name in declared:
-            members[name] = _filter_field(declared[name])
+    for name in kind.filter_fields():
+        members[name] = _filter_field(declared[name])
     members["sort"] = fields.String(
         validate=validate.OneOf(_sort_orders(kind)),
         metadata={"description": "A minus sorts descending."},
@@ -598,7 +584,7 @@ def _filter_field(field: fields.Field) -> fields.Field:
     return schemas.Text(validate=choices)
 
 
-def _sort_orders(kind: type[Media]) -> list[str]:
+def _sort_orders(kind: type[OwnedMedia]) -> list[str]:
     """The sort orders that a kind has, each ascending and descending."""
     orders: list[str] = []
     for name, field in _SORTS.items():

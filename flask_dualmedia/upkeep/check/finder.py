@@ -16,7 +16,7 @@ from ...authorization import one_id, possible_ids
 from ...databases.leases import Lease
 from ...errors import BytesNotFound
 from ...homes.base import Home
-from ...models import AVAILABLE, DELETING, KINDS, PENDING, TRASHED, Media
+from ...models import AVAILABLE, DELETING, KINDS, PENDING, TABLES, TRASHED, Media, OwnedMedia
 from ...repositories.journal import JournalRepository
 from ...state import State
 from ...storages.base import Stat, Storage, merge_stats, owner_of_key
@@ -83,7 +83,7 @@ class Finder:
 
     def batches(self) -> Iterator[tuple[AnyHome, type[Media], list[Media]]]:
         """All records, in batches of one kind and database."""
-        for kind in KINDS.values():
+        for kind in TABLES.values():
             for home in self._state.homes:
                 for batch in _batches(records_of(home.repository, kind), BATCH):
                     yield home, kind, batch
@@ -142,7 +142,7 @@ class Finder:
     def look_again(self, finding: Finding) -> Media | None:
         """The record of a finding as it is now; ``None`` if the problem is gone."""
         home = self.home_of(finding)
-        kind = KINDS[t.cast(str, finding.kind)]
+        kind = TABLES[t.cast(str, finding.kind)]
         record = home.repository.find(kind, uuid.UUID(finding.subject))
         if record is None:
             return None
@@ -203,11 +203,12 @@ class Finder:
 
         Records are left out if the host did not say in which collection their documents are.
         """
-        by_collection: dict[str, list[Media]] = {}
+        by_collection: dict[str, list[OwnedMedia]] = {}
         for record in records:
             collection = self._references.get(record.reference_type)
             if collection is not None:
-                by_collection.setdefault(collection, []).append(record)
+                owned = t.cast(OwnedMedia, record)
+                by_collection.setdefault(collection, []).append(owned)
 
         owner_ids: dict[uuid.UUID, str | None] = {}
         for collection, members in by_collection.items():
@@ -237,7 +238,7 @@ class Finder:
     def _owner_ids_in(
         self,
         collection: str,
-        records: list[Media],
+        records: list[OwnedMedia],
     ) -> dict[uuid.UUID, str | None]:
         """The same as :meth:`owner_ids`, for records whose documents are in one collection."""
         spellings = {record.owner_id: possible_ids(record.owner_id) for record in records}
@@ -319,8 +320,8 @@ class Finder:
         owner_ids = self.owner_ids(available)
         stats = self.stats([record for record in available if record.storage_key])
         for record in available:
-            owner_id = owner_ids.get(record.id, record.owner_id)
-            yield from self._judge_owner(home, record, owner_id)
+            if record.id in owner_ids:
+                yield from self._judge_owner(home, record, owner_ids[record.id])
             if record.storage_key:
                 stat = stats.get(record.storage_key)
                 yield from self._judge_bytes(home, record, stat, verified_until)
@@ -515,7 +516,7 @@ class Finder:
 
         media_id, _ = owner
         for home in self._state.homes:
-            for kind in KINDS.values():
+            for kind in TABLES.values():
                 record = home.repository.find(kind, media_id)
                 if record is not None and record.updated_at >= self._before:
                     return True
@@ -528,7 +529,7 @@ class Finder:
     def _named(self, ids: list[uuid.UUID]) -> set[str]:
         """The keys that records with these ids name, wherever the records are."""
         keys: set[str] = set()
-        for kind in KINDS.values():
+        for kind in TABLES.values():
             for home in self._state.homes:
                 keys.update(key for key in home.repository.keys_of(kind, ids) if key)
         return keys

@@ -12,7 +12,7 @@ import uuid
 from ... import events, lifecycle
 from ...errors import MediaConflict, MediaNotFound, SecondMainImage
 from ...failpoints import reach
-from ...models import KINDS, Media, now
+from ...models import TABLES, Media, OwnedMedia, now
 from ...state import State
 from .. import sweeping
 from ..journal import drain_journal
@@ -136,7 +136,7 @@ class Repairer:
         """Move bytes into SQL, where their record is."""
         drain_journal(self._state, retry=False)
         repository = self._finder.home_of(finding).repository
-        kind = KINDS[str(finding.kind)]
+        kind = TABLES[str(finding.kind)]
         record = repository.find(kind, uuid.UUID(finding.subject))
         if record is None or record.storage_key is None:
             return "repaired"
@@ -164,7 +164,7 @@ class Repairer:
         if owner_id is None:
             return False
         changes: dict[str, t.Any] = {
-            record.owner_field: owner_id,
+            t.cast(OwnedMedia, record).owner_field: owner_id,
             "updated_at": now(),
         }
         try:
