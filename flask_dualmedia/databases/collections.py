@@ -19,7 +19,7 @@ from pymongo.collection import Collection
 from pymongo.write_concern import WriteConcern
 
 from ..errors import NamesTaken
-from ..models import AVAILABLE, DELETING, KINDS, PENDING, STORAGE_TYPES, TRASHED, Media
+from ..models import AVAILABLE, DELETING, KINDS, PENDING, TRASHED, Media
 from .documents import BULK, Document, Documents
 from .shapes import OLDEST_FIELDS, owner_of_key
 
@@ -52,11 +52,14 @@ _ANY_ID: Document = {"$gte": _FIRST_ID, "$lte": _LAST_ID}
 
 
 def is_record(kind: type[Media], document: Document) -> bool:
-    """Whether a document is a record of ours: it has our fields, with values that ours have."""
+    """Whether a document is a record of ours: it has our fields, with values that ours have.
+
+    Its storage may have any name, and may not be set up here.
+    """
     return (
         isinstance(document.get("_id"), uuid.UUID)
         and document.get("state") in _STATES
-        and document.get("storage_type") in STORAGE_TYPES
+        and isinstance(document.get("storage_type"), str)
         and isinstance(document.get(kind.owner_field), str)
         and isinstance(document.get("created_at"), datetime)
         and isinstance(document.get("updated_at"), datetime)
@@ -72,7 +75,7 @@ def _record_filter(kind: type[Media]) -> Document:
     shape: Document = {
         "_id": {**_ANY_ID},
         "state": {"$in": [*_STATES]},
-        "storage_type": {"$in": [*STORAGE_TYPES]},
+        "storage_type": {"$type": "string"},
         kind.owner_field: {"$type": "string"},
         "created_at": {"$type": "date"},
         "updated_at": {"$type": "date"},
