@@ -429,6 +429,15 @@ class SQLRepository:
     def count(self, kind: type[Media]) -> int:
         return self._count(kind, _HELD)
 
+    def count_by_storage(self, kind: type[Media]) -> dict[str, int]:
+        columns = self.tables.of(kind).c
+        storage_type = columns.storage_type
+        has_bytes = columns.storage_key.is_not(None)
+        query = sa.select(storage_type, sa.func.count()).where(has_bytes).group_by(storage_type)
+        with self._connect() as connection:
+            rows = connection.execute(query).tuples().all()
+        return dict(rows)
+
     def count_trashed(self, kind: type[Media]) -> int:
         return self._count(kind, _UNFINISHED, _TRASHED)
 

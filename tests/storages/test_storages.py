@@ -26,10 +26,9 @@ from flask_dualmedia.storages.chunked import (
 )
 from flask_dualmedia.storages.database import DELETED_AT_ONCE, DatabaseStorage
 from flask_dualmedia.storages.local import LocalStorage
-from flask_dualmedia.storages.outside import open_storages
 from flask_dualmedia.storages.whole import PART_SIZE, BlockReader
 
-from ..conftest import OUTSIDE, MakeApp, StorageOptions
+from ..conftest import OUTSIDE, MakeApp, StorageOptions, opened
 from ..drive import Drive, Server
 from ..samples import counting
 
@@ -45,7 +44,7 @@ def storage(
 ) -> AbstractStorage:
     """Every storage in turn; a test that takes this fixture is part of the contract."""
     if request.param in OUTSIDE:
-        return t.cast(AbstractStorage, open_storages(storage_options(request.param))[request.param])
+        return t.cast(AbstractStorage, opened(storage_options(request.param))[request.param])
     if request.param == "sqlite":
         url = f"sqlite:///{tmp_path / 'media.db'}"
         app = make_app(SQLALCHEMY_DATABASE_URI=url, DUALMEDIA_AUTO_UPGRADE=True)
@@ -223,7 +222,7 @@ def test_stats_of_many_keys(storage: AbstractStorage) -> None:
 
 @pytest.fixture(params=OUTSIDE)
 def outside(request: pytest.FixtureRequest, storage_options: StorageOptions) -> AbstractStorage:
-    return t.cast(AbstractStorage, open_storages(storage_options(request.param))[request.param])
+    return t.cast(AbstractStorage, opened(storage_options(request.param))[request.param])
 
 
 @pytest.mark.parametrize("size", [PART_SIZE, 2 * PART_SIZE + 1])
@@ -257,7 +256,7 @@ def test_a_storage_that_does_not_answer_is_unavailable(
     options = storage_options("s3", endpoint_url=nowhere) | storage_options(
         "google_drive", base_url=nowhere
     )
-    for storage in open_storages(options).values():
+    for storage in opened(options).values():
         for ask in (
             lambda storage=storage: storage.open("key", 0, 1),
             lambda storage=storage: storage.put("key", iter([b"x"])),
@@ -305,7 +304,7 @@ def test_no_key_leads_out_of_the_folder(
     storage_options: StorageOptions, tmp_path: Path, key: str
 ) -> None:
     """The storage stays in its folder whatever a database may be made to say."""
-    for storage in open_storages(storage_options("local") | storage_options("cloud")).values():
+    for storage in opened(storage_options("local") | storage_options("cloud")).values():
         for use in (
             lambda storage=storage: storage.put(key, iter([b"x"])),
             lambda storage=storage: storage.open(key, 0, 1),
@@ -319,9 +318,7 @@ def test_no_key_leads_out_of_the_folder(
 
 def test_no_link_leads_out_of_the_folder(storage_options: StorageOptions, tmp_path: Path) -> None:
     """Not even a link that somebody put there."""
-    storage = t.cast(
-        LocalStorage, open_storages(storage_options("local", x_sendfile=True))["local"]
-    )
+    storage = t.cast(LocalStorage, opened(storage_options("local", x_sendfile=True))["local"])
     secret = tmp_path / "secret"
     secret.mkdir()
     (secret / "linked").write_bytes(b"secret")
@@ -346,7 +343,7 @@ def test_what_a_killed_process_left_of_a_file_is_found_by_its_key(
     storage_options: StorageOptions, tmp_path: Path
 ) -> None:
     """The leftovers of a killed process are found by the key of the file."""
-    storage = open_storages(storage_options("local"))["local"]
+    storage = opened(storage_options("local"))["local"]
     storage.put("folder-1", iter([b"x"]))
     left = tmp_path / "local" / "folder" / "folder-2.part"
     left.write_bytes(b"half")
@@ -376,7 +373,7 @@ def test_drive_is_asked_again_later(
     storage_options: StorageOptions, drive: Drive, refusal: tuple[int, str]
 ) -> None:
     """Drive refuses requests that come too fast, and takes them in the end."""
-    storage = open_storages(storage_options("google_drive"))["google_drive"]
+    storage = opened(storage_options("google_drive"))["google_drive"]
     drive.refusals = [refusal] * (google_drive.ATTEMPTS - 1)
     storage.put("key", iter([b"content"]))
     drive.refusals = [refusal] * (google_drive.ATTEMPTS - 1)
@@ -407,7 +404,7 @@ def test_what_drive_refuses_is_an_error_with_its_reason(
 ) -> None:
     """A refusal at any request of an upload is never a success, and the upload is not sent
     again."""
-    storage = open_storages(storage_options("google_drive"))["google_drive"]
+    storage = opened(storage_options("google_drive"))["google_drive"]
     for request in ("list", "begin", "part", "last part"):
         drive.requests.clear()
 
@@ -450,7 +447,7 @@ def test_drive_may_take_a_part_of_what_is_sent(
 ) -> None:
     """Blocks are read once, so the upload fails; it is not half there."""
     monkeypatch.setattr(drive, "forgets", True)
-    storage = open_storages(storage_options("google_drive"))["google_drive"]
+    storage = opened(storage_options("google_drive"))["google_drive"]
     with pytest.raises(StorageUnavailable, match="only a part"):
         storage.put("key", iter([bytes(PART_SIZE + 1)]))
     assert list(storage.keys()) == []
@@ -460,7 +457,7 @@ def test_a_download_goes_on_when_drive_has_hung_up(
     storage_options: StorageOptions, drive: Drive
 ) -> None:
     """A player was paused, and its connection was forgotten."""
-    storage = open_storages(storage_options("google_drive"))["google_drive"]
+    storage = opened(storage_options("google_drive"))["google_drive"]
     content = random.Random(3).randbytes(3 * MIB + 5)
     storage.put("key", iter([content]))
     drive.hangs_up = True

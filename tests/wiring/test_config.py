@@ -19,9 +19,8 @@ from flask_dualmedia import ConfigurationError, DualMedia, MissingExtra
 from flask_dualmedia.config import Settings
 from flask_dualmedia.models import KINDS
 from flask_dualmedia.state import get_state
-from flask_dualmedia.storages.outside import open_storages
 
-from ..conftest import BASE_CONFIG, Databases, MakeApp, StorageOptions, close, unique
+from ..conftest import BASE_CONFIG, Databases, MakeApp, StorageOptions, close, opened, unique
 
 STORAGES: dict[str, t.Any] = {
     "local": {"directory": "/srv/media"},
@@ -272,7 +271,11 @@ def test_an_unreachable_mongodb_does_not_stop_the_app(make_app: MakeApp) -> None
 
 def test_storages() -> None:
     settings = read(DUALMEDIA_STORAGES=STORAGES, DUALMEDIA_DEFAULT_STORAGE={"files": "s3"})
-    assert settings.storages == {"local": {"directory": "/srv/media"}, "s3": {"bucket": "b"}}
+    options = {name: setup.options for name, setup in settings.storages.items()}
+    assert options == {
+        "local": {"directory": "/srv/media", "name": "local"},
+        "s3": {"bucket": "b", "name": "s3"},
+    }
     assert settings.default_storages == dict.fromkeys(KINDS, "database") | {"files": "s3"}
     assert set(
         read(DUALMEDIA_STORAGES=STORAGES, DUALMEDIA_DEFAULT_STORAGE="s3").default_storages.values()
@@ -360,4 +363,4 @@ def test_a_storage_whose_package_is_missing(
         monkeypatch.delitem(sys.modules, imported)
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(MissingExtra, match=rf"flask-dualmedia\[{extra}\]"):
-        open_storages(options)
+        opened(options)
