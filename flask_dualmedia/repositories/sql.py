@@ -434,9 +434,11 @@ class SQLRepository:
         storage_type = columns.storage_type
         has_bytes = columns.storage_key.is_not(None)
         query = sa.select(storage_type, sa.func.count()).where(has_bytes).group_by(storage_type)
+        numbers = {}
         with self._connect() as connection:
-            rows = connection.execute(query).tuples().all()
-        return dict(rows)
+            for name, number in connection.execute(query):
+                numbers[name] = number
+        return numbers
 
     def count_trashed(self, kind: type[Media]) -> int:
         return self._count(kind, _UNFINISHED, _TRASHED)

@@ -65,13 +65,15 @@ class Storage(t.Protocol):
         ...
 
     def open(self, key: str, start: int, stop: int) -> Iterator[bytes]:
-        """The bytes of the range ``[start, stop)``, in pieces. No more is read than asked for.
+        """The bytes of the range ``[start, stop)``, in pieces. No more is read than asked for, and
+        nothing of an empty range.
 
         The first piece is read at once, so that errors come before the caller has promised anything
         to anybody, and no database is held between two pieces: a slow reader costs no connection to
         it.
 
         :raises BytesNotFound: There is nothing under the key, or the range reaches beyond its end.
+            If the range is long, that may be found out on the way.
         """
         ...
 
