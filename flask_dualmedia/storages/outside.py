@@ -104,6 +104,7 @@ def check_storages(value: t.Any) -> dict[str, StorageSetup]:
 
 
 def _check_name(name: t.Any) -> None:
+    """Refuse a name that records could not have, or have for another place."""
     if name in _RESERVED:
         raise ConfigurationError(f"{KEY} has {name!r}, a name that is reserved")
     if not isinstance(name, str) or not _NAME.fullmatch(name):

@@ -32,7 +32,7 @@ PAGE = {"referenceType": "page", "referenceId": "1"}
 
 SHELF = "tests.storages.shelves:Shelf"
 
-NAMES = ["archive", "scans", "bucket-1", "bucket-2", "own", "imported"]
+NAMES = ["archive", "scans", "own", "imported", "bucket-1", "bucket-2"]
 
 
 @pytest.fixture(autouse=True)
@@ -42,15 +42,21 @@ def _empty_shelves() -> Iterator[None]:
 
 
 @pytest.fixture
-def options(storage_options: StorageOptions, tmp_path: Path) -> dict[str, t.Any]:
-    """Two folders, two buckets, and a class of the host's in two ways."""
+def options(tmp_path: Path) -> dict[str, t.Any]:
+    """Two folders, and a class of the host's in two ways."""
     return {
         "archive": {"class": "local", "directory": tmp_path / "archive"},
         "scans": {"class": "local", "directory": str(tmp_path / "scans")},
-        "bucket-1": {"class": "s3", **storage_options("s3")["s3"]},
-        "bucket-2": {"class": "s3", **storage_options("s3")["s3"]},
         "own": {"class": Shelf, "label": "own"},
         "imported": {"class": SHELF, "label": "imported", "password": "secret"},
+    }
+
+
+@pytest.fixture
+def buckets(storage_options: StorageOptions) -> dict[str, t.Any]:
+    return {
+        "bucket-1": {"class": "s3", **storage_options("s3")["s3"]},
+        "bucket-2": {"class": "s3", **storage_options("s3")["s3"]},
     }
 
 
@@ -72,18 +78,20 @@ def assert_clean(app: Flask) -> None:
     assert not report.found, report.findings
 
 
-def test_storages_under_names_keep_the_contract(options: dict[str, t.Any]) -> None:
-    for storage in opened(options).values():
+def test_storages_under_names_keep_the_contract(
+    options: dict[str, t.Any], buckets: dict[str, t.Any]
+) -> None:
+    for storage in opened(options | buckets).values():
         check_storage(storage)
         assert list(storage.keys()) == []
         storage.close()
 
 
 def test_storages_under_names_serve_their_files(
-    make_app: MakeApp, mode: str, options: dict[str, t.Any]
+    make_app: MakeApp, mode: str, options: dict[str, t.Any], buckets: dict[str, t.Any]
 ) -> None:
     """Whether two of them have the same class or not: each has its files, and no other ones."""
-    app = make_app(mode, DUALMEDIA_STORAGES=options, DUALMEDIA_ALLOWED_STORAGES=NAMES)
+    app = make_app(mode, DUALMEDIA_STORAGES=options | buckets, DUALMEDIA_ALLOWED_STORAGES=NAMES)
     client, tokens = app.test_client(), Tokens.of(app)
     contents = {name: PDF + name.encode() for name in NAMES}
     paths = {}
@@ -105,7 +113,7 @@ def test_storages_under_names_serve_their_files(
         assert client.get(path, headers=tokens.alice).data == content * 2
     assert_clean(app)
     listed = run(app, "status")
-    assert "storages  database, archive, scans, bucket-1, bucket-2, own, imported" in listed
+    assert "storages  database, archive, scans, own, imported, bucket-1, bucket-2" in listed
     assert "DUALMEDIA_STORAGES" not in listed
 
     for path in paths.values():
@@ -120,12 +128,12 @@ def test_bytes_move_between_storages_of_one_class(
     app = make_app(mode, DUALMEDIA_STORAGES=options)
     with app.app_context():
         record = save_media_storage("page", "1", PDF, storage_type="archive")
-    for source, target in (("archive", "scans"), ("scans", "own"), ("own", "bucket-2")):
+    for source, target in (("archive", "scans"), ("scans", "own"), ("own", "imported")):
         assert "Moved 1 record(s)" in run(app, "move", "--from", source, "--to", target)
         assert keys_by_storage(app) == {target: 1}
     with app.app_context():
         moved = get_media(MediaStorage, record.id)
-        assert (moved.storage_type, b"".join(open_media(moved))) == ("bucket-2", PDF)
+        assert (moved.storage_type, b"".join(open_media(moved))) == ("imported", PDF)
 
 
 def test_a_kind_has_a_named_storage_by_default(
@@ -204,12 +212,12 @@ def test_media_in_a_named_storage_changes_the_mode_and_returns(
 
 
 def test_an_error_names_the_storage_and_not_its_class(
-    make_app: MakeApp, options: dict[str, t.Any]
+    make_app: MakeApp, buckets: dict[str, t.Any]
 ) -> None:
-    down = options["bucket-2"] | {"endpoint_url": "http://127.0.0.1:1"}
+    down = buckets["bucket-2"] | {"endpoint_url": "http://127.0.0.1:1"}
     app = make_app(
         "mongo",
-        DUALMEDIA_STORAGES=options | {"bucket-2": down},
+        DUALMEDIA_STORAGES=buckets | {"bucket-2": down},
         DUALMEDIA_ALLOWED_STORAGES=["bucket-2"],
     )
     form = PAGE | {"storageType": "bucket-2", "file": part(PDF, "a.pdf")}
