@@ -13,7 +13,7 @@ from .content.sniffing import Sniffer, sniff
 from .databases.collections import BUCKET
 from .known_settings import Watched, warn_of_unknown
 from .setting_reader import SettingReader
-from .storages.outside import check_options
+from .storages.outside import StorageSetup, check_storages
 
 if t.TYPE_CHECKING:
     from .models import Media
@@ -166,9 +166,9 @@ class Settings:
     max_unfinished: int | None
     """``DUALMEDIA_MAX_UNFINISHED``: unfinished uploads that one identity may have at a time,
     resumable and direct ones together. Default 100; ``None`` for any number."""
-    storages: t.Mapping[str, t.Mapping[str, t.Any]] = field(repr=False)
-    """``DUALMEDIA_STORAGES``: options of the storages outside of the databases, by
-    ``storage_type``. Default none."""
+    storages: t.Mapping[str, StorageSetup] = field(repr=False)
+    """``DUALMEDIA_STORAGES``: storages outside of the databases: class and options by name.
+    Default none."""
     default_storages: t.Mapping[str, str]
     """``DUALMEDIA_DEFAULT_STORAGE``: where the bytes of each kind go, one name for all or a mapping
     from kinds (as in URLs) to names. Default ``database``."""
@@ -243,7 +243,7 @@ class Settings:
             quota_per_owner=read.size("DUALMEDIA_QUOTA_PER_OWNER"),
             upload_expires=read.seconds("DUALMEDIA_UPLOAD_EXPIRES", 86400),
             max_unfinished=read.limit("DUALMEDIA_MAX_UNFINISHED", 100),
-            storages=(storages := check_options(read.get("DUALMEDIA_STORAGES", {}))),
+            storages=(storages := check_storages(read.get("DUALMEDIA_STORAGES", {}))),
             default_storages=read.default_storages(storages),
             allowed_storages=read.allowed_storages(storages),
         )

@@ -50,6 +50,7 @@ from .homes import at_once
 from .models import (
     AVAILABLE,
     DELETING,
+    EXTERNAL,
     PENDING,
     TRASHED,
     Media,
@@ -67,8 +68,6 @@ from .uploads.progress import in_time, kept_alive, ours
 from .uploads.tickets import delete_bytes, drop_bytes
 
 logger = logging.getLogger("flask_dualmedia")
-
-EXTERNAL = "external"
 
 ATTEMPTS = 10
 """How often a change is built anew on what others have made of the record meanwhile."""

@@ -37,11 +37,15 @@ DELETING = "deleting"
 TRASHED = "trashed"
 
 STATES = (PENDING, AVAILABLE, DELETING, TRASHED)
-STORAGE_TYPES = ("database", "local", "s3", "google_drive", "cloud", "external")
 VIDEO_TYPES = ("intro", "lesson", "module")
 PROCESSING_STATUSES = ("pending", "processing", "ready", "failed")
 RESOURCE_TYPES = ("pdf", "document", "image", "archive", "code")
 MEDIA_TYPES = ("image", "video", "document", "audio")
+
+DATABASE = "database"
+"""The storage that needs no setting: SQL, or GridFS in Mongo-only mode, and the journal."""
+EXTERNAL = "external"
+"""Instead of a storage, for media whose bytes are at a URL."""
 
 KEPT = (AVAILABLE, TRASHED)
 """States of records that are whole, and go wherever their database goes."""
@@ -237,6 +241,8 @@ class Media(Base):
     id: Mapped[uuid.UUID] = mapped_column(sa.Uuid, primary_key=True)
     state: Mapped[str] = mapped_column(sa.String(16))
     storage_type: Mapped[str] = mapped_column(sa.String(16))
+    """Name of the storage that has the bytes: :data:`DATABASE`, one of ``DUALMEDIA_STORAGES``, or
+    :data:`EXTERNAL` for none."""
     storage_key: Mapped[str | None] = mapped_column(sa.String(255))
     filename: Mapped[str | None] = mapped_column(sa.String(255))
     mime_type: Mapped[str | None] = mapped_column(sa.String(255))
@@ -551,7 +557,6 @@ class ProductImage(OwnedMedia):
             accessed=("access_count",),
         ),
         _one_of("state", STATES),
-        _one_of("storage_type", STORAGE_TYPES),
         *_not_negative(
             "file_size",
             "access_count",
@@ -597,7 +602,6 @@ class CourseVideo(OwnedMedia):
             lesson=("mongo_lesson_id", "position"),
         ),
         _one_of("state", STATES),
-        _one_of("storage_type", STORAGE_TYPES),
         _one_of("video_type", VIDEO_TYPES),
         _one_of("processing_status", PROCESSING_STATUSES),
         *_not_negative(
@@ -639,7 +643,6 @@ class CourseResource(OwnedMedia):
             lesson=("mongo_lesson_id",),
         ),
         _one_of("state", STATES),
-        _one_of("storage_type", STORAGE_TYPES),
         _one_of("resource_type", RESOURCE_TYPES),
         *_not_negative("file_size", "access_count"),
     )
@@ -673,7 +676,6 @@ class MediaStorage(OwnedMedia):
             accessed=("access_count",),
         ),
         _one_of("state", STATES),
-        _one_of("storage_type", STORAGE_TYPES),
         _one_of("media_type", MEDIA_TYPES),
         *_not_negative("file_size", "access_count"),
     )

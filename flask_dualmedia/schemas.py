@@ -23,7 +23,6 @@ from .models import (
     MEDIA_TYPES,
     PROCESSING_STATUSES,
     RESOURCE_TYPES,
-    STORAGE_TYPES,
     VIDEO_TYPES,
     CourseResource,
     CourseVideo,
@@ -175,7 +174,12 @@ class MediaSchema(WireSchema):
     """
 
     id = fields.UUID(dump_only=True)
-    storage_type = _one_of(STORAGE_TYPES)
+    storage_type = Text(
+        validate=validate.Length(min=1, max=16),
+        metadata=_described(
+            "Where the bytes are: `database`, the name of a storage that is set up, or `external`."
+        ),
+    )
     filename = Filename(allow_none=True)
     mime_type = DeclaredType(
         allow_none=True,

@@ -314,7 +314,7 @@ class SettingReader:
 
         Bytes of a kind that is not named go to the database.
 
-        :param storages: Options of the storages outside of the databases, by name.
+        :param storages: The storages outside of the databases, by name.
         """
         key = "DUALMEDIA_DEFAULT_STORAGE"
         value = self._config.get(key, "database")
@@ -331,7 +331,7 @@ class SettingReader:
     def allowed_storages(self, storages: Mapping[str, t.Any]) -> frozenset[str]:
         """Storages that a request may choose.
 
-        :param storages: Options of the storages outside of the databases, by name.
+        :param storages: The storages outside of the databases, by name.
         """
         key = "DUALMEDIA_ALLOWED_STORAGES"
         value = self._config.get(key, ())

@@ -95,7 +95,7 @@ class State:
     """The SQL database, as we ask it; ``None`` in Mongo-only mode."""
     repository: Repository
     storages: t.Mapping[str, Storage]
-    """Storages by ``storage_type``: ``database``, and those that are set up outside of it."""
+    """Storages by name: ``database``, and those that are set up outside of it."""
     homes: tuple[Home[t.Any], ...]
     """Where media may be: SQL and the journal, or MongoDB."""
     collections: Collections

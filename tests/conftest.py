@@ -23,6 +23,8 @@ from example_app import embedded
 from flask_dualmedia import DualMedia, anyone_may_add
 from flask_dualmedia.models import Base
 from flask_dualmedia.state import State, find_state, get_state
+from flask_dualmedia.storages.base import Storage
+from flask_dualmedia.storages.outside import check_storages, open_storages
 from flask_dualmedia.storages.s3 import S3Storage
 
 from . import samples
@@ -400,6 +402,11 @@ def storage_options(request: pytest.FixtureRequest, tmp_path: Path) -> StorageOp
         return {name: getattr(_Options, name)(request, tmp_path) | more}
 
     return options
+
+
+def opened(options: dict[str, t.Any]) -> dict[str, Storage]:
+    """The storages of a value of ``DUALMEDIA_STORAGES``, by name."""
+    return open_storages(check_storages(options))
 
 
 def s3_options(url: str) -> dict[str, t.Any]:

@@ -15,7 +15,7 @@ from .approval import EXPECT, FORCE, Approval, check_options
 from .dialog import alone, answering
 from .sweep import GRACE
 from .trash import restore_from_trash
-from .wording import in_mebibytes, trash_period
+from .wording import in_mebibytes, said_of_unknown, trash_period
 
 
 @click.command()
@@ -126,6 +126,8 @@ def _show_report(
             line += f", {report.repaired[problem]} repaired"
         click.echo(line)
 
+    for name, number in sorted(report.unknown_storages.items()):
+        click.echo(said_of_unknown(name, number))
     _show_waiting(state, report)
     if report.trashed:
         period = trash_period(state)

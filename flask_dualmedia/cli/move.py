@@ -5,20 +5,23 @@ from __future__ import annotations
 import click
 from flask.cli import with_appcontext
 
-from .. import lifecycle
-from ..models import STORAGE_TYPES, TABLES, Media
+from ..models import TABLES, Media
 from ..state import State, get_state
 from ..upkeep import move as moves
 from .dialog import alone, answering
 from .wording import in_mebibytes
 
-_STORAGE = click.Choice([name for name in STORAGE_TYPES if name != lifecycle.EXTERNAL])
-
 
 @click.command()
 @with_appcontext
-@click.option("--from", "source", type=_STORAGE, required=True, help="Where the bytes are.")
-@click.option("--to", "target", type=_STORAGE, required=True, help="Where they are to be.")
+@click.option(
+    "--from",
+    "source",
+    metavar="STORAGE",
+    required=True,
+    help='Where the bytes are: "database", or a name of DUALMEDIA_STORAGES.',
+)
+@click.option("--to", "target", metavar="STORAGE", required=True, help="Where they are to be.")
 @click.option(
     "--kind", "names", type=click.Choice([*TABLES]), multiple=True, help="Of these kinds alone."
 )

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import click
 import sqlalchemy as sa
+from alembic.util import CommandError
 from flask.cli import with_appcontext
 
 from ..databases import schema
@@ -22,7 +25,7 @@ def upgrade(revision: str) -> None:
     """Bring our tables up to date by our own revisions."""
     state = get_state()
     database = sql_of(state)
-    answering(lambda: schema.upgrade(database, revision, tables=state.tables))
+    _run(lambda: schema.upgrade(database, revision, tables=state.tables))
     journal.try_again(state)
 
     if revision == "head":
@@ -43,8 +46,19 @@ def downgrade(revision: str, yes: bool) -> None:
     if not yes:
         _ask_about_records(state, database, revision)
 
-    answering(lambda: schema.downgrade(database, revision, tables=state.tables))
+    _run(lambda: schema.downgrade(database, revision, tables=state.tables))
     click.echo(f"The schema is at {revision}.")
+
+
+def _run(revisions: Callable[[], object]) -> None:
+    """Run revisions.
+
+    :raises click.ClickException: There is no such revision, or one of them refuses to be undone.
+    """
+    try:
+        answering(revisions)
+    except CommandError as error:
+        raise click.ClickException(f"{error}. Nothing was changed.") from error
 
 
 def _ask_about_records(state: State, database: SQLDatabase, revision: str) -> None:

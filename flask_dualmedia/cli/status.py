@@ -13,9 +13,9 @@ from ..homes import base as homes
 from ..models import TABLES
 from ..state import State, get_state
 from ..upkeep import journal
-from ..upkeep.check import last_check
+from ..upkeep.check import last_check, unknown_storages
 from ..upkeep.chores import find_damage
-from .wording import trash_period
+from .wording import said_of_unknown, trash_period
 
 REFUSED_SHOWN = 20
 """Records that SQL refuses, named by ``status``."""
@@ -33,6 +33,7 @@ def status() -> None:
     if state.mode == "dual":
         _show_refused(state)
     click.echo(f"storages  {', '.join(state.storages)}, external")
+    _show_unknown_storages(state)
     _show_last_check(state)
 
 
@@ -83,6 +84,16 @@ def _show_refused(state: State) -> None:
             click.echo(f"          {record!r}: {refusal.reason}")
     if number > len(records):
         click.echo(f"          and {number - len(records)} more (flask dualmedia check)")
+
+
+def _show_unknown_storages(state: State) -> None:
+    """Name the storages that records use and that are not set up."""
+    try:
+        numbers = unknown_storages(state)
+    except Unavailable:
+        return  # it was said above
+    for name, number in numbers.items():
+        click.secho(f"unknown   {said_of_unknown(name, number)}", fg="red")
 
 
 def _show_last_check(state: State) -> None:

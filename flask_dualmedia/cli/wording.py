@@ -16,3 +16,8 @@ def trash_period(state: State) -> str:
 def in_mebibytes(size: int) -> str:
     """A size in bytes, for people."""
     return f"{size / 1024**2:.1f} MiB"
+
+
+def said_of_unknown(name: str, number: int) -> str:
+    """How many records are in a storage that is not set up, in words."""
+    return f"{number} record(s) in {name!r}, which is not in DUALMEDIA_STORAGES"

@@ -20,7 +20,7 @@ from pymongo.collection import Collection
 from pymongo.write_concern import WriteConcern
 
 from ..errors import NamesTaken
-from ..models import AVAILABLE, DELETING, PENDING, STORAGE_TYPES, TABLES, TRASHED, Media
+from ..models import AVAILABLE, DELETING, PENDING, TABLES, TRASHED, Media
 from .documents import BULK, Document, Documents
 from .shapes import owner_of_key
 
@@ -55,11 +55,12 @@ _ANY_ID: Document = {"$gte": _FIRST_ID, "$lte": _LAST_ID}
 def is_record(kind: type[Media], document: Document) -> bool:
     """Whether a document is a record of ours: it has our fields, with values that ours have.
 
-    Fields that were added later may be missing.
+    Fields that were added later may be missing. Its storage may have any name, and may not be set
+    up here.
     """
     if not isinstance(document.get("_id"), uuid.UUID):
         return False
-    if document.get("state") not in _STATES or document.get("storage_type") not in STORAGE_TYPES:
+    if document.get("state") not in _STATES or not isinstance(document.get("storage_type"), str):
         return False
     if kind.owner_field is not None and not isinstance(document.get(kind.owner_field), str):
         return False
@@ -82,7 +83,7 @@ def _record_filter(kind: type[Media]) -> Document:
     shape: Document = {
         "_id": {**_ANY_ID},
         "state": {"$in": [*_STATES]},
-        "storage_type": {"$in": [*STORAGE_TYPES]},
+        "storage_type": {"$type": "string"},
         "created_at": {"$type": "date"},
         "updated_at": {"$type": "date"},
     }

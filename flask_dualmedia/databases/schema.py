@@ -250,6 +250,7 @@ def _amendments(connection: sa.Connection, tables: Tables) -> Iterator[Amendment
     if connection.dialect.name == "postgresql":
         yield from _uncompressed_chunks(connection, tables)
         yield from _allowed_trash(connection, tables)
+        yield from _free_storage_names(connection, tables)
 
 
 _STORAGE_OF_DATA = sa.text("""
@@ -289,6 +290,20 @@ def _allowed_trash(connection: sa.Connection, tables: Tables) -> Iterator[Amendm
         if rule is not None and TRASHED not in rule:
             change = f"DROP CONSTRAINT {constraint}, ADD CONSTRAINT {constraint} CHECK ({allowed})"
             yield Amendment(name, f"ALTER TABLE {name} {change}")
+
+
+def _free_storage_names(connection: sa.Connection, tables: Tables) -> Iterator[Amendment]:
+    """Let the storage of a record have any name. It is checked when the record is made.
+
+    Alembic's autogenerate does not see check constraints.
+    """
+    for kind in TABLES.values():
+        name = tables.of(kind).name
+        constraint = f"{tables.prefix}ck_{kind.__tablename__}_storage_type"
+        parameters = {"table": name, "constraint": constraint}
+        rule = connection.execute(_RULE_OF_CONSTRAINT, parameters).scalar_one_or_none()
+        if rule is not None:
+            yield Amendment(name, f"ALTER TABLE {name} DROP CONSTRAINT {constraint}")
 
 
 def _config(connection: sa.Connection, tables: Tables) -> Config:

@@ -243,6 +243,10 @@ class Repository(t.Protocol):
         trash."""
         ...
 
+    def count_by_storage(self, kind: type[Media]) -> dict[str, int]:
+        """How many records have bytes in each storage, in any state, by the name of the storage."""
+        ...
+
     def count_trashed(self, kind: type[Media]) -> int:
         """How many records are in the trash."""
         ...

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import typing as t
 import uuid
+from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from itertools import islice
@@ -347,6 +348,11 @@ class FailoverRepository:
         journaled = self._journal.count(kind)
         in_sql = self._circuit.read(lambda: self._sql.count(kind))
         return journaled + in_sql
+
+    def count_by_storage(self, kind: type[Media]) -> dict[str, int]:
+        journaled = self._journal.count_by_storage(kind)
+        in_sql = self._circuit.read(lambda: self._sql.count_by_storage(kind))
+        return dict(Counter(journaled) + Counter(in_sql))
 
     def count_trashed(self, kind: type[Media]) -> int:
         journaled = self._journal.count_trashed(kind)

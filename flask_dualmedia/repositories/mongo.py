@@ -403,6 +403,14 @@ class MongoRepository:
             collection = self._collection(kind)
             return collection.count_documents(where)
 
+    def count_by_storage(self, kind: type[Media]) -> dict[str, int]:
+        where = records_only(kind, {"storage_key": {"$ne": None}})
+        group = {"_id": "$storage_type", "number": {"$sum": 1}}
+        pipeline = [{"$match": where}, {"$group": group}]
+        with self._documents.asked(BULK):
+            groups = self._collection(kind).aggregate(pipeline)
+            return {group["_id"]: group["number"] for group in groups}
+
     def count_trashed(self, kind: type[Media]) -> int:
         trashed = records_only(kind, {"state": TRASHED})
         with self._documents.asked(BULK):

@@ -317,6 +317,17 @@ class SQLRepository:
     def count(self, kind: type[Media]) -> int:
         return self._count(kind, trashed=False)
 
+    def count_by_storage(self, kind: type[Media]) -> dict[str, int]:
+        columns = self.tables.of(kind).c
+        storage_type = columns.storage_type
+        has_bytes = columns.storage_key.is_not(None)
+        query = sa.select(storage_type, sa.func.count()).where(has_bytes).group_by(storage_type)
+        numbers = {}
+        with self.database.autocommit() as connection:
+            for name, number in connection.execute(query):
+                numbers[name] = number
+        return numbers
+
     def count_trashed(self, kind: type[Media]) -> int:
         return self._count(kind, trashed=True)
 

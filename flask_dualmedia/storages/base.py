@@ -44,8 +44,15 @@ def merge_stats(
 class Storage(t.Protocol):
     """Keeps bytes under generated keys. Whom they belong to is no business of it.
 
-    All methods raise :class:`~flask_dualmedia.errors.Unavailable` when the server behind it does
-    not answer, and :class:`~flask_dualmedia.errors.StorageError` when it fails otherwise.
+    All methods raise :class:`~flask_dualmedia.errors.StorageUnavailable` when the server behind it
+    does not answer, and :class:`~flask_dualmedia.errors.StorageError` when it fails otherwise.
+    Several threads call them at once, and so do processes that were forked.
+
+    If reading costs neither money nor a quota, the class says so by an attribute
+    ``is_free_to_read = True``. The bytes are then compared with their checksums in the background.
+
+    Hosts may bring classes of their own, and try them with
+    :func:`flask_dualmedia.testing.check_storage`.
     """
 
     def put(self, key: str, blocks: Iterable[bytes]) -> None:
@@ -58,13 +65,15 @@ class Storage(t.Protocol):
         ...
 
     def open(self, key: str, start: int, stop: int) -> Iterator[bytes]:
-        """The bytes of the range ``[start, stop)``, in pieces. No more is read than asked for.
+        """The bytes of the range ``[start, stop)``, in pieces. No more is read than asked for, and
+        nothing of an empty range.
 
         The first piece is read at once, so that errors come before the caller has promised anything
         to anybody, and no database is held between two pieces: a slow reader costs no connection to
         it.
 
         :raises BytesNotFound: There is nothing under the key, or the range reaches beyond its end.
+            If the range is long, that may be found out on the way.
         """
         ...
 
@@ -192,6 +201,8 @@ def is_of_client(key: str) -> bool:
 
 class AbstractStorage(ABC):
     """The parts that the storages here have in common."""
+
+    is_free_to_read: t.ClassVar[bool] = False
 
     def open(self, key: str, start: int, stop: int) -> Iterator[bytes]:
         if start >= stop:

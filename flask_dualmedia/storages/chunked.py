@@ -57,6 +57,8 @@ class ChunkRange:
 class BatchedStorage(AbstractStorage):
     """A storage whose chunks are read one batch after the other."""
 
+    is_free_to_read = True
+
     def _pieces(self, key: str, start: int, stop: int) -> Iterator[bytes]:
         for batch in ChunkRange(start, stop).batches(READ_BATCH):
             yield from self.read_batch(key, batch)

@@ -42,6 +42,7 @@ class CloudStorage(WholeStorage):
     :param redirect: Send clients to a signed URL of the object instead of passing its bytes on.
         With ``gs://`` and ``az://``.
     :param options: Arguments of the filesystem, such as credentials.
+    :param name: Name of the storage, for errors.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class CloudStorage(WholeStorage):
         *,
         redirect: bool = False,
         options: t.Mapping[str, t.Any] | None = None,
+        name: str = "cloud",
     ) -> None:
         try:
             import fsspec
@@ -60,12 +62,13 @@ class CloudStorage(WholeStorage):
         try:
             filesystem_class = fsspec.get_filesystem_class(protocol)
         except (ImportError, ValueError) as error:
-            raise ConfigurationError(f"DUALMEDIA_STORAGES['cloud']['url']: {error}") from error
+            raise ConfigurationError(f"DUALMEDIA_STORAGES[{name!r}]['url']: {error}") from error
         if redirect and protocol not in _SIGNED:
             raise ConfigurationError(
-                f"DUALMEDIA_STORAGES['cloud']['redirect'] is for {', '.join(_SIGNED)}"
+                f"DUALMEDIA_STORAGES[{name!r}]['redirect'] is for {', '.join(_SIGNED)}"
             )
 
+        self._name = name
         self._signed = None
         if redirect:
             self._signed = _SIGNED[protocol]
@@ -83,34 +86,34 @@ class CloudStorage(WholeStorage):
         """Keep the bytes as one object, which the driver commits after the last block."""
         filesystem = self._filesystem.get()
         path = self._path(key)
-        with _translated():
+        with _translated(self._name):
             folder = path.rpartition("/")[0]
             filesystem.makedirs(folder, exist_ok=True)
             file = filesystem.open(path, "wb", autocommit=False, block_size=PART_SIZE)
 
         try:
             for block in blocks:
-                with _translated():
+                with _translated(self._name):
                     file.write(block)
         except BaseException:
-            with _translated():
+            with _translated(self._name):
                 file.close()
                 file.discard()
             raise
 
-        with _translated():
+        with _translated(self._name):
             file.close()
             file.commit()
 
     def delete(self, key: str) -> None:
-        with _translated(), suppress(FileNotFoundError):
+        with _translated(self._name), suppress(FileNotFoundError):
             self._filesystem.get().rm_file(self._path(key))
 
     def stats(self, keys: t.Sequence[str]) -> dict[str, Stat]:
         """The facts about the bytes under each key, with one request for each: sizes alone."""
         stats = {}
         for key in keys:
-            with _translated(), suppress(FileNotFoundError):
+            with _translated(self._name), suppress(FileNotFoundError):
                 info = self._filesystem.get().info(self._path(key))
                 stats[key] = Stat(info["size"])
         return stats
@@ -141,7 +144,7 @@ class CloudStorage(WholeStorage):
             type_name: content_type,
             disposition_name: disposition,
         }
-        with _translated():
+        with _translated(self._name):
             url = self._filesystem.get().sign(
                 self._path(key),
                 expiration=PRESIGNED_SECONDS,
@@ -156,7 +159,7 @@ class CloudStorage(WholeStorage):
         self._filesystem.close(lambda filesystem: None)
 
     def _read(self, key: str, start: int, stop: int) -> bytes:
-        with _translated():
+        with _translated(self._name):
             try:
                 return self._filesystem.get().cat_file(
                     self._path(key),
@@ -171,7 +174,7 @@ class CloudStorage(WholeStorage):
 
     def _names(self, folder: str) -> list[str]:
         """The last parts of the paths in a folder, sorted."""
-        with _translated():
+        with _translated(self._name):
             try:
                 paths = self._filesystem.get().ls(folder, detail=False)
             except FileNotFoundError:
@@ -180,10 +183,12 @@ class CloudStorage(WholeStorage):
 
 
 @contextmanager
-def _translated() -> Iterator[None]:
+def _translated(name: str) -> Iterator[None]:
     """Raise errors of ours. Every driver of the family has errors of its own.
 
     An outage is known by Python's own errors, or by the names of drivers' classes.
+
+    :param name: Name of the storage.
     """
     try:
         yield
@@ -194,5 +199,5 @@ def _translated() -> Iterator[None]:
         class_names = {base.__name__ for base in type(error).__mro__}
         is_outage = isinstance(error, ConnectionError | TimeoutError)
         if is_outage or class_names & _OUTAGES:
-            raise StorageUnavailable("cloud") from error
-        raise StorageError("the storage 'cloud' failed") from error
+            raise StorageUnavailable(name) from error
+        raise StorageError(f"the storage {name!r} failed") from error

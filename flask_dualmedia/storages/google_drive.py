@@ -53,6 +53,7 @@ class GoogleDriveStorage(StreamedStorage):
     :param credentials: Of google-auth, or the path of a service account's key file. Default: what
         google-auth finds in the environment.
     :param base_url: Where the API is.
+    :param name: Name of the storage, for errors.
     """
 
     def __init__(
@@ -61,12 +62,14 @@ class GoogleDriveStorage(StreamedStorage):
         *,
         credentials: t.Any = None,
         base_url: str = BASE_URL,
+        name: str = "google_drive",
     ) -> None:
         try:
             import google.auth.transport.requests
             import google.resumable_media.requests  # noqa: F401 - needed by the first upload
         except ImportError as error:
             raise MissingExtra("the storage google_drive", "gdrive") from error
+        self._name = name
         self._folder = folder
         self._base = base_url.rstrip("/")
         self._session = PerProcess(lambda: _open_session(credentials))
@@ -101,7 +104,7 @@ class GoogleDriveStorage(StreamedStorage):
                 timeout=_TIMEOUT,
             )
 
-        with _translated():
+        with _translated(self._name):
             # The URL that comes back is for this upload alone. Nothing is in the folder until it is
             # complete; what was left half way, Drive forgets after a week.
             _patiently(initiate)
@@ -110,7 +113,7 @@ class GoogleDriveStorage(StreamedStorage):
                 answer = upload.transmit_next_chunk(session, timeout=_TIMEOUT)
                 # If Drive took less, the rest of the part is gone: blocks are read once.
                 if upload.bytes_uploaded != stream.tell():
-                    raise StorageUnavailable("google_drive", "took only a part of what was sent")
+                    raise StorageUnavailable(self._name, "took only a part of what was sent")
 
         if answer is not None:
             self._remember(key, answer.json()["id"])
@@ -156,10 +159,10 @@ class GoogleDriveStorage(StreamedStorage):
                 self._ids.pop(key, None)
                 raise BytesNotFound(key)
             if answer.status_code != 206:
-                raise StorageError("the storage 'google_drive' does not give ranges")
+                raise StorageError(f"the storage {self._name!r} does not give ranges")
             if answer.headers["Content-Length"] != str(stop - start):
                 raise BytesNotFound(key)
-            with _translated():
+            with _translated(self._name):
                 yield from answer.iter_content(PIECE_SIZE)
 
     def _id_of(self, key: str) -> str:
@@ -194,7 +197,7 @@ class GoogleDriveStorage(StreamedStorage):
         }
         while True:
             answer = self._call("GET", "", query)
-            with _translated():
+            with _translated(self._name):
                 _refuse_errors(answer)
             page = answer.json()
             yield from page["files"]
@@ -206,7 +209,7 @@ class GoogleDriveStorage(StreamedStorage):
         """Delete a file by Drive's id. One that is gone already is no error."""
         answer = self._call("DELETE", f"/{file_id}", {})
         if answer.status_code != 404:
-            with _translated():
+            with _translated(self._name):
                 _refuse_errors(answer)
 
     def _call(
@@ -235,7 +238,7 @@ class GoogleDriveStorage(StreamedStorage):
                 _refuse_errors(answer)
             return answer
 
-        with _translated():
+        with _translated(self._name):
             return _patiently(send)
 
 
@@ -294,8 +297,11 @@ def _reason(answer: requests.Response) -> str:
 
 
 @contextmanager
-def _translated() -> Iterator[None]:
-    """Raise errors of ours for those of the Google libraries."""
+def _translated(name: str) -> Iterator[None]:
+    """Raise errors of ours for those of the Google libraries.
+
+    :param name: Name of the storage.
+    """
     from google.auth.exceptions import GoogleAuthError, TransportError
     from google.resumable_media.common import InvalidResponse
     from requests import exceptions
@@ -304,35 +310,38 @@ def _translated() -> Iterator[None]:
         yield
     except (_Refused, InvalidResponse) as error:
         answer = t.cast("requests.Response", error.response)
-        raise _refusal(answer) from error
+        raise _refusal(answer, name) from error
     except (
         exceptions.ConnectionError,
         exceptions.Timeout,
         exceptions.ChunkedEncodingError,
         TransportError,
     ) as error:
-        raise StorageUnavailable("google_drive") from error
+        raise StorageUnavailable(name) from error
     except (exceptions.RequestException, GoogleAuthError) as error:
-        raise StorageError("the storage 'google_drive' failed") from error
+        raise StorageError(f"the storage {name!r} failed") from error
 
 
-def _refusal(answer: requests.Response) -> StorageError:
-    """Our error for an answer of Drive that is one."""
+def _refusal(answer: requests.Response, name: str) -> StorageError:
+    """Our error for an answer of Drive that is one.
+
+    :param name: Name of the storage.
+    """
     status = answer.status_code
     reason = _reason(answer) or str(status)
     if reason in _USED_UP:
         return StorageUnavailable(
-            "google_drive",
+            name,
             f"takes no more: {reason}",
             retry_after=3600,
         )
     if reason in _PASSING or status == 429 or status >= 500:
         return StorageUnavailable(
-            "google_drive",
+            name,
             f"asks to wait: {reason}",
             retry_after=60,
         )
-    return StorageError(f"the storage 'google_drive' refuses: {reason}")
+    return StorageError(f"the storage {name!r} refuses: {reason}")
 
 
 def _open_session(credentials: t.Any) -> requests.Session:

@@ -39,7 +39,10 @@ class LocalStorage(WholeStorage):
         then.
     :param x_sendfile: The web server is Apache with mod_xsendfile, or lighttpd, which sends the
         bytes then.
+    :param name: Name of the storage, for errors.
     """
+
+    is_free_to_read = True
 
     def __init__(
         self,
@@ -47,7 +50,9 @@ class LocalStorage(WholeStorage):
         *,
         x_accel_redirect: str | None = None,
         x_sendfile: bool = False,
+        name: str = "local",
     ) -> None:
+        self._name = name
         self._root = Path(directory)
         self._accel = x_accel_redirect
         self._sendfile = x_sendfile
@@ -59,7 +64,7 @@ class LocalStorage(WholeStorage):
         """
         path = self._path(key)
         unfinished = path.with_name(path.name + _UNFINISHED)
-        with _translated():
+        with _translated(self._name):
             self._root.mkdir(_FOLDER_MODE, parents=True, exist_ok=True)
             path.parent.mkdir(_FOLDER_MODE, exist_ok=True)
             # It would keep the mode that an earlier version gave it.
@@ -70,11 +75,11 @@ class LocalStorage(WholeStorage):
         try:
             with file:
                 for block in blocks:
-                    with _translated():
+                    with _translated(self._name):
                         _write(file, block)
-                with _translated():
+                with _translated(self._name):
                     os.fsync(file.fileno())
-            with _translated():
+            with _translated(self._name):
                 unfinished.replace(path)
                 # Names are on the disk when their folders are. The process that made a folder may
                 # have died before it got that far.
@@ -89,7 +94,7 @@ class LocalStorage(WholeStorage):
         """Delete a file, and an unfinished one of the same key."""
         path = self._path(key)
         unfinished = path.with_name(path.name + _UNFINISHED)
-        with _translated():
+        with _translated(self._name):
             path.unlink(missing_ok=True)
             unfinished.unlink(missing_ok=True)
 
@@ -97,7 +102,7 @@ class LocalStorage(WholeStorage):
         """The sizes of finished files. A link is not followed, and has its own size."""
         stats = {}
         for key in keys:
-            with _translated(), suppress(FileNotFoundError):
+            with _translated(self._name), suppress(FileNotFoundError):
                 file_stat = self._path(key).stat(follow_symlinks=False)
                 stats[key] = Stat(file_stat.st_size)
         return stats
@@ -107,10 +112,10 @@ class LocalStorage(WholeStorage):
         first_folder = ""
         if after:
             first_folder = folder_of(after)
-        for folder in _names(self._root):
+        for folder in self._names(self._root):
             if folder < first_folder:
                 continue
-            names = _names(self._root / folder)
+            names = self._names(self._root / folder)
             keys = {name.removesuffix(_UNFINISHED) for name in names}
             yield from sorted(key for key in keys if key > after)
 
@@ -139,7 +144,7 @@ class LocalStorage(WholeStorage):
 
     def _read(self, key: str, start: int, stop: int) -> bytes:
         path = self._path(key)
-        with _translated():
+        with _translated(self._name):
             try:
                 descriptor = os.open(path, _OPEN)
             except FileNotFoundError:
@@ -147,6 +152,14 @@ class LocalStorage(WholeStorage):
             with open(descriptor, "rb", buffering=0) as file:
                 file.seek(start)
                 return _read(file, stop - start)
+
+    def _names(self, folder: Path) -> list[str]:
+        """The names in a folder, sorted; none if there is no such folder."""
+        with _translated(self._name):
+            try:
+                return sorted(entry.name for entry in os.scandir(folder))
+            except (FileNotFoundError, NotADirectoryError):
+                return []
 
     def _path(self, key: str) -> Path:
         """The path of a key's file: in the folder, whatever the key, and wherever links in the
@@ -188,20 +201,14 @@ def _sync(folder: Path) -> None:
             os.close(descriptor)
 
 
-def _names(folder: Path) -> list[str]:
-    """The names in a folder, sorted; none if there is no such folder."""
-    with _translated():
-        try:
-            return sorted(entry.name for entry in os.scandir(folder))
-        except (FileNotFoundError, NotADirectoryError):
-            return []
-
-
 @contextmanager
-def _translated() -> Iterator[None]:
-    """Raise errors of ours for those of the system, without the paths in them."""
+def _translated(name: str) -> Iterator[None]:
+    """Raise errors of ours for those of the system, without the paths in them.
+
+    :param name: Name of the storage.
+    """
     try:
         yield
     except OSError as error:
         # Paths of this machine are nobody's business.
-        raise StorageError(f"the storage 'local' failed: {error.strerror}") from error
+        raise StorageError(f"the storage {name!r} failed: {error.strerror}") from error

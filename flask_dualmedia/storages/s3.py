@@ -21,6 +21,7 @@ class S3Storage(StreamedStorage):
     :param bucket: Name of the bucket, which exists.
     :param prefix: Stands before the keys. What is under it belongs to one deployment alone.
     :param redirect: Send clients to a presigned URL of the object instead of passing its bytes on.
+    :param name: Name of the storage, for errors.
     :param connection: Arguments of ``boto3.client``, such as ``endpoint_url`` and ``region_name``.
     """
 
@@ -33,12 +34,14 @@ class S3Storage(StreamedStorage):
         *,
         prefix: str = "",
         redirect: bool = False,
+        name: str = "s3",
         **connection: t.Any,
     ) -> None:
         try:
             import boto3.s3.transfer as transfer
         except ImportError as error:
             raise MissingExtra("the storage s3", "s3") from error
+        self._name = name
         self._bucket = bucket
         self._prefix = prefix
         self._redirect = redirect
@@ -53,7 +56,7 @@ class S3Storage(StreamedStorage):
 
     def put(self, key: str, blocks: Iterable[bytes]) -> None:
         """Keep the bytes as one object, which appears when it is whole; from 8 MiB on in parts."""
-        with _translated():
+        with _translated(self._name):
             self._client.get().upload_fileobj(
                 BlockReader(blocks),
                 self._bucket,
@@ -62,7 +65,7 @@ class S3Storage(StreamedStorage):
             )
 
     def delete(self, key: str) -> None:
-        with _translated():
+        with _translated(self._name):
             self._client.get().delete_object(**self._object(key))
 
     def stats(self, keys: t.Sequence[str]) -> dict[str, Stat]:
@@ -108,7 +111,7 @@ class S3Storage(StreamedStorage):
             "ResponseContentDisposition": disposition,
             "ResponseCacheControl": "private, no-store",
         }
-        with _translated():
+        with _translated(self._name):
             url = self._client.get().generate_presigned_url(
                 "get_object",
                 Params=self._object(key) | shown,
@@ -134,7 +137,7 @@ class S3Storage(StreamedStorage):
             "ChecksumSHA256": digest,
             "IfNoneMatch": "*",
         }
-        with _translated():
+        with _translated(self._name):
             url = self._client.get().generate_presigned_url(
                 "put_object",
                 Params=self._object(key) | pinned,
@@ -154,7 +157,7 @@ class S3Storage(StreamedStorage):
 
     def _stats_one_by_one(self, keys: t.Sequence[str]) -> Iterator[tuple[str, Stat]]:
         for key in keys:
-            with _translated():
+            with _translated(self._name):
                 client = self._client.get()
                 try:
                     head = client.head_object(**self._object(key), ChecksumMode="ENABLED")
@@ -174,7 +177,7 @@ class S3Storage(StreamedStorage):
         if after:
             place["StartAfter"] = self._prefix + after
         while True:
-            with _translated():
+            with _translated(self._name):
                 page = self._client.get().list_objects_v2(**where, **place)
             for entry in page.get("Contents", ()):
                 key = entry["Key"].removeprefix(self._prefix)
@@ -184,14 +187,14 @@ class S3Storage(StreamedStorage):
             place = {"ContinuationToken": page["NextContinuationToken"]}
 
     def _stream(self, key: str, start: int, stop: int) -> Generator[bytes]:
-        with _translated(key):
+        with _translated(self._name, key):
             answer = self._client.get().get_object(
                 **self._object(key),
                 Range=f"bytes={start}-{stop - 1}",
             )
             with answer["Body"] as body:
                 if "ContentRange" not in answer:
-                    raise StorageError("the storage 's3' does not give ranges")
+                    raise StorageError(f"the storage {self._name!r} does not give ranges")
                 if answer["ContentLength"] != stop - start:
                     raise BytesNotFound(key)
                 while piece := body.read(PIECE_SIZE):
@@ -217,9 +220,10 @@ def _connect(connection: dict[str, t.Any]) -> t.Any:
 
 
 @contextmanager
-def _translated(key: str = "") -> Iterator[None]:
+def _translated(name: str, key: str = "") -> Iterator[None]:
     """Raise errors of ours for those of boto3.
 
+    :param name: Name of the storage.
     :param key: The key whose bytes are read.
     """
     from botocore import exceptions
@@ -227,18 +231,19 @@ def _translated(key: str = "") -> Iterator[None]:
     try:
         yield
     except exceptions.ClientError as error:
-        raise _refusal(error, key) from error
+        raise _refusal(error, name, key) from error
     except (exceptions.HTTPClientError, exceptions.ConnectionError) as error:
-        raise StorageUnavailable("s3") from error
+        raise StorageUnavailable(name) from error
     except exceptions.BotoCoreError as error:
-        raise StorageError("the storage 's3' failed") from error
+        raise StorageError(f"the storage {name!r} failed") from error
 
 
-def _refusal(error: t.Any, key: str) -> StorageError:
+def _refusal(error: t.Any, name: str, key: str) -> StorageError:
     """Our error for an answer of S3 that is one.
 
     Where another try may help, it is :class:`StorageUnavailable`.
 
+    :param name: Name of the storage.
     :param key: The key whose bytes are read, if any are.
     """
     status = _status(error)
@@ -248,8 +253,8 @@ def _refusal(error: t.Any, key: str) -> StorageError:
         return BytesNotFound(key)
     is_passing = status >= 500 or status == 429 or code == "SlowDown"
     if is_passing:
-        return StorageUnavailable("s3", f"answers {code or status}")
-    return StorageError(f"the storage 's3' refuses: {code or status}")
+        return StorageUnavailable(name, f"answers {code or status}")
+    return StorageError(f"the storage {name!r} refuses: {code or status}")
 
 
 def _checksum(head: t.Mapping[str, t.Any]) -> str | None:

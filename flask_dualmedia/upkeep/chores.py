@@ -55,9 +55,6 @@ VERIFIED_PER_SECOND = 1024**2
 VERIFIED_EVERY = timedelta(days=7)
 """The verification begins anew after that time, at the earliest."""
 
-VERIFIED_STORAGES = ("database", "local")
-"""Storages whose bytes cost nothing to read."""
-
 NOTED = 1000
 """Keys, or damaged records, that are remembered at most."""
 
@@ -371,8 +368,8 @@ class Verifier:
         """Whether a record has bytes that cost nothing to read."""
         if record.state != AVAILABLE or record.storage_key is None:
             return False
-        storage_type = record.storage_type
-        return storage_type in VERIFIED_STORAGES and storage_type in self._state.storages
+        storage = self._state.storages.get(record.storage_type)
+        return getattr(storage, "is_free_to_read", False)
 
     def _read(self, reading: _Reading) -> int:
         """Read one piece.

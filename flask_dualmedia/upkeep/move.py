@@ -63,8 +63,8 @@ def move(
 ) -> Moved:
     """Move the bytes that one storage holds to another.
 
-    :param source: ``storage_type`` of the media to move.
-    :param target: Another one that is set up.
+    :param source: Name of the storage whose media is moved.
+    :param target: Name of another one that is set up.
     :param advance: Called with the number of records done since the last call.
     :raises Unavailable: A database or a storage is down. What was moved until then is there; the
         rest stays.

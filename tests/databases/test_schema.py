@@ -15,10 +15,13 @@ import psycopg
 import pytest
 import sqlalchemy as sa
 import sqlalchemy.exc
+from alembic.util import CommandError
 
 from flask_dualmedia.databases import schema
 from flask_dualmedia.databases.tables import tables_for
-from flask_dualmedia.models import Base
+from flask_dualmedia.models import Base, MediaStorage, now
+
+from ..conftest import MakeApp
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -300,10 +303,32 @@ def test_tables_of_an_earlier_revision_of_a_host_may_hold_trash_after_the_next_s
     assert all("trashed" in rule for rule in states_allowed(database_url, prefix).values())
 
 
+@pytest.mark.parametrize("prefix", ["", "dm_"])
+def test_tables_of_an_earlier_revision_of_a_host_take_any_storage_after_the_next_start(
+    database_url: str, make_app: MakeApp, prefix: str
+) -> None:
+    """A host's own revisions leave the checks that they once made: autogenerate does not see
+    them."""
+    engine = sa.create_engine(database_url, poolclass=sa.NullPool)
+    tables_for(prefix).metadata.create_all(engine)
+    with engine.begin() as connection:
+        for table in INDEXES:
+            rule = f"{prefix}ck_{table}_storage_type CHECK (storage_type IN ('database', 'local'))"
+            connection.exec_driver_sql(f"ALTER TABLE {prefix}{table} ADD CONSTRAINT {rule}")
+    make_app(
+        SQLALCHEMY_DATABASE_URI=database_url,
+        DUALMEDIA_AUTO_UPGRADE=True,
+        DUALMEDIA_TABLE_PREFIX=prefix,
+    )
+    for checks, _ in checks_and_indexes(database_url, prefix).values():
+        assert not [name for name in checks if name.endswith("storage_type")]
+
+
 REVISIONS = {
     "0001_media.py": "8db5d0834221",
     "0002_versions.py": "32ba7f6e7aa7",
     "0003_visible.py": "b96189235c20",
+    "0004_storage_names.py": "debd3c07a29a",
 }
 """SHA-256 of every revision that was released, shortened. A database was made by the text as it
 was: changes to the schema go into a new revision."""
@@ -359,6 +384,81 @@ def test_the_revisions_run_up_and_down_with_media_in_the_tables(
         ]
     schema.downgrade(engine, tables=tables)
     assert inspect(url).get_table_names() == [f"{prefix}dualmedia_version"]
+
+
+def names_of_storages(engine: sa.Engine, prefix: str = "") -> list[str]:
+    with engine.connect() as connection:
+        query = sa.text(f"SELECT storage_type FROM {prefix}media_storage")
+        return [*connection.execute(query).scalars()]
+
+
+def insert_file(engine: sa.Engine, storage_type: str, prefix: str = "") -> None:
+    row = {
+        "id": uuid.uuid4(), "state": "available", "storage_type": storage_type,
+        "is_public": True, "access_count": 3, "version": 1,
+        "created_at": now(), "updated_at": now(),
+        "reference_type": "page", "reference_id": "1", "media_type": "image",
+    }  # fmt: skip
+    with engine.begin() as connection:
+        connection.execute(sa.insert(tables_for(prefix).of(MediaStorage)).values(row))
+
+
+@pytest.mark.parametrize("prefix", ["", "dm_"])
+@pytest.mark.parametrize("database", ["postgresql", "sqlite"])
+def test_the_revision_before_storages_had_names_is_returned_to_when_no_media_has_such_a_name(
+    database_url: str, tmp_path: Path, database: str, prefix: str
+) -> None:
+    """Nothing is changed while there is media that the earlier version would not find."""
+    url = database_url
+    if database == "sqlite":
+        url = f"sqlite:///{tmp_path / 'media.db'}"
+    engine = sa.create_engine(url, poolclass=sa.NullPool)
+    tables = tables_for(prefix)
+    schema.upgrade(engine, "0003", tables=tables)
+    before = checks_and_indexes(url, prefix)
+    insert_file(engine, "s3", prefix)
+    with pytest.raises(sqlalchemy.exc.IntegrityError):
+        insert_file(engine, "archive", prefix)
+
+    schema.upgrade(engine, tables=tables)
+    insert_file(engine, "archive", prefix)
+    after = checks_and_indexes(url, prefix)
+    with pytest.raises(CommandError, match="media in the storage 'archive'"):
+        schema.downgrade(engine, "0003", tables=tables)
+    assert checks_and_indexes(url, prefix) == after
+    assert names_of_storages(engine, prefix) == ["s3", "archive"]
+
+    with engine.begin() as connection:
+        connection.exec_driver_sql(f"UPDATE {prefix}media_storage SET storage_type = 'local'")
+    schema.downgrade(engine, "0003", tables=tables)
+    assert checks_and_indexes(url, prefix) == before
+    with pytest.raises(sqlalchemy.exc.IntegrityError):
+        insert_file(engine, "archive", prefix)
+    assert names_of_storages(engine, prefix) == ["local", "local"]
+
+
+def test_the_command_says_which_media_keeps_an_earlier_revision_away(
+    migrated_url: str, make_app: MakeApp
+) -> None:
+    app = make_app(SQLALCHEMY_DATABASE_URI=migrated_url)
+    insert_file(sa.create_engine(migrated_url, poolclass=sa.NullPool), "archive")
+    runner = app.test_cli_runner()
+    refused = runner.invoke(args=["dualmedia", "downgrade", "0003", "--yes"])
+    assert refused.exit_code == 1
+    assert "media_storage has media in the storage 'archive'" in refused.output
+    assert "Nothing was changed" in refused.output
+
+
+def test_checks_that_an_app_has_dropped_are_no_obstacle_to_the_revision(
+    database_url: str, make_app: MakeApp
+) -> None:
+    """An app that runs no revisions by itself drops them too, where it owns the tables."""
+    engine = sa.create_engine(database_url, poolclass=sa.NullPool)
+    schema.upgrade(engine, "0003")
+    make_app(SQLALCHEMY_DATABASE_URI=database_url, DUALMEDIA_AUTO_UPGRADE=False)
+    insert_file(engine, "archive")
+    schema.upgrade(engine)
+    assert names_of_storages(engine) == ["archive"]
 
 
 def test_indexes_that_were_built_beforehand_are_taken_over(database_url: str) -> None:

@@ -31,6 +31,7 @@ from flask_dualmedia import (
     get_course_resources,
     get_product_images,
     is_allowed,
+    open_media,
     save_course_resource,
     save_course_video,
     save_media_storage,
@@ -74,6 +75,7 @@ ADDRESSES = {
     "mongo": "mongodb://localhost:27017/shop",
     "sql": "postgresql://media:secret@localhost/media",
     "directory": "/srv/media",
+    "shelf": "/srv/shelf.db",
     "limits": "redis://localhost:6379",
     "rate": "600 per minute",
     "site": "https://example.com",
@@ -453,11 +455,40 @@ def test_counting_queries(make_host: MakeHost) -> None:
 
 # docs/storages.md, docs/uploads.md
 
-STORAGES = block("storages.md", "DUALMEDIA_STORAGES")
+STORAGES = block("storages.md", "DUALMEDIA_DEFAULT_STORAGE")
+
+NAMED_STORAGES = block("storages.md", "shop.shelves:Shelf")
+
+SHELF = block("storages.md", "class Shelf")
+
+TRY_SHELF = block("storages.md", "check_storage")
 
 TUSPY = block("uploads.md", "TusClient")
 
 PREFIX = block("uploads.md", "ProxyFix")
+
+
+def test_storages_under_names_and_of_a_class_of_your_own(
+    make_host: MakeHost,
+    storage_options: StorageOptions,
+    tmp_path: t.Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    names = run(SHELF)
+    run(TRY_SHELF, names)["test_shelf"](tmp_path)
+
+    module = SimpleNamespace(Shelf=names["Shelf"])
+    monkeypatch.setitem(sys.modules, "shop.shelves", t.cast("t.Any", module))
+    app = make_host()
+    places = {"directory": str(tmp_path / "scans"), "shelf": str(tmp_path / "shop.db")}
+    run(NAMED_STORAGES, {"app": app}, **places)
+    bucket = app.config["DUALMEDIA_STORAGES"]["archive"]
+    bucket |= storage_options("s3")["s3"]
+    DualMedia(app)
+    with app.app_context():
+        for name in ("archive", "scans", "shelf"):
+            saved = save_media_storage("page", 1, PDF, storage_type=name)
+            assert (saved.storage_type, b"".join(open_media(saved))) == (name, PDF)
 
 
 def test_storages(make_host: MakeHost, storage_options: StorageOptions, tmp_path: t.Any) -> None:

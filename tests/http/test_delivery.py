@@ -20,9 +20,8 @@ from flask_dualmedia import MediaStorage, get_media, open_media, save_media_stor
 from flask_dualmedia.errors import ConfigurationError, InvalidMedia, StorageError
 from flask_dualmedia.state import get_state
 from flask_dualmedia.storages.base import DelegatingStorage
-from flask_dualmedia.storages.outside import check_options, open_storages
 
-from ..conftest import OUTSIDE, MakeApp, StorageOptions
+from ..conftest import OUTSIDE, MakeApp, StorageOptions, opened
 from ..samples import PDF, Tokens, counting, mp4, part, png, post_form
 
 PAGE = {"referenceType": "page", "referenceId": "1"}
@@ -137,7 +136,7 @@ def test_a_redirect_to_other_clouds_says_what_is_shown(protocol: str) -> None:
         },
     }
     given = {"url": f"{protocol}://bucket/media", "redirect": True, "options": keys[protocol]()}
-    storage = open_storages(check_options({"cloud": given}))["cloud"]
+    storage = opened({"cloud": given})["cloud"]
     assert isinstance(storage, DelegatingStorage)
     shown = "text/html", "attachment; filename=\"a 'b'; c.html\""
     delegation = storage.delegate("0123456789-key", *shown)
@@ -157,7 +156,7 @@ def test_a_redirect_to_other_clouds_says_what_is_shown(protocol: str) -> None:
 
 def test_no_redirect_to_a_cloud_that_shows_objects_as_they_came() -> None:
     with pytest.raises(ConfigurationError, match="redirect"):
-        open_storages(check_options({"cloud": {"url": "memory://bucket", "redirect": True}}))
+        opened({"cloud": {"url": "memory://bucket", "redirect": True}})
 
 
 def test_questions_about_the_content_are_answered_without_a_redirect(redirecting: Flask) -> None:

@@ -17,6 +17,8 @@ from flask_dualmedia.models import (
     DELETING,
     KINDS,
     PENDING,
+    TRASHED,
+    CourseVideo,
     Media,
     MediaStorage,
     ProductImage,
@@ -151,6 +153,19 @@ def test_no_access_is_lost_when_many_count_at_once(repository: Repository) -> No
     found = repository.get(ProductImage, record.id)
     assert found is not None
     assert (found.access_count, found.last_accessed_at) == (40, at)
+
+
+def test_records_are_counted_by_the_storage_of_their_bytes(repository: Repository) -> None:
+    """In any state; external media and deleted records have no bytes."""
+    for name, state in (("archive", AVAILABLE), ("archive", PENDING), ("database", TRASHED)):
+        added(repository, storage_type=name, storage_key=str(uuid.uuid4()), state=state)
+    added(repository)
+    added(repository, MediaStorage, storage_type="scans", storage_key="key")
+    buried = added(repository, storage_type="archive", storage_key="gone", state=DELETING)
+    repository.bury(ProductImage, buried.id)
+    assert repository.count_by_storage(ProductImage) == {"archive": 2, "database": 1}
+    assert repository.count_by_storage(MediaStorage) == {"scans": 1}
+    assert repository.count_by_storage(CourseVideo) == {}
 
 
 def test_accesses_of_many_records_are_added_at_once(repository: Repository) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import random
 import typing as t
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from flask_dualmedia.errors import BytesNotFound, StorageError, StorageUnavailab
 from flask_dualmedia.models import MediaChunk
 from flask_dualmedia.state import State
 from flask_dualmedia.storages import google_drive
-from flask_dualmedia.storages.base import AbstractStorage
+from flask_dualmedia.storages.base import Stat, Storage
 from flask_dualmedia.storages.chunked import (
     CHUNK_SIZE,
     READ_BATCH,
@@ -26,26 +27,30 @@ from flask_dualmedia.storages.chunked import (
 )
 from flask_dualmedia.storages.database import DELETED_AT_ONCE, DatabaseStorage
 from flask_dualmedia.storages.local import LocalStorage
-from flask_dualmedia.storages.outside import open_storages
 from flask_dualmedia.storages.whole import PART_SIZE, BlockReader
+from flask_dualmedia.testing import check_storage
 
-from ..conftest import OUTSIDE, MakeApp, StorageOptions
+from ..conftest import OUTSIDE, MakeApp, StorageOptions, opened
 from ..samples import counting
 from ..tools.drive import Drive, Server
+from .shelves import Shelf
 
 MIB = 1024 * 1024
 
 
-@pytest.fixture(params=["postgresql", "postgresql-generic", "sqlite", "gridfs", *OUTSIDE])
+@pytest.fixture(params=["postgresql", "postgresql-generic", "sqlite", "gridfs", *OUTSIDE, "own"])
 def storage(
     request: pytest.FixtureRequest,
     make_app: MakeApp,
     tmp_path: t.Any,
     storage_options: StorageOptions,
-) -> AbstractStorage:
-    """Every storage in turn; a test that takes this fixture is part of the contract."""
+) -> Storage:
+    """Every storage in turn, and one of a host's class; a test that takes this fixture is part of
+    the contract."""
     if request.param in OUTSIDE:
-        return t.cast(AbstractStorage, open_storages(storage_options(request.param))[request.param])
+        return opened(storage_options(request.param))[request.param]
+    if request.param == "own":
+        return Shelf(str(tmp_path))
     if request.param == "sqlite":
         url = f"sqlite:///{tmp_path / 'media.db'}"
         app = make_app(SQLALCHEMY_DATABASE_URI=url, DUALMEDIA_AUTO_UPGRADE=True)
@@ -55,28 +60,32 @@ def storage(
     if request.param == "postgresql-generic":
         assert state.engine is not None
         return DatabaseStorage(state.engine)
-    return t.cast(AbstractStorage, state.storages["database"])
+    return state.storages["database"]
 
 
-def read(storage: AbstractStorage, key: str, start: int, stop: int) -> bytes:
+def read(storage: Storage, key: str, start: int, stop: int) -> bytes:
     content = b"".join(storage.open(key, start, stop))
     assert b"".join(storage.send(key, start, stop)) == content
     return content
 
 
+def stat_of(storage: Storage) -> Stat | None:
+    return storage.stats(["key"]).get("key")
+
+
 @pytest.mark.parametrize(
     "size", [1, CHUNK_SIZE - 1, CHUNK_SIZE, CHUNK_SIZE + 1, CHUNK_SIZE * WRITE_BATCH + 7]
 )
-def test_bytes_come_back(storage: AbstractStorage, size: int) -> None:
+def test_bytes_come_back(storage: Storage, size: int) -> None:
     content = counting(size)
     storage.put("key", iter([content]))
     assert read(storage, "key", 0, size) == content
-    stat = storage.stat("key")
+    stat = stat_of(storage)
     assert stat is not None
     assert stat.size == size
 
 
-def test_blocks_may_have_any_size(storage: AbstractStorage) -> None:
+def test_blocks_may_have_any_size(storage: Storage) -> None:
     content, chance = counting(3 * MIB), random.Random(7)
 
     def blocks() -> Iterator[bytes]:
@@ -90,7 +99,7 @@ def test_blocks_may_have_any_size(storage: AbstractStorage) -> None:
     assert read(storage, "key", 0, len(content)) == content
 
 
-def test_ranges(storage: AbstractStorage) -> None:
+def test_ranges(storage: Storage) -> None:
     content, chance = counting(3 * MIB + 5), random.Random(11)
     storage.put("key", iter([content]))
     edges = [
@@ -112,20 +121,18 @@ def test_ranges(storage: AbstractStorage) -> None:
         assert read(storage, "key", start, stop) == content[start:stop], (start, stop)
 
 
-def test_no_byte_is_read_beyond_the_range(storage: AbstractStorage) -> None:
+def test_no_byte_is_read_beyond_the_range(storage: Storage) -> None:
     storage.put("key", iter([counting(3 * MIB)]))
     pieces = list(map(len, storage.open("key", CHUNK_SIZE - 2, CHUNK_SIZE + 3)))
     assert pieces == ([2, 3] if isinstance(storage, BatchedStorage) else [5])
 
 
-def test_an_empty_range_has_no_bytes(storage: AbstractStorage) -> None:
+def test_an_empty_range_has_no_bytes(storage: Storage) -> None:
     assert read(storage, "key", 5, 5) == b""
 
 
 @pytest.mark.parametrize("stop", [1, 11])
-def test_missing_bytes_are_noticed_before_the_first_piece(
-    storage: AbstractStorage, stop: int
-) -> None:
+def test_missing_bytes_are_noticed_before_the_first_piece(storage: Storage, stop: int) -> None:
     if stop == 11:
         storage.put("key", iter([b"0123456789"]))
     for read_it in (storage.open, storage.send):
@@ -133,7 +140,7 @@ def test_missing_bytes_are_noticed_before_the_first_piece(
             read_it("key", 0, stop)
 
 
-def test_missing_bytes_are_noticed_on_the_way(storage: AbstractStorage) -> None:
+def test_missing_bytes_are_noticed_on_the_way(storage: Storage) -> None:
     size = CHUNK_SIZE * READ_BATCH
     storage.put("key", iter([counting(size)]))
     for read_it in (storage.open, storage.send):
@@ -141,11 +148,11 @@ def test_missing_bytes_are_noticed_on_the_way(storage: AbstractStorage) -> None:
             list(read_it("key", 0, size + 1))
 
 
-def test_delete(storage: AbstractStorage) -> None:
+def test_delete(storage: Storage) -> None:
     storage.put("key", iter([counting(CHUNK_SIZE + 1)]))
     storage.put("other", iter([b"stays"]))
     storage.delete("key")
-    assert storage.stat("key") is None
+    assert stat_of(storage) is None
     with pytest.raises(BytesNotFound):
         storage.open("key", 0, 1)
     assert read(storage, "other", 0, 5) == b"stays"
@@ -161,16 +168,16 @@ def test_delete_of_more_than_a_batch(make_app: MakeApp) -> None:
     with state.engine.begin() as connection:
         connection.execute(sa.insert(MediaChunk), rows)
     storage.delete("key")
-    assert storage.stat("key") is None
+    assert stat_of(storage) is None
     assert list(storage.keys()) == []
 
 
-def test_delete_of_a_missing_key_is_a_no_op(storage: AbstractStorage) -> None:
+def test_delete_of_a_missing_key_is_a_no_op(storage: Storage) -> None:
     storage.delete("never-put")
 
 
 def test_an_error_of_the_source_passes_and_what_was_kept_can_be_deleted(
-    storage: AbstractStorage,
+    storage: Storage,
 ) -> None:
     def blocks() -> Iterator[bytes]:
         yield counting(CHUNK_SIZE * WRITE_BATCH)
@@ -183,7 +190,7 @@ def test_an_error_of_the_source_passes_and_what_was_kept_can_be_deleted(
         storage.open("key", 0, 1)
 
 
-def test_bytes_that_were_put_in_part_are_completed(storage: AbstractStorage) -> None:
+def test_bytes_that_were_put_in_part_are_completed(storage: Storage) -> None:
     """A copy that was killed goes on; one that was only slow does no harm to it."""
     content = counting(2 * CHUNK_SIZE * WRITE_BATCH + 5)
 
@@ -195,13 +202,13 @@ def test_bytes_that_were_put_in_part_are_completed(storage: AbstractStorage) -> 
         storage.put("key", blocks())
     for _ in range(2):
         storage.put("key", iter([content]))
-        stat = storage.stat("key")
+        stat = stat_of(storage)
         assert stat is not None
         assert (stat.size, stat.complete) == (len(content), True)
         assert read(storage, "key", 0, len(content)) == content
 
 
-def test_keys_are_sorted_and_can_be_continued(storage: AbstractStorage) -> None:
+def test_keys_are_sorted_and_can_be_continued(storage: Storage) -> None:
     names = [f"key-{n}" for n in range(5)]
     for name in reversed(names):
         storage.put(name, iter([counting(CHUNK_SIZE + 1)]))
@@ -210,7 +217,7 @@ def test_keys_are_sorted_and_can_be_continued(storage: AbstractStorage) -> None:
     assert list(storage.keys(after="key-4")) == []
 
 
-def test_stats_of_many_keys(storage: AbstractStorage) -> None:
+def test_stats_of_many_keys(storage: Storage) -> None:
     names = [f"key-{n}" for n in range(6)]
     for size, name in enumerate(names, start=1):
         storage.put(name, iter([counting(size)]))
@@ -221,30 +228,75 @@ def test_stats_of_many_keys(storage: AbstractStorage) -> None:
         }
 
 
+def test_what_hosts_try_their_storages_with_finds_nothing_wrong(storage: Storage) -> None:
+    storage.put("other", iter([b"stays"]))
+    check_storage(storage)
+    assert list(storage.keys()) == ["other"]
+
+
+class KeepsAll(Shelf):
+    def delete(self, key: str) -> None:
+        """Nothing is deleted."""
+
+
+class Unsorted(Shelf):
+    def keys(self, after: str = "") -> Iterator[str]:
+        return iter(sorted(super().keys(after), reverse=True))
+
+
+class FindsAll(Shelf):
+    def open(self, key: str, start: int, stop: int) -> Iterator[bytes]:
+        return iter([self._contents.get(key, b"")[start:stop]])
+
+    send = open
+
+
+class SwallowsErrors(Shelf):
+    def put(self, key: str, blocks: Iterable[bytes]) -> None:
+        with suppress(OSError):
+            super().put(key, blocks)
+
+
+@pytest.mark.parametrize(
+    ("shelf", "rule"),
+    [
+        (KeepsAll, "delete takes away"),
+        (Unsorted, "keys are sorted"),
+        (FindsAll, "raise BytesNotFound"),
+        (SwallowsErrors, "error of the blocks"),
+    ],
+)
+def test_a_storage_class_that_breaks_the_contract_is_found(
+    shelf: type[Shelf], rule: str, tmp_path: Path
+) -> None:
+    with pytest.raises(AssertionError, match=rule):
+        check_storage(shelf(str(tmp_path)))
+
+
 @pytest.fixture(params=OUTSIDE)
-def outside(request: pytest.FixtureRequest, storage_options: StorageOptions) -> AbstractStorage:
-    return t.cast(AbstractStorage, open_storages(storage_options(request.param))[request.param])
+def outside(request: pytest.FixtureRequest, storage_options: StorageOptions) -> Storage:
+    return opened(storage_options(request.param))[request.param]
 
 
 @pytest.mark.parametrize("size", [PART_SIZE, 2 * PART_SIZE + 1])
-def test_files_of_several_parts(outside: AbstractStorage, size: int) -> None:
+def test_files_of_several_parts(outside: Storage, size: int) -> None:
     """Sent in parts, in blocks that do not fit them; in one part to the byte."""
     content = random.Random(size).randbytes(size)
     outside.put("key", iter([content[n : n + 3_000_000] for n in range(0, size, 3_000_000)]))
     assert read(outside, "key", 0, size) == content
 
 
-def test_nothing_is_seen_of_a_file_before_it_is_whole(outside: AbstractStorage) -> None:
+def test_nothing_is_seen_of_a_file_before_it_is_whole(outside: Storage) -> None:
     """An upload that ends early leaves nothing, however much of it came."""
 
     def blocks() -> Iterator[bytes]:
         yield bytes(PART_SIZE + 1)
-        assert outside.stat("key") is None
+        assert stat_of(outside) is None
         raise ConnectionResetError
 
     with pytest.raises(ConnectionResetError):
         outside.put("key", blocks())
-    assert outside.stat("key") is None
+    assert stat_of(outside) is None
     assert list(outside.keys()) == []
 
 
@@ -257,7 +309,7 @@ def test_a_storage_that_does_not_answer_is_unavailable(
     options = storage_options("s3", endpoint_url=nowhere) | storage_options(
         "google_drive", base_url=nowhere
     )
-    for storage in open_storages(options).values():
+    for storage in opened(options).values():
         for ask in (
             lambda storage=storage: storage.open("key", 0, 1),
             lambda storage=storage: storage.put("key", iter([b"x"])),
@@ -269,7 +321,7 @@ def test_a_storage_that_does_not_answer_is_unavailable(
                 ask()
 
 
-def test_a_storage_is_used_in_forked_processes(outside: AbstractStorage) -> None:
+def test_a_storage_is_used_in_forked_processes(outside: Storage) -> None:
     """A server loads the app, uses it, and forks its workers."""
     outside.put("key", iter([b"content"]))
     pid = os.fork()
@@ -305,7 +357,7 @@ def test_no_key_leads_out_of_the_folder(
     storage_options: StorageOptions, tmp_path: Path, key: str
 ) -> None:
     """The storage stays in its folder whatever a database may be made to say."""
-    for storage in open_storages(storage_options("local") | storage_options("cloud")).values():
+    for storage in opened(storage_options("local") | storage_options("cloud")).values():
         for use in (
             lambda storage=storage: storage.put(key, iter([b"x"])),
             lambda storage=storage: storage.open(key, 0, 1),
@@ -319,9 +371,7 @@ def test_no_key_leads_out_of_the_folder(
 
 def test_no_link_leads_out_of_the_folder(storage_options: StorageOptions, tmp_path: Path) -> None:
     """Not even a link that somebody put there."""
-    storage = t.cast(
-        LocalStorage, open_storages(storage_options("local", x_sendfile=True))["local"]
-    )
+    storage = t.cast(LocalStorage, opened(storage_options("local", x_sendfile=True))["local"])
     secret = tmp_path / "secret"
     secret.mkdir()
     (secret / "linked").write_bytes(b"secret")
@@ -346,7 +396,7 @@ def test_what_a_killed_process_left_of_a_file_is_found_by_its_key(
     storage_options: StorageOptions, tmp_path: Path
 ) -> None:
     """The leftovers of a killed process are found by the key of the file."""
-    storage = open_storages(storage_options("local"))["local"]
+    storage = opened(storage_options("local"))["local"]
     storage.put("folder-1", iter([b"x"]))
     left = tmp_path / "local" / "folder" / "folder-2.part"
     left.write_bytes(b"half")
@@ -376,7 +426,7 @@ def test_drive_is_asked_again_later(
     storage_options: StorageOptions, drive: Drive, refusal: tuple[int, str]
 ) -> None:
     """Drive refuses requests that come too fast, and takes them in the end."""
-    storage = open_storages(storage_options("google_drive"))["google_drive"]
+    storage = opened(storage_options("google_drive"))["google_drive"]
     drive.refusals = [refusal] * (google_drive.ATTEMPTS - 1)
     storage.put("key", iter([b"content"]))
     drive.refusals = [refusal] * (google_drive.ATTEMPTS - 1)
@@ -407,7 +457,7 @@ def test_what_drive_refuses_is_an_error_with_its_reason(
 ) -> None:
     """A refusal at any request of an upload is never a success, and the upload is not sent
     again."""
-    storage = open_storages(storage_options("google_drive"))["google_drive"]
+    storage = opened(storage_options("google_drive"))["google_drive"]
     for request in ("list", "begin", "part", "last part"):
         drive.requests.clear()
 
@@ -450,7 +500,7 @@ def test_drive_may_take_a_part_of_what_is_sent(
 ) -> None:
     """Blocks are read once, so the upload fails; it is not half there."""
     monkeypatch.setattr(drive, "forgets", True)
-    storage = open_storages(storage_options("google_drive"))["google_drive"]
+    storage = opened(storage_options("google_drive"))["google_drive"]
     with pytest.raises(StorageUnavailable, match="only a part"):
         storage.put("key", iter([bytes(PART_SIZE + 1)]))
     assert list(storage.keys()) == []
@@ -460,7 +510,7 @@ def test_a_download_goes_on_when_drive_has_hung_up(
     storage_options: StorageOptions, drive: Drive
 ) -> None:
     """A player was paused, and its connection was forgotten."""
-    storage = open_storages(storage_options("google_drive"))["google_drive"]
+    storage = opened(storage_options("google_drive"))["google_drive"]
     content = random.Random(3).randbytes(3 * MIB + 5)
     storage.put("key", iter([content]))
     drive.hangs_up = True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import sys
 import typing as t
 from pathlib import Path
@@ -19,9 +20,12 @@ from flask_dualmedia import ConfigurationError, DualMedia, MissingExtra
 from flask_dualmedia.config import Settings
 from flask_dualmedia.models import KINDS
 from flask_dualmedia.state import get_state
+from flask_dualmedia.storages.local import LocalStorage
 from flask_dualmedia.storages.outside import open_storages
+from flask_dualmedia.storages.s3 import S3Storage
 
-from ..conftest import BASE_CONFIG, Databases, MakeApp, StorageOptions, close, unique
+from ..conftest import BASE_CONFIG, Databases, MakeApp, StorageOptions, close, opened, unique
+from ..storages.shelves import Shelf
 
 STORAGES: dict[str, t.Any] = {
     "local": {"directory": "/srv/media"},
@@ -272,7 +276,11 @@ def test_an_unreachable_mongodb_does_not_stop_the_app(make_app: MakeApp) -> None
 
 def test_storages() -> None:
     settings = read(DUALMEDIA_STORAGES=STORAGES, DUALMEDIA_DEFAULT_STORAGE={"files": "s3"})
-    assert settings.storages == {"local": {"directory": "/srv/media"}, "s3": {"bucket": "b"}}
+    options = {name: setup.options for name, setup in settings.storages.items()}
+    assert options == {
+        "local": {"directory": "/srv/media", "name": "local"},
+        "s3": {"bucket": "b", "name": "s3"},
+    }
     assert settings.default_storages == dict.fromkeys(KINDS, "database") | {"files": "s3"}
     assert set(
         read(DUALMEDIA_STORAGES=STORAGES, DUALMEDIA_DEFAULT_STORAGE="s3").default_storages.values()
@@ -331,6 +339,92 @@ def test_storages_that_are_wrong(config: dict[str, t.Any], message: str) -> None
         read(**config)
 
 
+SHELF = "tests.storages.shelves:Shelf"
+
+
+class NoStorage:
+    def put(self) -> None: ...
+
+    def open(self) -> None: ...
+
+
+def test_storages_by_name(tmp_path: Path) -> None:
+    """The class is one of ours by its short name, a class of the host's, or where that is."""
+    options = {
+        "archive": {"class": "local", "directory": tmp_path, "x_sendfile": None},
+        "bucket-1_of_two": {"class": S3Storage, "bucket": "one"},
+        "local": {"class": Shelf, "label": "under a name of ours"},
+        "imported": {"class": SHELF, "label": None},
+    }
+    settings = read(DUALMEDIA_STORAGES=options, DUALMEDIA_DEFAULT_STORAGE="archive")
+    found = {name: (setup.make, dict(setup.options)) for name, setup in settings.storages.items()}
+    assert found == {
+        "archive": (LocalStorage, {"directory": str(tmp_path), "name": "archive"}),
+        "bucket-1_of_two": (S3Storage, {"bucket": "one", "name": "bucket-1_of_two"}),
+        "local": (Shelf, {"label": "under a name of ours"}),
+        "imported": (Shelf, {"label": None}),
+    }
+    assert set(settings.default_storages.values()) == {"archive"}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "database",
+        "external",
+        "journal",
+        "",
+        "Archive",
+        "a b",
+        "a/b",
+        "1st",
+        "x" * 17,
+        "a\n",
+        7,
+        None,
+    ],
+)
+def test_names_that_no_storage_can_have(name: t.Any) -> None:
+    options = {name: {"class": "local", "directory": "/srv/media"}}
+    with pytest.raises(ConfigurationError, match=re.escape(f"DUALMEDIA_STORAGES has {name!r}, ")):
+        read(DUALMEDIA_STORAGES=options)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"bucket": "b"}, " has 'scans', which is none of local, s3, google_drive, cloud"),
+        ({"class": "s4"}, "['scans']['class'] is 's4', which is none of local, s3"),
+        ({"class": "nowhere:Class"}, "['class'] is 'nowhere:Class', which cannot be imported"),
+        ({"class": f"{SHELF}f"}, "['class'] is 'tests.storages.shelves:Shelff', which cannot be"),
+        ({"class": ":"}, "['scans']['class'] is ':', which is none of"),
+        ({"class": "os:getcwd"}, "['scans']['class'] is no class of a storage"),
+        ({"class": Shelf("x")}, "['scans']['class'] is no class of a storage"),
+        (
+            {"class": NoStorage},
+            "NoStorage, which is no Storage: it lacks send, delete, stats, keys",
+        ),
+        ({"class": Shelf}, "['scans']: missing a required argument: 'label'"),
+        ({"class": Shelf, "label": "x", "pin": "hidden"}, "['scans']: got an unexpected keyword"),
+        ({"class": "local"}, "['scans']['directory'] is missing"),
+        ({"class": "s3", "bucket": "b", "pin": "hidden"}, "['scans'] has 'pin', which is none of"),
+        ({"class": "cloud", "url": "nowhere://hidden"}, "['scans']['url']: "),
+        (
+            {"class": Shelf, "label": "x", "password": "wrong"},
+            "['scans'] cannot be made: ValueError",
+        ),
+    ],
+)
+def test_named_storages_that_are_wrong(options: dict[str, t.Any], message: str) -> None:
+    """The message has the key and the name, and no value of an option."""
+    with pytest.raises(ConfigurationError) as caught:
+        open_storages(read(DUALMEDIA_STORAGES={"scans": options}).storages)
+    assert str(caught.value).startswith("DUALMEDIA_STORAGES")
+    assert message in str(caught.value)
+    assert "hidden" not in str(caught.value)
+    assert "wrong" not in str(caught.value)
+
+
 def test_a_cloud_without_a_driver(make_app: MakeApp) -> None:
     with pytest.raises(
         ConfigurationError, match=r"DUALMEDIA_STORAGES\['cloud'\]\['url'\]: .*nowhere"
@@ -360,4 +454,4 @@ def test_a_storage_whose_package_is_missing(
         monkeypatch.delitem(sys.modules, imported)
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(MissingExtra, match=rf"flask-dualmedia\[{extra}\]"):
-        open_storages(options)
+        opened(options)

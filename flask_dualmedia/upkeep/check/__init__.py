@@ -11,6 +11,7 @@ temporary file. So memory grows with neither.
 
 from .checker import Checker, last_check
 from .decision import Decision, Population, decide
+from .finder import unknown_storages
 from .findings import EXPLAINED, Check, Finding, Problem
 
 __all__ = [
@@ -23,4 +24,5 @@ __all__ = [
     "Problem",
     "decide",
     "last_check",
+    "unknown_storages",
 ]

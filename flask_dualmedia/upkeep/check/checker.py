@@ -101,6 +101,7 @@ class Checker:
 
         report.verified = self._finder.verified
         report.trashed = self._finder.trashed
+        report.unknown_storages = self._finder.unknown_storages
         report.seconds = time.monotonic() - start
         self._save()
         return report

@@ -76,6 +76,8 @@ class Finder:
                 self._places.append(Place(name, name, storage))
         self.sizes: Counter[str] = Counter()
         """How many were looked at, by population."""
+        self.unknown_storages: Counter[str] = Counter()
+        """How many records are in each storage that is not set up here."""
         self.trashed = 0
         """Records in the trash."""
         self.verified = 0
@@ -98,6 +100,8 @@ class Finder:
         :param verified_until: Up to this id, an earlier check has verified the bytes.
         """
         for record in batch:
+            if self._is_in_unknown_storage(record):
+                self.unknown_storages[record.storage_type] += 1
             if record.state == TRASHED:
                 self.trashed += 1
                 continue
@@ -569,6 +573,14 @@ class Finder:
         except BytesNotFound:
             return None
         return digest.hexdigest()
+
+
+def unknown_storages(state: State) -> dict[str, int]:
+    """How many records are in each storage that is not set up here, by its name."""
+    numbers: Counter[str] = Counter()
+    for kind in KINDS.values():
+        numbers.update(state.repository.count_by_storage(kind))
+    return {name: numbers[name] for name in sorted(numbers.keys() - state.storages.keys())}
 
 
 def _has_no_keys(storage: Storage) -> bool:

@@ -140,6 +140,8 @@ class Check:
     """Findings that could not be remembered for a later check."""
     trashed: int = 0
     """Records in the trash."""
+    unknown_storages: Counter[str] = field(default_factory=Counter)
+    """How many records are in each storage that is not set up here, by its name."""
 
     @property
     def findings(self) -> list[Finding]:
@@ -190,5 +192,6 @@ class Check:
             "refused": refused,
             "waiting": dict(self.waiting),
             "trashed": self.trashed,
+            "unknown_storages": dict(self.unknown_storages),
             "clean": self.clean,
         }
