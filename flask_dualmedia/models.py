@@ -13,13 +13,13 @@ from datetime import datetime, timedelta
 from functools import cache
 
 import sqlalchemy as sa
-from sqlalchemy.orm import DeclarativeBase, InstanceState, Mapped, Mapper, mapped_column
-from sqlalchemy.orm.attributes import manager_of_class
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from uuid_utils import uuid4
 
 from .content.printable import printable
 from .databases import clock
 from .databases.clock import now
+from .libraries.sqlalchemy import LateState, QuietMapper, make_ready
 
 PENDING = "pending"
 AVAILABLE = "available"
@@ -160,19 +160,13 @@ def _visible_indexes(table: str, **keys: tuple[str, ...]) -> list[sa.Index]:
     return indexes
 
 
-class _QuietMapper(Mapper[t.Any]):
-    """A mapper that listeners to all mappers of the process, such as a host's, do not hear of."""
-
-    _sa_propagate_class_events = False
-
-
 class Base(DeclarativeBase):
     """Base of our models alone.
 
     So they can be read without the host's metadata, and copied into it.
     """
 
-    __mapper_cls__ = _QuietMapper
+    __mapper_cls__ = QuietMapper
 
     metadata = sa.MetaData(
         naming_convention={
@@ -184,21 +178,6 @@ class Base(DeclarativeBase):
 
 
 M = t.TypeVar("M", bound="Media")
-
-
-class _State:
-    """``_sa_instance_state``, in which SQLAlchemy looks for what it knows of an instance.
-
-    It is made when SQLAlchemy looks. To make and to forget it takes as long as all the rest of a
-    record, and for most records nobody asks for it.
-    """
-
-    def __get__(self, record: Media | None, owner: type[Media]) -> InstanceState[Media]:
-        if record is None:
-            raise AttributeError
-        state = InstanceState(record, manager_of_class(owner))
-        vars(record)["_sa_instance_state"] = state
-        return state
 
 
 class Media(Base):
@@ -217,7 +196,7 @@ class Media(Base):
     accepts: t.ClassVar[tuple[str, ...]] = ("*/*",)
     """MIME types that the bytes may have, where the host says nothing else."""
 
-    _sa_instance_state = _State()
+    _sa_instance_state = LateState()
 
     id: Mapped[uuid.UUID] = mapped_column(sa.Uuid, primary_key=True)
     state: Mapped[str] = mapped_column(sa.String(16))
@@ -525,17 +504,5 @@ KINDS: dict[str, type[Media]] = {
 """The four record classes by their name in URLs."""
 
 
-def _configure() -> None:
-    """Make our attributes ready.
-
-    SQLAlchemy does that when a mapper is used first, and records are made past it. If the registry
-    did it here, it would tell every listener in the process that all mappers are configured, when
-    the host may not have defined its models yet.
-    """
-    Base.registry._new_mappers = False
-    for mapper in Base.registry.mappers:
-        mapper._post_configure_properties()
-        mapper._expire_memoizations()
-
-
-_configure()
+# Records are made past the mappers, and the host may not have defined its models yet.
+make_ready(Base.registry)

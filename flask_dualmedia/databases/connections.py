@@ -16,6 +16,7 @@ import sqlalchemy as sa
 from sqlalchemy import event
 
 from ..errors import DatabaseUnavailable, WritesRefused
+from ..libraries.sqlalchemy import bare_pool
 from ..processes.forks import notice_fork
 from .deadlines import Watch, deadline, deadline_if_any
 from .poolers import look_for_pooler
@@ -210,38 +211,6 @@ def has_no_room(error: BaseException | None) -> bool:
 _NO_ROOM = re.compile("too many clients|too many connections|connection slots are reserved")
 
 
-LOGGER_OF_POOLS = f"{sa.QueuePool.__module__}.{sa.QueuePool.__name__}"
-"""The logger of SQLAlchemy's own pools."""
-
-
-class LastUsedFirst(sa.QueuePool):
-    """A pool that lends the connection that was used last: its server process is the fastest.
-
-    A place whose connection was lost goes behind all others. The pool tries it again when nothing
-    else is left.
-    """
-
-    # SQLAlchemy names the logger by the module, so that its lines would be in ours. A host asks
-    # for ours at INFO, and for those of pools seldom.
-    _sqla_logger_namespace = LOGGER_OF_POOLS
-
-    def __init__(self, *args: t.Any, **kwargs: t.Any) -> None:
-        super().__init__(*args, **{**kwargs, "use_lifo": True})
-
-    def _do_return_conn(self, record: t.Any) -> None:
-        if record.dbapi_connection is not None:
-            super()._do_return_conn(record)
-            return
-
-        queue = t.cast("t.Any", self._pool)
-        with queue.mutex:
-            if queue.maxsize <= 0 or len(queue.queue) < queue.maxsize:
-                queue.queue.appendleft(record)
-                queue.not_empty.notify()
-                return
-        super()._do_return_conn(record)
-
-
 def probe(engine: sa.Engine, seconds: float) -> None:
     """Ask the server something over a connection of its own.
 
@@ -252,7 +221,7 @@ def probe(engine: sa.Engine, seconds: float) -> None:
     """
     # This pool has only the connector of the engine's, not its events. The first event makes the
     # dialect ready. Other connections of the same pool wait for that, those of another one do not.
-    pool = sa.NullPool(engine.pool._creator)
+    pool = bare_pool(engine)
     try:
         with translate_errors():
             lent = pool.connect()
