@@ -42,7 +42,6 @@ def make_ready(models: registry) -> None:
     models._new_mappers = False
     for mapper in models.mappers:
         mapper._post_configure_properties()
-        mapper._expire_memoizations()
 
 
 class QuietPool(sa.QueuePool):

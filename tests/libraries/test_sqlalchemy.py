@@ -131,18 +131,18 @@ def test_a_pool_of_ours_writes_into_the_log_of_sqlalchemys(
     class PoolOfAHost(sa.QueuePool):
         pass
 
-    with (
-        caplog.at_level(logging.DEBUG, "sqlalchemy.pool"),
-        caplog.at_level(logging.DEBUG, __name__),
-    ):
-        use_pool(sa.QueuePool(memory))
-        names = {record.name for record in caplog.records}
-        assert names == {LOGGER_OF_POOLS}
-        use_pool(QuietPool(memory))
-        use_pool(LastUsedFirst(memory))
-        assert {record.name for record in caplog.records} == names
-        use_pool(PoolOfAHost(memory))
-        assert {record.name for record in caplog.records} > names
+    for name in ("sqlalchemy.pool", "flask_dualmedia", __name__):
+        caplog.set_level(logging.DEBUG, name)
+
+    def loggers(pool: sa.Pool) -> set[str]:
+        caplog.clear()
+        use_pool(pool)
+        return {record.name for record in caplog.records}
+
+    assert loggers(sa.QueuePool(memory)) == {LOGGER_OF_POOLS}
+    assert loggers(QuietPool(memory)) == {LOGGER_OF_POOLS}
+    assert loggers(LastUsedFirst(memory)) == {LOGGER_OF_POOLS}
+    assert loggers(PoolOfAHost(memory)) == {f"{__name__}.PoolOfAHost"}
 
 
 def test_a_lost_connection_is_tried_again_behind_all_others() -> None:
