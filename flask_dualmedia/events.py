@@ -1,4 +1,4 @@
-"""What has happened to media, told to all who want to know.
+"""Events of media, told to all who want to know.
 
 Whatever makes media visible, changes it or takes it away calls the function here that says so, once
 and after it is committed. Receivers of signals hear of it from here.

@@ -16,20 +16,13 @@ from datetime import datetime, timedelta
 from functools import cache
 
 import sqlalchemy as sa
-from sqlalchemy.orm import (
-    DeclarativeBase,
-    InstanceState,
-    Mapped,
-    MappedColumn,
-    Mapper,
-    mapped_column,
-)
-from sqlalchemy.orm.attributes import manager_of_class
+from sqlalchemy.orm import DeclarativeBase, Mapped, MappedColumn, mapped_column
 from uuid_utils import uuid4
 
 from .content.printable import printable
 from .databases import clock
 from .databases.clock import now
+from .libraries.sqlalchemy import LateState, QuietMapper, make_ready
 
 PENDING = "pending"
 AVAILABLE = "available"
@@ -183,19 +176,13 @@ def _added(column_type: t.Any, **kwargs: t.Any) -> MappedColumn[t.Any]:
     return mapped_column(column_type, info={"added": True}, **kwargs)
 
 
-class _QuietMapper(Mapper[t.Any]):
-    """A mapper that listeners to all mappers of the process, such as a host's, do not hear of."""
-
-    _sa_propagate_class_events = False
-
-
 class Base(DeclarativeBase):
     """Base of our models alone.
 
     So they can be read without the host's metadata, and copied into it.
     """
 
-    __mapper_cls__ = _QuietMapper
+    __mapper_cls__ = QuietMapper
 
     metadata = sa.MetaData(
         naming_convention={
@@ -207,21 +194,6 @@ class Base(DeclarativeBase):
 
 
 M = t.TypeVar("M", bound="Media")
-
-
-class _State:
-    """``_sa_instance_state``, in which SQLAlchemy looks for what it knows of an instance.
-
-    It is made when SQLAlchemy looks. To make and to forget it takes as long as all the rest of a
-    record, and for most records nobody asks for it.
-    """
-
-    def __get__(self, record: Media | None, owner: type[Media]) -> InstanceState[Media]:
-        if record is None:
-            raise AttributeError
-        state = InstanceState(record, manager_of_class(owner))
-        vars(record)["_sa_instance_state"] = state
-        return state
 
 
 class Media(Base):
@@ -236,7 +208,7 @@ class Media(Base):
     owner_field: t.ClassVar[t.Any] = None
     """Field with the ``_id`` of the owner. ``None`` in the same case."""
 
-    _sa_instance_state = _State()
+    _sa_instance_state = LateState()
 
     id: Mapped[uuid.UUID] = mapped_column(sa.Uuid, primary_key=True)
     state: Mapped[str] = mapped_column(sa.String(16))
@@ -703,17 +675,5 @@ TABLES: dict[str, type[Media]] = {**KINDS}
 """All record classes by their name in reports: the kinds, and what is derived from their media."""
 
 
-def configure() -> None:
-    """Make our attributes ready.
-
-    SQLAlchemy does that when a mapper is used first, and records are made past it. If the registry
-    did it here, it would tell every listener in the process that all mappers are configured, when
-    the host may not have defined its models yet.
-    """
-    Base.registry._new_mappers = False
-    for mapper in Base.registry.mappers:
-        mapper._post_configure_properties()
-        mapper._expire_memoizations()
-
-
-configure()
+# Records are made past the mappers, and the host may not have defined its models yet.
+make_ready(Base.registry)

@@ -89,10 +89,16 @@ class DeclaredType(fields.String):
 class WholeNumber(fields.Integer):
     """An integer that does not quietly round 1.5 down."""
 
-    def _validated(self, value: t.Any) -> int:
+    def _deserialize(
+        self,
+        value: t.Any,
+        attr: str | None,
+        data: t.Any,
+        **kwargs: t.Any,
+    ) -> t.Any:
         if isinstance(value, float) and not value.is_integer():
             raise self.make_error("invalid", input=value)
-        return t.cast(int, super()._validated(value))
+        return super()._deserialize(value, attr, data, **kwargs)
 
 
 class FilePart(Upload):
@@ -274,14 +280,14 @@ _MEASURED = ("file_size", "mime_type")
 
 def _declared(kind: type[OwnedMedia], *names: str) -> tuple[str, ...]:
     """The names that the schema of a kind has among these."""
-    declared = _SCHEMAS[kind]._declared_fields
+    declared = schema_of(kind).fields
     return tuple(name for name in names if name in declared)
 
 
 def _not_sent_with_bytes(kind: type[OwnedMedia]) -> tuple[str, ...]:
     """Names of the fields that are measured, or that only we may set, and of the URL."""
     names = [*_MEASURED, kind.url_field]
-    for name, field in _SCHEMAS[kind]._declared_fields.items():
+    for name, field in schema_of(kind).fields.items():
         if field.dump_only:
             names.append(name)
     return tuple(names)

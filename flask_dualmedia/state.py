@@ -16,13 +16,13 @@ from .databases.schema import NameCheck
 from .databases.sql import SQLDatabase
 from .databases.tables import Tables, tables_for
 from .errors import StorageError
+from .libraries.flask import current_context
 from .processes.uses import Uses
 from .uploads.staging import Staging
 
 if t.TYPE_CHECKING:
     import sqlalchemy as sa
     from flask import Flask
-    from flask.ctx import AppContext
     from flask_pymongo import PyMongo
 
     from .config import Settings
@@ -172,7 +172,7 @@ def get_state(app: Flask | None = None) -> State:
         state = find_state(app)
         state.uses.check()
         return state
-    context: AppContext = app_ctx._get_current_object()  # type: ignore[attr-defined]
+    context = current_context()
     state = find_state(context.app)
     state.uses.admit(context)
     return state

@@ -26,7 +26,6 @@ from sqlalchemy import event, exc
 from .config import Settings
 from .databases import schema
 from .databases.connections import (
-    LastUsedFirst,
     close_engine,
     is_fresh,
     is_new,
@@ -39,6 +38,8 @@ from .databases.pools import OnlyConnection, own_engine
 from .databases.sql import SQLDatabase
 from .databases.tables import check_metadata, copy_tables, tables_for
 from .errors import ConfigurationError, DualMediaError, MissingExtra
+from .libraries.pymongo import duplicate
+from .libraries.sqlalchemy import LastUsedFirst
 from .processes.forks import separate
 from .setting_reader import check_driver
 
@@ -126,11 +127,11 @@ def passing_client(documents: Documents) -> Iterator[Documents]:
 
     A client that was used before the server forks its workers warns in each of them that it was.
     """
-    duplicate = getattr(documents.client, "_duplicate", None)
-    if duplicate is None:  # a stand-in for PyMongo's, as hosts have in their tests
+    client = duplicate(documents.client)
+    if client is None:  # a stand-in for PyMongo's, as hosts have in their tests
         yield documents
         return
-    with duplicate(connect=False) as client:
+    with client:
         yield documents.by(client)
 
 

@@ -23,14 +23,12 @@ import typing as t
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from flask import current_app, has_app_context
+from flask import has_app_context
 
 from ..errors import Unavailable
+from ..libraries.flask import current_context
 from ..processes.forks import begin_in_children
 from ..processes.threads import STOP_TIMEOUT, Worker
-
-if t.TYPE_CHECKING:
-    from flask import Flask
 
 logger = logging.getLogger("flask_dualmedia")
 
@@ -213,8 +211,7 @@ def now() -> datetime:
 def seconds() -> float:
     """Return the same in seconds since 1970."""
     if has_app_context():
-        app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]
-        state = app.extensions.get("dualmedia")
+        state = current_context().app.extensions.get("dualmedia")
         if state is not None:
             return state.clock.seconds()
     if _last_offset is None:

@@ -139,36 +139,6 @@ def has_no_room(error: BaseException | None) -> bool:
 _NO_ROOM = re.compile("too many clients|too many connections|connection slots are reserved")
 
 
-LOGGER_OF_POOLS = f"{sa.QueuePool.__module__}.{sa.QueuePool.__name__}"
-"""The logger of SQLAlchemy's own pools."""
-
-
-class LastUsedFirst(sa.QueuePool):
-    """A pool that lends the connection that was used last: its server process is the fastest.
-
-    A place whose connection was lost goes behind all others. The pool tries it again when nothing
-    else is left.
-    """
-
-    # SQLAlchemy names the logger by the module, so that its lines would be in ours. A host asks
-    # for ours at INFO, and for those of pools seldom.
-    _sqla_logger_namespace = LOGGER_OF_POOLS
-
-    def __init__(self, *args: t.Any, **kwargs: t.Any) -> None:
-        super().__init__(*args, **{**kwargs, "use_lifo": True})
-
-    def _do_return_conn(self, record: t.Any) -> None:
-        if record.dbapi_connection is not None:
-            super()._do_return_conn(record)
-            return
-
-        queue = t.cast("t.Any", self._pool)
-        with queue.mutex:
-            if queue.maxsize <= 0 or len(queue.queue) < queue.maxsize:
-                queue.queue.appendleft(record)
-                queue.not_empty.notify()
-                return
-        super()._do_return_conn(record)
 
 
 def close_engine(engine: sa.Engine) -> None:

@@ -30,6 +30,7 @@ from ..errors import (
     RecordRefused,
     SecondMainImage,
 )
+from ..libraries.pymongo import renew
 from ..processes.forks import begin_in_children, notice_fork
 from ..processes.threads import STOP_TIMEOUT, Worker
 from .clock import Clock, elapsed
@@ -210,12 +211,8 @@ class _Client:
     def begin_process(self) -> None:
         """Have PyMongo renew the client, if it is still there."""
         client = self._client()
-        renew = getattr(client, "_after_fork", None)
-        if renew is None:  # no client any more, or a stand-in for PyMongo's
-            return
-        if "_lock" in vars(client):
-            vars(client)["_lock"] = threading.Lock()
-        renew()
+        if client is not None:
+            renew(client)
 
 
 class Documents(Database[Document]):

@@ -14,19 +14,17 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-from .connections import LOGGER_OF_POOLS
+from ..libraries.sqlalchemy import QuietPool, max_overflow_of
 from .tables import Tables
 
 logger = logging.getLogger("flask_dualmedia")
 
 
-class OnlyConnection(sa.QueuePool):
+class OnlyConnection(QuietPool):
     """A pool whose one connection is the database: SQLite in memory.
 
     It is lent to one thread after the other.
     """
-
-    _sqla_logger_namespace = LOGGER_OF_POOLS
 
     def __init__(self, creator: t.Any, **options: t.Any) -> None:
         options |= {"pool_size": 1, "max_overflow": 0}
@@ -62,7 +60,7 @@ def _lends_two(pool: sa.Pool) -> bool:
     """Whether a pool can lend a connection while another one is in use."""
     if isinstance(pool, sa.QueuePool):
         size = pool.size()
-        overflow = pool._max_overflow
+        overflow = max_overflow_of(pool)
         return size == 0 or overflow < 0 or size + overflow > 1
     return not isinstance(pool, sa.StaticPool | sa.SingletonThreadPool | sa.AssertionPool)
 

@@ -16,6 +16,7 @@ from contextlib import AbstractContextManager, contextmanager
 import sqlalchemy as sa
 
 from ..errors import Contended, DatabaseUnavailable, WritesRefused
+from ..libraries.sqlalchemy import bare_pool
 from ..processes.forks import notice_fork
 from .connections import drop, has_no_room, is_unusable, lend, note_loss, note_use
 from .deadlines import Watch, deadline, deadline_if_any
@@ -222,7 +223,7 @@ class SQLDatabase:
         # This pool has only the connector of the engine's, not its events. The first event makes
         # the dialect ready. Other connections of the same pool wait for that, those of another one
         # do not.
-        pool = sa.NullPool(self.engine.pool._creator)
+        pool = bare_pool(self.engine)
         try:
             with translate_errors():
                 lent = pool.connect()

@@ -31,6 +31,7 @@ from werkzeug.formparser import FormDataParser
 from werkzeug.sansio.multipart import Data, Epilogue, Field, MultipartDecoder, NeedData
 from werkzeug.wsgi import get_content_length, get_input_stream
 
+from ..libraries.werkzeug import read_data
 from ..state import find_state
 from .pace import PIECE_SIZE, Pace
 
@@ -328,7 +329,7 @@ def guard() -> None:
     body = find_body()
     if body is None:
         return
-    body.guard(vars(request).get("_cached_data"))
+    body.guard(read_data(request))
     vars(request).pop("stream", None)  # the app's, at the place that it has read to
     set_limits(
         max_content_length=JSON_SIZE, max_form_memory_size=FORM_SIZE, max_form_parts=FORM_PARTS

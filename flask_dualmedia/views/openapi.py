@@ -11,8 +11,9 @@ from apispec import APISpec
 from apispec.ext.marshmallow import MarshmallowPlugin
 from flask import Flask
 from flask_jwt_extended.config import config as jwt_config
-from flask_smorest import Api, Blueprint
+from flask_smorest import Blueprint
 
+from ..libraries.smorest import GuestApi
 from ..models import KINDS
 from ..schemas import ErrorSchema, schema_of
 from ..state import get_state
@@ -42,19 +43,10 @@ _TAGS = {
 """Groups of operations, by what their paths begin with."""
 
 
-class _GuestApi(Api):
-    """flask-smorest for a guest, without a page or a command of its own.
-
-    Its error handler would turn every 404 page of the host into JSON.
-    """
+class _Api(GuestApi):
+    """Ours, whose errors look as those of our views. They are answered on the blueprint."""
 
     ERROR_SCHEMA = ErrorSchema
-
-    def _register_error_handlers(self) -> None:
-        """Ours are on the blueprint."""
-
-    def _register_doc_blueprint(self) -> None:
-        """Ours are on the blueprint."""
 
 
 def describe(app: Flask, blueprint: Blueprint, prefix: str) -> Description:
@@ -72,7 +64,7 @@ def describe(app: Flask, blueprint: Blueprint, prefix: str) -> Description:
         "marshmallow_plugin": plugin,
         "info": {"description": _description()},
     }
-    api = _GuestApi(config_prefix=prefix)
+    api = _Api(config_prefix=prefix)
     api.init_app(app, spec_kwargs=options)
     spec = api.spec
     assert spec is not None

@@ -23,8 +23,8 @@ from flask_dualmedia.upkeep.chores import Verifier, find_damage
 from flask_dualmedia.upkeep.journal import drain_journal
 
 from ..conftest import MakeApp, StorageOptions, opened
-from ..tools.proxy import Proxy
 from ..samples import PDF, Tokens, part, post_form
+from ..tools.proxy import Proxy
 from ..waiting import eventually
 from .shelves import Shelf
 

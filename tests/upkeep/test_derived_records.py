@@ -13,7 +13,8 @@ from flask import Flask
 from sqlalchemy.orm import Mapped, mapped_column
 
 from flask_dualmedia.homes.base import Home
-from flask_dualmedia.models import DELETING, TABLES, Base, Media, configure
+from flask_dualmedia.libraries.sqlalchemy import make_ready
+from flask_dualmedia.models import DELETING, TABLES, Base, Media
 from flask_dualmedia.state import State, get_state
 from flask_dualmedia.storages.base import new_key
 from flask_dualmedia.upkeep.check import Checker
@@ -37,7 +38,7 @@ def thumbnail(worker_postgres: tuple[str, sa.Engine]) -> Iterator[type[Media]]:
         kind = "thumbnails"
         media_id: Mapped[uuid.UUID] = mapped_column(sa.Uuid)
 
-    configure()
+    make_ready(Base.registry)
     table = t.cast(sa.Table, Thumbnail.__table__)
     table.create(worker_postgres[1])
     TABLES[Thumbnail.kind] = Thumbnail
