@@ -22,6 +22,7 @@ from flask_dualmedia import (
     save_media_storage,
     save_product_image,
 )
+from flask_dualmedia.databases.storable import camelcase
 from flask_dualmedia.models import KINDS, Media
 from flask_dualmedia.state import State
 from flask_dualmedia.uploads import staging
@@ -117,20 +118,16 @@ SAVE_FUNCTIONS: dict[str, t.Callable[..., Media]] = {
 }
 """The function that saves one file or URL of each kind."""
 
-URL_FIELDS = {
-    "product-images": "imageUrl", "course-videos": "videoUrl",
-    "course-resources": "resourceUrl", "files": "url",
-}  # fmt: skip
+URL_FIELDS = {name: camelcase(kind.url_field) for name, kind in KINDS.items()}
 """How each kind names the URL on the wire."""
 
 
 def of_owner(kind: str, owners: Owners) -> dict[str, str]:
     """The fields on the wire that name the owner."""
-    if kind == "files":
-        return {"referenceType": "user", "referenceId": str(owners.user)}
-    if kind == "product-images":
-        return {"mongoProductId": str(owners.product)}
-    return {"mongoCourseId": str(owners.course)}
+    model = KINDS[kind]
+    reference_type = "user" if model.names_type() else model.reference_type
+    owner = model.of_owner(reference_type, str(getattr(owners, reference_type))) or {}
+    return {camelcase(name): value for name, value in owner.items()}
 
 
 def post_file(

@@ -139,8 +139,6 @@ def has_no_room(error: BaseException | None) -> bool:
 _NO_ROOM = re.compile("too many clients|too many connections|connection slots are reserved")
 
 
-
-
 def close_engine(engine: sa.Engine) -> None:
     """Close the connections of an engine.
 

@@ -53,9 +53,15 @@ def every_field_was_added(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def plant(home: Home[t.Any], collection: t.Any, kind: type[OwnedMedia]) -> Expected:
-    """Write a document without each field that has a default, and one without all of them."""
+    """Write a document without each field that has a default, and one without all of them.
+
+    Fields that product images have too are left out one by one in these alone.
+    """
     names = [name for name in kind.defaults() if name not in OF_BYTES]
-    lacking = [*[[name] for name in names], names, [*OF_BYTES, kind.url_field]]
+    lacking = [names, [*OF_BYTES, kind.url_field]]
+    for name in names:
+        if kind is ProductImage or name not in ProductImage.field_names():
+            lacking.append([name])
     expected: Expected = {}
     for fields in lacking:
         record = make(kind, has_bytes=not set(OF_BYTES).intersection(fields))
@@ -109,7 +115,7 @@ def check_lists(repository: Repository, expected: Expected) -> None:
         places = sorted((values[sort], values["id"]) for values in expected.values())
         if descending:
             places.reverse()
-        listing = Listing(kind, sort=sort, descending=descending, limit=6)
+        listing = Listing(kind, sort=sort, descending=descending, limit=4)
         assert walk(repository, listing) == places
 
     of_owner = repository.of_owners([kind], "user", [next(iter(expected)).owner_id])

@@ -324,8 +324,7 @@ class Finder:
         owner_ids = self.owner_ids(available)
         stats = self.stats([record for record in available if record.storage_key])
         for record in available:
-            if record.id in owner_ids:
-                yield from self._judge_owner(home, record, owner_ids[record.id])
+            yield from self._judge_owner(home, record, owner_ids)
             if record.storage_key:
                 stat = stats.get(record.storage_key)
                 yield from self._judge_bytes(home, record, stat, verified_until)
@@ -346,13 +345,15 @@ class Finder:
         self,
         home: AnyHome,
         record: Media,
-        owner_id: str | None,
+        owner_ids: t.Mapping[uuid.UUID, str | None],
     ) -> Iterator[Finding]:
         """Find that the document of an owner is missing, or is called otherwise in the record.
 
-        :param owner_id: The one id of the document that the record belongs to; ``None`` if it does
-            not exist.
+        :param owner_ids: As :meth:`owner_ids` gives them.
         """
+        if record.id not in owner_ids:
+            return
+        owner_id = owner_ids[record.id]
         if owner_id is None:
             # An owner may be created after its media, by an import for example: give it the grace
             # time.
