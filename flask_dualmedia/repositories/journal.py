@@ -265,7 +265,8 @@ class JournalRepository(MongoRepository):
         with self._documents.asked():
             for kind in KINDS.values():
                 collection = self._collection(kind)
-                document = collection.find_one({"_id": media_id}, {"uploaded_by": 1})
+                where = records_only(kind, {"_id": media_id})
+                document = collection.find_one(where, {"uploaded_by": 1})
                 if document is not None:
                     return document["uploaded_by"]
         return None
@@ -280,7 +281,8 @@ class JournalRepository(MongoRepository):
         for kind in KINDS.values():
             with self._documents.asked():
                 collection = self._collection(kind)
-                for document in collection.find(where, {"storage_key": 1}):
+                unfinished = records_only(kind, where)
+                for document in collection.find(unfinished, {"storage_key": 1}):
                     key = document["storage_key"]
                     if key:
                         keys.append(key)

@@ -5,15 +5,17 @@ from __future__ import annotations
 import heapq
 import typing as t
 import uuid
+from contextlib import suppress
 from datetime import datetime
 from itertools import islice
 
-from pymongo import ASCENDING, DESCENDING, ReturnDocument, UpdateOne, errors
+from pymongo import ASCENDING, DESCENDING, DeleteOne, ReturnDocument, UpdateOne, errors
 from pymongo.collection import Collection
 
 from ..databases import storable
 from ..databases.collections import Collections, is_record, records_only
 from ..databases.documents import BULK, INDEXING, Document, Documents
+from ..errors import DualMediaError, Unavailable
 from ..models import AVAILABLE, DELETING, KINDS, PENDING, TRASHED, Media
 from . import queries
 from .base import Accesses, Announced, Listing, M, Position, Records, Selection, Values
@@ -87,7 +89,8 @@ class MongoRepository:
     def add_all(self, records: t.Sequence[Media]) -> None:
         """Keep new records of one kind. If one is refused, those before it are deleted again.
 
-        Until then readers may see them. If MongoDB stops answering in the middle, some may stay.
+        They are deleted too if the answer was lost. Until then readers may see them, and if MongoDB
+        does not answer at all any more, some may stay.
         """
         if not self.is_indexed:
             self.ensure_indexes()
@@ -95,17 +98,30 @@ class MongoRepository:
             storable.check(type(record), record.values())
         collection = self._collection(type(records[0]))
         documents = [queries.document_of(record.values()) for record in records]
+        inserted = documents  # as far as anybody knows whose answer was lost
 
-        with self._documents.asked(BULK):
-            try:
-                collection.insert_many(documents)
-            except errors.BulkWriteError as error:
-                # Without a replica set there are no transactions.
-                details = error.details or {}
-                inserted = documents[: details["nInserted"]]
-                ids = [document["_id"] for document in inserted]
-                collection.delete_many({"_id": {"$in": ids}})
-                raise
+        try:
+            with self._documents.asked(BULK):
+                try:
+                    collection.insert_many(documents)
+                except errors.BulkWriteError as error:
+                    details = error.details or {}
+                    inserted = documents[: details["nInserted"]]
+                    raise
+        except DualMediaError:
+            # Without a replica set there are no transactions.
+            with suppress(Unavailable), self._documents.asked(BULK):
+                self._take_back(collection, inserted)
+            raise
+
+    def _take_back(self, collection: Collection[Document], documents: list[Document]) -> None:
+        """Delete documents that are as they were sent.
+
+        Another one that has the id of one of them stays.
+        """
+        deletions = [DeleteOne(document) for document in documents]
+        if deletions:
+            collection.bulk_write(deletions, ordered=False)
 
     def get(self, kind: type[M], media_id: uuid.UUID) -> M | None:
         where = {
