@@ -74,13 +74,13 @@ class Lease:
         if self._is_over():
             return False
 
-        current = self._collections.documents.clock.now()
+        current = self._collections.clock.now()
         conditions = [{"holder": self.holder}, *run_out("expires", current, self._seconds)]
         expires = current + timedelta(seconds=self._seconds)
         change = {"$set": {"holder": self.holder, "expires": expires}}
 
         try:
-            with self._collections.documents.asked():
+            with self._collections.asked():
                 leases = self._collections.get(COLLECTION, durable=self._durable)
                 leases.update_one({"_id": self._name, "$or": conditions}, change, upsert=True)
         except MediaConflict:  # it exists, and is another's
@@ -106,9 +106,9 @@ class Lease:
 
     def current_holder(self) -> str | None:
         """Return the holder's host and process, ``None`` if nobody has it."""
-        now = self._collections.documents.clock.now()
+        now = self._collections.clock.now()
         valid = {"_id": self._name, "expires": {"$gte": now}}
-        with self._collections.documents.asked():
+        with self._collections.asked():
             lease = self._collections.get(COLLECTION).find_one(valid, {"holder": 1})
         if lease is None:
             return None
@@ -160,7 +160,7 @@ class Lease:
         self._delete_of(self.holder)
 
     def _delete_of(self, holder: str) -> None:
-        with self._collections.documents.asked():
+        with self._collections.asked():
             self._collections.get(COLLECTION).delete_one({"_id": self._name, "holder": holder})
 
 

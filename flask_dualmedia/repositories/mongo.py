@@ -40,14 +40,13 @@ class MongoRepository:
 
     def __init__(self, documents: Documents | Collections) -> None:
         self._collections = Collections.of(documents)
-        self._documents = self._collections.documents
         self.is_indexed = False
         """True once the indexes are known to exist."""
 
     def version(self) -> str:
         """The version of the server."""
-        with self._documents.asked():
-            answer = self._documents.command("buildInfo")
+        with self._collections.asked():
+            answer = self._collections.documents.command("buildInfo")
             return str(answer["version"])
 
     def check_names(self) -> None:
@@ -64,7 +63,7 @@ class MongoRepository:
         :raises DatabaseUnavailable: MongoDB does not answer, or another index has the name of one.
         """
         self.version()  # a server that hangs is found by a call that does not have that long
-        with self._documents.asked(INDEXING):
+        with self._collections.asked(INDEXING):
             for kind in KINDS.values():
                 collection = self._collection(kind)
                 collection.create_indexes(list(queries.indexes_of(kind)))
@@ -82,7 +81,7 @@ class MongoRepository:
         values = record.values()
         storable.check(kind, values)
 
-        with self._documents.asked():
+        with self._collections.asked():
             collection = self._collection(kind)
             collection.insert_one(queries.document_of(values))
 
@@ -101,7 +100,7 @@ class MongoRepository:
         inserted = documents  # as far as anybody knows whose answer was lost
 
         try:
-            with self._documents.asked(BULK):
+            with self._collections.asked(BULK):
                 try:
                     collection.insert_many(documents)
                 except errors.BulkWriteError as error:
@@ -110,7 +109,7 @@ class MongoRepository:
                     raise
         except DualMediaError:
             # Without a replica set there are no transactions.
-            with suppress(Unavailable), self._documents.asked(BULK):
+            with suppress(Unavailable), self._collections.asked(BULK):
                 self._take_back(collection, inserted)
             raise
 
@@ -128,14 +127,14 @@ class MongoRepository:
             "_id": media_id,
             "state": AVAILABLE,
         }
-        with self._documents.asked():
+        with self._collections.asked():
             collection = self._collection(kind)
             document = collection.find_one(where)
         return queries.record_of(kind, document)
 
     def find(self, kind: type[M], media_id: uuid.UUID) -> M | None:
         where = {"_id": media_id}
-        with self._documents.asked():
+        with self._collections.asked():
             collection = self._collection(kind)
             document = collection.find_one(where)
         return queries.record_of(kind, document)
@@ -147,7 +146,7 @@ class MongoRepository:
     ) -> list[str | None]:
         is_one = {"_id": {"$in": [*ids]}}
         where = records_only(kind, is_one)
-        with self._documents.asked():
+        with self._collections.asked():
             collection = self._collection(kind)
             documents = collection.find(where, {"storage_key": 1})
             return [document.get("storage_key") for document in documents]
@@ -244,7 +243,7 @@ class MongoRepository:
         Where other documents match too, MongoDB is asked once more, for records alone: it would
         take longer if it looked at every field each time.
         """
-        with self._documents.asked():
+        with self._collections.asked():
             collection = self._collection(kind)
             cursor = collection.find(where)
             documents = list(cursor.sort(sort).limit(limit))
@@ -289,7 +288,7 @@ class MongoRepository:
             change["$inc"] = {"version": 1}
 
         collection = self._collection(kind)
-        with self._documents.asked():
+        with self._collections.asked():
             document = collection.find_one_and_update(
                 records_only(kind, matching),
                 change,
@@ -314,13 +313,13 @@ class MongoRepository:
         }
         where = records_only(kind, deleting)
         nothing = dict.fromkeys(kind.nullable_fields())
-        with self._documents.asked():
+        with self._collections.asked():
             collection = self._collection(kind)
             collection.update_one(where, {"$set": nothing})
 
     def remove(self, kind: type[Media], media_id: uuid.UUID) -> None:
         where = records_only(kind, {"_id": media_id})
-        with self._documents.asked():
+        with self._collections.asked():
             collection = self._collection(kind)
             collection.delete_one(where)
 
@@ -331,7 +330,7 @@ class MongoRepository:
         at: datetime,
         number: int = 1,
     ) -> bool:
-        with self._documents.asked():
+        with self._collections.asked():
             where, change = self._access(kind, media_id, at, number)
             collection = self._collection(kind)
             result = collection.update_one(where, change)
@@ -351,7 +350,7 @@ class MongoRepository:
             where, change = self._access(kind, media_id, at, number)
             updates.append(UpdateOne(where, change))
 
-        with self._documents.asked(BULK):
+        with self._collections.asked(BULK):
             collection = self._collection(kind)
             result = collection.bulk_write(updates, ordered=False)
             if result.matched_count == len(counts):
@@ -421,13 +420,13 @@ class MongoRepository:
         trashed = {"state": TRASHED}
         neither = {"$nor": [buried, trashed]}
         where = records_only(kind, neither)
-        with self._documents.asked(BULK):
+        with self._collections.asked(BULK):
             collection = self._collection(kind)
             return collection.count_documents(where)
 
     def count_trashed(self, kind: type[Media]) -> int:
         trashed = records_only(kind, {"state": TRASHED})
-        with self._documents.asked(BULK):
+        with self._collections.asked(BULK):
             collection = self._collection(kind)
             return collection.count_documents(trashed)
 
@@ -457,7 +456,7 @@ class MongoRepository:
                 {"$match": {"$and": [is_announced, is_another]}},
                 {"$group": group},
             ]
-            with self._documents.asked():
+            with self._collections.asked():
                 collection = self._collection(kind)
                 for total in collection.aggregate(pipeline):
                     number += total["number"]
@@ -478,7 +477,7 @@ class MongoRepository:
                 {"$match": records_only(kind, stored)},
                 {"$group": group},
             ]
-            with self._documents.asked():
+            with self._collections.asked():
                 collection = self._collection(kind)
                 for total in collection.aggregate(pipeline):
                     size += total["size"]
