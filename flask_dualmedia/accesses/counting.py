@@ -23,11 +23,10 @@ from flask import Flask, request
 from flask_jwt_extended.config import config as jwt_config
 from pymongo import IndexModel
 from pymongo.collection import Collection
-from pymongo.errors import BulkWriteError
 
 from .. import events
 from ..databases.collections import PLAYS, Collections
-from ..databases.documents import BULK, DUPLICATE_KEY, Documents
+from ..databases.documents import BULK, Documents, insert_new
 from ..errors import RecordRefused, Unavailable
 from ..models import OwnedMedia, now
 from ..processes import exits
@@ -83,7 +82,6 @@ class Plays:
 
     def __init__(self, documents: Documents | Collections, window: float) -> None:
         self._collections = Collections.of(documents)
-        self._documents = self._collections.documents
         self._window = timedelta(seconds=window)
         self._has_index = False
 
@@ -102,16 +100,11 @@ class Plays:
             document = self._document(mark, play, batch)
             documents.append(document)
 
-        with self._documents.asked(BULK):
+        with self._collections.asked(BULK):
             self._create_index()
-            try:
-                self._collection.insert_many(documents, ordered=False)
+            duplicates = insert_new(self._collection, documents)
+            if not duplicates:
                 return list(started.values())
-            except BulkWriteError as error:
-                if not _has_only_duplicates(error.details):
-                    raise
-                failures = error.details["writeErrors"]
-            duplicates = [documents[failure["index"]] for failure in failures]
             marks = [document["_id"] for document in duplicates]
             counted_marks = self._counted_before(marks, started, batch)
         return [play for mark, play in started.items() if mark not in counted_marks]
@@ -152,14 +145,6 @@ class Plays:
             "expires": play.at + self._window,
             "batch": batch,
         }
-
-
-def _has_only_duplicates(details: Mapping[str, t.Any]) -> bool:
-    """Tell whether documents were not inserted for the only reason that others have their ids."""
-    if details.get("writeConcernErrors"):
-        return False
-    codes = {failure["code"] for failure in details["writeErrors"]}
-    return codes == {DUPLICATE_KEY}
 
 
 class Counter:

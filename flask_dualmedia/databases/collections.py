@@ -21,6 +21,7 @@ from pymongo.write_concern import WriteConcern
 
 from ..errors import NamesTaken
 from ..models import AVAILABLE, DELETING, PENDING, TABLES, TRASHED, Media
+from .clock import Clock
 from .documents import BULK, Document, Documents
 from .shapes import owner_of_key
 
@@ -107,7 +108,7 @@ def records_only(
 
 
 class Collections:
-    """Our collections.
+    """Our collections: one object for whoever asks MongoDB about what is ours.
 
     :param documents: The host's database.
     :param prefix: Stands before every name but those of buckets.
@@ -116,6 +117,8 @@ class Collections:
 
     def __init__(self, documents: Documents, *, prefix: str = "", bucket: str = BUCKET) -> None:
         self.documents = documents
+        self.asked = documents.asked
+        """Gives what is done in a block its time, and lets no driver's error out."""
         self.prefix = prefix
         self.bucket = bucket
         # What we acknowledge has reached the disks of a majority, and with it all that was written
@@ -139,6 +142,11 @@ class Collections:
         others = Collections(documents, prefix=self.prefix, bucket=self.bucket)
         others._passed = self._passed
         return others
+
+    @property
+    def clock(self) -> Clock:
+        """The clock that tells MongoDB's time."""
+        return self.documents.clock
 
     @property
     def journal_bucket(self) -> str:
@@ -216,7 +224,7 @@ class Collections:
 
     def _existing(self, names: Iterable[str]) -> list[tuple[str, str]]:
         """Return those of these collections that there are, and the type of each."""
-        with self.documents.asked():
+        with self.asked():
             entries = self.documents.list_collections(
                 filter={"name": {"$in": [*names]}},
                 nameOnly=True,
@@ -233,7 +241,7 @@ class Collections:
         field = "_id"
         if shape is _is_chunk:
             field = "files_id"
-        with self.documents.asked():
+        with self.asked():
             samples = [*_samples(self.documents[name], by=field)]
         if not samples:
             return self._is_indexed_by_others(name)
@@ -255,7 +263,7 @@ class Collections:
         where = _selective_filter(shape)
         if not where:
             return False
-        with self.documents.asked(BULK):
+        with self.asked(BULK):
             candidates = self.documents[name].find(where).limit(20)
             return any(map(shape, candidates))
 
@@ -266,7 +274,7 @@ class Collections:
         model = _kind_in(name.removeprefix(self.prefix))
         if model is None:
             return False
-        with self.documents.asked():
+        with self.asked():
             indexes = set(self.documents[name].index_information()) - {"_id_"}
         our_indexes = {str(index.name) for index in model.__table__.indexes}  # type: ignore[attr-defined]
         return bool(indexes) and indexes.isdisjoint(our_indexes)

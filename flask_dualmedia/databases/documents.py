@@ -20,6 +20,7 @@ from weakref import ref
 import pymongo
 from bson.errors import InvalidDocument
 from pymongo import MongoClient, errors
+from pymongo.collection import Collection
 from pymongo.database import Database
 
 from ..errors import (
@@ -328,6 +329,29 @@ class Documents(Database[Document]):
         # Where the host has set a limit of its own, a call may end early by that. The probe does
         # not.
         Context().run(ping)
+
+
+def insert_new(collection: Collection[Document], documents: list[Document]) -> list[Document]:
+    """Insert documents, but those whose keys others have. Call it in :meth:`Documents.asked`.
+
+    :return: Those that were not inserted.
+    """
+    try:
+        collection.insert_many(documents, ordered=False)
+    except errors.BulkWriteError as error:
+        details = error.details or {}
+        if not _has_only_duplicates(details):
+            raise
+        return [documents[failure["index"]] for failure in details["writeErrors"]]
+    return []
+
+
+def _has_only_duplicates(details: t.Mapping[str, t.Any]) -> bool:
+    """Whether writes failed for the only reason that others have their keys."""
+    if details.get("writeConcernErrors"):
+        return False
+    codes = {failure["code"] for failure in details["writeErrors"]}
+    return codes == {DUPLICATE_KEY}
 
 
 def is_of_dns(error: BaseException) -> bool:

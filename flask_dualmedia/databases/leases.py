@@ -77,13 +77,13 @@ class Lease:
         if self._is_over():
             return False
 
-        current = self._collections.documents.clock.now()
+        current = self._collections.clock.now()
         conditions = [{"holder": self.holder}, *run_out("expires", current, self._seconds)]
         expires = current + timedelta(seconds=self._seconds)
         change = {"$set": {"holder": self.holder, "expires": expires}}
 
         try:
-            with self._collections.documents.asked():
+            with self._collections.asked():
                 leases = self._collections.get(COLLECTION, durable=self._durable)
                 leases.update_one({"_id": self._name, "$or": conditions}, change, upsert=True)
         except MediaConflict:  # it exists, and is another's
@@ -183,7 +183,7 @@ class Lease:
         self._delete_of(self.holder)
 
     def _delete_of(self, holder: str) -> None:
-        with self._collections.documents.asked():
+        with self._collections.asked():
             self._collections.get(COLLECTION).delete_one({"_id": self._name, "holder": holder})
 
 

@@ -1,8 +1,8 @@
 """The SQL database of an app: one object for whoever asks it.
 
 It knows the engine, how long the database may take, and whether its connections are psycopg's.
-Whatever lends a connection ends the wait for it in time, and lets no driver's error out:
-:func:`~flask_dualmedia.databases.sqlstates.translate_errors` says what callers meet instead.
+Each of its ways to a connection ends the wait for an answer in time, and lets no driver's error
+out: :func:`~flask_dualmedia.databases.sqlstates.translate_errors` says what callers meet instead.
 """
 
 from __future__ import annotations
@@ -198,12 +198,7 @@ class SQLDatabase:
 
             except BaseException as error:
                 is_expired = watch is not None and watch.expired
-                if is_expired or is_unusable(driver, error):
-                    if driver.closed and not is_expired:
-                        note_loss(self.engine.pool)
-                    drop(lent, error)
-                else:
-                    driver.autocommit = False  # as others expect it
+                self._settle(lent, error, is_expired=is_expired)
                 raise
 
             finally:
@@ -211,6 +206,19 @@ class SQLDatabase:
                 if lent.is_valid:
                     note_use(lent.info)
                 lent.close()
+
+    def _settle(
+        self, lent: sa.PoolProxiedConnection, error: BaseException, *, is_expired: bool
+    ) -> None:
+        """Drop a connection after an error, or make it as others expect it."""
+        driver = t.cast("Driver", lent.driver_connection)
+        if not is_expired and not is_unusable(driver, error):
+            driver.autocommit = False
+            return
+
+        if driver.closed and not is_expired:
+            note_loss(self.engine.pool)
+        drop(lent, error)
 
     def probe(self) -> None:
         """Ask the server something over a connection of its own, which psycopg opens.

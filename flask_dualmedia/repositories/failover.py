@@ -15,7 +15,7 @@ from itertools import islice
 
 from ..databases.circuit import Circuit
 from ..databases.documents import MONGO
-from ..errors import DatabaseUnavailable, RecordRefused, WritesRefused
+from ..errors import DatabaseUnavailable, RecordRefused, Unavailable, WritesRefused
 from ..models import DELETING, PENDING, Media, OwnedMedia, new_id, now
 from ..storages.base import new_key
 from .base import Accesses, Announced, Listing, M, Position, Records, Selection, Values
@@ -229,7 +229,8 @@ class FailoverRepository:
     ) -> dict[uuid.UUID, bool]:
         """Add to access counts in SQL, and of those that are not there in the journal.
 
-        SQL is asked once for all. Those that it did not count are counted one by one.
+        SQL is asked once for all. Those that it did not count are counted one by one. Where a
+        database stops doing so in the middle, what was counted until then is answered.
         """
 
         def add_in_sql() -> dict[uuid.UUID, bool]:
@@ -242,33 +243,31 @@ class FailoverRepository:
         except WritesRefused:
             # It would refuse each of them. What the journal has is counted there, and the rest
             # waits.
-            return self._add_journaled_accesses(kind, counts)
+            in_journal = self._add_in_turn(self._journal, kind, counts)
+            return {media_id: True for media_id, is_there in in_journal.items() if is_there}
 
         counted = {media_id: True for media_id in counts if in_sql.get(media_id)}
-        for media_id, (number, at) in counts.items():
-            if media_id in counted:
-                continue
-            # One by one: each must be known to be counted or not, and few are not in SQL.
-            try:
-                counted[media_id] = self.count_access(kind, media_id, at, number)
-            except DatabaseUnavailable as error:
-                if error.database == MONGO:
-                    break
-            except RecordRefused:
-                counted[media_id] = False
-        return counted
+        others = {media_id: counts[media_id] for media_id in counts if media_id not in counted}
+        return counted | self._add_in_turn(self, kind, others)
 
-    def _add_journaled_accesses(
+    def _add_in_turn(
         self,
+        repository: FailoverRepository | JournalRepository,
         kind: type[Media],
         counts: t.Mapping[uuid.UUID, Accesses],
     ) -> dict[uuid.UUID, bool]:
-        """Add to the access counts of those records that the journal has."""
+        """Add to access counts one by one: each must be known to be counted or not, and few are not
+        in SQL."""
         counted = {}
         for media_id, (number, at) in counts.items():
-            was_there = self._journal.count_access(kind, media_id, at, number)
-            if was_there:
-                counted[media_id] = True
+            try:
+                counted[media_id] = repository.count_access(kind, media_id, at, number)
+            except RecordRefused:
+                counted[media_id] = False
+            except Unavailable as error:
+                # What the journal has can be counted while SQL is away.
+                if not isinstance(error, DatabaseUnavailable) or error.database == MONGO:
+                    break
         return counted
 
     def bury(self, kind: type[Media], media_id: uuid.UUID) -> None:

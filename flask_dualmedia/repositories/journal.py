@@ -63,7 +63,7 @@ class JournalRepository(MongoRepository):
             "_id": media_id,
             "state": {"$in": [*KEPT]},
         }
-        with self._documents.asked():
+        with self._collections.asked():
             collection = self._collection(kind)
             document = collection.find_one_and_update(
                 records_only(kind, kept),
@@ -75,7 +75,7 @@ class JournalRepository(MongoRepository):
     def deleted(self, kind: type[Media]) -> set[uuid.UUID]:
         """The ids of records that are deleted, and that SQL may have all the same."""
         where = records_only(kind, {"state": DELETING})
-        with self._documents.asked():
+        with self._collections.asked():
             collection = self._collection(kind)
             documents = collection.find(where, {"_id": 1})
             return {document["_id"] for document in documents}
@@ -93,7 +93,7 @@ class JournalRepository(MongoRepository):
         }
         where = records_only(kind, claimed)
         change = {"$unset": {"claimed": ""}}
-        with self._documents.asked():
+        with self._collections.asked():
             collection = self._collection(kind)
             collection.update_one(where, change)
 
@@ -113,7 +113,7 @@ class JournalRepository(MongoRepository):
         # No string of MongoDB's may hold a half surrogate pair, and nobody reads a page of reasons.
         printable = reason.encode(errors="backslashreplace").decode()
         reason = printable[:REASON_LENGTH]
-        refused = {"reason": reason, "at": self._documents.clock.now()}
+        refused = {"reason": reason, "at": self._collections.clock.now()}
         change = {
             "$set": {"refused": refused},
             "$unset": {"claimed": ""},
@@ -121,7 +121,7 @@ class JournalRepository(MongoRepository):
 
         kind = type(record)
         where = records_only(kind, {"_id": record.id})
-        with self._documents.asked():
+        with self._collections.asked():
             collection = self._collection(kind)
             before = collection.find_one_and_update(where, change)
 
@@ -150,7 +150,7 @@ class JournalRepository(MongoRepository):
     def count_refused(self) -> int:
         """How many records are set aside."""
         number = 0
-        with self._documents.asked():
+        with self._collections.asked():
             for kind in TABLES.values():
                 collection = self._collection(kind)
                 refused = records_only(kind, _REFUSED)
@@ -166,7 +166,7 @@ class JournalRepository(MongoRepository):
             tried = {"refused.at": {"$exists": True}}
             where = records_only(kind, tried)
             change = {"$unset": {"refused.at": ""}}
-            with self._documents.asked():
+            with self._collections.asked():
                 collection = self._collection(kind)
                 collection.update_many(where, change)
 
@@ -190,7 +190,7 @@ class JournalRepository(MongoRepository):
             "$set": changes,
             "$unset": {"claimed": ""},
         }
-        with self._documents.asked():
+        with self._collections.asked():
             collection = self._collection(type(record))
             result = collection.update_one(where, change)
         return bool(result.modified_count)
@@ -202,7 +202,7 @@ class JournalRepository(MongoRepository):
 
     def last_drain(self) -> int:
         """The number of the last drain that MongoDB knows of, 0 before the first."""
-        with self._documents.asked():
+        with self._collections.asked():
             drains = self._collections.get(DRAINS, durable=True)
             last = drains.find_one({"_id": "last"}) or {"number": 0}
             return last["number"]
@@ -210,7 +210,7 @@ class JournalRepository(MongoRepository):
     def note_drain(self, number: int) -> None:
         """Note the number of a drain, unless a later one is known."""
         change = {"$max": {"number": number}}
-        with self._documents.asked():
+        with self._collections.asked():
             drains = self._collections.get(DRAINS, durable=True)
             drains.update_one({"_id": "last"}, change, upsert=True)
 
@@ -223,7 +223,7 @@ class JournalRepository(MongoRepository):
         refusal = self.refusal_of(record)
         if refusal is None or refusal.at is None:
             return True
-        time = self._documents.clock.now()
+        time = self._collections.clock.now()
         return abs(time - refusal.at) > RETRY_AFTER
 
     def has_work(self) -> bool:
@@ -231,7 +231,7 @@ class JournalRepository(MongoRepository):
 
         Pending uploads count, and stale records in the trash do not.
         """
-        time = self._documents.clock.now()
+        time = self._collections.clock.now()
         due = {
             "$nor": [{"state": TRASHED, "stale": True}],
             "$or": [
@@ -240,13 +240,13 @@ class JournalRepository(MongoRepository):
                 {"refused.at": {"$gt": time + RETRY_AFTER}},
             ],
         }
-        with self._documents.asked():
+        with self._collections.asked():
             return self._has_any(due)
 
     @property
     def is_away(self) -> bool:
         """True while MongoDB is known not to answer, so that nobody can tell what is in it."""
-        return self._documents.circuit.is_open
+        return self._collections.documents.circuit.is_open
 
     def is_claimed(self, record: Media) -> bool:
         """Tell whether a record that was just read was claimed."""
@@ -257,15 +257,16 @@ class JournalRepository(MongoRepository):
 
         An upload in progress counts as something: it may become available at any moment.
         """
-        with self._documents.asked():
+        with self._collections.asked():
             return not self._has_any({})
 
     def uploader_of(self, media_id: uuid.UUID) -> str | None:
         """The uploader of a record that is here; ``None`` if there is no record or no uploader."""
-        with self._documents.asked():
+        with self._collections.asked():
             for kind in KINDS.values():
                 collection = self._collection(kind)
-                document = collection.find_one({"_id": media_id}, {"uploaded_by": 1})
+                where = records_only(kind, {"_id": media_id})
+                document = collection.find_one(where, {"uploaded_by": 1})
                 if document is not None:
                     return document.get("uploaded_by")
         return None
@@ -278,9 +279,10 @@ class JournalRepository(MongoRepository):
         }
         keys: list[str] = []
         for kind in KINDS.values():
-            with self._documents.asked():
+            with self._collections.asked():
                 collection = self._collection(kind)
-                for document in collection.find(where, {"storage_key": 1}):
+                unfinished = records_only(kind, where)
+                for document in collection.find(unfinished, {"storage_key": 1}):
                     key = document.get("storage_key")
                     if key:
                         keys.append(key)
@@ -289,7 +291,7 @@ class JournalRepository(MongoRepository):
     def waiting(self) -> int:
         """How many records wait to be moved: those that are available, set aside or not."""
         number = 0
-        with self._documents.asked():
+        with self._collections.asked():
             for kind in TABLES.values():
                 collection = self._collection(kind)
                 available = records_only(kind, {"state": AVAILABLE})

@@ -5,15 +5,17 @@ from __future__ import annotations
 import heapq
 import typing as t
 import uuid
+from contextlib import suppress
 from datetime import datetime
 from itertools import islice
 
-from pymongo import ASCENDING, ReturnDocument, UpdateOne, errors
+from pymongo import ASCENDING, DeleteOne, ReturnDocument, UpdateOne, errors
 from pymongo.collection import Collection
 
 from ..databases import storable
 from ..databases.collections import Collections, is_record, records_only
 from ..databases.documents import BULK, INDEXING, Document, Documents
+from ..errors import DualMediaError, Unavailable
 from ..models import AVAILABLE, DELETING, KINDS, PENDING, TABLES, TRASHED, Media, OwnedMedia
 from . import queries
 from .base import Accesses, Announced, Listing, M, Position, Records, Selection, Values
@@ -38,14 +40,13 @@ class MongoRepository:
 
     def __init__(self, documents: Documents | Collections) -> None:
         self._collections = Collections.of(documents)
-        self._documents = self._collections.documents
         self.is_indexed = False
         """True once the indexes are known to exist."""
 
     def version(self) -> str:
         """The version of the server."""
-        with self._documents.asked():
-            answer = self._documents.command("buildInfo")
+        with self._collections.asked():
+            answer = self._collections.documents.command("buildInfo")
             return str(answer["version"])
 
     def check_names(self) -> None:
@@ -62,7 +63,7 @@ class MongoRepository:
         :raises DatabaseUnavailable: MongoDB does not answer, or another index has the name of one.
         """
         self.version()  # a server that hangs is found by a call that does not have that long
-        with self._documents.asked(INDEXING):
+        with self._collections.asked(INDEXING):
             for kind in TABLES.values():
                 collection = self._collection(kind)
                 collection.create_indexes(list(queries.indexes_of(kind)))
@@ -80,14 +81,15 @@ class MongoRepository:
         values = record.values()
         storable.check(kind, values)
 
-        with self._documents.asked():
+        with self._collections.asked():
             collection = self._collection(kind)
             collection.insert_one(queries.document_of(values))
 
     def add_all(self, records: t.Sequence[Media]) -> None:
         """Keep new records of one kind. If one is refused, those before it are deleted again.
 
-        Until then readers may see them. If MongoDB stops answering in the middle, some may stay.
+        They are deleted too if the answer was lost. Until then readers may see them, and if MongoDB
+        does not answer at all any more, some may stay.
         """
         if not self.is_indexed:
             self.ensure_indexes()
@@ -95,31 +97,44 @@ class MongoRepository:
             storable.check(type(record), record.values())
         collection = self._collection(type(records[0]))
         documents = [queries.document_of(record.values()) for record in records]
+        inserted = documents  # as far as anybody knows whose answer was lost
 
-        with self._documents.asked(BULK):
-            try:
-                collection.insert_many(documents)
-            except errors.BulkWriteError as error:
-                # Without a replica set there are no transactions.
-                details = error.details or {}
-                inserted = documents[: details["nInserted"]]
-                ids = [document["_id"] for document in inserted]
-                collection.delete_many({"_id": {"$in": ids}})
-                raise
+        try:
+            with self._collections.asked(BULK):
+                try:
+                    collection.insert_many(documents)
+                except errors.BulkWriteError as error:
+                    details = error.details or {}
+                    inserted = documents[: details["nInserted"]]
+                    raise
+        except DualMediaError:
+            # Without a replica set there are no transactions.
+            with suppress(Unavailable), self._collections.asked(BULK):
+                self._take_back(collection, inserted)
+            raise
+
+    def _take_back(self, collection: Collection[Document], documents: list[Document]) -> None:
+        """Delete documents that are as they were sent.
+
+        Another one that has the id of one of them stays.
+        """
+        deletions = [DeleteOne(document) for document in documents]
+        if deletions:
+            collection.bulk_write(deletions, ordered=False)
 
     def get(self, kind: type[M], media_id: uuid.UUID) -> M | None:
         where = {
             "_id": media_id,
             "state": AVAILABLE,
         }
-        with self._documents.asked():
+        with self._collections.asked():
             collection = self._collection(kind)
             document = collection.find_one(where)
         return queries.record_of(kind, document)
 
     def find(self, kind: type[M], media_id: uuid.UUID) -> M | None:
         where = {"_id": media_id}
-        with self._documents.asked():
+        with self._collections.asked():
             collection = self._collection(kind)
             document = collection.find_one(where)
         return queries.record_of(kind, document)
@@ -131,7 +146,7 @@ class MongoRepository:
     ) -> list[str | None]:
         is_one = {"_id": {"$in": [*ids]}}
         where = records_only(kind, is_one)
-        with self._documents.asked():
+        with self._collections.asked():
             collection = self._collection(kind)
             documents = collection.find(where, {"storage_key": 1})
             return [document.get("storage_key") for document in documents]
@@ -224,7 +239,7 @@ class MongoRepository:
         Where other documents match too, MongoDB is asked once more, for records alone: it would
         take longer if it looked at every field each time.
         """
-        with self._documents.asked():
+        with self._collections.asked():
             collection = self._collection(kind)
             cursor = collection.find(where)
             documents = list(cursor.sort(sort).limit(limit))
@@ -267,7 +282,7 @@ class MongoRepository:
             change["$inc"] = {"version": 1}
 
         collection = self._collection(kind)
-        with self._documents.asked():
+        with self._collections.asked():
             document = collection.find_one_and_update(
                 records_only(kind, matching),
                 change,
@@ -292,13 +307,13 @@ class MongoRepository:
         }
         where = records_only(kind, deleting)
         nothing = dict.fromkeys(kind.nullable_fields())
-        with self._documents.asked():
+        with self._collections.asked():
             collection = self._collection(kind)
             collection.update_one(where, {"$set": nothing})
 
     def remove(self, kind: type[Media], media_id: uuid.UUID) -> None:
         where = records_only(kind, {"_id": media_id})
-        with self._documents.asked():
+        with self._collections.asked():
             collection = self._collection(kind)
             collection.delete_one(where)
 
@@ -309,7 +324,7 @@ class MongoRepository:
         at: datetime,
         number: int = 1,
     ) -> bool:
-        with self._documents.asked():
+        with self._collections.asked():
             where, change = self._access(kind, media_id, at, number)
             collection = self._collection(kind)
             result = collection.update_one(where, change)
@@ -329,7 +344,7 @@ class MongoRepository:
             where, change = self._access(kind, media_id, at, number)
             updates.append(UpdateOne(where, change))
 
-        with self._documents.asked(BULK):
+        with self._collections.asked(BULK):
             collection = self._collection(kind)
             result = collection.bulk_write(updates, ordered=False)
             if result.matched_count == len(counts):
@@ -399,7 +414,7 @@ class MongoRepository:
         trashed = {"state": TRASHED}
         neither = {"$nor": [buried, trashed]}
         where = records_only(kind, neither)
-        with self._documents.asked(BULK):
+        with self._collections.asked(BULK):
             collection = self._collection(kind)
             return collection.count_documents(where)
 
@@ -407,13 +422,13 @@ class MongoRepository:
         where = records_only(kind, {"storage_key": {"$ne": None}})
         group = {"_id": "$storage_type", "number": {"$sum": 1}}
         pipeline = [{"$match": where}, {"$group": group}]
-        with self._documents.asked(BULK):
+        with self._collections.asked(BULK):
             groups = self._collection(kind).aggregate(pipeline)
             return {group["_id"]: group["number"] for group in groups}
 
     def count_trashed(self, kind: type[Media]) -> int:
         trashed = records_only(kind, {"state": TRASHED})
-        with self._documents.asked(BULK):
+        with self._collections.asked(BULK):
             collection = self._collection(kind)
             return collection.count_documents(trashed)
 
@@ -443,7 +458,7 @@ class MongoRepository:
                 {"$match": {"$and": [is_announced, is_another]}},
                 {"$group": group},
             ]
-            with self._documents.asked():
+            with self._collections.asked():
                 collection = self._collection(kind)
                 for total in collection.aggregate(pipeline):
                     number += total["number"]
@@ -464,7 +479,7 @@ class MongoRepository:
                 {"$match": records_only(kind, stored)},
                 {"$group": group},
             ]
-            with self._documents.asked():
+            with self._collections.asked():
                 collection = self._collection(kind)
                 for total in collection.aggregate(pipeline):
                     size += total["size"]

@@ -1,4 +1,4 @@
-"""What MongoDB is asked about media records, and how documents become records."""
+"""Filters and indexes of media records in MongoDB, and how documents become records."""
 
 from __future__ import annotations
 

@@ -12,8 +12,8 @@ from pymongo.collection import Collection
 
 from ..databases.collections import BUCKET as BUCKET
 from ..databases.collections import Collections
-from ..databases.documents import BULK, Documents
-from ..errors import JournalFull, MediaConflict
+from ..databases.documents import BULK, Documents, insert_new
+from ..errors import JournalFull
 from ..models import now
 from .base import Stat
 from .chunked import CHUNK_SIZE, ChunkedStorage, ChunkRange
@@ -42,7 +42,6 @@ class GridFSStorage(ChunkedStorage):
     ) -> None:
         self._collections = Collections.of(documents)
         self._name = bucket
-        self._documents = self._collections.documents
         self._indexed = False
 
     @property
@@ -89,12 +88,16 @@ class GridFSStorage(ChunkedStorage):
         }
         if metadata:
             file["metadata"] = metadata
-        with self._documents.asked():
+        with self._collections.asked():
             self._files.replace_one({"_id": key}, file, upsert=True)
         return size
 
     def _write(self, key: str, seq: int, batch: list[memoryview]) -> None:
-        """Insert chunks in one command. Those that are there already stay, and are no error."""
+        """Insert chunks in one command.
+
+        Those that are there already stay: a transfer that was killed has written them, or a
+        statement whose answer was lost.
+        """
         documents = [
             {
                 "files_id": key,
@@ -103,13 +106,8 @@ class GridFSStorage(ChunkedStorage):
             }
             for number, chunk in enumerate(batch, start=seq)
         ]
-        try:
-            with self._documents.asked(BULK):
-                self._chunks.insert_many(documents, ordered=False)
-        except MediaConflict:
-            # Written before: by a transfer that was killed, or by a statement whose answer was
-            # lost.
-            pass
+        with self._collections.asked(BULK):
+            insert_new(self._chunks, documents)
 
     def _read(self, key: str, chunk_range: ChunkRange) -> list[bytes]:
         where = {
@@ -117,7 +115,7 @@ class GridFSStorage(ChunkedStorage):
             "n": {"$gte": chunk_range.first, "$lte": chunk_range.last},
         }
         fields = {"_id": 0, "n": 1, "data": 1}
-        with self._documents.asked(BULK):
+        with self._collections.asked(BULK):
             chunks = self._chunks.find(where, fields).sort("n", ASCENDING)
             return [_cut(chunk["data"], chunk["n"], chunk_range) for chunk in chunks]
 
@@ -126,7 +124,7 @@ class GridFSStorage(ChunkedStorage):
 
         :return: Whether there was a file document.
         """
-        with self._documents.asked():
+        with self._collections.asked():
             file = self._files.find_one_and_delete({"_id": key}, {"length": 1})
         if file is None:
             self._delete_chunks(key, self._last_chunk(key))
@@ -141,13 +139,13 @@ class GridFSStorage(ChunkedStorage):
         last_start = last - last % DELETED_AT_ONCE
         for start in range(last_start, -1, -DELETED_AT_ONCE):
             numbers = {"$gte": start, "$lt": start + DELETED_AT_ONCE}
-            with self._documents.asked(BULK):
+            with self._collections.asked(BULK):
                 self._chunks.delete_many({"files_id": key, "n": numbers})
 
     def _last_chunk(self, key: str) -> int:
         """The number of the last chunk of an upload that was cut short and left no file document;
         -1 for none."""
-        with self._documents.asked():
+        with self._collections.asked():
             last = self._chunks.find_one(
                 {"files_id": key},
                 {"n": 1},
@@ -164,7 +162,7 @@ class GridFSStorage(ChunkedStorage):
         out.
         """
         where = {"_id": {"$in": [*keys]}}
-        with self._documents.asked():
+        with self._collections.asked():
             files = self._files.find(where, {"length": 1})
             lengths = {file["_id"]: file["length"] for file in files}
 
@@ -189,7 +187,7 @@ class GridFSStorage(ChunkedStorage):
             {"$match": {"files_id": {"$in": [*lengths]}}},
             {"$group": group},
         ]
-        with self._documents.asked(BULK):
+        with self._collections.asked(BULK):
             groups = list(self._chunks.aggregate(pipeline))
 
         chunks = {}
@@ -201,7 +199,7 @@ class GridFSStorage(ChunkedStorage):
     def keys(self, after: str = "") -> Iterator[str]:
         """Every key that sorts behind ``after``, page by page, those of cut uploads too."""
         while True:
-            with self._documents.asked(BULK):
+            with self._collections.asked(BULK):
                 keys = self._next_keys(after)
             page = sorted(keys)[:KEYS_AT_ONCE]
             yield from page
@@ -231,7 +229,7 @@ class GridFSStorage(ChunkedStorage):
         return keys
 
     def is_empty(self) -> bool:
-        with self._documents.asked():
+        with self._collections.asked():
             for collection in (self._files, self._chunks):
                 if collection.find_one({}, {"_id": 1}) is not None:
                     return False
@@ -242,7 +240,7 @@ class GridFSStorage(ChunkedStorage):
             return
         files_index = [("filename", ASCENDING), ("uploadDate", ASCENDING)]
         chunks_index = [("files_id", ASCENDING), ("n", ASCENDING)]
-        with self._documents.asked():
+        with self._collections.asked():
             self._files.create_index(files_index)
             self._chunks.create_index(chunks_index, unique=True)
         self._indexed = True
@@ -395,7 +393,7 @@ class JournalStorage(GridFSStorage):
         sizes = self._sizes
 
         own_chunks = 0
-        with self._documents.asked():
+        with self._collections.asked():
             chunks = self._chunks.estimated_document_count()
             if key is not None:
                 own_chunks = self._chunks.count_documents({"files_id": key})
@@ -416,7 +414,7 @@ class JournalStorage(GridFSStorage):
         if not other_keys:
             return 0
         where = {"files_id": {"$in": other_keys}}
-        with self._documents.asked():
+        with self._collections.asked():
             chunks = self._chunks.count_documents(where)
         return chunks * CHUNK_SIZE
 
@@ -429,7 +427,7 @@ class JournalStorage(GridFSStorage):
             "size": {"$sum": "$length"},
             "chunks": {"$sum": chunks},
         }
-        with self._documents.asked(BULK):
+        with self._collections.asked(BULK):
             totals = list(self._files.aggregate([{"$group": group}]))
 
         by_identity = {}

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from ..databases.deadlines import renew
 from ..databases.sql import SQLDatabase
 from ..databases.tables import MODELS, Tables
-from ..errors import DatabaseBusy, DatabaseUnavailable
+from ..errors import DatabaseBusy, DatabaseUnavailable, Unavailable
 from ..processes.forks import begin_in_children
 from .chunked import CHUNK_SIZE, WRITE_BATCH, ChunkRange, in_batches, split
 from .database import DELETED_AT_ONCE, DatabaseStorage
@@ -200,7 +200,7 @@ class PsycopgStorage(DatabaseStorage):
     ) -> Generator[bytes, None, None]:
         """The bytes of a range while a token is left and the client is fast.
 
-        It ends early, without an error, where bytes are missing or the connection is lost.
+        It ends early, without an error, where bytes are missing or the database does not give them.
         """
         with self._token() as has_token:
             if not has_token:
@@ -234,7 +234,7 @@ class PsycopgStorage(DatabaseStorage):
                     yield chunk
                     if time.monotonic() > patience:
                         return False
-        except (DatabaseUnavailable, DatabaseBusy):
+        except Unavailable:
             return False
         return True
 

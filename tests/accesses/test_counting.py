@@ -10,14 +10,16 @@ import threading
 import typing as t
 import uuid
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 import requests
+import sqlalchemy as sa
 from flask import Flask
 from flask.testing import FlaskClient
 
@@ -36,8 +38,11 @@ from flask_dualmedia import (
 from flask_dualmedia.accesses import counting
 from flask_dualmedia.accesses.counting import COLLECTION, COUNTER, Counter, Play, Plays
 from flask_dualmedia.databases.leases import Lease
-from flask_dualmedia.models import now
+from flask_dualmedia.errors import WritesRefused
+from flask_dualmedia.models import new_id, now
+from flask_dualmedia.repositories.failover import FailoverRepository
 from flask_dualmedia.repositories.journal import JournalRepository
+from flask_dualmedia.repositories.sql import SQLRepository
 from flask_dualmedia.state import State, get_state
 from flask_dualmedia.testing import count_queries
 
@@ -492,28 +497,129 @@ def test_a_count_waits_while_its_record_is_moved(
     assert [counted(app, record) for record in (journaled, other)] == [1, 1]
 
 
-def test_counting_waits_for_mongodb(make_app: MakeApp, mongo_uri: str) -> None:
+@pytest.fixture
+def mongo_proxy(mongo_uri: str) -> Iterator[Proxy]:
     url = urlsplit(mongo_uri)
     proxy = Proxy((url.hostname or "", url.port or 27017))
+    yield proxy
+    proxy.close()
+
+
+@pytest.fixture
+def behind_proxy(make_app: MakeApp, mongo_uri: str, mongo_proxy: Proxy) -> Flask:
+    """An app whose documents are behind the proxy."""
+    url = urlsplit(mongo_uri)
+    account, at, _ = url.netloc.rpartition("@")
+    # Otherwise the client asks the server where it is.
+    query = "&".join(filter(None, [url.query, "directConnection=true"]))
+    proxied = url._replace(netloc=f"{account}{at}127.0.0.1:{mongo_proxy.port}", query=query)
+    return make_app(
+        "dual",
+        MONGO_URI=proxied.geturl(),
+        DUALMEDIA_CONNECT_TIMEOUT=0.2,
+        DUALMEDIA_AUTO_DRAIN=False,
+        **SLOW,
+    )
+
+
+def test_counting_waits_for_mongodb(behind_proxy: Flask, mongo_proxy: Proxy) -> None:
+    app, proxy = behind_proxy, mongo_proxy
+    record, client, counter = save(app), app.test_client(), counter_of(app)
+    client.get(content_of(record))
+    proxy.refuse()
+    eventually(lambda: client.get("/media/health").status_code == 503)
+    assert client.get(content_of(record)).data == CONTENT, "SQL serves it as ever"
+    with pytest.raises(DatabaseUnavailable):
+        counter.flush()
+    assert counter.waiting() == 1
+    proxy.let_through()
+    eventually(lambda: client.get("/media/health").status_code == 200)
+    assert counted(app, record) == 1
+
+
+@contextmanager
+def hidden_table(engine: sa.Engine | None) -> Iterator[Callable[[], None]]:
+    """Have SQL refuse everything about files, from the first call on until the block ends."""
+    assert engine is not None
+    undo: list[str] = []
+
+    def hide() -> None:
+        if undo:
+            return
+        with engine.begin() as connection:
+            connection.exec_driver_sql("ALTER TABLE media_storage RENAME TO hidden")
+        undo.append("ALTER TABLE hidden RENAME TO media_storage")
+
     try:
-        account, at, _ = url.netloc.rpartition("@")
-        # Otherwise the client asks the server where it is.
-        query = "&".join(filter(None, [url.query, "directConnection=true"]))
-        proxied = url._replace(netloc=f"{account}{at}127.0.0.1:{proxy.port}", query=query).geturl()
-        app = make_app("dual", MONGO_URI=proxied, DUALMEDIA_CONNECT_TIMEOUT=0.2, **SLOW)
-        record, client, counter = save(app), app.test_client(), counter_of(app)
-        client.get(content_of(record))
-        proxy.refuse()
-        eventually(lambda: client.get("/media/health").status_code == 503)
-        assert client.get(content_of(record)).data == CONTENT, "SQL serves it as ever"
-        with pytest.raises(DatabaseUnavailable):
-            counter.flush()
-        assert counter.waiting() == 1
-        proxy.let_through()
-        eventually(lambda: client.get("/media/health").status_code == 200)
-        assert counted(app, record) == 1
+        yield hide
     finally:
-        proxy.close()
+        with engine.begin() as connection:
+            for statement in undo:
+                connection.exec_driver_sql(statement)
+
+
+def counting_with(app: Flask, sql: SQLRepository, journal: JournalRepository) -> Counter:
+    state = get_state(app)
+    assert state.circuit is not None
+    repository = FailoverRepository(sql, journal, state.circuit, journals=True)
+    return Counter(app, repository, None, interval=3600)
+
+
+def test_a_read_is_counted_once_where_sql_refuses_the_next_one(make_app: MakeApp) -> None:
+    """SQL has counted one, and refuses to look for another that it does not have."""
+    app = make_app("dual", **SLOW)
+    state, record = get_state(app), save(app)
+
+    class Refusing(SQLRepository):
+        def add_accesses(self, kind: t.Any, counts: t.Any) -> t.Any:
+            counted = super().add_accesses(kind, counts)
+            hide()
+            return counted
+
+    assert state.engine is not None
+    counter = counting_with(app, Refusing(state.engine), state.homes[1].repository)
+    for media_id in (record.id, new_id()):
+        counter.note(MediaStorage, media_id, "reader")
+    with hidden_table(state.engine) as hide, suppress(WritesRefused):
+        counter.flush()
+    assert counter.waiting() == 1, "the other one is tried again"
+    counter.close()
+    with app.app_context():
+        assert get_media(MediaStorage, record.id).access_count == 1
+
+
+def test_a_read_is_counted_once_where_mongodb_goes_before_the_next_one(
+    behind_proxy: Flask, mongo_proxy: Proxy
+) -> None:
+    """The journal has counted one while SQL refuses to."""
+    app, state = behind_proxy, get_state(behind_proxy)
+
+    class Leaving(JournalRepository):
+        def count_access(self, kind: t.Any, media_id: t.Any, at: t.Any, number: int = 1) -> bool:
+            is_counted = super().count_access(kind, media_id, at, number)
+            if self.leaves:
+                self.leaves = False
+                mongo_proxy.refuse()
+            return is_counted
+
+        leaves = True
+
+    assert state.engine is not None
+    with hidden_table(state.engine) as hide:
+        hide()
+        records = [save(app), save(app)]
+        journal = Leaving(state.collections)
+        counter = counting_with(app, SQLRepository(state.engine), journal)
+        for record in records:
+            counter.note(MediaStorage, record.id, "reader")
+        with suppress(DatabaseUnavailable):
+            counter.flush()
+        mongo_proxy.let_through()
+        eventually(lambda: app.test_client().get("/media/health").status_code == 200)
+        counter.flush()
+        kept = [journal.get(MediaStorage, record.id) for record in records]
+        assert [record and record.access_count for record in kept] == [1, 1]
+        counter.close()
 
 
 @pytest.fixture

@@ -12,12 +12,12 @@ from itertools import islice
 import pytest
 import sqlalchemy as sa
 
-from flask_dualmedia.errors import BytesNotFound, DatabaseUnavailable
+from flask_dualmedia.errors import BytesNotFound, DatabaseUnavailable, WritesRefused
 from flask_dualmedia.models import MediaChunk
 from flask_dualmedia.state import State, get_state
 from flask_dualmedia.storages import psycopg as module
 from flask_dualmedia.storages.base import Storage
-from flask_dualmedia.storages.chunked import CHUNK_SIZE
+from flask_dualmedia.storages.chunked import CHUNK_SIZE, ChunkedStorage
 
 from ..conftest import MakeApp
 from ..samples import counting
@@ -290,3 +290,19 @@ def test_uploads_leave_half_of_the_pool_too(make_app: MakeApp) -> None:
 
 def streamed(storage: t.Any) -> module.PsycopgStorage:
     return storage._sql
+
+
+def test_a_stream_ends_quietly_where_the_server_refuses_it(state: State, storage: Storage) -> None:
+    """Reading the rest shows what the trouble is."""
+    in_sql = t.cast(ChunkedStorage, state.homes[0].storage)
+    assert state.engine is not None
+    with state.engine.begin() as connection:
+        connection.exec_driver_sql("ALTER TABLE media_chunks RENAME TO hidden")
+    try:
+        assert [*in_sql.stream("key", 0, len(CONTENT))] == []
+        with pytest.raises(WritesRefused):
+            in_sql.open("key", 0, len(CONTENT))
+    finally:
+        with state.engine.begin() as connection:
+            connection.exec_driver_sql("ALTER TABLE hidden RENAME TO media_chunks")
+    assert held(state) == 0

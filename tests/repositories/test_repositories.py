@@ -10,8 +10,10 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+from pymongo.collection import Collection
+from pymongo.errors import AutoReconnect
 
-from flask_dualmedia.errors import MediaConflict, SecondMainImage
+from flask_dualmedia.errors import DatabaseUnavailable, MediaConflict, SecondMainImage
 from flask_dualmedia.models import (
     AVAILABLE,
     DELETING,
@@ -358,3 +360,24 @@ def test_the_sum_of_sizes_of_what_is_kept(repository: Repository) -> None:
     assert repository.stored_size(by_zoe) == 2**40 + 11
     assert repository.stored_size({ProductImage: {"mongo_product_id": "p"}}) == 2**40
     assert repository.stored_size({kind: {"uploaded_by": "nobody"} for kind in KINDS.values()}) == 0
+
+
+def test_records_whose_answer_was_lost_are_taken_back(
+    make_app: MakeApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """MongoDB has no transaction for them. Nobody was told of those that are there already, and one
+    that was there before stays."""
+    repository: Repository = make_app("mongo").extensions["dualmedia"].repository
+    before = added(repository)
+    insert_many = Collection.insert_many
+
+    def lose(collection: t.Any, documents: t.Any, **options: t.Any) -> None:
+        insert_many(collection, documents[:2], **options)
+        raise AutoReconnect("connection closed")
+
+    monkeypatch.setattr(Collection, "insert_many", lose)
+    another = make(id=before.id, position=1)
+    records = [make(), make(), another]
+    with pytest.raises(DatabaseUnavailable):
+        repository.add_all(records)
+    assert [record.id for record in repository.scan(ProductImage, None, 10)] == [before.id]

@@ -12,7 +12,13 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from flask_dualmedia.errors import BytesNotFound, StorageError, StorageUnavailable
+from flask_dualmedia.databases.sql import SQLDatabase
+from flask_dualmedia.errors import (
+    BytesNotFound,
+    StatementCancelled,
+    StorageError,
+    StorageUnavailable,
+)
 from flask_dualmedia.models import MediaChunk
 from flask_dualmedia.state import State
 from flask_dualmedia.storages import google_drive
@@ -170,6 +176,17 @@ def test_delete_of_more_than_a_batch(make_app: MakeApp) -> None:
     storage.delete("key")
     assert stat_of(storage) is None
     assert list(storage.keys()) == []
+
+
+def test_a_batch_that_has_to_wait_too_long_is_given_up(make_app: MakeApp) -> None:
+    """It is so where bytes go through SQLAlchemy too."""
+    engine = make_app().extensions["dualmedia"].engine
+    storage = DatabaseStorage(SQLDatabase(engine, 0.3))
+    with engine.connect() as other:
+        other.exec_driver_sql("LOCK TABLE media_chunks IN EXCLUSIVE MODE")
+        with pytest.raises(StatementCancelled):
+            storage.put("key", iter([b"bytes"]))
+    assert storage.stat("key") is None
 
 
 def test_delete_of_a_missing_key_is_a_no_op(storage: Storage) -> None:

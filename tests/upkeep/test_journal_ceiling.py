@@ -185,3 +185,14 @@ def test_nothing_is_limited_while_sql_answers(app: Flask, state: State, proxy: P
         pass
     assert post(app, "alice", picture(2 * SHARE)).status_code == 201
     assert held(state) == 0
+
+
+def test_a_document_of_the_hosts_in_the_journal_is_nobodys_upload(app: Flask, state: State) -> None:
+    """It lacks what records have."""
+    foreign = new_id()
+    document = {"_id": foreign, "state": "pending", "uploaded_by": "alice"}
+    state.mongo["journal_product_images"].insert_many([document, {"_id": new_id(), "n": 1}])
+    assert post(app, "alice", picture(MIB)).status_code == 201
+    journal = state.homes[1].repository
+    assert journal.keys_of_unfinished("alice") == []
+    assert journal.uploader_of(foreign) is None
