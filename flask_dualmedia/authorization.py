@@ -16,7 +16,7 @@ from bson.binary import ALL_UUID_SUBTYPES, Binary, UuidRepresentation
 from flask_jwt_extended.config import config as jwt_config
 
 from .databases.storable import plain
-from .models import OwnedMedia
+from .models import Media
 from .repositories.base import EVERYTHING, K
 from .state import State, get_state, request_notes
 
@@ -35,12 +35,12 @@ class Owner:
     Before media is created, that is all there is to judge by.
     """
 
-    kind: type[OwnedMedia]
+    kind: type[Media]
     reference_type: str
     reference_id: str
 
 
-Subject = OwnedMedia | Owner
+Subject = Media | Owner
 
 Reference = tuple[str, str]
 """The name of a document: its type and its ``_id``, as a string."""
@@ -179,7 +179,7 @@ def get_owner(subject: Subject) -> Document | None:
     return owners[reference]
 
 
-def expect_owners(records: t.Sequence[OwnedMedia]) -> None:
+def expect_owners(records: t.Sequence[Media]) -> None:
     """Tell whose media the rule is about to be asked about.
 
     If it asks for one of these documents, all are read.
@@ -246,7 +246,7 @@ def known_owners() -> dict[Reference, Document | None]:
     return request_notes().setdefault("owners", {})
 
 
-def _expected_media() -> list[t.Sequence[OwnedMedia]]:
+def _expected_media() -> list[t.Sequence[Media]]:
     return request_notes().setdefault("expected_media", [])
 
 

@@ -302,7 +302,7 @@ class Unavailable(AnsweredError, ServiceUnavailable):
 
 
 class MediaClosed(Unavailable):
-    """:meth:`DualMedia.close() <flask_dualmedia.DualMedia.close>` was called.
+    """:meth:`DualMediaRecord.close() <flask_dualmedia.DualMedia.close>` was called.
 
     This process has no media of this app any more.
     """

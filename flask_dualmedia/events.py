@@ -15,23 +15,23 @@ if t.TYPE_CHECKING:
     from blinker import NamedSignal
     from flask import Flask
 
-    from .models import Media
+    from .models import MediaRecord
     from .state import State
 
 logger = logging.getLogger("flask_dualmedia")
 
 
-def published(state: State, record: Media) -> None:
+def published(state: State, record: MediaRecord) -> None:
     """Tell that readers see new bytes, or a new URL of external media."""
     send(media_saved, state.app, record=record)
 
 
-def changed(state: State, record: Media) -> None:
+def changed(state: State, record: MediaRecord) -> None:
     """Tell that fields of a record were changed. Its bytes are the same."""
     send(media_saved, state.app, record=record)
 
 
-def removed(state: State, record: Media) -> None:
+def removed(state: State, record: MediaRecord) -> None:
     """Tell that readers do not see a record any more: it was deleted, or is in the trash."""
     send(media_deleted, state.app, record=record)
 

@@ -54,7 +54,7 @@ from .models import (
     PENDING,
     TRASHED,
     Media,
-    OwnedMedia,
+    MediaRecord,
     now,
 )
 from .owners.main_images import refuse_second_main, write_main
@@ -266,7 +266,7 @@ def create_external(
     return records
 
 
-def _describe_external(record: OwnedMedia, storage_type: str | None) -> None:
+def _describe_external(record: Media, storage_type: str | None) -> None:
     """Make a new record one of external media.
 
     :raises InvalidMedia: It is to be in a storage, or has no URL.
@@ -280,14 +280,12 @@ def _describe_external(record: OwnedMedia, storage_type: str | None) -> None:
     classify(record, mime_type or "")
 
 
-def _place_in_a_row(records: Iterable[Media], first_position: int) -> None:
+def _place_in_a_row(records: Iterable[MediaRecord], first_position: int) -> None:
     for number, record in enumerate(records):
         _set_values(record, position=position_behind(first_position, number))
 
 
-def foresee(
-    state: State, kind: type[OwnedMedia], fields: dict[str, t.Any], *, viewer: Viewer
-) -> None:
+def foresee(state: State, kind: type[Media], fields: dict[str, t.Any], *, viewer: Viewer) -> None:
     """Refuse an upload whose bytes are still to come, if :func:`create` would refuse it unread.
 
     :param viewer: As for :func:`create`.
@@ -351,7 +349,7 @@ def replace(state: State, record: K, upload: Upload) -> K:
     return replaced
 
 
-def _changes_with(state: State, record: OwnedMedia, upload: Upload) -> dict[str, t.Any]:
+def _changes_with(state: State, record: Media, upload: Upload) -> dict[str, t.Any]:
     """The changes that other bytes make to a record, as far as their beginning shows it.
 
     :raises UploadRejected: The host's validator refuses them.
@@ -449,7 +447,7 @@ def edit(
     if "filename" in changes:
         changes = changes | {"filename": _checked_name(state, record, changes["filename"])}
 
-    def new_values(current: OwnedMedia) -> dict[str, t.Any]:
+    def new_values(current: Media) -> dict[str, t.Any]:
         values = changes | {"updated_at": now()}
         becomes_private = current.is_public and not changes.get("is_public", True)
         if becomes_private:
@@ -515,7 +513,7 @@ def change(
     raise MediaConflict("too many others are changing it at the moment")
 
 
-def revoke_links(state: State, record: OwnedMedia, *, check: Check = bool) -> None:
+def revoke_links(state: State, record: Media, *, check: Check = bool) -> None:
     """Make the signed links of a record worthless that were made until now.
 
     A link names the revocation that it came after. So each revocation must be another one than
@@ -524,14 +522,14 @@ def revoke_links(state: State, record: OwnedMedia, *, check: Check = bool) -> No
     :raises MediaNotFound: There is no such record any more.
     """
 
-    def revoked(current: OwnedMedia) -> dict[str, t.Any]:
+    def revoked(current: Media) -> dict[str, t.Any]:
         return {"links_revoked_at": current.next_revocation(), "updated_at": now()}
 
     if change(state, record, revoked, check=check) is None:
         raise MediaNotFound(record.kind, record.id)
 
 
-def delete(state: State, record: OwnedMedia, *, check: Check = bool) -> None:
+def delete(state: State, record: Media, *, check: Check = bool) -> None:
     """Delete a record and its bytes.
 
     :raises MediaNotFound: There is no such record any more, or somebody else is deleting it.
@@ -563,7 +561,7 @@ def delete_of_owner(state: State, reference_type: str, reference_id: str) -> int
     return number_deleted
 
 
-def count_access(state: State, kind: type[OwnedMedia], media_id: uuid.UUID) -> None:
+def count_access(state: State, kind: type[Media], media_id: uuid.UUID) -> None:
     """Count one access.
 
     :raises MediaNotFound: There is no such record.
@@ -573,7 +571,7 @@ def count_access(state: State, kind: type[OwnedMedia], media_id: uuid.UUID) -> N
     events.send(media_accessed, state.app, kind=kind, media_id=media_id, count=1)
 
 
-def purge(state: State, record: Media) -> bool:
+def purge(state: State, record: MediaRecord) -> bool:
     """Delete a record that is in the trash, unless somebody has brought it back.
 
     :return: Whether it was deleted.
@@ -587,7 +585,7 @@ def purge(state: State, record: Media) -> bool:
     return True
 
 
-def check_owner(state: State, *records: OwnedMedia) -> None:
+def check_owner(state: State, *records: Media) -> None:
     """Make sure that the document exists that records are to belong to.
 
     Only types whose collection the host has named can be checked. The records name the document by
@@ -610,12 +608,12 @@ def check_owner(state: State, *records: OwnedMedia) -> None:
         _set_values(record, **{record.owner_field: owner_id})
 
 
-def _set_values(record: Media, **values: t.Any) -> None:
+def _set_values(record: MediaRecord, **values: t.Any) -> None:
     """Set fields of a record that is not in a database, past its instrumented attributes."""
     vars(record).update(values)
 
 
-def _checked_name(state: State, record: OwnedMedia, filename: str | None) -> str | None:
+def _checked_name(state: State, record: Media, filename: str | None) -> str | None:
     """A new name, if it fits the bytes that we keep."""
     if record.storage_key is None:
         return filename
@@ -629,7 +627,7 @@ def _checked_name(state: State, record: OwnedMedia, filename: str | None) -> str
     return filename
 
 
-def describe(state: State, record: OwnedMedia, upload: Upload) -> None:
+def describe(state: State, record: Media, upload: Upload) -> None:
     """Fill in what the first bytes show, and let the host look at them before any is kept.
 
     :param record: Not yet in a database.
@@ -641,7 +639,7 @@ def describe(state: State, record: OwnedMedia, upload: Upload) -> None:
     _validate(state, record, upload)
 
 
-def _measured(record: OwnedMedia, upload: Upload) -> dict[str, int]:
+def _measured(record: Media, upload: Upload) -> dict[str, int]:
     """Width and height of an image, if the caller left both of these fields to us."""
     dimensions = upload.dimensions
     if dimensions is None or max(dimensions) > schemas.MAX_INTEGER:
@@ -654,14 +652,14 @@ def _measured(record: OwnedMedia, upload: Upload) -> dict[str, int]:
     return dimensions._asdict()
 
 
-def _validate(state: State, record: OwnedMedia, upload: Upload) -> None:
+def _validate(state: State, record: Media, upload: Upload) -> None:
     """Let the host look at an upload before its bytes are kept."""
     validator = state.settings.validator
     if validator is not None:
         validator(record, upload.head)
 
 
-def classify(record: OwnedMedia, mime_type: str) -> None:
+def classify(record: Media, mime_type: str) -> None:
     """Fill in the type, and the name to show, that the caller left to us."""
     guesses = {
         "resource_type": resource_type(mime_type),
@@ -720,7 +718,7 @@ def _published(upload: Upload) -> dict[str, t.Any]:
     }
 
 
-def _bury(state: State, record: Media) -> None:
+def _bury(state: State, record: MediaRecord) -> None:
     """Remove the bytes of a record that was deleted. The record itself goes with the sweep."""
     key = record.storage_key
     is_free = key is None or delete_bytes(state, state.storage_of(record), key)
@@ -731,7 +729,7 @@ def _bury(state: State, record: Media) -> None:
     reach("delete:done")
 
 
-def remove_unseen(state: State, record: Media) -> None:
+def remove_unseen(state: State, record: MediaRecord) -> None:
     """Remove a record that readers no longer see.
 
     Its bytes go first, so that no bytes are left without a record.
@@ -743,7 +741,7 @@ def remove_unseen(state: State, record: Media) -> None:
     reach("sweep:done")
 
 
-def _discard(state: State, record: Media, storage: Storage) -> None:
+def _discard(state: State, record: MediaRecord, storage: Storage) -> None:
     """Take back a record that was not acknowledged.
 
     It may be available after all, where the answer to the last change was lost; so nobody may see
@@ -772,6 +770,6 @@ def clean_up(action: Callable[..., object], *args: t.Any) -> None:
     try:
         action(*args)
     except DualMediaError:
-        subjects = [repr(arg) for arg in args if isinstance(arg, str | Media)]
+        subjects = [repr(arg) for arg in args if isinstance(arg, str | MediaRecord)]
         subject = ", ".join(subjects)
         logger.warning("left for the sweep: %s(%s)", action.__qualname__, subject, exc_info=True)

@@ -15,7 +15,7 @@ from itsdangerous import BadSignature, URLSafeSerializer
 
 from .authorization import Claims, is_allowed, reads_by_default
 from .errors import ConfigurationError
-from .models import OwnedMedia, now
+from .models import Media, now
 from .schemas import content_url
 from .state import get_state
 
@@ -69,7 +69,7 @@ class Link:
     has_maker: bool = True
     """Whether it says who made it. Those of earlier versions do not."""
 
-    def opens(self, record: OwnedMedia, identity: str | None) -> bool:
+    def opens(self, record: Media, identity: str | None) -> bool:
         """Whether it is for this record and this caller, and still holds."""
         if self.media_id != record.id:
             return False
@@ -85,7 +85,7 @@ class Link:
             return False
         return self._lends_a_right(record)
 
-    def _lends_a_right(self, record: OwnedMedia) -> bool:
+    def _lends_a_right(self, record: Media) -> bool:
         """Whether whoever made it may read the record now."""
         if not self.has_maker:
             return reads_by_default()
@@ -107,7 +107,7 @@ Every token has that claim, and this link has not.
 """
 
 
-def may_read_by_link(record: OwnedMedia, maker: str, claims: Claims) -> bool:
+def may_read_by_link(record: Media, maker: str, claims: Claims) -> bool:
     """Whether the rule lets an identity read a record.
 
     The rule is told only those claims of theirs that a link carries.
@@ -119,7 +119,7 @@ def may_read_by_link(record: OwnedMedia, maker: str, claims: Claims) -> bool:
 
 
 def signed_url(
-    record: OwnedMedia,
+    record: Media,
     *,
     expires_in: float | None = None,
     identity: str | None = None,
@@ -141,7 +141,7 @@ def signed_url(
 
 
 def make_link(
-    record: OwnedMedia,
+    record: Media,
     *,
     expires_in: float | None = None,
     identity: str | None = None,
@@ -230,7 +230,7 @@ def _milliseconds(time: datetime) -> int:
     return round(time.timestamp() * 1000)
 
 
-def _revocation(record: OwnedMedia) -> int | None:
+def _revocation(record: Media) -> int | None:
     """The record's mark as a number."""
     if record.links_revoked_at is None:
         return None

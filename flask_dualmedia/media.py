@@ -17,7 +17,7 @@ from .content.sources import Source, list_of, name_of, opened, url_of
 from .content.uploads import upload_for
 from .databases.storable import logged_refusals, plain
 from .errors import MediaNotFound
-from .models import KINDS, CourseResource, CourseVideo, MediaStorage, OwnedMedia, ProductImage
+from .models import KINDS, CourseResource, CourseVideo, Media, MediaStorage, ProductImage
 from .owners.pages import VisibleTo
 from .owners.places import position_behind, split_place
 from .repositories.base import EVERYTHING, K, Listing, Records
@@ -438,7 +438,7 @@ def update_media(kind: Kind[K], media_id: uuid.UUID | str, **changes: t.Any) -> 
         return lifecycle.edit(get_state(), get_media(kind, media_id), checked)
 
 
-def open_media(record: OwnedMedia, start: int = 0, stop: int | None = None) -> t.Iterator[bytes]:
+def open_media(record: Media, start: int = 0, stop: int | None = None) -> t.Iterator[bytes]:
     """The bytes of a record, in pieces. Nothing is held open between two of them.
 
     :param start: First byte of the range ``[start, stop)``.

@@ -193,10 +193,10 @@ class Base(DeclarativeBase):
     )
 
 
-M = t.TypeVar("M", bound="Media")
+M = t.TypeVar("M", bound="MediaRecord")
 
 
-class Media(Base):
+class MediaRecord(Base):
     """Base of all records of files: the fields that they share, whoever they belong to."""
 
     __abstract__ = True
@@ -342,7 +342,7 @@ def required_columns(table: sa.Table) -> frozenset[str]:
     return frozenset(names)
 
 
-class OwnedMedia(Media):
+class Media(MediaRecord):
     """Base of the kinds: records that belong to a document, and have URLs.
 
     What is particular about a kind is said by these attributes, and asked of its class.
@@ -472,7 +472,7 @@ class OwnedMedia(Media):
 
 @cache
 def row_reader(cls: type[M]) -> t.Callable[[t.Iterable[t.Any]], M]:
-    """A function that does what :meth:`Media.from_row` does, for many rows."""
+    """A function that does what :meth:`MediaRecord.from_row` does, for many rows."""
     names = cls.field_names()
 
     def read(row: t.Iterable[t.Any]) -> M:
@@ -483,7 +483,7 @@ def row_reader(cls: type[M]) -> t.Callable[[t.Iterable[t.Any]], M]:
     return read
 
 
-class ProductImage(OwnedMedia):
+class ProductImage(Media):
     """A picture of a product. At most one per product is its main image."""
 
     __tablename__ = "product_images"
@@ -539,7 +539,7 @@ class ProductImage(OwnedMedia):
     )
 
 
-class CourseVideo(OwnedMedia):
+class CourseVideo(Media):
     """A video of a course, of one of its lessons or modules."""
 
     __tablename__ = "course_videos"
@@ -587,7 +587,7 @@ class CourseVideo(OwnedMedia):
     )
 
 
-class CourseResource(OwnedMedia):
+class CourseResource(Media):
     """A file to download with a course or one of its lessons."""
 
     __tablename__ = "course_resources"
@@ -620,7 +620,7 @@ class CourseResource(OwnedMedia):
     )
 
 
-class MediaStorage(OwnedMedia):
+class MediaStorage(Media):
     """Any other file of any document: avatars, invoices, page banners."""
 
     __tablename__ = "media_storage"
@@ -663,7 +663,7 @@ class MediaChunk(Base):
     data: Mapped[bytes] = mapped_column(sa.LargeBinary)
 
 
-KINDS: dict[str, type[OwnedMedia]] = {
+KINDS: dict[str, type[Media]] = {
     ProductImage.kind: ProductImage,
     CourseVideo.kind: CourseVideo,
     CourseResource.kind: CourseResource,
@@ -671,7 +671,7 @@ KINDS: dict[str, type[OwnedMedia]] = {
 }
 """The four kinds by their name in URLs."""
 
-TABLES: dict[str, type[Media]] = {**KINDS}
+TABLES: dict[str, type[MediaRecord]] = {**KINDS}
 """All record classes by their name in reports: the kinds, and what is derived from their media."""
 
 

@@ -21,7 +21,7 @@ from .errors import (
     QuotaExceeded,
     TooManyUnfinished,
 )
-from .models import KINDS, OwnedMedia
+from .models import KINDS, Media
 from .repositories.base import Selection
 from .state import State
 from .uploads.staging import Staged
@@ -44,7 +44,7 @@ class _Quota:
     """Identity whose unfinished uploads count too, and the id of the one that the bytes are of."""
 
 
-Subject = OwnedMedia | Staged
+Subject = Media | Staged
 """The record or upload that has the bytes. An upload that is a part of another has no owner yet."""
 
 
@@ -185,9 +185,9 @@ def _owner_of(subject: Subject) -> tuple[str, str] | None:
     return t.cast(str, reference_type), owner_id
 
 
-def of_owner(reference_type: str, reference_id: str) -> dict[type[OwnedMedia], dict[str, t.Any]]:
+def of_owner(reference_type: str, reference_id: str) -> dict[type[Media], dict[str, t.Any]]:
     """For each kind that can belong to an owner, the fields that its records have in common."""
-    selected: dict[type[OwnedMedia], dict[str, t.Any]] = {}
+    selected: dict[type[Media], dict[str, t.Any]] = {}
     for kind in KINDS.values():
         where = kind.of_owner(reference_type, reference_id)
         if where is not None:

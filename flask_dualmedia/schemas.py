@@ -26,8 +26,8 @@ from .models import (
     VIDEO_TYPES,
     CourseResource,
     CourseVideo,
+    Media,
     MediaStorage,
-    OwnedMedia,
     ProductImage,
 )
 from .state import get_state
@@ -267,7 +267,7 @@ class MediaStorageSchema(MediaSchema):
     title = _text(255)
 
 
-_SCHEMAS: dict[type[OwnedMedia], type[MediaSchema]] = {
+_SCHEMAS: dict[type[Media], type[MediaSchema]] = {
     ProductImage: ProductImageSchema,
     CourseVideo: CourseVideoSchema,
     CourseResource: CourseResourceSchema,
@@ -278,13 +278,13 @@ _SCHEMAS: dict[type[OwnedMedia], type[MediaSchema]] = {
 _MEASURED = ("file_size", "mime_type")
 
 
-def _declared(kind: type[OwnedMedia], *names: str) -> tuple[str, ...]:
+def _declared(kind: type[Media], *names: str) -> tuple[str, ...]:
     """The names that the schema of a kind has among these."""
     declared = schema_of(kind).fields
     return tuple(name for name in names if name in declared)
 
 
-def _not_sent_with_bytes(kind: type[OwnedMedia]) -> tuple[str, ...]:
+def _not_sent_with_bytes(kind: type[Media]) -> tuple[str, ...]:
     """Names of the fields that are measured, or that only we may set, and of the URL."""
     names = [*_MEASURED, kind.url_field]
     for name, field in schema_of(kind).fields.items():
@@ -294,19 +294,19 @@ def _not_sent_with_bytes(kind: type[OwnedMedia]) -> tuple[str, ...]:
 
 
 @cache
-def schema_of(kind: type[OwnedMedia]) -> MediaSchema:
+def schema_of(kind: type[Media]) -> MediaSchema:
     """The schema of answers, and of JSON that creates external media."""
     return _SCHEMAS[kind]()
 
 
 @cache
-def upload_schema_of(kind: type[OwnedMedia]) -> MediaSchema:
+def upload_schema_of(kind: type[Media]) -> MediaSchema:
     """The schema of the fields that come with bytes."""
     return _SCHEMAS[kind](exclude=_not_sent_with_bytes(kind))
 
 
 @cache
-def multipart_schema_of(kind: type[OwnedMedia]) -> MediaSchema:
+def multipart_schema_of(kind: type[Media]) -> MediaSchema:
     """The schema of a form: the fields that come with bytes, and the part ``file`` with these."""
     base = _SCHEMAS[kind]
     attributes = {
@@ -321,7 +321,7 @@ def multipart_schema_of(kind: type[OwnedMedia]) -> MediaSchema:
 
 
 @cache
-def direct_schema_of(kind: type[OwnedMedia]) -> MediaSchema:
+def direct_schema_of(kind: type[Media]) -> MediaSchema:
     """The schema of an upload that goes to a storage directly: its bytes are announced."""
     base = _SCHEMAS[kind]
     is_checksum = validate.Regexp(
@@ -355,7 +355,7 @@ def direct_schema_of(kind: type[OwnedMedia]) -> MediaSchema:
 
 
 @cache
-def edit_schema_of(kind: type[OwnedMedia]) -> MediaSchema:
+def edit_schema_of(kind: type[Media]) -> MediaSchema:
     """The schema of changes: the owner and the storage stay what they are.
 
     A field that is left out stays as it is: it gets no default.
@@ -421,7 +421,7 @@ def _messages_about_json_types(schema: WireSchema, data: dict[str, t.Any]) -> di
     return messages
 
 
-def content_url(record: OwnedMedia) -> str:
+def content_url(record: Media) -> str:
     """URL of the route that serves the bytes of a record: a path, below where the app is mounted.
 
     Outside of requests that is ``APPLICATION_ROOT``. With ``DUALMEDIA_HOST`` or
@@ -455,7 +455,7 @@ class _Form(t.NamedTuple):
 
 
 @cache
-def _form_of(kind: type[OwnedMedia]) -> _Form:
+def _form_of(kind: type[Media]) -> _Form:
     names: list[str] = []
     times: list[str] = []
     dumped = schema_of(kind).dump_fields
@@ -472,7 +472,7 @@ def _form_of(kind: type[OwnedMedia]) -> _Form:
     )
 
 
-def dump_media(record: OwnedMedia) -> dict[str, t.Any]:
+def dump_media(record: Media) -> dict[str, t.Any]:
     """A record as JSON-ready data, as our HTTP routes answer it.
 
     ``imageUrl`` (``videoUrl``, ``resourceUrl``, ``url``) is the external URL, or the path of the
@@ -484,13 +484,13 @@ def dump_media(record: OwnedMedia) -> dict[str, t.Any]:
     return _dump(record, _root())
 
 
-def dump_media_list(records: t.Iterable[OwnedMedia]) -> list[dict[str, t.Any]]:
+def dump_media_list(records: t.Iterable[Media]) -> list[dict[str, t.Any]]:
     """Many records, of whatever kinds, each as :func:`dump_media` has it."""
     root = _root()
     return [_dump(record, root) for record in records]
 
 
-def _dump(record: OwnedMedia, root: str) -> dict[str, t.Any]:
+def _dump(record: Media, root: str) -> dict[str, t.Any]:
     """A record as JSON-ready data. The root is the URL of the media routes."""
     names, values, times, url = _form_of(type(record))
     # To be strict would take a fifth of the time.

@@ -31,7 +31,7 @@ if t.TYPE_CHECKING:
     from .databases.collections import Collections
     from .databases.documents import Documents
     from .homes.base import Home
-    from .models import Media, OwnedMedia
+    from .models import Media, MediaRecord
     from .repositories.base import Repository
     from .storages.base import Storage
 
@@ -41,11 +41,11 @@ Mode = t.Literal["dual", "mongo"]
 class ReadCounter(t.Protocol):
     """Counts the readers of content: :class:`~flask_dualmedia.accesses.counting.Counter`."""
 
-    def count_first(self, record: OwnedMedia, pieces: Iterator[bytes]) -> Iterator[bytes]:
+    def count_first(self, record: Media, pieces: Iterator[bytes]) -> Iterator[bytes]:
         """The same pieces. When the first one is handed out, its reader is counted."""
         ...
 
-    def note(self, kind: type[OwnedMedia], media_id: uuid.UUID, reader: str) -> None:
+    def note(self, kind: type[Media], media_id: uuid.UUID, reader: str) -> None:
         """Count somebody who began to read."""
         ...
 
@@ -150,7 +150,7 @@ class State:
         """Resumable uploads."""
         return Staging(self.collections, self.storages["database"], self.settings.upload_expires)
 
-    def storage_of(self, record: Media) -> Storage:
+    def storage_of(self, record: MediaRecord) -> Storage:
         """The storage that has the bytes of a record.
 
         :raises StorageError: It was set up when they came, and is not now.

@@ -28,7 +28,7 @@ from .. import events
 from ..databases.collections import PLAYS, Collections
 from ..databases.documents import BULK, Documents, insert_new
 from ..errors import RecordRefused, Unavailable
-from ..models import OwnedMedia, now
+from ..models import Media, now
 from ..processes import exits
 from ..processes.forks import begin_in_children, notice_fork
 from ..processes.threads import STOP_TIMEOUT, Worker
@@ -56,7 +56,7 @@ BATCH = 1_000
 class Play(t.NamedTuple):
     """Somebody began to read."""
 
-    kind: type[OwnedMedia]
+    kind: type[Media]
     media_id: uuid.UUID
     at: datetime
 
@@ -192,11 +192,11 @@ class Counter:
         self._reported = 0
         self._started: Started = {}
         self._claiming: tuple[str, Started] | None = None
-        self._counts: defaultdict[type[OwnedMedia], Counts] = defaultdict(dict)
-        self._adding: dict[type[OwnedMedia], Counts] = {}
+        self._counts: defaultdict[type[Media], Counts] = defaultdict(dict)
+        self._adding: dict[type[Media], Counts] = {}
         self._refused = 0
 
-    def count_first(self, record: OwnedMedia, pieces: Iterator[bytes]) -> Iterator[bytes]:
+    def count_first(self, record: Media, pieces: Iterator[bytes]) -> Iterator[bytes]:
         """Return the same pieces, and note when the first one is handed out.
 
         Then its reader, who sends the request, has begun to read.
@@ -209,7 +209,7 @@ class Counter:
 
         return counted()
 
-    def note(self, kind: type[OwnedMedia], media_id: uuid.UUID, reader: str) -> None:
+    def note(self, kind: type[Media], media_id: uuid.UUID, reader: str) -> None:
         """Note that somebody began to read, to be written down soon."""
         notice_fork()
         if not self._worker.has_begun:
@@ -347,13 +347,13 @@ class Counter:
                 self._take_back(adding)
                 self._adding = {}
 
-    def _take_back(self, adding: dict[type[OwnedMedia], Counts]) -> None:
+    def _take_back(self, adding: dict[type[Media], Counts]) -> None:
         """Keep for the next time what could not be added."""
         for kind, counts in adding.items():
             for media_id, accesses in counts.items():
                 _add(self._counts[kind], media_id, accesses)
 
-    def _add_batch(self, kind: type[OwnedMedia], counts: Counts, ids: list[uuid.UUID]) -> None:
+    def _add_batch(self, kind: type[Media], counts: Counts, ids: list[uuid.UUID]) -> None:
         """Count some of ``counts``, and take out what is settled."""
         batch = {media_id: counts[media_id] for media_id in ids}
         try:
@@ -377,7 +377,7 @@ class Counter:
                 added[media_id] = number
         self._tell(kind, added)
 
-    def _tell(self, kind: type[OwnedMedia], added: Mapping[uuid.UUID, int]) -> None:
+    def _tell(self, kind: type[Media], added: Mapping[uuid.UUID, int]) -> None:
         """Send the signal about each record that was counted, if anybody listens."""
         if not media_accessed.receivers:
             return
@@ -386,9 +386,7 @@ class Counter:
                 events.send(media_accessed, self._app, kind=kind, media_id=media_id, count=number)
 
 
-def counted(
-    state: State, record: OwnedMedia, start: int, pieces: Iterator[bytes]
-) -> Iterator[bytes]:
+def counted(state: State, record: Media, start: int, pieces: Iterator[bytes]) -> Iterator[bytes]:
     """Return the pieces of an answer, counted if they begin a read.
 
     A reader who gets the first byte of all begins to read; other ranges are the same reader's

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from ..authorization import usual_id
-from ..models import OwnedMedia
+from ..models import Media
 from ..quotas import of_owner
 from ..repositories.base import EVERYTHING, Listing, Records, Selection
 from ..state import State
@@ -23,7 +23,7 @@ _NEVER = datetime.min.replace(tzinfo=UTC)
 class MediaStats:
     """The media of one document, of all kinds."""
 
-    records: Records[OwnedMedia]
+    records: Records[Media]
     """The most used, or the last used, first."""
     media: int
     """The number of them, beyond those listed too."""
@@ -46,7 +46,7 @@ def stats_of(
     sort: Sort,
     limit: int | None,
     visible_to: t.Any = EVERYTHING,
-    may_read: Callable[[OwnedMedia], bool] = lambda record: True,
+    may_read: Callable[[Media], bool] = lambda record: True,
 ) -> MediaStats:
     """Collect the stats of one owner.
 
@@ -75,17 +75,17 @@ def stats_of(
     )
 
 
-def _usage(record: OwnedMedia) -> tuple[int, uuid.UUID]:
+def _usage(record: Media) -> tuple[int, uuid.UUID]:
     return record.access_count, record.id
 
 
-def _last_use(record: OwnedMedia) -> tuple[datetime, uuid.UUID]:
+def _last_use(record: Media) -> tuple[datetime, uuid.UUID]:
     return record.last_accessed_at or _NEVER, record.id
 
 
-def _visible(state: State, selection: Selection, identity: str) -> Records[OwnedMedia]:
+def _visible(state: State, selection: Selection, identity: str) -> Records[Media]:
     """List the selected media that one identity may see."""
-    records: Records[OwnedMedia] = Records()
+    records: Records[Media] = Records()
     for kind, where in selection.items():
         listed = state.repository.select(Listing(kind, where, visible_to=identity))
         records += listed

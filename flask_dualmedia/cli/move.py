@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 from flask.cli import with_appcontext
 
-from ..models import TABLES, Media
+from ..models import TABLES, MediaRecord
 from ..state import State, get_state
 from ..upkeep import move as moves
 from .dialog import alone, answering
@@ -68,7 +68,7 @@ def _move(
     state: State,
     source: str,
     target: str,
-    kinds: list[type[Media]],
+    kinds: list[type[MediaRecord]],
 ) -> moves.Moved:
     total = sum(map(state.repository.count, kinds))
     with click.progressbar(length=total, label="records") as bar, alone(state, "move"):

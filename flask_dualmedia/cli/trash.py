@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import click
 
 from ..errors import DualMediaError
-from ..models import TABLES, TRASHED, Media
+from ..models import TABLES, TRASHED, MediaRecord
 from ..state import State
 from ..upkeep import sweeping
 from .dialog import answering
@@ -36,7 +36,7 @@ def restore_from_trash(state: State, choice: str) -> None:
         raise click.ClickException("\n".join(failures))
 
 
-def _trashed(state: State, choice: str) -> Iterator[Media]:
+def _trashed(state: State, choice: str) -> Iterator[MediaRecord]:
     """The chosen records of the trash."""
     if choice == "all":
         return sweeping.trashed_records(state)

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 
 from ..databases.storable import camelcase, plain
 from ..errors import InvalidMedia
-from ..models import OwnedMedia
+from ..models import Media
 from .external_urls import is_absolute
 
 
@@ -36,7 +36,7 @@ or https URL of external media. :class:`ExternalURL` may be relative too.
 _ACCEPTED = "a binary stream, bytes, a pathlib.Path, or the http(s) URL of external media as a str"
 
 
-def url_of(kind: type[OwnedMedia], source: Source) -> str | None:
+def url_of(kind: type[Media], source: Source) -> str | None:
     """Return the URL of external media, and ``None`` for a source that has bytes.
 
     :raises InvalidMedia: It is text, and no http or https URL.

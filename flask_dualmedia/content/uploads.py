@@ -14,7 +14,7 @@ from .sniffing import HEAD_SIZE, Sniffer, settle_type, sniff
 
 if t.TYPE_CHECKING:
     from ..config import Settings
-    from ..models import OwnedMedia
+    from ..models import Media
 
 BLOCK_SIZE = HEAD_SIZE
 """Bytes asked of a stream at once. Smaller pieces cost servers more than they save memory."""
@@ -209,7 +209,7 @@ def _was_read(stream: t.Any) -> bool:
 
 def upload_for(
     settings: Settings,
-    kind: type[OwnedMedia],
+    kind: type[Media],
     stream: t.BinaryIO,
     *,
     filename: str | None = None,

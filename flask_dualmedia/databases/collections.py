@@ -20,7 +20,7 @@ from pymongo.collection import Collection
 from pymongo.write_concern import WriteConcern
 
 from ..errors import NamesTaken
-from ..models import AVAILABLE, DELETING, PENDING, TABLES, TRASHED, Media
+from ..models import AVAILABLE, DELETING, PENDING, TABLES, TRASHED, MediaRecord
 from .clock import Clock
 from .documents import BULK, Document, Documents
 from .shapes import owner_of_key
@@ -53,7 +53,7 @@ _ANY_ID: Document = {"$gte": _FIRST_ID, "$lte": _LAST_ID}
 """All UUIDs: they sort together, and nothing else between them."""
 
 
-def is_record(kind: type[Media], document: Document) -> bool:
+def is_record(kind: type[MediaRecord], document: Document) -> bool:
     """Whether a document is a record of ours: it has our fields, with values that ours have.
 
     Fields that were added later may be missing. Its storage may have any name, and may not be set
@@ -73,13 +73,13 @@ def is_record(kind: type[Media], document: Document) -> bool:
 
 
 @cache
-def _required_fields(kind: type[Media]) -> frozenset[str]:
+def _required_fields(kind: type[MediaRecord]) -> frozenset[str]:
     """The fields that all documents of records have, but for their ids."""
     return frozenset(kind.field_names()) - kind.added_fields().keys() - {"id"}
 
 
 @cache
-def _record_filter(kind: type[Media]) -> Document:
+def _record_filter(kind: type[MediaRecord]) -> Document:
     """Return the question of :func:`is_record` as a filter of MongoDB's."""
     shape: Document = {
         "_id": {**_ANY_ID},
@@ -96,7 +96,7 @@ def _record_filter(kind: type[Media]) -> Document:
 
 
 def records_only(
-    kind: type[Media], where: t.Mapping[str, t.Any] = types.MappingProxyType({})
+    kind: type[MediaRecord], where: t.Mapping[str, t.Any] = types.MappingProxyType({})
 ) -> Document:
     """Return a filter for the records that match another one.
 
@@ -342,7 +342,7 @@ def _is_chunk(document: Document) -> bool:
 class _RecordShape(t.NamedTuple):
     """The shape of the records of a kind."""
 
-    kind: type[Media]
+    kind: type[MediaRecord]
 
     def __call__(self, document: Document) -> bool:
         return is_record(self.kind, document)
@@ -382,7 +382,7 @@ def _shape(name: str) -> Shape | None:
     return _SHAPES.get(name)
 
 
-def _kind_in(name: str) -> type[Media] | None:
+def _kind_in(name: str) -> type[MediaRecord] | None:
     """Return the record class whose records are in a collection, by its name without prefixes."""
     for kind in TABLES.values():
         if kind.__tablename__ == name:

@@ -19,7 +19,7 @@ from functools import cache
 import sqlalchemy as sa
 
 from ..errors import InvalidMedia, RecordRefused
-from ..models import Check, Media
+from ..models import Check, MediaRecord
 
 logger = logging.getLogger("flask_dualmedia")
 
@@ -36,7 +36,7 @@ Rule = Callable[[t.Any], str | None]
 """Says what is wrong with a value, if anything is."""
 
 
-def check(kind: type[Media], values: t.Mapping[str, t.Any]) -> None:
+def check(kind: type[MediaRecord], values: t.Mapping[str, t.Any]) -> None:
     """Refuse values of a record, all of its fields or some, that a database could not keep.
 
     :raises InvalidMedia: With messages by wire names.
@@ -105,7 +105,7 @@ def plain(value: t.Any) -> t.Any:
 
 
 @cache
-def rules_of(kind: type[Media]) -> dict[str, Rule]:
+def rules_of(kind: type[MediaRecord]) -> dict[str, Rule]:
     """Return the rule of each field of a kind."""
     table = t.cast(sa.Table, kind.__table__)
     checks: dict[str, Check] = {}

@@ -13,7 +13,7 @@ from sqlalchemy import event
 from sqlalchemy.sql.elements import conv
 
 from ..errors import NamesTaken
-from ..models import Base, Media, MediaChunk, required_columns
+from ..models import Base, MediaChunk, MediaRecord, required_columns
 
 VERSION_TABLE = "dualmedia_version"
 
@@ -35,7 +35,7 @@ class Tables:
                 copy = table.to_metadata(self.metadata, name=prefix + table.name)
                 _rename_parts(copy, prefix)
 
-    def of(self, kind: type[Media]) -> sa.Table:
+    def of(self, kind: type[MediaRecord]) -> sa.Table:
         """Return the table of the records of a kind."""
         return self._named(kind.__tablename__)
 

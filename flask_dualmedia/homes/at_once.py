@@ -17,7 +17,7 @@ from functools import cache
 from ..databases import storable
 from ..databases.sql import insisting
 from ..errors import DatabaseUnavailable, WritesRefused
-from ..models import Media
+from ..models import MediaRecord
 from ..repositories.base import M, Values
 from ..repositories.failover import FailoverRepository
 from ..repositories.psycopg import PsycopgRepository
@@ -95,7 +95,7 @@ def is_possible(state: State, storage: Storage) -> bool:
 
 def add(
     state: State,
-    record: Media,
+    record: MediaRecord,
     blocks: list[bytes],
     *,
     keeps_id: bool,

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from .. import events
 from ..authorization import Viewer
 from ..errors import SecondMainImage
-from ..models import AVAILABLE, OwnedMedia, now
+from ..models import AVAILABLE, Media, now
 from ..repositories.base import Listing
 
 if t.TYPE_CHECKING:
@@ -27,9 +27,7 @@ ATTEMPTS = 3
 T = t.TypeVar("T")
 
 
-def write_main(
-    state: State, record: OwnedMedia, viewer: Viewer | None, write: Callable[[], T]
-) -> T:
+def write_main(state: State, record: Media, viewer: Viewer | None, write: Callable[[], T]) -> T:
     """Write a record that may become the main image of its product.
 
     Hidden main images give way at that moment, not before.
@@ -46,7 +44,7 @@ def write_main(
     return write()
 
 
-def refuse_second_main(state: State, record: OwnedMedia, viewer: Viewer | None) -> None:
+def refuse_second_main(state: State, record: Media, viewer: Viewer | None) -> None:
     """Refuse a second main image before its bytes are read.
 
     If two come at once, the unique index stops the second at the end.
@@ -58,7 +56,7 @@ def refuse_second_main(state: State, record: OwnedMedia, viewer: Viewer | None) 
         _others(state, record, viewer)
 
 
-def _others(state: State, record: OwnedMedia, viewer: Viewer | None) -> list[OwnedMedia]:
+def _others(state: State, record: Media, viewer: Viewer | None) -> list[Media]:
     """List the main images of the same product, which are hidden from the viewer.
 
     There are two where one waits in the journal.
@@ -76,7 +74,7 @@ def _others(state: State, record: OwnedMedia, viewer: Viewer | None) -> list[Own
     return others
 
 
-def _demote(state: State, image: OwnedMedia) -> None:
+def _demote(state: State, image: Media) -> None:
     """Make a main image an ordinary one, if nobody has changed it since it was listed."""
     changes = {"is_main_image": False, "updated_at": now()}
     where = {"state": AVAILABLE, "version": image.version}

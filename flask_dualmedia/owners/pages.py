@@ -9,7 +9,7 @@ import typing as t
 
 from ..authorization import readable, reference_to
 from ..databases.storable import plain
-from ..models import OwnedMedia
+from ..models import Media
 from ..repositories.base import EVERYTHING, Records
 from ..state import get_state
 
@@ -25,7 +25,7 @@ Where it is left out, the functions ask nobody and show everything.
 """
 
 
-_Lists = dict[type[OwnedMedia], dict[str, Records[OwnedMedia]]]
+_Lists = dict[type[Media], dict[str, Records[Media]]]
 """Media of each kind by the id of its owner."""
 
 
@@ -34,7 +34,7 @@ def attach_media(
     *,
     reference_type: str | None = None,
     visible_to: VisibleTo = EVERYTHING,
-    **fields: type[OwnedMedia],
+    **fields: type[Media],
 ) -> list[t.MutableMapping[str, t.Any]]:
     """Load the media of a page of documents in one query, as far as its viewer may read it.
 

@@ -12,7 +12,7 @@ import typing as t
 from collections.abc import Callable
 
 from ..errors import SecondMainImage
-from ..models import OwnedMedia
+from ..models import Media
 from ..repositories.base import Listing
 from ..schemas import MAX_INTEGER
 from ..state import State
@@ -53,7 +53,7 @@ def split_place(fields: Fields) -> tuple[list[str], Fields]:
 
 
 def placed(
-    state: State, record: OwnedMedia, unplaced: t.Collection[str], keep: Callable[[Place], T]
+    state: State, record: Media, unplaced: t.Collection[str], keep: Callable[[Place], T]
 ) -> T:
     """Keep a record in its place, which is looked for now.
 
@@ -74,13 +74,13 @@ def placed(
         return keep(place | {"is_main_image": False})
 
 
-def _has_main_image(state: State, record: OwnedMedia) -> bool:
+def _has_main_image(state: State, record: Media) -> bool:
     where = {**record.owner_values, "is_main_image": True}
     listing = Listing(type(record), where, limit=1)
     return bool(state.repository.select(listing))
 
 
-def _free_position(state: State, record: OwnedMedia) -> int:
+def _free_position(state: State, record: Media) -> int:
     """Return the position behind the last one; each group, as a lesson, has its own."""
     kind = type(record)
     where: Fields = {**record.owner_values}
@@ -97,7 +97,7 @@ def _free_position(state: State, record: OwnedMedia) -> int:
     return position_behind(last_position)
 
 
-def _free_place(state: State, record: OwnedMedia, unplaced: t.Collection[str]) -> Place:
+def _free_place(state: State, record: Media, unplaced: t.Collection[str]) -> Place:
     place: Place = {}
     if "is_main_image" in unplaced:
         place["is_main_image"] = not _has_main_image(state, record)

@@ -7,16 +7,16 @@ import uuid
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from ..models import Media, OwnedMedia
+from ..models import Media, MediaRecord
 
-M = t.TypeVar("M", bound=Media)
-K = t.TypeVar("K", bound=OwnedMedia)
+M = t.TypeVar("M", bound=MediaRecord)
+K = t.TypeVar("K", bound=Media)
 
 Values = t.Mapping[str, t.Any]
 
 Accesses = tuple[int, datetime]
 """A number of accesses, and when the last of them was."""
-Selection = t.Mapping[type[OwnedMedia], Values]
+Selection = t.Mapping[type[Media], Values]
 """By kind, fields and the values they must have."""
 
 Position = tuple[t.Any, uuid.UUID]
@@ -90,14 +90,14 @@ class Repository(t.Protocol):
 
     Where a database answers and does not do what it is asked, they raise another
     :class:`~flask_dualmedia.errors.Unavailable`. New records and changes that break a rule of the
-    fields raise :class:`~flask_dualmedia.errors.InvalidMedia` before anything is sent.
+    fields raise :class:`~flask_dualmedia.errors.InvalidMediaRecord` before anything is sent.
     """
 
     def version(self) -> str:
         """Ask the server for its version, as proof that it answers."""
         ...
 
-    def add(self, record: Media, *, keeps_id: bool = False) -> None:
+    def add(self, record: MediaRecord, *, keeps_id: bool = False) -> None:
         """Keep a new record.
 
         :param keeps_id: Somebody knows its id already. Otherwise the record has another id
@@ -107,7 +107,7 @@ class Repository(t.Protocol):
         """
         ...
 
-    def add_all(self, records: t.Sequence[Media]) -> None:
+    def add_all(self, records: t.Sequence[MediaRecord]) -> None:
         """Keep new records of one kind, all or none.
 
         :raises MediaConflict: As :meth:`add`.
@@ -124,10 +124,10 @@ class Repository(t.Protocol):
 
     def of_owners(
         self,
-        kinds: t.Sequence[type[OwnedMedia]],
+        kinds: t.Sequence[type[Media]],
         reference_type: str | None,
         ids: t.Sequence[str],
-    ) -> Records[OwnedMedia]:
+    ) -> Records[Media]:
         """All available records of these kinds that belong to any of the owners.
 
         They come from one query where the database can do that. Those of one owner and kind come in
@@ -155,20 +155,20 @@ class Repository(t.Protocol):
         """
         ...
 
-    def bury(self, kind: type[Media], media_id: uuid.UUID) -> None:
+    def bury(self, kind: type[MediaRecord], media_id: uuid.UUID) -> None:
         """Empty a ``deleting`` record whose bytes are gone.
 
         Its id stays taken for the grace time: nothing that arrives late brings it back.
         """
         ...
 
-    def remove(self, kind: type[Media], media_id: uuid.UUID) -> None:
+    def remove(self, kind: type[MediaRecord], media_id: uuid.UUID) -> None:
         """Forget a record in any state. A missing one is a no-op."""
         ...
 
     def count_access(
         self,
-        kind: type[Media],
+        kind: type[MediaRecord],
         media_id: uuid.UUID,
         at: datetime,
         number: int = 1,
@@ -178,7 +178,7 @@ class Repository(t.Protocol):
 
     def add_accesses(
         self,
-        kind: type[Media],
+        kind: type[MediaRecord],
         counts: t.Mapping[uuid.UUID, Accesses],
     ) -> dict[uuid.UUID, bool]:
         """Add to the access counts of many available records at once.
@@ -195,7 +195,7 @@ class Repository(t.Protocol):
 
     def keys_of(
         self,
-        kind: type[Media],
+        kind: type[MediaRecord],
         ids: t.Sequence[uuid.UUID],
     ) -> list[str | None]:
         """The storage keys of the records with these ids, in any state.
@@ -238,16 +238,16 @@ class Repository(t.Protocol):
         """Records in the trash, sorted by id, from behind ``after``."""
         ...
 
-    def count(self, kind: type[Media]) -> int:
+    def count(self, kind: type[MediaRecord]) -> int:
         """How many records there are, in any state, without those that are buried or in the
         trash."""
         ...
 
-    def count_by_storage(self, kind: type[Media]) -> dict[str, int]:
+    def count_by_storage(self, kind: type[MediaRecord]) -> dict[str, int]:
         """How many records have bytes in each storage, in any state, by the name of the storage."""
         ...
 
-    def count_trashed(self, kind: type[Media]) -> int:
+    def count_trashed(self, kind: type[MediaRecord]) -> int:
         """How many records are in the trash."""
         ...
 

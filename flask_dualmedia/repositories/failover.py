@@ -16,7 +16,7 @@ from itertools import islice
 from ..databases.circuit import Circuit
 from ..databases.documents import MONGO
 from ..errors import DatabaseUnavailable, RecordRefused, Unavailable, WritesRefused
-from ..models import DELETING, PENDING, Media, OwnedMedia, new_id, now
+from ..models import DELETING, PENDING, Media, MediaRecord, new_id, now
 from ..storages.base import new_key
 from .base import Accesses, Announced, Listing, M, Position, Records, Selection, Values
 from .journal import JournalRepository
@@ -68,7 +68,7 @@ class FailoverRepository:
         """The version of the SQL server: the journal's says nothing about SQL."""
         return self._circuit.read(self._sql.version)
 
-    def add(self, record: Media, *, keeps_id: bool = False) -> None:
+    def add(self, record: MediaRecord, *, keeps_id: bool = False) -> None:
         """Add a record to SQL, or to the journal where SQL does not take it.
 
         If the answer of SQL was lost, the record goes into the journal under another id, and SQL is
@@ -83,12 +83,12 @@ class FailoverRepository:
             keeps_id=keeps_id,
         )
 
-    def add_all(self, records: t.Sequence[Media]) -> None:
+    def add_all(self, records: t.Sequence[MediaRecord]) -> None:
         self._add(records, lambda repository: repository.add_all(records))
 
     def _add(
         self,
-        records: t.Sequence[Media],
+        records: t.Sequence[MediaRecord],
         add: Callable[[Either], None],
         *,
         keeps_id: bool = False,
@@ -117,7 +117,7 @@ class FailoverRepository:
                         self.forsake(record)
                 add(self._journal)
 
-    def forsake(self, record: Media) -> None:
+    def forsake(self, record: MediaRecord) -> None:
         """Have a record taken away that SQL may have, or may get yet, and of which nobody was told.
 
         The record given gets another id, and another key for its bytes.
@@ -174,16 +174,16 @@ class FailoverRepository:
 
     def of_owners(
         self,
-        kinds: t.Sequence[type[OwnedMedia]],
+        kinds: t.Sequence[type[Media]],
         reference_type: str | None,
         ids: t.Sequence[str],
-    ) -> Records[OwnedMedia]:
+    ) -> Records[Media]:
         """Available records of both databases that belong to any owner, as for :meth:`select`."""
 
-        def read(repository: Either) -> Records[OwnedMedia]:
+        def read(repository: Either) -> Records[Media]:
             return repository.of_owners(kinds, reference_type, ids)
 
-        def place(record: OwnedMedia) -> t.Any:
+        def place(record: Media) -> t.Any:
             number = kinds.index(type(record))
             return number, getattr(record, record.order), record.id
 
@@ -212,7 +212,7 @@ class FailoverRepository:
 
     def count_access(
         self,
-        kind: type[Media],
+        kind: type[MediaRecord],
         media_id: uuid.UUID,
         at: datetime,
         number: int = 1,
@@ -224,7 +224,7 @@ class FailoverRepository:
 
     def add_accesses(
         self,
-        kind: type[Media],
+        kind: type[MediaRecord],
         counts: t.Mapping[uuid.UUID, Accesses],
     ) -> dict[uuid.UUID, bool]:
         """Add to access counts in SQL, and of those that are not there in the journal.
@@ -253,7 +253,7 @@ class FailoverRepository:
     def _add_in_turn(
         self,
         repository: FailoverRepository | JournalRepository,
-        kind: type[Media],
+        kind: type[MediaRecord],
         counts: t.Mapping[uuid.UUID, Accesses],
     ) -> dict[uuid.UUID, bool]:
         """Add to access counts one by one: each must be known to be counted or not, and few are not
@@ -270,7 +270,7 @@ class FailoverRepository:
                     break
         return counted
 
-    def bury(self, kind: type[Media], media_id: uuid.UUID) -> None:
+    def bury(self, kind: type[MediaRecord], media_id: uuid.UUID) -> None:
         """Empty a ``deleting`` record of SQL; one that the journal deletes is left to the drain."""
         waiting = None
         if self._circuit.journal_expected:
@@ -281,7 +281,7 @@ class FailoverRepository:
         # A copy that a killed drain has left in the journal says nothing: it was deleted in SQL.
         self._circuit.guard(lambda: self._sql.bury(kind, media_id))
 
-    def remove(self, kind: type[Media], media_id: uuid.UUID) -> None:
+    def remove(self, kind: type[MediaRecord], media_id: uuid.UUID) -> None:
         """Forget a record in both."""
         # The journal's copy first, or it would be drained into SQL again.
         self._journal.remove(kind, media_id)
@@ -289,7 +289,7 @@ class FailoverRepository:
 
     def keys_of(
         self,
-        kind: type[Media],
+        kind: type[MediaRecord],
         ids: t.Sequence[uuid.UUID],
     ) -> list[str | None]:
         journaled = self._journal.keys_of(kind, ids)
@@ -342,18 +342,18 @@ class FailoverRepository:
         in_sql = self._circuit.read(read_sql)
         return _first_by_id(journaled, in_sql, limit)
 
-    def count(self, kind: type[Media]) -> int:
+    def count(self, kind: type[MediaRecord]) -> int:
         """The number of records in SQL and in the journal; one that both have counts twice."""
         journaled = self._journal.count(kind)
         in_sql = self._circuit.read(lambda: self._sql.count(kind))
         return journaled + in_sql
 
-    def count_by_storage(self, kind: type[Media]) -> dict[str, int]:
+    def count_by_storage(self, kind: type[MediaRecord]) -> dict[str, int]:
         journaled = self._journal.count_by_storage(kind)
         in_sql = self._circuit.read(lambda: self._sql.count_by_storage(kind))
         return dict(Counter(journaled) + Counter(in_sql))
 
-    def count_trashed(self, kind: type[Media]) -> int:
+    def count_trashed(self, kind: type[MediaRecord]) -> int:
         journaled = self._journal.count_trashed(kind)
         in_sql = self._circuit.read(lambda: self._sql.count_trashed(kind))
         return journaled + in_sql
@@ -419,7 +419,7 @@ class FailoverRepository:
             return self._circuit.read(lambda: read(self._sql))
         return record
 
-    def _is_in_sql(self, kind: type[Media], media_id: uuid.UUID) -> bool:
+    def _is_in_sql(self, kind: type[MediaRecord], media_id: uuid.UUID) -> bool:
         """Tell whether SQL has a record that the journal has too.
 
         One that is pending there does not count: its creation was begun in SQL, and when the answer
@@ -431,7 +431,7 @@ class FailoverRepository:
     def _both(
         self,
         read: Callable[[Either], Records[M]],
-        kinds: t.Sequence[type[Media]],
+        kinds: t.Sequence[type[MediaRecord]],
     ) -> Records[M] | dict[uuid.UUID, M]:
         """The records of SQL, where it has all; those of both by id; or those of the one that
         answers, where the other is down."""
@@ -458,7 +458,7 @@ class FailoverRepository:
     def _journaled(
         self,
         read: Callable[[Either], Records[M]],
-        kinds: t.Sequence[type[Media]],
+        kinds: t.Sequence[type[MediaRecord]],
     ) -> _Journaled[M] | None:
         """The part of a list that is in the journal; ``None`` if MongoDB does not answer."""
         journaled: _Journaled[M] = _Journaled([], set())
@@ -494,7 +494,7 @@ class FailoverRepository:
     def _change(
         self,
         change: Callable[[Either], T | None],
-        kind: type[Media],
+        kind: type[MediaRecord],
         media_id: uuid.UUID,
     ) -> T | None:
         """Change a record where it is: in SQL, in the journal, or in SQL after all.

@@ -10,7 +10,7 @@ from pymongo import ReturnDocument
 
 from ..databases.collections import DRAINS, JOURNAL, records_only
 from ..databases.documents import Document
-from ..models import AVAILABLE, DELETING, KEPT, KINDS, PENDING, TABLES, TRASHED, Media
+from ..models import AVAILABLE, DELETING, KEPT, KINDS, PENDING, TABLES, TRASHED, MediaRecord
 from . import queries
 from .base import M
 from .mongo import MongoRepository
@@ -72,7 +72,7 @@ class JournalRepository(MongoRepository):
             )
         return queries.record_of(kind, document)
 
-    def deleted(self, kind: type[Media]) -> set[uuid.UUID]:
+    def deleted(self, kind: type[MediaRecord]) -> set[uuid.UUID]:
         """The ids of records that are deleted, and that SQL may have all the same."""
         where = records_only(kind, {"state": DELETING})
         with self._collections.asked():
@@ -82,7 +82,7 @@ class JournalRepository(MongoRepository):
 
     def release(
         self,
-        kind: type[Media],
+        kind: type[MediaRecord],
         media_id: uuid.UUID,
         claimant: str,
     ) -> None:
@@ -97,15 +97,15 @@ class JournalRepository(MongoRepository):
             collection = self._collection(kind)
             collection.update_one(where, change)
 
-    def claimed(self) -> list[Media]:
+    def claimed(self) -> list[MediaRecord]:
         """The records that are claimed."""
         where = {"claimed": {"$exists": True}}
-        records: list[Media] = []
+        records: list[MediaRecord] = []
         for kind in TABLES.values():
             records += self._find(kind, where, queries.BY_ID)
         return records
 
-    def set_aside(self, record: Media, reason: str) -> bool:
+    def set_aside(self, record: MediaRecord, reason: str) -> bool:
         """Note that SQL refuses a record. It may be changed again, which takes the note away.
 
         :return: Whether the reason is a new one.
@@ -130,7 +130,7 @@ class JournalRepository(MongoRepository):
         refused_before = before.get("refused", {})
         return refused_before.get("reason") != reason
 
-    def refusal_of(self, record: Media) -> Refusal | None:
+    def refusal_of(self, record: MediaRecord) -> Refusal | None:
         """Why a record that was just read is set aside, and since when; ``None`` if it is not.
 
         The time is ``None`` where somebody wants the record tried again.
@@ -140,9 +140,9 @@ class JournalRepository(MongoRepository):
             return None
         return Refusal(refused["reason"], refused.get("at"))
 
-    def refused(self, limit: int) -> list[Media]:
+    def refused(self, limit: int) -> list[MediaRecord]:
         """The first of the records that are set aside."""
-        records: list[Media] = []
+        records: list[MediaRecord] = []
         for kind in TABLES.values():
             records += self._find(kind, _REFUSED, queries.BY_ID, limit)
         return records[:limit]
@@ -170,7 +170,7 @@ class JournalRepository(MongoRepository):
                 collection = self._collection(kind)
                 collection.update_many(where, change)
 
-    def trash_stale(self, record: Media) -> bool:
+    def trash_stale(self, record: MediaRecord) -> bool:
         """Put a record into the trash that SQL had once, and has no more.
 
         Bringing it back has it moved again. Nobody knows whether its links were revoked in SQL
@@ -195,7 +195,7 @@ class JournalRepository(MongoRepository):
             result = collection.update_one(where, change)
         return bool(result.modified_count)
 
-    def is_stale(self, record: Media) -> bool:
+    def is_stale(self, record: MediaRecord) -> bool:
         """Tell whether a record that was just read is in the trash because the journal is older
         than SQL."""
         return record.state == TRASHED and "stale" in vars(record)
@@ -214,7 +214,7 @@ class JournalRepository(MongoRepository):
             drains = self._collections.get(DRAINS, durable=True)
             drains.update_one({"_id": "last"}, change, upsert=True)
 
-    def is_due(self, record: Media) -> bool:
+    def is_due(self, record: MediaRecord) -> bool:
         """Tell whether a record that was just read is to be moved now.
 
         One that is set aside is due after :data:`RETRY_AFTER`. Clocks may differ: one whose refusal
@@ -248,7 +248,7 @@ class JournalRepository(MongoRepository):
         """True while MongoDB is known not to answer, so that nobody can tell what is in it."""
         return self._collections.documents.circuit.is_open
 
-    def is_claimed(self, record: Media) -> bool:
+    def is_claimed(self, record: MediaRecord) -> bool:
         """Tell whether a record that was just read was claimed."""
         return "claimed" in vars(record)
 

@@ -16,7 +16,7 @@ from ..databases import storable
 from ..databases.collections import Collections, is_record, records_only
 from ..databases.documents import BULK, INDEXING, Document, Documents
 from ..errors import DualMediaError, Unavailable
-from ..models import AVAILABLE, DELETING, KINDS, PENDING, TABLES, TRASHED, Media, OwnedMedia
+from ..models import AVAILABLE, DELETING, KINDS, PENDING, TABLES, TRASHED, Media, MediaRecord
 from . import queries
 from .base import Accesses, Announced, Listing, M, Position, Records, Selection, Values
 
@@ -69,7 +69,7 @@ class MongoRepository:
                 collection.create_indexes(list(queries.indexes_of(kind)))
         self.is_indexed = True
 
-    def add(self, record: Media, *, keeps_id: bool = False) -> None:
+    def add(self, record: MediaRecord, *, keeps_id: bool = False) -> None:
         """Keep a new record under its own id. Indexes that may be missing are created first.
 
         :raises InvalidMedia: A field holds what no database could keep. Nothing was sent.
@@ -85,7 +85,7 @@ class MongoRepository:
             collection = self._collection(kind)
             collection.insert_one(queries.document_of(values))
 
-    def add_all(self, records: t.Sequence[Media]) -> None:
+    def add_all(self, records: t.Sequence[MediaRecord]) -> None:
         """Keep new records of one kind. If one is refused, those before it are deleted again.
 
         They are deleted too if the answer was lost. Until then readers may see them, and if MongoDB
@@ -141,7 +141,7 @@ class MongoRepository:
 
     def keys_of(
         self,
-        kind: type[Media],
+        kind: type[MediaRecord],
         ids: t.Sequence[uuid.UUID],
     ) -> list[str | None]:
         is_one = {"_id": {"$in": [*ids]}}
@@ -208,11 +208,11 @@ class MongoRepository:
 
     def of_owners(
         self,
-        kinds: t.Sequence[type[OwnedMedia]],
+        kinds: t.Sequence[type[Media]],
         reference_type: str | None,
         ids: t.Sequence[str],
-    ) -> Records[OwnedMedia]:
-        records: Records[OwnedMedia] = Records()
+    ) -> Records[Media]:
+        records: Records[Media] = Records()
         for kind in kinds:
             where: Document = {
                 kind.owner_field: {"$in": [*ids]},
@@ -300,7 +300,7 @@ class MongoRepository:
 
         return queries.record_of(kind, document)
 
-    def bury(self, kind: type[Media], media_id: uuid.UUID) -> None:
+    def bury(self, kind: type[MediaRecord], media_id: uuid.UUID) -> None:
         deleting = {
             "_id": media_id,
             "state": DELETING,
@@ -311,7 +311,7 @@ class MongoRepository:
             collection = self._collection(kind)
             collection.update_one(where, {"$set": nothing})
 
-    def remove(self, kind: type[Media], media_id: uuid.UUID) -> None:
+    def remove(self, kind: type[MediaRecord], media_id: uuid.UUID) -> None:
         where = records_only(kind, {"_id": media_id})
         with self._collections.asked():
             collection = self._collection(kind)
@@ -319,7 +319,7 @@ class MongoRepository:
 
     def count_access(
         self,
-        kind: type[Media],
+        kind: type[MediaRecord],
         media_id: uuid.UUID,
         at: datetime,
         number: int = 1,
@@ -332,7 +332,7 @@ class MongoRepository:
 
     def add_accesses(
         self,
-        kind: type[Media],
+        kind: type[MediaRecord],
         counts: t.Mapping[uuid.UUID, Accesses],
     ) -> dict[uuid.UUID, bool]:
         """Add to the access counts of many available records by one bulk write.
@@ -361,7 +361,7 @@ class MongoRepository:
 
     def _access(
         self,
-        kind: type[Media],
+        kind: type[MediaRecord],
         media_id: uuid.UUID,
         at: datetime,
         number: int,
@@ -409,7 +409,7 @@ class MongoRepository:
             where["_id"] = {"$gt": after}
         return self._find(kind, where, queries.BY_ID, limit)
 
-    def count(self, kind: type[Media]) -> int:
+    def count(self, kind: type[MediaRecord]) -> int:
         buried = {"state": DELETING, "storage_key": None}
         trashed = {"state": TRASHED}
         neither = {"$nor": [buried, trashed]}
@@ -418,7 +418,7 @@ class MongoRepository:
             collection = self._collection(kind)
             return collection.count_documents(where)
 
-    def count_by_storage(self, kind: type[Media]) -> dict[str, int]:
+    def count_by_storage(self, kind: type[MediaRecord]) -> dict[str, int]:
         where = records_only(kind, {"storage_key": {"$ne": None}})
         group = {"_id": "$storage_type", "number": {"$sum": 1}}
         pipeline = [{"$match": where}, {"$group": group}]
@@ -426,7 +426,7 @@ class MongoRepository:
             groups = self._collection(kind).aggregate(pipeline)
             return {group["_id"]: group["number"] for group in groups}
 
-    def count_trashed(self, kind: type[Media]) -> int:
+    def count_trashed(self, kind: type[MediaRecord]) -> int:
         trashed = records_only(kind, {"state": TRASHED})
         with self._collections.asked(BULK):
             collection = self._collection(kind)
@@ -485,6 +485,6 @@ class MongoRepository:
                     size += total["size"]
         return size
 
-    def _collection(self, kind: type[Media]) -> Collection[Document]:
+    def _collection(self, kind: type[MediaRecord]) -> Collection[Document]:
         name = self.prefix + kind.__tablename__
         return self._collections.get(name, durable=True)

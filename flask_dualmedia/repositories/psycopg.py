@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from ..databases.sql import SQLDatabase, insisting
 from ..databases.tables import MODELS, Tables
-from ..models import Media
+from ..models import MediaRecord
 from .base import Values
 from .sql import Row, SQLRepository
 from .statements import Query, insert_record
@@ -47,7 +47,7 @@ class PsycopgRepository(SQLRepository):
 
         return insisting(execute)
 
-    def _insert(self, records: Sequence[Media]) -> None:
+    def _insert(self, records: Sequence[MediaRecord]) -> None:
         if self.database.is_heard:
             super()._insert(records)
             return

@@ -10,7 +10,7 @@ from pymongo import ASCENDING, DESCENDING, IndexModel
 
 from ..databases.collections import is_record
 from ..databases.documents import MAIN_INDEX, Document
-from ..models import AVAILABLE, Media, OwnedMedia
+from ..models import AVAILABLE, Media, MediaRecord
 from .base import EVERYTHING, Listing, M, Values
 
 Sort = t.Sequence[tuple[str, int]]
@@ -97,12 +97,12 @@ def sort_within(listing: Listing[t.Any], span: Document) -> Sort:
     return [(field_name(field), direction) for field in fields]
 
 
-def place_of(record: OwnedMedia) -> tuple[t.Any, uuid.UUID]:
+def place_of(record: Media) -> tuple[t.Any, uuid.UUID]:
     """The place of a record among the media of its owner."""
     return getattr(record, record.order), record.id
 
 
-def having(kind: type[Media], where: Values) -> Document:
+def having(kind: type[MediaRecord], where: Values) -> Document:
     """A filter for the records whose fields have these values.
 
     A document that lacks a field that was added later has its default.
@@ -149,7 +149,7 @@ def record_of(kind: type[M], document: Document | None) -> M | None:
     return some_record(kind, document)
 
 
-def indexes_of(kind: type[Media]) -> Iterator[IndexModel]:
+def indexes_of(kind: type[MediaRecord]) -> Iterator[IndexModel]:
     """The indexes of the SQL table, as far as MongoDB needs them.
 
     A partial filter knows no ``<>``, so unfinished records are found through the state. MongoDB

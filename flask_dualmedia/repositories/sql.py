@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from ..databases import storable
 from ..databases.sql import SQLDatabase, insisting
 from ..databases.tables import MODELS, Tables
-from ..models import DELETING, Media, MediaStorage, OwnedMedia, row_reader
+from ..models import DELETING, Media, MediaRecord, MediaStorage, row_reader
 from . import statements
 from .base import Accesses, Announced, Listing, M, Position, Records, Selection, Values
 from .statements import DRAINS_ID, Query
@@ -66,7 +66,7 @@ class SQLRepository:
         """
         self.version()
 
-    def add(self, record: Media, *, keeps_id: bool = False) -> None:
+    def add(self, record: MediaRecord, *, keeps_id: bool = False) -> None:
         """Keep a new record with one ``INSERT``. It keeps its id in any case.
 
         :raises InvalidMedia: A field holds what no database could keep. Nothing was sent.
@@ -78,7 +78,7 @@ class SQLRepository:
         query = statements.insert_record(kind, self.tables)
         self._fetch(query, values)
 
-    def add_all(self, records: Sequence[Media]) -> None:
+    def add_all(self, records: Sequence[MediaRecord]) -> None:
         """Keep new records of one kind, at least one, in one transaction.
 
         :raises InvalidMedia: A field of one holds what no database could keep. Nothing was sent.
@@ -87,7 +87,7 @@ class SQLRepository:
             storable.check(type(record), record.values())
         self._insert(records)
 
-    def _insert(self, records: Sequence[Media]) -> None:
+    def _insert(self, records: Sequence[MediaRecord]) -> None:
         with self.database.begin() as connection:
             query = statements.insert_record(type(records[0]), self.tables)
             rows = [record.values() for record in records]
@@ -103,7 +103,7 @@ class SQLRepository:
 
     def keys_of(
         self,
-        kind: type[Media],
+        kind: type[MediaRecord],
         ids: t.Sequence[uuid.UUID],
     ) -> list[str | None]:
         query = statements.select_keys(kind, ids, self.tables)
@@ -127,10 +127,10 @@ class SQLRepository:
 
     def of_owners(
         self,
-        kinds: t.Sequence[type[OwnedMedia]],
+        kinds: t.Sequence[type[Media]],
         reference_type: str | None,
         ids: t.Sequence[str],
-    ) -> Records[OwnedMedia]:
+    ) -> Records[Media]:
         """Available records of these kinds that belong to any of the owners, by one statement."""
         parameters = {
             "owners": [*ids],
@@ -148,7 +148,7 @@ class SQLRepository:
             return self._all(kinds[0], query, parameters)
 
         query, parts = statements.select_union(tuple(kinds), matching, self.tables)
-        records: Records[OwnedMedia] = Records()
+        records: Records[Media] = Records()
         for row in self._fetch(query, parameters):
             make_record, take_fields = parts[row[0]]
             records.append(make_record(take_fields(row)))
@@ -207,7 +207,7 @@ class SQLRepository:
         query = statements.note_drain(self.tables, self.database.product)
         self._fetch(query, note.values())
 
-    def bury(self, kind: type[Media], media_id: uuid.UUID) -> None:
+    def bury(self, kind: type[MediaRecord], media_id: uuid.UUID) -> None:
         """Set all columns of a ``deleting`` record to NULL that may be NULL.
 
         Its version and the time of its last change stay. A missing one is a no-op.
@@ -215,14 +215,14 @@ class SQLRepository:
         query = statements.bury_record(kind, self.tables)
         self._fetch(query, {"id_": media_id})
 
-    def remove(self, kind: type[Media], media_id: uuid.UUID) -> None:
+    def remove(self, kind: type[MediaRecord], media_id: uuid.UUID) -> None:
         query = statements.delete_record(kind, media_id, self.tables)
         with self.database.autocommit() as connection:
             connection.execute(query)
 
     def count_access(
         self,
-        kind: type[Media],
+        kind: type[MediaRecord],
         media_id: uuid.UUID,
         at: datetime,
         number: int = 1,
@@ -242,7 +242,7 @@ class SQLRepository:
 
     def add_accesses(
         self,
-        kind: type[Media],
+        kind: type[MediaRecord],
         counts: t.Mapping[uuid.UUID, Accesses],
     ) -> dict[uuid.UUID, bool]:
         """Add to the access counts of many available records in one transaction.
@@ -263,7 +263,7 @@ class SQLRepository:
     def _add_accesses_at_once(
         self,
         connection: sa.Connection,
-        kind: type[Media],
+        kind: type[MediaRecord],
         counts: t.Mapping[uuid.UUID, Accesses],
     ) -> dict[uuid.UUID, bool]:
         numbers, times = zip(*counts.values(), strict=True)
@@ -280,7 +280,7 @@ class SQLRepository:
     def _add_accesses_in_turn(
         self,
         connection: sa.Connection,
-        kind: type[Media],
+        kind: type[MediaRecord],
         counts: t.Mapping[uuid.UUID, Accesses],
     ) -> dict[uuid.UUID, bool]:
         query = statements.update_access(kind, self.tables)
@@ -314,10 +314,10 @@ class SQLRepository:
         query = statements.select_trashed(kind, after, limit, self.tables)
         return self._read(kind, query)
 
-    def count(self, kind: type[Media]) -> int:
+    def count(self, kind: type[MediaRecord]) -> int:
         return self._count(kind, trashed=False)
 
-    def count_by_storage(self, kind: type[Media]) -> dict[str, int]:
+    def count_by_storage(self, kind: type[MediaRecord]) -> dict[str, int]:
         columns = self.tables.of(kind).c
         storage_type = columns.storage_type
         has_bytes = columns.storage_key.is_not(None)
@@ -328,10 +328,10 @@ class SQLRepository:
                 numbers[name] = number
         return numbers
 
-    def count_trashed(self, kind: type[Media]) -> int:
+    def count_trashed(self, kind: type[MediaRecord]) -> int:
         return self._count(kind, trashed=True)
 
-    def _count(self, kind: type[Media], *, trashed: bool) -> int:
+    def _count(self, kind: type[MediaRecord], *, trashed: bool) -> int:
         query = statements.select_number(kind, trashed=trashed, tables=self.tables)
         with self.database.autocommit() as connection:
             result = connection.execute(query)

@@ -24,8 +24,8 @@ from ..models import (
     IS_UNFINISHED,
     KINDS,
     Media,
+    MediaRecord,
     MediaStorage,
-    OwnedMedia,
     row_reader,
 )
 from .base import EVERYTHING, Listing, M, Position, Selection, Values
@@ -49,7 +49,7 @@ Query = sa.Select[t.Any] | sa.Insert | sa.Update
 
 
 @cache
-def insert_record(kind: type[Media], tables: Tables = MODELS) -> sa.Insert:
+def insert_record(kind: type[MediaRecord], tables: Tables = MODELS) -> sa.Insert:
     """The statement that keeps a record, with its fields as parameters."""
     table = tables.of(kind)
     return sa.insert(table).returning(table.c.id)
@@ -57,7 +57,7 @@ def insert_record(kind: type[Media], tables: Tables = MODELS) -> sa.Insert:
 
 @cache
 def select_one(
-    kind: type[Media],
+    kind: type[MediaRecord],
     tables: Tables,
     *,
     available: bool,
@@ -71,7 +71,7 @@ def select_one(
 
 
 def select_keys(
-    kind: type[Media],
+    kind: type[MediaRecord],
     ids: Sequence[uuid.UUID],
     tables: Tables = MODELS,
 ) -> sa.Select[t.Any]:
@@ -81,7 +81,7 @@ def select_keys(
 
 
 def select_after(
-    kind: type[Media],
+    kind: type[MediaRecord],
     after: uuid.UUID | None,
     limit: int,
     tables: Tables = MODELS,
@@ -93,7 +93,7 @@ def select_after(
 
 
 def select_trashed(
-    kind: type[Media],
+    kind: type[MediaRecord],
     after: uuid.UUID | None,
     limit: int,
     tables: Tables = MODELS,
@@ -117,7 +117,7 @@ def _next_by_id(
 
 
 def select_number(
-    kind: type[Media],
+    kind: type[MediaRecord],
     *,
     trashed: bool,
     tables: Tables = MODELS,
@@ -133,7 +133,7 @@ def select_number(
 
 @cache
 def select_with_content(
-    kind: type[Media],
+    kind: type[MediaRecord],
     size: int,
     tables: Tables = MODELS,
 ) -> sa.Select[t.Any]:
@@ -158,7 +158,7 @@ def select_with_content(
 
 
 def update_record(
-    kind: type[Media],
+    kind: type[MediaRecord],
     media_id: uuid.UUID,
     changes: Values,
     where: Values,
@@ -174,7 +174,7 @@ def update_record(
 
 @cache
 def _update(
-    kind: type[Media],
+    kind: type[MediaRecord],
     changed: tuple[str, ...],
     where: tuple[str, ...],
     tables: Tables,
@@ -219,7 +219,7 @@ def _insert_or_update(table: sa.Table, dialect: str) -> t.Any:
 
 
 @cache
-def fence_record(kind: type[Media], tables: Tables, dialect: str) -> t.Any:
+def fence_record(kind: type[MediaRecord], tables: Tables, dialect: str) -> t.Any:
     """The statement of :meth:`SQLRepository.fence`, with the fields of the record as parameters."""
     table = tables.of(kind)
     insert = _insert_or_update(table, dialect)
@@ -255,7 +255,7 @@ def note_drain(tables: Tables, dialect: str) -> t.Any:
 
 
 def delete_record(
-    kind: type[Media],
+    kind: type[MediaRecord],
     media_id: uuid.UUID,
     tables: Tables = MODELS,
 ) -> sa.Delete:
@@ -265,7 +265,7 @@ def delete_record(
 
 
 @cache
-def bury_record(kind: type[Media], tables: Tables) -> sa.Update:
+def bury_record(kind: type[MediaRecord], tables: Tables) -> sa.Update:
     """The statement of :meth:`SQLRepository.bury`, with the parameter ``id_``."""
     table = tables.of(kind)
     nothing: dict[str, t.Any] = {}
@@ -329,7 +329,7 @@ def select_listing(
 
 @cache
 def _select_page(
-    kind: type[Media],
+    kind: type[MediaRecord],
     where: tuple[str, ...],
     scopes: tuple[Scope, ...],
     shape: _Shape,
@@ -351,7 +351,7 @@ def _select_page(
 
 
 def _select_scope(
-    kind: type[Media],
+    kind: type[MediaRecord],
     where: tuple[str, ...],
     scope: Scope,
     shape: _Shape,
@@ -427,7 +427,7 @@ when it is in an array."""
 
 @cache
 def select_of_owners(
-    kind: type[OwnedMedia],
+    kind: type[Media],
     matching: Matching,
     tables: Tables = MODELS,
 ) -> sa.Select[t.Any]:
@@ -462,14 +462,14 @@ def _is_owned(
 
 
 _Part = tuple[
-    t.Callable[[t.Any], OwnedMedia],
+    t.Callable[[t.Any], Media],
     t.Callable[[t.Any], tuple[t.Any, ...]],
 ]
 
 
 @cache
 def select_union(
-    kinds: tuple[type[OwnedMedia], ...],
+    kinds: tuple[type[Media], ...],
     matching: Matching,
     tables: Tables,
 ) -> tuple[sa.Select[t.Any], list[_Part]]:
@@ -513,7 +513,7 @@ def select_union(
 
 
 @cache
-def update_access(kind: type[Media], tables: Tables) -> sa.Update:
+def update_access(kind: type[MediaRecord], tables: Tables) -> sa.Update:
     """The statement that adds to one access count.
 
     Its parameters are ``id_``, ``at`` and ``number``.
@@ -533,7 +533,7 @@ def update_access(kind: type[Media], tables: Tables) -> sa.Update:
     return query.values(changes).returning(columns.id)
 
 
-def update_accesses(kind: type[Media], tables: Tables = MODELS) -> sa.Update:
+def update_accesses(kind: type[MediaRecord], tables: Tables = MODELS) -> sa.Update:
     """The statement that adds to many access counts, and tells which records there are.
 
     Its parameters are ``ids``, ``numbers`` and ``times``. It is one for PostgreSQL.
@@ -621,7 +621,7 @@ def select_announced(tables: Tables = MODELS) -> t.Any:
 
 
 def select_unfinished(
-    kind: type[Media],
+    kind: type[MediaRecord],
     before: datetime,
     limit: int,
     after: Position | None = None,

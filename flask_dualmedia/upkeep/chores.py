@@ -26,7 +26,7 @@ from flask import Flask, request_started
 from ..databases.collections import UPKEEP
 from ..databases.leases import SECONDS, Lease
 from ..errors import BytesNotFound, DualMediaError, Unavailable
-from ..models import AVAILABLE, KINDS, TABLES, Media
+from ..models import AVAILABLE, KINDS, TABLES, MediaRecord
 from ..processes.forks import begin_in_children, notice_fork
 from ..processes.threads import STOP_TIMEOUT, Worker
 from ..state import State, get_state
@@ -264,7 +264,7 @@ def _unnamed(state: State) -> Iterator[str]:
 class _Reading:
     """A record whose bytes are being read."""
 
-    record: Media
+    record: MediaRecord
     pieces: Iterator[bytes]
     digest: t.Any
 
@@ -346,14 +346,16 @@ class Verifier:
             return None
         return {"kind": next(iter(TABLES)), "after": None, "begun": now}
 
-    def _records_after(self, kind: type[Media], after: uuid.UUID | None) -> Iterator[Media]:
+    def _records_after(
+        self, kind: type[MediaRecord], after: uuid.UUID | None
+    ) -> Iterator[MediaRecord]:
         """The records of a kind behind an id, in the order of their ids, read in small batches."""
         repository = self._state.homes[0].repository
         while batch := repository.scan(kind, after, 50):
             yield from batch
             after = batch[-1].id
 
-    def _pieces(self, record: Media) -> Iterator[bytes]:
+    def _pieces(self, record: MediaRecord) -> Iterator[bytes]:
         """The bytes of a record.
 
         They are opened when the first piece is asked for, not before: then errors come in one
@@ -364,7 +366,7 @@ class Verifier:
         size = record.file_size or 0
         yield from storage.open(key, 0, size)
 
-    def _is_verified(self, record: Media) -> bool:
+    def _is_verified(self, record: MediaRecord) -> bool:
         """Whether a record has bytes that cost nothing to read."""
         if record.state != AVAILABLE or record.storage_key is None:
             return False
@@ -394,7 +396,7 @@ class Verifier:
             self._report(record, "checksum_wrong")
         return 0
 
-    def _report(self, record: Media, problem: str) -> None:
+    def _report(self, record: MediaRecord, problem: str) -> None:
         """Say that a record is damaged, once, unless it was replaced or deleted while it was
         read."""
         key = str(record.storage_key)
@@ -460,7 +462,7 @@ def forget_damage(state: State) -> None:
 
 def _has_bytes(
     state: State,
-    kind: type[Media],
+    kind: type[MediaRecord],
     media_id: t.Any,
     key: str,
 ) -> bool:

@@ -12,7 +12,7 @@ from ..databases.leases import Lease
 from ..errors import DatabaseUnavailable, DualMediaError, RecordRefused, Unavailable, WritesRefused
 from ..failpoints import reach
 from ..homes.base import Home, JournalHome
-from ..models import AVAILABLE, DELETING, PENDING, TABLES, Media, now
+from ..models import AVAILABLE, DELETING, PENDING, TABLES, MediaRecord, now
 from ..repositories.sql import SQLRepository
 from ..signals import journal_drained
 from ..state import State
@@ -103,7 +103,7 @@ def _finish_deletions(state: State, *, retry: bool) -> WritesRefused | None:
     return refusal
 
 
-def _finish_deletions_of(state: State, kind: type[Media], *, retry: bool) -> None:
+def _finish_deletions_of(state: State, kind: type[MediaRecord], *, retry: bool) -> None:
     """Finish the deletions of one kind.
 
     :param retry: Try again those that failed not long ago.
@@ -126,7 +126,7 @@ def _finish_deletions_of(state: State, kind: type[Media], *, retry: bool) -> Non
                 logger.warning("%r cannot be deleted now: %s", record, reason)
 
 
-def _finish_deletion(state: State, record: Media) -> None:
+def _finish_deletion(state: State, record: MediaRecord) -> None:
     """Make sure that a deleted record does not come back, then remove it."""
     sql, journal = homes_of(state)
     fenced = _fenced(sql, record)
@@ -157,7 +157,7 @@ def _drop_twins(state: State) -> None:
             journal.repository.remove(kind, record.id)
 
 
-def _fenced(sql: Home[SQLRepository], record: Media) -> Media | None:
+def _fenced(sql: Home[SQLRepository], record: MediaRecord) -> MediaRecord | None:
     """A deleted record as SQL has it, now that nothing can bring it back any more; ``None`` if it
     stays."""
     try:
@@ -170,7 +170,7 @@ def _fenced(sql: Home[SQLRepository], record: Media) -> Media | None:
         return sql.repository.find(type(record), record.id) or record
 
 
-def _forget(state: State, record: Media, fenced: Media) -> None:
+def _forget(state: State, record: MediaRecord, fenced: MediaRecord) -> None:
     """Remove the bytes of a deleted record, and the record from the journal.
 
     :param record: The record as the journal has it.

@@ -25,7 +25,7 @@ from ..errors import (
     WritesRefused,
 )
 from ..failpoints import reach
-from ..models import KEPT, TRASHED, Media, now
+from ..models import KEPT, TRASHED, MediaRecord, now
 from ..state import State
 from ..storages.base import Storage, new_key
 from ..uploads.tickets import drop_bytes
@@ -44,7 +44,7 @@ class Moved:
     """Records that stay where they are, and why."""
 
 
-def count(state: State, source: str, kinds: t.Iterable[type[Media]]) -> Moved:
+def count(state: State, source: str, kinds: t.Iterable[type[MediaRecord]]) -> Moved:
     """Count what a move would move."""
     movable = Moved()
     for record in _records_in(state, source, kinds, lambda count: None):
@@ -57,7 +57,7 @@ def move(
     state: State,
     source: str,
     target: str,
-    kinds: t.Iterable[type[Media]],
+    kinds: t.Iterable[type[MediaRecord]],
     *,
     advance: Callable[[int], object] = lambda count: None,
 ) -> Moved:
@@ -85,9 +85,9 @@ def move(
 def _records_in(
     state: State,
     source: str,
-    kinds: t.Iterable[type[Media]],
+    kinds: t.Iterable[type[MediaRecord]],
     advance: Callable[[int], object],
-) -> Iterator[Media]:
+) -> Iterator[MediaRecord]:
     """The records whose bytes are in a storage."""
     for kind in kinds:
         for record in records_of(state.repository, kind):
@@ -97,7 +97,7 @@ def _records_in(
             advance(1)
 
 
-def _move(state: State, record: Media, target: str) -> bool:
+def _move(state: State, record: MediaRecord, target: str) -> bool:
     """Move the bytes of one record.
 
     :return: Whether they were moved: not if somebody replaced or deleted the record meanwhile.
@@ -135,7 +135,7 @@ def _move(state: State, record: Media, target: str) -> bool:
 
 def _copy(
     state: State,
-    record: Media,
+    record: MediaRecord,
     source: Storage,
     target: Storage,
     key: str,

@@ -19,7 +19,7 @@ from ..databases.documents import BULK, Document
 from ..errors import MediaConflict
 
 if t.TYPE_CHECKING:
-    from ..models import Media
+    from ..models import MediaRecord
     from ..state import State
 
 COLLECTION = FINDINGS
@@ -110,6 +110,6 @@ class Sightings:
         return UpdateOne({"_id": sighting_id}, change, upsert=True)
 
 
-def name_of(record: Media) -> str:
+def name_of(record: MediaRecord) -> str:
     """The name of a record as it is now. Every change of the record gives it another name."""
     return f"{record.kind}/{record.id}/{record.state}/{record.version}"

@@ -29,7 +29,7 @@ from ..models import (
     DELETING,
     TABLES,
     TRASHED,
-    Media,
+    MediaRecord,
     now,
 )
 from ..repositories.base import M, Position
@@ -48,7 +48,7 @@ Remove = Callable[[], bool]
 """Removes one record, unless something happened to it; tells whether it did."""
 
 
-def trash(state: State, record: Media) -> None:
+def trash(state: State, record: MediaRecord) -> None:
     """Take a record away from its readers, and keep it with its bytes.
 
     :func:`restore` brings it back until the sweep purges it.
@@ -88,7 +88,7 @@ def restore(state: State, record: M) -> M:
     return restored
 
 
-def trashed_records(state: State) -> Iterator[Media]:
+def trashed_records(state: State) -> Iterator[MediaRecord]:
     """Everything that is in the trash."""
     for kind in TABLES.values():
         for batch in _trashed_batches(state, kind):
@@ -143,7 +143,7 @@ def count_unfinished(state: State) -> int:
     return number
 
 
-def sweep_one(state: State, record: Media) -> bool:
+def sweep_one(state: State, record: MediaRecord) -> bool:
     """Remove one unfinished record, wherever it is.
 
     :return: Whether it was removed. If something happened to it since it was read, it stays.
@@ -163,7 +163,7 @@ def sweep_one(state: State, record: Media) -> bool:
     return True
 
 
-def sweep_in(state: State, home: Home[t.Any], record: Media) -> bool:
+def sweep_in(state: State, home: Home[t.Any], record: MediaRecord) -> bool:
     """Remove one unfinished record from the home that it was read from.
 
     :return: Whether it was removed. If something happened to it since it was read, it stays.
@@ -187,7 +187,7 @@ def sweep_in(state: State, home: Home[t.Any], record: Media) -> bool:
     return True
 
 
-def is_finished_elsewhere(state: State, home: Home[t.Any], record: Media) -> bool:
+def is_finished_elsewhere(state: State, home: Home[t.Any], record: MediaRecord) -> bool:
     """Whether an unfinished record is to stay for the drain.
 
     What is unfinished in SQL while it is available in the journal is brought up to date by the
@@ -202,7 +202,7 @@ def is_finished_elsewhere(state: State, home: Home[t.Any], record: Media) -> boo
     return record.state == DELETING
 
 
-def _due(state: State, sightings: Sightings, grace: float) -> Iterator[tuple[Remove, Media]]:
+def _due(state: State, sightings: Sightings, grace: float) -> Iterator[tuple[Remove, MediaRecord]]:
     """Each record that is to be removed now, with the way to remove it.
 
     First the unfinished records of each home, then what was in the trash for long enough, kind by
@@ -221,7 +221,7 @@ def _due(state: State, sightings: Sightings, grace: float) -> Iterator[tuple[Rem
                 yield partial(purge, state, record), record
 
 
-def _try_to_remove(remove: Remove, record: Media) -> bool:
+def _try_to_remove(remove: Remove, record: MediaRecord) -> bool:
     """Remove a record. If its storage fails, the records in other storages still go."""
     try:
         return remove()
@@ -246,7 +246,7 @@ def _trashed_batches(state: State, kind: type[M]) -> Iterator[list[M]]:
         yield batch
 
 
-def _note_trashed(state: State, record: Media) -> None:
+def _note_trashed(state: State, record: MediaRecord) -> None:
     Sightings(state, SWEEP).note([name_of(record)])
 
 
@@ -263,7 +263,7 @@ def _seen_before(sightings: Sightings, records: list[M], seconds: float) -> list
     return due
 
 
-def _keys_elsewhere(state: State, home: Home[t.Any], record: Media) -> set[str | None]:
+def _keys_elsewhere(state: State, home: Home[t.Any], record: MediaRecord) -> set[str | None]:
     """The keys that records with the same id have in other homes."""
     keys: set[str | None] = set()
     for other in state.homes:

@@ -33,8 +33,8 @@ from ..errors import (
 )
 from ..failpoints import reach
 from ..homes.base import Home
-from ..models import AVAILABLE, DELETING, KEPT, PENDING, TABLES, TRASHED, Media, now
-from ..repositories.base import Repository
+from ..models import AVAILABLE, DELETING, KEPT, PENDING, TABLES, TRASHED, MediaRecord, now
+from ..repositories.base import M, Repository
 from ..repositories.journal import JournalRepository
 from ..repositories.sql import SQLRepository
 from ..storages.base import owner_of_key
@@ -107,7 +107,7 @@ class Manifest:
     """SHA-256 over id, checksum, size and URL of every record, in order."""
 
 
-def records_of(repository: Repository, kind: type[Media]) -> Iterator[Media]:
+def records_of(repository: Repository, kind: type[M]) -> Iterator[M]:
     """Every record of a kind, in any state, sorted by id, a batch in memory at a time."""
     after: uuid.UUID | None = None
     while batch := repository.scan(kind, after, BATCH):
@@ -163,7 +163,7 @@ def transfer(
     return report
 
 
-def _copy_or_report(record: Media, source: Home, target: Home, report: Report) -> None:
+def _copy_or_report(record: MediaRecord, source: Home, target: Home, report: Report) -> None:
     """Copy a record, or report why it stays where it is.
 
     :raises Unavailable: A database is down, which concerns every record.
@@ -201,7 +201,7 @@ def clear(
             advance(1)
 
 
-def _is_held(record: Media, target: Home) -> bool:
+def _is_held(record: MediaRecord, target: Home) -> bool:
     """Whether the target holds a record too, with its bytes."""
     copy = target.repository.find(type(record), record.id)
     if copy is None or _is_newer(record, copy):
@@ -213,7 +213,7 @@ def _is_held(record: Media, target: Home) -> bool:
     return stat is not None and stat.complete and stat.size == copy.file_size
 
 
-def surplus(source: Home, target: Home) -> Iterator[Media]:
+def surplus(source: Home, target: Home) -> Iterator[MediaRecord]:
     """The available records of the target that the source does not hold, or not any more."""
     for kind in TABLES.values():
         originals = records_of(source.repository, kind)
@@ -225,7 +225,7 @@ def surplus(source: Home, target: Home) -> Iterator[Media]:
                 yield record
 
 
-def _is_kept_original(original: Media | None, record: Media) -> bool:
+def _is_kept_original(original: MediaRecord | None, record: MediaRecord) -> bool:
     """Whether a record of the source is the one that a record of the target was copied from."""
     return original is not None and original.id == record.id and original.state in KEPT
 
@@ -252,7 +252,7 @@ def delete_surplus(source: Home, target: Home, *, limit: int) -> int:
     return deleted
 
 
-def _delete_from(home: Home, record: Media) -> bool:
+def _delete_from(home: Home, record: MediaRecord) -> bool:
     """Delete a record and its bytes.
 
     :return: Whether that was done: not if somebody has changed the record.
@@ -348,7 +348,7 @@ def _drain(drain: _Drain, *, retry: bool) -> None:
     _number(drain, number + 2)  # a backup that was made meanwhile is older, too
 
 
-def _drain_kind(drain: _Drain, kind: type[Media], *, retry: bool) -> None:
+def _drain_kind(drain: _Drain, kind: type[MediaRecord], *, retry: bool) -> None:
     """Move the records of one kind.
 
     :raises WritesRefused: SQL does not take this kind of record for now. The rest of them stays.
@@ -416,7 +416,7 @@ class _LeaseLost(Exception):
     """Another process drains now."""
 
 
-def _move_or_set_aside(drain: _Drain, record: Media) -> None:
+def _move_or_set_aside(drain: _Drain, record: MediaRecord) -> None:
     """Move a record, or note in the journal why it stays there."""
     try:
         _move(drain, record)
@@ -436,13 +436,13 @@ def _move_or_set_aside(drain: _Drain, record: Media) -> None:
         drain.report.news.append(description)
 
 
-def _has_settled(record: Media, target: Home) -> bool:
+def _has_settled(record: MediaRecord, target: Home) -> bool:
     """Whether the target has a record, and not as an upload in progress."""
     copy = target.repository.find(type(record), record.id)
     return copy is not None and copy.state != PENDING
 
 
-def _move(drain: _Drain, record: Media) -> None:
+def _move(drain: _Drain, record: MediaRecord) -> None:
     """Move a record with its bytes: claim, copy, delete the bytes, remove the record."""
     journal = drain.journal
     holder = drain.lease.holder
@@ -507,9 +507,9 @@ def strangers(journal: Home[JournalRepository], keys: t.Sequence[str]) -> list[s
     return [key for key in keys if key not in named_keys]
 
 
-def records_in(home: Home, keys: t.Sequence[str]) -> dict[str, Media]:
+def records_in(home: Home, keys: t.Sequence[str]) -> dict[str, MediaRecord]:
     """The available records of a home that have bytes under these keys in the database, by key."""
-    records: dict[str, Media] = {}
+    records: dict[str, MediaRecord] = {}
     for key in keys_named_in(home, keys):
         media_id, _ = t.cast("tuple[uuid.UUID, object]", owner_of_key(key))
         for kind in TABLES.values():
@@ -533,7 +533,7 @@ def _gather(drain: _Drain) -> None:
             _gather_part(drain, key)
 
 
-def _gather_bytes(drain: _Drain, key: str, record: Media) -> None:
+def _gather_bytes(drain: _Drain, key: str, record: MediaRecord) -> None:
     """Move the bytes of a record that is in the target."""
     journal = drain.journal
     target = drain.target
@@ -581,7 +581,7 @@ def _watched(pieces: Iterator[bytes], keep_going: Callable[[], bool]) -> Iterato
 
 
 def _copy(
-    record: Media,
+    record: MediaRecord,
     source: Home,
     target: Home,
     report: Report,
@@ -615,7 +615,7 @@ def _copy(
 
 
 def _copy_remaining_bytes(
-    record: Media,
+    record: MediaRecord,
     source: Home,
     target: Home,
     keep_going: Callable[[], bool],
@@ -634,7 +634,7 @@ def _copy_remaining_bytes(
             raise
 
 
-def _is_newer(record: Media, present: Media) -> bool:
+def _is_newer(record: MediaRecord, present: MediaRecord) -> bool:
     """Whether a record was changed since the other one was copied from it.
 
     Workers of an earlier version did not number changes: between equal versions the time decides.
@@ -642,7 +642,7 @@ def _is_newer(record: Media, present: Media) -> bool:
     return (record.version, record.updated_at) > (present.version, present.updated_at)
 
 
-def _carry_accesses(record: Media, present: Media, target: Repository) -> None:
+def _carry_accesses(record: MediaRecord, present: MediaRecord, target: Repository) -> None:
     """Bring accesses over that were counted since the record was copied: a count is no change of
     the record."""
     counted = record.counted_since(present)
@@ -654,9 +654,9 @@ def _carry_accesses(record: Media, present: Media, target: Repository) -> None:
 
 
 def _put_record(
-    record: Media,
+    record: MediaRecord,
     target: Repository,
-    present: Media | None,
+    present: MediaRecord | None,
     report: Report,
 ) -> None:
     """Write a record into the target, as it may stand there."""
@@ -671,7 +671,7 @@ def _put_record(
         _write_record(demoted, target, present)
 
 
-def _with_valid_type(record: Media) -> Media:
+def _with_valid_type(record: MediaRecord) -> MediaRecord:
     """The record with one valid type. Older versions kept in MongoDB whatever was declared, which
     SQL may refuse."""
     if record.mime_type is None:
@@ -686,7 +686,7 @@ def _with_valid_type(record: Media) -> Media:
     return type(record).from_values(values)
 
 
-def _write_record(record: Media, target: Repository, present: Media | None) -> None:
+def _write_record(record: MediaRecord, target: Repository, present: MediaRecord | None) -> None:
     """Add a record to the target, or bring the one there up to date."""
     if present is None:
         target.add(type(record).from_values(record.values()))
@@ -699,7 +699,7 @@ def _write_record(record: Media, target: Repository, present: Media | None) -> N
 
 
 def _copy_bytes(
-    record: Media,
+    record: MediaRecord,
     source: BytesOf,
     target: ChunkedStorage,
     keep_going: Callable[[], bool],

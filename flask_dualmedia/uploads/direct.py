@@ -30,7 +30,7 @@ from ..errors import (
     UploadRejected,
 )
 from ..failpoints import reach
-from ..models import AVAILABLE, DELETING, PENDING, OwnedMedia, new_id, now
+from ..models import AVAILABLE, DELETING, PENDING, Media, new_id, now
 from ..repositories.base import K
 from ..state import State
 from ..storages.base import DirectStorage, Stat, Ticket, new_key
@@ -43,7 +43,7 @@ from .tickets import delete_bytes, seconds_of_ticket
 class Begun(t.NamedTuple):
     """An upload that the client may go on with."""
 
-    record: OwnedMedia
+    record: Media
     """The pending record."""
     ticket: Ticket
     """The request that the client is to send to the storage."""
@@ -53,7 +53,7 @@ class Begun(t.NamedTuple):
 
 def begin(
     state: State,
-    kind: type[OwnedMedia],
+    kind: type[Media],
     fields: dict[str, t.Any],
     *,
     caller: Caller,
@@ -114,7 +114,7 @@ def _direct_storage(state: State, storage_type: str) -> DirectStorage:
 
 def _check_announcement(
     state: State,
-    kind: type[OwnedMedia],
+    kind: type[Media],
     storage: DirectStorage,
     filename: str,
     claim: str | None,
@@ -132,12 +132,12 @@ def _check_announcement(
 
 
 def _announced_record(
-    kind: type[OwnedMedia],
+    kind: type[Media],
     fields: dict[str, t.Any],
     storage_type: str,
     claim: str | None,
     caller: Caller,
-) -> OwnedMedia:
+) -> Media:
     """The pending record of bytes that have not come yet."""
     media_id = new_id()
     values = fields | {
@@ -194,7 +194,7 @@ def confirm(state: State, record: K, *, caller: Caller) -> K:
     return published
 
 
-def discard(state: State, record: OwnedMedia) -> None:
+def discard(state: State, record: Media) -> None:
     """Remove an upload that is refused, with its bytes. The sweep removes the record, when no
     client can put other bytes there any more."""
     changes = {"state": DELETING, "updated_at": now()}
@@ -250,12 +250,12 @@ def _described(state: State, record: K, stat: Stat) -> K:
     return described
 
 
-def _expected_type(record: OwnedMedia) -> str:
+def _expected_type(record: Media) -> str:
     """The type, or the range of types, that bytes probably have before they have come."""
     return named_type(record.filename) or record.mime_type or OCTET_STREAM
 
 
-def _forget_guesses(record: OwnedMedia) -> None:
+def _forget_guesses(record: Media) -> None:
     """Forget what was guessed when the bytes were announced: now they show it themselves."""
     expected = _expected_type(record)
     for name, classify in (("resource_type", resource_type), ("media_type", media_type)):
@@ -265,7 +265,7 @@ def _forget_guesses(record: OwnedMedia) -> None:
 
 def _upload(
     state: State,
-    record: OwnedMedia,
+    record: Media,
     stat: Stat,
     *,
     is_whole: bool,

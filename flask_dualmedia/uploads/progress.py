@@ -7,11 +7,11 @@ from collections.abc import Iterator
 
 from ..databases.clock import elapsed
 from ..errors import MediaConflict
-from ..models import PENDING, Media, now
+from ..models import PENDING, MediaRecord, now
 from ..state import State
 
 
-def ours(record: Media, state: str) -> dict[str, t.Any]:
+def ours(record: MediaRecord, state: str) -> dict[str, t.Any]:
     """Values that tell the record that this call added from one that was made of the same resumable
     upload since."""
     return {
@@ -20,7 +20,7 @@ def ours(record: Media, state: str) -> dict[str, t.Any]:
     }
 
 
-def kept_alive(state: State, record: Media, blocks: Iterator[bytes]) -> Iterator[bytes]:
+def kept_alive(state: State, record: MediaRecord, blocks: Iterator[bytes]) -> Iterator[bytes]:
     """Tell the sweep, now and then, that the upload still goes on."""
     interval = state.settings.grace / 4
     told = elapsed()

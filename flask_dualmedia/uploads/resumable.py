@@ -42,7 +42,7 @@ from ..errors import (
     UploadRejected,
 )
 from ..failpoints import reach
-from ..models import AVAILABLE, DELETING, KINDS, TRASHED, OwnedMedia, now
+from ..models import AVAILABLE, DELETING, KINDS, TRASHED, Media, now
 from ..state import State
 from ..storages.base import Storage, new_key
 from ..upkeep import sweeping
@@ -373,7 +373,7 @@ def _ask_permission(writer: Writer, permit: Permit) -> None:
 def _make_media(
     state: State,
     writer: Writer,
-    kind: type[OwnedMedia],
+    kind: type[Media],
     last_parts: list[Part],
     length: int,
     viewer: Viewer | None,
@@ -524,7 +524,7 @@ def _blocks(body: Body, size: int, keep: Callable[[], None]) -> Iterator[bytes]:
         keep()
 
 
-def _made_before(state: State, kind: type[OwnedMedia], upload_id: uuid.UUID) -> OwnedMedia | None:
+def _made_before(state: State, kind: type[Media], upload_id: uuid.UUID) -> Media | None:
     """The record, if a worker has made it and was killed afterwards.
 
     A worker that was killed before has left an unfinished record, which is removed.

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from ..models import DELETING, Media, new_id, now
+from ..models import DELETING, MediaRecord, new_id, now
 from ..state import State
 from ..storages.base import DirectStorage, Storage, is_of_client, owner_of_key
 
@@ -36,7 +36,7 @@ def delete_bytes(state: State, storage: Storage, key: str) -> bool:
     return True
 
 
-def drop_bytes(state: State, record: Media, storage_type: str, key: str) -> None:
+def drop_bytes(state: State, record: MediaRecord, storage_type: str, key: str) -> None:
     """Delete bytes that a record has named until now. If their key has to stay taken, the sweep
     deletes it later.
 

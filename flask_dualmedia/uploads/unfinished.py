@@ -8,7 +8,7 @@ from __future__ import annotations
 import uuid
 from datetime import timedelta
 
-from ..models import PENDING, Media, now
+from ..models import PENDING, MediaRecord, now
 from ..repositories.base import Announced
 from ..state import State
 from ..storages.base import DirectStorage
@@ -37,7 +37,7 @@ def takes_direct(state: State) -> bool:
     return any(isinstance(storage, DirectStorage) for storage in storages)
 
 
-def is_announced(state: State, record: Media) -> bool:
+def is_announced(state: State, record: MediaRecord) -> bool:
     """Whether a client is to put the bytes of an unfinished record into a storage itself.
 
     Other uploads announce no checksum.

@@ -26,7 +26,7 @@ from ..content.mime_types import served_type
 from ..content.uploads import upload_for
 from ..errors import MediaConflict, MediaNotFound
 from ..homes import at_once
-from ..models import OwnedMedia
+from ..models import Media
 from ..state import get_state
 from ..storages.base import Delegation, Storage
 from . import errors
@@ -164,7 +164,7 @@ class Content(KindView):
         return json_answer(schemas.dump_media(replaced))
 
 
-def add_views(blueprint: Blueprint, kind: type[OwnedMedia]) -> None:
+def add_views(blueprint: Blueprint, kind: type[Media]) -> None:
     """Add the routes of one kind."""
     name = name_of(kind)
     add_view(
@@ -206,7 +206,7 @@ def _header(name: str) -> Description:
     return {"in": "header", "name": name, "schema": {"type": "string"}}
 
 
-def _redirect(record: OwnedMedia) -> BaseResponse:
+def _redirect(record: Media) -> BaseResponse:
     """Send the reader to external media.
 
     :raises NotFound: Its URL is none that a client could follow.
@@ -228,7 +228,7 @@ def _read_query() -> Values:
 class _Readable(t.NamedTuple):
     """A record that whoever asks may read."""
 
-    record: OwnedMedia
+    record: Media
     content: bytes | None
     """All of its bytes, where they were read with it."""
     by_link: bool = False
@@ -237,7 +237,7 @@ class _Readable(t.NamedTuple):
     """The rule lets everybody read it, without a token."""
 
 
-def _find_readable(kind: type[OwnedMedia], media_id: str, signature: str | None) -> _Readable:
+def _find_readable(kind: type[Media], media_id: str, signature: str | None) -> _Readable:
     """The record, if whoever asks may read it.
 
     :raises Forbidden: They bring a link that does not open it, and no token.
@@ -263,14 +263,14 @@ def _find_readable(kind: type[OwnedMedia], media_id: str, signature: str | None)
     return _Readable(record, content)
 
 
-def _is_opened(record: OwnedMedia, link: links.Link | None, caller: Caller | None) -> bool:
+def _is_opened(record: Media, link: links.Link | None, caller: Caller | None) -> bool:
     """Tell whether a link opens a record to a caller, or to somebody without a token."""
     if link is None:
         return False
     return link.opens(record, caller and caller.identity)
 
 
-def _look_up(kind: type[OwnedMedia], media_id: str) -> tuple[OwnedMedia | None, bytes | None]:
+def _look_up(kind: type[Media], media_id: str) -> tuple[Media | None, bytes | None]:
     """The record, and its bytes if all of them will be wanted and they are few."""
     key = parse_id(media_id)
     if key is None:

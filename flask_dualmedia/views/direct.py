@@ -10,7 +10,7 @@ from werkzeug.exceptions import Forbidden
 from .. import lifecycle, schemas
 from ..authorization import has_admin_role
 from ..errors import MediaNotFound, OwnerNotFound
-from ..models import AVAILABLE, OwnedMedia
+from ..models import AVAILABLE, Media
 from ..state import State, get_state
 from ..uploads import direct
 from ..uploads.unfinished import is_announced
@@ -97,7 +97,7 @@ class DirectUpload(KindView):
         return response
 
 
-def add_views(blueprint: Blueprint, kind: type[OwnedMedia]) -> None:
+def add_views(blueprint: Blueprint, kind: type[Media]) -> None:
     """Add the routes of one kind."""
     name = name_of(kind)
     fields_of_upload = {"application/json": {"schema": schemas.direct_schema_of(kind)}}
@@ -142,7 +142,7 @@ def add_views(blueprint: Blueprint, kind: type[OwnedMedia]) -> None:
     )
 
 
-def _find(state: State, kind: type[OwnedMedia], media_id: str, caller: Caller) -> OwnedMedia:
+def _find(state: State, kind: type[Media], media_id: str, caller: Caller) -> Media:
     """The record of an upload, whether it is confirmed already or not, if it is the caller's.
 
     :raises MediaNotFound: There is none, or it is another's and the caller is no admin.
@@ -158,7 +158,7 @@ def _find(state: State, kind: type[OwnedMedia], media_id: str, caller: Caller) -
     return record
 
 
-def _permit_again(state: State, record: OwnedMedia, caller: Caller) -> None:
+def _permit_again(state: State, record: Media, caller: Caller) -> None:
     """Ask the rule once more, now that the upload ends.
 
     An upload that it does not allow any more is removed.

@@ -12,7 +12,7 @@ from werkzeug.exceptions import Forbidden
 
 from .. import lifecycle, links, schemas
 from ..authorization import Claims
-from ..models import OwnedMedia
+from ..models import Media
 from ..state import get_state
 from . import errors
 from .added_fields import Values
@@ -87,7 +87,7 @@ class SignedLink(KindView):
         return empty_answer()
 
 
-def add_views(blueprint: Blueprint, kind: type[OwnedMedia]) -> None:
+def add_views(blueprint: Blueprint, kind: type[Media]) -> None:
     """Add the routes of one kind."""
     name = name_of(kind)
     options = {"application/json": {"schema": LinkRequestSchema}}
@@ -137,7 +137,7 @@ def _seconds_of(options: Values, caller: Caller, claims: Claims) -> float:
     return seconds
 
 
-def _claims_of(caller: Caller, record: OwnedMedia) -> Claims:
+def _claims_of(caller: Caller, record: Media) -> Claims:
     """The claims that a link carries, so that the rule lets its maker read.
 
     There are none where the identity is enough.

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from flask.views import MethodView
 from flask_smorest import Blueprint
 
-from ..models import OwnedMedia
+from ..models import Media
 
 View = Callable[..., t.Any]
 
@@ -27,12 +27,12 @@ class KindView(MethodView):
 
     init_every_request = False
 
-    kind: t.ClassVar[type[OwnedMedia]]
+    kind: t.ClassVar[type[Media]]
     name: t.ClassVar[str]
     """The kind's name as it stands in the names of endpoints and operations."""
 
 
-def name_of(kind: type[OwnedMedia]) -> str:
+def name_of(kind: type[Media]) -> str:
     """The name of a kind in those of endpoints and operations."""
     return kind.kind.replace("-", "_")
 
@@ -43,7 +43,7 @@ def add_view(
     rule: str,
     endpoint: str,
     *,
-    kind: type[OwnedMedia] | None = None,
+    kind: type[Media] | None = None,
     parameters: list[Description] | None = None,
     **methods: Sequence[Decorator],
 ) -> None:

@@ -21,7 +21,7 @@ from .. import lifecycle, schemas
 from ..authorization import Action, Owner, expect_owners, reads_by_default, usual_id, why_not_added
 from ..content.uploads import upload_for
 from ..errors import FileTooLarge, InvalidMedia, MediaNotFound
-from ..models import OwnedMedia
+from ..models import Media
 from ..repositories.base import K, Listing, Position, Records
 from ..state import State, get_state
 from . import errors
@@ -130,14 +130,14 @@ class Accesses(KindView):
         return empty_answer()
 
 
-def add_views(blueprint: Blueprint, kind: type[OwnedMedia]) -> None:
+def add_views(blueprint: Blueprint, kind: type[Media]) -> None:
     """Add the routes of one kind."""
     _add_collection(blueprint, kind)
     _add_item(blueprint, kind)
     _add_accesses(blueprint, kind)
 
 
-def _add_collection(blueprint: Blueprint, kind: type[OwnedMedia]) -> None:
+def _add_collection(blueprint: Blueprint, kind: type[Media]) -> None:
     name = name_of(kind)
     bodies = {
         "application/json": {"schema": schemas.schema_of(kind)},
@@ -172,7 +172,7 @@ def _add_collection(blueprint: Blueprint, kind: type[OwnedMedia]) -> None:
     )
 
 
-def _add_item(blueprint: Blueprint, kind: type[OwnedMedia]) -> None:
+def _add_item(blueprint: Blueprint, kind: type[Media]) -> None:
     name = name_of(kind)
     changes = {"application/json": {"schema": schemas.edit_schema_of(kind)}}
     add_view(
@@ -209,7 +209,7 @@ def _add_item(blueprint: Blueprint, kind: type[OwnedMedia]) -> None:
     )
 
 
-def _add_accesses(blueprint: Blueprint, kind: type[OwnedMedia]) -> None:
+def _add_accesses(blueprint: Blueprint, kind: type[Media]) -> None:
     name = name_of(kind)
     add_view(
         blueprint,
@@ -242,7 +242,7 @@ def _links(name: str) -> Description:
     return links
 
 
-def find(kind: type[OwnedMedia], media_id: str) -> OwnedMedia | None:
+def find(kind: type[Media], media_id: str) -> Media | None:
     """The record with an id as it stands in a URL."""
     key = parse_id(media_id)
     if key is None:
@@ -258,7 +258,7 @@ def parse_id(text: str) -> uuid.UUID | None:
         return None
 
 
-def permitted(action: Action, kind: type[OwnedMedia], media_id: str, caller: Caller) -> OwnedMedia:
+def permitted(action: Action, kind: type[Media], media_id: str, caller: Caller) -> Media:
     """The record, if the caller may do this with it.
 
     :raises MediaNotFound: The caller may not read it, or there is none.
@@ -272,11 +272,11 @@ def permitted(action: Action, kind: type[OwnedMedia], media_id: str, caller: Cal
     return record
 
 
-def _answer(record: OwnedMedia) -> Response:
+def _answer(record: Media) -> Response:
     return json_answer(schemas.dump_media(record))
 
 
-def _list(state: State, kind: type[OwnedMedia], caller: Caller, query: Values) -> Response:
+def _list(state: State, kind: type[Media], caller: Caller, query: Values) -> Response:
     """Answer with one page of a list.
 
     ``next`` is the path of the page after it, and ``partial`` says that a database did not answer.
@@ -298,7 +298,7 @@ def _list(state: State, kind: type[OwnedMedia], caller: Caller, query: Values) -
     return json_answer({"items": items, "next": next_path, "partial": page.partial})
 
 
-def _read_filters(state: State, kind: type[OwnedMedia], query: Values) -> Values:
+def _read_filters(state: State, kind: type[Media], query: Values) -> Values:
     """The fields that a list is filtered by, with the owner's id in its usual spelling."""
     filters = {name: query[name] for name in kind.filter_fields() if name in query}
     reference_type = kind.type_of_owner(query)
@@ -308,7 +308,7 @@ def _read_filters(state: State, kind: type[OwnedMedia], query: Values) -> Values
     return filters
 
 
-def _default_sort(kind: type[OwnedMedia], filters: Values) -> str:
+def _default_sort(kind: type[Media], filters: Values) -> str:
     """The owner's order for the media of one owner; for that of all, the newest first."""
     if filters.keys().isdisjoint((kind.owner_field, kind.group_field)):
         return "-createdAt"
@@ -371,7 +371,7 @@ def _page_by_rule(
     return page, last
 
 
-def _position(record: OwnedMedia, field: str) -> Position:
+def _position(record: Media, field: str) -> Position:
     """The place of a record in a list: the value that the list goes by, and the id after it.
 
     A list that goes by ids needs no other value.
@@ -381,7 +381,7 @@ def _position(record: OwnedMedia, field: str) -> Position:
     return getattr(record, field), record.id
 
 
-def _write_cursor(record: OwnedMedia, field: str) -> str:
+def _write_cursor(record: Media, field: str) -> str:
     """The place of a record in a list, as text for a URL."""
     value, last_id = _position(record, field)
     position = json.dumps([value, last_id.hex])
@@ -419,7 +419,7 @@ def _is_comparable(value: t.Any, field: str) -> bool:
     return is_whole and 0 <= value <= largest
 
 
-def _create(state: State, kind: type[OwnedMedia], caller: Caller) -> OwnedMedia:
+def _create(state: State, kind: type[Media], caller: Caller) -> Media:
     """Create the record of external media, which comes as JSON, or of a file, in a form."""
     if request.mimetype == "multipart/form-data":
         return _create_from_form(state, kind, caller)
@@ -428,7 +428,7 @@ def _create(state: State, kind: type[OwnedMedia], caller: Caller) -> OwnedMedia:
     return lifecycle.create(state, kind, values, None, uploaded_by=caller.identity, viewer=caller)
 
 
-def _create_from_form(state: State, kind: type[OwnedMedia], caller: Caller) -> OwnedMedia:
+def _create_from_form(state: State, kind: type[Media], caller: Caller) -> Media:
     """Create a record with the file of a form, whose own name and type describe it.
 
     A field ``filename`` of the form comes before the name of the file.
@@ -468,7 +468,7 @@ def _limit_form(max_size: int | None) -> None:
         vars(request)["stream"] = open_body()  # that was all there is to check
 
 
-def _read_multipart(kind: type[OwnedMedia]) -> Values:
+def _read_multipart(kind: type[Media]) -> Values:
     """The fields of a form, and its file among them."""
     if len(request.files.getlist("file")) > 1:
         raise InvalidMedia({"file": ["Send one file at a time."]})
@@ -488,7 +488,7 @@ def _file_parts() -> dict[str, list[FileStorage]]:
     return request.files.to_dict(flat=False)
 
 
-def check_storage(state: State, kind: type[OwnedMedia], storage_type: str | None) -> None:
+def check_storage(state: State, kind: type[Media], storage_type: str | None) -> None:
     """Refuse a storage that functions may choose, and a request may not.
 
     :param storage_type: The storage that the request asks for; ``None`` for the usual one.
@@ -500,7 +500,7 @@ def check_storage(state: State, kind: type[OwnedMedia], storage_type: str | None
         raise InvalidMedia({"storageType": [f"{storage_type!r} is not set up here."]})
 
 
-def permit_creation(state: State, kind: type[OwnedMedia], caller: Caller, values: Values) -> None:
+def permit_creation(state: State, kind: type[Media], caller: Caller, values: Values) -> None:
     """Ask the rule whether the caller may add media to the owner that the fields name.
 
     They name it by its one id afterwards, however it was spelled.
@@ -541,7 +541,7 @@ def read_json(schema: schemas.WireSchema) -> Values:
     return schemas.load_json(schema, data)
 
 
-def _page_schema(kind: type[OwnedMedia]) -> type[Schema]:
+def _page_schema(kind: type[Media]) -> type[Schema]:
     """The schema of one page of a list."""
     items = fields.List(fields.Nested(schemas.schema_of(kind)))
     next_path = fields.String(allow_none=True, metadata={"description": "Path of the next page."})
@@ -554,7 +554,7 @@ def _page_schema(kind: type[OwnedMedia]) -> type[Schema]:
     return schemas.WireSchema.from_dict(members, name=f"{kind.__name__}Page")
 
 
-def _query_schema(kind: type[OwnedMedia]) -> Schema:
+def _query_schema(kind: type[Media]) -> Schema:
     """The schema of a list's query: the filters and sort orders that a kind has, and a page."""
     declared = schemas.schema_of(kind).fields
     members: dict[str, fields.Field] = {}
@@ -584,7 +584,7 @@ def _filter_field(field: fields.Field) -> fields.Field:
     return schemas.Text(validate=choices)
 
 
-def _sort_orders(kind: type[OwnedMedia]) -> list[str]:
+def _sort_orders(kind: type[Media]) -> list[str]:
     """The sort orders that a kind has, each ascending and descending."""
     orders: list[str] = []
     for name, field in _SORTS.items():

@@ -8,7 +8,7 @@ from marshmallow import fields, validate
 
 from .. import schemas
 from ..accesses.stats import Sort, stats_of
-from ..models import KINDS, OwnedMedia
+from ..models import KINDS, Media
 from ..state import get_state
 from . import errors
 from .added_fields import Values
@@ -33,7 +33,7 @@ class StatsQuerySchema(schemas.WireSchema):
     limit = schemas.WholeNumber(load_default=20, validate=validate.Range(min=1, max=MAX_LIMIT))
 
 
-def _with_kind(kind: type[OwnedMedia]) -> type[schemas.MediaSchema]:
+def _with_kind(kind: type[Media]) -> type[schemas.MediaSchema]:
     """The schema of a record among those of other kinds."""
     base = type(schemas.schema_of(kind))
     name = fields.String(required=True, validate=validate.Equal(kind.kind))

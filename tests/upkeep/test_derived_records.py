@@ -14,7 +14,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from flask_dualmedia.homes.base import Home
 from flask_dualmedia.libraries.sqlalchemy import make_ready
-from flask_dualmedia.models import DELETING, TABLES, Base, Media
+from flask_dualmedia.models import DELETING, TABLES, Base, MediaRecord
 from flask_dualmedia.state import State, get_state
 from flask_dualmedia.storages.base import new_key
 from flask_dualmedia.upkeep.check import Checker
@@ -30,10 +30,10 @@ CONTENT = counting(300_000)
 
 
 @pytest.fixture(scope="module")
-def thumbnail(worker_postgres: tuple[str, sa.Engine]) -> Iterator[type[Media]]:
+def thumbnail(worker_postgres: tuple[str, sa.Engine]) -> Iterator[type[MediaRecord]]:
     """A record class that this test adds: bytes that are derived from a record of a kind."""
 
-    class Thumbnail(Media):
+    class Thumbnail(MediaRecord):
         __tablename__ = "media_thumbnails"
         kind = "thumbnails"
         media_id: Mapped[uuid.UUID] = mapped_column(sa.Uuid)
@@ -49,7 +49,7 @@ def thumbnail(worker_postgres: tuple[str, sa.Engine]) -> Iterator[type[Media]]:
 
 
 @pytest.fixture
-def dual(thumbnail: type[Media], make_app: MakeApp, storage_options: StorageOptions) -> Flask:
+def dual(thumbnail: type[MediaRecord], make_app: MakeApp, storage_options: StorageOptions) -> Flask:
     return make_app(DUALMEDIA_AUTO_DRAIN=False, DUALMEDIA_STORAGES=storage_options("local"))
 
 
@@ -59,7 +59,7 @@ def context(dual: Flask) -> Iterator[None]:
         yield
 
 
-def keep(home: Home[t.Any], kind: type[Media], **values: t.Any) -> Media:
+def keep(home: Home[t.Any], kind: type[MediaRecord], **values: t.Any) -> MediaRecord:
     record = kind.new(
         state="available",
         storage_type="database",
@@ -78,7 +78,7 @@ def check(state: State, *, repair: bool = False) -> dict[str, int]:
     return dict(checker.run().found)
 
 
-def test_its_bytes_are_no_orphans_and_are_missed(dual: Flask, thumbnail: type[Media]) -> None:
+def test_its_bytes_are_no_orphans_and_are_missed(dual: Flask, thumbnail: type[MediaRecord]) -> None:
     state = get_state(dual)
     sql, _ = homes_of(state)
     record = keep(sql, thumbnail)
@@ -91,7 +91,7 @@ def test_its_bytes_are_no_orphans_and_are_missed(dual: Flask, thumbnail: type[Me
     assert "1 thumbnails" in status.output
 
 
-def test_it_is_moved_and_swept(dual: Flask, thumbnail: type[Media]) -> None:
+def test_it_is_moved_and_swept(dual: Flask, thumbnail: type[MediaRecord]) -> None:
     state = get_state(dual)
     sql, _ = homes_of(state)
     record = keep(sql, thumbnail)
@@ -109,7 +109,7 @@ def test_it_is_moved_and_swept(dual: Flask, thumbnail: type[Media]) -> None:
     assert state.storage_of(moved).stats([str(moved.storage_key)]) == {}
 
 
-def test_it_is_drained_and_transferred(dual: Flask, thumbnail: type[Media]) -> None:
+def test_it_is_drained_and_transferred(dual: Flask, thumbnail: type[MediaRecord]) -> None:
     state = get_state(dual)
     _, journal = homes_of(state)
     record = keep(journal, thumbnail)

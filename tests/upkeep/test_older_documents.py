@@ -14,7 +14,7 @@ from flask import Flask
 from flask_dualmedia import get_media, media, open_media, update_media
 from flask_dualmedia.databases import collections
 from flask_dualmedia.homes.base import Home, mongo_home
-from flask_dualmedia.models import KINDS, TABLES, CourseVideo, OwnedMedia, ProductImage
+from flask_dualmedia.models import KINDS, TABLES, CourseVideo, Media, ProductImage
 from flask_dualmedia.repositories.base import EVERYTHING, Listing, Repository
 from flask_dualmedia.state import get_state
 from flask_dualmedia.storages.base import new_key
@@ -31,7 +31,7 @@ OF_BYTES = ("storage_key", "file_size", "checksum")
 """Fields without which nobody could tell which bytes a record has: media that is external lacks
 them."""
 
-Expected = dict[OwnedMedia, dict[str, t.Any]]
+Expected = dict[Media, dict[str, t.Any]]
 """By record as it was written, its values as they are to be read."""
 
 ANY_OWNER = {"DUALMEDIA_REFERENCES": dict.fromkeys(("product", "course", "user"))}
@@ -52,7 +52,7 @@ def every_field_was_added(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         cached.cache_clear()
 
 
-def plant(home: Home[t.Any], collection: t.Any, kind: type[OwnedMedia]) -> Expected:
+def plant(home: Home[t.Any], collection: t.Any, kind: type[Media]) -> Expected:
     """Write a document without each field that has a default, and one without all of them.
 
     Fields that product images have too are left out one by one in these alone.
@@ -74,7 +74,7 @@ def plant(home: Home[t.Any], collection: t.Any, kind: type[OwnedMedia]) -> Expec
     return expected
 
 
-def make(kind: type[OwnedMedia], *, has_bytes: bool) -> OwnedMedia:
+def make(kind: type[Media], *, has_bytes: bool) -> Media:
     """An available record whose fields are as little as possible what they are by default."""
     values: dict[str, t.Any] = {"state": "available", "storage_type": "external"}
     if has_bytes:
@@ -167,7 +167,7 @@ def mongo_app(make_app: MakeApp, storage_options: StorageOptions) -> Flask:
 
 @every_kind
 def test_in_mongo_only_mode(
-    mongo_app: Flask, make_app: MakeApp, emptied_url: str, kind: type[OwnedMedia]
+    mongo_app: Flask, make_app: MakeApp, emptied_url: str, kind: type[Media]
 ) -> None:
     """They are read with the defaults, listed, edited, checked, moved and transferred."""
     with mongo_app.app_context():
@@ -197,7 +197,7 @@ def test_in_mongo_only_mode(
 
 
 @pytest.mark.parametrize("kind", [ProductImage, CourseVideo])
-def test_in_the_journal(make_app: MakeApp, kind: type[OwnedMedia]) -> None:
+def test_in_the_journal(make_app: MakeApp, kind: type[Media]) -> None:
     """They are read with the defaults beside what SQL has, listed, edited, checked and drained."""
     app = make_app(DUALMEDIA_AUTO_DRAIN=False, **ANY_OWNER)
     with app.app_context():

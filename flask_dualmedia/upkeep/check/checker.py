@@ -16,7 +16,7 @@ from pymongo.collection import Collection
 from ...databases.collections import CHECKS
 from ...databases.documents import Document
 from ...errors import Unavailable
-from ...models import Media
+from ...models import MediaRecord
 from ...state import State
 from ..chores import find_damage, forget_damage
 from ..sightings import Sightings
@@ -206,7 +206,7 @@ class Checker:
             progress = self._checks.find_one({"_id": "progress"}) or {}
         return progress.get("verified", {})
 
-    def _remember(self, kind: type[Media], last_id: uuid.UUID) -> None:
+    def _remember(self, kind: type[MediaRecord], last_id: uuid.UUID) -> None:
         """Note how far the verification of bytes has come."""
         change = {"$set": {f"verified.{kind.kind}": str(last_id)}}
         with self._state.mongo.asked():

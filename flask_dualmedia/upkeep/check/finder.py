@@ -16,7 +16,7 @@ from ...authorization import one_id, possible_ids
 from ...databases.leases import Lease
 from ...errors import BytesNotFound
 from ...homes.base import Home
-from ...models import AVAILABLE, DELETING, KINDS, PENDING, TABLES, TRASHED, Media, OwnedMedia
+from ...models import AVAILABLE, DELETING, KINDS, PENDING, TABLES, TRASHED, Media, MediaRecord
 from ...repositories.journal import JournalRepository
 from ...state import State
 from ...storages.base import Stat, Storage, merge_stats, owner_of_key
@@ -83,7 +83,7 @@ class Finder:
         self.verified = 0
         """Bytes read to compare checksums."""
 
-    def batches(self) -> Iterator[tuple[AnyHome, type[Media], list[Media]]]:
+    def batches(self) -> Iterator[tuple[AnyHome, type[MediaRecord], list[MediaRecord]]]:
         """All records, in batches of one kind and database."""
         for kind in TABLES.values():
             for home in self._state.homes:
@@ -91,7 +91,7 @@ class Finder:
                     yield home, kind, batch
 
     def look_at_records(
-        self, home: AnyHome, batch: list[Media], verified_until: str = ""
+        self, home: AnyHome, batch: list[MediaRecord], verified_until: str = ""
     ) -> Iterator[Finding]:
         """Problems of records, and of their owners and bytes.
 
@@ -138,12 +138,12 @@ class Finder:
                 if place.name == "journal":
                     yield from self._judge_places(keys)
 
-    def misplaced(self, keys: list[str]) -> dict[str, Media]:
+    def misplaced(self, keys: list[str]) -> dict[str, MediaRecord]:
         """Those of these keys of the journal's bucket whose record is in SQL, with the record."""
         sql, journal = self._state.homes
         return records_in(sql, strangers(journal, keys))
 
-    def look_again(self, finding: Finding) -> Media | None:
+    def look_again(self, finding: Finding) -> MediaRecord | None:
         """The record of a finding as it is now; ``None`` if the problem is gone."""
         home = self.home_of(finding)
         kind = TABLES[t.cast(str, finding.kind)]
@@ -201,17 +201,17 @@ class Finder:
             if missing[name] == self.sizes[name] or _has_no_keys(place.storage):
                 yield name
 
-    def owner_ids(self, records: list[Media]) -> dict[uuid.UUID, str | None]:
+    def owner_ids(self, records: list[MediaRecord]) -> dict[uuid.UUID, str | None]:
         """The one id of the document that each record belongs to, by the ids of the records;
         ``None`` where the document does not exist.
 
         Records are left out if the host did not say in which collection their documents are.
         """
-        by_collection: dict[str, list[OwnedMedia]] = {}
+        by_collection: dict[str, list[Media]] = {}
         for record in records:
             collection = self._references.get(record.reference_type)
             if collection is not None:
-                owned = t.cast(OwnedMedia, record)
+                owned = t.cast(Media, record)
                 by_collection.setdefault(collection, []).append(owned)
 
         owner_ids: dict[uuid.UUID, str | None] = {}
@@ -219,7 +219,7 @@ class Finder:
             owner_ids |= self._owner_ids_in(collection, members)
         return owner_ids
 
-    def stats(self, records: list[Media]) -> dict[str, Stat]:
+    def stats(self, records: list[MediaRecord]) -> dict[str, Stat]:
         """How many bytes the storages have of records, by key, wherever they are."""
         stats: dict[str, Stat] = {}
         for place in self._places:
@@ -230,7 +230,7 @@ class Finder:
                 stats = merge_stats(stats, place.storage.stats(keys))
         return stats
 
-    def _count(self, record: Media) -> None:
+    def _count(self, record: MediaRecord) -> None:
         """Count a record in each population that it is one of."""
         self.sizes[record.kind] += 1
         if record.storage_key is not None:
@@ -242,7 +242,7 @@ class Finder:
     def _owner_ids_in(
         self,
         collection: str,
-        records: list[OwnedMedia],
+        records: list[Media],
     ) -> dict[uuid.UUID, str | None]:
         """The same as :meth:`owner_ids`, for records whose documents are in one collection."""
         spellings = {record.owner_id: possible_ids(record.owner_id) for record in records}
@@ -303,11 +303,11 @@ class Finder:
     def _judge(
         self,
         home: AnyHome,
-        batch: list[Media],
+        batch: list[MediaRecord],
         verified_until: str,
     ) -> Iterator[Finding]:
         """The problems of some records; those of the owner and the bytes of one come in a row."""
-        available: list[Media] = []
+        available: list[MediaRecord] = []
         for record in batch:
             if self._is_in_unknown_storage(record):
                 detail = f"{record.storage_type} is not in DUALMEDIA_STORAGES"
@@ -329,13 +329,13 @@ class Finder:
                 stat = stats.get(record.storage_key)
                 yield from self._judge_bytes(home, record, stat, verified_until)
 
-    def _is_in_unknown_storage(self, record: Media) -> bool:
+    def _is_in_unknown_storage(self, record: MediaRecord) -> bool:
         """Tell whether the bytes of a record are in a storage that is not set up here."""
         if record.storage_key is None:
             return False
         return record.storage_type not in self._state.storages
 
-    def _judge_trashed(self, home: AnyHome, record: Media) -> Iterator[Finding]:
+    def _judge_trashed(self, home: AnyHome, record: MediaRecord) -> Iterator[Finding]:
         """A record in the trash, where a drain may have put it because the journal is too old."""
         if home.name == "journal" and home.repository.is_stale(record):
             detail = "flask dualmedia check --restore keeps it"
@@ -344,7 +344,7 @@ class Finder:
     def _judge_owner(
         self,
         home: AnyHome,
-        record: Media,
+        record: MediaRecord,
         owner_ids: t.Mapping[uuid.UUID, str | None],
     ) -> Iterator[Finding]:
         """Find that the document of an owner is missing, or is called otherwise in the record.
@@ -367,7 +367,7 @@ class Finder:
     def _judge_waiting(
         self,
         journal: Home[JournalRepository],
-        records: list[Media],
+        records: list[MediaRecord],
     ) -> Iterator[Finding]:
         """Records that wait in the journal, unless a drain is on its way to them."""
         if self._is_draining():
@@ -376,14 +376,14 @@ class Finder:
             if journal.repository.find(type(record), record.id) is not None:
                 yield self._judge_journaled(journal, record)
 
-    def _judge_journaled(self, journal: Home[JournalRepository], record: Media) -> Finding:
+    def _judge_journaled(self, journal: Home[JournalRepository], record: MediaRecord) -> Finding:
         """A record that waits in the journal, or that SQL refuses."""
         refusal = journal.repository.refusal_of(record)
         if refusal is None:
             return _finding("journal_left", record, journal, "waits for flask dualmedia drain")
         return _finding("journal_refused", record, journal, refusal.reason)
 
-    def _judge_unfinished(self, home: AnyHome, record: Media) -> Iterator[Finding]:
+    def _judge_unfinished(self, home: AnyHome, record: MediaRecord) -> Iterator[Finding]:
         """An upload or a deletion that was not finished, unless it may be work in progress."""
         is_journaled = home.name == "journal"
         if record.state == DELETING and record.storage_key is None and not is_journaled:
@@ -402,7 +402,7 @@ class Finder:
     def _judge_bytes(
         self,
         home: AnyHome,
-        record: Media,
+        record: MediaRecord,
         stat: Stat | None,
         verified_until: str,
     ) -> Iterator[Finding]:
@@ -427,7 +427,7 @@ class Finder:
     def _judge_damage(
         self,
         home: AnyHome,
-        record: Media,
+        record: MediaRecord,
         stat: Stat | None,
     ) -> Iterator[Finding]:
         """Bytes that are not as many as their record says."""
@@ -448,7 +448,7 @@ class Finder:
             is_mendable = self._checksum(record, stat.size) == record.checksum
             yield replace(finding, is_mendable=is_mendable)
 
-    def _is_split(self, record: Media) -> bool:
+    def _is_split(self, record: MediaRecord) -> bool:
         """Tell whether some of the bytes are in SQL and the rest is in the journal.
 
         Such bytes are misplaced, not missing. They are read for that.
@@ -462,7 +462,7 @@ class Finder:
             return False
         return self._checksum(record, record.file_size) == record.checksum
 
-    def _is_unchanged(self, record: Media) -> bool:
+    def _is_unchanged(self, record: MediaRecord) -> bool:
         """Tell whether nobody has replaced or deleted the record since the batch was read."""
         current = self._state.repository.find(type(record), record.id)
         if current is None:
@@ -546,12 +546,12 @@ class Finder:
             document = mongo[collection].find_one({}, {"_id": 1})
         return document is None
 
-    def _media_of(self, record: Media) -> str:
+    def _media_of(self, record: MediaRecord) -> str:
         """Name of the population of all media whose owners are in the same collection."""
         collection = self._references[record.reference_type]
         return f"media of {collection}"
 
-    def _checksum(self, record: Media, size: int) -> str | None:
+    def _checksum(self, record: MediaRecord, size: int) -> str | None:
         """The checksum of the bytes of a record; ``None`` if they are gone.
 
         They are read no faster than the rate.
@@ -593,14 +593,14 @@ def _is_whole(stat: Stat | None, size: int | None) -> bool:
     return stat is not None and stat.complete and stat.size == size
 
 
-def _media_in(record: Media) -> str:
+def _media_in(record: MediaRecord) -> str:
     """Name of the population of all media in the same storage."""
     return f"media in {record.storage_type}"
 
 
 def _finding(
     problem: Problem,
-    record: Media,
+    record: MediaRecord,
     home: AnyHome,
     detail: str,
     *populations: str,

@@ -12,7 +12,7 @@ import uuid
 from ... import events, lifecycle
 from ...errors import MediaConflict, MediaNotFound, SecondMainImage
 from ...failpoints import reach
-from ...models import TABLES, Media, OwnedMedia, now
+from ...models import TABLES, Media, MediaRecord, now
 from ...state import State
 from .. import sweeping
 from ..journal import drain_journal
@@ -111,7 +111,7 @@ class Repairer:
             if upload.finished:
                 self._state.staging.sweep_one(upload)
 
-    def _repair_record(self, finding: Finding, record: Media) -> bool:
+    def _repair_record(self, finding: Finding, record: MediaRecord) -> bool:
         """Whether a record could be repaired."""
         if finding.problem == "owner_misspelled":
             return self._mend_owner(record)
@@ -149,7 +149,7 @@ class Repairer:
         self._finder.storage_at(finding.where).delete(finding.subject)
         return "repaired"
 
-    def _trash_record(self, record: Media) -> bool:
+    def _trash_record(self, record: MediaRecord) -> bool:
         """Put a record into the trash, unless it was changed since it was looked at."""
         try:
             sweeping.trash(self._state, record)
@@ -157,14 +157,14 @@ class Repairer:
             return False
         return True
 
-    def _mend_owner(self, record: Media) -> bool:
+    def _mend_owner(self, record: MediaRecord) -> bool:
         """Have a record name its document by its one id. A second main image of its product becomes
         an ordinary one."""
         owner_id = self._finder.owner_ids([record]).get(record.id)
         if owner_id is None:
             return False
         changes: dict[str, t.Any] = {
-            t.cast(OwnedMedia, record).owner_field: owner_id,
+            t.cast(Media, record).owner_field: owner_id,
             "updated_at": now(),
         }
         try:
@@ -180,7 +180,7 @@ class Repairer:
         events.changed(self._state, changed)
         return True
 
-    def _mend_size(self, record: Media) -> bool:
+    def _mend_size(self, record: MediaRecord) -> bool:
         """Have a record say how many bytes there are."""
         key = t.cast(str, record.storage_key)
         stat = self._finder.stats([record]).get(key)
