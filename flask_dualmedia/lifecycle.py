@@ -64,6 +64,7 @@ from .signals import media_accessed, media_deleted, media_saved
 from .state import State
 from .storages.base import Storage, new_key
 from .storages.failover import FailoverStorage
+from .storages.stored import Stored
 from .uploads.progress import in_time, kept_alive, ours
 from .uploads.tickets import delete_bytes, drop_bytes
 
@@ -220,7 +221,7 @@ def _complete(
         raise
     except BaseException:
         # A worker that is told to stop raises SystemExit here, and has the time to clean up.
-        clean_up(_discard, state, record, storage)
+        clean_up(_discard, state, record)
         raise
 
 
@@ -309,16 +310,15 @@ def replace(state: State, record: M, upload: Upload) -> M:
     :raises MediaConflict: Another change of the content won the race, or the record was deleted
         meanwhile.
     """
-    old_key = record.storage_key
-    if old_key is None:
+    original = state.original(record)
+    if original is None:
         message = "External media has no content here; change its URL instead."
         raise InvalidMedia({"storageType": [message]})
 
-    storage = state.storage_of(record)
+    storage = original.storage
     upload.open()
     changes = _changes_with(state, record, upload)
-    old_size = record.file_size or 0
-    quotas.check(state, record, upload.least_size - old_size)
+    quotas.check(state, record, upload.least_size - original.size)
     key = new_key(record.id)
     tried_key = None
 
@@ -326,7 +326,7 @@ def replace(state: State, record: M, upload: Upload) -> M:
     blocks = upload.blocks()
     if upload.is_read and at_once.is_possible(state, storage):
         content = list(blocks)
-        replaced = _replace_at_once(state, record, storage, upload, content, changes, key)
+        replaced = _replace_at_once(state, record, original, upload, content, changes, key)
         if replaced is not None:
             media_saved.send(state.app, record=replaced)
             return replaced
@@ -336,7 +336,7 @@ def replace(state: State, record: M, upload: Upload) -> M:
 
     _put_replacement(state, storage, key, blocks)
     changes |= _published(upload) | {"storage_key": key}
-    added_size = upload.size - old_size
+    added_size = upload.size - original.size
     replaced = _name_replacement(state, record, storage, key, changes, added_size)
     if replaced is None:
         clean_up(storage.delete, key)
@@ -345,7 +345,7 @@ def replace(state: State, record: M, upload: Upload) -> M:
             raise MediaConflict("the content was replaced or deleted by another request meanwhile")
 
     reach("replace:committed")
-    clean_up(drop_bytes, state, replaced, record.storage_type, old_key)
+    clean_up(drop_bytes, state, replaced, original, record.storage_type)
     reach("replace:cleaned")
     media_saved.send(state.app, record=replaced)
     return replaced
@@ -373,7 +373,7 @@ def _changes_with(state: State, record: Media, upload: Upload) -> dict[str, t.An
 def _replace_at_once(
     state: State,
     record: M,
-    storage: Storage,
+    original: Stored,
     upload: Upload,
     content: list[bytes],
     changes: dict[str, t.Any],
@@ -383,8 +383,7 @@ def _replace_at_once(
 
     :return: The record after the change; ``None`` if it has to be done in steps.
     """
-    old_key = t.cast(str, record.storage_key)
-    where = {"state": AVAILABLE, "storage_key": old_key, "version": record.version}
+    where = {"state": AVAILABLE, "storage_key": original.key, "version": record.version}
     all_changes = changes | _published(upload) | {"storage_key": key}
 
     answer = at_once.replace(state, type(record), record.id, all_changes, where, content)
@@ -393,7 +392,7 @@ def _replace_at_once(
 
     replaced, is_clean = answer
     if not is_clean:
-        clean_up(storage.delete, old_key)
+        clean_up(original.storage.delete, original.key)
     return replaced
 
 
@@ -721,8 +720,8 @@ def _published(upload: Upload) -> dict[str, t.Any]:
 
 def _bury(state: State, record: Media) -> None:
     """Remove the bytes of a record that was deleted. The record itself goes with the sweep."""
-    key = record.storage_key
-    is_free = key is None or delete_bytes(state, state.storage_of(record), key)
+    original = state.original(record)
+    is_free = original is None or delete_bytes(state, original)
     reach("delete:bytes")
     if not is_free:
         return  # it keeps its key taken
@@ -735,14 +734,15 @@ def remove_unseen(state: State, record: Media) -> None:
 
     Its bytes go first, so that no bytes are left without a record.
     """
-    if record.storage_key is not None:
-        state.storage_of(record).delete(record.storage_key)
+    original = state.original(record)
+    if original is not None:
+        original.delete()
     reach("sweep:bytes")
     state.repository.remove(type(record), record.id)
     reach("sweep:done")
 
 
-def _discard(state: State, record: Media, storage: Storage) -> None:
+def _discard(state: State, record: Media) -> None:
     """Take back a record that was not acknowledged.
 
     It may be available after all, where the answer to the last change was lost; so nobody may see
@@ -758,9 +758,12 @@ def _discard(state: State, record: Media, storage: Storage) -> None:
             return
 
     current = state.repository.get(kind, record.id)
-    if current is None or current.storage_key != record.storage_key:
+    original = state.original(record)
+    if original is None:
+        return
+    if current is None or current.storage_key != original.key:
         # It was swept, the bytes that came after it were not.
-        storage.delete(t.cast(str, record.storage_key))
+        original.delete()
 
 
 def clean_up(action: Callable[..., object], *args: t.Any) -> None:

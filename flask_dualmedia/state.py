@@ -16,6 +16,7 @@ from .databases.schema import NameCheck
 from .databases.tables import Tables, tables_for
 from .errors import StorageError
 from .processes.uses import Uses
+from .storages.stored import Stored
 from .uploads.staging import Staging
 
 if t.TYPE_CHECKING:
@@ -142,15 +143,18 @@ class State:
         """Resumable uploads."""
         return Staging(self.collections, self.storages["database"], self.settings.upload_expires)
 
-    def storage_of(self, record: Media) -> Storage:
-        """The storage that has the bytes of a record.
+    def original(self, record: Media) -> Stored | None:
+        """The bytes of a record, ``None`` for external media.
 
-        :raises StorageError: It was set up when they came, and is not now.
+        :raises StorageError: Their storage was set up when they came, and is not now.
         """
+        if record.storage_key is None:
+            return None
         try:
-            return self.storages[record.storage_type]
+            storage = self.storages[record.storage_type]
         except KeyError:
             raise StorageError(f"the storage {record.storage_type!r} is not set up here") from None
+        return Stored(storage, record.storage_key, record.file_size or 0)
 
 
 def get_state(app: Flask | None = None) -> State:

@@ -150,10 +150,15 @@ def _drop_twins(state: State) -> None:
             twin = sql.repository.get(kind, record.id)
             if twin is None:
                 continue
-            key = record.storage_key
-            if key is not None and key != twin.storage_key:
-                state.storage_of(record).delete(key)
+            if record.storage_key != twin.storage_key:
+                _delete_original(state, record)
             journal.repository.remove(kind, record.id)
+
+
+def _delete_original(state: State, record: Media) -> None:
+    original = state.original(record)
+    if original is not None:
+        original.delete()
 
 
 def _fenced(sql: Home[SQLRepository], record: Media) -> Media | None:
@@ -177,8 +182,9 @@ def _forget(state: State, record: Media, fenced: Media) -> None:
     """
     is_free = True
     for one in (record, fenced):
-        if one.storage_key is not None:
-            is_free &= delete_bytes(state, state.storage_of(one), one.storage_key)
+        original = state.original(one)
+        if original is not None:
+            is_free &= delete_bytes(state, original)
     reach("forget:bytes")
     if is_free:  # otherwise SQL's record keeps the key taken, until the sweep
         state.homes[0].repository.bury(type(fenced), fenced.id)

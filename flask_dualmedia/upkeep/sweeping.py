@@ -34,6 +34,7 @@ from ..models import (
 from ..repositories.base import M, Position
 from ..signals import media_deleted, media_saved
 from ..state import State
+from ..storages.stored import Stored
 from .sightings import Sightings, name_of
 
 logger = logging.getLogger("flask_dualmedia")
@@ -178,9 +179,9 @@ def sweep_in(state: State, home: Home[t.Any], record: Media) -> bool:
         return False
 
     state.staging.forget_finished(record.id)  # a check would miss the media that it became
-    key = record.storage_key
-    if key is not None and key not in _keys_elsewhere(state, home, record):
-        state.storage_of(record).delete(key)
+    original = _own_original(state, home, record)
+    if original is not None:
+        original.delete()
     reach("sweep:bytes")
     home.repository.remove(kind, record.id)
     reach("sweep:done")
@@ -261,6 +262,14 @@ def _seen_before(sightings: Sightings, records: list[M], seconds: float) -> list
         if sightings.is_due(seen_at, seconds):
             due.append(record)
     return due
+
+
+def _own_original(state: State, home: Home[t.Any], record: Media) -> Stored | None:
+    """The bytes of a record, unless a record with the same id names them in another home."""
+    key = record.storage_key
+    if key is None or key in _keys_elsewhere(state, home, record):
+        return None
+    return state.original(record)
 
 
 def _keys_elsewhere(state: State, home: Home[t.Any], record: Media) -> set[str | None]:

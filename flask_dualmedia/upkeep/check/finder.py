@@ -219,11 +219,16 @@ class Finder:
         stats: dict[str, Stat] = {}
         for place in self._places:
             members = [record for record in records if record.storage_type == place.storage_type]
-            keys = [t.cast(str, record.storage_key) for record in members]
+            keys = [record.storage_key for record in members if record.storage_key is not None]
             if keys:
                 # While they are moved from one to the other, they are whole in one of them.
                 stats = merge_stats(stats, place.storage.stats(keys))
         return stats
+
+    def stat(self, record: Media) -> Stat | None:
+        """How many bytes the storages have of one record, ``None`` if there are none."""
+        stats = self.stats([record])
+        return next(iter(stats.values()), None)
 
     def _count(self, record: Media) -> None:
         """Count a record in each population that it is one of."""
@@ -407,8 +412,7 @@ class Finder:
         if not _is_whole(stat, record.file_size):
             if not self._is_unchanged(record):
                 return
-            key = t.cast(str, record.storage_key)
-            stat = self.stats([record]).get(key)
+            stat = self.stat(record)
             if not _is_whole(stat, record.file_size):
                 yield from self._judge_damage(home, record, stat)
                 return
@@ -447,12 +451,12 @@ class Finder:
 
         Such bytes are misplaced, not missing. They are read for that.
         """
+        key = record.storage_key
         if record.storage_type != DATABASE or record.file_size is None:
             return False
         if len(self._state.homes) == 1:
             return False
-        key = t.cast(str, record.storage_key)
-        if not self._journal_has(key):
+        if key is None or not self._journal_has(key):
             return False
         return self._checksum(record, record.file_size) == record.checksum
 
@@ -552,13 +556,14 @@ class Finder:
 
         :param size: Bytes from the beginning that count.
         """
-        storage = self._state.storage_of(record)
+        original = self._state.original(record)
+        if original is None:
+            return None
         digest = hashlib.sha256()
         start = time.monotonic()
         read = 0
         try:
-            key = t.cast(str, record.storage_key)
-            for piece in storage.open(key, 0, size):
+            for piece in original.open(0, size):
                 digest.update(piece)
                 read += len(piece)
                 self.verified += len(piece)
