@@ -46,7 +46,6 @@ from .errors import (
     WritesRefused,
 )
 from .failpoints import reach
-from .homes import at_once
 from .models import (
     AVAILABLE,
     DELETING,
@@ -63,7 +62,6 @@ from .repositories.base import Listing, M
 from .signals import media_accessed, media_deleted, media_saved
 from .state import State
 from .storages.base import Storage, new_key
-from .storages.failover import FailoverStorage
 from .storages.stored import Stored
 from .uploads.progress import in_time, kept_alive, ours
 from .uploads.tickets import delete_bytes, drop_bytes
@@ -132,7 +130,7 @@ def create(
 
     reach("create:begin")
     blocks = upload.blocks()
-    if upload.is_read and at_once.is_possible(state, storage):
+    if _goes_whole(state, upload, storage):
         content = list(blocks)
         whole = _create_at_once(
             state,
@@ -148,14 +146,25 @@ def create(
             return whole
         blocks = iter(content)
 
-    if isinstance(storage, FailoverStorage):
-        storage.check_room(uploaded_by, upload.least_size)
+    if storage is state.home.storage:
+        state.home.check_room(uploaded_by, upload.least_size)
     state.repository.add(record, keeps_id=keeps_id)
     reach("create:pending")
     available = _complete(state, record, storage, upload, blocks, unplaced, viewer)
     reach("create:available")
     media_saved.send(state.app, record=available)
     return available
+
+
+def _goes_whole(state: State, upload: Upload, storage: Storage) -> bool:
+    """Tell whether a record and its bytes can be written in one step.
+
+    The bytes must be few, and go where the record goes. With a quota there is a look at the others
+    in between.
+    """
+    if not upload.is_read or storage is not state.home.storage:
+        return False
+    return state.home.takes_whole and not quotas.are_set(state)
 
 
 def _create_at_once(
@@ -180,7 +189,7 @@ def _create_at_once(
         whole = kind.from_values(values | place)
 
         def add_whole() -> bool:
-            return at_once.add(state, whole, content, keeps_id=keeps_id)
+            return state.home.add_whole(whole, content, keeps_id=keeps_id)
 
         is_added = write_main(state, whole, viewer, add_whole)
         return whole, is_added
@@ -324,7 +333,7 @@ def replace(state: State, record: M, upload: Upload) -> M:
 
     reach("replace:begin")
     blocks = upload.blocks()
-    if upload.is_read and at_once.is_possible(state, storage):
+    if _goes_whole(state, upload, storage):
         content = list(blocks)
         replaced = _replace_at_once(state, record, original, upload, content, changes, key)
         if replaced is not None:
@@ -386,14 +395,12 @@ def _replace_at_once(
     where = {"state": AVAILABLE, "storage_key": original.key, "version": record.version}
     all_changes = changes | _published(upload) | {"storage_key": key}
 
-    answer = at_once.replace(state, type(record), record.id, all_changes, where, content)
-    if answer is None:
+    replaced = state.home.replace_whole(record, all_changes, where, content)
+    if replaced is None:
         return None
-
-    replaced, is_clean = answer
-    if not is_clean:
+    if not replaced.is_clean:
         clean_up(original.storage.delete, original.key)
-    return replaced
+    return replaced.record
 
 
 def _put_replacement(state: State, storage: Storage, key: str, blocks: Iterator[bytes]) -> None:

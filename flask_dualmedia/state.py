@@ -30,7 +30,7 @@ if t.TYPE_CHECKING:
     from .databases.clock import Clock
     from .databases.collections import Collections
     from .databases.documents import Documents
-    from .homes.base import Home
+    from .homes.base import AnyHome
     from .models import Media
     from .repositories.base import Repository
     from .storages.base import Storage
@@ -93,11 +93,12 @@ class State:
     """The host's Flask-PyMongo, or the one that was made for it."""
     engine: sa.Engine | None
     """The SQL engine; ``None`` in Mongo-only mode."""
-    repository: Repository
+    home: AnyHome
+    """The home of media, as requests see it."""
     storages: t.Mapping[str, Storage]
     """Storages by ``storage_type``: ``database``, and those that are set up outside of it."""
-    homes: tuple[Home[t.Any], ...]
-    """Where media may be: SQL and the journal, or MongoDB."""
+    homes: tuple[AnyHome, ...]
+    """The homes that it is made of: SQL and the journal, or MongoDB alone."""
     collections: Collections
     """Our collections in it, under the names that the app gives them."""
     circuit: Circuit | None = None
@@ -120,6 +121,11 @@ class State:
         """
         assert self.engine is not None
         return NameCheck(self.engine, self.tables, timeout=self.settings.sql_timeout)
+
+    @property
+    def repository(self) -> Repository:
+        """The records of all media."""
+        return self.home.repository
 
     @property
     def tables(self) -> Tables:

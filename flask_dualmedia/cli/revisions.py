@@ -7,7 +7,7 @@ import sqlalchemy as sa
 from flask.cli import with_appcontext
 
 from ..databases import schema
-from ..homes import base as homes
+from ..homes.sql import sql_home
 from ..models import KINDS
 from ..state import State, get_state
 from ..upkeep import journal
@@ -51,7 +51,7 @@ def _ask_about_records(state: State, engine: sa.Engine, revision: str) -> None:
     tables = state.tables
     existing = answering(lambda: sa.inspect(engine).get_table_names())
     kinds = [kind for kind in KINDS.values() if tables.of(kind).name in existing]
-    count = homes.sql_home(engine, tables=tables).repository.count
+    count = sql_home(engine, tables=tables).repository.count
     number = answering(lambda: sum(map(count, kinds)))
 
     click.echo(

@@ -10,9 +10,9 @@ from itertools import islice
 from ..databases.leases import Lease
 from ..errors import DatabaseUnavailable, DualMediaError, RecordRefused, Unavailable, WritesRefused
 from ..failpoints import reach
-from ..homes.base import Home, JournalHome
+from ..homes.mongo import JournalHome
+from ..homes.sql import SQLHome
 from ..models import AVAILABLE, DELETING, KINDS, PENDING, Media, now
-from ..repositories.sql import SQLRepository
 from ..signals import journal_drained
 from ..state import State
 from ..uploads.tickets import delete_bytes
@@ -37,9 +37,9 @@ KEYS_COUNTED = 1000
 """Keys of the journal's bucket that are looked at, at most, to count those that wait."""
 
 
-def homes_of(state: State) -> tuple[Home[SQLRepository], JournalHome]:
+def homes_of(state: State) -> tuple[SQLHome, JournalHome]:
     """SQL and the journal of an app in dual mode."""
-    return t.cast("tuple[Home[SQLRepository], JournalHome]", state.homes)
+    return t.cast("tuple[SQLHome, JournalHome]", state.homes)
 
 
 def drain_journal(state: State, *, retry: bool = True) -> Report | None:
@@ -161,7 +161,7 @@ def _delete_original(state: State, record: Media) -> None:
         original.delete()
 
 
-def _fenced(sql: Home[SQLRepository], record: Media) -> Media | None:
+def _fenced(sql: SQLHome, record: Media) -> Media | None:
     """A deleted record as SQL has it, now that nothing can bring it back any more; ``None`` if it
     stays."""
     try:

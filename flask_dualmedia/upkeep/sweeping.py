@@ -21,7 +21,7 @@ from ..errors import (
     StorageError,
 )
 from ..failpoints import reach
-from ..homes.base import Home
+from ..homes.base import AnyHome
 from ..lifecycle import change, clean_up, purge, remove_unseen
 from ..models import (
     AVAILABLE,
@@ -164,7 +164,7 @@ def sweep_one(state: State, record: Media) -> bool:
     return True
 
 
-def sweep_in(state: State, home: Home[t.Any], record: Media) -> bool:
+def sweep_in(state: State, home: AnyHome, record: Media) -> bool:
     """Remove one unfinished record from the home that it was read from.
 
     :return: Whether it was removed. If something happened to it since it was read, it stays.
@@ -188,7 +188,7 @@ def sweep_in(state: State, home: Home[t.Any], record: Media) -> bool:
     return True
 
 
-def is_finished_elsewhere(state: State, home: Home[t.Any], record: Media) -> bool:
+def is_finished_elsewhere(state: State, home: AnyHome, record: Media) -> bool:
     """Whether an unfinished record is to stay for the drain.
 
     What is unfinished in SQL while it is available in the journal is brought up to date by the
@@ -231,7 +231,7 @@ def _try_to_remove(remove: Remove, record: Media) -> bool:
         return False
 
 
-def _unfinished_batches(home: Home[t.Any], kind: type[M], *, grace: float) -> Iterator[list[M]]:
+def _unfinished_batches(home: AnyHome, kind: type[M], *, grace: float) -> Iterator[list[M]]:
     # A direct upload has a time in the future until which its client may begin.
     before = now() - timedelta(seconds=min(grace, 0))
     after: Position | None = None
@@ -264,7 +264,7 @@ def _seen_before(sightings: Sightings, records: list[M], seconds: float) -> list
     return due
 
 
-def _own_original(state: State, home: Home[t.Any], record: Media) -> Stored | None:
+def _own_original(state: State, home: AnyHome, record: Media) -> Stored | None:
     """The bytes of a record, unless a record with the same id names them in another home."""
     key = record.storage_key
     if key is None or key in _keys_elsewhere(state, home, record):
@@ -272,7 +272,7 @@ def _own_original(state: State, home: Home[t.Any], record: Media) -> Stored | No
     return state.original(record)
 
 
-def _keys_elsewhere(state: State, home: Home[t.Any], record: Media) -> set[str | None]:
+def _keys_elsewhere(state: State, home: AnyHome, record: Media) -> set[str | None]:
     """The keys that records with the same id have in other homes."""
     keys: set[str | None] = set()
     for other in state.homes:

@@ -33,10 +33,11 @@ from ..errors import (
 )
 from ..failpoints import reach
 from ..homes.base import Home
+from ..homes.mongo import JournalHome
+from ..homes.sql import SQLHome
 from ..models import AVAILABLE, DELETING, KEPT, KINDS, PENDING, TRASHED, Media, now
 from ..repositories.base import Repository
 from ..repositories.mongo import JournalRepository
-from ..repositories.sql import SQLRepository
 from ..storages.base import owner_of_key
 from ..storages.chunked import BytesOf, ChunkedStorage
 
@@ -271,8 +272,8 @@ def _delete_from(home: Home, record: Media) -> bool:
 
 
 def drain(
-    journal: Home[JournalRepository],
-    target: Home[SQLRepository],
+    journal: JournalHome,
+    target: SQLHome,
     lease: Lease,
     *,
     retry: bool = True,
@@ -308,8 +309,8 @@ def drain(
 class _Drain:
     """One drain of the journal: from where, to where, and by which right."""
 
-    journal: Home[JournalRepository]
-    target: Home[SQLRepository]
+    journal: JournalHome
+    target: SQLHome
     lease: Lease
     report: Report
     awaited: Awaited
@@ -398,7 +399,7 @@ def _number(drain: _Drain, number: int) -> None:
         drain.target.repository.note_drain(number)
 
 
-def release_claims(journal: Home[JournalRepository], target: Home, lease: Lease) -> None:
+def release_claims(journal: JournalHome, target: Home, lease: Lease) -> None:
     """Undo the claims of a drain that was killed, unless the target has the records: the next
     drain may be far away."""
     claimed = journal.repository.claimed()
@@ -500,7 +501,7 @@ def keys_named_in(home: Home, keys: t.Sequence[str]) -> set[str]:
     return {key for key in keys if key in named_keys}
 
 
-def strangers(journal: Home[JournalRepository], keys: t.Sequence[str]) -> list[str]:
+def strangers(journal: Home[JournalRepository, t.Any], keys: t.Sequence[str]) -> list[str]:
     """Those of these keys of the journal's bucket that no record of the journal names: they do not
     wait for one."""
     named_keys = keys_named_in(journal, keys)

@@ -25,7 +25,6 @@ from ..content.inline_types import policy_of
 from ..content.mime_types import served_type
 from ..content.uploads import upload_for
 from ..errors import MediaConflict, MediaNotFound
-from ..homes import at_once
 from ..models import Media
 from ..state import get_state
 from ..storages.base import Delegation
@@ -279,7 +278,7 @@ def _look_up(kind: type[Media], media_id: str) -> tuple[Media | None, bytes | No
     environ = request.environ
     if environ["REQUEST_METHOD"] != "GET" or not _CONDITIONS.isdisjoint(environ):
         return get_state().repository.get(kind, key), None
-    return at_once.find(get_state(), kind, key)
+    return get_state().home.read(kind, key)
 
 
 def _respond(readable: _Readable, *, as_download: bool) -> Response:

@@ -35,7 +35,8 @@ from flask_dualmedia import (
 from flask_dualmedia.databases.announcements import VALIDITY
 from flask_dualmedia.databases.leases import Lease
 from flask_dualmedia.errors import NoConnectionFree
-from flask_dualmedia.homes import at_once
+from flask_dualmedia.homes import postgres
+from flask_dualmedia.homes.postgres import PostgresHome
 from flask_dualmedia.models import KINDS, new_id
 from flask_dualmedia.repositories import psycopg as psycopg_repository
 from flask_dualmedia.repositories.base import Listing
@@ -385,7 +386,7 @@ def test_sql_goes_away_in_the_middle_of_a_small_upload(
     old, new = png(comment=b"old"), png(comment=b"new")
     with app.app_context():
         saved = save_product_image(product, io.BytesIO(old))
-    real = at_once.borrow
+    real = postgres.borrow
 
     @contextmanager
     def cut(*args: t.Any) -> Iterator[t.Any]:
@@ -394,7 +395,7 @@ def test_sql_goes_away_in_the_middle_of_a_small_upload(
             time.sleep(0.3)  # until the proxy has taken notice
             yield driver
 
-    monkeypatch.setattr(at_once, "borrow", cut)
+    monkeypatch.setattr(postgres, "borrow", cut)
     client, headers = app.test_client(), bearer(app, "alice", role="admin")
     if method == "POST":
         form = {"mongoProductId": str(product), "file": part(new)}
@@ -417,7 +418,7 @@ def test_sql_goes_away_in_the_middle_of_a_small_upload(
 
 def lose_the_answer(monkeypatch: pytest.MonkeyPatch, proxy: Proxy, source: bytes | str) -> None:
     """Have SQL take what is saved next, and die before it answers."""
-    module = psycopg_repository if isinstance(source, str) else at_once
+    module = psycopg_repository if isinstance(source, str) else postgres
     real = module.borrow
 
     @contextmanager
@@ -490,12 +491,12 @@ def test_sql_makes_a_replacement_and_its_answer_is_lost(
 ) -> None:
     """SQL is back when the replacement is tried again, and has it already."""
     saved = save_product_image(product, io.BytesIO(png(comment=b"old")))
-    real = at_once.replace
+    real = PostgresHome.replace_whole
 
     def replace(*args: t.Any) -> None:
         real(*args)
 
-    monkeypatch.setattr(at_once, "replace", replace)
+    monkeypatch.setattr(PostgresHome, "replace_whole", replace)
     content = png(comment=b"new")
     headers = bearer(app, "alice", role="admin")
     answer = app.test_client().put(

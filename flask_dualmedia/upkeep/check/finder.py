@@ -15,7 +15,7 @@ from itertools import islice
 from ...authorization import one_id, possible_ids
 from ...databases.leases import Lease
 from ...errors import BytesNotFound
-from ...homes.base import Home
+from ...homes.base import AnyHome, Home
 from ...models import AVAILABLE, DELETING, KINDS, PENDING, TRASHED, Media
 from ...repositories.mongo import JournalRepository
 from ...state import State
@@ -29,8 +29,6 @@ BATCH = 500
 """Records, or keys, looked at with one query of each kind."""
 
 DATABASE = "database"
-
-AnyHome = Home[t.Any]
 
 
 class Place(t.NamedTuple):
@@ -365,7 +363,7 @@ class Finder:
 
     def _judge_waiting(
         self,
-        journal: Home[JournalRepository],
+        journal: Home[JournalRepository, t.Any],
         records: list[Media],
     ) -> Iterator[Finding]:
         """Records that wait in the journal, unless a drain is on its way to them."""
@@ -375,7 +373,7 @@ class Finder:
             if journal.repository.find(type(record), record.id) is not None:
                 yield self._judge_journaled(journal, record)
 
-    def _judge_journaled(self, journal: Home[JournalRepository], record: Media) -> Finding:
+    def _judge_journaled(self, journal: Home[JournalRepository, t.Any], record: Media) -> Finding:
         """A record that waits in the journal, or that SQL refuses."""
         refusal = journal.repository.refusal_of(record)
         if refusal is None:
