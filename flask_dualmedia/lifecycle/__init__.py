@@ -23,14 +23,14 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 
-from . import quotas, schemas
-from .authorization import Viewer, find_named_owner, one_id, usual_id
-from .content.mime_types import OCTET_STREAM, declared_type, one_type
-from .content.sniffing import media_type, resource_type
-from .content.uploads import Upload
-from .databases import storable
-from .databases.storable import camelcase
-from .errors import (
+from .. import quotas, schemas
+from ..authorization import Viewer, find_named_owner, one_id, usual_id
+from ..content.mime_types import OCTET_STREAM, declared_type, one_type
+from ..content.sniffing import media_type, resource_type
+from ..content.uploads import Upload
+from ..databases import storable
+from ..databases.storable import camelcase
+from ..errors import (
     DatabaseBusy,
     DualMediaError,
     InvalidMedia,
@@ -45,8 +45,8 @@ from .errors import (
     UploadRejected,
     WritesRefused,
 )
-from .failpoints import reach
-from .models import (
+from ..failpoints import reach
+from ..models import (
     AVAILABLE,
     DELETING,
     PENDING,
@@ -56,15 +56,15 @@ from .models import (
     MediaStorage,
     now,
 )
-from .owners.main_images import refuse_second_main, write_main
-from .owners.places import Place, placed, position_behind
-from .repositories.base import Listing, M
-from .signals import media_accessed, media_deleted, media_saved
-from .state import State
-from .storages.base import Storage, new_key
-from .storages.stored import Stored
-from .uploads.progress import in_time, kept_alive, ours
-from .uploads.tickets import delete_bytes, drop_bytes
+from ..owners.main_images import refuse_second_main, write_main
+from ..owners.places import Place, placed, position_behind
+from ..repositories.base import Listing, M
+from ..signals import media_accessed, media_deleted, media_saved
+from ..state import State
+from ..storages.base import Storage, new_key
+from ..storages.stored import Stored
+from ..uploads.progress import in_time, kept_alive, ours
+from ..uploads.tickets import delete_bytes, drop_bytes
 
 logger = logging.getLogger("flask_dualmedia")
 
