@@ -29,6 +29,7 @@ from ..models import KEPT, TRASHED, Media, now
 from ..state import State
 from ..storages.base import new_key
 from ..storages.stored import Stored
+from ..uploads.progress import in_time
 from ..uploads.tickets import drop_bytes
 from .transfer import records_of
 
@@ -153,7 +154,7 @@ def _copy(
             reach("move:piece")
             yield piece
 
-    copy.put(lifecycle.in_time(state, blocks()))
+    copy.put(in_time(state, blocks()))
     if digest.hexdigest() != record.checksum:
         raise StorageError("its bytes are not those of the checksum")
     if not copy.is_whole():

@@ -39,6 +39,7 @@ from ..storages.stored import Stored
 from ..storages.whole import BlockReader
 from ..upkeep.chores import clear_expired
 from ..views.callers import Caller
+from .progress import kept_alive, ours
 from .tickets import delete_bytes, seconds_of_ticket
 
 
@@ -194,7 +195,7 @@ def discard(state: State, record: Media) -> None:
     """Remove an upload that is refused, with its bytes. The sweep removes the record, when no
     client can put other bytes there any more."""
     changes = {"state": DELETING, "updated_at": now()}
-    where = lifecycle.ours(record, PENDING)
+    where = ours(record, PENDING)
     discarded = state.repository.update(type(record), record.id, changes, where=where)
     if discarded is None:
         return
@@ -250,7 +251,7 @@ def _described(state: State, record: M, original: Stored, stat: Stat) -> M:
     _forget_guesses(described)
     lifecycle.describe(state, described, upload)
     if is_whole:
-        for _ in lifecycle.kept_alive(state, record, upload.blocks()):
+        for _ in kept_alive(state, record, upload.blocks()):
             pass
     return described
 

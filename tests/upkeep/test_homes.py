@@ -16,6 +16,7 @@ from flask import Flask
 from flask_dualmedia import ProductImage, get_media, lifecycle, open_media, save_product_image
 from flask_dualmedia.databases.leases import Lease
 from flask_dualmedia.errors import DatabaseUnavailable
+from flask_dualmedia.lifecycle import creation
 from flask_dualmedia.models import AVAILABLE, DELETING, PENDING, Media, MediaChunk, new_id, now
 from flask_dualmedia.state import State, get_state
 from flask_dualmedia.storages.base import new_key
@@ -156,7 +157,7 @@ def test_sql_is_away_and_back_in_the_middle_of_new_media(
         proxy.let_through()
         eventually(lambda: not health(app)["degraded"])
 
-    monkeypatch.setattr(lifecycle, "reach", lose_sql)
+    monkeypatch.setattr(creation, "reach", lose_sql)
     with app.app_context():
         body = io.BufferedReader(SlowBody(OTHER, lambda: None, bring_sql_back))
         image = save_product_image("p", body)
