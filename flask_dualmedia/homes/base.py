@@ -9,9 +9,13 @@ from dataclasses import dataclass
 from ..models import Media
 from ..repositories.base import M, Repository, Values
 from ..storages.chunked import BatchedStorage
+from ..storages.stored import Stored
 
 R = t.TypeVar("R", bound=Repository, covariant=True)
 S = t.TypeVar("S", bound=BatchedStorage, covariant=True)
+
+DATABASE = "database"
+"""The ``storage_type`` of bytes that are kept where their record is."""
 
 
 class Replaced(t.NamedTuple, t.Generic[M]):
@@ -34,6 +38,15 @@ class Home(t.Generic[R, S]):
     name: str
     repository: R
     storage: S
+
+    def original(self, record: Media) -> Stored | None:
+        """The bytes that it keeps of a record; ``None`` if they are in another storage, or nowhere.
+
+        The record may be one of another home, which has them under the same key.
+        """
+        if record.storage_key is None or record.storage_type != DATABASE:
+            return None
+        return Stored(self.storage, record.storage_key, record.file_size or 0)
 
     @property
     def takes_whole(self) -> bool:

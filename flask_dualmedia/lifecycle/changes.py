@@ -38,7 +38,7 @@ def edit(
     """Change fields of a record. Making it private revokes its links.
 
     :param changes: Values checked by the kind's schema of changes.
-    :param viewer: As for :func:`create`.
+    :param viewer: As for :func:`~flask_dualmedia.lifecycle.create`.
     :raises InvalidMedia: A URL for media whose bytes we keep.
     :raises MediaConflict: It would be a second main image of its product.
     :raises MediaNotFound: It was deleted meanwhile.

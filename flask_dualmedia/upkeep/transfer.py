@@ -39,7 +39,8 @@ from ..models import AVAILABLE, DELETING, KEPT, KINDS, PENDING, TRASHED, Media, 
 from ..repositories.base import Repository
 from ..repositories.mongo import JournalRepository
 from ..storages.base import owner_of_key
-from ..storages.chunked import BytesOf, ChunkedStorage
+from ..storages.chunked import BytesOf
+from ..storages.stored import Stored
 
 logger = logging.getLogger("flask_dualmedia")
 
@@ -195,8 +196,9 @@ def clear(
                 raise StorageError(
                     f"{target.name} does not hold {record!r}; it was not deleted from {source.name}"
                 )
-            if record.storage_key is not None:
-                source.storage.delete(record.storage_key)
+            original = source.original(record)
+            if original is not None:
+                original.delete()
             reach("clear:bytes")
             source.repository.remove(kind, record.id)
             advance(1)
@@ -207,11 +209,10 @@ def _is_held(record: Media, target: Home) -> bool:
     copy = target.repository.find(type(record), record.id)
     if copy is None or _is_newer(record, copy):
         return False
-    if copy.state != AVAILABLE or copy.storage_key is None or copy.storage_type != "database":
-        return True  # deleted there since, or in the trash, or a URL alone
-
-    stat = target.storage.stat(copy.storage_key)
-    return stat is not None and stat.complete and stat.size == copy.file_size
+    original = target.original(copy)
+    if copy.state != AVAILABLE or original is None:
+        return True  # deleted there since, or in the trash, or its bytes are elsewhere
+    return original.is_whole()
 
 
 def surplus(source: Home, target: Home) -> Iterator[Media]:
@@ -264,8 +265,9 @@ def _delete_from(home: Home, record: Media) -> bool:
     if changed is None:
         return False
 
-    if record.storage_key is not None:
-        home.storage.delete(record.storage_key)
+    original = home.original(record)
+    if original is not None:
+        original.delete()
     reach("mirror:bytes")
     home.repository.remove(type(record), record.id)
     return True
@@ -478,8 +480,9 @@ def _move(drain: _Drain, record: Media) -> None:
     reach("drain:copied")
 
     # The bytes first: the record names them, so that a drain that is killed here finds them again.
-    if claimed.storage_key is not None:
-        journal.storage.delete(claimed.storage_key)
+    original = journal.original(claimed)
+    if original is not None:
+        original.delete()
     reach("drain:bytes-deleted")
     journal.repository.remove(type(record), record.id)
     reach("drain:done")
@@ -539,8 +542,9 @@ def _gather_bytes(drain: _Drain, key: str, record: Media) -> None:
     journal = drain.journal
     target = drain.target
     wherever = BytesOf(target.storage, journal.storage)
+    copy = Stored(target.storage, key, record.file_size or 0)
     try:
-        _copy_bytes(record, wherever, target.storage, drain.lease.take, verifies=True)
+        _copy_bytes(record, wherever, copy, drain.lease.take, verifies=True)
     except Unavailable:
         raise
     except OF_ONE_RECORD as error:
@@ -553,7 +557,7 @@ def _gather_bytes(drain: _Drain, key: str, record: Media) -> None:
 
     current = target.repository.get(type(record), record.id)
     if current is None or current.storage_key != key:
-        target.storage.delete(key)  # it was deleted, or replaced, while they were copied
+        copy.delete()  # it was deleted, or replaced, while they were copied
     journal.storage.delete(key)
 
 
@@ -601,8 +605,11 @@ def _copy(
         _carry_accesses(record, present, target.repository)
         return
 
-    if record.storage_key is not None and record.storage_type == "database":
-        _copy_remaining_bytes(record, source, target, keep_going)
+    copy = target.original(record)
+    if copy is not None:
+        # After an outage some of the bytes may be in the target already.
+        wherever = BytesOf(source.storage, target.storage)
+        _copy_remaining_bytes(record, wherever, copy, keep_going)
     reach("copy:bytes")
     if not keep_going():
         raise _LeaseLost
@@ -611,24 +618,24 @@ def _copy(
     reach("copy:record")
 
     report.moved += 1
-    if present is not None and present.storage_key not in (None, record.storage_key):
-        target.storage.delete(present.storage_key)  # the content was replaced since it was copied
+    old = present and target.original(present)
+    if old is not None and old.key != record.storage_key:
+        old.delete()  # the content was replaced since it was copied
 
 
 def _copy_remaining_bytes(
     record: Media,
-    source: Home,
-    target: Home,
+    source: BytesOf,
+    copy: Stored,
     keep_going: Callable[[], bool],
 ) -> None:
     """Copy those bytes of a record that the target does not have yet.
 
+    :param copy: The bytes in the target.
     :raises BytesNotFound: They are gone, and the record is not in the trash.
     """
-    # After an outage some of the bytes may be in the target already.
-    wherever = BytesOf(source.storage, target.storage)
     try:
-        _copy_bytes(record, wherever, target.storage, keep_going)
+        _copy_bytes(record, source, copy, keep_going)
     except BytesNotFound:
         # A record may be in the trash because its bytes are gone. Then it may be all that is left.
         if record.state != TRASHED:
@@ -715,21 +722,19 @@ def _latest(one: datetime | None, other: datetime | None) -> datetime | None:
 def _copy_bytes(
     record: Media,
     source: BytesOf,
-    target: ChunkedStorage,
+    copy: Stored,
     keep_going: Callable[[], bool],
     *,
     verifies: bool = False,
 ) -> None:
     """Copy those bytes of a record that the target does not have.
 
+    :param copy: The bytes in the target.
     :param verifies: Read them even if the target has them.
     """
-    key = record.storage_key
-    size = record.file_size
-    assert key is not None
-    assert size is not None
-    stat = target.stat(key)
-    if not verifies and stat is not None and stat.complete and stat.size == size:
+    stat = copy.stat()
+    is_whole = stat is not None and stat.complete and stat.size == copy.size
+    if is_whole and not verifies:
         return
 
     # What a killed transfer has left of it is completed, not deleted: a slow one may be writing
@@ -737,17 +742,17 @@ def _copy_bytes(
     digest = hashlib.sha256()
 
     def blocks() -> Iterator[bytes]:
-        for piece in source.open(key, 0, size):
+        for piece in source.open(copy.key, 0, copy.size):
             digest.update(piece)
             reach("copy:piece")
             yield piece
             if not keep_going():
                 raise _LeaseLost
 
-    target.put(key, blocks())
+    copy.put(blocks())
     if digest.hexdigest() != record.checksum:
         if stat is None:
-            target.delete(key)
+            copy.delete()
         raise StorageError(
-            f"the bytes under {key!r} are not those of the checksum; they stay where they are"
+            f"the bytes under {copy.key!r} are not those of the checksum; they stay where they are"
         )

@@ -15,7 +15,7 @@ from itertools import islice
 from ...authorization import one_id, possible_ids
 from ...databases.leases import Lease
 from ...errors import BytesNotFound
-from ...homes.base import AnyHome, Home
+from ...homes.base import DATABASE, AnyHome, Home
 from ...models import AVAILABLE, DELETING, KINDS, PENDING, TRASHED, Media
 from ...repositories.mongo import JournalRepository
 from ...state import State
@@ -27,8 +27,6 @@ from .findings import Finding, Problem
 
 BATCH = 500
 """Records, or keys, looked at with one query of each kind."""
-
-DATABASE = "database"
 
 
 class Place(t.NamedTuple):
