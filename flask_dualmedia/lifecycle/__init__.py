@@ -1,17 +1,18 @@
 """The life of a media record: created, its content replaced, deleted. The order of writes is the
 whole point.
 
-    create   record ``pending`` → bytes → record ``available``                     :mod:`.creation`
-    replace  new bytes under a new key → record names them → old bytes gone     :mod:`.replacement`
-    delete   record ``deleting`` → bytes gone → record gone, after the grace time  :mod:`.deletion`
+    create   record ``pending`` → bytes → record ``available``
+    replace  new bytes under a new key → record names them → old bytes gone
+    delete   record ``deleting`` → bytes gone → record gone, after the grace time
     trash    record ``trashed``, bytes kept → record ``available`` again,
-             or deleted after the trash time                         :mod:`..upkeep.sweeping`
+             or deleted after the trash time
 
 Readers see only ``available`` records. A process killed between any two steps leaves a complete
 record, or an unfinished one that nobody sees and :func:`~flask_dualmedia.upkeep.sweeping.sweep`
-takes away. Where record and bytes go in one step, nothing is left at all.
+takes away. A home that writes a record and its bytes in one step leaves all or nothing.
 
-A change names the version of the record that it is built on, see :mod:`.changes`.
+A change names the version of the record that it is built on. A statement that was given up, and
+arrives when others have been acknowledged, changes nothing then.
 """
 
 from .changes import change, count_access, edit, revoke_links

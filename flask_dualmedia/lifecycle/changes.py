@@ -1,8 +1,4 @@
-"""Changes of a record: its fields, its links, its count of accesses.
-
-A change names the version of the record that it is built on. A statement that was given up, and
-arrives when others have been acknowledged, changes nothing then.
-"""
+"""Changes of a record: its fields, its links, its count of accesses."""
 
 from __future__ import annotations
 

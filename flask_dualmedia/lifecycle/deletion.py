@@ -1,6 +1,4 @@
-"""The end of a record, and of its bytes.
-
-    delete   record ``deleting`` → bytes gone → record gone, after the grace time
+"""The end of a record and its bytes: record ``deleting`` → bytes gone → record gone.
 
 Whatever cannot be done now is left for the sweep.
 """
