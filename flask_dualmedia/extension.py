@@ -28,19 +28,18 @@ from .databases.sql import SQLDatabase
 from .databases.synchronizer import Synchronizer
 from .databases.tables import tables_for
 from .errors import DatabaseUnavailable, NamesTaken, Unavailable
-from .homes import base as homes
+from .homes.failover import failover_home
+from .homes.mongo import journal_home, mongo_home
+from .homes.sql import sql_home
 from .models import TABLES
 from .processes import closing
 from .processes.forks import notice_fork
 from .repositories.base import Repository
-from .repositories.failover import FailoverRepository
 from .repositories.mongo import MongoRepository
 from .repositories.sql import SQLRepository
 from .signals import sql_lost, sql_recovered
 from .state import State, find_state, get_state
 from .storages.base import Storage
-from .storages.failover import FailoverStorage
-from .storages.gridfs import JournalStorage
 from .storages.outside import open_storages
 from .upkeep.chores import Upkeep
 from .upkeep.journal import agree_on_drains, homes_of, look_after_journal, try_again
@@ -256,14 +255,14 @@ def _mongo_state(
     outside: dict[str, Storage],
     opened: ExitStack,
 ) -> State:
-    home = homes.mongo_home(collections)
+    home = mongo_home(collections)
     return State(
         app=app,
         settings=settings,
         mongo=collections.documents,
         pymongo=pymongo,
         sql=None,
-        repository=home.repository,
+        home=home,
         storages={"database": home.storage, **outside},
         homes=(home,),
         collections=collections,
@@ -284,8 +283,8 @@ def _dual_state(
     opened: ExitStack,
 ) -> State:
     tables = tables_for(settings.table_prefix)
-    sql = homes.sql_home(database, tables=tables)
-    journal = homes.journal_home(collections, max_size=settings.journal_max_size)
+    sql = sql_home(database, tables=tables)
+    journal = journal_home(collections, max_size=settings.journal_max_size)
 
     def notify(event: str) -> None:
         with app.app_context():
@@ -317,26 +316,19 @@ def _dual_state(
     clock = collections.documents.clock
     clock.ask_other = lambda: _ask_for_time(clock, circuit, sql.repository)
 
-    repository = FailoverRepository(
-        sql.repository,
-        journal.repository,
-        circuit,
-        journals=settings.journals,
-    )
-    journal_storage = t.cast(JournalStorage, journal.storage)
-    storage = FailoverStorage(sql.storage, journal_storage, circuit)
+    home = failover_home(sql, journal, circuit, journals=settings.journals)
     state = State(
         app=app,
         settings=settings,
         mongo=collections.documents,
         pymongo=pymongo,
         sql=database,
-        repository=repository,
-        storages={"database": storage, **outside},
+        home=home,
+        storages={"database": home.storage, **outside},
         homes=(sql, journal),
         collections=collections,
         circuit=circuit,
-        counter=_counter(app, settings, collections, repository),
+        counter=_counter(app, settings, collections, home.repository),
         upkeep=_upkeep(app, settings),
         opened=opened,
     )
@@ -472,7 +464,7 @@ def _start_up(state: State, answering: _Answering, synchronizer: Synchronizer | 
         elif answering.mongo is None and not synchronizer.is_due:
             with wiring.passing_client(state.mongo) as documents:
                 collections = state.collections.by(documents)
-                agree_on_drains(state, homes.journal_home(collections))
+                agree_on_drains(state, journal_home(collections))
     logger.info(
         "dual mode: documents in MongoDB, media in %s at %s",
         name,
@@ -504,7 +496,7 @@ def _start_up_mongo(state: State, answering: _Answering) -> bool:
                 repository.ensure_indexes()
                 state.homes[0].repository.is_indexed = True
             else:
-                journal = homes.journal_home(collections)
+                journal = journal_home(collections)
                 has_journaled = not journal.is_empty()
     except Unavailable as error:
         logger.warning("%s; going on without", error)

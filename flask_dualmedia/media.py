@@ -447,18 +447,16 @@ def open_media(record: Media, start: int = 0, stop: int | None = None) -> t.Iter
     :raises ValueError: It is external media, whose bytes are elsewhere, or the range is not within
         the file.
     """
-    if record.storage_key is None or record.file_size is None:
+    state = get_state()
+    original = state.original(record)
+    if original is None or record.file_size is None:
         raise ValueError(f"{record!r} is external media: its bytes are at {record.external_url}")
     if stop is None:
-        stop = record.file_size
-    if not 0 <= start <= stop <= record.file_size:
-        raise ValueError(
-            f"[{start}, {stop}) is not within the {record.file_size} bytes of {record!r}"
-        )
+        stop = original.size
+    if not 0 <= start <= stop <= original.size:
+        raise ValueError(f"[{start}, {stop}) is not within the {original.size} bytes of {record!r}")
 
-    state = get_state()
-    storage = state.storage_of(record)
-    pieces = storage.open(record.storage_key, start, stop)
+    pieces = original.open(start, stop)
     return state.uses.during(state.app, pieces)
 
 

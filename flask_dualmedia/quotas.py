@@ -48,6 +48,12 @@ Subject = Media | Staged
 """The record or upload that has the bytes. An upload that is a part of another has no owner yet."""
 
 
+def are_set(state: State) -> bool:
+    """Tell whether anybody's bytes are limited."""
+    settings = state.settings
+    return settings.quota_per_identity is not None or settings.quota_per_owner is not None
+
+
 def check(state: State, subject: Subject, size: int) -> None:
     """Refuse bytes that cannot fit, before they are read.
 

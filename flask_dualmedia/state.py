@@ -18,6 +18,7 @@ from .databases.tables import Tables, tables_for
 from .errors import StorageError
 from .libraries.flask import current_context
 from .processes.uses import Uses
+from .storages.stored import Stored
 from .uploads.staging import Staging
 
 if t.TYPE_CHECKING:
@@ -30,7 +31,7 @@ if t.TYPE_CHECKING:
     from .databases.clock import Clock
     from .databases.collections import Collections
     from .databases.documents import Documents
-    from .homes.base import Home
+    from .homes.base import AnyHome
     from .models import Media, MediaRecord
     from .repositories.base import Repository
     from .storages.base import Storage
@@ -93,11 +94,12 @@ class State:
     """The host's Flask-PyMongo, or the one that was made for it."""
     sql: SQLDatabase | None
     """The SQL database, as we ask it; ``None`` in Mongo-only mode."""
-    repository: Repository
+    home: AnyHome
+    """The home of media, as requests see it."""
     storages: t.Mapping[str, Storage]
     """Storages by name: ``database``, and those that are set up outside of it."""
-    homes: tuple[Home[t.Any], ...]
-    """Where media may be: SQL and the journal, or MongoDB."""
+    homes: tuple[AnyHome, ...]
+    """The homes that it is made of: SQL and the journal, or MongoDB alone."""
     collections: Collections
     """Our collections in it, under the names that the app gives them."""
     circuit: Circuit | None = None
@@ -129,6 +131,11 @@ class State:
         return self.sql.engine
 
     @property
+    def repository(self) -> Repository:
+        """The records of all media."""
+        return self.home.repository
+
+    @property
     def tables(self) -> Tables:
         """Our tables in SQL, under the names that the app gives them."""
         return tables_for(self.settings.table_prefix)
@@ -150,15 +157,18 @@ class State:
         """Resumable uploads."""
         return Staging(self.collections, self.storages["database"], self.settings.upload_expires)
 
-    def storage_of(self, record: MediaRecord) -> Storage:
-        """The storage that has the bytes of a record.
+    def original(self, record: MediaRecord) -> Stored | None:
+        """The bytes of a record, ``None`` for external media.
 
-        :raises StorageError: It was set up when they came, and is not now.
+        :raises StorageError: Their storage was set up when they came, and is not now.
         """
+        if record.storage_key is None:
+            return None
         try:
-            return self.storages[record.storage_type]
+            storage = self.storages[record.storage_type]
         except KeyError:
             raise StorageError(f"the storage {record.storage_type!r} is not set up here") from None
+        return Stored(storage, record.storage_key, record.file_size or 0)
 
 
 def get_state(app: Flask | None = None) -> State:

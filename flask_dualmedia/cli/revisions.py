@@ -11,7 +11,7 @@ from flask.cli import with_appcontext
 
 from ..databases import schema
 from ..databases.sql import SQLDatabase
-from ..homes import base as homes
+from ..homes.sql import sql_home
 from ..models import TABLES
 from ..state import State, get_state
 from ..upkeep import journal
@@ -66,7 +66,7 @@ def _ask_about_records(state: State, database: SQLDatabase, revision: str) -> No
     tables = state.tables
     existing = answering(lambda: _table_names(database))
     kinds = [kind for kind in TABLES.values() if tables.of(kind).name in existing]
-    count = homes.sql_home(database, tables=tables).repository.count
+    count = sql_home(database, tables=tables).repository.count
     number = answering(lambda: sum(map(count, kinds)))
 
     click.echo(

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import time
-import typing as t
 
 import click
 from flask.cli import with_appcontext
 
 from ..errors import Unavailable
-from ..homes import base as homes
+from ..homes.base import AnyHome
 from ..models import TABLES
 from ..state import State, get_state
 from ..upkeep import journal
@@ -37,7 +36,7 @@ def status() -> None:
     _show_last_check(state)
 
 
-def _show_home(home: homes.Home[t.Any]) -> None:
+def _show_home(home: AnyHome) -> None:
     """Say whether a database answers, how fast, and how many records of each kind it holds."""
     start = time.perf_counter()
     try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import typing as t
 from collections.abc import Callable
 
 import click
@@ -11,7 +10,9 @@ from flask.cli import with_appcontext
 from ..databases import schema
 from ..databases.sql import SQLDatabase
 from ..errors import StorageError
-from ..homes import base as homes
+from ..homes.base import AnyHome
+from ..homes.mongo import mongo_home
+from ..homes.sql import sql_home
 from ..models import TABLES
 from ..state import State, get_state
 from ..upkeep import transfer as transfers
@@ -21,7 +22,7 @@ from .approval import EXPECT, FORCE, Approval, check_options
 from .dialog import answering, any_sql, ask
 from .wording import in_mebibytes
 
-Home = homes.Home[t.Any]
+Home = AnyHome
 
 
 @click.command()
@@ -114,8 +115,8 @@ def _check_may_mirror(state: State, where: str) -> None:
 
 def _source_and_target(state: State, database: SQLDatabase, where: str) -> tuple[Home, Home]:
     """Both homes, after a check that the names of our tables and collections are ours."""
-    sql = homes.sql_home(database, tables=state.tables)
-    mongo = homes.mongo_home(state.collections)
+    sql = sql_home(database, tables=state.tables)
+    mongo = mongo_home(state.collections)
     answering(schema.NameCheck(database, state.tables))
     answering(mongo.repository.check_names)
     if where == "sql":

@@ -60,6 +60,7 @@ class Upload:
         self.head = b""
         self.size = 0
         self._gauge: Gauge | None = None
+        self._content: list[bytes] | None = None
 
     def open(self) -> None:
         """Read the first block and learn the type from it, before anything is written.
@@ -87,8 +88,17 @@ class Upload:
             self._gauge = Gauge(self.head)
             self._measure(is_whole=self.is_read)
 
+    def content(self) -> list[bytes]:
+        """Read all blocks at once, where they are few. :meth:`blocks` yields them again then.
+
+        :raises IncompleteUpload: As :meth:`blocks`, like the other errors.
+        """
+        if self._content is None:
+            self._content = list(self.blocks())
+        return self._content
+
     def blocks(self) -> t.Iterator[bytes]:
-        """Yield the bytes in blocks, counted and hashed as they pass.
+        """The bytes in blocks, counted and hashed as they pass.
 
         Each has :data:`BLOCK_SIZE`, and the last one is shorter.
 
@@ -99,6 +109,11 @@ class Upload:
         :raises IncompleteUpload: After the last block, when size or checksum are not what was
             announced.
         """
+        if self._content is not None:
+            return iter(self._content)
+        return self._read_blocks()
+
+    def _read_blocks(self) -> t.Iterator[bytes]:
         block = self.head
         while block:
             self.size += len(block)

@@ -1,96 +1,91 @@
-"""The places where media may live: a repository for the records, and storages for the bytes."""
+"""The places where media may live: a repository for the records, and a storage for the bytes."""
 
 from __future__ import annotations
 
 import typing as t
+import uuid
 from dataclasses import dataclass
 
-import sqlalchemy as sa
-
-from ..databases.collections import Collections
-from ..databases.documents import Documents
-from ..databases.sql import SQLDatabase
-from ..databases.tables import MODELS, Tables
-from ..repositories.base import Repository
-from ..repositories.journal import JournalRepository
-from ..repositories.mongo import MongoRepository
-from ..repositories.psycopg import PsycopgRepository
-from ..repositories.sql import SQLRepository
-from ..storages.base import owner_of_key
-from ..storages.chunked import ChunkedStorage
-from ..storages.database import DatabaseStorage
-from ..storages.gridfs import GridFSStorage, JournalStorage
-from ..storages.psycopg import PsycopgStorage
-from ..uploads.staging import find_uploader
+from ..models import DATABASE, MediaRecord
+from ..repositories.base import M, Repository, Values
+from ..storages.chunked import BatchedStorage
+from ..storages.stored import Stored
 
 R = t.TypeVar("R", bound=Repository, covariant=True)
+S = t.TypeVar("S", bound=BatchedStorage, covariant=True)
+
+
+class Replaced(t.NamedTuple, t.Generic[M]):
+    """A record that has been given other bytes."""
+
+    record: M
+    """The record after the change."""
+    is_clean: bool
+    """Whether all of its old bytes are gone."""
 
 
 @dataclass(frozen=True)
-class Home(t.Generic[R]):
-    """Records, and the bytes of those whose ``storage_type`` is ``database``."""
+class Home(t.Generic[R, S]):
+    """Records, and the bytes of those whose ``storage_type`` is ``database``.
+
+    Any home reads and writes in steps: the record by its repository, and the bytes by its storage.
+    Some can do both in one step.
+    """
 
     name: str
     repository: R
-    storage: ChunkedStorage
+    storage: S
 
+    def original(self, record: MediaRecord) -> Stored | None:
+        """The bytes that it keeps of a record; ``None`` if they are in another storage, or nowhere.
 
-class JournalHome(Home[JournalRepository]):
-    """Records and bytes that wait for SQL."""
-
-    def is_empty(self) -> bool:
-        """Tell whether it has neither records nor bytes, not even of an upload in progress."""
-        return self.repository.is_empty() and self.storage.is_empty()
-
-
-def sql_home(database: sa.Engine | SQLDatabase, *, tables: Tables = MODELS) -> Home[SQLRepository]:
-    """Make the home of media in dual mode: tables and chunks.
-
-    :param database: Its limit of time is that of a statement about records. A batch of bytes may
-        take five times as long.
-    :param tables: The tables, which may have a prefix of the host's choice.
-    """
-    repository_class, storage_class = SQLRepository, DatabaseStorage
-    database = SQLDatabase.of(database)
-    if database.speaks_psycopg:
-        repository_class, storage_class = PsycopgRepository, PsycopgStorage
-
-    repository = repository_class(database, tables=tables)
-    storage = storage_class(database.for_bytes(), tables=tables)
-    return Home("SQL", repository, storage)
-
-
-def mongo_home(documents: Documents | Collections) -> Home[MongoRepository]:
-    """Make the home of media in Mongo-only mode: collections and GridFS."""
-    collections = Collections.of(documents)
-    repository = MongoRepository(collections)
-    storage = GridFSStorage(collections, collections.bucket)
-    return Home("MongoDB", repository, storage)
-
-
-def journal_home(documents: Documents | Collections, *, max_size: int | None = None) -> JournalHome:
-    """Make the journal, which has what was accepted while SQL was down, until it is drained.
-
-    It has collections and a bucket of its own: those of Mongo-only mode may still hold what was
-    transferred to SQL.
-
-    :param max_size: Bytes that it may hold, ``None`` for no limit.
-    """
-    collections = Collections.of(documents)
-    repository = JournalRepository(collections)
-
-    def identify(key: str) -> str | None:
-        owner = owner_of_key(key)
-        if owner is None:
+        The record may be one of another home, which has them under the same key.
+        """
+        if record.storage_key is None or record.storage_type != DATABASE:
             return None
-        media_id = owner[0]
-        return repository.uploader_of(media_id) or find_uploader(collections, media_id)
+        return Stored(self.storage, record.storage_key, record.file_size or 0)
 
-    storage = JournalStorage(
-        collections,
-        collections.journal_bucket,
-        max_size=max_size,
-        identify=identify,
-        unfinished=repository.keys_of_unfinished,
-    )
-    return JournalHome("journal", repository, storage)
+    @property
+    def takes_whole(self) -> bool:
+        """Whether it writes a record and its bytes in one step at the moment, if they are few."""
+        return False
+
+    def read(self, kind: type[M], media_id: uuid.UUID) -> tuple[M | None, bytes | None]:
+        """An available record, and its bytes if they came with it.
+
+        :return: ``None`` for bytes that are to be read from the record's storage.
+        """
+        return self.repository.get(kind, media_id), None
+
+    def add_whole(self, record: MediaRecord, content: list[bytes], *, keeps_id: bool) -> bool:
+        """Keep an available record with its bytes.
+
+        :param keeps_id: As for :meth:`~flask_dualmedia.repositories.base.Repository.add`.
+        :return: Whether that was done. If not, it may be done in steps, under the id and the key
+            that the record has then: they are others if nobody knows whether it was done.
+        :raises DatabaseUnavailable: Nobody knows, and the record has to keep its id.
+        """
+        return False
+
+    def replace_whole(
+        self,
+        record: M,
+        changes: Values,
+        where: Values,
+        content: list[bytes],
+    ) -> Replaced[M] | None:
+        """Change a record, if it still has the values of ``where``, with the bytes that it names.
+
+        :return: ``None`` if it was not done, or if nobody knows. Then it may be done in steps, with
+            the bytes under another key.
+        """
+        return None
+
+    def check_room(self, identity: str | None, size: int) -> None:
+        """Refuse bytes that have no place, before anything is written.
+
+        :raises JournalFull: There is none for them.
+        """
+
+
+AnyHome = Home[t.Any, t.Any]

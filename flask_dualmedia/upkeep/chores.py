@@ -361,10 +361,9 @@ class Verifier:
         They are opened when the first piece is asked for, not before: then errors come in one
         place.
         """
-        storage = self._state.storage_of(record)
-        key = str(record.storage_key)
-        size = record.file_size or 0
-        yield from storage.open(key, 0, size)
+        original = self._state.original(record)
+        if original is not None:
+            yield from original.open()
 
     def _is_verified(self, record: MediaRecord) -> bool:
         """Whether a record has bytes that cost nothing to read."""

@@ -11,9 +11,9 @@ from .. import events
 from ..databases.leases import Lease
 from ..errors import DatabaseUnavailable, DualMediaError, RecordRefused, Unavailable, WritesRefused
 from ..failpoints import reach
-from ..homes.base import Home, JournalHome
+from ..homes.mongo import JournalHome
+from ..homes.sql import SQLHome
 from ..models import AVAILABLE, DELETING, PENDING, TABLES, MediaRecord, now
-from ..repositories.sql import SQLRepository
 from ..signals import journal_drained
 from ..state import State
 from ..uploads.tickets import delete_bytes
@@ -38,9 +38,9 @@ KEYS_COUNTED = 1000
 """Keys of the journal's bucket that are looked at, at most, to count those that wait."""
 
 
-def homes_of(state: State) -> tuple[Home[SQLRepository], JournalHome]:
+def homes_of(state: State) -> tuple[SQLHome, JournalHome]:
     """SQL and the journal of an app in dual mode."""
-    return t.cast("tuple[Home[SQLRepository], JournalHome]", state.homes)
+    return t.cast("tuple[SQLHome, JournalHome]", state.homes)
 
 
 def drain_journal(state: State, *, retry: bool = True) -> Report | None:
@@ -151,13 +151,18 @@ def _drop_twins(state: State) -> None:
             twin = sql.repository.get(kind, record.id)
             if twin is None:
                 continue
-            key = record.storage_key
-            if key is not None and key != twin.storage_key:
-                state.storage_of(record).delete(key)
+            if record.storage_key != twin.storage_key:
+                _delete_original(state, record)
             journal.repository.remove(kind, record.id)
 
 
-def _fenced(sql: Home[SQLRepository], record: MediaRecord) -> MediaRecord | None:
+def _delete_original(state: State, record: MediaRecord) -> None:
+    original = state.original(record)
+    if original is not None:
+        original.delete()
+
+
+def _fenced(sql: SQLHome, record: MediaRecord) -> MediaRecord | None:
     """A deleted record as SQL has it, now that nothing can bring it back any more; ``None`` if it
     stays."""
     try:
@@ -178,8 +183,9 @@ def _forget(state: State, record: MediaRecord, fenced: MediaRecord) -> None:
     """
     is_free = True
     for one in (record, fenced):
-        if one.storage_key is not None:
-            is_free &= delete_bytes(state, state.storage_of(one), one.storage_key)
+        original = state.original(one)
+        if original is not None:
+            is_free &= delete_bytes(state, original)
     reach("forget:bytes")
     if is_free:  # otherwise SQL's record keeps the key taken, until the sweep
         state.homes[0].repository.bury(type(fenced), fenced.id)

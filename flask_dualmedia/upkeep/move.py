@@ -27,7 +27,9 @@ from ..errors import (
 from ..failpoints import reach
 from ..models import KEPT, TRASHED, MediaRecord, now
 from ..state import State
-from ..storages.base import Storage, new_key
+from ..storages.base import new_key
+from ..storages.stored import Stored
+from ..uploads.progress import in_time
 from ..uploads.tickets import drop_bytes
 from .transfer import records_of
 
@@ -102,33 +104,34 @@ def _move(state: State, record: MediaRecord, target: str) -> bool:
 
     :return: Whether they were moved: not if somebody replaced or deleted the record meanwhile.
     """
-    source = state.storage_of(record)
+    original = state.original(record)
+    if original is None:
+        return False
     storage = state.storages[target]
-    old_key = t.cast(str, record.storage_key)
-    key = new_key(record.id)
+    copy = Stored(storage, new_key(record.id), original.size)
     try:
-        _copy(state, record, source, storage, key)
+        _copy(state, record, original, copy)
         reach("move:copied")
     except BaseException as error:
-        lifecycle.clean_up(storage.delete, key)
+        lifecycle.clean_up(storage.delete, copy.key)
         if isinstance(error, BytesNotFound) and record.state == TRASHED:
             return False  # it is in the trash because they are gone
         raise
 
     # A database that does not answer may have made the change all the same: then neither bytes are
     # deleted.
-    changes = {"storage_type": target, "storage_key": key, "updated_at": now()}
+    changes = {"storage_type": target, "storage_key": copy.key, "updated_at": now()}
     try:
         changed = lifecycle.change(state, record, changes, same_content=True, in_state=record.state)
     except (RecordRefused, DatabaseBusy, WritesRefused):
-        lifecycle.clean_up(storage.delete, key)
+        lifecycle.clean_up(storage.delete, copy.key)
         raise
     if changed is None:
-        lifecycle.clean_up(storage.delete, key)
+        lifecycle.clean_up(storage.delete, copy.key)
         return False
 
     reach("move:switched")
-    lifecycle.clean_up(drop_bytes, state, changed, record.storage_type, old_key)
+    lifecycle.clean_up(drop_bytes, state, changed, original, record.storage_type)
     reach("move:done")
     return True
 
@@ -136,27 +139,23 @@ def _move(state: State, record: MediaRecord, target: str) -> bool:
 def _copy(
     state: State,
     record: MediaRecord,
-    source: Storage,
-    target: Storage,
-    key: str,
+    original: Stored,
+    copy: Stored,
 ) -> None:
     """Copy the bytes of a record under another key.
 
     :raises StorageError: They are damaged, or the other storage did not keep all of them.
     """
     digest = hashlib.sha256()
-    old_key = t.cast(str, record.storage_key)
-    size = t.cast(int, record.file_size)
 
     def blocks() -> Iterator[bytes]:
-        for piece in source.open(old_key, 0, size):
+        for piece in original.open():
             digest.update(piece)
             reach("move:piece")
             yield piece
 
-    target.put(key, lifecycle.in_time(state, blocks()))
+    copy.put(in_time(state, blocks()))
     if digest.hexdigest() != record.checksum:
         raise StorageError("its bytes are not those of the checksum")
-    stat = target.stats([key]).get(key)
-    if stat is None or not stat.complete or stat.size != size:
+    if not copy.is_whole():
         raise StorageError("the other storage did not keep all of its bytes")

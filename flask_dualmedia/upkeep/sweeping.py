@@ -22,7 +22,7 @@ from ..errors import (
     StorageError,
 )
 from ..failpoints import reach
-from ..homes.base import Home
+from ..homes.base import AnyHome
 from ..lifecycle import change, clean_up, purge, remove_unseen
 from ..models import (
     AVAILABLE,
@@ -34,6 +34,7 @@ from ..models import (
 )
 from ..repositories.base import M, Position
 from ..state import State
+from ..storages.stored import Stored
 from .sightings import Sightings, name_of
 
 logger = logging.getLogger("flask_dualmedia")
@@ -163,7 +164,7 @@ def sweep_one(state: State, record: MediaRecord) -> bool:
     return True
 
 
-def sweep_in(state: State, home: Home[t.Any], record: MediaRecord) -> bool:
+def sweep_in(state: State, home: AnyHome, record: MediaRecord) -> bool:
     """Remove one unfinished record from the home that it was read from.
 
     :return: Whether it was removed. If something happened to it since it was read, it stays.
@@ -178,16 +179,16 @@ def sweep_in(state: State, home: Home[t.Any], record: MediaRecord) -> bool:
         return False
 
     state.staging.forget_finished(record.id)  # a check would miss the media that it became
-    key = record.storage_key
-    if key is not None and key not in _keys_elsewhere(state, home, record):
-        state.storage_of(record).delete(key)
+    original = _own_original(state, home, record)
+    if original is not None:
+        original.delete()
     reach("sweep:bytes")
     home.repository.remove(kind, record.id)
     reach("sweep:done")
     return True
 
 
-def is_finished_elsewhere(state: State, home: Home[t.Any], record: MediaRecord) -> bool:
+def is_finished_elsewhere(state: State, home: AnyHome, record: MediaRecord) -> bool:
     """Whether an unfinished record is to stay for the drain.
 
     What is unfinished in SQL while it is available in the journal is brought up to date by the
@@ -230,7 +231,7 @@ def _try_to_remove(remove: Remove, record: MediaRecord) -> bool:
         return False
 
 
-def _unfinished_batches(home: Home[t.Any], kind: type[M], *, grace: float) -> Iterator[list[M]]:
+def _unfinished_batches(home: AnyHome, kind: type[M], *, grace: float) -> Iterator[list[M]]:
     # A direct upload has a time in the future until which its client may begin.
     before = now() - timedelta(seconds=min(grace, 0))
     after: Position | None = None
@@ -263,7 +264,15 @@ def _seen_before(sightings: Sightings, records: list[M], seconds: float) -> list
     return due
 
 
-def _keys_elsewhere(state: State, home: Home[t.Any], record: MediaRecord) -> set[str | None]:
+def _own_original(state: State, home: AnyHome, record: MediaRecord) -> Stored | None:
+    """The bytes of a record, unless a record with the same id names them in another home."""
+    key = record.storage_key
+    if key is None or key in _keys_elsewhere(state, home, record):
+        return None
+    return state.original(record)
+
+
+def _keys_elsewhere(state: State, home: AnyHome, record: MediaRecord) -> set[str | None]:
     """The keys that records with the same id have in other homes."""
     keys: set[str | None] = set()
     for other in state.homes:

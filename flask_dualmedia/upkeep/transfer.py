@@ -33,12 +33,14 @@ from ..errors import (
 )
 from ..failpoints import reach
 from ..homes.base import Home
+from ..homes.mongo import JournalHome
+from ..homes.sql import SQLHome
 from ..models import AVAILABLE, DELETING, KEPT, PENDING, TABLES, TRASHED, MediaRecord, now
 from ..repositories.base import M, Repository
 from ..repositories.journal import JournalRepository
-from ..repositories.sql import SQLRepository
 from ..storages.base import owner_of_key
-from ..storages.chunked import BytesOf, ChunkedStorage
+from ..storages.chunked import BytesOf
+from ..storages.stored import Stored
 
 logger = logging.getLogger("flask_dualmedia")
 
@@ -194,8 +196,9 @@ def clear(
                 raise StorageError(
                     f"{target.name} does not hold {record!r}; it was not deleted from {source.name}"
                 )
-            if record.storage_key is not None:
-                source.storage.delete(record.storage_key)
+            original = source.original(record)
+            if original is not None:
+                original.delete()
             reach("clear:bytes")
             source.repository.remove(kind, record.id)
             advance(1)
@@ -206,11 +209,10 @@ def _is_held(record: MediaRecord, target: Home) -> bool:
     copy = target.repository.find(type(record), record.id)
     if copy is None or _is_newer(record, copy):
         return False
-    if copy.state != AVAILABLE or copy.storage_key is None or copy.storage_type != "database":
-        return True  # deleted there since, or in the trash, or a URL alone
-
-    stat = target.storage.stat(copy.storage_key)
-    return stat is not None and stat.complete and stat.size == copy.file_size
+    original = target.original(copy)
+    if copy.state != AVAILABLE or original is None:
+        return True  # deleted there since, or in the trash, or its bytes are elsewhere
+    return original.is_whole()
 
 
 def surplus(source: Home, target: Home) -> Iterator[MediaRecord]:
@@ -263,16 +265,17 @@ def _delete_from(home: Home, record: MediaRecord) -> bool:
     if changed is None:
         return False
 
-    if record.storage_key is not None:
-        home.storage.delete(record.storage_key)
+    original = home.original(record)
+    if original is not None:
+        original.delete()
     reach("mirror:bytes")
     home.repository.remove(type(record), record.id)
     return True
 
 
 def drain(
-    journal: Home[JournalRepository],
-    target: Home[SQLRepository],
+    journal: JournalHome,
+    target: SQLHome,
     lease: Lease,
     *,
     retry: bool = True,
@@ -308,8 +311,8 @@ def drain(
 class _Drain:
     """One drain of the journal: from where, to where, and by which right."""
 
-    journal: Home[JournalRepository]
-    target: Home[SQLRepository]
+    journal: JournalHome
+    target: SQLHome
     lease: Lease
     report: Report
     awaited: Awaited
@@ -398,7 +401,7 @@ def _number(drain: _Drain, number: int) -> None:
         drain.target.repository.note_drain(number)
 
 
-def release_claims(journal: Home[JournalRepository], target: Home, lease: Lease) -> None:
+def release_claims(journal: JournalHome, target: Home, lease: Lease) -> None:
     """Undo the claims of a drain that was killed, unless the target has the records: the next
     drain may be far away."""
     claimed = journal.repository.claimed()
@@ -477,8 +480,9 @@ def _move(drain: _Drain, record: MediaRecord) -> None:
     reach("drain:copied")
 
     # The bytes first: the record names them, so that a drain that is killed here finds them again.
-    if claimed.storage_key is not None:
-        journal.storage.delete(claimed.storage_key)
+    original = journal.original(claimed)
+    if original is not None:
+        original.delete()
     reach("drain:bytes-deleted")
     journal.repository.remove(type(record), record.id)
     reach("drain:done")
@@ -500,7 +504,7 @@ def keys_named_in(home: Home, keys: t.Sequence[str]) -> set[str]:
     return {key for key in keys if key in named_keys}
 
 
-def strangers(journal: Home[JournalRepository], keys: t.Sequence[str]) -> list[str]:
+def strangers(journal: Home[JournalRepository, t.Any], keys: t.Sequence[str]) -> list[str]:
     """Those of these keys of the journal's bucket that no record of the journal names: they do not
     wait for one."""
     named_keys = keys_named_in(journal, keys)
@@ -538,8 +542,9 @@ def _gather_bytes(drain: _Drain, key: str, record: MediaRecord) -> None:
     journal = drain.journal
     target = drain.target
     wherever = BytesOf(target.storage, journal.storage)
+    copy = Stored(target.storage, key, record.file_size or 0)
     try:
-        _copy_bytes(record, wherever, target.storage, drain.lease.take, verifies=True)
+        _copy_bytes(record, wherever, copy, drain.lease.take, verifies=True)
     except Unavailable:
         raise
     except OF_ONE_RECORD as error:
@@ -552,7 +557,7 @@ def _gather_bytes(drain: _Drain, key: str, record: MediaRecord) -> None:
 
     current = target.repository.get(type(record), record.id)
     if current is None or current.storage_key != key:
-        target.storage.delete(key)  # it was deleted, or replaced, while they were copied
+        copy.delete()  # it was deleted, or replaced, while they were copied
     journal.storage.delete(key)
 
 
@@ -600,8 +605,11 @@ def _copy(
         _carry_accesses(record, present, target.repository)
         return
 
-    if record.storage_key is not None and record.storage_type == "database":
-        _copy_remaining_bytes(record, source, target, keep_going)
+    copy = target.original(record)
+    if copy is not None:
+        # After an outage some of the bytes may be in the target already.
+        wherever = BytesOf(source.storage, target.storage)
+        _copy_remaining_bytes(record, wherever, copy, keep_going)
     reach("copy:bytes")
     if not keep_going():
         raise _LeaseLost
@@ -610,24 +618,24 @@ def _copy(
     reach("copy:record")
 
     report.moved += 1
-    if present is not None and present.storage_key not in (None, record.storage_key):
-        target.storage.delete(present.storage_key)  # the content was replaced since it was copied
+    old = present and target.original(present)
+    if old is not None and old.key != record.storage_key:
+        old.delete()  # the content was replaced since it was copied
 
 
 def _copy_remaining_bytes(
     record: MediaRecord,
-    source: Home,
-    target: Home,
+    source: BytesOf,
+    copy: Stored,
     keep_going: Callable[[], bool],
 ) -> None:
     """Copy those bytes of a record that the target does not have yet.
 
+    :param copy: The bytes in the target.
     :raises BytesNotFound: They are gone, and the record is not in the trash.
     """
-    # After an outage some of the bytes may be in the target already.
-    wherever = BytesOf(source.storage, target.storage)
     try:
-        _copy_bytes(record, wherever, target.storage, keep_going)
+        _copy_bytes(record, source, copy, keep_going)
     except BytesNotFound:
         # A record may be in the trash because its bytes are gone. Then it may be all that is left.
         if record.state != TRASHED:
@@ -701,21 +709,19 @@ def _write_record(record: MediaRecord, target: Repository, present: MediaRecord 
 def _copy_bytes(
     record: MediaRecord,
     source: BytesOf,
-    target: ChunkedStorage,
+    copy: Stored,
     keep_going: Callable[[], bool],
     *,
     verifies: bool = False,
 ) -> None:
     """Copy those bytes of a record that the target does not have.
 
+    :param copy: The bytes in the target.
     :param verifies: Read them even if the target has them.
     """
-    key = record.storage_key
-    size = record.file_size
-    assert key is not None
-    assert size is not None
-    stat = target.stat(key)
-    if not verifies and stat is not None and stat.complete and stat.size == size:
+    stat = copy.stat()
+    is_whole = stat is not None and stat.complete and stat.size == copy.size
+    if is_whole and not verifies:
         return
 
     # What a killed transfer has left of it is completed, not deleted: a slow one may be writing
@@ -723,17 +729,17 @@ def _copy_bytes(
     digest = hashlib.sha256()
 
     def blocks() -> Iterator[bytes]:
-        for piece in source.open(key, 0, size):
+        for piece in source.open(copy.key, 0, copy.size):
             digest.update(piece)
             reach("copy:piece")
             yield piece
             if not keep_going():
                 raise _LeaseLost
 
-    target.put(key, blocks())
+    copy.put(blocks())
     if digest.hexdigest() != record.checksum:
         if stat is None:
-            target.delete(key)
+            copy.delete()
         raise StorageError(
-            f"the bytes under {key!r} are not those of the checksum; they stay where they are"
+            f"the bytes under {copy.key!r} are not those of the checksum; they stay where they are"
         )

@@ -34,9 +34,11 @@ from ..models import AVAILABLE, DELETING, PENDING, Media, new_id, now
 from ..repositories.base import K
 from ..state import State
 from ..storages.base import DirectStorage, Stat, Ticket, new_key
+from ..storages.stored import Stored
 from ..storages.whole import BlockReader
 from ..upkeep.chores import clear_expired
 from ..views.callers import Caller
+from .progress import kept_alive, ours
 from .tickets import delete_bytes, seconds_of_ticket
 
 
@@ -74,11 +76,14 @@ def begin(
     size: int = fields["file_size"]
     claim = claim_of(fields["mime_type"])
     _check_announcement(state, kind, storage, fields["filename"], claim, size)
-    record = _announced_record(kind, fields, storage_type, claim, caller)
+    media_id = new_id()
+    key = new_key(media_id, of_client=True)
+    place = {"id": media_id, "storage_type": storage_type, "storage_key": key}
+    record = _announced_record(kind, fields | place, claim, caller)
     # The sweep must not come while the request may still be begun.
     seconds = seconds_of_ticket(state)
     ticket = storage.ticket(
-        t.cast(str, record.storage_key),
+        key,
         size=size,
         # The bucket may have other readers than those that we send there.
         mime_type=served_type(declared_type(claim)),
@@ -134,19 +139,11 @@ def _check_announcement(
 def _announced_record(
     kind: type[Media],
     fields: dict[str, t.Any],
-    storage_type: str,
     claim: str | None,
     caller: Caller,
 ) -> Media:
     """The pending record of bytes that have not come yet."""
-    media_id = new_id()
-    values = fields | {
-        "id": media_id,
-        "mime_type": claim,
-        "uploaded_by": caller.identity,
-        "storage_type": storage_type,
-        "storage_key": new_key(media_id, of_client=True),
-    }
+    values = fields | {"mime_type": claim, "uploaded_by": caller.identity}
     record = kind.new(**values)
     lifecycle.classify(record, _expected_type(record))
     storable.check(kind, record.values())
@@ -165,14 +162,13 @@ def confirm(state: State, record: K, *, caller: Caller) -> K:
     """
     if record.state == AVAILABLE:
         return record
-    storage = state.storage_of(record)
-    key = t.cast(str, record.storage_key)
-    stat = storage.stats([key]).get(key)
-    if stat is None:
+    original = state.original(record)
+    stat = original and original.stat()
+    if original is None or stat is None:
         raise MediaConflict("the bytes have not come yet")
 
     try:
-        published = _publish(state, record, stat, caller)
+        published = _publish(state, record, original, stat, caller)
     except (UploadRejected, RecordRefused, OwnerNotFound):
         # Another request may have confirmed it at the same time, and so have taken the place in the
         # quota that this one did not get.
@@ -198,23 +194,32 @@ def discard(state: State, record: Media) -> None:
     """Remove an upload that is refused, with its bytes. The sweep removes the record, when no
     client can put other bytes there any more."""
     changes = {"state": DELETING, "updated_at": now()}
-    where = lifecycle.ours(record, PENDING)
+    where = ours(record, PENDING)
     discarded = state.repository.update(type(record), record.id, changes, where=where)
-    if discarded is not None:
-        storage = state.storage_of(record)
-        key = t.cast(str, record.storage_key)
-        delete_bytes(state, storage, key)
+    if discarded is None:
+        return
+    original = state.original(record)
+    if original is not None:
+        delete_bytes(state, original)
 
 
-def _publish(state: State, record: K, stat: Stat, caller: Caller) -> K | None:
+def _publish(
+    state: State,
+    record: K,
+    original: Stored,
+    stat: Stat,
+    caller: Caller,
+) -> K | None:
     """Check the bytes, and make the record available.
 
+    :param original: The bytes as they were announced.
+    :param stat: What the storage says about them.
     :return: The record as it is then; ``None`` if it is not pending any more.
     """
-    size = t.cast(int, record.file_size)
+    size = original.size
     if stat.size != size:
         raise IncompleteUpload(f"{stat.size} bytes came of the {size} announced")
-    described = _described(state, record, stat)
+    described = _described(state, record, original, stat)
     if stat.checksum not in (None, record.checksum):
         raise IncompleteUpload("the bytes do not match the checksum announced")
     reach("direct:checked")
@@ -229,23 +234,23 @@ def _publish(state: State, record: K, stat: Stat, caller: Caller) -> K | None:
         return lifecycle.publish(state, record, changes, viewer=caller)
 
 
-def _described(state: State, record: K, stat: Stat) -> K:
+def _described(state: State, record: K, original: Stored, stat: Stat) -> K:
     """A copy of the record with what its bytes show. All of them are read only if the storage does
     not know their checksum, or if the first ones do not show enough."""
     described = type(record).from_values(record.values())
     lifecycle.check_owner(state, described)
     is_whole = stat.checksum is None
-    upload = _upload(state, record, stat, is_whole=is_whole)
+    upload = _upload(state, record, original, is_whole=is_whole)
     upload.open()
     if not is_whole and not upload.is_measured:
         is_whole = True
-        upload = _upload(state, record, stat, is_whole=True)
+        upload = _upload(state, record, original, is_whole=True)
         upload.open()
 
     _forget_guesses(described)
     lifecycle.describe(state, described, upload)
     if is_whole:
-        for _ in lifecycle.kept_alive(state, record, upload.blocks()):
+        for _ in kept_alive(state, record, upload.blocks()):
             pass
     return described
 
@@ -266,24 +271,22 @@ def _forget_guesses(record: Media) -> None:
 def _upload(
     state: State,
     record: Media,
-    stat: Stat,
+    original: Stored,
     *,
     is_whole: bool,
 ) -> Upload:
     """The bytes as an upload like any other: all of them, or those that show their type."""
-    stop = stat.size
+    stop = original.size
     if not is_whole:
         stop = min(stop, BLOCK_SIZE)
-    storage = state.storage_of(record)
-    key = t.cast(str, record.storage_key)
-    pieces = storage.open(key, 0, stop)
+    pieces = original.open(0, stop)
     return upload_for(
         state.settings,
         type(record),
         t.cast(t.BinaryIO, BlockReader(pieces)),
         filename=record.filename,
         mime_type=record.mime_type,
-        size=stat.size,
+        size=original.size,
         checksum=record.checksum,
     )
 

@@ -12,7 +12,8 @@ from datetime import timedelta
 
 from ..models import DELETING, MediaRecord, new_id, now
 from ..state import State
-from ..storages.base import DirectStorage, Storage, is_of_client, owner_of_key
+from ..storages.base import DirectStorage, is_of_client, owner_of_key
+from ..storages.stored import Stored
 
 SECONDS = 900
 """How long a client may wait before it begins to send the bytes."""
@@ -23,27 +24,27 @@ def seconds_of_ticket(state: State) -> float:
     return min(SECONDS, state.settings.grace / 2)
 
 
-def delete_bytes(state: State, storage: Storage, key: str) -> bool:
+def delete_bytes(state: State, stored: Stored) -> bool:
     """Delete the bytes of a file.
 
     :return: Whether the key is free. Otherwise it is to be deleted later: a client may have a
         ticket for it.
     """
-    if isinstance(storage, DirectStorage) and _may_have_ticket(state, key):
-        storage.put(key, [])
+    if isinstance(stored.storage, DirectStorage) and _may_have_ticket(state, stored.key):
+        stored.put([])
         return False
-    storage.delete(key)
+    stored.delete()
     return True
 
 
-def drop_bytes(state: State, record: MediaRecord, storage_type: str, key: str) -> None:
+def drop_bytes(state: State, record: MediaRecord, stored: Stored, storage_type: str) -> None:
     """Delete bytes that a record has named until now. If their key has to stay taken, the sweep
     deletes it later.
 
     :param record: The record as it is now, without these bytes.
+    :param storage_type: The name of the storage that has them.
     """
-    storage = state.storages[storage_type]
-    if delete_bytes(state, storage, key):
+    if delete_bytes(state, stored):
         return
 
     time = now()
@@ -51,7 +52,7 @@ def drop_bytes(state: State, record: MediaRecord, storage_type: str, key: str) -
         "id": new_id(),
         "state": DELETING,
         "storage_type": storage_type,
-        "storage_key": key,
+        "storage_key": stored.key,
         "version": 1,
         "created_at": time,
         "updated_at": time,

@@ -25,10 +25,10 @@ from ..content.inline_types import policy_of
 from ..content.mime_types import served_type
 from ..content.uploads import upload_for
 from ..errors import MediaConflict, MediaNotFound
-from ..homes import at_once
 from ..models import Media
 from ..state import get_state
-from ..storages.base import Delegation, Storage
+from ..storages.base import Delegation
+from ..storages.stored import Stored
 from . import errors
 from .added_fields import Values, read_form
 from .answers import content_answer, json_answer
@@ -278,7 +278,7 @@ def _look_up(kind: type[Media], media_id: str) -> tuple[Media | None, bytes | No
     environ = request.environ
     if environ["REQUEST_METHOD"] != "GET" or not _CONDITIONS.isdisjoint(environ):
         return get_state().repository.get(kind, key), None
-    return at_once.find(get_state(), kind, key)
+    return get_state().home.read(kind, key)
 
 
 def _respond(readable: _Readable, *, as_download: bool) -> Response:
@@ -290,9 +290,8 @@ def _respond(readable: _Readable, *, as_download: bool) -> Response:
     """
     state = get_state()
     record, content = readable.record, readable.content
-    size, key = record.file_size, record.storage_key
+    size = record.file_size
     assert size is not None
-    assert key is not None
     mime_type = served_type(record.mime_type)
     is_inline = not as_download and mime_type in state.settings.inline_types
     disposition = "attachment"
@@ -311,34 +310,35 @@ def _respond(readable: _Readable, *, as_download: bool) -> Response:
         return response
 
     if content is None:
-        storage = state.storage_of(record)
-        pieces = state.uses.during(state.app, _send(storage, key, start, stop, response))
+        original = state.original(record)
+        assert original is not None
+        pieces = state.uses.during(state.app, _send(original, start, stop, response))
     else:
         pieces = iter([content])
     response.response = counted(state, record, start, pieces)
     return response
 
 
-def _send(storage: Storage, key: str, start: int, stop: int, response: Response) -> Iterator[bytes]:
+def _send(original: Stored, start: int, stop: int, response: Response) -> Iterator[bytes]:
     """The bytes of a range; none where another server sends them."""
-    if _delegate(storage, key, response):
+    if _delegate(original, response):
         return iter(())
-    return storage.send(key, start, stop)
+    return original.send(start, stop)
 
 
-def _delegate(storage: Storage, key: str, response: Response) -> bool:
+def _delegate(original: Stored, response: Response) -> bool:
     """Make of the answer one that has another server send the bytes, or the range: it gets the
     request's ``Range`` too.
 
     :return: Whether the storage has one.
     """
     # The member of a DelegatingStorage; isinstance() would look at every member.
-    delegate = getattr(storage, "delegate", None)
+    delegate = getattr(original.storage, "delegate", None)
     if delegate is None:
         return False
     headers = response.headers
     delegation: Delegation | None = delegate(
-        key, headers["Content-Type"], headers["Content-Disposition"]
+        original.key, headers["Content-Type"], headers["Content-Disposition"]
     )
     if delegation is None:
         return False

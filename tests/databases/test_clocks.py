@@ -40,6 +40,7 @@ from flask_dualmedia.databases import clock
 from flask_dualmedia.databases.clock import Clock
 from flask_dualmedia.databases.collections import FINDINGS
 from flask_dualmedia.errors import DatabaseUnavailable
+from flask_dualmedia.lifecycle import changes
 from flask_dualmedia.models import new_id, now
 from flask_dualmedia.state import State, get_state
 from flask_dualmedia.storages.base import new_key, owner_of_key
@@ -646,7 +647,7 @@ def test_a_link_made_in_the_millisecond_of_a_revocation_holds(
     app: Flask, context: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     moment = now()
-    for module in (lifecycle, links):
+    for module in (changes, links):
         monkeypatch.setattr(module, "now", lambda: moment)
     record, client = save_file(), app.test_client()
     for _ in range(3):
@@ -660,7 +661,7 @@ def test_two_revocations_at_once_end_the_links_made_between_them(
     app: Flask, state: State, context: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     moment = now()
-    monkeypatch.setattr(lifecycle, "now", lambda: moment)
+    monkeypatch.setattr(changes, "now", lambda: moment)
     as_read = save_file()
     lifecycle.revoke_links(state, as_read)
     between = signed_url(get_media(MediaStorage, as_read.id))

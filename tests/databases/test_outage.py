@@ -36,7 +36,7 @@ from flask_dualmedia.databases.announcements import VALIDITY
 from flask_dualmedia.databases.leases import Lease
 from flask_dualmedia.databases.sql import SQLDatabase
 from flask_dualmedia.errors import NoConnectionFree
-from flask_dualmedia.homes import at_once
+from flask_dualmedia.homes.postgres import PostgresHome
 from flask_dualmedia.models import KINDS, new_id
 from flask_dualmedia.repositories.base import Listing
 from flask_dualmedia.repositories.failover import FailoverRepository
@@ -391,7 +391,7 @@ def test_sql_goes_away_in_the_middle_of_a_small_upload(
     old, new = png(comment=b"old"), png(comment=b"new")
     with app.app_context():
         saved = save_product_image(product, io.BytesIO(old))
-    real = at_once._borrowed
+    real = SQLDatabase.borrow
 
     @contextmanager
     def cut(*args: t.Any) -> Iterator[t.Any]:
@@ -400,7 +400,7 @@ def test_sql_goes_away_in_the_middle_of_a_small_upload(
             time.sleep(0.3)  # until the proxy has taken notice
             yield borrowed
 
-    monkeypatch.setattr(at_once, "_borrowed", cut)
+    monkeypatch.setattr(SQLDatabase, "borrow", cut)
     client, headers = app.test_client(), bearer(app, "alice", role="admin")
     if method == "POST":
         form = {"mongoProductId": str(product), "file": part(new)}
@@ -421,24 +421,19 @@ def test_sql_goes_away_in_the_middle_of_a_small_upload(
         assert [b"".join(open_media(image)) for image in get_product_images(product)] == contents
 
 
-def lose_the_answer(monkeypatch: pytest.MonkeyPatch, proxy: Proxy, source: bytes | str) -> None:
+def lose_the_answer(monkeypatch: pytest.MonkeyPatch, proxy: Proxy) -> None:
     """Have SQL take what is saved next, and die before it answers."""
-    owner: t.Any = at_once
-    name = "_borrowed"
-    if isinstance(source, str):
-        owner = SQLDatabase
-        name = "borrow"
-    real = getattr(owner, name)
+    real = SQLDatabase.borrow
 
     @contextmanager
     def borrow(*args: t.Any) -> Iterator[t.Any]:
-        monkeypatch.setattr(owner, name, real)
+        monkeypatch.setattr(SQLDatabase, "borrow", real)
         with real(*args) as borrowed:
             yield borrowed
             proxy.refuse()
             raise psycopg.OperationalError("the connection is lost")
 
-    monkeypatch.setattr(owner, name, borrow)
+    monkeypatch.setattr(SQLDatabase, "borrow", borrow)
 
 
 SOURCES = pytest.mark.parametrize(
@@ -456,7 +451,7 @@ def test_nothing_is_accepted_in_place_of_what_sql_may_have_taken_where_no_journa
     """The client would have two of it."""
     app = make_proxied(DUALMEDIA_ON_SQL_OUTAGE="refuse")
     product = get_state(app).mongo["products"].insert_one({"name": "p"}).inserted_id
-    lose_the_answer(monkeypatch, proxy, source)
+    lose_the_answer(monkeypatch, proxy)
     with app.app_context():
         with pytest.raises(DatabaseUnavailable):
             # With a position nothing is asked for before.
@@ -479,7 +474,7 @@ def test_sql_takes_new_media_and_dies_before_it_answers(
 ) -> None:
     """Nobody was told what SQL took. The media that is accepted in its place is the only one in the
     end."""
-    lose_the_answer(monkeypatch, proxy, source)
+    lose_the_answer(monkeypatch, proxy)
     image = save_product_image(product, source, is_main_image=True)
     if then == "edited":
         update_media(ProductImage, image.id, alt_text="changed")
@@ -500,12 +495,12 @@ def test_sql_makes_a_replacement_and_its_answer_is_lost(
 ) -> None:
     """SQL is back when the replacement is tried again, and has it already."""
     saved = save_product_image(product, io.BytesIO(png(comment=b"old")))
-    real = at_once.replace
+    real = PostgresHome.replace_whole
 
     def replace(*args: t.Any) -> None:
         real(*args)
 
-    monkeypatch.setattr(at_once, "replace", replace)
+    monkeypatch.setattr(PostgresHome, "replace_whole", replace)
     content = png(comment=b"new")
     headers = bearer(app, "alice", role="admin")
     answer = app.test_client().put(

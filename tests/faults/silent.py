@@ -17,7 +17,7 @@ from sqlalchemy import event
 
 from flask_dualmedia import wiring
 from flask_dualmedia.config import Settings
-from flask_dualmedia.homes.base import sql_home
+from flask_dualmedia.homes.sql import sql_home
 from flask_dualmedia.storages.base import Storage
 
 CONTENTS = {str(number): str(number).encode() * 200_000 for number in range(4)}

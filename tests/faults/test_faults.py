@@ -47,7 +47,9 @@ from flask_dualmedia import (
 from flask_dualmedia.content.uploads import Upload
 from flask_dualmedia.databases.documents import Documents
 from flask_dualmedia.databases.leases import COLLECTION as LEASES
-from flask_dualmedia.homes.base import Home, journal_home, mongo_home, sql_home
+from flask_dualmedia.homes.base import Home
+from flask_dualmedia.homes.mongo import journal_home, mongo_home
+from flask_dualmedia.homes.sql import sql_home
 from flask_dualmedia.models import KINDS, Media
 from flask_dualmedia.state import get_state
 from flask_dualmedia.upkeep.transfer import manifest, records_of

@@ -23,7 +23,9 @@ from flask_dualmedia import (
     save_media_storage,
     save_product_image,
 )
-from flask_dualmedia.homes.base import Home, journal_home, mongo_home, sql_home
+from flask_dualmedia.homes.base import AnyHome
+from flask_dualmedia.homes.mongo import journal_home, mongo_home
+from flask_dualmedia.homes.sql import sql_home
 from flask_dualmedia.models import KINDS
 from flask_dualmedia.state import get_state
 from tests.samples import png
@@ -50,7 +52,7 @@ def seen(app: Flask) -> dict[t.Any, tuple[dict[str, t.Any], bytes]]:
         }
 
 
-def homes(app: Flask) -> tuple[Home[t.Any], Home[t.Any]]:
+def homes(app: Flask) -> tuple[AnyHome, AnyHome]:
     """The homes of media in dual and in Mongo-only mode."""
     state = get_state(app)
     assert state.engine is not None

@@ -178,7 +178,7 @@ def test_a_transfer_opens_no_link_that_was_revoked_on_either_side(make_app: Make
 def test_what_comes_back_from_an_older_journal_opens_by_new_links_alone(make_app: MakeApp) -> None:
     """Its links may have been revoked in SQL, after the backup."""
     host = host_of(make_app("dual"))
-    journal: Home[JournalRepository] = host.state.homes[1]
+    journal: Home[JournalRepository, t.Any] = host.state.homes[1]
     external = {
         "state": AVAILABLE,
         "storage_type": "external",

@@ -38,7 +38,8 @@ from flask_dualmedia import (
     save_media_storage,
     wiring,
 )
-from flask_dualmedia.homes.base import Home, sql_home
+from flask_dualmedia.homes.base import AnyHome
+from flask_dualmedia.homes.sql import sql_home
 from flask_dualmedia.state import get_state
 
 from ..conftest import MakeApp
@@ -331,7 +332,7 @@ def test_what_the_parent_noted_is_counted_once(make_app: MakeApp, mode: str) -> 
 
 
 @pytest.fixture
-def transfer_engine(make_app: MakeApp) -> Iterator[tuple[Home[t.Any], sa.Engine]]:
+def transfer_engine(make_app: MakeApp) -> Iterator[tuple[AnyHome, sa.Engine]]:
     """The engine and home that ``flask dualmedia transfer`` opens while the app runs without
     SQL."""
     settings = get_state(make_app()).settings
@@ -341,7 +342,7 @@ def transfer_engine(make_app: MakeApp) -> Iterator[tuple[Home[t.Any], sa.Engine]
 
 
 def test_the_engine_of_a_transfer_is_not_shared(
-    transfer_engine: tuple[Home[t.Any], sa.Engine],
+    transfer_engine: tuple[AnyHome, sa.Engine],
 ) -> None:
     home, engine = transfer_engine
     contents = {f"{number}": random.Random(number).randbytes(300_000) for number in range(8)}

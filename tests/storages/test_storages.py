@@ -33,6 +33,7 @@ from flask_dualmedia.storages.chunked import (
 )
 from flask_dualmedia.storages.database import DELETED_AT_ONCE, DatabaseStorage
 from flask_dualmedia.storages.local import LocalStorage
+from flask_dualmedia.storages.stored import Stored
 from flask_dualmedia.storages.whole import PART_SIZE, BlockReader
 from flask_dualmedia.testing import check_storage
 
@@ -384,6 +385,20 @@ def test_no_key_leads_out_of_the_folder(
             with pytest.raises(StorageError, match="is no storage key"):
                 use()
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+def test_the_bytes_of_a_file_are_one_value(storage_options: StorageOptions) -> None:
+    storage = opened(storage_options("local"))["local"]
+    stored = Stored(storage, "key", 5)
+    assert stored.stat() is None
+    assert not stored.is_whole()
+    stored.put([b"by", b"tes"])
+    assert stored.is_whole()
+    assert b"".join(stored.open()) == b"bytes"
+    assert b"".join(stored.open(1, 3)) == b"yt"
+    assert not Stored(storage, "key", 6).is_whole()
+    stored.delete()
+    assert stored.stat() is None
 
 
 def test_no_link_leads_out_of_the_folder(storage_options: StorageOptions, tmp_path: Path) -> None:

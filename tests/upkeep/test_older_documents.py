@@ -13,7 +13,8 @@ from flask import Flask
 
 from flask_dualmedia import get_media, media, open_media, update_media
 from flask_dualmedia.databases import collections
-from flask_dualmedia.homes.base import Home, mongo_home
+from flask_dualmedia.homes.base import AnyHome
+from flask_dualmedia.homes.mongo import mongo_home
 from flask_dualmedia.models import KINDS, TABLES, CourseVideo, Media, ProductImage
 from flask_dualmedia.repositories.base import EVERYTHING, Listing, Repository
 from flask_dualmedia.state import get_state
@@ -52,7 +53,7 @@ def every_field_was_added(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         cached.cache_clear()
 
 
-def plant(home: Home[t.Any], collection: t.Any, kind: type[Media]) -> Expected:
+def plant(home: AnyHome, collection: t.Any, kind: type[Media]) -> Expected:
     """Write a document without each field that has a default, and one without all of them.
 
     Fields that product images have too are left out one by one in these alone.

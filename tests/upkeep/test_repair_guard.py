@@ -27,7 +27,8 @@ from flask_dualmedia import (
 )
 from flask_dualmedia.authorization import possible_ids
 from flask_dualmedia.content.uploads import Upload
-from flask_dualmedia.homes.base import mongo_home, sql_home
+from flask_dualmedia.homes.mongo import mongo_home
+from flask_dualmedia.homes.sql import sql_home
 from flask_dualmedia.models import Media, MediaChunk, new_id
 from flask_dualmedia.state import State, get_state
 from flask_dualmedia.storages.base import new_key

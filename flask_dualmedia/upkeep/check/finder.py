@@ -15,8 +15,18 @@ from itertools import islice
 from ...authorization import one_id, possible_ids
 from ...databases.leases import Lease
 from ...errors import BytesNotFound
-from ...homes.base import Home
-from ...models import AVAILABLE, DELETING, KINDS, PENDING, TABLES, TRASHED, Media, MediaRecord
+from ...homes.base import AnyHome, Home
+from ...models import (
+    AVAILABLE,
+    DATABASE,
+    DELETING,
+    KINDS,
+    PENDING,
+    TABLES,
+    TRASHED,
+    Media,
+    MediaRecord,
+)
 from ...repositories.journal import JournalRepository
 from ...state import State
 from ...storages.base import Stat, Storage, merge_stats, owner_of_key
@@ -27,10 +37,6 @@ from .findings import Finding, Problem
 
 BATCH = 500
 """Records, or keys, looked at with one query of each kind."""
-
-DATABASE = "database"
-
-AnyHome = Home[t.Any]
 
 
 class Place(t.NamedTuple):
@@ -224,11 +230,16 @@ class Finder:
         stats: dict[str, Stat] = {}
         for place in self._places:
             members = [record for record in records if record.storage_type == place.storage_type]
-            keys = [t.cast(str, record.storage_key) for record in members]
+            keys = [record.storage_key for record in members if record.storage_key is not None]
             if keys:
                 # While they are moved from one to the other, they are whole in one of them.
                 stats = merge_stats(stats, place.storage.stats(keys))
         return stats
+
+    def stat(self, record: MediaRecord) -> Stat | None:
+        """How many bytes the storages have of one record, ``None`` if there are none."""
+        stats = self.stats([record])
+        return next(iter(stats.values()), None)
 
     def _count(self, record: MediaRecord) -> None:
         """Count a record in each population that it is one of."""
@@ -366,7 +377,7 @@ class Finder:
 
     def _judge_waiting(
         self,
-        journal: Home[JournalRepository],
+        journal: Home[JournalRepository, t.Any],
         records: list[MediaRecord],
     ) -> Iterator[Finding]:
         """Records that wait in the journal, unless a drain is on its way to them."""
@@ -376,7 +387,9 @@ class Finder:
             if journal.repository.find(type(record), record.id) is not None:
                 yield self._judge_journaled(journal, record)
 
-    def _judge_journaled(self, journal: Home[JournalRepository], record: MediaRecord) -> Finding:
+    def _judge_journaled(
+        self, journal: Home[JournalRepository, t.Any], record: MediaRecord
+    ) -> Finding:
         """A record that waits in the journal, or that SQL refuses."""
         refusal = journal.repository.refusal_of(record)
         if refusal is None:
@@ -413,8 +426,7 @@ class Finder:
         if not _is_whole(stat, record.file_size):
             if not self._is_unchanged(record):
                 return
-            key = t.cast(str, record.storage_key)
-            stat = self.stats([record]).get(key)
+            stat = self.stat(record)
             if not _is_whole(stat, record.file_size):
                 yield from self._judge_damage(home, record, stat)
                 return
@@ -453,12 +465,12 @@ class Finder:
 
         Such bytes are misplaced, not missing. They are read for that.
         """
+        key = record.storage_key
         if record.storage_type != DATABASE or record.file_size is None:
             return False
         if len(self._state.homes) == 1:
             return False
-        key = t.cast(str, record.storage_key)
-        if not self._journal_has(key):
+        if key is None or not self._journal_has(key):
             return False
         return self._checksum(record, record.file_size) == record.checksum
 
@@ -558,13 +570,14 @@ class Finder:
 
         :param size: Bytes from the beginning that count.
         """
-        storage = self._state.storage_of(record)
+        original = self._state.original(record)
+        if original is None:
+            return None
         digest = hashlib.sha256()
         start = time.monotonic()
         read = 0
         try:
-            key = t.cast(str, record.storage_key)
-            for piece in storage.open(key, 0, size):
+            for piece in original.open(0, size):
                 digest.update(piece)
                 read += len(piece)
                 self.verified += len(piece)

@@ -182,8 +182,7 @@ class Repairer:
 
     def _mend_size(self, record: MediaRecord) -> bool:
         """Have a record say how many bytes there are."""
-        key = t.cast(str, record.storage_key)
-        stat = self._finder.stats([record]).get(key)
+        stat = self._finder.stat(record)
         if stat is None:
             return False
         changes = {"file_size": stat.size, "updated_at": now()}

@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from flask_dualmedia.databases.tables import MODELS, Tables
-from flask_dualmedia.homes import at_once
-from flask_dualmedia.homes.base import Home
+from flask_dualmedia.homes import postgres
+from flask_dualmedia.homes.base import AnyHome
 from flask_dualmedia.models import DELETING, KINDS, Media
 from flask_dualmedia.repositories import statements
 from flask_dualmedia.repositories.base import Records, Values
@@ -51,7 +51,7 @@ def _whole(repository: FailoverRepository, *arguments: t.Any) -> t.Any:
 
 
 def _look_once(finder: Finder, finding: Finding) -> Media | None:
-    home: Home[t.Any] = finder.home_of(finding)
+    home: AnyHome = finder.home_of(finding)
     return home.repository.find(KINDS[str(finding.kind)], uuid.UUID(finding.subject))
 
 
@@ -59,7 +59,7 @@ PLANTS: dict[str, list[Patch]] = {
     # A change does not name what it is built on.
     "condition": [
         (statements, "update_record", _update_unconditionally),
-        (at_once, "update_record", _update_unconditionally),
+        (postgres, "update_record", _update_unconditionally),
     ],
     # Nothing takes the place of a record whose insertion was given up.
     "fence": [(SQLRepository, "fence", _mark_deleted)],
