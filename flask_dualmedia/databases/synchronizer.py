@@ -109,12 +109,12 @@ class Synchronizer:
 
     def _problems(self, condition: schema.Condition) -> Iterator[str]:
         if condition.is_behind and self._upgrades:
-            yield f"models not synchronized: {self._refusal}"
-        elif not condition.is_complete:
-            yield f"models not synchronized: run {self._hint}"
-
-        for amendment in condition.amendments:
-            yield f"the tables lack what their owner has to give them: {amendment.statement}"
+            yield f"models not synchronized: {self._refusal}"  # revisions bring the amendments too
+        else:
+            if not condition.is_complete:
+                yield f"models not synchronized: run {self._hint}"
+            for amendment in condition.amendments:
+                yield f"the tables lack what their owner has to give them: {amendment.statement}"
 
         if condition.rights is not None:
             for lack in condition.rights.missing_for_use():
