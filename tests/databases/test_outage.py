@@ -382,6 +382,28 @@ def test_journaled_media_can_be_deleted_before_and_after_it_is_drained(
     assert get_product_images(product) == []
 
 
+def lend_by(
+    monkeypatch: pytest.MonkeyPatch,
+    borrow: Callable[..., t.Any],
+    *methods: tuple[type, str],
+) -> None:
+    """Have connections lent in another way at the next call of one of these methods."""
+    unspoiled = [(owner, name, getattr(owner, name)) for owner, name in methods]
+
+    def spoil(owner: type, name: str, method: Callable[..., t.Any]) -> None:
+        def call(*args: t.Any, **kwargs: t.Any) -> t.Any:
+            for attribute in unspoiled:
+                monkeypatch.setattr(*attribute)
+            with monkeypatch.context() as patch:
+                patch.setattr(SQLDatabase, "borrow", borrow)
+                return method(*args, **kwargs)
+
+        monkeypatch.setattr(owner, name, call)
+
+    for attribute in unspoiled:
+        spoil(*attribute)
+
+
 @pytest.mark.parametrize("method", ["POST", "PUT"])
 def test_sql_goes_away_in_the_middle_of_a_small_upload(
     app: Flask, proxy: Proxy, product: ObjectId, method: str, monkeypatch: pytest.MonkeyPatch
@@ -400,7 +422,7 @@ def test_sql_goes_away_in_the_middle_of_a_small_upload(
             time.sleep(0.3)  # until the proxy has taken notice
             yield borrowed
 
-    monkeypatch.setattr(SQLDatabase, "borrow", cut)
+    lend_by(monkeypatch, cut, (PostgresHome, "add_whole"), (PostgresHome, "replace_whole"))
     client, headers = app.test_client(), bearer(app, "alice", role="admin")
     if method == "POST":
         form = {"mongoProductId": str(product), "file": part(new)}
@@ -427,13 +449,12 @@ def lose_the_answer(monkeypatch: pytest.MonkeyPatch, proxy: Proxy) -> None:
 
     @contextmanager
     def borrow(*args: t.Any) -> Iterator[t.Any]:
-        monkeypatch.setattr(SQLDatabase, "borrow", real)
         with real(*args) as borrowed:
             yield borrowed
             proxy.refuse()
             raise psycopg.OperationalError("the connection is lost")
 
-    monkeypatch.setattr(SQLDatabase, "borrow", borrow)
+    lend_by(monkeypatch, borrow, (PostgresHome, "add_whole"), (SQLRepository, "add"))
 
 
 SOURCES = pytest.mark.parametrize(
