@@ -151,20 +151,22 @@ class SQLDatabase:
 
         If that is over, however the block ends, the connection goes to nobody else.
         """
-        if self.timeout is None or not self.speaks_psycopg:
+        if not self.speaks_psycopg:
             yield
             return
 
         driver = t.cast("t.Any", connection.connection.driver_connection)
         watch: Watch | None = None
         try:
-            with deadline(driver, self.timeout) as watch:
+            with deadline_if_any(driver, self.timeout) as watch:
                 yield
         finally:
             # A cancellation may still be on its way, through a pooler: nobody else gets the
             # connection.
             if watch is not None and watch.expired:
                 connection.invalidate()
+            if connection.invalidated:
+                driver.close()  # the pool does not, if the connection was taken out of it
 
     @contextmanager
     def borrow(self, seconds: float | None = None) -> Iterator[Driver]:

@@ -6,9 +6,11 @@ import io
 import logging
 import os
 import pickle
+import signal
 import threading
 import typing as t
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 
 import psycopg
 import pytest
@@ -155,6 +157,44 @@ def test_a_connection_that_broke_does_not_go_back_to_the_pool(engine: sa.Engine)
     assert t.cast("sa.QueuePool", engine.pool).checkedout() == 0
     with SQLDatabase(engine, 5).borrow() as driver:
         assert driver.execute("SELECT 1").fetchone() == (1,)
+
+
+@pytest.fixture
+def interrupted() -> Iterator[None]:
+    """A process that is told to stop a moment later, as a server tells its workers."""
+
+    def stop(*_args: object) -> None:
+        raise SystemExit
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, 0.2)
+    yield
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.signal(signal.SIGALRM, before)
+
+
+def statement_on_detached(database: SQLDatabase) -> t.Any:
+    """The connection of a statement that does not come to its end, as psycopg has it. The pool has
+    no part in it, as when the schema is looked at."""
+    driver: t.Any = None
+    with suppress(StatementCancelled, SystemExit), database.connect() as connection:
+        driver = connection.connection.driver_connection
+        connection.detach()
+        connection.exec_driver_sql("SELECT pg_sleep(5)")
+    return driver
+
+
+def test_a_connection_outside_of_the_pool_is_closed_when_it_takes_too_long(
+    engine: sa.Engine,
+) -> None:
+    """If it were not, the server would keep it until the garbage collector comes."""
+    assert statement_on_detached(SQLDatabase(engine, 0.1)).closed
+
+
+def test_a_connection_outside_of_the_pool_is_closed_when_the_process_is_told_to_stop(
+    engine: sa.Engine, interrupted: None
+) -> None:
+    assert statement_on_detached(SQLDatabase(engine)).closed
 
 
 def test_a_probe_leaves_it_to_the_pool_to_make_a_dialect_ready(database_url: str) -> None:
