@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 from ..errors import DatabaseBusy, DatabaseUnavailable, DualMediaError, Unavailable, WritesRefused
+from ..failpoints import reach
 from ..processes.forks import begin_in_children, notice_fork
 from ..processes.threads import STOP_TIMEOUT, Worker
 from .announcements import LOOK_INTERVAL, VALIDITY, Announcements
@@ -323,6 +324,7 @@ class Circuit:
             # While it is drained, which takes its time, and if that fails.
             self._journal_expected = True
             is_left = self._look()
+            reach("journal:looked")
 
         with self._lock:
             self._known_until = began + VALIDITY
@@ -331,6 +333,7 @@ class Circuit:
             elif is_due and self._expectations == expectations:
                 # Otherwise more was written, which was not seen.
                 self._journal_expected = is_left
+        reach("journal:known")
 
     def _is_announced(self) -> bool:
         """Whether a process has announced that it writes to the journal, or may have.

@@ -12,6 +12,7 @@ from functools import cache
 
 from ..databases import storable
 from ..databases.sql import insisting
+from ..failpoints import reach
 from ..models import MediaRecord
 from ..repositories.base import M, Values
 from ..repositories.psycopg import PsycopgRepository
@@ -72,6 +73,7 @@ class PostgresHome(Home[PsycopgRepository, PsycopgStorage]):
 
         def insert() -> None:
             with self.repository.database.borrow() as driver:
+                reach("create:whole")
                 driver.execute(text, values | chunks)
 
         insisting(insert)
@@ -94,6 +96,7 @@ class PostgresHome(Home[PsycopgRepository, PsycopgStorage]):
 
         def update() -> tuple[t.Any, ...] | None:
             with self.repository.database.borrow() as driver:
+                reach("replace:whole")
                 return driver.execute(text, values | chunks).fetchone()
 
         row = insisting(update)
