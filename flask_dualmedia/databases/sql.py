@@ -16,7 +16,6 @@ from contextlib import AbstractContextManager, contextmanager
 import sqlalchemy as sa
 
 from ..errors import Contended, DatabaseUnavailable, WritesRefused
-from ..failpoints import reach
 from ..libraries.sqlalchemy import bare_pool
 from ..processes.forks import notice_fork
 from .connections import drop, has_no_room, is_unusable, lend, note_loss, note_use
@@ -192,7 +191,6 @@ class SQLDatabase:
                 driver.autocommit = True
                 with deadline_if_any(driver, seconds) as watch:
                     yield driver
-                    reach("sql:answered")
                 if watch is not None and watch.expired:
                     lent.invalidate()
                 else:

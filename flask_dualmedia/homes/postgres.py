@@ -75,6 +75,7 @@ class PostgresHome(Home[PsycopgRepository, PsycopgStorage]):
             with self.repository.database.borrow() as driver:
                 reach("create:whole")
                 driver.execute(text, values | chunks)
+                reach("create:answered")
 
         insisting(insert)
         return True
@@ -97,7 +98,9 @@ class PostgresHome(Home[PsycopgRepository, PsycopgStorage]):
         def update() -> tuple[t.Any, ...] | None:
             with self.repository.database.borrow() as driver:
                 reach("replace:whole")
-                return driver.execute(text, values | chunks).fetchone()
+                row = driver.execute(text, values | chunks).fetchone()
+                reach("replace:answered")
+                return row
 
         row = insisting(update)
         if row is None:
