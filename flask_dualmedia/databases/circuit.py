@@ -273,6 +273,7 @@ class Circuit:
 
     def _watch(self) -> float | None:
         """Look once, and say after how many seconds to look again."""
+        reach("watch")
         try:
             if self._open:
                 self._announce()
@@ -323,8 +324,8 @@ class Circuit:
             self._next_look = began + IDLE_INTERVAL
             # While it is drained, which takes its time, and if that fails.
             self._journal_expected = True
+            reach("journal:look")
             is_left = self._look()
-            reach("journal:looked")
 
         with self._lock:
             self._known_until = began + VALIDITY
