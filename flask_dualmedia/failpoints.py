@@ -13,6 +13,8 @@ from contextlib import contextmanager
 _armed = ""
 _passes_left = 1
 _callbacks: dict[str, Callable[[], object]] = {}
+_lasting: set[str] = set()
+"""Steps whose function is called each time."""
 
 
 def arm(point: str) -> None:
@@ -26,13 +28,19 @@ def arm(point: str) -> None:
 
 
 @contextmanager
-def on(step: str, callback: Callable[[], object]) -> Iterator[None]:
-    """Call a function the first time that this process passes a step within the block."""
+def on(step: str, callback: Callable[[], object], *, always: bool = False) -> Iterator[None]:
+    """Call a function the first time that this process passes a step within the block.
+
+    :param always: Call it each time.
+    """
+    if always:
+        _lasting.add(step)
     _callbacks[step] = callback
     try:
         yield
     finally:
         _callbacks.pop(step, None)
+        _lasting.discard(step)
 
 
 def reach(step: str) -> None:
@@ -42,8 +50,14 @@ def reach(step: str) -> None:
         _passes_left -= 1
         if not _passes_left:
             os.kill(os.getpid(), signal.SIGKILL)
-    if _callbacks and step in _callbacks:
-        _callbacks.pop(step)()
+    if _callbacks:
+        _call(step)
+
+
+def _call(step: str) -> None:
+    callback = _callbacks.get(step) if step in _lasting else _callbacks.pop(step, None)
+    if callback is not None:
+        callback()
 
 
 arm(os.environ.get("DUALMEDIA_FAILPOINT", ""))

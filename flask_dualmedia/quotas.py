@@ -21,6 +21,7 @@ from .errors import (
     QuotaExceeded,
     TooManyUnfinished,
 )
+from .failpoints import reach
 from .models import KINDS, Media
 from .repositories.base import Selection
 from .state import State
@@ -203,6 +204,7 @@ def of_owner(reference_type: str, reference_id: str) -> dict[type[Media], dict[s
 
 def _check(state: State, quotas: list[_Quota], size: int) -> None:
     for quota in quotas:
+        reach("quota:sum")
         used = state.repository.stored_size(quota.counted)
         if quota.unfinished is not None:
             identity, media_id = quota.unfinished

@@ -14,7 +14,6 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from flask_dualmedia import (
-    DatabaseUnavailable,
     QuotaExceeded,
     delete_media,
     quotas,
@@ -29,6 +28,8 @@ from flask_dualmedia.state import State, get_state
 
 from .conftest import MakeApp
 from .samples import NOTHING, Dribble, Tokens, kept, part, png, post_form
+from .tools.proxy import Proxy
+from .waiting import eventually, passes
 
 UNCHECKED = {"product": None, "course": None, "user": None}
 
@@ -196,46 +197,39 @@ def test_the_lease_of_a_killed_process_is_taken_over(
     host = make_host(DUALMEDIA_QUOTA_PER_OWNER=1000)
     monkeypatch.setattr("flask_dualmedia.databases.leases.SECONDS", 0.3)
     assert Lease(host.state.mongo, "quota:owner:page:1").take()
-    assert post(host.client, host.tokens.alice, 10).status_code == 201
+    with passes("quota:sum") as sums:
+        assert post(host.client, host.tokens.alice, 10).status_code == 201
+    assert sums, "the quota was looked at"
 
 
-def test_without_a_quota_nothing_is_asked(
-    make_host: t.Callable[..., Host], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_a_quota_nothing_is_asked(make_host: t.Callable[..., Host]) -> None:
     host = make_host()
-
-    def asked(self: t.Any, selection: t.Any) -> int:
-        raise AssertionError("the sum was asked for")
-
-    monkeypatch.setattr(type(host.state.repository), "stored_size", asked)
-    assert post(host.client, host.tokens.alice, 10).status_code == 201
+    with passes("quota:sum") as sums:
+        assert post(host.client, host.tokens.alice, 10).status_code == 201
+    assert sums == []
     assert host.state.mongo[COLLECTION].count_documents({}) == 0
 
 
-def test_while_sql_is_down_the_journal_counts(make_app: MakeApp) -> None:
+def test_while_sql_is_down_the_journal_counts(make_proxied: MakeApp, proxy: Proxy) -> None:
     """Media in SQL cannot be counted then. Media that was accepted meanwhile is counted, and all of
     it afterwards."""
-    app = make_app(
+    app = make_proxied(
         DUALMEDIA_QUOTA_PER_IDENTITY=1000,
         DUALMEDIA_REFERENCES=UNCHECKED,
         DUALMEDIA_AUTO_DRAIN=False,
     )
     client, tokens, state = app.test_client(), Tokens.of(app), get_state(app)
     assert post(client, tokens.alice, 600).status_code == 201
-    assert state.circuit is not None
-    probe = state.circuit._probe
-    state.circuit._probe = unreachable
-    state.circuit.trip()
+    circuit = state.circuit
+    assert circuit is not None
+    proxy.refuse()
+    circuit.trip()
     assert post(client, tokens.alice, 600).status_code == 201
     assert post(client, tokens.alice, 600).status_code == 413
-    state.circuit._probe = probe
-    state.circuit._ask()
+    proxy.let_through()
+    eventually(lambda: not circuit.is_open)
     assert post(client, tokens.alice, 1).status_code == 413
     assert total(state.repository) == 1200
-
-
-def unreachable() -> None:
-    raise DatabaseUnavailable("PostgreSQL")
 
 
 def total(repository: Repository) -> int:

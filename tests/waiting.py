@@ -1,10 +1,14 @@
-"""Wait for something that can be asked for, instead of for a time."""
+"""Wait for something that can be asked for, or that the product does, instead of for a time."""
 
 from __future__ import annotations
 
+import threading
 import time
 import typing as t
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from flask_dualmedia import failpoints
 
 
 def eventually(
@@ -26,3 +30,11 @@ def eventually(
             raise AssertionError(f"it did not come true in time{what}")
         time.sleep(pause)
     return result
+
+
+@contextmanager
+def passes(step: str) -> Iterator[list[threading.Thread]]:
+    """The threads that pass a step of the product within the block: one for each time."""
+    passed: list[threading.Thread] = []
+    with failpoints.on(step, lambda: passed.append(threading.current_thread()), always=True):
+        yield passed

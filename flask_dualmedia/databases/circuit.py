@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 from ..errors import DatabaseBusy, DatabaseUnavailable, DualMediaError, Unavailable, WritesRefused
+from ..failpoints import reach
 from ..processes.forks import begin_in_children, notice_fork
 from ..processes.threads import STOP_TIMEOUT, Worker
 from .announcements import LOOK_INTERVAL, VALIDITY, Announcements
@@ -272,6 +273,7 @@ class Circuit:
 
     def _watch(self) -> float | None:
         """Look once, and say after how many seconds to look again."""
+        reach("watch")
         try:
             if self._open:
                 self._announce()
@@ -322,6 +324,7 @@ class Circuit:
             self._next_look = began + IDLE_INTERVAL
             # While it is drained, which takes its time, and if that fails.
             self._journal_expected = True
+            reach("journal:look")
             is_left = self._look()
 
         with self._lock:
@@ -331,6 +334,7 @@ class Circuit:
             elif is_due and self._expectations == expectations:
                 # Otherwise more was written, which was not seen.
                 self._journal_expected = is_left
+        reach("journal:known")
 
     def _is_announced(self) -> bool:
         """Whether a process has announced that it writes to the journal, or may have.

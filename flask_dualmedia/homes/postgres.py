@@ -12,6 +12,7 @@ from functools import cache
 
 from ..databases import storable
 from ..databases.sql import insisting
+from ..failpoints import reach
 from ..models import MediaRecord
 from ..repositories.base import M, Values
 from ..repositories.psycopg import PsycopgRepository
@@ -72,7 +73,9 @@ class PostgresHome(Home[PsycopgRepository, PsycopgStorage]):
 
         def insert() -> None:
             with self.repository.database.borrow() as driver:
+                reach("create:whole")
                 driver.execute(text, values | chunks)
+                reach("create:answered")
 
         insisting(insert)
         return True
@@ -94,7 +97,10 @@ class PostgresHome(Home[PsycopgRepository, PsycopgStorage]):
 
         def update() -> tuple[t.Any, ...] | None:
             with self.repository.database.borrow() as driver:
-                return driver.execute(text, values | chunks).fetchone()
+                reach("replace:whole")
+                row = driver.execute(text, values | chunks).fetchone()
+                reach("replace:answered")
+                return row
 
         row = insisting(update)
         if row is None:

@@ -10,6 +10,7 @@ from .. import events
 from ..authorization import Viewer
 from ..databases.storable import camelcase
 from ..errors import InvalidMedia, MediaConflict, MediaNotFound
+from ..failpoints import reach
 from ..models import AVAILABLE, EXTERNAL, Media, now
 from ..owners.main_images import write_main
 from ..repositories.base import K, M
@@ -99,6 +100,7 @@ def change(
         if callable(values):
             values = values(current)
 
+        reach("change:checked")
         changed = state.repository.update(kind, record.id, values, where=where)
         if changed is not None:
             return changed

@@ -12,6 +12,7 @@ import typing as t
 from collections.abc import Callable
 
 from ..errors import SecondMainImage
+from ..failpoints import reach
 from ..models import Media
 from ..repositories.base import Listing
 from ..schemas import MAX_INTEGER
@@ -101,6 +102,7 @@ def _free_place(state: State, record: Media, unplaced: t.Collection[str]) -> Pla
     place: Place = {}
     if "is_main_image" in unplaced:
         place["is_main_image"] = not _has_main_image(state, record)
+        reach("place:main")
     if "position" in unplaced:
         place["position"] = _free_position(state, record)
     return place

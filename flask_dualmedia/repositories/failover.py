@@ -16,6 +16,7 @@ from itertools import islice
 from ..databases.circuit import Circuit
 from ..databases.documents import MONGO
 from ..errors import DatabaseUnavailable, RecordRefused, Unavailable, WritesRefused
+from ..failpoints import reach
 from ..models import DELETING, PENDING, Media, MediaRecord, new_id, now
 from ..storages.base import new_key
 from .base import Accesses, Announced, Listing, M, Position, Records, Selection, Values
@@ -464,6 +465,7 @@ class FailoverRepository:
         journaled: _Journaled[M] = _Journaled([], set())
         if not self._is_journal_asked():
             return journaled
+        reach("list:journal")
         try:
             records = read(self._journal)
             journaled.waiting.extend(self._still_waiting(records))

@@ -9,6 +9,7 @@ import sqlalchemy as sa
 
 from ..databases.sql import SQLDatabase, insisting
 from ..databases.tables import MODELS, Tables
+from ..failpoints import reach
 from ..models import MediaRecord
 from .base import Values
 from .sql import Row, SQLRepository
@@ -43,7 +44,9 @@ class PsycopgRepository(SQLRepository):
         def execute() -> Sequence[Row]:
             with self.database.borrow() as driver:
                 text = self.text(query, parameters)
-                return driver.execute(text, parameters).fetchall()
+                rows = driver.execute(text, parameters).fetchall()
+                reach("fetch:answered")
+                return rows
 
         return insisting(execute)
 

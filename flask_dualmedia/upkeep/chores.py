@@ -26,6 +26,7 @@ from flask import Flask, request_started
 from ..databases.collections import UPKEEP
 from ..databases.leases import SECONDS, Lease
 from ..errors import BytesNotFound, DualMediaError, Unavailable
+from ..failpoints import reach
 from ..models import AVAILABLE, KINDS, TABLES, MediaRecord
 from ..processes.forks import begin_in_children, notice_fork
 from ..processes.threads import STOP_TIMEOUT, Worker
@@ -123,6 +124,7 @@ class Upkeep:
             if not self._may_go_on():
                 return
             try:
+                reach(f"upkeep:{name}")
                 step()
                 self._told.discard(name)
             except Unavailable:
@@ -380,6 +382,7 @@ class Verifier:
         record = reading.record
         try:
             piece = next(reading.pieces, None)
+            reach("verify:piece")
         except BytesNotFound:
             self._reading = None
             self._report(record, "bytes_missing")

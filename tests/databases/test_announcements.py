@@ -4,7 +4,6 @@ the moment of its answer."""
 from __future__ import annotations
 
 import time
-import typing as t
 from collections.abc import Callable
 
 import pytest
@@ -15,11 +14,10 @@ from flask_dualmedia import get_product_images, save_product_image
 from flask_dualmedia.databases import announcements, circuit
 from flask_dualmedia.databases.announcements import LEASE_SECONDS, VALIDITY, Announcements
 from flask_dualmedia.errors import WritesRefused
-from flask_dualmedia.repositories.mongo import MongoRepository
 from flask_dualmedia.state import State, get_state
 
 from ..conftest import MakeApp
-from ..waiting import eventually
+from ..waiting import eventually, passes
 
 ROUNDS = 6
 
@@ -56,17 +54,9 @@ def forget_announcements(state: State) -> None:
     state.mongo["dualmedia_leases"].delete_many({})
 
 
-def asks_journal(state: State, product: ObjectId, monkeypatch: pytest.MonkeyPatch) -> bool:
+def asks_journal(state: State, product: ObjectId) -> bool:
     """Tell whether a list is read from the journal too."""
-    asked = []
-    find = MongoRepository._find
-
-    def note(repository: MongoRepository, *args: t.Any) -> t.Any:
-        asked.append(repository)
-        return find(repository, *args)
-
-    with monkeypatch.context() as patch, state.app.app_context():
-        patch.setattr(MongoRepository, "_find", note)
+    with passes("list:journal") as asked, state.app.app_context():
         assert get_product_images(product) == []
     return bool(asked)
 
@@ -107,20 +97,19 @@ def test_the_first_upload_waits_and_the_next_one_does_not(
 
 
 def test_lists_ask_the_journal_only_where_it_may_hold_something(
-    make_process: Callable[[], Flask], monkeypatch: pytest.MonkeyPatch
+    make_process: Callable[[], Flask],
 ) -> None:
     """A process whose thread could not look for a while has to ask: it got no processor, or was
     stopped."""
     app = make_process()
     state, product = get_state(app), ObjectId()
-    assert asks_journal(state, product, monkeypatch), "the first list does not know yet"
+    assert asks_journal(state, product), "the first list does not know yet"
     rest(app)
-    assert not asks_journal(state, product, monkeypatch)
+    assert not asks_journal(state, product)
 
     assert state.circuit is not None
     state.circuit.stop()
-    time.sleep(VALIDITY)
-    assert asks_journal(state, product, monkeypatch)
+    eventually(lambda: asks_journal(state, product), 10 * VALIDITY)
 
 
 def test_what_was_left_in_the_journal_is_known_after_its_announcement(
@@ -133,8 +122,9 @@ def test_what_was_left_in_the_journal_is_known_after_its_announcement(
         saved = save_product_image(product, "https://cdn.example/a.jpg")
     forget_announcements(get_state(writer))
     with reader.app_context():
-        get_product_images(product)
-        time.sleep(2 * VALIDITY)
+        with passes("journal:known") as looks:
+            get_product_images(product)
+            eventually(lambda: looks)
         assert [image.id for image in get_product_images(product)] == [saved.id]
 
 
@@ -142,13 +132,14 @@ def test_what_was_left_in_the_journal_is_known_after_its_announcement(
 def test_an_announcement_ends_and_lists_are_read_from_sql_alone_again(
     make_process: Callable[[], Flask], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(announcements, "LEASE_SECONDS", 1.0)
+    monkeypatch.setattr(announcements, "LEASE_SECONDS", 2.0)
     app = make_process()
     state = get_state(app)
     Announcements(state.collections).announce()
-    with app.app_context():
+    with passes("journal:known") as looks, app.app_context():
         get_product_images(ObjectId())
-    time.sleep(2 * VALIDITY)
+        eventually(lambda: looks)
+        assert asks_journal(state, ObjectId()), "it is announced"
     rest(app)
 
 
@@ -182,15 +173,12 @@ def test_a_process_that_lists_nothing_looks_seldom(
 ) -> None:
     """Its next list asks the journal, and those after that do not."""
     monkeypatch.setattr(circuit, "IDLE_INTERVAL", 1.0)
-    looks = []
-    look = Announcements.is_current
-    monkeypatch.setattr(Announcements, "is_current", lambda self: looks.append(self) or look(self))
     app = make_process()
     with app.app_context():
         get_product_images(ObjectId())
     time.sleep(2)
-    looks.clear()
-    time.sleep(3)
-    assert len(looks) <= 4
-    assert asks_journal(get_state(app), ObjectId(), monkeypatch)
+    with passes("journal:known") as looks:
+        time.sleep(3)
+    assert 1 <= len(looks) <= 4
+    assert asks_journal(get_state(app), ObjectId())
     rest(app)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import io
 import time
 import typing as t
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from hashlib import sha256
 
+import psutil
 import psycopg
 import pytest
 import sqlalchemy as sa
@@ -23,6 +24,7 @@ from flask_dualmedia import (
     attach_media,
     delete_media,
     delete_media_of,
+    failpoints,
     get_media,
     get_product_images,
     open_media,
@@ -34,9 +36,7 @@ from flask_dualmedia import (
 )
 from flask_dualmedia.databases.announcements import VALIDITY
 from flask_dualmedia.databases.leases import Lease
-from flask_dualmedia.databases.sql import SQLDatabase
 from flask_dualmedia.errors import NoConnectionFree
-from flask_dualmedia.homes.postgres import PostgresHome
 from flask_dualmedia.models import KINDS, new_id
 from flask_dualmedia.repositories.base import Listing
 from flask_dualmedia.repositories.failover import FailoverRepository
@@ -50,7 +50,7 @@ from flask_dualmedia.upkeep.journal import drain_journal, homes_of
 from ..conftest import MakeApp
 from ..samples import bearer, mp4, part, png
 from ..tools.proxy import Proxy
-from ..waiting import eventually
+from ..waiting import eventually, passes
 
 BUDGET = 2.0
 """Seconds: the default of DUALMEDIA_SQL_TIMEOUT."""
@@ -382,53 +382,33 @@ def test_journaled_media_can_be_deleted_before_and_after_it_is_drained(
     assert get_product_images(product) == []
 
 
-def lend_by(
-    monkeypatch: pytest.MonkeyPatch,
-    borrow: Callable[..., t.Any],
-    *methods: tuple[type, str],
-) -> None:
-    """Have connections lent in another way at the next call of one of these methods."""
-    unspoiled = [(owner, name, getattr(owner, name)) for owner, name in methods]
-
-    def spoil(owner: type, name: str, method: Callable[..., t.Any]) -> None:
-        def call(*args: t.Any, **kwargs: t.Any) -> t.Any:
-            for attribute in unspoiled:
-                monkeypatch.setattr(*attribute)
-            with monkeypatch.context() as patch:
-                patch.setattr(SQLDatabase, "borrow", borrow)
-                return method(*args, **kwargs)
-
-        monkeypatch.setattr(owner, name, call)
-
-    for attribute in unspoiled:
-        spoil(*attribute)
-
-
 @pytest.mark.parametrize("method", ["POST", "PUT"])
 def test_sql_goes_away_in_the_middle_of_a_small_upload(
-    app: Flask, proxy: Proxy, product: ObjectId, method: str, monkeypatch: pytest.MonkeyPatch
+    app: Flask, proxy: Proxy, product: ObjectId, method: str
 ) -> None:
     """The upload is one statement, and nothing of it is kept. A new one is accepted all the
     same."""
     old, new = png(comment=b"old"), png(comment=b"new")
     with app.app_context():
         saved = save_product_image(product, io.BytesIO(old))
-    real = SQLDatabase.borrow
+    cuts: list[str] = []
 
-    @contextmanager
-    def cut(*args: t.Any) -> Iterator[t.Any]:
-        with real(*args) as borrowed:
-            proxy.refuse()
-            time.sleep(0.3)  # until the proxy has taken notice
-            yield borrowed
+    def cut() -> None:
+        assert is_connected(proxy)
+        proxy.refuse()
+        eventually(lambda: not is_connected(proxy))
+        cuts.append(method)
 
-    lend_by(monkeypatch, cut, (PostgresHome, "add_whole"), (PostgresHome, "replace_whole"))
     client, headers = app.test_client(), bearer(app, "alice", role="admin")
     if method == "POST":
         form = {"mongoProductId": str(product), "file": part(new)}
-        answer = client.post("/media/product-images", headers=headers, data=form)
+        with failpoints.on("create:whole", cut):
+            answer = client.post("/media/product-images", headers=headers, data=form)
     else:
-        answer = client.put(f"/media/product-images/{saved.id}/content", headers=headers, data=new)
+        content = f"/media/product-images/{saved.id}/content"
+        with failpoints.on("replace:whole", cut):
+            answer = client.put(content, headers=headers, data=new)
+    assert cuts
     assert answer.status_code == (201 if method == "POST" else 503)
     proxy.let_through()
     eventually(lambda: is_back(app))
@@ -443,18 +423,30 @@ def test_sql_goes_away_in_the_middle_of_a_small_upload(
         assert [b"".join(open_media(image)) for image in get_product_images(product)] == contents
 
 
-def lose_the_answer(monkeypatch: pytest.MonkeyPatch, proxy: Proxy) -> None:
-    """Have SQL take what is saved next, and die before it answers."""
-    real = SQLDatabase.borrow
+def is_connected(proxy: Proxy) -> bool:
+    """Tell whether this process has a connection through a proxy."""
+    return any(
+        connection.raddr and connection.raddr.port == proxy.port
+        for connection in psutil.Process().net_connections("tcp")
+        if connection.status == psutil.CONN_ESTABLISHED
+    )
 
-    @contextmanager
-    def borrow(*args: t.Any) -> Iterator[t.Any]:
-        with real(*args) as borrowed:
-            yield borrowed
-            proxy.refuse()
-            raise psycopg.OperationalError("the connection is lost")
 
-    lend_by(monkeypatch, borrow, (PostgresHome, "add_whole"), (SQLRepository, "add"))
+def lose() -> t.NoReturn:
+    """What psycopg raises when a connection breaks before the answer has come."""
+    raise psycopg.OperationalError("the connection is lost")
+
+
+def dying(proxy: Proxy, source: bytes | str) -> AbstractContextManager[None]:
+    """SQL takes what is saved next, bytes or a URL, and dies before it answers."""
+
+    def die() -> None:
+        proxy.refuse()
+        lose()
+
+    if isinstance(source, bytes):
+        return failpoints.on("create:answered", die)
+    return failpoints.on("fetch:answered", die)
 
 
 SOURCES = pytest.mark.parametrize(
@@ -467,14 +459,12 @@ def test_nothing_is_accepted_in_place_of_what_sql_may_have_taken_where_no_journa
     make_proxied: Callable[..., Flask],
     proxy: Proxy,
     source: bytes | str,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The client would have two of it."""
     app = make_proxied(DUALMEDIA_ON_SQL_OUTAGE="refuse")
     product = get_state(app).mongo["products"].insert_one({"name": "p"}).inserted_id
-    lose_the_answer(monkeypatch, proxy)
     with app.app_context():
-        with pytest.raises(DatabaseUnavailable):
+        with dying(proxy, source), pytest.raises(DatabaseUnavailable):
             # With a position nothing is asked for before.
             save_product_image(product, source, is_main_image=True, position=0)
         proxy.let_through()
@@ -491,12 +481,13 @@ def test_sql_takes_new_media_and_dies_before_it_answers(
     product: ObjectId,
     source: bytes | str,
     then: str,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Nobody was told what SQL took. The media that is accepted in its place is the only one in the
     end."""
-    lose_the_answer(monkeypatch, proxy)
-    image = save_product_image(product, source, is_main_image=True)
+    with dying(proxy, source):
+        # With a position nothing is asked for before.
+        image = save_product_image(product, source, is_main_image=True, position=0)
+    assert get_state(app).homes[1].repository.find(ProductImage, image.id) is not None
     if then == "edited":
         update_media(ProductImage, image.id, alt_text="changed")
     else:
@@ -511,22 +502,15 @@ def test_sql_takes_new_media_and_dies_before_it_answers(
 
 
 @pytest.mark.usefixtures("context")
-def test_sql_makes_a_replacement_and_its_answer_is_lost(
-    app: Flask, product: ObjectId, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_sql_makes_a_replacement_and_its_answer_is_lost(app: Flask, product: ObjectId) -> None:
     """SQL is back when the replacement is tried again, and has it already."""
     saved = save_product_image(product, io.BytesIO(png(comment=b"old")))
-    real = PostgresHome.replace_whole
-
-    def replace(*args: t.Any) -> None:
-        real(*args)
-
-    monkeypatch.setattr(PostgresHome, "replace_whole", replace)
     content = png(comment=b"new")
     headers = bearer(app, "alice", role="admin")
-    answer = app.test_client().put(
-        f"/media/product-images/{saved.id}/content", headers=headers, data=content
-    )
+    with failpoints.on("replace:answered", lose):
+        answer = app.test_client().put(
+            f"/media/product-images/{saved.id}/content", headers=headers, data=content
+        )
     assert (answer.status_code, answer.get_json()["checksum"]) == (200, sha256(content).hexdigest())
     assert b"".join(open_media(get_media(ProductImage, saved.id))) == content
     assert Checker(get_state(app), grace=-1, verify_bytes=True).run().found == {}
@@ -582,8 +566,9 @@ def test_an_upload_that_ends_after_the_outage_in_which_it_began(
     journal.repository.add(begun)
     assert state.circuit is not None
     if by == "another process":
-        state.circuit.expect_journal()
-        time.sleep(2 * VALIDITY)  # so that the journal was looked at, and nothing was announced
+        with passes("journal:known") as looks:
+            state.repository.select(Listing(ProductImage))
+            eventually(lambda: len(looks) > 1)
         publishing = journal.repository
     else:
         publishing = state.repository

@@ -11,7 +11,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
 import typing as t
 import urllib.request
 from collections.abc import Iterator
@@ -28,6 +27,7 @@ from example_app.settings import FROM_ENVIRONMENT
 
 from .. import conftest
 from ..samples import Headers
+from ..waiting import eventually
 from .test_example_app import PASSWORD, checked, form_token, log_in, register
 
 MakeExample = t.Callable[..., Flask]
@@ -384,11 +384,8 @@ def test_the_documented_commands_upload_a_picture(tmp_path: Path) -> None:
         [sys.executable, "-c", program, directory, str(port)], cwd=root, env=environment
     )
     try:
-        deadline = time.monotonic() + 120
-        while not is_open(port):
-            assert server.poll() is None
-            assert time.monotonic() < deadline
-            time.sleep(0.2)
+        eventually(lambda: server.poll() is not None or is_open(port), 120)
+        assert server.poll() is None
         commands = block[1].replace(":5000", f":{port}")
         done = subprocess.run(
             ["sh", "-euc", commands], cwd=root, capture_output=True, text=True, check=True

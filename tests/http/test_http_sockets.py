@@ -8,7 +8,6 @@ import hashlib
 import json
 import os
 import socket
-import time
 import typing as t
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -23,6 +22,7 @@ from pymongo.database import Database
 from ..conftest import ServerUrls, mongo_uri_for, unique
 from ..faults.servers import Workers, bearer, running
 from ..samples import counting, mp4, png
+from ..waiting import eventually
 
 LIMIT = 3_000_000
 """DUALMEDIA_MAX_SIZE of the workers: more than Werkzeug keeps of a file in memory."""
@@ -137,10 +137,7 @@ def server(servers: ServerUrls, tmp_path_factory: pytest.TempPathFactory) -> Ite
         workers = Workers(directory, config)
     with pymongo.MongoClient(uri) as client, running(workers):
         made = Server(workers.port, client.get_default_database(), temporary)
-        deadline = time.monotonic() + 60
-        while not _answers(made):
-            assert time.monotonic() < deadline, workers.log_path.read_text()
-            time.sleep(0.1)
+        eventually(lambda: _answers(made), 60, explain=lambda: workers.log_path.read_text())
         yield made
         client.drop_database(client.get_default_database())
 
@@ -306,11 +303,11 @@ def test_clients_that_hang_up(server: Server, video: str) -> None:
     server.send(
         "PUT", video, "Transfer-Encoding: chunked\r\n", [b"100000\r\n" + bytes(5000)], leave=True
     )
-    deadline = time.monotonic() + 10
-    while (server.temporary_files() or server.kept() != records) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert server.temporary_files() == []
-    assert server.kept() == records
+    eventually(
+        lambda: not server.temporary_files() and server.kept() == records,
+        10,
+        explain=lambda: (server.temporary_files(), server.kept()),
+    )
     assert checksum(server, video) == before
 
 

@@ -31,6 +31,8 @@ from flask_dualmedia.upkeep.transfer import Report, _copy
 
 from ..conftest import MakeApp
 from ..samples import PDF, Headers, Tokens, bearer, part, post_form
+from ..tools.proxy import Proxy
+from ..waiting import eventually
 
 PAGE = {"referenceType": "page", "referenceId": "1"}
 
@@ -127,28 +129,24 @@ def test_the_host_set_back_in_time_makes_no_mark_twice(
         assert set(host.opens(*made)) == {403}
 
 
-def test_what_was_revoked_in_the_journal_stays_so_in_sql(make_app: MakeApp) -> None:
-    host = host_of(make_app("dual", DUALMEDIA_AUTO_DRAIN=False))
+def test_what_was_revoked_in_the_journal_stays_so_in_sql(
+    make_proxied: MakeApp, proxy: Proxy
+) -> None:
+    host = host_of(make_proxied(DUALMEDIA_AUTO_DRAIN=False))
     circuit = host.state.circuit
     assert circuit is not None
-    probe, circuit._probe = circuit._probe, unreachable
+    proxy.refuse()
     circuit.trip()
     location = host.upload(isPublic="true")
     made = [host.link(host.tokens.bob, location)]
     host.edit(location, isPublic=False)
     made.append(host.link(host.tokens.alice, location))
     assert host.opens(*made) == [403, 200]
-    circuit._probe = probe
-    circuit._ask()
+    proxy.let_through()
+    eventually(lambda: not circuit.is_open)
     drain_journal(host.state)
     assert host.state.homes[0].repository.get(MediaStorage, uuid.UUID(location[-36:])) is not None
     assert host.opens(*made) == [403, 200]
-
-
-def unreachable() -> None:
-    from flask_dualmedia import DatabaseUnavailable
-
-    raise DatabaseUnavailable("PostgreSQL")
 
 
 def test_a_transfer_opens_no_link_that_was_revoked_on_either_side(make_app: MakeApp) -> None:

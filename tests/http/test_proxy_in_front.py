@@ -21,6 +21,7 @@ import pytest
 from ..conftest import ServerUrls, mongo_uri_for, unique
 from ..faults.servers import ROOT, Workers, bearer, free_port, running
 from ..samples import counting
+from ..waiting import eventually
 
 pytestmark = pytest.mark.nginx
 
@@ -68,12 +69,13 @@ class Nginx:
 
     def start(self) -> None:
         self._process = subprocess.Popen(self._command)
-        deadline = time.monotonic() + PATIENCE
-        while time.monotonic() < deadline:
-            with suppress(OSError), socket.create_connection(("127.0.0.1", self.port)):
-                return
-            time.sleep(0.05)
-        raise AssertionError((self.directory / "error.log").read_text())
+        log = self.directory / "error.log"
+        eventually(self._answers, PATIENCE, explain=lambda: log.read_text())
+
+    def _answers(self) -> bool:
+        with suppress(OSError), socket.create_connection(("127.0.0.1", self.port)):
+            return True
+        return False
 
     def stop(self) -> None:
         if self._process is not None:

@@ -35,6 +35,7 @@ from flask_dualmedia import (
     save_course_video,
 )
 from flask_dualmedia import save_media_storage as save_file
+from flask_dualmedia.databases import circuit
 from flask_dualmedia.databases.schema import head_revision
 from flask_dualmedia.databases.sql import SQLDatabase
 from flask_dualmedia.models import KINDS
@@ -43,7 +44,7 @@ from flask_dualmedia.upkeep.journal import drain_journal, homes_of
 
 from ..conftest import HOST_CONFIG, MakeApp, close
 from ..samples import png
-from ..waiting import eventually
+from ..waiting import eventually, passes
 
 pytestmark = pytest.mark.long
 
@@ -97,8 +98,13 @@ class Server:
     def rule(self, line: str) -> None:
         """Put a rule of who may connect before all others."""
         self._rules.write_text(f"{line}\n{self._original}")
+        before = self._rules_loaded_at()
         self.run("SELECT pg_reload_conf()")
-        time.sleep(0.2)  # the server takes a moment
+        eventually(lambda: self._rules_loaded_at() > before)
+
+    def _rules_loaded_at(self) -> t.Any:
+        """When the server has last read its files, as a new connection is told."""
+        return self.value("SELECT pg_conf_load_time()")
 
     def reset(self) -> None:
         self._rules.write_text(self._original)
@@ -258,7 +264,8 @@ def test_an_app_starts_whatever_the_server_answers_and_recovers_by_itself(
     assert_list_is_honest(http.list())
     eventually(lambda: http.ask("GET", f"product-images/{created.json['id']}").status_code == 200)
     assert http.post().status_code == 201
-    time.sleep(1)  # in which the server is asked several times
+    with passes("watch") as looks:
+        eventually(lambda: len(looks) > 3)  # the server is asked several times
     told = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
     assert any(words in message for message in told), told
     assert len(told) == len(set(told)), told
@@ -292,9 +299,14 @@ CANNOT_WRITE = {
 
 @pytest.mark.parametrize("code", CANNOT_WRITE)
 def test_media_that_the_server_cannot_write_now_is_kept_in_the_journal(
-    make: Callable[..., Flask], server: Server, code: str, caplog: pytest.LogCaptureFixture
+    make: Callable[..., Flask],
+    server: Server,
+    code: str,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Old media is read, and a change that cannot be made is answered with the reason."""
+    monkeypatch.setattr(circuit, "IDLE_INTERVAL", 0.5)
     app = make()
     http = Http(app)
     first = http.post(SMALL).json["id"]
@@ -306,7 +318,8 @@ def test_media_that_the_server_cannot_write_now_is_kept_in_the_journal(
     assert int(refused.headers["Retry-After"]) > 0
     assert len(http.list().json["items"]) == 4
     assert not is_open(app)
-    time.sleep(6)  # in which the journal is looked at
+    with passes("journal:look") as looks:
+        eventually(lambda: len(looks) > 2)
     told = warnings(caplog)
     assert sum("journal in MongoDB" in message for message in told) == 1, told
     assert len(told) == len(set(told)), told

@@ -13,6 +13,7 @@ from flask.testing import FlaskClient
 from werkzeug.http import http_date
 from werkzeug.test import TestResponse
 
+from flask_dualmedia import failpoints
 from flask_dualmedia.state import State
 
 from ..conftest import in_both_modes
@@ -268,29 +269,21 @@ def test_a_precondition_is_asked_after_rights_and_before_the_body(
 @in_both_modes
 @pytest.mark.parametrize("method", ["PATCH", "DELETE"])
 def test_a_precondition_holds_when_the_change_is_made(
-    app: Flask,
-    client: FlaskClient,
-    tokens: Tokens,
-    item: str,
-    monkeypatch: pytest.MonkeyPatch,
-    method: str,
+    app: Flask, client: FlaskClient, tokens: Tokens, item: str, method: str
 ) -> None:
     """Another change comes between the question and the statement."""
     tag = tag_of(client, tokens.alice, item)
-    state: State = app.extensions["dualmedia"]
-    update = state.repository.update
     other = app.test_client()
+    others: list[int] = []
 
-    def update_second(*args: t.Any, **kwargs: t.Any) -> t.Any:
-        monkeypatch.setattr(state.repository, "update", update)
+    def replace() -> None:
         answer = other.put(f"{item}/content", data=PDF + b"more", headers=tokens.admin)
-        assert answer.status_code == 200
-        return update(*args, **kwargs)
+        others.append(answer.status_code)
 
-    monkeypatch.setattr(state.repository, "update", update_second)
     body: dict[str, t.Any] = {"json": {"title": "t"}} if method == "PATCH" else {}
-    answer = client.open(item, method=method, **body, headers=tokens.alice | {"If-Match": tag})
-    assert answer.status_code == 412
+    with failpoints.on("change:checked", replace):
+        answer = client.open(item, method=method, **body, headers=tokens.alice | {"If-Match": tag})
+    assert (others, answer.status_code) == ([200], 412)
     assert client.get(item, headers=tokens.alice).json["title"] is None  # type: ignore[index]
 
 

@@ -27,6 +27,12 @@ CONTENT = counting(40 * CHUNK_SIZE + 5)
 
 
 @pytest.fixture
+def briefly_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Has an app that is made after it hold connections for less time than it would."""
+    monkeypatch.setattr(module, "HELD", 0.3)
+
+
+@pytest.fixture
 def state(make_app: MakeApp) -> State:
     return get_state(make_app())
 
@@ -77,23 +83,21 @@ def test_open_holds_none(state: State, storage: Storage) -> None:
     assert [held(state) for _ in storage.open("key", 0, len(CONTENT))] == [0] * 41
 
 
-def test_a_slow_client_loses_it(
-    state: State, storage: Storage, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(streamed(storage), "_held", 0.2)
+@pytest.mark.usefixtures("briefly_held")
+def test_a_slow_client_loses_it(state: State, storage: Storage) -> None:
     pieces = storage.send("key", 0, len(CONTENT))
     got = [next(pieces)]
     assert held(state) == 1
-    time.sleep(0.15)
+    time.sleep(0.2)
     got.append(next(pieces))
     assert (held(state), running(state)) == (0, [])
     assert b"".join([*got, *pieces]) == CONTENT
 
 
+@pytest.mark.usefixtures("briefly_held")
 def test_a_client_who_stops_does_not_keep_the_server_at_work(
-    state: State, storage: Storage, monkeypatch: pytest.MonkeyPatch
+    state: State, storage: Storage
 ) -> None:
-    monkeypatch.setattr(streamed(storage), "_held", 0.3)
     pieces = storage.send("key", 0, len(CONTENT))
     got = [next(pieces)]
     assert running(state)
@@ -103,10 +107,8 @@ def test_a_client_who_stops_does_not_keep_the_server_at_work(
     assert b"".join([*got, *pieces]) == CONTENT
 
 
-def test_a_client_who_stops_and_then_hangs_up(
-    state: State, storage: Storage, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(streamed(storage), "_held", 0.3)
+@pytest.mark.usefixtures("briefly_held")
+def test_a_client_who_stops_and_then_hangs_up(state: State, storage: Storage) -> None:
     pieces = t.cast("t.Generator[bytes]", storage.send("key", 0, len(CONTENT)))
     next(pieces)
     until(lambda: not running(state))
@@ -233,12 +235,10 @@ def test_a_fast_upload_is_written_while_it_comes(state: State) -> None:
     assert held(state) == 0
 
 
+@pytest.mark.usefixtures("briefly_held")
 @pytest.mark.parametrize("late", [1, 3, 4, 10])
-def test_a_slow_upload_waits_without_a_connection(
-    state: State, late: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_slow_upload_waits_without_a_connection(state: State, late: int) -> None:
     storage, seen = state.storages["database"], list[int]()
-    monkeypatch.setattr(streamed(storage), "_held", 0.3)
 
     def pause(number: int) -> None:
         seen.append(held(state))
@@ -251,12 +251,10 @@ def test_a_slow_upload_waits_without_a_connection(
         assert seen[late + 1 :] == [0] * (10 - late)
 
 
+@pytest.mark.usefixtures("briefly_held")
 @pytest.mark.parametrize("late", [1, 3, 10])
-def test_an_upload_that_stops_for_long_goes_on(
-    state: State, late: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_upload_that_stops_for_long_goes_on(state: State, late: int) -> None:
     storage = state.storages["database"]
-    monkeypatch.setattr(streamed(storage), "_held", 0.3)
     storage.put("new", blocks(lambda number: time.sleep(0.9 if number == late else 0)))
     assert content_of(storage) == CONTENT
     assert held(state) == 0

@@ -15,6 +15,7 @@ from flask_dualmedia import (
     MediaConflict,
     UnsupportedType,
     delete_media,
+    failpoints,
     get_course_videos,
     get_product_images,
     save_course_video,
@@ -24,7 +25,6 @@ from flask_dualmedia import (
 )
 from flask_dualmedia.models import Media, ProductImage
 from flask_dualmedia.signals import media_saved
-from flask_dualmedia.state import State
 
 from ..conftest import MakeApp
 from ..samples import Owners, counting, mp4, png
@@ -117,23 +117,18 @@ def test_of_many_at_once_one_becomes_the_main_image(app: Flask, owners: Owners) 
     assert last.position == found[-1][0] + 1
 
 
-def test_another_may_be_faster(app: Flask, owners: Owners, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_may_be_faster(app: Flask, owners: Owners) -> None:
     """A request makes another the main image between the look and the statement."""
-    state: State = app.extensions["dualmedia"]
-    listed = state.repository.select
 
-    def list_first(*args: t.Any, **kwargs: t.Any) -> t.Any:
-        found = listed(*args, **kwargs)
-        monkeypatch.setattr(state.repository, "select", listed)
+    def save_main_image() -> None:
         save_product_image(owners.product, png(), is_main_image=True, position=0)
-        return found
 
     for source in (png(), "https://cdn.example/a.jpg", png(comment=counting(2 * MIB))):
         with app.app_context():
             for image in get_product_images(owners.product):
                 delete_media(ProductImage, image.id)
-            monkeypatch.setattr(state.repository, "select", list_first)
-            assert save_product_image(owners.product, source).is_main_image is False
+            with failpoints.on("place:main", save_main_image):
+                assert save_product_image(owners.product, source).is_main_image is False
             assert shown(owners) == [(0, True), (1, False)]
 
 

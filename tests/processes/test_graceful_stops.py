@@ -19,6 +19,7 @@ from flask_dualmedia import MediaStorage, content_url, get_media, save_media_sto
 
 from ..conftest import MakeApp
 from ..faults.servers import APP, ROOT, START_TIMEOUT, free_port
+from ..waiting import eventually
 
 pytestmark = pytest.mark.long
 
@@ -142,21 +143,21 @@ def test_counts_are_kept(
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
 
-    end = time.monotonic() + 15
     with app.app_context():
         # The process that the reloader of Flask has started ends a moment after it.
-        while get_media(MediaStorage, record.id).access_count != READS:
-            assert time.monotonic() < end, log.read_text()
-            time.sleep(0.1)
+        eventually(
+            lambda: get_media(MediaStorage, record.id).access_count == READS,
+            15,
+            explain=log.read_text,
+        )
 
 
 def wait_for(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
-    end = time.monotonic() + START_TIMEOUT
-    while True:
+    def answers() -> bool:
         assert process.poll() is None, log.read_text()
         try:
-            assert read(port, "/media/openapi.json", 0) == 200
-            return
+            return read(port, "/media/openapi.json", 0) == 200
         except OSError:
-            assert time.monotonic() < end, log.read_text()
-            time.sleep(0.1)
+            return False
+
+    eventually(answers, START_TIMEOUT, explain=log.read_text)

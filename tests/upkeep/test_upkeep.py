@@ -7,6 +7,7 @@ import logging
 import threading
 import time
 import typing as t
+import uuid
 from datetime import timedelta
 
 import pytest
@@ -16,16 +17,18 @@ from flask import Flask
 from flask_dualmedia import (
     DatabaseUnavailable,
     ProductImage,
+    failpoints,
     get_media,
     lifecycle,
     open_media,
     save_product_image,
 )
 from flask_dualmedia.models import PENDING, Media, MediaChunk, new_id, now
+from flask_dualmedia.repositories.base import Listing
 from flask_dualmedia.state import State, get_state
 from flask_dualmedia.storages.base import new_key
 from flask_dualmedia.storages.chunked import CHUNK_SIZE
-from flask_dualmedia.upkeep import chores, sweeping
+from flask_dualmedia.upkeep import chores
 from flask_dualmedia.upkeep.check import last_check
 from flask_dualmedia.upkeep.chores import WORKER, Upkeep, Verifier, clear_leftovers, find_damage
 from flask_dualmedia.upkeep.journal import homes_of
@@ -33,7 +36,8 @@ from flask_dualmedia.upkeep.journal import homes_of
 from ..conftest import MakeApp, close
 from ..processes.test_forks import Child
 from ..samples import counting, png
-from ..waiting import eventually
+from ..tools.proxy import Proxy
+from ..waiting import eventually, passes
 
 PICTURE = png() + counting(3 * CHUNK_SIZE)
 
@@ -127,48 +131,50 @@ def test_it_can_be_turned_off(make_app: MakeApp) -> None:
 
 
 @pytest.mark.long
-def test_one_process_of_all_does_it(make_kept: MakeApp, monkeypatch: pytest.MonkeyPatch) -> None:
-    by: list[State] = []
-    monkeypatch.setattr(chores, "clear_leftovers", by.append)
-    for app in (make_kept(), make_kept()):
-        visit(app)
-    eventually(lambda: len(by) > 10)
-    assert len({id(state) for state in by}) == 1
+def test_one_process_of_all_does_it(make_kept: MakeApp) -> None:
+    with passes("upkeep:leftovers") as rounds:
+        for app in (make_kept(), make_kept()):
+            visit(app)
+        eventually(lambda: len(rounds) > 10)
+    assert len(workers()) == 2
+    assert len(set(rounds)) == 1
 
 
 @pytest.mark.parametrize("mode", ["dual"])
 def test_a_step_that_fails_is_told_of_once_and_stops_no_other(
-    app: Flask, state: State, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    app: Flask, state: State, caplog: pytest.LogCaptureFixture
 ) -> None:
-    rounds: list[int] = []
+    failures: list[int] = []
 
-    def fail(*_: t.Any, **__: t.Any) -> int:
+    def fail() -> None:
+        failures.append(1)
         raise ZeroDivisionError
 
-    monkeypatch.setattr(sweeping, "sweep", fail)
-    monkeypatch.setattr(chores, "clear_leftovers", lambda state: rounds.append(1))
-    visit(app)
-    eventually(lambda: len(rounds) > 5)
+    failing = failpoints.on("upkeep:sweep", fail, always=True)
+    with failing, passes("upkeep:leftovers") as rounds:
+        visit(app)
+        eventually(lambda: len(rounds) > 5)
+    assert len(failures) > 5
     assert [record.message for record in caplog.records if record.exc_info].count(
         "the sweep failed, and is tried again"
     ) == 1
 
 
-@pytest.mark.parametrize("mode", ["dual"])
-def test_nothing_is_done_while_a_database_is_away(
-    app: Flask, state: State, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    done: list[int] = []
-    monkeypatch.setattr(sweeping, "sweep", lambda *_, **__: done.append(1))
-    assert state.circuit is not None
-    monkeypatch.setattr(type(state.circuit), "is_open", True)
+def test_nothing_is_done_while_a_database_is_away(make_proxied: MakeApp, proxy: Proxy) -> None:
+    state = get_state(make_proxied(DUALMEDIA_UPKEEP=True))
+    state.repository.select(Listing(ProductImage))
+    circuit = state.circuit
+    assert circuit is not None
     keeper = t.cast(Upkeep, state.upkeep)
-    keeper.work()
-    assert not done
-    monkeypatch.undo()
-    monkeypatch.setattr(sweeping, "sweep", lambda *_, **__: done.append(1))
-    keeper.work()
-    assert done
+    proxy.refuse()
+    circuit.trip()
+    with passes("upkeep:sweep") as done:
+        keeper.work()
+        assert not done
+        proxy.let_through()
+        eventually(lambda: not circuit.is_open)
+        keeper.work()
+        assert done
 
 
 @pytest.mark.parametrize("mode", ["dual"])
@@ -185,8 +191,7 @@ def test_leftovers_of_outages_go_at_the_second_look(app: Flask, state: State) ->
 
     assert clear_leftovers(state, grace=0.5) == 0, "nobody saw it before"
     assert clear_leftovers(state, grace=0.5) == 0, "it may be an upload in progress"
-    time.sleep(0.6)
-    assert clear_leftovers(state, grace=0.5) == 2
+    eventually(lambda: clear_leftovers(state, grace=0.5) == 2)
     assert set(journal.storage.keys()) == {foreign, waiting.storage_key}
 
 
@@ -223,9 +228,8 @@ def test_damage_is_found_and_told_of_once(
         damage(state, bad)
     visit(app)
     eventually(lambda: find_damage(state))
-    first = state.mongo[chores.COLLECTION].find_one({"_id": "verification"})
-    eventually(lambda: state.mongo[chores.COLLECTION].find_one({"_id": "verification"}) != first)
-    time.sleep(0.5)
+    with passes("verify:piece") as pieces:  # until both images were read once more
+        eventually(lambda: len(pieces) > 4 * len(PICTURE) / CHUNK_SIZE)
     assert [note["id"] for note in find_damage(state)] == [bad.id]
     told = [record for record in caplog.records if "is damaged" in record.message]
     assert [record.levelno for record in told] == [logging.ERROR]
@@ -251,23 +255,22 @@ def test_verification_goes_on_where_another_process_stopped_and_keeps_to_its_bud
         images = [
             save_product_image("p", io.BytesIO(PICTURE), position=number) for number in range(3)
         ]
-    read: list[str] = []
-    plain = homes_of(state)[0].storage
-
-    def watched(key: str, start: int, stop: int) -> t.Any:
-        read.append(key)
-        return plain.open(key, start, stop)
-
-    monkeypatch.setattr(state.storages["database"], "open", watched)
+    for image in images:
+        damage(state, image)
     waited: list[float] = []
-    for _ in images:
+
+    def read_one() -> list[uuid.UUID]:
         verifier = Verifier(state, pause=lambda seconds: bool(waited.append(seconds)))
         verifier.go_on(60, keep_going=lambda: True)
-    assert read == [image.storage_key for image in sorted(images, key=lambda image: image.id)]
-    assert sum(waited) == pytest.approx(3 * len(PICTURE) / chores.VERIFIED_PER_SECOND)
+        return [note["id"] for note in find_damage(state)]
+
+    ids = sorted(image.id for image in images)
+    assert [read_one() for _ in ids] == [ids[:1], ids[:2], ids]
+    seconds = pytest.approx(3 * len(PICTURE) / chores.VERIFIED_PER_SECOND)
+    assert sum(waited) == seconds
     for _ in range(2):  # all kinds are through, and it is not time to begin anew
-        Verifier(state, pause=lambda seconds: False).go_on(60, keep_going=lambda: True)
-    assert len(read) == 3
+        read_one()
+    assert sum(waited) == seconds
 
 
 @pytest.mark.parametrize("mode", ["dual"])
@@ -286,19 +289,20 @@ def test_a_forked_process_has_a_thread_and_a_lease_of_its_own(app: Flask, state:
 
 @pytest.mark.parametrize("mode", ["dual"])
 def test_an_outage_in_the_middle_of_a_file_is_no_damage(
-    app: Flask, state: State, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    app: Flask, state: State, caplog: pytest.LogCaptureFixture
 ) -> None:
     with app.app_context():
         save_product_image("p", io.BytesIO(PICTURE))
 
-    def open_half(key: str, start: int, stop: int) -> t.Iterator[bytes]:
-        yield PICTURE[:1000]
+    def lose() -> None:
         raise DatabaseUnavailable("PostgreSQL")
 
-    monkeypatch.setattr(state.storages["database"], "open", open_half)
-    verifier = Verifier(state, pause=lambda seconds: False)
-    with pytest.raises(DatabaseUnavailable):
-        verifier.go_on(60, keep_going=lambda: True)
+    # Each time it reads one piece.
+    verifier = Verifier(state, pause=lambda seconds: True)
     verifier.go_on(60, keep_going=lambda: True)
+    with failpoints.on("verify:piece", lose), pytest.raises(DatabaseUnavailable):
+        verifier.go_on(60, keep_going=lambda: True)
+    for _ in range(5):
+        verifier.go_on(60, keep_going=lambda: True)
     assert not find_damage(state)
     assert not [record for record in caplog.records if "damaged" in record.message]

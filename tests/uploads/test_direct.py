@@ -17,7 +17,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from flask_dualmedia import DatabaseUnavailable, MediaStorage, anyone_may_add
+from flask_dualmedia import MediaStorage, anyone_may_add
 from flask_dualmedia.models import KINDS
 from flask_dualmedia.signals import media_saved
 from flask_dualmedia.state import State, get_state
@@ -28,6 +28,8 @@ from flask_dualmedia.upkeep.journal import drain_journal
 
 from ..conftest import MakeApp, StorageOptions
 from ..samples import Headers, Tokens, mp4, png
+from ..tools.proxy import Proxy
+from ..waiting import eventually
 
 ROUTE = "/media/files/direct-uploads"
 
@@ -88,12 +90,19 @@ def send(begun: TestResponse, content: bytes = CONTENT) -> int:
     ).status_code
 
 
+def in_s3(storage_options: StorageOptions) -> dict[str, t.Any]:
+    """The config of an app whose media goes to S3."""
+    return {"DUALMEDIA_STORAGES": storage_options("s3"), "DUALMEDIA_DEFAULT_STORAGE": "s3"}
+
+
+def host_of(app: Flask) -> Host:
+    return Host(app, get_state(app), app.test_client(), Tokens.of(app))
+
+
 @pytest.fixture
 def make_host(make_app: MakeApp, storage_options: StorageOptions) -> t.Callable[..., Host]:
     def make(mode: str = "mongo", **config: t.Any) -> Host:
-        given = {"DUALMEDIA_STORAGES": storage_options("s3"), "DUALMEDIA_DEFAULT_STORAGE": "s3"}
-        app = make_app(mode, **given | config)
-        return Host(app, get_state(app), app.test_client(), Tokens.of(app))
+        return host_of(make_app(mode, **in_s3(storage_options) | config))
 
     return make
 
@@ -221,27 +230,23 @@ def test_a_ticket_works_once_whatever_became_of_its_bytes(
 
 
 def test_a_ticket_works_once_while_sql_is_down_and_afterwards(
-    make_host: t.Callable[..., Host],
+    make_proxied: MakeApp, storage_options: StorageOptions, proxy: Proxy
 ) -> None:
-    host = make_host("dual", DUALMEDIA_AUTO_DRAIN=False)
+    host = host_of(make_proxied(**in_s3(storage_options), DUALMEDIA_AUTO_DRAIN=False))
     circuit = host.state.circuit
     assert circuit is not None
-    probe, circuit._probe = circuit._probe, unreachable
+    proxy.refuse()
     circuit.trip()
     begun = host.begin()
     assert send(begun) == 200
     deleted(host, begun)
     assert send(begun) == 412
-    circuit._probe = probe
-    circuit._ask()
+    proxy.let_through()
+    eventually(lambda: not circuit.is_open)
     drain_journal(host.state)
     assert (host.sizes(), send(begun)) == ([0], 412)
     sweeping.sweep(host.state, grace=0)
     assert host.kept() == (0, [])
-
-
-def unreachable() -> None:
-    raise DatabaseUnavailable("PostgreSQL")
 
 
 def test_bytes_that_no_ticket_can_bring_back_are_deleted_at_once(
