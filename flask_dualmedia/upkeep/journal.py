@@ -57,14 +57,24 @@ def drain_journal(state: State, *, retry: bool = True) -> Report | None:
     refusal = _finish_deletions(state, retry=retry)
     _drop_twins(state)
     lease = _lease(state)
-    report = drain(journal, sql, lease, retry=retry, awaited=state.staging.awaited)
-
-    if report is not None:
+    report = Report()
+    try:
+        drained = drain(
+            journal,
+            sql,
+            lease,
+            retry=retry,
+            awaited=state.staging.awaited,
+            report=report,
+        )
+    finally:
+        # If a database goes away in the middle, nobody else tells what was done before.
         _announce(state, report)
-        refusal = report.refusal or refusal
+
+    refusal = report.refusal or refusal
     if refusal is not None:
         raise refusal
-    return report
+    return drained
 
 
 def _announce(state: State, report: Report) -> None:

@@ -280,6 +280,7 @@ def drain(
     *,
     retry: bool = True,
     awaited: Awaited = lambda keys: set(),
+    report: Report | None = None,
 ) -> Report | None:
     """Move the journal, oldest first. Uploads still in progress stay.
 
@@ -290,6 +291,7 @@ def drain(
 
     :param retry: Try again what was set aside not long ago.
     :param awaited: Those of some keys that are parts of resumable uploads under way.
+    :param report: Gets what was done, which an error leaves there too.
     :return: What was done; ``None`` if another process is at it.
     :raises DatabaseUnavailable: The target does not answer. What was moved until then is there; the
         rest stays.
@@ -297,7 +299,8 @@ def drain(
     if not lease.take():
         return None
 
-    report = Report()
+    if report is None:
+        report = Report()
     try:
         _drain(_Drain(journal, target, lease, report, awaited), retry=retry)
     except _LeaseLost:

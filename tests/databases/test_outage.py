@@ -282,6 +282,31 @@ def test_a_conflict_of_main_images_is_settled_and_reported(
 
 
 @pytest.mark.usefixtures("context")
+def test_records_that_were_moved_before_sql_went_away_again_are_told_of(
+    app: Flask, proxy: Proxy, product: ObjectId
+) -> None:
+    numbers_moved = []
+    receiver = signals.journal_drained.connect(
+        lambda _, report: numbers_moved.append(report.moved), weak=False, sender=app
+    )
+
+    def lose() -> None:
+        proxy.refuse()
+        time.sleep(0.3)  # until the proxy has taken notice
+
+    proxy.refuse()
+    for position in range(2):
+        save_product_image(product, io.BytesIO(png()), position=position)
+    with failpoints.on("drain:done", lose):
+        proxy.let_through()
+        eventually(lambda: numbers_moved == [1], 10)
+    proxy.let_through()
+    eventually(lambda: numbers_moved == [1, 1])
+    signals.journal_drained.disconnect(receiver)
+    assert len(get_product_images(product)) == 2
+
+
+@pytest.mark.usefixtures("context")
 def test_signals(app: Flask, proxy: Proxy, product: ObjectId) -> None:
     """All are heard, though another receiver of each one fails."""
     heard: list[str] = []
