@@ -65,7 +65,7 @@ from .media import (
     update_media,
     update_media_access_count,
 )
-from .models import CourseResource, CourseVideo, MediaStorage, ProductImage
+from .models import CourseResource, CourseVideo, Media, MediaStorage, ProductImage
 from .owners.pages import attach_media
 from .schemas import content_url, dump_media, dump_media_list
 
@@ -84,6 +84,7 @@ __all__ = [
     "IncompleteUpload",
     "InvalidMedia",
     "JournalFull",
+    "Media",
     "MediaClosed",
     "MediaConflict",
     "MediaNotFound",

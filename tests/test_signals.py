@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import threading
 import typing as t
 import uuid
 from collections.abc import Callable, Iterator
@@ -22,6 +23,7 @@ from flask_dualmedia import (
     UnsupportedType,
     delete_media,
     delete_media_of,
+    flush_counts,
     get_media,
     open_media,
     save_media_storage,
@@ -359,6 +361,26 @@ def test_receivers_that_fail_lose_no_counts(
         counter.flush()
     assert caplog.text.count("LookupError: the second receiver") == 2
     assert [get_media(MediaStorage, record.id).access_count for record in records] == [1, 1]
+
+
+def test_a_receiver_may_have_counts_written_down(app: Flask, heard: Heard) -> None:
+    """It is called when all that were noted are written down, so that it need not wait for that."""
+    records = [save_media_storage("page", "1", SMALL) for _ in range(2)]
+    counter = t.cast(Counter, get_state(app).counter)
+    for record in records:
+        counter.note(MediaStorage, record.id, "reader")
+    told = []
+
+    def flush(_: Flask, media_id: uuid.UUID, **values: t.Any) -> None:
+        flush_counts()
+        told.append(media_id)
+
+    with media_accessed.connected_to(flush, app):
+        flushing = threading.Thread(target=counter.flush, daemon=True)
+        flushing.start()
+        flushing.join(20)
+        assert not flushing.is_alive()
+    assert sorted(told) == sorted(record.id for record in records)
 
 
 @pytest.mark.parametrize("end", [SystemExit, KeyboardInterrupt])

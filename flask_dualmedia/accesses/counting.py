@@ -14,7 +14,7 @@ import threading
 import typing as t
 import uuid
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from itertools import islice
 from secrets import token_bytes, token_hex
@@ -194,6 +194,7 @@ class Counter:
         self._claiming: tuple[str, Started] | None = None
         self._counts: defaultdict[type[Media], Counts] = defaultdict(dict)
         self._adding: dict[type[Media], Counts] = {}
+        self._untold: list[tuple[type[Media], uuid.UUID, int]] = []
         self._refused = 0
 
     def count_first(self, record: Media, pieces: Iterator[bytes]) -> Iterator[bytes]:
@@ -237,16 +238,11 @@ class Counter:
         :raises Unavailable: Something stays.
         """
         notice_fork()
-        with self._flushing:
-            with self._lock:
-                refused = self._refused
-                self._refused = 0
-            if refused:
-                logger.warning("%d read(s) were not counted: too many wait for a database", refused)
-            try:
-                self._claim_plays()
-            finally:
-                self._add_counts()
+        try:
+            with self._flushing:
+                self._write()
+        finally:
+            self._tell()
 
     def waiting(self) -> int:
         """Return the number of plays, and media with counts, that are to be written down."""
@@ -323,6 +319,17 @@ class Counter:
                     _add(counts, play.media_id, (1, play.at))
                 self._claiming = None
 
+    def _write(self) -> None:
+        with self._lock:
+            refused = self._refused
+            self._refused = 0
+        if refused:
+            logger.warning("%d read(s) were not counted: too many wait for a database", refused)
+        try:
+            self._claim_plays()
+        finally:
+            self._add_counts()
+
     def _next_claim(self) -> tuple[str, Started] | None:
         """Return the batch whose claim did not succeed, or else a new one; ``None`` at the end."""
         with self._lock:
@@ -370,19 +377,26 @@ class Counter:
             outcomes = {ids[0]: False}
 
         # Counted, or deleted meanwhile; the others stay for the next time.
-        added: dict[uuid.UUID, int] = {}
+        added = []
         for media_id, is_counted in outcomes.items():
             number, _ = counts.pop(media_id)
             if is_counted:
-                added[media_id] = number
-        self._tell(kind, added)
+                added.append((kind, media_id, number))
+        with self._lock:
+            self._untold += added
 
-    def _tell(self, kind: type[Media], added: Mapping[uuid.UUID, int]) -> None:
-        """Send the signal about each record that was counted, if anybody listens."""
-        if not media_accessed.receivers:
+    def _tell(self) -> None:
+        """Send the signal about each record that was counted, if anybody listens.
+
+        That is when all is written down: a receiver may want to flush too.
+        """
+        with self._lock:
+            untold = self._untold
+            self._untold = []
+        if not media_accessed.receivers or not untold:
             return
         with self._app.app_context():
-            for media_id, number in added.items():
+            for kind, media_id, number in untold:
                 events.send(media_accessed, self._app, kind=kind, media_id=media_id, count=number)
 
 

@@ -12,7 +12,7 @@ from contextlib import suppress
 
 from .. import events, quotas
 from ..authorization import usual_id
-from ..errors import DualMediaError, MediaNotFound
+from ..errors import MediaNotFound
 from ..failpoints import reach
 from ..models import AVAILABLE, DELETING, PENDING, TRASHED, Media, MediaRecord, now
 from ..repositories.base import Listing
@@ -126,7 +126,8 @@ def clean_up(action: Callable[..., object], *args: t.Any) -> None:
     """
     try:
         action(*args)
-    except DualMediaError:
+    except Exception:
+        # A storage class of the host's may raise anything.
         subjects = [repr(arg) for arg in args if isinstance(arg, str | MediaRecord | Stored)]
         subject = ", ".join(subjects)
         logger.warning("left for the sweep: %s(%s)", action.__qualname__, subject, exc_info=True)

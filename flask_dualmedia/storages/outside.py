@@ -82,7 +82,7 @@ class StorageSetup:
     make: t.Callable[..., Storage]
     """Its class."""
     options: Options = field(repr=False)
-    """What the class is called with. There may be secrets among them."""
+    """The arguments of its class. There may be secrets among them."""
 
 
 def check_storages(value: t.Any) -> dict[str, StorageSetup]:
@@ -156,9 +156,13 @@ def _find_class(name: str, class_option: t.Any) -> t.Callable[..., Storage]:
 
 
 def _import_class(setting: str, path: str) -> t.Any:
-    """What stands at a path such as ``package.module:Class``."""
+    """The value at a path such as ``package.module:Class``.
+
+    :raises ConfigurationError: It is no such path, or nothing is found there.
+    """
     module_name, colon, attribute = path.partition(":")
-    if not colon or not module_name or not attribute:
+    is_absolute = module_name and not module_name.startswith(".")
+    if not colon or not is_absolute or not attribute:
         raise ConfigurationError(
             f"{setting} is {path!r}, which is none of {', '.join(_CLASSES)}, "
             'and no path such as "package.module:Class"'

@@ -15,11 +15,10 @@ from functools import partial
 
 from .. import events
 from ..errors import (
-    MediaConflict,
     MediaNotFound,
-    RecordRefused,
     SecondMainImage,
-    StorageError,
+    StorageUnavailable,
+    Unavailable,
 )
 from ..failpoints import reach
 from ..homes.base import AnyHome
@@ -223,10 +222,16 @@ def _due(state: State, sightings: Sightings, grace: float) -> Iterator[tuple[Rem
 
 
 def _try_to_remove(remove: Remove, record: MediaRecord) -> bool:
-    """Remove a record. If its storage fails, the records in other storages still go."""
+    """Remove a record. If its storage fails, the records in other storages still go.
+
+    :raises Unavailable: A database does not answer.
+    """
     try:
         return remove()
-    except (StorageError, RecordRefused, MediaConflict):
+    except Exception as error:
+        # A storage class of the host's may raise anything.
+        if isinstance(error, Unavailable) and not isinstance(error, StorageUnavailable):
+            raise
         logger.warning("left for the next sweep: %r", record, exc_info=True)
         return False
 

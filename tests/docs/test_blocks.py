@@ -28,6 +28,7 @@ from flask_dualmedia import (
     OwnerNotFound,
     ProductImage,
     UploadRejected,
+    delete_media,
     get_course_resources,
     get_product_images,
     is_allowed,
@@ -119,6 +120,23 @@ def insert(app: Flask, collection: str, **fields: t.Any) -> t.Any:
     """The ``_id`` of a new document."""
     with app.app_context():
         return get_state().mongo[collection].insert_one({"name": "Lamp", **fields}).inserted_id
+
+
+# operations.md
+
+RECEIVER = block("operations.md", "log_deletion")
+
+
+def test_a_receiver(make_host: MakeHost, caplog: pytest.LogCaptureFixture) -> None:
+    app = make_host()
+    app.logger.setLevel("INFO")
+    DualMedia(app)
+    names = run(RECEIVER, {"app": app})
+    assert issubclass(ProductImage, names["Media"])
+    with app.app_context():
+        record = save_media_storage("page", 1, PDF)
+        delete_media(type(record), record.id)
+    assert f"deleted: {record!r}" in caplog.text
 
 
 # README.md

@@ -16,11 +16,15 @@ from flask_dualmedia import (
     save_course_resource,
     save_media_storage,
 )
+from flask_dualmedia.models import Media
+from flask_dualmedia.signals import media_deleted
 from flask_dualmedia.state import get_state
+from flask_dualmedia.storages.base import Stat
 from flask_dualmedia.testing import check_storage
 from flask_dualmedia.upkeep.check import Checker
 from flask_dualmedia.upkeep.chores import Verifier, find_damage
 from flask_dualmedia.upkeep.journal import drain_journal
+from flask_dualmedia.upkeep.sweeping import sweep
 
 from ..conftest import MakeApp, StorageOptions, opened
 from ..samples import PDF, Tokens, part, post_form
@@ -224,6 +228,75 @@ def test_an_error_names_the_storage_and_not_its_class(
     answer = post_form(app.test_client(), Tokens.of(app).alice, "/media/files", form)
     assert answer.json is not None
     assert (answer.status_code, "'bucket-2'" in answer.json["message"]) == (503, True)
+
+
+class StuckShelf(Shelf):
+    """A class that raises an error of its own, and not one that the contract has."""
+
+    is_stuck = False
+
+    def delete(self, key: str) -> None:
+        if self.is_stuck:
+            raise OSError("the drawer is stuck")
+        super().delete(key)
+
+
+def test_a_class_that_raises_errors_of_its_own_holds_up_nobody(
+    make_app: MakeApp, mode: str, options: dict[str, t.Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Media is gone when its record says so. Its bytes go when that can be done."""
+    stuck = {"stuck": {"class": StuckShelf, "label": "stuck"}}
+    app = make_app(mode, DUALMEDIA_STORAGES=options | stuck, DUALMEDIA_REFERENCES={"course": None})
+    client, tokens = app.test_client(), Tokens.of(app)
+    deletions = []
+
+    def note(_: Flask, record: Media) -> None:
+        deletions.append(record.id)
+
+    with app.app_context(), media_deleted.connected_to(note, app):
+        replaced = save_media_storage("page", "1", PDF, storage_type="stuck")
+        deleted = save_course_resource("1", PDF, storage_type="stuck")
+        monkeypatch.setattr(StuckShelf, "is_stuck", True)
+        path = f"/media/files/{replaced.id}/content"
+        assert client.put(path, data=PDF * 2, headers=tokens.admin).status_code == 200
+        path = f"/media/course-resources/{deleted.id}"
+        assert client.delete(path, headers=tokens.admin).status_code == 204
+        assert client.get(path, headers=tokens.admin).status_code == 404
+        assert deletions == [deleted.id]
+
+        unfinished = MediaStorage.new(
+            reference_type="page",
+            reference_id="1",
+            media_type="document",
+            storage_type="own",
+            storage_key="a key",
+        )
+        get_state(app).repository.add(unfinished)
+        assert sweep(get_state(app), grace=0) == 1
+
+        monkeypatch.setattr(StuckShelf, "is_stuck", False)
+        assert sweep(get_state(app), grace=0) == 1
+        assert keys_by_storage(app) == {"stuck": 2}  # the content, and what it replaced
+        assert b"".join(open_media(get_media(MediaStorage, replaced.id))) == PDF * 2
+
+
+class TalkativeShelf(Shelf):
+    """A class that answers more than it is asked."""
+
+    def stats(self, keys: t.Sequence[str]) -> dict[str, Stat]:
+        return super().stats(sorted(self._contents))
+
+
+def test_facts_about_other_keys_than_those_in_question_hide_no_damage(make_app: MakeApp) -> None:
+    shelf = {"shelf": {"class": TalkativeShelf, "label": "shelf"}}
+    app = make_app("mongo", DUALMEDIA_STORAGES=shelf)
+    with app.app_context():
+        save_media_storage("page", "1", PDF, storage_type="shelf")
+        damaged = save_media_storage("page", "1", PDF, storage_type="shelf")
+        state = get_state(app)
+        state.storages["shelf"].put(str(damaged.storage_key), [PDF[:10]])
+        report = Checker(state, grace=0).run()
+    assert report.found == {"size_wrong": 1}
 
 
 class FreeShelf(Shelf):

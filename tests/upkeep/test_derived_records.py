@@ -109,6 +109,16 @@ def test_it_is_moved_and_swept(dual: Flask, thumbnail: type[MediaRecord]) -> Non
     assert original.stat() is None
 
 
+def test_its_storage_is_named_where_it_is_not_set_up(
+    dual: Flask, thumbnail: type[MediaRecord]
+) -> None:
+    sql, _ = homes_of(get_state(dual))
+    keep(sql, thumbnail, storage_type="archive")
+    for command in ("status", "check"):
+        output = dual.test_cli_runner().invoke(args=["dualmedia", command]).output
+        assert "1 record(s) in 'archive', which is not in DUALMEDIA_STORAGES" in output
+
+
 def test_it_is_drained_and_transferred(dual: Flask, thumbnail: type[MediaRecord]) -> None:
     state = get_state(dual)
     _, journal = homes_of(state)

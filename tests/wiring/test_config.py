@@ -398,6 +398,7 @@ def test_names_that_no_storage_can_have(name: t.Any) -> None:
         ({"class": "nowhere:Class"}, "['class'] is 'nowhere:Class', which cannot be imported"),
         ({"class": f"{SHELF}f"}, "['class'] is 'tests.storages.shelves:Shelff', which cannot be"),
         ({"class": ":"}, "['scans']['class'] is ':', which is none of"),
+        ({"class": ".shelves:Shelf"}, "['class'] is '.shelves:Shelf', which is none of"),
         ({"class": "os:getcwd"}, "['scans']['class'] is no class of a storage"),
         ({"class": Shelf("x")}, "['scans']['class'] is no class of a storage"),
         (

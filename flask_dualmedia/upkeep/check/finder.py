@@ -238,8 +238,7 @@ class Finder:
 
     def stat(self, record: MediaRecord) -> Stat | None:
         """How many bytes the storages have of one record, ``None`` if there are none."""
-        stats = self.stats([record])
-        return next(iter(stats.values()), None)
+        return self.stats([record]).get(record.storage_key or "")
 
     def _count(self, record: MediaRecord) -> None:
         """Count a record in each population that it is one of."""
@@ -592,7 +591,7 @@ class Finder:
 def unknown_storages(state: State) -> dict[str, int]:
     """How many records are in each storage that is not set up here, by its name."""
     numbers: Counter[str] = Counter()
-    for kind in KINDS.values():
+    for kind in TABLES.values():
         numbers.update(state.repository.count_by_storage(kind))
     return {name: numbers[name] for name in sorted(numbers.keys() - state.storages.keys())}
 
