@@ -1,0 +1,170 @@
+"""Variants of images: one source, decoded once, in any number of sizes and formats."""
+
+from __future__ import annotations
+
+import typing as t
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+
+from ..content.policy import MAX_PIXELS
+from ..errors import MissingExtra
+from .budget import PATIENCE, PixelBudget, weighted
+from .errors import UndecodableMedia
+from .presets import KEEP, Preset
+from .recipes import Recipe
+from .sizes import Plan, plan
+
+if t.TYPE_CHECKING:
+    from PIL import Image, ImageFile
+
+    from .decoding import Pixels
+
+MAX_ANIMATION_PIXELS = 50_000_000
+"""Limit of the pixels of all frames together, for animations that are kept."""
+
+_PLACEHOLDER = Preset("placeholder", 16, 16)
+
+
+@dataclass(frozen=True)
+class RenderedImage:
+    """One variant."""
+
+    recipe: Recipe
+    width: int
+    height: int
+    content: bytes
+
+
+@dataclass(frozen=True)
+class Rendering:
+    """Everything that was made of one source."""
+
+    width: int
+    """That of the source, as it is shown."""
+
+    height: int
+    images: tuple[RenderedImage, ...]
+    """In the order of the recipes."""
+
+    placeholder: str
+    """A data URI of the whole picture, 16 pixels wide or high."""
+
+    color: str
+    """The mean colour as ``#rrggbb``."""
+
+
+def render(
+    source: t.BinaryIO,
+    recipes: Sequence[Recipe],
+    *,
+    max_pixels: int | None = MAX_PIXELS,
+    max_animation_pixels: int = MAX_ANIMATION_PIXELS,
+    budget: PixelBudget | None = None,
+    timeout: float = PATIENCE,
+) -> Rendering:
+    """Make variants of an image: upright, in sRGB, without its metadata.
+
+    :param source: A seekable file.
+    :param recipes: At least one. It costs least to ask for all sizes at once.
+    :param max_pixels: Limit of the width times the height of the source, which is checked before
+        anything is decoded; ``None`` for no limit.
+    :param max_animation_pixels: Limit of the pixels of all frames, where a preset keeps them.
+    :param budget: Has its share of the process's pixels while the source is decoded.
+    :param timeout: Seconds to wait for the budget.
+    :raises UndecodableMedia: The source is damaged, cut off, or no image.
+    :raises LimitExceeded: It has too many pixels.
+    :raises RendererBusy: Others had the whole budget.
+    :raises MissingExtra: Pillow is not installed.
+    """
+    try:
+        from . import decoding
+    except ImportError as error:
+        raise MissingExtra("rendering images", "images") from error
+
+    image = decoding.open_image(source, max_pixels)
+    is_animated = any(_keeps_frames(recipe) for recipe in recipes) and decoding.is_animated(image)
+
+    pixels = image.width * image.height
+    if is_animated:
+        pixels = max_animation_pixels
+    turn = nullcontext()
+    if budget is not None:
+        turn = budget.taken(weighted(image.format, pixels), timeout=timeout)
+    with turn:
+        if is_animated:
+            return _render_animation(image, recipes, max_animation_pixels)
+        return _render_still(image, recipes)
+
+
+def _keeps_frames(recipe: Recipe) -> bool:
+    return recipe.preset.animated == KEEP and recipe.format.has_animation
+
+
+def _render_still(image: ImageFile.ImageFile, recipes: Sequence[Recipe]) -> Rendering:
+    from . import decoding, encoding
+
+    width, height = decoding.upright_size(image)
+    plans = [plan(recipe.preset, width, height, recipe.focus) for recipe in recipes]
+    pixels = decoding.decode(image, plans)
+
+    variants: dict[Plan, Image.Image] = {}
+    images = []
+    for recipe, planned in zip(recipes, plans, strict=True):
+        if planned not in variants:
+            variants[planned] = pixels.variant(planned)
+        content = encoding.encode(variants[planned], recipe)
+        images.append(RenderedImage(recipe, planned.width, planned.height, content))
+    return _rendering(width, height, images, pixels)
+
+
+def _render_animation(
+    image: ImageFile.ImageFile,
+    recipes: Sequence[Recipe],
+    max_pixels: int,
+) -> Rendering:
+    """Make variants of an animation. Those that do not keep its frames show the first one."""
+    from . import decoding, encoding
+
+    width, height = decoding.upright_size(image)
+    loop = decoding.loop_count(image)
+    plans = [plan(recipe.preset, width, height, recipe.focus) for recipe in recipes]
+
+    frames: list[list[Image.Image]] = [[] for _ in recipes]
+    durations: list[int] = []
+    first: Pixels | None = None
+    for pixels, duration in decoding.decode_frames(image, plans, max_pixels):
+        first = first or pixels
+        durations.append(duration)
+        for recipe, planned, variants in zip(recipes, plans, frames, strict=True):
+            if not variants or _keeps_frames(recipe):
+                variants.append(pixels.variant(planned))
+    if first is None:
+        raise UndecodableMedia("the animation has no frames")
+
+    images = []
+    for recipe, planned, variants in zip(recipes, plans, frames, strict=True):
+        if _keeps_frames(recipe):
+            content = encoding.encode_animation(variants, durations, loop, recipe)
+        else:
+            content = encoding.encode(variants[0], recipe)
+        images.append(RenderedImage(recipe, planned.width, planned.height, content))
+    return _rendering(width, height, images, first)
+
+
+def _rendering(
+    width: int,
+    height: int,
+    images: list[RenderedImage],
+    pixels: Pixels,
+) -> Rendering:
+    from . import colors, encoding
+
+    tiny = pixels.variant(plan(_PLACEHOLDER, width, height))
+    return Rendering(
+        width,
+        height,
+        tuple(images),
+        encoding.placeholder(tiny),
+        colors.mean_color(tiny),
+    )
