@@ -22,7 +22,9 @@ def resizable(image: Image.Image) -> Image.Image:
     sees, has no part in the colour of its neighbours then.
     """
     if image.has_transparency_data:
-        return image.convert("RGBA").convert("RGBa")
+        if image.mode != "RGBA":
+            image = image.convert("RGBA")
+        return image.convert("RGBa")
     if image.mode in _AS_THEY_ARE:
         return image
     if image.mode.startswith("I"):

@@ -6,6 +6,7 @@ show, and what cameras and scanners write.
 
 from __future__ import annotations
 
+import itertools
 import math
 import struct
 import typing as t
@@ -189,13 +190,28 @@ def upright_size(image: ImageFile.ImageFile) -> tuple[int, int]:
     return image.size
 
 
-@translated()
-def decode(image: ImageFile.ImageFile, plans: list[Plan]) -> Pixels:
+def decode(
+    image: ImageFile.ImageFile,
+    plans: list[Plan],
+    max_animation_pixels: int | None = None,
+) -> Iterator[tuple[Pixels, int]]:
     """Decode an image, as large as the largest of its variants needs it.
 
     :param image: Is changed, and of no use afterwards.
+    :param max_animation_pixels: Limit of the pixels of all frames together; ``None`` to decode the
+        first one only.
+    :return: Each frame, and for how many milliseconds it is shown.
+    :raises LimitExceeded: The frames have more pixels.
     :raises UndecodableMedia: It is damaged, or ends too early.
     """
+    if max_animation_pixels is None:
+        yield _decode_still(image, plans), 0
+    else:
+        yield from _decode_frames(image, plans, max_animation_pixels)
+
+
+@translated()
+def _decode_still(image: ImageFile.ImageFile, plans: list[Plan]) -> Pixels:
     orientation = _orientation(image)
     scale = _largest_scale(image, plans, orientation)
     width, height = map(float, image.size)
@@ -210,18 +226,11 @@ def decode(image: ImageFile.ImageFile, plans: list[Plan]) -> Pixels:
     return _reduced(image, (width, height), orientation, scale)
 
 
-def decode_frames(
+def _decode_frames(
     image: ImageFile.ImageFile,
     plans: list[Plan],
     max_pixels: int,
 ) -> Iterator[tuple[Pixels, int]]:
-    """Decode the frames of an animation one by one.
-
-    :param max_pixels: Limit of the pixels of all frames together.
-    :return: Each frame, and for how many milliseconds it is shown.
-    :raises LimitExceeded: The frames have more pixels.
-    :raises UndecodableMedia: A frame is damaged.
-    """
     pixels = image.width * image.height
     first = 0
     if getattr(image, "default_image", False):
@@ -229,23 +238,35 @@ def decode_frames(
     if image.format != "GIF":  # which does not say how many it has before all of it was read
         _check_frames(getattr(image, "n_frames", 1), pixels, max_pixels)
 
-    number = first
-    while True:
+    for number in itertools.count(first):
         _check_frames(number - first + 1, pixels, max_pixels)
-        with translated():
-            try:
-                image.seek(number)
-            except EOFError:
-                return
-            image.load()
-            _check_pixels(image, pixels)
-            orientation = _orientation(image)
-            scale = _largest_scale(image, plans, orientation)
-            size = (float(image.width), float(image.height))
-            frame = _reduced(image, size, orientation, scale)
-            duration = round(image.info.get("duration", 100))
-        yield frame, duration
-        number += 1
+        frame = _decode_frame(image, plans, number)
+        if frame is None:
+            return
+        yield frame
+
+
+@translated()
+def _decode_frame(
+    image: ImageFile.ImageFile,
+    plans: list[Plan],
+    number: int,
+) -> tuple[Pixels, int] | None:
+    """One frame of an animation; ``None`` behind the last one."""
+    size = image.size
+    try:
+        image.seek(number)
+    except EOFError:
+        return None
+    image.load()
+    if image.size != size:
+        raise UndecodableMedia("the frames of the animation differ in size")
+
+    orientation = _orientation(image)
+    scale = _largest_scale(image, plans, orientation)
+    width, height = map(float, size)
+    duration = round(image.info.get("duration", 100))
+    return _reduced(image, (width, height), orientation, scale), duration
 
 
 def loop_count(image: ImageFile.ImageFile) -> int:

@@ -21,32 +21,29 @@ _OPTIONS: dict[str, dict[str, t.Any]] = {
 _PLACEHOLDER_QUALITY = 40
 
 
-def encode(image: Image.Image, recipe: Recipe) -> bytes:
-    """The bytes of a picture.
-
-    :param image: In sRGB.
-    """
-    if is_opaque(image) or not recipe.format.has_alpha:
-        image = without_alpha(image, recipe.preset.background)
-    return _saved(image, recipe)
-
-
-def encode_animation(
-    images: list[Image.Image],
+def encode(
+    frames: list[Image.Image],
     durations: list[int],
     loop: int,
     recipe: Recipe,
 ) -> bytes:
-    """The bytes of an animation, in a format that has animations.
+    """The bytes of a picture, or of an animation if there are several frames.
 
-    :param images: The frames in sRGB, all of one size.
+    :param frames: In sRGB, all of one size.
     :param durations: For how many milliseconds each is shown.
     :param loop: How often all are shown; 0 for ever.
     """
-    mode = "RGBA"
-    if all(is_opaque(image) for image in images):
-        mode = "RGB"
-    first, *others = [image.convert(mode) for image in images]
+    is_transparent = not all(is_opaque(frame) for frame in frames)
+    if not is_transparent or not recipe.format.has_alpha:
+        background = recipe.preset.background
+        frames = [without_alpha(frame, background) for frame in frames]
+    if len(frames) == 1:
+        return _saved(frames[0], recipe)
+
+    mode = "RGB"
+    if is_transparent:
+        mode = "RGBA"
+    first, *others = [frame.convert(mode) for frame in frames]
     return _saved(
         first,
         recipe,

@@ -10,15 +10,12 @@ from dataclasses import dataclass
 from ..content.policy import MAX_PIXELS
 from ..errors import MissingExtra
 from .budget import PATIENCE, PixelBudget, weighted
-from .errors import UndecodableMedia
 from .presets import KEEP, Preset
 from .recipes import Recipe
 from .sizes import Plan, plan
 
 if t.TYPE_CHECKING:
     from PIL import Image, ImageFile
-
-    from .decoding import Pixels
 
 MAX_ANIMATION_PIXELS = 50_000_000
 """Limit of the pixels of all frames together, for animations that are kept."""
@@ -93,74 +90,47 @@ def render(
         turn = budget.taken(weighted(image.format, pixels), timeout=timeout)
     with turn:
         if is_animated:
-            return _render_animation(image, recipes, max_animation_pixels)
-        return _render_still(image, recipes)
+            return _render(image, recipes, max_animation_pixels)
+        return _render(image, recipes, None)
 
 
 def _keeps_frames(recipe: Recipe) -> bool:
     return recipe.preset.animated == KEEP and recipe.format.has_animation
 
 
-def _render_still(image: ImageFile.ImageFile, recipes: Sequence[Recipe]) -> Rendering:
-    from . import decoding, encoding
-
-    width, height = decoding.upright_size(image)
-    plans = [plan(recipe.preset, width, height, recipe.focus) for recipe in recipes]
-    pixels = decoding.decode(image, plans)
-
-    variants: dict[Plan, Image.Image] = {}
-    images = []
-    for recipe, planned in zip(recipes, plans, strict=True):
-        if planned not in variants:
-            variants[planned] = pixels.variant(planned)
-        content = encoding.encode(variants[planned], recipe)
-        images.append(RenderedImage(recipe, planned.width, planned.height, content))
-    return _rendering(width, height, images, pixels)
-
-
-def _render_animation(
+def _render(
     image: ImageFile.ImageFile,
     recipes: Sequence[Recipe],
-    max_pixels: int,
+    max_animation_pixels: int | None,
 ) -> Rendering:
-    """Make variants of an animation. Those that do not keep its frames show the first one."""
-    from . import decoding, encoding
+    """Decode an image and make its variants.
+
+    :param max_animation_pixels: Limit of the pixels of all frames; ``None`` for the first one only.
+    """
+    from . import colors, decoding, encoding
 
     width, height = decoding.upright_size(image)
-    loop = decoding.loop_count(image)
     plans = [plan(recipe.preset, width, height, recipe.focus) for recipe in recipes]
+    tiny_plan = plan(_PLACEHOLDER, width, height)
+    moving_plans = {
+        planned for recipe, planned in zip(recipes, plans, strict=True) if _keeps_frames(recipe)
+    }
 
-    frames: list[list[Image.Image]] = [[] for _ in recipes]
-    durations: list[int] = []
-    first: Pixels | None = None
-    for pixels, duration in decoding.decode_frames(image, plans, max_pixels):
-        first = first or pixels
+    # Recipes that differ only in their format share a picture.
+    pictures: dict[Plan, list[Image.Image]] = {planned: [] for planned in (*plans, tiny_plan)}
+    durations = []
+    for pixels, duration in decoding.decode(image, plans, max_animation_pixels):
         durations.append(duration)
-        for recipe, planned, variants in zip(recipes, plans, frames, strict=True):
-            if not variants or _keeps_frames(recipe):
-                variants.append(pixels.variant(planned))
-    if first is None:
-        raise UndecodableMedia("the animation has no frames")
+        for planned, frames in pictures.items():
+            if not frames or planned in moving_plans:
+                frames.append(pixels.variant(planned))
 
+    timing = (durations, decoding.loop_count(image))
     images = []
-    for recipe, planned, variants in zip(recipes, plans, frames, strict=True):
-        if _keeps_frames(recipe):
-            content = encoding.encode_animation(variants, durations, loop, recipe)
-        else:
-            content = encoding.encode(variants[0], recipe)
-        images.append(RenderedImage(recipe, planned.width, planned.height, content))
-    return _rendering(width, height, images, first)
+    for recipe, planned in zip(recipes, plans, strict=True):
+        images.append(_encoded(recipe, planned, pictures[planned], timing))
 
-
-def _rendering(
-    width: int,
-    height: int,
-    images: list[RenderedImage],
-    pixels: Pixels,
-) -> Rendering:
-    from . import colors, encoding
-
-    tiny = pixels.variant(plan(_PLACEHOLDER, width, height))
+    tiny = pictures[tiny_plan][0]
     return Rendering(
         width,
         height,
@@ -168,3 +138,18 @@ def _rendering(
         encoding.placeholder(tiny),
         colors.mean_color(tiny),
     )
+
+
+def _encoded(
+    recipe: Recipe,
+    planned: Plan,
+    frames: list[Image.Image],
+    timing: tuple[list[int], int],
+) -> RenderedImage:
+    from . import encoding
+
+    if not _keeps_frames(recipe):
+        frames = frames[:1]
+    durations, loop = timing
+    content = encoding.encode(frames, durations, loop, recipe)
+    return RenderedImage(recipe, planned.width, planned.height, content)
