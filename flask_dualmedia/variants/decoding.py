@@ -27,7 +27,7 @@ from PIL import (
 )
 from PIL.ExifTags import Base as ExifTag
 
-from ..errors import DualMediaError
+from ..errors import DualMediaError, MissingExtra
 from .colors import resizable, to_srgb
 from .errors import LimitExceeded, UndecodableMedia
 from .sizes import Plan
@@ -153,6 +153,7 @@ def open_image(source: t.BinaryIO, max_pixels: int | None) -> ImageFile.ImageFil
     :param max_pixels: Limit of its width times its height.
     :raises LimitExceeded: It has more pixels.
     :raises UndecodableMedia: It is of no format that is read here.
+    :raises MissingExtra: It is HEIC, and pillow-heif is not installed.
     """
     source.seek(0)
     head = source.read(32)
@@ -366,10 +367,15 @@ def _readers() -> tuple[_Reader, ...]:
             readers.append((reader, accepts))
     try:
         from pillow_heif import HeifImageFile
-    except ImportError:  # the extra "heif" is not installed
-        return tuple(readers)
-    readers.append((HeifImageFile, _is_heif))
+    except ImportError:
+        readers.append((_refuse_heif, _is_heif))
+    else:
+        readers.append((HeifImageFile, _is_heif))
     return tuple(readers)
+
+
+def _refuse_heif(*_: object) -> t.NoReturn:
+    raise MissingExtra("rendering HEIC images", "heif")
 
 
 def _is_heif(head: bytes) -> bool:

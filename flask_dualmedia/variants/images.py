@@ -72,7 +72,7 @@ def render(
     :raises UndecodableMedia: The source is damaged, cut off, or no image.
     :raises LimitExceeded: It has too many pixels.
     :raises RendererBusy: Others had the whole budget.
-    :raises MissingExtra: Pillow is not installed.
+    :raises MissingExtra: Pillow is not installed, or for HEIC pillow-heif.
     """
     try:
         from . import decoding
