@@ -159,7 +159,7 @@ def open_image(source: t.BinaryIO, max_pixels: int | None) -> ImageFile.ImageFil
     head = source.read(32)
     for reader, accepts in _readers():
         # Where Pillow was built without a format it answers with a sentence.
-        if accepts(head) not in (True, 1):
+        if accepts(head) is not True:
             continue
         source.seek(0)
         try:

@@ -63,7 +63,8 @@ def render(
     """Make variants of an image: upright, in sRGB, without its metadata.
 
     :param source: A seekable file.
-    :param recipes: At least one. It costs least to ask for all sizes at once.
+    :param recipes: None for the placeholder and the colour alone. It costs least to ask for all
+        sizes at once.
     :param max_pixels: Limit of the width times the height of the source, which is checked before
         anything is decoded; ``None`` for no limit.
     :param max_animation_pixels: Limit of the pixels of all frames, where a preset keeps them.
@@ -90,8 +91,11 @@ def render(
         turn = budget.taken(weighted(image.format, pixels), timeout=timeout)
     with turn:
         if is_animated:
-            return _render(image, recipes, max_animation_pixels)
-        return _render(image, recipes, None)
+            result = _render(image, recipes, max_animation_pixels)
+        else:
+            result = _render(image, recipes, None)
+        del image  # and its pixels, before others have their turn
+    return result
 
 
 def _keeps_frames(recipe: Recipe) -> bool:
@@ -119,7 +123,7 @@ def _render(
     # Recipes that differ only in their format share a picture.
     pictures: dict[Plan, list[Image.Image]] = {planned: [] for planned in (*plans, tiny_plan)}
     durations = []
-    for pixels, duration in decoding.decode(image, plans, max_animation_pixels):
+    for pixels, duration in decoding.decode(image, list(pictures), max_animation_pixels):
         durations.append(duration)
         for planned, frames in pictures.items():
             if not frames or planned in moving_plans:

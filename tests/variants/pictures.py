@@ -20,8 +20,11 @@ BLUE = (30, 40, 200)
 YELLOW = (240, 220, 20)
 WHITE = (255, 255, 255)
 
-WIDTH, HEIGHT = 400, 240
-"""The size of the pictures, upright. Their variants are half as large."""
+WIDTH, HEIGHT = 640, 384
+"""The size of the pictures, upright."""
+
+SMALL = (160, 96)
+"""The size of their variants. The middle is where blocks of JPEG meet."""
 
 _INVERSE = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -39,9 +42,10 @@ GPS = 0x8825
 
 
 def recipe(name: str = "webp", *, focus: Focus | None = None, **options: t.Any) -> Recipe:
-    """A recipe for pictures half as large, in one format."""
-    values: dict[str, t.Any] = {"width": WIDTH // 2, "height": HEIGHT // 2, "formats": (name,)}
-    preset = Preset("half", **values | options)
+    """A recipe for small pictures, in one format."""
+    width, height = SMALL
+    values: dict[str, t.Any] = {"width": width, "height": height, "formats": (name,)}
+    preset = Preset("small", **values | options)
     return Recipe(preset, FORMATS[name], focus or Focus())
 
 

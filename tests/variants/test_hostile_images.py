@@ -6,6 +6,7 @@ import io
 import random
 import time
 import typing as t
+import zlib
 
 import pytest
 from PIL import Image
@@ -16,7 +17,19 @@ from flask_dualmedia.variants.errors import LimitExceeded, ProcessingError, Unde
 from flask_dualmedia.variants.images import render
 
 from .hostile import SIDE, bomb
-from .pictures import RED, animation, opened, quadrants, recipe, rendered, saved
+from .pictures import (
+    HEIGHT,
+    RED,
+    SMALL,
+    WIDTH,
+    YELLOW,
+    animation,
+    opened,
+    quadrants,
+    recipe,
+    rendered,
+    saved,
+)
 
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "AVIF", "TIFF", "BMP")
 
@@ -76,11 +89,20 @@ def test_a_huge_image_is_refused_by_its_first_bytes() -> None:
     assert source.bytes_read < 10_000
 
 
+def test_an_image_without_pixels_is_damaged() -> None:
+    header = small("PNG")
+    place = header.index(b"IHDR") + 4
+    ihdr = header[place - 4 : place] + bytes(4) + header[place + 4 : place + 13]
+    png = header[: place - 4] + ihdr + zlib.crc32(ihdr).to_bytes(4) + header[place + 17 :]
+    with pytest.raises(UndecodableMedia):
+        rendered(png)
+
+
 def test_the_limit_is_the_hosts() -> None:
     content = saved(quadrants(), "JPEG")
-    with pytest.raises(LimitExceeded, match="400 x 240"):
-        render(io.BytesIO(content), [recipe()], max_pixels=95_999)
-    render(io.BytesIO(content), [recipe()], max_pixels=96_000)
+    with pytest.raises(LimitExceeded, match="640 x 384"):
+        render(io.BytesIO(content), [recipe()], max_pixels=WIDTH * HEIGHT - 1)
+    render(io.BytesIO(content), [recipe()], max_pixels=WIDTH * HEIGHT)
 
 
 def test_a_small_file_with_many_large_frames() -> None:
@@ -100,7 +122,9 @@ def test_a_small_file_with_many_large_frames() -> None:
 def test_an_animation_that_says_how_many_frames_it_has_is_refused_at_once() -> None:
     content = animation("WEBP")
     with pytest.raises(LimitExceeded, match="6 frames"):
-        render(io.BytesIO(content), [recipe(animated="keep")], max_animation_pixels=5 * 400 * 240)
+        render(
+            io.BytesIO(content), [recipe(animated="keep")], max_animation_pixels=5 * WIDTH * HEIGHT
+        )
 
 
 @pytest.mark.parametrize("name", FORMATS)
@@ -158,7 +182,7 @@ def test_formats_that_are_programs_or_many_files_are_not_opened() -> None:
 @pytest.mark.parametrize("name", ["JPEG", "PNG", "WEBP"])
 @pytest.mark.parametrize("error", [StorageUnavailable("s3"), OSError(5, "Input/output error")])
 def test_a_storage_that_fails_is_not_taken_for_a_damaged_image(name: str, error: Exception) -> None:
-    content = saved(Image.effect_noise((400, 240), 60).convert("RGB"), name)
+    content = saved(Image.effect_noise((WIDTH, HEIGHT), 60).convert("RGB"), name)
     with pytest.raises(type(error)) as caught:
         render(Failing(content, error), [recipe()])
     assert caught.value is error
@@ -166,8 +190,8 @@ def test_a_storage_that_fails_is_not_taken_for_a_damaged_image(name: str, error:
 
 def test_several_pictures_in_one_file_are_the_first_of_them() -> None:
     for name in ("MPO", "TIFF"):
-        others = [Image.new("RGB", (400, 240), RED)]
+        others = [Image.new("RGB", (WIDTH, HEIGHT), RED)]
         content = saved(quadrants(), name, save_all=True, append_images=others)
         picture = opened(rendered(content, "png", animated="keep"))
-        color = t.cast("tuple[int, int, int]", picture.getpixel((190, 110)))
-        assert max(abs(one - other) for one, other in zip(color, (240, 220, 20), strict=True)) < 6
+        color = t.cast("tuple[int, int, int]", picture.getpixel((SMALL[0] - 5, SMALL[1] - 5)))
+        assert max(abs(one - other) for one, other in zip(color, YELLOW, strict=True)) < 6
