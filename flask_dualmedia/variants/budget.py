@@ -11,8 +11,8 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from ..errors import Unavailable
 from ..processes.forks import begin_in_children, notice_fork
-from .errors import RendererBusy
 
 RENDER_PIXELS = 128_000_000
 """Weighted pixels in one process at a time. A pixel of weight 1 costs up to 4 bytes."""
@@ -24,6 +24,13 @@ WEIGHTS = {"JPEG": 1, "MPO": 1, "PNG": 3}
 """By Pillow's names of formats. JPEG is scaled down while it is decoded."""
 
 WEIGHT_OF_OTHERS = 4
+
+
+class RendererBusy(Unavailable):
+    """Other images were being decoded for as long as one may wait."""
+
+    def __init__(self) -> None:
+        super().__init__("other images are being rendered", retry_after=1)
 
 
 def weighted(format_name: str | None, pixels: int) -> int:

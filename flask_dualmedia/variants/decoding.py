@@ -10,6 +10,7 @@ import itertools
 import math
 import struct
 import typing as t
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -27,9 +28,8 @@ from PIL import (
 )
 from PIL.ExifTags import Base as ExifTag
 
-from ..errors import DualMediaError, MissingExtra
 from .colors import resizable, to_srgb
-from .errors import LimitExceeded, UndecodableMedia
+from .failures import LimitExceeded, UndecodableMedia
 from .sizes import Plan
 
 _Reader = tuple[Callable[..., ImageFile.ImageFile], Callable[[bytes], t.Any]]
@@ -68,6 +68,24 @@ _TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 """How an image is made upright, by its EXIF orientation."""
+
+
+_OF_DAMAGED_BYTES = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    OSError,
+    RuntimeError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+    Warning,
+    struct.error,
+    zlib.error,
+)
+"""Whatever Pillow and its decoders raise. What else there is comes from elsewhere."""
 
 
 class Pixels:
@@ -128,17 +146,15 @@ class Pixels:
 
 @contextmanager
 def translated() -> Iterator[None]:
-    """Raise :class:`UndecodableMedia` for whatever Pillow raises at bytes that are no image.
+    """Raise :class:`UndecodableMedia` for what Pillow raises at bytes that are no image.
 
     Errors of the storage that the bytes are read from pass, and so does a lack of memory.
     """
     try:
         yield
-    except (DualMediaError, MemoryError):
-        raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise LimitExceeded(str(error)) from error
-    except Exception as error:
+    except _OF_DAMAGED_BYTES as error:
         # Pillow's own errors have no number.
         if isinstance(error, OSError) and error.errno is not None:
             raise
@@ -375,6 +391,8 @@ def _readers() -> tuple[_Reader, ...]:
 
 
 def _refuse_heif(*_: object) -> t.NoReturn:
+    from ..errors import MissingExtra
+
     raise MissingExtra("rendering HEIC images", "heif")
 
 

@@ -1,54 +1,21 @@
-"""Variants of images: one source, decoded once, in any number of sizes and formats."""
+"""Variants of images, as many at a time as the process has memory for."""
 
 from __future__ import annotations
 
 import typing as t
 from collections.abc import Sequence
-from contextlib import nullcontext
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, nullcontext
 
 from ..content.policy import MAX_PIXELS
 from ..errors import MissingExtra
 from .budget import PATIENCE, PixelBudget, weighted
-from .presets import KEEP, Preset
 from .recipes import Recipe
-from .sizes import Plan, plan
 
 if t.TYPE_CHECKING:
-    from PIL import Image, ImageFile
+    from .rendering import Rendering
 
 MAX_ANIMATION_PIXELS = 50_000_000
 """Limit of the pixels of all frames together, for animations that are kept."""
-
-_PLACEHOLDER = Preset("placeholder", 16, 16)
-
-
-@dataclass(frozen=True)
-class RenderedImage:
-    """One variant."""
-
-    recipe: Recipe
-    width: int
-    height: int
-    content: bytes
-
-
-@dataclass(frozen=True)
-class Rendering:
-    """Everything that was made of one source."""
-
-    width: int
-    """That of the source, as it is shown."""
-
-    height: int
-    images: tuple[RenderedImage, ...]
-    """In the order of the recipes."""
-
-    placeholder: str
-    """A data URI of the whole picture, 16 pixels wide or high."""
-
-    color: str
-    """The mean colour as ``#rrggbb``."""
 
 
 def render(
@@ -76,84 +43,19 @@ def render(
     :raises MissingExtra: Pillow is not installed, or for HEIC pillow-heif.
     """
     try:
-        from . import decoding
+        from .rendering import render_image
     except ImportError as error:
         raise MissingExtra("rendering images", "images") from error
 
-    image = decoding.open_image(source, max_pixels)
-    is_animated = any(_keeps_frames(recipe) for recipe in recipes) and decoding.is_animated(image)
+    def turn(format_name: str | None, pixels: int) -> AbstractContextManager[None]:
+        if budget is None:
+            return nullcontext()
+        return budget.taken(weighted(format_name, pixels), timeout=timeout)
 
-    pixels = image.width * image.height
-    if is_animated:
-        pixels = max_animation_pixels
-    turn = nullcontext()
-    if budget is not None:
-        turn = budget.taken(weighted(image.format, pixels), timeout=timeout)
-    with turn:
-        if is_animated:
-            result = _render(image, recipes, max_animation_pixels)
-        else:
-            result = _render(image, recipes, None)
-        del image  # and its pixels, before others have their turn
-    return result
-
-
-def _keeps_frames(recipe: Recipe) -> bool:
-    return recipe.preset.animated == KEEP and recipe.format.has_animation
-
-
-def _render(
-    image: ImageFile.ImageFile,
-    recipes: Sequence[Recipe],
-    max_animation_pixels: int | None,
-) -> Rendering:
-    """Decode an image and make its variants.
-
-    :param max_animation_pixels: Limit of the pixels of all frames; ``None`` for the first one only.
-    """
-    from . import colors, decoding, encoding
-
-    width, height = decoding.upright_size(image)
-    plans = [plan(recipe.preset, width, height, recipe.focus) for recipe in recipes]
-    tiny_plan = plan(_PLACEHOLDER, width, height)
-    moving_plans = {
-        planned for recipe, planned in zip(recipes, plans, strict=True) if _keeps_frames(recipe)
-    }
-
-    # Recipes that differ only in their format share a picture.
-    pictures: dict[Plan, list[Image.Image]] = {planned: [] for planned in (*plans, tiny_plan)}
-    durations = []
-    for pixels, duration in decoding.decode(image, list(pictures), max_animation_pixels):
-        durations.append(duration)
-        for planned, frames in pictures.items():
-            if not frames or planned in moving_plans:
-                frames.append(pixels.variant(planned))
-
-    timing = (durations, decoding.loop_count(image))
-    images = []
-    for recipe, planned in zip(recipes, plans, strict=True):
-        images.append(_encoded(recipe, planned, pictures[planned], timing))
-
-    tiny = pictures[tiny_plan][0]
-    return Rendering(
-        width,
-        height,
-        tuple(images),
-        encoding.placeholder(tiny),
-        colors.mean_color(tiny),
+    return render_image(
+        source,
+        recipes,
+        max_pixels=max_pixels,
+        max_animation_pixels=max_animation_pixels,
+        turn=turn,
     )
-
-
-def _encoded(
-    recipe: Recipe,
-    planned: Plan,
-    frames: list[Image.Image],
-    timing: tuple[list[int], int],
-) -> RenderedImage:
-    from . import encoding
-
-    if not _keeps_frames(recipe):
-        frames = frames[:1]
-    durations, loop = timing
-    content = encoding.encode(frames, durations, loop, recipe)
-    return RenderedImage(recipe, planned.width, planned.height, content)

@@ -8,9 +8,10 @@ import typing as t
 from PIL import Image
 
 from flask_dualmedia.variants.formats import FORMATS
-from flask_dualmedia.variants.images import RenderedImage, render
+from flask_dualmedia.variants.images import render
 from flask_dualmedia.variants.presets import Preset
 from flask_dualmedia.variants.recipes import Focus, Recipe
+from flask_dualmedia.variants.rendering import RenderedImage
 
 Color = tuple[int, ...]
 

@@ -9,8 +9,8 @@ from contextlib import ExitStack
 
 import pytest
 
-from flask_dualmedia.variants.budget import PixelBudget, weighted
-from flask_dualmedia.variants.errors import RendererBusy, UndecodableMedia
+from flask_dualmedia.variants.budget import PixelBudget, RendererBusy, weighted
+from flask_dualmedia.variants.failures import UndecodableMedia
 from flask_dualmedia.variants.images import render
 
 from ..waiting import eventually

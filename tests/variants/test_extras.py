@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 from pillow_heif import from_pillow
 
-from flask_dualmedia import MissingExtra, variants
+from flask_dualmedia import MissingExtra
 from flask_dualmedia.variants import decoding
 from flask_dualmedia.variants.images import render
 
@@ -27,8 +27,7 @@ def without_heif(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 def test_without_pillow(monkeypatch: pytest.MonkeyPatch) -> None:
     content = saved(quadrants(), "PNG")
-    monkeypatch.delitem(sys.modules, "flask_dualmedia.variants.decoding")
-    monkeypatch.delattr(variants, "decoding")
+    monkeypatch.delitem(sys.modules, "flask_dualmedia.variants.rendering")
     monkeypatch.setitem(sys.modules, "PIL", None)
     with pytest.raises(MissingExtra, match=r"flask-dualmedia\[images\]"):
         render(io.BytesIO(content), [recipe()])

@@ -13,7 +13,7 @@ from PIL import Image
 from pillow_heif import from_pillow
 
 from flask_dualmedia.errors import StorageUnavailable
-from flask_dualmedia.variants.errors import LimitExceeded, ProcessingError, UndecodableMedia
+from flask_dualmedia.variants.failures import LimitExceeded, ProcessingError, UndecodableMedia
 from flask_dualmedia.variants.images import render
 
 from .hostile import SIDE, bomb
@@ -79,7 +79,7 @@ def test_a_huge_image_is_refused_for_its_size(name: str) -> None:
     """It was not decoded: nothing of it is there that could be."""
     with pytest.raises(LimitExceeded, match="at most 100000000") as caught:
         rendered(bomb(name))
-    assert caught.value.reason == "limit_exceeded"
+    assert caught.value.code == "limit_exceeded"
 
 
 def test_a_huge_image_is_refused_by_its_first_bytes() -> None:

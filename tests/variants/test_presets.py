@@ -8,7 +8,8 @@ import pytest
 
 from flask_dualmedia import ConfigurationError
 from flask_dualmedia.models import KINDS
-from flask_dualmedia.variants.presets import Preset, default_presets, read_presets
+from flask_dualmedia.variants.preset_settings import read_presets
+from flask_dualmedia.variants.presets import Preset, default_presets
 
 KIND = "product-images"
 

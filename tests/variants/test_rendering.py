@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 from pillow_heif import encode
 
-from flask_dualmedia.variants.errors import LimitExceeded, UndecodableMedia
+from flask_dualmedia.variants.failures import LimitExceeded, UndecodableMedia
 from flask_dualmedia.variants.images import render
 from flask_dualmedia.variants.presets import Preset
 from flask_dualmedia.variants.recipes import Focus, recipes_of
