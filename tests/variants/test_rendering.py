@@ -270,15 +270,21 @@ def test_an_opaque_image_with_alpha_is_stored_without() -> None:
     ],
 )
 def test_a_crop_shows_what_is_in_focus(orientation: int, focus: Focus, color: Color) -> None:
-    options = {"width": 50, "height": 50, "fit": "cover", "focus": focus}
-    picture = opened(rendered(turned(orientation), "png", **options))
-    assert picture.size == (50, 50)
-    # The crop is as high as the image, and shows one half of its width.
+    content = turned(orientation)
+    options = {"fit": "cover", "focus": focus}
     x, y = focus
-    zone = (0.1, 0.05 + 0.5 * y, 0.65, 0.45 + 0.5 * y)
-    if x:
-        zone = (0.35, zone[1], 0.9, zone[3])
-    assert is_filled(picture, zone, color, 4)
+
+    # As high as the image, and narrower.
+    picture = opened(rendered(content, "png", width=60, height=60, **options))
+    assert picture.size == (60, 60)
+    zone = (0.1 + 0.25 * x, 0.05 + 0.5 * y, 0.65 + 0.25 * x, 0.45 + 0.5 * y)
+    assert is_filled(picture, zone, color, 6)
+
+    # As wide as the image, and lower.
+    picture = opened(rendered(content, "png", width=100, height=20, **options))
+    assert picture.size == (100, 20)
+    zone = (0.05 + 0.5 * x, 0.1, 0.45 + 0.5 * x, 0.9)
+    assert is_filled(picture, zone, color, 6)
 
 
 def test_many_variants_are_made_of_one_source() -> None:
