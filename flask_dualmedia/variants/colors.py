@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import io
-import typing as t
 
 from PIL import Image, ImageCms
-
-_MODES = {"RGB ": "RGB", "GRAY": "L", "CMYK": "CMYK"}
-"""Pillow's modes by the colour space that an ICC profile names."""
 
 _AS_THEY_ARE = ("L", "RGB", "CMYK", "RGBa")
 
@@ -86,9 +82,6 @@ def _in_8_bits(image: Image.Image) -> Image.Image:
 def _by_profile(image: Image.Image, profile: bytes) -> Image.Image:
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        header: t.Any = source.profile
-        if _MODES.get(header.xcolor_space) != image.mode:
-            return image
         if ImageCms.getProfileDescription(source).startswith("sRGB"):
             return image
         converted = ImageCms.profileToProfile(

@@ -85,6 +85,14 @@ def wide_red() -> bytes:
     return saved(image, "JPEG", quality=95, icc_profile=profile)
 
 
+def wide_red_half() -> bytes:
+    profile = display_p3()
+    image = half_transparent("RGBA")
+    colors = in_profile(image.convert("RGB"), profile)
+    colors.putalpha(image.getchannel("A"))
+    return saved(colors, "PNG", icc_profile=profile)
+
+
 def half(content: bytes) -> bytes:
     return content[: len(content) // 2]
 
@@ -113,6 +121,12 @@ CASES = [
         for name in ("PNG", "WEBP", "AVIF", "TIFF")
     ),
     Case("Display P3", wide_red, [(WHOLE, RED, 3)]),
+    Case("Display P3 with alpha", wide_red_half, HALVES),
+    Case(
+        "grey with the profile of a display",
+        lambda: plain("L", (90,), quality=95, icc_profile=display_p3()),
+        [(WHOLE, (90, 90, 90), 3)],
+    ),
     Case(
         "CMYK with a profile",
         lambda: plain("CMYK", (0, 255, 255, 0), quality=95, icc_profile=press()),
@@ -247,7 +261,7 @@ def test_grey_of_16_bits_gets_brighter_with_each_pixel() -> None:
 def test_the_edge_of_something_transparent_gets_no_dark_seam() -> None:
     """Transparent pixels are black here, which must not be seen beside white ones."""
     image = Image.new("RGBA", (WIDTH, HEIGHT), (0, 0, 0, 0))
-    image.paste((255, 255, 255, 255), (102, 0, WIDTH, HEIGHT))
+    image.paste((255, 255, 255, 255), (101, 0, WIDTH, HEIGHT))
     picture = opened(rendered(saved(image, "PNG"), "png"))
     colors = [color for _, color in t.cast("t.Any", picture).getcolors()]
     edge = [color for color in colors if color[3] > 0]
