@@ -270,7 +270,7 @@ def test_the_edge_of_something_transparent_gets_no_dark_seam() -> None:
 
 
 def test_an_opaque_image_with_alpha_is_stored_without() -> None:
-    assert opened(rendered(saved(quadrants("RGBA"), "PNG"))).mode == "RGB"
+    assert opened(rendered(saved(quadrants("RGBA"), "PNG"), "png")).mode == "RGB"
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
