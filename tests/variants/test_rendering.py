@@ -408,3 +408,14 @@ def test_threads_render_at_the_same_time() -> None:
     for thread in threads:
         thread.join()
     assert [results[number] for number in range(len(sources))] == expected
+
+
+@pytest.mark.parametrize(("loop", "times"), [(None, 1), (0, 0), (2, 3)])
+def test_an_animation_is_shown_as_often_as_its_gif(loop: int | None, times: int) -> None:
+    """A GIF says how often it is repeated, WebP how often it is shown."""
+    others = [Image.new("RGB", (20, 20), GREEN)]
+    options = {} if loop is None else {"loop": loop}
+    content = saved(
+        Image.new("RGB", (20, 20), RED), "GIF", save_all=True, append_images=others, **options
+    )
+    assert opened(rendered(content, "webp", animated="keep")).info["loop"] == times
