@@ -7,6 +7,7 @@ import io
 import threading
 import typing as t
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 
 import pytest
@@ -17,6 +18,7 @@ from flask_dualmedia.variants.failures import LimitExceeded, UndecodableMedia
 from flask_dualmedia.variants.images import render
 from flask_dualmedia.variants.presets import Preset
 from flask_dualmedia.variants.recipes import Focus, recipes_of
+from flask_dualmedia.variants.rendering import render_image
 
 from .hostile import bomb
 from .pictures import (
@@ -419,3 +421,35 @@ def test_an_animation_is_shown_as_often_as_its_gif(loop: int | None, times: int)
         Image.new("RGB", (20, 20), RED), "GIF", save_all=True, append_images=others, **options
     )
     assert opened(rendered(content, "webp", animated="keep")).info["loop"] == times
+
+
+def test_the_still_before_an_animation_is_none_of_its_frames() -> None:
+    """An APNG may begin with a picture for programs that show no animations."""
+    still, *frames = [Image.new("RGB", (WIDTH, HEIGHT), color) for color in (RED, GREEN, BLUE)]
+    content = saved(still, "PNG", save_all=True, append_images=frames, default_image=True)
+    picture = opened(rendered(content, "webp", animated="keep"))
+    assert getattr(picture, "n_frames", 1) == 2
+    assert is_filled(picture, WHOLE, GREEN, 6)
+    assert is_filled(opened(rendered(content)), WHOLE, RED, 6)
+
+
+def test_an_animation_counts_as_all_the_frames_that_it_may_have() -> None:
+    turns: list[tuple[str | None, int]] = []
+
+    def turn(format_name: str | None, pixels: int) -> AbstractContextManager[None]:
+        turns.append((format_name, pixels))
+        return nullcontext()
+
+    for content, animated in [
+        (turned(1), "keep"),
+        (animation("GIF"), "still"),
+        (animation("GIF"), "keep"),
+    ]:
+        render_image(
+            io.BytesIO(content),
+            [recipe(animated=animated)],
+            max_pixels=None,
+            max_animation_pixels=10**7,
+            turn=turn,
+        )
+    assert turns == [("JPEG", WIDTH * HEIGHT), ("GIF", WIDTH * HEIGHT), ("GIF", 10**7)]
