@@ -12,7 +12,7 @@ import json
 import os
 import signal
 import socket
-import subprocess  # noqa: S404
+import subprocess
 import sys
 import time
 import typing as t

@@ -1,0 +1,298 @@
+"""One rendition of a video, encoded into a fragmented MP4 that is written from front to back."""
+
+from __future__ import annotations
+
+import io
+import re
+import typing as t
+from collections.abc import Iterator
+from fractions import Fraction
+
+import av
+import av.error
+from av.audio.frame import AudioFrame
+from av.filter import Graph
+from av.video.frame import VideoFrame
+
+from .containers import THREADS, decoding
+from .failures import ProcessingError
+from .renditions import SEGMENT_SECONDS, Rendition
+from .scaling import Scaler
+
+MAX_RATE = 60
+"""Frames a second of a rendition at most."""
+
+_SAMPLE_RATE = 48_000
+_AUDIO_BITS = 128_000
+_AUDIO_CODEC = "mp4a.40.2"
+_TIME_BASE = Fraction(1, 90_000)
+_BITS_PER_PIXEL = 4
+"""Bits a second and pixel that a rendition takes at most, as a player's connection has to."""
+
+_BT709 = 1
+_LIMITED_RANGE = 1
+_KEYFRAME = 1
+_AS_THE_ENCODER_LIKES = 0
+
+_NO_KEYFRAMES_BUT_OURS = "keyint=infinite:scenecut=0"
+
+_PLAYLIST = "rendition.m3u8"
+_HLS = {
+    "hls_time": str(SEGMENT_SECONDS),
+    "hls_segment_type": "fmp4",
+    "hls_flags": "single_file",
+    "hls_playlist_type": "vod",
+    "hls_list_size": "0",
+    "hls_segment_filename": "rendition.mp4",
+}
+
+_INITIALISATION = re.compile(r'#EXT-X-MAP:.*BYTERANGE="(\d+)@(\d+)"')
+_SEGMENT = re.compile(r"#EXTINF:([\d.]+),.*\n#EXT-X-BYTERANGE:(\d+)@(\d+)")
+
+
+class Writable(t.Protocol):
+    def write(self, content: bytes, /) -> object: ...
+
+
+class _Output:
+    """A file that can only be written on."""
+
+    def __init__(self, sink: Writable) -> None:
+        self._sink = sink
+        self.size = 0
+
+    def write(self, content: bytes) -> int:
+        self._sink.write(content)
+        self.size += len(content)
+        return len(content)
+
+    def close(self) -> None:
+        """Leave the sink open, which is the caller's."""
+
+
+class SoundMixer:
+    """Sound as it is encoded: two channels, without gaps, from the first moment of the video on."""
+
+    def __init__(self, start: float) -> None:
+        self._start = start
+        self._graph: Graph | None = None
+        self._kind: tuple[t.Any, ...] = ()
+
+    def mix(self, frame: AudioFrame) -> Iterator[AudioFrame]:
+        kind = (frame.sample_rate, frame.format.name, frame.layout.name, frame.time_base)
+        if kind != self._kind:
+            yield from self.flush()
+            self._graph = self._make_graph(frame)
+            self._kind = kind
+
+        assert self._graph is not None
+        if frame.pts is not None and frame.time_base:
+            frame.pts -= round(self._start / frame.time_base)
+        with decoding():
+            self._graph.push(frame)
+        yield from self._pull()
+
+    def flush(self) -> Iterator[AudioFrame]:
+        if self._graph is None:
+            return
+        self._graph.push(None)
+        yield from self._pull()
+        self._graph = None
+
+    def _make_graph(self, frame: AudioFrame) -> Graph:
+        # Only what follows the first graph may begin later.
+        first = ":first_pts=0"
+        if self._kind:
+            first = ""
+        graph = Graph()
+        graph.threads = 1
+        graph.link_nodes(
+            graph.add_abuffer(
+                sample_rate=frame.sample_rate,
+                format=frame.format.name,
+                layout=frame.layout.name,
+                time_base=frame.time_base,
+            ),
+            graph.add("aresample", f"{_SAMPLE_RATE}:async=1{first}"),
+            graph.add("aformat", "sample_fmts=fltp:channel_layouts=stereo"),
+            graph.add("abuffersink"),
+        )
+        graph.configure()
+        return graph
+
+    def _pull(self) -> Iterator[AudioFrame]:
+        assert self._graph is not None
+        while True:
+            try:
+                frame = self._graph.pull()
+            except (av.error.BlockingIOError, av.error.EOFError):
+                return
+            yield t.cast(AudioFrame, frame)
+
+
+class Ladder:
+    """Frames of a source in the size of each rendition, at times that all of them share.
+
+    Keyframes are at the same times everywhere, so that a player may change from one to another.
+
+    :param renditions: From the smallest to the largest. Each is scaled from the next larger one.
+    :param rate: Frames a second of the source, on average.
+    :param start: The second at which the source begins.
+    """
+
+    def __init__(self, renditions: list[Rendition], rate: Fraction, start: float) -> None:
+        self.rate = rate
+        fixed_rate = None
+        if rate > MAX_RATE:
+            # Every second frame, every third: they stay evenly apart.
+            self.rate = rate / -(-rate // MAX_RATE)
+            fixed_rate = self.rate
+        *smaller, largest = renditions
+        self._upright = Scaler(largest.width, largest.height, "yuv420p", fixed_rate)
+        self._smaller = [Scaler(size.width, size.height, "yuv420p") for size in reversed(smaller)]
+        self._start = start
+        self._next_keyframe = 0.0
+        self._last_pts = -1
+        self.end = 0.0
+        """The second at which the last frame begins."""
+
+    def scale(self, frame: VideoFrame) -> Iterator[list[VideoFrame]]:
+        """Lists of the same frame in all sizes, from the smallest to the largest."""
+        for upright in self._upright.scale(frame):
+            yield from self._step_down(upright)
+
+    def flush(self) -> Iterator[list[VideoFrame]]:
+        for upright in self._upright.flush():
+            yield from self._step_down(upright)
+
+    def _step_down(self, frame: VideoFrame) -> Iterator[list[VideoFrame]]:
+        if not self._set_time(frame):
+            return
+        steps = [frame]
+        for scaler in self._smaller:
+            steps += scaler.scale(steps[-1])
+        yield steps[::-1]
+
+    def _set_time(self, frame: VideoFrame) -> bool:
+        """Whether it has one of its own; two frames may be at once, or before the beginning."""
+        if frame.pts is None or frame.time_base is None:
+            return False
+        second = float(frame.pts * frame.time_base) - self._start
+        frame.pts = round(second / _TIME_BASE)
+        frame.time_base = _TIME_BASE
+        if frame.pts <= self._last_pts:
+            return False
+        self._last_pts = frame.pts
+        self.end = second
+
+        # A decoded frame says what it was in the source.
+        frame.pict_type = _AS_THE_ENCODER_LIKES
+        if second >= self._next_keyframe:
+            frame.pict_type = _KEYFRAME
+            self._next_keyframe = (second // SEGMENT_SECONDS + 1) * SEGMENT_SECONDS
+        return True
+
+
+class Encoder:
+    """Encodes frames of its size into one file of segments, each of which begins with a keyframe.
+
+    :param rate: Frames a second, on average.
+    """
+
+    def __init__(
+        self, rendition: Rendition, sink: Writable, rate: Fraction, *, has_audio: bool
+    ) -> None:
+        self._rendition = rendition
+        self._rate = rate
+        self._media = _Output(sink)
+        self._playlist = io.BytesIO()
+        # A name of a file opens the file: these are given to us instead.
+        self._container = av.open(
+            _PLAYLIST, "w", format="hls", options=dict(_HLS), io_open=self._open
+        )
+        self._video = self._add_video()
+        self._audio: t.Any = None
+        if has_audio:
+            self._audio = self._container.add_stream("aac", rate=_SAMPLE_RATE, layout="stereo")
+            self._audio.bit_rate = _AUDIO_BITS
+
+    def add_video(self, frame: VideoFrame) -> None:
+        """Encode a frame, which has a time and a type from :class:`Ladder`."""
+        self._container.mux(self._video.encode(frame))
+
+    def add_audio(self, frame: AudioFrame) -> None:
+        if self._audio is not None:
+            self._container.mux(self._audio.encode(frame))
+
+    def close(self) -> dict[str, t.Any]:
+        """Write what is left.
+
+        :return: The facts that :mod:`.playlists` are made from.
+        """
+        self._container.mux(self._video.encode(None))
+        if self._audio is not None:
+            self._container.mux(self._audio.encode(None))
+        codecs = self._codecs()
+        self._container.close()
+        return self._describe(codecs)
+
+    def _open(self, url: str, _flags: int, _options: t.Any) -> t.Any:
+        if url == _PLAYLIST:
+            return _Output(self._playlist)
+        return self._media
+
+    def _add_video(self) -> t.Any:
+        width, height = self._rendition.width, self._rendition.height
+        bits = width * height * _BITS_PER_PIXEL
+        options = {
+            "preset": "veryfast",
+            "crf": "23",
+            "maxrate": str(bits),
+            "bufsize": str(2 * bits),
+            "profile": "high",
+            "forced-idr": "1",
+            "x264-params": _NO_KEYFRAMES_BUT_OURS,
+        }
+        video = self._container.add_stream("libx264", rate=self._rate, options=options)
+        video.width, video.height, video.pix_fmt = width, height, "yuv420p"
+        video.time_base = _TIME_BASE
+        context = video.codec_context
+        context.time_base = _TIME_BASE
+        context.thread_count = THREADS
+        context.color_range = _LIMITED_RANGE
+        context.color_primaries = _BT709
+        context.color_trc = _BT709
+        context.colorspace = _BT709
+        return video
+
+    def _codecs(self) -> str:
+        """The codecs, as RFC 6381 writes them."""
+        parameters = bytes(self._video.codec_context.extradata or b"")
+        position = parameters.find(b"\x00\x00\x01\x67") + 4
+        codecs = f"avc1.{parameters[position : position + 3].hex()}"
+        if self._audio is not None:
+            codecs += f",{_AUDIO_CODEC}"
+        return codecs
+
+    def _describe(self, codecs: str) -> dict[str, t.Any]:
+        playlist = self._playlist.getvalue().decode()
+        initialisation = _INITIALISATION.search(playlist)
+        segments = [
+            {"start": int(start), "size": int(size), "duration": float(duration)}
+            for duration, size, start in _SEGMENT.findall(playlist)
+        ]
+        if initialisation is None or not segments:
+            raise ProcessingError("the encoder wrote no segment")
+
+        duration = sum(segment["duration"] for segment in segments)
+        return {
+            "name": self._rendition.name,
+            "width": self._rendition.width,
+            "height": self._rendition.height,
+            "fps": round(float(self._rate), 3),
+            "codecs": codecs,
+            "size": self._media.size,
+            "duration": round(duration, 6),
+            "initialisation_size": int(initialisation[1]),
+            "segments": segments,
+        }
