@@ -12,6 +12,7 @@ import av
 import av.error
 from av.audio.frame import AudioFrame
 from av.filter import Graph
+from av.packet import Packet
 from av.video.frame import VideoFrame
 
 from .containers import THREADS, decoding
@@ -70,18 +71,37 @@ class _Output:
         """Leave the sink open, which is the caller's."""
 
 
-class SoundMixer:
-    """Sound as it is encoded: two channels, without gaps, from the first moment of the video on."""
+class Sound:
+    """Sound, encoded once for all renditions: two channels, from the first moment on, without gaps.
+
+    :param start: The second at which the source begins.
+    """
 
     def __init__(self, start: float) -> None:
         self._start = start
+        # A stream needs a file. Nothing is written to this one but its beginning.
+        self._container = av.open(io.BytesIO(), "w", format="mp4")
+        self.stream: t.Any = self._container.add_stream("aac", rate=_SAMPLE_RATE, layout="stereo")
+        self.stream.bit_rate = _AUDIO_BITS
+        self._container.start_encoding()
         self._graph: Graph | None = None
         self._kind: tuple[t.Any, ...] = ()
 
-    def mix(self, frame: AudioFrame) -> Iterator[AudioFrame]:
+    def encode(self, frame: AudioFrame) -> Iterator[Packet[t.Any]]:
+        """The packets that are ready after this frame."""
+        for mixed in self._mix(frame):
+            yield from self.stream.encode(mixed)
+
+    def flush(self) -> Iterator[Packet[t.Any]]:
+        """The packets that are left."""
+        for mixed in self._flush():
+            yield from self.stream.encode(mixed)
+        yield from self.stream.encode(None)
+
+    def _mix(self, frame: AudioFrame) -> Iterator[AudioFrame]:
         kind = (frame.sample_rate, frame.format.name, frame.layout.name, frame.time_base)
         if kind != self._kind:
-            yield from self.flush()
+            yield from self._flush()
             self._graph = self._make_graph(frame)
             self._kind = kind
 
@@ -92,7 +112,7 @@ class SoundMixer:
             self._graph.push(frame)
         yield from self._pull()
 
-    def flush(self) -> Iterator[AudioFrame]:
+    def _flush(self) -> Iterator[AudioFrame]:
         if self._graph is None:
             return
         self._graph.push(None)
@@ -200,7 +220,7 @@ class Encoder:
     """
 
     def __init__(
-        self, rendition: Rendition, sink: Writable, rate: Fraction, *, has_audio: bool
+        self, rendition: Rendition, sink: Writable, rate: Fraction, sound: Sound | None
     ) -> None:
         self._rendition = rendition
         self._rate = rate
@@ -212,17 +232,16 @@ class Encoder:
         )
         self._video = self._add_video()
         self._audio: t.Any = None
-        if has_audio:
-            self._audio = self._container.add_stream("aac", rate=_SAMPLE_RATE, layout="stereo")
-            self._audio.bit_rate = _AUDIO_BITS
+        if sound is not None:
+            self._audio = self._container.add_stream_from_template(sound.stream)
 
     def add_video(self, frame: VideoFrame) -> None:
         """Encode a frame, which has a time and a type from :class:`Ladder`."""
         self._container.mux(self._video.encode(frame))
 
-    def add_audio(self, frame: AudioFrame) -> None:
-        if self._audio is not None:
-            self._container.mux(self._audio.encode(frame))
+    def add_sound(self, packet: Packet[t.Any]) -> None:
+        packet.stream = self._audio
+        self._container.mux(packet)
 
     def close(self) -> dict[str, t.Any]:
         """Write what is left.
@@ -230,8 +249,6 @@ class Encoder:
         :return: The facts that :mod:`.playlists` are made from.
         """
         self._container.mux(self._video.encode(None))
-        if self._audio is not None:
-            self._container.mux(self._audio.encode(None))
         codecs = self._codecs()
         self._container.close()
         return self._describe(codecs)

@@ -6,11 +6,11 @@ import io
 import typing as t
 from collections.abc import Callable, Mapping
 
-from av.audio.frame import AudioFrame
+from av.packet import Packet
 from av.video.frame import VideoFrame
 
 from .containers import Opened, VideoLimits, decode, decoding, frame_rate, opened, seconds_of
-from .encoding import Encoder, Ladder, SoundMixer, Writable
+from .encoding import Encoder, Ladder, Sound, Writable
 from .failures import LimitExceeded, ProcessingError, UndecodableMedia
 from .progressive import write_progressive
 from .renditions import LEAST_STREAMED, Rendition
@@ -103,15 +103,11 @@ def _encode(
         raise UndecodableMedia("no video in it")
     streams = [stream for stream in (file.video, file.audio) if stream is not None]
     ladder = Ladder(renditions, frame_rate(file.video), file.start)
-    mixer = SoundMixer(file.start)
+    sound = None
+    if file.audio is not None:
+        sound = Sound(file.start)
     encoders = [
-        Encoder(
-            rendition,
-            sinks[rendition.name],
-            ladder.rate,
-            has_audio=file.audio is not None,
-        )
-        for rendition in renditions
+        Encoder(rendition, sinks[rendition.name], ladder.rate, sound) for rendition in renditions
     ]
 
     for frame in decode(file, *streams):
@@ -119,10 +115,11 @@ def _encode(
             _check(frame, file, limits)
             _add_pictures(encoders, ladder.scale(frame))
             _report(frame, file, report)
-        elif isinstance(frame, AudioFrame):
-            _add_sound(encoders, mixer.mix(frame))
+        elif sound is not None:
+            _add_sound(encoders, sound.encode(frame))
     _add_pictures(encoders, ladder.flush())
-    _add_sound(encoders, mixer.flush())
+    if sound is not None:
+        _add_sound(encoders, sound.flush())
 
     facts = [encoder.close() for encoder in encoders]
     _check_durations(file, ladder, facts)
@@ -135,13 +132,10 @@ def _add_pictures(encoders: list[Encoder], pictures: t.Iterable[list[VideoFrame]
             encoder.add_video(frame)
 
 
-def _add_sound(encoders: list[Encoder], frames: t.Iterable[AudioFrame]) -> None:
-    for frame in frames:
-        pts, time_base = frame.pts, frame.time_base
+def _add_sound(encoders: list[Encoder], packets: t.Iterable[Packet[t.Any]]) -> None:
+    for packet in packets:
         for encoder in encoders:
-            # An encoder counts in its own units, and leaves them on the frame.
-            frame.pts, frame.time_base = pts, time_base
-            encoder.add_audio(frame)
+            encoder.add_sound(packet)
 
 
 def _check(frame: VideoFrame, file: Opened, limits: VideoLimits) -> None:
