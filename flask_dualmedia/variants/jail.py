@@ -41,7 +41,7 @@ and returns a dictionary of what JSON can say."""
 
 _PACKAGE = Path(__file__).parents[1]
 
-# The package itself would be imported with Flask, SQLAlchemy and all else.
+# The package itself is left out: Flask, SQLAlchemy and all else would come with it.
 _START = """
 import sys, types
 package = types.ModuleType("flask_dualmedia")

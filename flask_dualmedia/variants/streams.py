@@ -10,7 +10,7 @@ from av.packet import Packet
 from av.video.frame import VideoFrame
 
 from .containers import Opened, VideoLimits, decode, decoding, frame_rate, opened, seconds_of
-from .encoding import Encoder, Ladder, Sound, Writable
+from .transcoding import Encoder, Ladder, Sound, Writable
 from .failures import LimitExceeded, ProcessingError, UndecodableMedia
 from .progressive import write_progressive
 from .renditions import LEAST_STREAMED, Rendition
