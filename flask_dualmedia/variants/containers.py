@@ -104,7 +104,13 @@ def open_own(source: t.Any) -> InputContainer:
 def _open(source: t.Any, formats: str) -> InputContainer:
     options = {"format_whitelist": formats, "protocol_whitelist": "none"}
     with decoding():
-        container = av.open(source, mode="r", options=options, buffer_size=_BUFFER_SIZE)
+        container = av.open(
+            source,
+            mode="r",
+            options=options,
+            buffer_size=_BUFFER_SIZE,
+            metadata_errors="replace",
+        )
     return t.cast(InputContainer, container)
 
 

@@ -10,10 +10,13 @@ from av.packet import Packet
 from av.video.frame import VideoFrame
 
 from .containers import Opened, VideoLimits, decode, decoding, frame_rate, opened, seconds_of
-from .transcoding import Encoder, Ladder, Sound, Writable
 from .failures import LimitExceeded, ProcessingError, UndecodableMedia
 from .progressive import write_progressive
 from .renditions import LEAST_STREAMED, Rendition
+from .transcoding import Encoder, Ladder, Sound, Writable
+
+_SEGMENT_BOXES = (b"styp", b"sidx", b"moof")
+"""Boxes that a segment may begin with."""
 
 Report = Callable[[float], None]
 
@@ -72,6 +75,12 @@ def verify(
     if source.size != rendition["size"]:
         raise ProcessingError("a rendition of another size than was written")
 
+    for segment in rendition["segments"]:
+        source.seek(segment["start"])
+        if source.read(8)[4:] not in _SEGMENT_BOXES:
+            raise ProcessingError("a rendition whose segments are elsewhere")
+
+    source.seek(0)
     first_packets: dict[int, bool] = {}
     times: list[float] = []
     with opened(source, VideoLimits()) as file, decoding():

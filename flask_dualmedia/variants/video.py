@@ -30,6 +30,9 @@ _LOOK_EACH = 0.5
 _LOOK_AT_MOST = 60.0
 """Seconds of video that are decoded to find one."""
 
+_GLANCE = (64, 36)
+"""Width and height of a frame when its contrast is looked at."""
+
 _QUALITY = 80
 
 
@@ -102,17 +105,18 @@ def poster(
     with opened(source, limits) as file:
         if file.video is None:
             raise UndecodableMedia("no video in it")
-        candidate = _find_candidate(file, file.video, arguments.get("width", 1280))
+        frame = _choose_frame(file, file.video)
+        image = _scale(frame, file.video, arguments.get("width", 1280))
+        position = max(0.0, (seconds_of(frame) or 0.0) - file.start)
 
     content = io.BytesIO()
-    candidate.image.save(content, image_format, quality=_QUALITY)
+    image.save(content, image_format, quality=_QUALITY)
     sinks["poster"].write(content.getvalue())
-    width, height = candidate.image.size
     return {
-        "width": width,
-        "height": height,
+        "width": image.width,
+        "height": image.height,
         "format": image_format,
-        "position": round(candidate.position, 3),
+        "position": round(position, 3),
     }
 
 
@@ -156,29 +160,25 @@ def _streams(file: Opened) -> list[t.Any]:
     return [stream for stream in (file.video, file.audio) if stream is not None]
 
 
-@dataclass(frozen=True)
-class _Candidate:
-    image: Image.Image
-    position: float
-
-    @property
-    def contrast(self) -> float:
-        small = self.image.convert("L").resize((64, 36))
-        return ImageStat.Stat(small).stddev[0]
-
-
-def _find_candidate(file: Opened, video: VideoStream, max_width: int) -> _Candidate:
-    """The first picture with contrast, or the one that has most of those that were looked at."""
-    best: _Candidate | None = None
+def _choose_frame(file: Opened, video: VideoStream) -> VideoFrame:
+    """The first frame with contrast, or the one that has most of those that were looked at."""
+    best: VideoFrame | None = None
+    most = -1.0
     for frame in _frames_to_look_at(file, video):
-        candidate = _scale(frame, video, max_width, file.start)
-        if candidate.contrast > _LEAST_CONTRAST:
-            return candidate
-        if best is None or candidate.contrast > best.contrast:
-            best = candidate
+        contrast = _contrast_of(frame)
+        if contrast > _LEAST_CONTRAST:
+            return frame
+        if contrast > most:
+            best, most = frame, contrast
     if best is None:
         raise UndecodableMedia("no frame can be decoded")
     return best
+
+
+def _contrast_of(frame: VideoFrame) -> float:
+    """Of its brightness alone: to map colours of high dynamic range takes seconds to begin with."""
+    brightness = frame.reformat(*_GLANCE, "gray").to_image()
+    return ImageStat.Stat(brightness).stddev[0]
 
 
 def _frames_to_look_at(file: Opened, video: VideoStream) -> Iterator[VideoFrame]:
@@ -214,12 +214,9 @@ def _seek(file: Opened, second: float) -> None:
         file.container.seek(round(second * 1_000_000))
 
 
-def _scale(frame: VideoFrame, video: VideoStream, max_width: int, start: float) -> _Candidate:
+def _scale(frame: VideoFrame, video: VideoStream, max_width: int) -> Image.Image:
     width, height = _size_of(video, frame)
     scale = min(1.0, max_width / width)
-    width, height = max(1, round(width * scale)), max(1, round(height * scale))
-
-    position = (seconds_of(frame) or 0.0) - start
-    scaler = Scaler(width, height, "rgb24")
+    scaler = Scaler(max(1, round(width * scale)), max(1, round(height * scale)), "rgb24")
     frames = [*scaler.scale(frame), *scaler.flush()]
-    return _Candidate(frames[0].to_image(), max(0.0, position))
+    return frames[0].to_image()
