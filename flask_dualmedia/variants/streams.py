@@ -111,7 +111,7 @@ def _encode(
     if file.video is None:
         raise UndecodableMedia("no video in it")
     streams = [stream for stream in (file.video, file.audio) if stream is not None]
-    ladder = Ladder(renditions, frame_rate(file.video), file.start)
+    ladder = Ladder(renditions, frame_rate(file.video), file.start, limits.seconds)
     sound = None
     if file.audio is not None:
         sound = Sound(file.start)
@@ -125,6 +125,7 @@ def _encode(
             _add_pictures(encoders, ladder.scale(frame))
             _report(frame, file, report)
         elif sound is not None:
+            ladder.last_until((seconds_of(frame) or 0.0) + frame.samples / frame.sample_rate)
             _add_sound(encoders, sound.encode(frame))
     _add_pictures(encoders, ladder.flush())
     if sound is not None:
@@ -164,12 +165,8 @@ def _report(frame: VideoFrame, file: Opened, report: Report) -> None:
 
 def _check_durations(file: Opened, ladder: Ladder, facts: list[dict[str, t.Any]]) -> None:
     """A source that breaks off, and an encoder that loses something, are no success."""
-    assert file.video is not None
     expected = file.duration
-    if file.video.duration is not None and file.video.time_base is not None:
-        expected = float(file.video.duration * file.video.time_base)
-
-    decoded = ladder.end + float(1 / ladder.rate)
+    decoded = ladder.end
     if expected is not None and not _is_close(decoded, expected):
         raise UndecodableMedia(f"it ends after {decoded:.2f} of {expected:.2f} seconds")
     for fact in facts:

@@ -15,7 +15,7 @@ from av.filter import Graph
 from av.packet import Packet
 from av.video.frame import VideoFrame
 
-from .containers import THREADS, decoding
+from .containers import THREADS, decoding, seconds_of
 from .failures import ProcessingError
 from .renditions import SEGMENT_SECONDS, Rendition
 from .scaling import Scaler
@@ -23,12 +23,19 @@ from .scaling import Scaler
 MAX_RATE = 60
 """Frames a second of a rendition at most."""
 
+_LEAST_RATE = Fraction(10)
+"""What an encoder takes for the rate of pictures that follow each other even more slowly."""
+
 _SAMPLE_RATE = 48_000
 _AUDIO_BITS = 128_000
 _AUDIO_CODEC = "mp4a.40.2"
 _TIME_BASE = Fraction(1, 90_000)
 _BITS_PER_PIXEL = 4
 """Bits a second and pixel that a rendition takes at most, as a player's connection has to."""
+
+_SEGMENT_UNITS = round(SEGMENT_SECONDS / _TIME_BASE)
+_LONGEST_STILL = round(1 / _TIME_BASE)
+"""How long a frame is shown before it is shown again at the next keyframe."""
 
 _BT709 = 1
 _LIMITED_RANGE = 1
@@ -154,63 +161,96 @@ class Ladder:
     """Frames of a source in the size of each rendition, at times that all of them share.
 
     Keyframes are at the same times everywhere, so that a player may change from one to another.
+    Where the next frame is long in coming, the last one is shown again: a segment needs one.
 
     :param renditions: From the smallest to the largest. Each is scaled from the next larger one.
     :param rate: Frames a second of the source, on average.
     :param start: The second at which the source begins.
+    :param longest: The largest number of seconds that it may last.
     """
 
-    def __init__(self, renditions: list[Rendition], rate: Fraction, start: float) -> None:
-        self.rate = rate
+    def __init__(
+        self, renditions: list[Rendition], rate: Fraction, start: float, longest: float
+    ) -> None:
         fixed_rate = None
         if rate > MAX_RATE:
             # Every second frame, every third: they stay evenly apart.
-            self.rate = rate / -(-rate // MAX_RATE)
-            fixed_rate = self.rate
+            rate = fixed_rate = rate / -(-rate // MAX_RATE)
+        self.rate = max(rate, _LEAST_RATE)
         *smaller, largest = renditions
         self._upright = Scaler(largest.width, largest.height, "yuv420p", fixed_rate)
         self._smaller = [Scaler(size.width, size.height, "yuv420p") for size in reversed(smaller)]
         self._start = start
-        self._next_keyframe = 0.0
-        self._last_pts = -1
-        self.end = 0.0
-        """The second at which the last frame begins."""
+        self._longest = longest
+        self._sizes: list[VideoFrame] = []
+        # In units of the time base.
+        self._one_frame = round(1 / self.rate / _TIME_BASE)
+        self._last = -1
+        self._next_keyframe = 0
+        self._source_end = 0
+
+    @property
+    def end(self) -> float:
+        """The second at which the source ends, as far as it was decoded."""
+        end = self._source_end
+        if end <= self._last:
+            end = self._last + self._one_frame
+        return float(end * _TIME_BASE)
+
+    def last_until(self, second: float) -> None:
+        """Show the last frame until then, if no other follows: the sound goes on."""
+        second = min(second - self._start, self._longest)
+        self._source_end = max(self._source_end, round(second / _TIME_BASE))
 
     def scale(self, frame: VideoFrame) -> Iterator[list[VideoFrame]]:
         """Lists of the same frame in all sizes, from the smallest to the largest."""
+        second = seconds_of(frame)
+        if second is not None and frame.time_base is not None:
+            self.last_until(second + float(frame.duration * frame.time_base))
         for upright in self._upright.scale(frame):
             yield from self._step_down(upright)
 
     def flush(self) -> Iterator[list[VideoFrame]]:
+        """Lists of the frames that are left."""
         for upright in self._upright.flush():
             yield from self._step_down(upright)
+        yield from self._fill(self._source_end)
+        last = self._source_end - self._one_frame
+        if self._sizes and last - self._last >= self._one_frame:
+            yield self._show(last)
 
     def _step_down(self, frame: VideoFrame) -> Iterator[list[VideoFrame]]:
-        if not self._set_time(frame):
+        second = seconds_of(frame)
+        if second is None:
             return
-        steps = [frame]
+        position = round((second - self._start) / _TIME_BASE)
+        if position <= self._last:
+            return  # two at once, or one from before the beginning
+        yield from self._fill(position)
+
+        sizes = [frame]
         for scaler in self._smaller:
-            steps += scaler.scale(steps[-1])
-        yield steps[::-1]
+            sizes += scaler.scale(sizes[-1])
+        self._sizes = sizes[::-1]
+        yield self._show(position)
 
-    def _set_time(self, frame: VideoFrame) -> bool:
-        """Whether it has one of its own; two frames may be at once, or before the beginning."""
-        if frame.pts is None or frame.time_base is None:
-            return False
-        second = float(frame.pts * frame.time_base) - self._start
-        frame.pts = round(second / _TIME_BASE)
-        frame.time_base = _TIME_BASE
-        if frame.pts <= self._last_pts:
-            return False
-        self._last_pts = frame.pts
-        self.end = second
+    def _fill(self, position: int) -> Iterator[list[VideoFrame]]:
+        if position - self._last <= _LONGEST_STILL:
+            return
+        while self._sizes and self._next_keyframe < position:
+            yield self._show(self._next_keyframe)
 
+    def _show(self, position: int) -> list[VideoFrame]:
         # A decoded frame says what it was in the source.
-        frame.pict_type = _AS_THE_ENCODER_LIKES
-        if second >= self._next_keyframe:
-            frame.pict_type = _KEYFRAME
-            self._next_keyframe = (second // SEGMENT_SECONDS + 1) * SEGMENT_SECONDS
-        return True
+        picture_type = _AS_THE_ENCODER_LIKES
+        if position >= self._next_keyframe:
+            picture_type = _KEYFRAME
+            self._next_keyframe = (position // _SEGMENT_UNITS + 1) * _SEGMENT_UNITS
+        for frame in self._sizes:
+            frame.pts, frame.time_base = position, _TIME_BASE
+            frame.pict_type = picture_type
+        self._last = position
+        return self._sizes
 
 
 class Encoder:

@@ -7,7 +7,7 @@ import math
 import struct
 import typing as t
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from functools import cache
 
@@ -57,8 +57,12 @@ def make_clip(
     colours: dict[str, int] | None = None,
     moov_first: bool = False,
     codec_options: dict[str, str] | None = None,
+    times: Sequence[int] | None = None,
 ) -> bytes:
-    """A video of moving colours, with a tone."""
+    """A video of moving colours, with a tone.
+
+    :param times: Numbers of the frames that there are, where some are shown for longer.
+    """
     target = io.BytesIO()
     options = {}
     if moov_first:
@@ -74,7 +78,7 @@ def make_clip(
         if layout is not None:
             audio = output.add_stream(audio_codec, rate=SAMPLE_RATE, layout=layout)
 
-        for number in range(max(1, round(seconds * fps))):
+        for number in times or range(max(1, round(seconds * fps))):
             frame = VideoFrame.from_image(drawing(number / fps, *size))
             frame.pts, frame.time_base = number, Fraction(1, fps)
             output.mux(video.encode(convert(frame, pixel_format, matrix)))
@@ -154,6 +158,12 @@ def odd() -> bytes:
 @cache
 def one_frame() -> bytes:
     return make_clip(seconds=1 / 12, layout=None)
+
+
+@cache
+def still() -> bytes:
+    """Fourteen seconds with a picture at the beginning, and one in the middle."""
+    return make_clip(seconds=14, times=[0, 84], layout="mono")
 
 
 @cache

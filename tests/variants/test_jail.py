@@ -113,7 +113,7 @@ def test_an_error_of_the_source_passes_through() -> None:
     class Source:
         size = 10
 
-        def read(self, _start: int, _stop: int) -> bytes:
+        def read(self, start: int, stop: int) -> bytes:
             raise _Broken
 
     with pytest.raises(_Broken):
@@ -122,7 +122,7 @@ def test_an_error_of_the_source_passes_through() -> None:
 
 def test_an_error_of_a_sink_passes_through() -> None:
     class Sink:
-        def write(self, _content: bytes) -> None:
+        def write(self, content: bytes, /) -> None:
             raise _Broken
 
     with pytest.raises(_Broken):

@@ -40,7 +40,7 @@ def encode(content: bytes, *sides: int, **arguments: t.Any) -> tuple[list[Facts]
 
 
 def frames_of(content: bytes) -> list[t.Any]:
-    with av.open(io.BytesIO(content)) as container:
+    with av.open(io.BytesIO(content), "r") as container:
         return list(container.decode(video=0))
 
 
@@ -114,7 +114,7 @@ def test_a_rendition_has_the_streams_that_every_browser_plays(
     for facts in renditions:
         assert facts["codecs"].startswith("avc1.64")
         assert facts["codecs"].endswith(",mp4a.40.2")
-        with av.open(io.BytesIO(outputs.of(facts["name"]))) as container:
+        with av.open(io.BytesIO(outputs.of(facts["name"])), "r") as container:
             (video,), (audio,) = container.streams.video, container.streams.audio
             assert (video.width, video.height) == (facts["width"], facts["height"])
             assert video.pix_fmt == "yuv420p"
@@ -225,6 +225,13 @@ def test_a_video_of_many_frames_a_second_keeps_sixty_at_most() -> None:
     (facts,), outputs = encode(dense, 36)
     assert facts["fps"] == 50
     assert len(frames_of(outputs.of("36"))) == 50
+
+
+def test_pictures_that_are_shown_for_long_are_in_every_segment() -> None:
+    (facts,), outputs = encode(clips.still(), 180)
+    assert [segment["duration"] for segment in facts["segments"]] == pytest.approx([4, 4, 4, 2])
+    times = [round(frame.time - 0.1) for frame in frames_of(outputs.of("180"))]
+    assert times == [0, 4, 7, 8, 12, 14]
 
 
 def test_sound_is_encoded_as_loud_as_it_was_and_from_the_same_moment_on() -> None:
