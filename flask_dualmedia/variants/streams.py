@@ -131,7 +131,7 @@ def _encode(
     if sound is not None:
         _add_sound(encoders, sound.flush())
 
-    facts = [encoder.close() for encoder in encoders]
+    facts = [encoder.close(ladder.end) for encoder in encoders]
     _check_durations(file, ladder, facts)
     return facts
 

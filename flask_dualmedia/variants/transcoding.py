@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import re
 import typing as t
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from fractions import Fraction
 
 import av
@@ -35,7 +35,7 @@ _BITS_PER_PIXEL = 4
 
 _SEGMENT_UNITS = round(SEGMENT_SECONDS / _TIME_BASE)
 _LONGEST_STILL = round(1 / _TIME_BASE)
-"""How long a frame is shown before it is shown again at the next keyframe."""
+"""How long a frame is shown before it is shown again."""
 
 _BT709 = 1
 _LIMITED_RANGE = 1
@@ -52,6 +52,8 @@ _HLS = {
     "hls_playlist_type": "vod",
     "hls_list_size": "0",
     "hls_segment_filename": "rendition.mp4",
+    # Sound waits for the pictures, however late an encoder gives the first one.
+    "max_interleave_delta": "0",
 }
 
 _INITIALISATION = re.compile(r'#EXT-X-MAP:.*BYTERANGE="(\d+)@(\d+)"')
@@ -235,10 +237,9 @@ class Ladder:
         yield self._show(position)
 
     def _fill(self, position: int) -> Iterator[list[VideoFrame]]:
-        if position - self._last <= _LONGEST_STILL:
-            return
-        while self._sizes and self._next_keyframe < position:
-            yield self._show(self._next_keyframe)
+        while self._sizes and position - self._last > _LONGEST_STILL:
+            # Not past a keyframe, which begins a segment.
+            yield self._show(min(self._last + _LONGEST_STILL, self._next_keyframe))
 
     def _show(self, position: int) -> list[VideoFrame]:
         # A decoded frame says what it was in the source.
@@ -266,6 +267,7 @@ class Encoder:
         self._rate = rate
         self._media = _Output(sink)
         self._playlist = io.BytesIO()
+        self._held: Packet[t.Any] | None = None
         # A name of a file opens the file: these are given to us instead.
         self._container = av.open(
             _PLAYLIST, "w", format="hls", options=dict(_HLS), io_open=self._open
@@ -277,21 +279,32 @@ class Encoder:
 
     def add_video(self, frame: VideoFrame) -> None:
         """Encode a frame, which has a time and a type from :class:`Ladder`."""
-        self._container.mux(self._video.encode(frame))
+        self._mux_video(self._video.encode(frame))
 
     def add_sound(self, packet: Packet[t.Any]) -> None:
         packet.stream = self._audio
         self._container.mux(packet)
 
-    def close(self) -> dict[str, t.Any]:
+    def close(self, end: float) -> dict[str, t.Any]:
         """Write what is left.
 
+        :param end: The second at which the last frame ends.
         :return: The facts that :mod:`.playlists` are made from.
         """
-        self._container.mux(self._video.encode(None))
+        self._mux_video(self._video.encode(None))
+        if self._held is not None:
+            self._container.mux(self._held)
         codecs = self._codecs()
         self._container.close()
-        return self._describe(codecs)
+        return self._describe(codecs, end)
+
+    def _mux_video(self, packets: Iterable[Packet[t.Any]]) -> None:
+        """Tell each packet how long it lasts: segments would drift apart by what is guessed."""
+        for packet in packets:
+            if self._held is not None and packet.dts is not None and self._held.dts is not None:
+                self._held.duration = packet.dts - self._held.dts
+                self._container.mux(self._held)
+            self._held = packet
 
     def _open(self, url: str, _flags: int, _options: t.Any) -> t.Any:
         if url == _PLAYLIST:
@@ -310,6 +323,8 @@ class Encoder:
             "forced-idr": "1",
             "x264-params": _NO_KEYFRAMES_BUT_OURS,
         }
+        if self._rate <= _LEAST_RATE:
+            options["bf"] = "0"  # they would delay everything by the time of two pictures
         video = self._container.add_stream("libx264", rate=self._rate, options=options)
         video.width, video.height, video.pix_fmt = width, height, "yuv420p"
         video.time_base = _TIME_BASE
@@ -331,7 +346,7 @@ class Encoder:
             codecs += f",{_AUDIO_CODEC}"
         return codecs
 
-    def _describe(self, codecs: str) -> dict[str, t.Any]:
+    def _describe(self, codecs: str, end: float) -> dict[str, t.Any]:
         playlist = self._playlist.getvalue().decode()
         initialisation = _INITIALISATION.search(playlist)
         segments = [
@@ -341,6 +356,8 @@ class Encoder:
         if initialisation is None or not segments:
             raise ProcessingError("the encoder wrote no segment")
 
+        # The muxer adds up what packets of the last one last in the order of decoding.
+        segments[-1]["duration"] = round(end - sum(each["duration"] for each in segments[:-1]), 6)
         duration = sum(segment["duration"] for segment in segments)
         return {
             "name": self._rendition.name,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import typing as t
 from dataclasses import asdict
+from itertools import pairwise
 
 import av
 import pytest
@@ -83,7 +84,9 @@ def test_segments_cover_the_whole_file_and_the_whole_time(
             assert segment["start"] == position
             position += segment["size"]
         assert position == facts["size"] == len(outputs.of(facts["name"]))
-        assert [segment["duration"] for segment in facts["segments"]] == [4.0, 4.0, 4.0]
+        durations = [segment["duration"] for segment in facts["segments"]]
+        assert durations == pytest.approx([4.0, 4.0, 4.0], abs=0.05)
+        assert sum(durations) == pytest.approx(facts["duration"])
         assert facts["duration"] == pytest.approx(12.0, abs=0.05)
 
 
@@ -103,7 +106,7 @@ def test_each_segment_plays_alone_and_begins_with_a_keyframe_at_the_same_time_in
             times.append(first.time)
         begins.append(times)
     assert begins[0] == pytest.approx(begins[1], abs=0.001)
-    steps = [later - earlier for earlier, later in zip(begins[0], begins[0][1:], strict=False)]
+    steps = [later - earlier for earlier, later in pairwise(begins[0])]
     assert steps == pytest.approx([4.0, 4.0], abs=0.001)
 
 
@@ -229,9 +232,33 @@ def test_a_video_of_many_frames_a_second_keeps_sixty_at_most() -> None:
 
 def test_pictures_that_are_shown_for_long_are_in_every_segment() -> None:
     (facts,), outputs = encode(clips.still(), 180)
-    assert [segment["duration"] for segment in facts["segments"]] == pytest.approx([4, 4, 4, 2])
-    times = [round(frame.time - 0.1) for frame in frames_of(outputs.of("180"))]
-    assert times == [0, 4, 7, 8, 12, 14]
+    assert [segment["duration"] for segment in facts["segments"]] == pytest.approx(
+        [4, 4, 4, 2], abs=0.05
+    )
+    times = [frame.time for frame in frames_of(outputs.of("180"))]
+    steps = [later - earlier for earlier, later in pairwise(times)]
+    assert max(steps) == pytest.approx(1.0, abs=0.01)
+    assert times[-1] - times[0] == pytest.approx(14.0, abs=0.15)
+
+
+def test_frames_at_uneven_times_stay_at_their_times() -> None:
+    numbers = [number for number in range(156) if number % 7 not in (2, 3) or number > 100]
+    content = clips.make_clip(seconds=13, times=numbers, layout="stereo")
+    _, outputs = encode(content, 180)
+    times = [frame.time for frame in frames_of(outputs.of("180"))]
+    expected = [number / 12 for number in numbers]
+    assert [time - times[0] for time in times] == pytest.approx(expected, abs=0.01)
+
+
+def test_sound_and_pictures_stay_together() -> None:
+    _, outputs = encode(clips.long_one(), 180)
+    with av.open(io.BytesIO(outputs.of("180")), "r") as container:
+        starts = [
+            float((stream.start_time or 0) * (stream.time_base or 1))
+            for stream in container.streams
+        ]
+    # A decoder gives 1024 samples before the first one.
+    assert starts[0] - starts[1] == pytest.approx(1024 / 48_000, abs=0.005)
 
 
 def test_sound_is_encoded_as_loud_as_it_was_and_from_the_same_moment_on() -> None:
