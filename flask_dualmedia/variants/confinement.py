@@ -11,7 +11,6 @@ import resource
 import signal
 import struct
 import sys
-import sysconfig
 from collections.abc import Iterable, Mapping
 from importlib.machinery import PathFinder
 from pathlib import Path
@@ -126,9 +125,9 @@ def _system() -> ctypes.CDLL:
 def _readable_paths() -> Iterable[str]:
     yield from _READABLE
     yield str(Path(__file__).parents[1])
-    for name in ("stdlib", "platstdlib"):
-        yield sysconfig.get_path(name)
-    yield os.path.join(sys.base_exec_prefix, "lib")
+    yield str(Path(os.__file__).parent)
+    for name in ("lib", "lib64"):
+        yield os.path.join(sys.base_exec_prefix, name)
     for library in _LIBRARIES:
         spec = PathFinder.find_spec(library)
         if spec is not None and spec.origin:

@@ -239,7 +239,10 @@ class _Running:
         start, stop = _unpack(channel.RANGE, payload)
         if not start < stop <= self._source.size or stop - start > channel.MAX_PAYLOAD:
             raise Broken(f"a read of the range {start} to {stop}")
-        self._send(channel.DATA, self._source.read(start, stop))
+        content = self._source.read(start, stop)
+        if len(content) != stop - start:
+            raise ProcessingError("a source that ends before its size")
+        self._send(channel.DATA, content)
 
     def _write(self, payload: bytes) -> None:
         (number,) = _unpack(channel.SINK, payload[: channel.SINK.size])

@@ -8,6 +8,8 @@ import typing as t
 from collections import OrderedDict
 from collections.abc import Callable
 
+from .failures import ProcessingError
+
 BLOCK_SIZE = 256 * 1024
 """Bytes that are read at least."""
 
@@ -93,7 +95,7 @@ class RangeFile(io.RawIOBase):
         stop = min(start + self._read_ahead * BLOCK_SIZE, self.size)
         content = self._read_range(start, stop)
         if len(content) != stop - start:
-            raise EOFError("a source that ends before its size")
+            raise ProcessingError("a source that ends before its size")
         self.bytes_read += len(content)
 
         for offset in range(0, len(content), BLOCK_SIZE):

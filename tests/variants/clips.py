@@ -198,13 +198,14 @@ def without_duration() -> bytes:
 
     stream = Stream()
     with (
-        av.open(io.BytesIO(plain())) as original,
+        av.open(io.BytesIO(plain()), "r") as original,
         av.open(stream, "w", format="matroska", options={"live": "1"}) as output,
     ):
         copied = {
             source.index: output.add_stream_from_template(source)
             for source in (original.streams.video[0], original.streams.audio[0])
         }
+        for packet in original.demux(original.streams.video[0], original.streams.audio[0]):
         for packet in original.demux(original.streams.video[0], original.streams.audio[0]):
             if packet.dts is None:
                 continue

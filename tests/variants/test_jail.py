@@ -120,6 +120,13 @@ def test_an_error_of_the_source_passes_through() -> None:
         run("copy", {}, Source())
 
 
+def test_a_source_that_is_shorter_than_it_says_is_an_error() -> None:
+    source = Bytes(b"content")
+    source.size += 1
+    with pytest.raises(ProcessingError, match="ends before its size"):
+        run("copy", {}, source)
+
+
 def test_an_error_of_a_sink_passes_through() -> None:
     class Sink:
         def write(self, content: bytes, /) -> None:
