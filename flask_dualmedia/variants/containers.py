@@ -155,24 +155,29 @@ def frame_rate(stream: VideoStream) -> Fraction:
 
 def _choose_streams(container: InputContainer) -> Opened:
     shown = [stream for stream in container.streams.video if not stream.disposition & _NO_VIDEO]
-    videos = [stream for stream in shown if _codec(stream) in VIDEO_CODECS]
     heard = container.streams.audio
+    videos = [stream for stream in shown if _codec(stream) in VIDEO_CODECS]
     audios = [stream for stream in heard if _codec(stream) in AUDIO_CODECS]
-
-    if (shown and not videos) or (heard and not audios and not shown):
+    if not videos and (shown or (heard and not audios)):
         raise UnsupportedCodec("no decoder may be used for its streams")
     if not videos and not audios:
         raise UndecodableMedia("no video and no sound in it")
 
-    video = max(videos, key=lambda stream: stream.width * stream.height, default=None)
-    audio = max(
-        audios, key=lambda stream: bool(stream.disposition & Disposition.default), default=None
-    )
-    for stream in (video, audio):
-        if stream is not None:
-            stream.codec_context.thread_count = THREADS
-            stream.codec_context.thread_type = "AUTO"
+    video = max(videos, key=_pixels, default=None)
+    audio = max(audios, key=_is_default, default=None)
+    _set_threads(video)
+    _set_threads(audio)
     return Opened(container, video, audio)
+
+
+def _set_threads(stream: VideoStream | AudioStream | None) -> None:
+    if stream is not None:
+        stream.codec_context.thread_count = THREADS
+        stream.codec_context.thread_type = "AUTO"
+
+
+def _pixels(stream: VideoStream) -> int:
+    return stream.width * stream.height
 
 
 def _is_default(stream: AudioStream) -> bool:
@@ -193,7 +198,7 @@ def _check(file: Opened, limits: VideoLimits) -> None:
     if file.video is None:
         return
 
-    if file.video.width * file.video.height > limits.pixels:
+    if _pixels(file.video) > limits.pixels:
         raise LimitExceeded(f"frames of more than {limits.pixels} pixels")
     # Two frames that follow each other closely are no dense video.
     is_dense = frame_rate(file.video) > limits.fps

@@ -69,7 +69,7 @@ class Limits:
     """How much of everything one task may take."""
 
     seconds: float = 30.0
-    """Of wall clock."""
+    """By the clock on the wall."""
     cpu_seconds: int = 30
     memory: int = 1024**3
     """Bytes of address space."""

@@ -114,7 +114,7 @@ class _Writer:
 
 
 class _Header(t.NamedTuple):
-    """What comes before the packets."""
+    """The boxes before the packets."""
 
     type_box: bytes
     start_of_packets: bytes

@@ -72,33 +72,50 @@ def verify(
     :raises ProcessingError: It is not what was written.
     """
     rendition = arguments["rendition"]
+    segments = rendition["segments"]
     if source.size != rendition["size"]:
         raise ProcessingError("a rendition of another size than was written")
-
-    for segment in rendition["segments"]:
-        source.seek(segment["start"])
-        if source.read(8)[4:] not in _SEGMENT_BOXES:
-            raise ProcessingError("a rendition whose segments are elsewhere")
+    if not all(_begins_segment(source, segment["start"]) for segment in segments):
+        raise ProcessingError("a rendition whose segments are elsewhere")
 
     source.seek(0)
+    packets = _read_packets(source, has_audio="mp4a" in rendition["codecs"])
     first_packets: dict[int, bool] = {}
-    times: list[float] = []
-    with opened(source, VideoLimits()) as file, decoding():
-        if file.video is None or (file.audio is None) == ("mp4a" in rendition["codecs"]):
-            raise ProcessingError("a rendition with other streams than were written")
-        for packet in file.container.demux(file.video):
-            if packet.pts is None or packet.pos is None:
-                continue
-            number = _segment_at(rendition["segments"], packet.pos)
-            first_packets.setdefault(number, packet.is_keyframe)
-            times.append(float(packet.pts * packet.time_base))
-
-    if len(first_packets) != len(rendition["segments"]) or not all(first_packets.values()):
+    for packet in packets:
+        first_packets.setdefault(_segment_at(segments, packet.position), packet.is_keyframe)
+    if len(first_packets) != len(segments) or not all(first_packets.values()):
         raise ProcessingError("a rendition with a segment that does not begin with a keyframe")
+
+    times = [packet.second for packet in packets]
     duration = max(times) - min(times)
     if not _is_close(duration, rendition["duration"]):
         raise ProcessingError(f"a rendition of {duration:.2f} seconds")
     return {"duration": rendition["duration"]}
+
+
+class _Packet(t.NamedTuple):
+    """A packet of pictures, where it is in its file."""
+
+    position: int
+    second: float
+    is_keyframe: bool
+
+
+def _begins_segment(source: t.Any, start: int) -> bool:
+    source.seek(start)
+    return source.read(8)[4:] in _SEGMENT_BOXES
+
+
+def _read_packets(source: t.Any, *, has_audio: bool) -> list[_Packet]:
+    """The packets of a rendition, in the order of the file."""
+    with opened(source, VideoLimits()) as file, decoding():
+        if file.video is None or (file.audio is not None) != has_audio:
+            raise ProcessingError("a rendition with other streams than were written")
+        return [
+            _Packet(packet.pos, float(packet.pts * packet.time_base), packet.is_keyframe)
+            for packet in file.container.demux(file.video)
+            if packet.pts is not None and packet.pos is not None
+        ]
 
 
 def _encode(
@@ -110,10 +127,11 @@ def _encode(
 ) -> list[dict[str, t.Any]]:
     if file.video is None:
         raise UndecodableMedia("no video in it")
-    streams = [stream for stream in (file.video, file.audio) if stream is not None]
     ladder = Ladder(renditions, frame_rate(file.video), file.start, limits.seconds)
+    streams: list[t.Any] = [file.video]
     sound = None
     if file.audio is not None:
+        streams.append(file.audio)
         sound = Sound(file.start)
     encoders = [
         Encoder(rendition, sinks[rendition.name], ladder.rate, sound) for rendition in renditions
@@ -149,7 +167,7 @@ def _add_sound(encoders: list[Encoder], packets: t.Iterable[Packet[t.Any]]) -> N
 
 
 def _check(frame: VideoFrame, file: Opened, limits: VideoLimits) -> None:
-    """What a file says of its frames and its length need not be true."""
+    """Refuse frames that are more than their file says."""
     if frame.width * frame.height > limits.pixels:
         raise LimitExceeded(f"frames of more than {limits.pixels} pixels")
     position = (seconds_of(frame) or 0.0) - file.start

@@ -24,7 +24,7 @@ MAX_RATE = 60
 """Frames a second of a rendition at most."""
 
 _LEAST_RATE = Fraction(10)
-"""What an encoder takes for the rate of pictures that follow each other even more slowly."""
+"""The rate that an encoder assumes for pictures that follow each other even more slowly."""
 
 _SAMPLE_RATE = 48_000
 _AUDIO_BITS = 128_000

@@ -176,7 +176,7 @@ def _choose_frame(file: Opened, video: VideoStream) -> VideoFrame:
 
 
 def _contrast_of(frame: VideoFrame) -> float:
-    """Of its brightness alone: to map colours of high dynamic range takes seconds to begin with."""
+    """The contrast of brightness alone: to map wide colours takes seconds to begin with."""
     brightness = frame.reformat(*_GLANCE, "gray").to_image()
     return ImageStat.Stat(brightness).stddev[0]
 

@@ -206,7 +206,6 @@ def without_duration() -> bytes:
             for source in (original.streams.video[0], original.streams.audio[0])
         }
         for packet in original.demux(original.streams.video[0], original.streams.audio[0]):
-        for packet in original.demux(original.streams.video[0], original.streams.audio[0]):
             if packet.dts is None:
                 continue
             packet.stream = copied[packet.stream.index]
