@@ -19,6 +19,11 @@ from PIL import Image, ImageDraw
 
 SAMPLE_RATE = 48_000
 
+_STEP = SAMPLE_RATE // 10
+
+_WAVE = [math.sin(place * 2 * math.pi * 440 / SAMPLE_RATE) for place in range(_STEP)]
+"""A tenth of a second of a tone, that is 44 whole waves."""
+
 COLOURS = {"left": (200, 40, 40), "right": (40, 60, 200)}
 """The halves of each frame, between which a white bar moves."""
 
@@ -110,12 +115,11 @@ def convert(frame: VideoFrame, pixel_format: str, matrix: str) -> VideoFrame:
 
 
 def tone(seconds: float, layout: str) -> Iterator[AudioFrame]:
-    """A tone that grows louder from silence."""
+    """A tone that grows louder from silence, step by step."""
     total = int(seconds * SAMPLE_RATE)
-    step = SAMPLE_RATE // 10
-    for start in range(0, total, step):
-        count = min(step, total - start)
-        wave = array("f", (_sample(start + place, total) for place in range(count)))
+    for start in range(0, total, _STEP):
+        count = min(_STEP, total - start)
+        wave = array("f", (start / total * sample for sample in _WAVE[:count]))
         frame = AudioFrame("fltp", layout, count)
         for plane in frame.planes:
             plane.update(wave.tobytes().ljust(plane.buffer_size, b"\0"))
@@ -162,8 +166,8 @@ def one_frame() -> bytes:
 
 @cache
 def still() -> bytes:
-    """Fourteen seconds with a picture at the beginning, and one in the middle."""
-    return make_clip(seconds=14, times=[0, 84], layout="mono")
+    """Nine seconds with a picture at the beginning, and one in the middle."""
+    return make_clip(seconds=9, times=[0, 54], layout="mono")
 
 
 @cache
@@ -266,10 +270,6 @@ def huge() -> bytes:
         drawing=lambda _second, width, height: Image.new("RGB", (width, height)),
         codec_options={"x264-params": "threads=2"},
     )
-
-
-def _sample(place: int, total: int) -> float:
-    return place / total * math.sin(place * 2 * math.pi * 440 / SAMPLE_RATE)
 
 
 def _draw_as_pq(_second: float, width: int, height: int) -> Image.Image:
