@@ -102,7 +102,8 @@ def limit(limits: Mapping[str, float]) -> None:
     """Set the limits of :class:`~.jail.Limits`. No file may grow, and no core is dumped."""
     seconds = int(limits["cpu_seconds"])
     _set_limit(resource.RLIMIT_CPU, seconds, seconds + 1)  # SIGXCPU first: that says why
-    _set_limit(resource.RLIMIT_AS, int(limits["memory"]))
+    if sys.platform != "darwin":  # which knows the limit, and refuses it
+        _set_limit(resource.RLIMIT_AS, int(limits["memory"]))
     _set_limit(resource.RLIMIT_NOFILE, int(limits["files"]))
     _set_limit(resource.RLIMIT_FSIZE, 0)
     _set_limit(resource.RLIMIT_CORE, 0)

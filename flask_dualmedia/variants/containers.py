@@ -27,17 +27,17 @@ FORMATS = (
 
 VIDEO_CODECS = frozenset(
     """
-    h264 hevc vp8 vp9 av1 libdav1d mpeg4 msmpeg4v2 msmpeg4v3 mpeg1video mpeg2video h263 flv1
-    vp6f wmv1 wmv2 wmv3 vc1 theora mjpeg prores dnxhd dvvideo rawvideo ffv1 jpeg2000
+    h264 hevc vp8 vp9 av1 mpeg4 msmpeg4v2 msmpeg4v3 mpeg1video mpeg2video h263 flv1 vp6f wmv1
+    wmv2 wmv3 vc1 theora mjpeg prores dnxhd dvvideo rawvideo ffv1 jpeg2000
     """.split()
 )
 
 AUDIO_CODECS = frozenset(
     """
-    aac mp3 mp3float mp2 mp2float opus libopus vorbis libvorbis flac alac ac3 eac3 amrnb amrwb
-    wmav1 wmav2 wmapro adpcm_ima_wav adpcm_ms adpcm_ima_qt gsm gsm_ms pcm_alaw pcm_mulaw
-    pcm_u8 pcm_s16le pcm_s16be pcm_s24le pcm_s24be pcm_s32le pcm_s32be pcm_f32le pcm_f32be
-    pcm_f64le pcm_dvd pcm_bluray
+    aac mp3 mp2 opus vorbis flac alac ac3 eac3 dts truehd amr_nb amr_wb wmav1 wmav2 wmapro
+    adpcm_ima_wav adpcm_ms adpcm_ima_qt gsm gsm_ms pcm_alaw pcm_mulaw pcm_u8 pcm_s16le
+    pcm_s16be pcm_s24le pcm_s24be pcm_s32le pcm_s32be pcm_f32le pcm_f32be pcm_f64le pcm_dvd
+    pcm_bluray
     """.split()
 )
 
@@ -131,9 +131,13 @@ def decode(file: Opened, *streams: VideoStream | AudioStream) -> Iterator[VideoF
     """The frames of these streams, in the order of the file. Damaged ones are left out."""
     with decoding():
         for packet in file.container.demux(*streams):
+            if packet.size == 0 and packet.pts is not None:
+                continue  # "the same again", which a decoder would take for the end
             try:
                 frames = packet.decode()
-            except av.error.InvalidDataError:
+            except av.error.MemoryError:
+                raise
+            except av.error.FFmpegError:
                 continue
             yield from t.cast("list[VideoFrame | AudioFrame]", frames)
 
@@ -185,11 +189,11 @@ def _is_default(stream: AudioStream) -> bool:
 
 
 def _codec(stream: VideoStream | AudioStream) -> str:
-    """The name of the decoder, or nothing where there is none."""
+    """The name of the codec, or nothing where there is no decoder."""
     context = t.cast("t.Any", stream.codec_context)
     if context is None:
         return ""
-    return context.name
+    return context.codec.canonical_name
 
 
 def _check(file: Opened, limits: VideoLimits) -> None:

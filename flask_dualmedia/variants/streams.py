@@ -149,6 +149,8 @@ def _encode(
     if sound is not None:
         _add_sound(encoders, sound.flush())
 
+    if ladder.is_empty:
+        raise UndecodableMedia("no frame can be decoded")
     facts = [encoder.close(ladder.end) for encoder in encoders]
     _check_durations(file, ladder, facts)
     return facts

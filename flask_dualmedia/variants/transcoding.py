@@ -46,7 +46,8 @@ _NO_KEYFRAMES_BUT_OURS = "keyint=infinite:scenecut=0"
 
 _PLAYLIST = "rendition.m3u8"
 _HLS = {
-    "hls_time": str(SEGMENT_SECONDS),
+    # At each keyframe, for there are none but ours.
+    "hls_time": "1",
     "hls_segment_type": "fmp4",
     "hls_flags": "single_file",
     "hls_playlist_type": "vod",
@@ -190,6 +191,11 @@ class Ladder:
         self._last = -1
         self._next_keyframe = 0
         self._source_end = 0
+
+    @property
+    def is_empty(self) -> bool:
+        """True if no frame has come."""
+        return not self._sizes
 
     @property
     def end(self) -> float:

@@ -76,7 +76,9 @@ def make_clip(
         video = t.cast("t.Any", output.add_stream(codec, rate=fps))
         video.width, video.height = size
         video.pix_fmt = pixel_format
-        video.options = {"preset": "ultrafast", "g": str(keyframes)} | (codec_options or {})
+        video.options = {"g": str(keyframes)} | (codec_options or {})
+        if codec.startswith("libx"):
+            video.options |= {"preset": "ultrafast"}
         for name, value in (colours or {}).items():
             setattr(video.codec_context, name, value)
         audio: t.Any = None
@@ -184,6 +186,17 @@ def black_start() -> bytes:
 @cache
 def webm() -> bytes:
     return make_clip(codec="libvpx", container="webm", audio_codec="libopus", seconds=1)
+
+
+@cache
+def avi() -> bytes:
+    return make_clip(codec="mpeg4", container="avi", audio_codec="libmp3lame", seconds=1)
+
+
+@cache
+def transport_stream() -> bytes:
+    """A stream that begins at another time than 0."""
+    return make_clip(codec="mpeg2video", container="mpegts", audio_codec="mp2", seconds=1, fps=25)
 
 
 @cache

@@ -182,6 +182,8 @@ def test_a_progressive_file_begins_with_its_index_and_holds_the_same_frames(
         (clips.one_frame, (320, 180), False),
         (clips.surround, (320, 180), True),
         (clips.webm, (320, 180), True),
+        (clips.avi, (320, 180), True),
+        (clips.transport_stream, (320, 180), True),
         (clips.without_duration, (320, 180), True),
         (lambda: clips.rotated(90), (180, 320), True),
     ],
@@ -249,6 +251,13 @@ def test_frames_at_uneven_times_stay_at_their_times() -> None:
     times = [frame.time for frame in frames_of(outputs.of("180"))]
     expected = [number / 12 for number in numbers]
     assert [time - times[0] for time in times] == pytest.approx(expected, abs=0.01)
+
+
+def test_pictures_that_begin_after_the_sound_are_in_segments_of_the_same_length() -> None:
+    content = clips.make_clip(seconds=9, times=range(1, 108))
+    (facts,), _ = encode(content, 180)
+    durations = [segment["duration"] for segment in facts["segments"]]
+    assert durations == pytest.approx([4, 4, 1], abs=0.1)
 
 
 def test_sound_and_pictures_stay_together(streamed: tuple[list[Facts], Outputs]) -> None:
