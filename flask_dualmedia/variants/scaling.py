@@ -83,7 +83,8 @@ class Scaler:
         )
         if kind != self._kind:
             yield from self.flush()
-            self._graph = self._make_graph(frame)
+            with decoding():
+                self._graph = self._make_graph(frame)
             self._kind = kind
 
         assert self._graph is not None

@@ -112,7 +112,8 @@ class Sound:
         kind = (frame.sample_rate, frame.format.name, frame.layout.name, frame.time_base)
         if kind != self._kind:
             yield from self._flush()
-            self._graph = self._make_graph(frame)
+            with decoding():
+                self._graph = self._make_graph(frame)
             self._kind = kind
 
         assert self._graph is not None
