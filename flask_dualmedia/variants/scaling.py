@@ -21,6 +21,8 @@ _HD_HEIGHT = 720
 _TURNS = {90: ("transpose=dir=clock",), 180: ("hflip", "vflip"), 270: ("transpose=dir=cclock",)}
 """Filters for an angle, clockwise."""
 
+_DEINTERLACE = "bwdif=mode=send_frame:deint=interlaced"
+
 _BT709_OUTPUT = (
     "out_transfer=bt709:out_primaries=bt709:out_color_matrix=bt709:out_range=tv:flags=bicubic"
 )
@@ -60,6 +62,7 @@ class Scaler:
         self._filters.append("setsar=1")
         if rate is not None:
             self._filters.append(f"fps={rate}")
+        self._is_interlaced = False
         self._graph: Graph | None = None
         self._kind: tuple[t.Any, ...] = ()
 
@@ -70,7 +73,10 @@ class Scaler:
             if frame.height >= _HD_HEIGHT:
                 frame.colorspace = _BT709
 
+        # Once is enough: cameras leave it out where nothing moves.
+        self._is_interlaced = self._is_interlaced or frame.interlaced_frame
         kind = (
+            self._is_interlaced,
             frame.width,
             frame.height,
             frame.format.name,
@@ -109,8 +115,12 @@ class Scaler:
             f":time_base={frame.time_base}:pixel_aspect=1/1"
             f":colorspace={frame.colorspace}:range={frame.color_range}",
         )
+        filters = [*_TURNS.get(turn_of(frame), ()), *self._filters]
+        if self._is_interlaced:
+            filters.insert(0, _DEINTERLACE)
+
         nodes = [buffer]
-        for description in (*_TURNS.get(turn_of(frame), ()), *self._filters):
+        for description in filters:
             name, _, arguments = description.partition("=")
             nodes.append(graph.add(name, arguments))
         nodes.append(graph.add("buffersink"))

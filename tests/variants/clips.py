@@ -189,6 +189,17 @@ def webm() -> bytes:
 
 
 @cache
+def interlaced() -> bytes:
+    """A bar that moves from field to field, with every second line half a frame late."""
+    return make_clip(
+        drawing=_draw_fields,
+        codec_options={"x264-params": "tff=1"},
+        layout=None,
+        seconds=1,
+    )
+
+
+@cache
 def avi() -> bytes:
     return make_clip(codec="mpeg4", container="avi", audio_codec="libmp3lame", seconds=1)
 
@@ -283,6 +294,15 @@ def huge() -> bytes:
         drawing=lambda _second, width, height: Image.new("RGB", (width, height)),
         codec_options={"x264-params": "threads=2"},
     )
+
+
+def _draw_fields(second: float, width: int, height: int) -> Image.Image:
+    image = Image.new("RGB", (width, height), "black")
+    pen = ImageDraw.Draw(image)
+    for line in range(height):
+        left = 20 + 240 * second + 20 * (line % 2)
+        pen.line((left, line, left + 40, line), fill="white")
+    return image
 
 
 def _draw_as_pq(_second: float, width: int, height: int) -> Image.Image:

@@ -9,7 +9,7 @@ from itertools import pairwise
 
 import av
 import pytest
-from PIL import Image
+from PIL import Image, ImageChops, ImageStat
 
 from flask_dualmedia.variants import jail
 from flask_dualmedia.variants.audio import waveform
@@ -224,6 +224,21 @@ def test_high_dynamic_range_is_mapped() -> None:
     image = image_of(frames_of(written.of("video"))[3])
     for name, place in (("left", 80), ("right", 240)):
         assert_near(image.getpixel((place, 150)), clips.COLOURS[name], 30)
+
+
+def test_the_fields_of_an_interlaced_video_are_put_together() -> None:
+    rendition = asdict(plan_renditions(320, 180, [180])[0])
+    _, written = call(short, clips.interlaced(), rendition=rendition)
+    before, after = (frames_of(clips.interlaced())[6], frames_of(written.of("video"))[6])
+    assert comb(before) > 30
+    assert comb(after) < 10
+
+
+def comb(frame: t.Any) -> float:
+    """How much lines differ from their neighbours, where the picture has none."""
+    image = frame.to_image().convert("L").crop((0, 60, 320, 120))
+    odd = image.resize((320, 60)).transform((320, 59), Image.Transform.AFFINE, (1, 0, 0, 0, 1, 1))
+    return ImageStat.Stat(ImageChops.difference(image.crop((0, 0, 320, 59)), odd)).mean[0]
 
 
 def test_a_video_of_many_frames_a_second_keeps_sixty_at_most() -> None:
