@@ -101,7 +101,7 @@ def _load(name: str) -> Callable[..., dict[str, t.Any]]:
 
 
 def _reporter(link: Channel) -> Report:
-    last = time.monotonic()
+    last = time.monotonic() - _REPORT_EACH
 
     def report(fraction: float) -> None:
         nonlocal last
