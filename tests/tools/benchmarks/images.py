@@ -1,5 +1,5 @@
 """Variants of images beside bare Pillow, and the memory of many at a time: ``python -m
-tests.benchmarks.images``. Times are CPU seconds of a process of its own for each line, whose peak
+tests.tools.benchmarks.images``. Times are CPU seconds of a process of its own for each line, whose peak
 memory is counted from what it needs before its first image. Runs on Linux."""
 
 from __future__ import annotations
