@@ -43,6 +43,7 @@ from .storages.base import Storage
 from .storages.outside import open_storages
 from .upkeep.chores import Upkeep
 from .upkeep.journal import agree_on_drains, homes_of, look_after_journal, try_again
+from .variants.renderer import Renderer
 
 logger = logging.getLogger("flask_dualmedia")
 logger.addFilter(Printable())
@@ -266,6 +267,7 @@ def _mongo_state(
         storages={"database": home.storage, **outside},
         homes=(home,),
         collections=collections,
+        renderer=Renderer(settings.render_limits),
         counter=_counter(app, settings, collections, home.repository),
         upkeep=_upkeep(app, settings),
         opened=opened,
@@ -327,6 +329,7 @@ def _dual_state(
         storages={"database": home.storage, **outside},
         homes=(sql, journal),
         collections=collections,
+        renderer=Renderer(settings.render_limits),
         circuit=circuit,
         counter=_counter(app, settings, collections, home.repository),
         upkeep=_upkeep(app, settings),

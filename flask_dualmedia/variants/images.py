@@ -18,6 +18,25 @@ MAX_ANIMATION_PIXELS = 50_000_000
 """Limit of the pixels of all frames together, for animations that are kept."""
 
 
+def weigh(
+    source: t.BinaryIO,
+    recipes: Sequence[Recipe],
+    *,
+    max_pixels: int | None = MAX_PIXELS,
+) -> int:
+    """Tell how much of a budget an image takes. Nothing is decoded.
+
+    The parameters are those of :func:`render`, and it raises the same.
+    """
+    try:
+        from .rendering import weight_of
+    except ImportError as error:
+        raise MissingExtra("rendering images", "images") from error
+
+    format_name, pixels = weight_of(source, recipes, max_pixels, MAX_ANIMATION_PIXELS)
+    return weighted(format_name, pixels)
+
+
 def render(
     source: t.BinaryIO,
     recipes: Sequence[Recipe],

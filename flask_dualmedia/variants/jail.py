@@ -27,6 +27,7 @@ from .failures import FAILURES, Cancelled, Killed, LimitExceeded, ProcessingErro
 from .ranges import Source
 
 TASKS: dict[str, str] = {
+    "render": "flask_dualmedia.variants.image_task:render_task",
     "probe": "flask_dualmedia.variants.video:probe",
     "poster": "flask_dualmedia.variants.video:poster",
     "hls": "flask_dualmedia.variants.streams:hls",

@@ -66,18 +66,40 @@ def render_image(
     :param turn: Waits until the image may be decoded.
     """
     image = decoding.open_image(source, max_pixels)
-    is_animated = any(_keeps_frames(recipe) for recipe in recipes) and decoding.is_animated(image)
-
-    pixels = image.width * image.height
-    if is_animated:
-        pixels = max_animation_pixels
-    with turn(image.format, pixels):
+    is_animated = _is_kept_animated(image, recipes)
+    with turn(image.format, _pixels_of(image, is_animated, max_animation_pixels)):
         if is_animated:
             result = _render(image, recipes, max_animation_pixels)
         else:
             result = _render(image, recipes, None)
         del image  # and its pixels, before others have their turn
     return result
+
+
+def weight_of(
+    source: t.BinaryIO,
+    recipes: Sequence[Recipe],
+    max_pixels: int | None,
+    max_animation_pixels: int,
+) -> tuple[str | None, int]:
+    """The format of an image, by Pillow's name, and the pixels that are decoded at most."""
+    image = decoding.open_image(source, max_pixels)
+    is_animated = _is_kept_animated(image, recipes)
+    return image.format, _pixels_of(image, is_animated, max_animation_pixels)
+
+
+def _is_kept_animated(image: ImageFile.ImageFile, recipes: Sequence[Recipe]) -> bool:
+    return any(_keeps_frames(recipe) for recipe in recipes) and decoding.is_animated(image)
+
+
+def _pixels_of(
+    image: ImageFile.ImageFile,
+    is_animated: bool,
+    max_animation_pixels: int,
+) -> int:
+    if is_animated:
+        return max_animation_pixels
+    return image.width * image.height
 
 
 def _keeps_frames(recipe: Recipe) -> bool:
