@@ -31,7 +31,7 @@ from .errors import DatabaseUnavailable, NamesTaken, Unavailable
 from .homes.failover import failover_home
 from .homes.mongo import journal_home, mongo_home
 from .homes.sql import sql_home
-from .models import TABLES
+from .models import JOURNALED, TABLES
 from .processes import closing
 from .processes.forks import notice_fork
 from .repositories.base import Repository
@@ -426,11 +426,13 @@ def _check_names(state: State) -> _Answering:
 
 def _check_mongo_names(state: State) -> None:
     prefix = ""
+    kinds = TABLES
     bucket = state.collections.bucket
     if state.mode == "dual":
         prefix = JOURNAL
+        kinds = JOURNALED
         bucket = state.collections.journal_bucket
-    names = [prefix + kind.__tablename__ for kind in TABLES.values()]
+    names = [prefix + kind.__tablename__ for kind in kinds.values()]
 
     with wiring.passing_client(state.mongo) as documents:
         collections = state.collections.by(documents)
