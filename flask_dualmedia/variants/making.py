@@ -216,9 +216,10 @@ def _add(state: State, record: MediaVariant, content: bytes) -> None:
     stored = state.original(record)
     assert stored is not None
     home = state.home
-    if stored.storage is home.storage and home.takes_whole and len(content) < BLOCK_SIZE:
-        if home.add_whole(record, [content], keeps_id=True):
-            return
+    is_small = len(content) < BLOCK_SIZE
+    goes_whole = is_small and stored.storage is home.storage and home.takes_whole
+    if goes_whole and home.add_whole(record, [content], keeps_id=True):
+        return
 
     set_values(record, state=PENDING)
     state.repository.add(record, keeps_id=True)

@@ -283,9 +283,7 @@ def _placeholder_style(record: Media, variants: Variants | None) -> str | None:
     facts = _facts(record, variants or {})
     if not facts:
         return None
-    return (
-        f"background: {facts['color']} url({facts['placeholder']}) center / cover no-repeat"
-    )
+    return f"background: {facts['color']} url({facts['placeholder']}) center / cover no-repeat"
 
 
 def _facts(record: Media, variants: Variants) -> dict[str, str]:

@@ -61,6 +61,8 @@ _BYTES = {"schema": {"type": "string", "format": "binary"}}
 # Bytes are of any type. Generators of clients know this one for bytes, and no range of types.
 _ANSWER = {"content": {"application/octet-stream": _BYTES, "*/*": _BYTES}}
 _BODY = {"required": True, "content": {"application/octet-stream": _BYTES}}
+
+
 def _header(name: str) -> Description:
     return {"in": "header", "name": name, "schema": {"type": "string"}}
 

@@ -7,7 +7,7 @@ import typing as t
 from flask import Response, request
 from flask_smorest import Blueprint
 from marshmallow import EXCLUDE, fields
-from werkzeug.exceptions import NotFound, NotImplemented
+from werkzeug import exceptions
 
 from .. import schemas
 from ..errors import MissingExtra
@@ -63,9 +63,7 @@ class VariantQuerySchema(schemas.WireSchema):
         },
     )
     signature = fields.String(
-        metadata={
-            "description": "Of a signed link to the original; no token is needed with one."
-        },
+        metadata={"description": "Of a signed link to the original; no token is needed with one."},
     )
 
 
@@ -191,7 +189,9 @@ def _unknown() -> Response:
 
     Pages may name a preset for a while that was taken away.
     """
-    answer = errors.answer(NotFound("There is no preset of this name, or none in this format."))
+    answer = errors.answer(
+        exceptions.NotFound("There is no preset of this name, or none in this format.")
+    )
     answer.headers["Cache-Control"] = FOR_A_MOMENT
     return answer
 
@@ -203,7 +203,7 @@ def _make(record: Media, recipe: Recipe) -> Variant:
     try:
         return making.make(get_state(), record, recipe)
     except MissingExtra as error:
-        raise NotImplemented(str(error)) from error
+        raise exceptions.NotImplemented(str(error)) from error
 
 
 def _public_cache(made: Variant, recipe: Recipe) -> str:
