@@ -16,6 +16,7 @@ from contextlib import suppress
 
 from werkzeug.exceptions import NotFound, UnprocessableEntity
 
+from ..content.policy import MAX_PIXELS
 from ..content.uploads import BLOCK_SIZE
 from ..databases.clock import elapsed
 from ..databases.leases import Lease
@@ -157,7 +158,8 @@ def _make(state: State, original: Media, recipe: Recipe) -> Variant:
 def _render(state: State, original: Media, recipe: Recipe) -> Rendered:
     stored = state.original(original)
     assert stored is not None
-    max_pixels = state.settings.policies[original.kind].max_pixels
+    # A host that lets images of any size be uploaded does not have each of them decoded.
+    max_pixels = state.settings.policies[original.kind].max_pixels or MAX_PIXELS
     try:
         return state.renderer.render(stored, recipe, max_pixels)
     except ProcessingError as error:

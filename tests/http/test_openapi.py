@@ -68,7 +68,7 @@ def test_operations_say_what_they_need(document: dict[str, t.Any]) -> None:
         if path == "/media/health":
             assert not operation.get("security")
             continue
-        is_open = path.endswith("/content") and method == "get"
+        is_open = path.endswith(("/content", "/{file_name}")) and method == "get"
         assert operation["security"] == ([{"bearer": []}, {}] if is_open else [{"bearer": []}])
         assert {"401", "503"} <= operation["responses"].keys()
         if "{media_id}" in path or "{upload_id}" in path:

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import io
+import sys
 import typing as t
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from urllib.parse import urlsplit
 
+import psycopg
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 from PIL import Image
 
 from flask_dualmedia import (
+    ExternalURL,
     delete_media,
+    failpoints,
     get_media,
     get_variants,
     picture,
@@ -21,15 +26,15 @@ from flask_dualmedia import (
     save_product_image,
     signed_url,
     srcset,
-    update_media,
     variant_url,
 )
 from flask_dualmedia.models import MediaVariant, ProductImage
-from flask_dualmedia.state import State, get_state
+from flask_dualmedia.state import get_state
 from flask_dualmedia.testing import count_queries
 
 from ..conftest import MakeApp
-from ..samples import Owners, Tokens
+from ..samples import PDF, Owners, Tokens, png
+from ..tools.proxy import Proxy, through
 from .pictures import quadrants, saved
 
 JPEG = saved(quadrants(), "JPEG", quality=90)
@@ -204,20 +209,277 @@ def test_many_who_ask_at_once_wait_for_one_rendering(
     assert state.repository.count(MediaVariant) == 1
 
 
-def test_a_variant_is_one_statement(make_app: MakeApp) -> None:
+def test_a_variant_that_is_there_costs_one_statement(
+    make_app: MakeApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
     app = make_app("dual")
-    state = get_state(app)
-    product = state.mongo["products"].insert_one({}).inserted_id
+    product = get_state(app).mongo["products"].insert_one({}).inserted_id
     image = save(app, Owners(product, product, product))
     url = url_of(app, image)
     client = app.test_client()
     client.get(url)
 
-    statements: list[str] = []
+    statements = []
+    execute = psycopg.Cursor.execute
+
+    def noted(self: t.Any, query: t.Any, *args: t.Any, **options: t.Any) -> t.Any:
+        statements.append(query)
+        return execute(self, query, *args, **options)
+
+    # A home that is listened to reads in steps: here psycopg is listened to.
+    with monkeypatch.context() as patched:
+        patched.setattr(psycopg.Cursor, "execute", noted)
+        assert client.get(url).status_code == 200
+    assert len(statements) == 1
     with count_queries(app) as queries:
-        # Statements past SQLAlchemy are seen where somebody listens: all of them are then.
-        answer = client.get(url)
-        statements = queries.sql
-    assert answer.status_code == 200
+        client.get(url)
     assert not queries.mongo
-    assert len(statements) <= 3
+
+
+def test_urls_cost_no_query(app: Flask, image: ProductImage) -> None:
+    with app.app_context(), count_queries(app) as queries:
+        variant_url(image, "card")
+        srcset(image, ["thumb", "card", "large"])
+        picture(image, "card")
+    assert (queries.sql, queries.mongo) == ([], [])
+
+
+def test_an_undecodable_original_is_refused_with_a_reason_and_decoded_once(
+    app: Flask, client: FlaskClient, owners: Owners, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = save(app, owners, JPEG[: len(JPEG) // 2])
+    url = url_of(app, image)
+    answer = client.get(url)
+    assert answer.status_code == 422
+    assert answer.json is not None
+    assert "undecodable" in answer.json["message"]
+    assert answer.headers["Cache-Control"] == "private, no-store"
+
+    decoded = []
+    monkeypatch.setattr("flask_dualmedia.variants.renderer.weigh", decoded.append)
+    again = client.get(url)
+    assert (again.status_code, again.json) == (422, answer.json)
+    assert not decoded
+    assert client.get(f"/media/product-images/{image.id}/content").status_code == 200
+
+
+def test_an_image_with_too_many_pixels_is_refused_however_large_uploads_may_be(
+    make_app: MakeApp,
+) -> None:
+    app = make_app("mongo", DUALMEDIA_POLICY={"product-images": {"max_pixels": None}})
+    product = get_state(app).mongo["products"].insert_one({}).inserted_id
+    image = save(app, Owners(product, product, product), png(12000, 12000), filename="shoe.png")
+    answer = app.test_client().get(url_of(app, image))
+    assert answer.status_code == 422
+    assert "limit_exceeded" in (answer.json or {})["message"]
+
+
+def test_a_large_image_is_rendered_in_a_process_of_its_own(make_app: MakeApp) -> None:
+    bytes_by_limit = []
+    for limit in (1, 10**9):
+        app = make_app("mongo", DUALMEDIA_RENDER_JAIL_PIXELS=limit)
+        product = get_state(app).mongo["products"].insert_one({}).inserted_id
+        image = save(app, Owners(product, product, product))
+        answer = app.test_client().get(url_of(app, image))
+        assert answer.status_code == 200
+        bytes_by_limit.append(answer.data)
+    in_jail, in_process = bytes_by_limit
+    assert in_jail == in_process
+
+
+def test_a_task_that_takes_too_long_is_not_begun_again_at_once(make_app: MakeApp) -> None:
+    app = make_app("mongo", DUALMEDIA_RENDER_JAIL_PIXELS=1, DUALMEDIA_RENDER_SECONDS=0.001)
+    product = get_state(app).mongo["products"].insert_one({}).inserted_id
+    image = save(app, Owners(product, product, product))
+    for _ in range(2):
+        answer = app.test_client().get(url_of(app, image))
+        assert (answer.status_code, answer.headers["Retry-After"]) == (503, "60")
+        assert "timeout" in (answer.json or {})["message"]
+
+
+def test_media_that_is_no_image_has_no_variants(
+    app: Flask, client: FlaskClient, tokens: Tokens, owners: Owners
+) -> None:
+    with app.app_context():
+        pdf = save_media_storage("user", owners.user, io.BytesIO(PDF), is_public=True)
+        url = "https://cdn.example/shoe.jpg"
+        external = save_product_image(owners.product, ExternalURL(url), is_public=True)
+        assert variant_url(external, "card") == srcset(external, ["thumb", "card"]) == url
+    for record in (pdf, external):
+        path = f"/media/{record.kind}/{record.id}/variants"
+        assert client.get(f"{path}/thumb.jpg").status_code == 404
+        listed = client.get(path, headers=tokens.alice)
+        assert listed.json == {"items": [], "placeholder": None, "color": None}
+
+
+def test_variants_are_listed_with_their_sizes(
+    app: Flask, client: FlaskClient, tokens: Tokens, image: ProductImage
+) -> None:
+    path = f"/media/product-images/{image.id}/variants"
+    assert client.get(path).status_code == 401
+    before = client.get(path, headers=tokens.bob).json or {}
+    assert [item["fileSize"] for item in before["items"]] == [None] * 6
+    assert (before["placeholder"], before["color"]) == (None, None)
+    sizes = {(item["name"], item["width"], item["height"]) for item in before["items"]}
+    assert sizes == {("thumb", 320, 192), ("card", 640, 384), ("large", 640, 384)}
+
+    for item in before["items"]:
+        answer = client.get(item["url"])
+        assert (answer.mimetype, answer.headers["Cache-Control"]) == (item["mimeType"], FOR_EVER)
+        assert Image.open(io.BytesIO(answer.data)).size == (item["width"], item["height"])
+    after = client.get(path, headers=tokens.bob).json or {}
+    assert None not in [item["fileSize"] for item in after["items"]]
+    assert after["placeholder"].startswith("data:image/webp;base64,")
+    assert after["color"].startswith("#")
+
+
+def test_a_variant_of_an_original_that_is_replaced_meanwhile_shows_the_new_bytes(
+    app: Flask, client: FlaskClient, tokens: Tokens, image: ProductImage
+) -> None:
+    turned = saved(quadrants().rotate(180), "JPEG")
+
+    def replace() -> None:
+        path = f"/media/product-images/{image.id}/content"
+        assert client.put(path, data=turned, headers=tokens.admin).status_code == 200
+
+    with failpoints.on("variant:rendered", replace):
+        answer = app.test_client().get(url_of(app, image))
+    assert answer.headers["Cache-Control"] == "public, max-age=300"
+    corner = Image.open(io.BytesIO(answer.data)).convert("RGB").getpixel((20, 20))
+    assert max(abs(a - b) for a, b in zip(corner, (240, 220, 20), strict=True)) < 16
+    with app.app_context():
+        current = get_media(ProductImage, image.id)
+        (kept,) = get_variants([current])[image.id]
+        assert kept.source_key == current.storage_key
+
+
+def test_a_variant_of_an_original_that_is_deleted_meanwhile_is_not_found(
+    app: Flask, client: FlaskClient, image: ProductImage
+) -> None:
+    def delete() -> None:
+        with app.app_context():
+            delete_media(ProductImage, image.id)
+
+    with failpoints.on("variant:rendered", delete):
+        assert client.get(url_of(app, image)).status_code == 404
+    assert get_state(app).repository.count(MediaVariant) == 0
+
+
+@pytest.mark.parametrize("mode", ["dual"])
+def test_variants_of_what_sql_has_wait_for_it(
+    make_proxied: MakeApp, proxy: Proxy, mode: str
+) -> None:
+    app = make_proxied()
+    product = get_state(app).mongo["products"].insert_one({}).inserted_id
+    owners = Owners(product, product, product)
+    made, other = save(app, owners), save(app, owners)
+    client = app.test_client()
+    assert client.get(url_of(app, made)).status_code == 200
+    proxy.refuse()
+    for image in (made, other):
+        answer = client.get(url_of(app, image))
+        assert (answer.status_code, "Retry-After" in answer.headers) == (503, True)
+
+
+@pytest.mark.parametrize("mode", ["dual"])
+def test_an_image_in_the_journal_is_shown_and_its_variants_are_not_kept(
+    make_proxied: MakeApp, proxy: Proxy, mode: str
+) -> None:
+    app = make_proxied(DUALMEDIA_AUTO_DRAIN=False)
+    state = get_state(app)
+    product = state.mongo["products"].insert_one({}).inserted_id
+    proxy.refuse()
+    image = save(app, Owners(product, product, product))
+    client = app.test_client()
+    for _ in range(2):
+        answer = client.get(url_of(app, image))
+        assert (answer.status_code, answer.mimetype) == (200, "image/jpeg")
+        assert answer.headers["Cache-Control"] == "public, max-age=60"
+    assert not state.mongo["journal_media_variants"].find_one()
+
+
+def test_without_mongodb_variants_are_made_all_the_same(
+    make_app: MakeApp, mongo_proxy: Proxy, mongo_uri: str
+) -> None:
+    """Who may do it first is asked there, and nothing else."""
+    app = make_app("dual", MONGO_URI=through(mongo_uri, mongo_proxy))
+    state = get_state(app)
+    product = state.mongo["products"].insert_one({}).inserted_id
+    image = save(app, Owners(product, product, product))
+    mongo_proxy.refuse()
+    answer = app.test_client().get(url_of(app, image))
+    assert (answer.status_code, answer.headers["Cache-Control"]) == (200, FOR_EVER)
+    assert state.repository.count(MediaVariant) == 1
+
+
+def test_without_pillow_the_answer_names_the_extra(
+    app: Flask, client: FlaskClient, image: ProductImage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = url_of(app, image)
+    monkeypatch.setitem(sys.modules, "flask_dualmedia.variants.rendering", None)
+    answer = client.get(url)
+    assert answer.status_code == 501
+    assert "flask-dualmedia[images]" in (answer.json or {})["message"]
+
+
+def test_variants_are_kept_where_their_original_is(
+    make_app: MakeApp, mode: str, tmp_path: Path
+) -> None:
+    app = make_app(
+        mode,
+        DUALMEDIA_STORAGES={"local": {"directory": str(tmp_path)}},
+        DUALMEDIA_DEFAULT_STORAGE={"product-images": "local"},
+    )
+    product = get_state(app).mongo["products"].insert_one({}).inserted_id
+    image = save(app, Owners(product, product, product))
+    url = url_of(app, image)
+    client = app.test_client()
+    answer = client.get(url)
+    assert client.get(url).data == answer.data
+    sizes = [path.stat().st_size for path in tmp_path.rglob("*") if path.is_file()]
+    assert sorted(sizes) == sorted([len(JPEG), len(answer.data)])
+
+
+@pytest.mark.parametrize(
+    ("mode", "step"),
+    [
+        ("dual", "variant:rendered"),
+        ("mongo", "variant:pending"),
+        ("mongo", "variant:bytes"),
+    ],
+)
+def test_a_variant_that_is_left_half_made_is_made_again(
+    app: Flask, client: FlaskClient, owners: Owners, step: str
+) -> None:
+    noise = Image.effect_noise((1500, 1500), 90).convert("RGB")
+    image = save(app, owners, saved(noise, "JPEG", quality=95))
+    url = url_of(app, image, "large")
+
+    def fail() -> None:
+        raise KeyboardInterrupt
+
+    with failpoints.on(step, fail), pytest.raises(KeyboardInterrupt):
+        client.get(url)
+    answer = client.get(url)
+    assert (answer.status_code, answer.headers["Cache-Control"]) == (200, FOR_EVER)
+    assert len(answer.data) > 2**18
+    assert client.get(url).data == answer.data
+
+
+def test_urls_stay_when_bytes_are_moved(make_app: MakeApp, mode: str, tmp_path: Path) -> None:
+    app = make_app(mode, DUALMEDIA_STORAGES={"local": {"directory": str(tmp_path)}})
+    product = get_state(app).mongo["products"].insert_one({}).inserted_id
+    image = save(app, Owners(product, product, product))
+    url = url_of(app, image)
+    client = app.test_client()
+    before = client.get(url)
+    moved = app.test_cli_runner().invoke(
+        args=["dualmedia", "move", "--from", "database", "--to", "local"]
+    )
+    assert moved.exit_code == 0, moved.output
+    with app.app_context():
+        current = get_media(ProductImage, image.id)
+        assert current.storage_type == "local"
+        assert variant_url(current, "thumb") == url
+    after = client.get(url)
+    assert (after.status_code, after.data) == (200, before.data)
