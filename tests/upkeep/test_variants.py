@@ -8,6 +8,7 @@ import io
 import typing as t
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import chain
 
 import pytest
 from flask import Flask
@@ -34,7 +35,6 @@ from flask_dualmedia.upkeep.move import move
 from flask_dualmedia.upkeep.variants import is_due, sweep_variants
 
 from ..conftest import MakeApp, StorageOptions
-from ..faults.transfer import homes, transfer
 from ..samples import counting
 
 SMALL, LARGE = counting(1000), counting(6 * 1024**2)
@@ -68,13 +68,14 @@ def keep(
     recipe: str = "0" * 12,
     *,
     home: AnyHome | None = None,
+    unfinished: bool = False,
     **fields: t.Any,
 ) -> MediaVariant:
     """Keep a variant of any bytes, in its original's home."""
     home = home or state.homes[0]
     variant = MediaVariant.of(original, "card", recipe)
     values = {
-        "state": AVAILABLE,
+        "state": PENDING if unfinished else AVAILABLE,
         "storage_type": "database",
         "storage_key": new_key(variant.id),
         "file_size": len(CONTENT),
@@ -95,7 +96,7 @@ def put(state: State, original: MediaStorage, content: bytes) -> MediaStorage:
 
 def keys(state: State) -> set[str]:
     """The keys of all bytes that there are, in every storage."""
-    return {key for storage in state.storages.values() for key in storage.keys()}
+    return {*chain.from_iterable(storage.keys() for storage in state.storages.values())}
 
 
 def check(state: State, *, repair: bool = False, **options: t.Any) -> dict[str, int]:
@@ -108,7 +109,7 @@ def test_they_are_deleted_with_their_original(state: State, content: bytes) -> N
     original, other = save(content), save(content)
     keep(state, original)
     keep(state, original, "1" * 12, storage_type="local")
-    keep(state, original, "2" * 12, state=PENDING)
+    keep(state, original, "2" * 12, unfinished=True)
     kept = keep(state, other)
     delete_media(MediaStorage, original.id)
     assert keys(state) == {other.storage_key, kept.storage_key}
@@ -252,7 +253,7 @@ def test_stats_say_how_much_is_derived_and_quotas_do_not_count_it(
     with app.app_context():
         state, original = get_state(app), save()
         keep(state, original)
-        keep(state, original, "1" * 12, state=PENDING)
+        keep(state, original, "1" * 12, unfinished=True)
         stats = get_media_stats("page", "1")
         assert (stats.media, stats.size, stats.derived_size) == (1, len(SMALL), len(CONTENT))
         save()
@@ -260,73 +261,3 @@ def test_stats_say_how_much_is_derived_and_quotas_do_not_count_it(
             save()
     status = app.test_cli_runner().invoke(args=["dualmedia", "status"])
     assert "2 variants" in status.output
-
-
-class Transfer(t.NamedTuple):
-    """A deployment that has one file with a variant, and changes its mode."""
-
-    source: Flask
-    target: Flask
-    to: str
-    homes: tuple[AnyHome, AnyHome]
-    """The home that it leaves, and the one that it goes to."""
-    original: MediaStorage
-    variant: MediaVariant
-
-
-@pytest.fixture
-def change_of_mode(make_app: MakeApp, app: Flask, mode: str) -> Transfer:
-    """From each mode to the other."""
-    other = make_app({"dual": "mongo", "mongo": "dual"}[mode], name="other")
-    dual = {"dual": app, "mongo": other}[mode]
-    sql, mongo = homes(dual)
-    to, ends = {"dual": ("mongo", (sql, mongo)), "mongo": ("sql", (mongo, sql))}[mode]
-    original = save()
-    variant = keep(get_state(app), original)
-    return Transfer(app, other, to, ends, original, variant)
-
-
-def test_they_are_transferred(change_of_mode: Transfer) -> None:
-    source, target, to, (left, reached), original, variant = change_of_mode
-    assert "Both hold the same" in transfer(source, to)
-    found = reached.repository.find_variant(
-        original.id, str(original.storage_key), "card", variant.recipe
-    )
-    assert found.values() == variant.values()
-    assert b"".join(reached.storage.open(found.storage_key, 0, len(CONTENT))) == CONTENT
-
-    transfer(target, to, "--delete-source", "--yes")
-    assert [*left.storage.keys()] == []
-    assert left.repository.count(MediaVariant) == 0
-
-
-def test_they_are_left_behind_if_somebody_says_so(change_of_mode: Transfer) -> None:
-    source, target, to, (left, reached), original, _ = change_of_mode
-    assert "Both hold the same" in transfer(source, to, "--without-variants")
-    assert [*reached.storage.keys()] == [original.storage_key]
-    transfer(target, to, "--delete-source", "--yes", code=1)
-    transfer(target, to, "--delete-source", "--yes", "--without-variants")
-    assert [*left.storage.keys()] == []
-    assert left.repository.count(MediaVariant) == 0
-    assert reached.repository.get(MediaStorage, original.id)
-
-
-def test_what_was_made_there_gives_way_to_what_is_transferred(change_of_mode: Transfer) -> None:
-    """The app ran on the target before, and made the same variant there."""
-    source, target, to, (_, reached), original, variant = change_of_mode
-    transfer(source, to, "--without-variants")
-    keep(get_state(target), original, home=reached)
-    assert "Both hold the same" in transfer(source, to)
-    assert {*reached.storage.keys()} == {original.storage_key, variant.storage_key}
-
-
-def test_a_mirror_deletes_those_that_were_deleted(change_of_mode: Transfer) -> None:
-    source, _, to, (_, reached), original, _ = change_of_mode
-    save()
-    transfer(source, to)
-    with source.app_context():
-        delete_media(MediaStorage, original.id)
-    assert "not hold the same" in transfer(source, to, code=1)
-    assert "Both hold the same" in transfer(source, to, "--mirror", "--expect", "2")
-    assert reached.repository.count(MediaVariant) == 0
-    assert len([*reached.storage.keys()]) == 1
