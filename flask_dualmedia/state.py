@@ -34,7 +34,7 @@ if t.TYPE_CHECKING:
     from .databases.collections import Collections
     from .databases.documents import Documents
     from .homes.base import AnyHome
-    from .models import Media, MediaRecord
+    from .models import Media, MediaRecord, MediaVariant
     from .repositories.base import Repository
     from .storages.base import Storage
 
@@ -84,6 +84,10 @@ class Keeper(t.Protocol):
         ...
 
 
+def _know_all(variant: MediaVariant) -> bool:
+    return True
+
+
 @dataclass(frozen=True)
 class State:
     """The extension's state on one app, kept in ``app.extensions["dualmedia"]``."""
@@ -115,6 +119,8 @@ class State:
     opened: ExitStack = field(default_factory=ExitStack)
     """Closes everything that was opened for the app and is not the host's. It does not refer to the
     app."""
+    knows_recipe: t.Callable[[MediaVariant], bool] = _know_all
+    """Whether a preset or a rendition has the recipe of a variant. Others are swept."""
     uses: Uses = field(default_factory=Uses)
     """The requests and others that use media at the moment."""
 

@@ -215,6 +215,13 @@ class Repository(t.Protocol):
         buried."""
         ...
 
+    def derived_size(self, ids: t.Sequence[uuid.UUID]) -> int:
+        """The sum of the sizes of the available variants of the originals with these ids.
+
+        While SQL is down it is 0.
+        """
+        ...
+
     def keys_of(
         self,
         kind: type[MediaRecord],

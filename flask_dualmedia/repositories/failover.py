@@ -310,6 +310,12 @@ class FailoverRepository:
         """The variants of these originals, which only SQL can have."""
         return self._circuit.read(lambda: self._sql.variants_of(ids))
 
+    def derived_size(self, ids: t.Sequence[uuid.UUID]) -> int:
+        try:
+            return self._circuit.read(lambda: self._sql.derived_size(ids))
+        except _NO_ANSWER:
+            return 0
+
     def keys_of(
         self,
         kind: type[MediaRecord],

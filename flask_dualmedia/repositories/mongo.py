@@ -177,6 +177,13 @@ class MongoRepository:
         }
         return self._find(MediaVariant, where, queries.BY_ID)
 
+    def derived_size(self, ids: t.Sequence[uuid.UUID]) -> int:
+        derived = {
+            "media_id": {"$in": [*ids]},
+            "state": AVAILABLE,
+        }
+        return self._sum_of_sizes(MediaVariant, derived)
+
     def keys_of(
         self,
         kind: type[MediaRecord],
@@ -505,7 +512,6 @@ class MongoRepository:
         return Announced(number, size)
 
     def stored_size(self, selection: Selection) -> int:
-        group = {"_id": None, "size": {"$sum": "$file_size"}}
         size = 0
         for kind, where in selection.items():
             stored = {
@@ -513,15 +519,18 @@ class MongoRepository:
                 "storage_key": {"$ne": None},
                 **queries.having(kind, where),
             }
-            pipeline = [
-                {"$match": records_only(kind, stored)},
-                {"$group": group},
-            ]
-            with self._collections.asked():
-                collection = self._collection(kind)
-                for total in collection.aggregate(pipeline):
-                    size += total["size"]
+            size += self._sum_of_sizes(kind, stored)
         return size
+
+    def _sum_of_sizes(self, kind: type[MediaRecord], where: Document) -> int:
+        """The sum of the sizes of the records that match."""
+        pipeline = [
+            {"$match": records_only(kind, where)},
+            {"$group": {"_id": None, "size": {"$sum": "$file_size"}}},
+        ]
+        with self._collections.asked():
+            collection = self._collection(kind)
+            return sum(total["size"] for total in collection.aggregate(pipeline))
 
     def _collection(self, kind: type[MediaRecord]) -> Collection[Document]:
         name = self.prefix + kind.__tablename__

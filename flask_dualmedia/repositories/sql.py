@@ -124,6 +124,12 @@ class SQLRepository:
         query = statements.select_variants(self.tables, as_array=as_array)
         return self._all(MediaVariant, query, {"ids": [*ids]})
 
+    def derived_size(self, ids: t.Sequence[uuid.UUID]) -> int:
+        as_array = self.database.is_postgresql
+        query = statements.select_derived_size(self.tables, as_array=as_array)
+        ((size,),) = self._fetch(query, {"ids": [*ids]})
+        return int(size or 0)
+
     def keys_of(
         self,
         kind: type[MediaRecord],

@@ -178,14 +178,29 @@ def select_variants(tables: Tables = MODELS, *, as_array: bool) -> sa.Select[t.A
     :param as_array: The database knows arrays.
     """
     table = tables.of(MediaVariant)
+    is_derived = _is_derived(table, as_array=as_array)
+    return sa.select(table).where(is_derived, _NOT_BURIED).order_by(table.c.id)
+
+
+@cache
+def select_derived_size(tables: Tables = MODELS, *, as_array: bool) -> sa.Select[t.Any]:
+    """The statement for the sum of the sizes of available variants, with the same parameter.
+
+    It is NULL where there are none.
+    """
+    table = tables.of(MediaVariant)
+    is_derived = _is_derived(table, as_array=as_array)
+    return sa.select(sa.func.sum(table.c.file_size)).where(is_derived, _AVAILABLE)
+
+
+def _is_derived(table: sa.Table, *, as_array: bool) -> sa.ColumnElement[bool]:
+    """The condition that a variant is of one of the originals in the parameter ``ids``."""
     media_id = table.c.media_id
     if as_array:
         ids = sa.bindparam("ids", type_=postgresql.ARRAY(sa.Uuid()))
-        is_derived = media_id == sa.any_(ids)
-    else:
-        ids = sa.bindparam("ids", expanding=True, type_=sa.Uuid())
-        is_derived = media_id.in_(ids)
-    return sa.select(table).where(is_derived, _NOT_BURIED).order_by(table.c.id)
+        return media_id == sa.any_(ids)
+    ids = sa.bindparam("ids", expanding=True, type_=sa.Uuid())
+    return media_id.in_(ids)
 
 
 @cache

@@ -123,7 +123,7 @@ def sweep(
     for remove, record in _due(state, sightings, grace):
         if not keep_going():
             return number_swept
-        number_swept += _try_to_remove(remove, record)
+        number_swept += try_to_remove(remove, record)
 
     if sightings.forgone:
         logger.warning(
@@ -214,15 +214,15 @@ def _due(state: State, sightings: Sightings, grace: float) -> Iterator[tuple[Rem
             for batch in _unfinished_batches(home, kind, grace=grace):
                 due = batch
                 if grace > 0:
-                    due = _seen_before(sightings, batch, grace)
+                    due = seen_before(sightings, batch, grace)
                 for record in due:
                     yield partial(sweep_in, state, home, record), record
         for batch in _trashed_batches(state, kind):
-            for record in _seen_before(sightings, batch, state.settings.trash_seconds):
+            for record in seen_before(sightings, batch, state.settings.trash_seconds):
                 yield partial(purge, state, record), record
 
 
-def _try_to_remove(remove: Remove, record: MediaRecord) -> bool:
+def try_to_remove(remove: Remove, record: MediaRecord) -> bool:
     """Remove a record. If its storage fails, the records in other storages still go."""
     try:
         return remove()
@@ -251,7 +251,7 @@ def _note_trashed(state: State, record: MediaRecord) -> None:
     Sightings(state, SWEEP).note([name_of(record)])
 
 
-def _seen_before(sightings: Sightings, records: list[M], seconds: float) -> list[M]:
+def seen_before(sightings: Sightings, records: list[M], seconds: float) -> list[M]:
     """The records that an earlier sweep saw, as they are now, at least so many seconds ago."""
     names = {name_of(record) for record in records}
     first_seen = sightings.note(names)

@@ -684,7 +684,9 @@ def test_stats_over_http(app: Flask, tokens: Tokens, used: dict[str, t.Any]) -> 
         "course-videos",
         "files",
     ]
-    assert answer["totals"] == {"media": 3, "bytes": 10**6 + 2 * len(PDF), "accesses": 7}
+    assert answer["totals"] == {
+        "media": 3, "bytes": 10**6 + 2 * len(PDF), "derivedBytes": 0, "accesses": 7,
+    }  # fmt: skip
     assert answer["partial"] is False
     record = client.get(f"/media/course-videos/{used['video'].id}", headers=tokens.alice).json
     assert answer["items"][1] == record | {"kind": "course-videos"}  # type: ignore[operator]
