@@ -84,10 +84,6 @@ class Keeper(t.Protocol):
         ...
 
 
-def _know_all(variant: MediaVariant) -> bool:
-    return True
-
-
 @dataclass(frozen=True)
 class State:
     """The extension's state on one app, kept in ``app.extensions["dualmedia"]``."""
@@ -119,8 +115,6 @@ class State:
     opened: ExitStack = field(default_factory=ExitStack)
     """Closes everything that was opened for the app and is not the host's. It does not refer to the
     app."""
-    knows_recipe: t.Callable[[MediaVariant], bool] = _know_all
-    """Whether a preset or a rendition has the recipe of a variant. Others are swept."""
     uses: Uses = field(default_factory=Uses)
     """The requests and others that use media at the moment."""
 
@@ -173,6 +167,12 @@ class State:
         return {
             kind: recipes_of(presets.values()) for kind, presets in self.settings.presets.items()
         }
+
+    def knows_recipe(self, variant: MediaVariant) -> bool:
+        """Tell whether a preset has the recipe of a variant. Others are swept."""
+        recipes = self.recipes.get(variant.media_kind, {}).values()
+        name = (variant.name, variant.recipe)
+        return any((recipe.preset.name, recipe.digest) == name for recipe in recipes)
 
     def original(self, record: MediaRecord) -> Stored | None:
         """The bytes of a record, ``None`` for external media.
