@@ -17,7 +17,15 @@ arrives when others have been acknowledged, changes nothing then.
 
 from .changes import change, count_access, edit, revoke_links
 from .creation import check_owner, create, create_external, foresee, publish
-from .deletion import clean_up, delete, delete_of_owner, purge, remove_unseen, remove_variant
+from .deletion import (
+    clean_up,
+    delete,
+    delete_of_owner,
+    purge,
+    remove_unseen,
+    remove_variant,
+    remove_variants,
+)
 from .description import classify, describe
 from .replacement import replace
 
@@ -38,6 +46,7 @@ __all__ = [
     "purge",
     "remove_unseen",
     "remove_variant",
+    "remove_variants",
     "replace",
     "revoke_links",
 ]

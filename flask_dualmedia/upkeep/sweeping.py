@@ -23,12 +23,13 @@ from ..errors import (
 )
 from ..failpoints import reach
 from ..homes.base import AnyHome
-from ..lifecycle import change, clean_up, purge, remove_unseen
+from ..lifecycle import change, clean_up, purge, remove_unseen, remove_variants
 from ..models import (
     AVAILABLE,
     DELETING,
     TABLES,
     TRASHED,
+    Media,
     MediaRecord,
     now,
 )
@@ -175,9 +176,12 @@ def sweep_in(state: State, home: AnyHome, record: MediaRecord) -> bool:
     kind = type(record)
     where = {"state": record.state, "version": record.version}
     changes = {"state": DELETING, "updated_at": now()}
-    if home.repository.update(kind, record.id, changes, where=where) is None:
+    deleted = home.repository.update(kind, record.id, changes, where=where)
+    if deleted is None:
         return False
 
+    if isinstance(deleted, Media):
+        remove_variants(state, deleted)
     state.staging.forget_finished(record.id)  # a check would miss the media that it became
     original = _own_original(state, home, record)
     if original is not None:

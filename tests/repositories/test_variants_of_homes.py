@@ -33,8 +33,10 @@ def home(request: pytest.FixtureRequest, make_app: MakeApp, tmp_path: t.Any) -> 
     return state.home
 
 
-def add_original(home: AnyHome, **fields: t.Any) -> ProductImage:
-    original = make(**{"storage_type": "database", "storage_key": "source"} | fields)
+def add_original(
+    home: AnyHome, storage_type: str = "database", storage_key: str | None = "source"
+) -> ProductImage:
+    original = make(storage_type=storage_type, storage_key=storage_key)
     home.repository.add(original)
     return t.cast("ProductImage", original)
 

@@ -20,9 +20,9 @@ from .finder import Finder
 from .findings import Finding, Problem
 
 Remedy = t.Literal["delete", "expire", "mend"]
-"""``delete`` takes away bytes, or puts a record into the trash, and counts as a deletion. ``expire``
-takes away what the sweep would: an upload after the time that its client was told, and a variant
-that nobody asks for. ``mend`` loses nothing."""
+"""``delete`` takes away bytes, or puts a record into the trash, and counts as a deletion.
+``expire`` takes away what the sweep would: an upload after the time that its client was told, and a
+variant that nobody asks for. ``mend`` loses nothing."""
 
 Outcome = t.Literal["repaired", "left", "gone"]
 """``gone``: the problem does not exist any more."""
