@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import html
 import io
+import re
 import sys
 import typing as t
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +18,9 @@ from flask.testing import FlaskClient
 from PIL import Image
 
 from flask_dualmedia import (
+    ConfigurationError,
     ExternalURL,
+    content_url,
     delete_media,
     failpoints,
     get_media,
@@ -483,3 +487,91 @@ def test_urls_stay_when_bytes_are_moved(make_app: MakeApp, mode: str, tmp_path: 
         assert variant_url(current, "thumb") == url
     after = client.get(url)
     assert (after.status_code, after.data) == (200, before.data)
+
+
+def attributes_of(tag: str) -> dict[str, str]:
+    return {name: html.unescape(value) for name, value in re.findall(r'([a-z]+)="([^"]*)"', tag)}
+
+
+def test_a_picture_has_every_format_and_its_size(
+    app: Flask, client: FlaskClient, owners: Owners
+) -> None:
+    image = save(app, owners, alt_text='A "red" shoe')
+    with app.app_context():
+        markup = picture(image, "card", class_="hero", sizes="50vw", data_id=3)
+    source, img = re.findall(r"<(source|img)([^>]*)>", markup)
+    webp, jpeg = attributes_of(source[1]), attributes_of(img[1])
+    assert (webp["type"], webp["sizes"], jpeg["sizes"]) == ("image/webp", "50vw", "50vw")
+    # The image is 640 pixels wide: nothing is wider, and "large" would be the same as "card".
+    for offered in (webp["srcset"], jpeg["srcset"]):
+        widths = [candidate.split()[1] for candidate in offered.split(", ")]
+        assert widths == ["320w", "640w"]
+        for candidate in offered.split(", "):
+            url, width = candidate.split()
+            answer = client.get(url)
+            assert answer.headers["Cache-Control"] == FOR_EVER
+            assert f"{Image.open(io.BytesIO(answer.data)).width}w" == width
+    assert (jpeg["width"], jpeg["height"]) == ("640", "384")
+    assert (jpeg["alt"], jpeg["class"], jpeg["loading"]) == ('A "red" shoe', "hero", "lazy")
+    assert 'data-id="3"' in markup
+    assert "style" not in jpeg
+
+
+def test_a_picture_has_a_placeholder_once_there_is_a_variant(
+    app: Flask, client: FlaskClient, owners: Owners
+) -> None:
+    images = [save(app, owners) for _ in range(3)]
+    client.get(url_of(app, images[0]))
+    with app.app_context():
+        with count_queries(app) as queries:
+            variants = get_variants(images)
+        assert len(queries.sql) + len(queries.mongo) == 1
+        first, second, _ = (picture(image, "thumb", variants=variants) for image in images)
+    assert "center / cover no-repeat" in first
+    assert "url(data:image/webp;base64," in first
+    assert "style=" not in second
+
+
+def test_a_private_picture_is_shown_by_a_link(
+    app: Flask, client: FlaskClient, owners: Owners
+) -> None:
+    image = save(app, owners, is_public=False)
+    with app.app_context():
+        markup = picture(image, "thumb", link=signed_url(image))
+    urls = re.findall(r"/media/[^\s\"]+", html.unescape(markup))
+    assert len(urls) > 2
+    assert {client.get(url).status_code for url in urls} == {200}
+
+
+def test_a_preset_that_is_not_there_is_named_with_those_that_are(
+    app: Flask, image: ProductImage
+) -> None:
+    with app.app_context():
+        with pytest.raises(ValueError, match="thumb, card, large"):
+            variant_url(image, "huge")
+        with pytest.raises(ValueError, match="png"):
+            variant_url(image, "thumb", format="png")
+
+
+def test_a_drawing_is_shown_as_it_is(app: Flask, owners: Owners) -> None:
+    svg = b'<svg xmlns="http://www.w3.org/2000/svg"/>'
+    with app.app_context():
+        file = save_media_storage("user", owners.user, io.BytesIO(svg), filename="a.svg")
+        assert file.mime_type == "image/svg+xml"
+        assert variant_url(file, "thumb") == content_url(file)
+        assert picture(file, "thumb").startswith("<img ")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("DUALMEDIA_PRESETS", {"product-images": {"card": {"width": 0}}}),
+        ("DUALMEDIA_RENDER_PIXELS", 0),
+        ("DUALMEDIA_RENDER_JAIL_PIXELS", None),
+        ("DUALMEDIA_RENDER_MEMORY", "much"),
+        ("DUALMEDIA_RENDER_SECONDS", -1),
+    ],
+)
+def test_wrong_settings_are_named(make_app: MakeApp, key: str, value: t.Any) -> None:
+    with pytest.raises(ConfigurationError, match=key):
+        make_app("mongo", **{key: value})
