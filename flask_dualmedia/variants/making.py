@@ -53,7 +53,6 @@ class NotRendered(AnsweredError, UnprocessableEntity):
 
     def __init__(self, failure: ProcessingError) -> None:
         super().__init__(f"no variant can be made of this: {failure.code}")
-        self.code_of_failure = failure.code
 
 
 class NotMade(Unavailable):

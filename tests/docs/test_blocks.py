@@ -233,7 +233,7 @@ PRESETS = block("processing.md", "DUALMEDIA_PRESETS")
 def test_pictures_in_pages(make_host: MakeHost) -> None:
     app = make_host()
     template = re.findall(r"```jinja\n(.*?)```", PAGES["processing.md"].read_text(), re.DOTALL)[0]
-    app.jinja_loader = DictLoader({"product.html": template})
+    app.jinja_env.loader = DictLoader({"product.html": template})
     DualMedia(app)
     run(PICTURES, {"app": app})
     product = insert(app, "products")

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 import psycopg
 import pytest
+import sqlalchemy as sa
 from flask import Flask
 from flask.testing import FlaskClient
 from PIL import Image
@@ -35,11 +36,12 @@ from flask_dualmedia import (
 from flask_dualmedia.models import MediaVariant, ProductImage
 from flask_dualmedia.state import get_state
 from flask_dualmedia.testing import count_queries
+from flask_dualmedia.variants.renderer import Renderer
 
 from ..conftest import MakeApp
 from ..samples import PDF, Owners, Tokens, png
 from ..tools.proxy import Proxy, through
-from .pictures import quadrants, saved
+from .pictures import YELLOW, quadrants, saved
 
 JPEG = saved(quadrants(), "JPEG", quality=90)
 
@@ -50,6 +52,13 @@ def save(app: Flask, owners: Owners, content: bytes = JPEG, **fields: t.Any) -> 
     with app.app_context():
         fields = {"is_public": True, "filename": "shoe.jpg"} | fields
         return save_product_image(owners.product, io.BytesIO(content), **fields)
+
+
+def is_turned(content: bytes) -> bool:
+    """Tell whether yellow, from the lower right corner, is in the upper left one."""
+    picture = Image.open(io.BytesIO(content)).convert("RGB")
+    corner = t.cast("tuple[int, int, int]", picture.getpixel((20, 20)))
+    return max(abs(a - b) for a, b in zip(corner, YELLOW, strict=True)) < 16
 
 
 def url_of(app: Flask, record: t.Any, preset: str = "thumb", **options: t.Any) -> str:
@@ -94,8 +103,7 @@ def test_the_url_of_other_bytes_is_another_one(
     answer = client.get(old)
     assert answer.headers["Cache-Control"] == "public, max-age=300"
     assert answer.data == client.get(new).data
-    corner = Image.open(io.BytesIO(answer.data)).convert("RGB").getpixel((20, 20))
-    assert max(abs(a - b) for a, b in zip(corner, (240, 220, 20), strict=True)) < 16
+    assert is_turned(answer.data)
 
 
 def test_without_its_version_a_variant_is_kept_for_minutes(
@@ -192,25 +200,29 @@ def test_no_variant_is_a_script_or_a_stylesheet(
 
 
 def test_many_who_ask_at_once_wait_for_one_rendering(
-    app: Flask, image: ProductImage, monkeypatch: pytest.MonkeyPatch
+    app: Flask,
+    make_app: MakeApp,
+    mode: str,
+    image: ProductImage,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """They may be in two processes: here in two apps, which share nothing but the databases."""
-    state = get_state(app)
+    """Two apps share nothing but their databases, as two processes do."""
     renderings = []
-    render = type(state.renderer).render
+    render = Renderer.render
 
-    def counted(*args: t.Any) -> t.Any:
+    def noted(*args: t.Any) -> t.Any:
         renderings.append(args)
         return render(*args)
 
-    monkeypatch.setattr(type(state.renderer), "render", counted)
+    monkeypatch.setattr(Renderer, "render", noted)
     url = url_of(app, image, "large")
+    clients = [a_host.test_client() for a_host in (app, make_app(mode)) for _ in range(8)]
     with ThreadPoolExecutor(16) as threads:
-        answers = list(threads.map(lambda _: app.test_client().get(url), range(16)))
+        answers = list(threads.map(lambda client: client.get(url), clients))
     assert {answer.status_code for answer in answers} == {200}
     assert len({answer.data for answer in answers}) == 1
     assert len(renderings) == 1
-    assert state.repository.count(MediaVariant) == 1
+    assert get_state(app).repository.count(MediaVariant) == 1
 
 
 def test_a_variant_that_is_there_costs_one_statement(
@@ -349,8 +361,7 @@ def test_a_variant_of_an_original_that_is_replaced_meanwhile_shows_the_new_bytes
     with failpoints.on("variant:rendered", replace):
         answer = app.test_client().get(url_of(app, image))
     assert answer.headers["Cache-Control"] == "public, max-age=300"
-    corner = Image.open(io.BytesIO(answer.data)).convert("RGB").getpixel((20, 20))
-    assert max(abs(a - b) for a, b in zip(corner, (240, 220, 20), strict=True)) < 16
+    assert is_turned(answer.data)
     with app.app_context():
         current = get_media(ProductImage, image.id)
         (kept,) = get_variants([current])[image.id]
@@ -405,7 +416,7 @@ def test_an_image_in_the_journal_is_shown_and_its_variants_are_not_kept(
 def test_without_mongodb_variants_are_made_all_the_same(
     make_app: MakeApp, mongo_proxy: Proxy, mongo_uri: str
 ) -> None:
-    """Who may do it first is asked there, and nothing else."""
+    """Processes agree there on which of them makes a variant, and on nothing else."""
     app = make_app("dual", MONGO_URI=through(mongo_uri, mongo_proxy))
     state = get_state(app)
     product = state.mongo["products"].insert_one({}).inserted_id
@@ -575,3 +586,40 @@ def test_a_drawing_is_shown_as_it_is(app: Flask, owners: Owners) -> None:
 def test_wrong_settings_are_named(make_app: MakeApp, key: str, value: t.Any) -> None:
     with pytest.raises(ConfigurationError, match=key):
         make_app("mongo", **{key: value})
+
+
+@pytest.mark.parametrize("mode", ["dual"])
+def test_variants_are_answered_while_sql_takes_no_changes(
+    app: Flask, make_app: MakeApp, emptied_url: str, image: ProductImage, mode: str
+) -> None:
+    read_only = make_app(
+        SQLALCHEMY_DATABASE_URI=with_options(emptied_url, "default_transaction_read_only=on"),
+        DUALMEDIA_AUTO_UPGRADE=False,
+    )
+    answer = read_only.test_client().get(url_of(app, image))
+    assert (answer.status_code, answer.headers["Cache-Control"]) == (200, "public, max-age=60")
+    assert get_state(app).repository.count(MediaVariant) == 0
+
+
+def with_options(url: str, setting: str) -> str:
+    options = sa.make_url(url).update_query_dict({"options": f"-c {setting}"})
+    return options.render_as_string(hide_password=False)
+
+
+def test_another_server_sends_variants_that_are_there(make_app: MakeApp, tmp_path: Path) -> None:
+    local = {"directory": str(tmp_path), "x_accel_redirect": "/protected/"}
+    app = make_app(
+        "mongo",
+        DUALMEDIA_STORAGES={"local": local},
+        DUALMEDIA_DEFAULT_STORAGE={"product-images": "local"},
+    )
+    product = get_state(app).mongo["products"].insert_one({}).inserted_id
+    image = save(app, Owners(product, product, product))
+    url = url_of(app, image)
+    client = app.test_client()
+    made = client.get(url)
+    there = client.get(url)
+    assert (there.status_code, there.data) == (200, b"")
+    assert there.headers["X-Accel-Redirect"].startswith("/protected/")
+    for name in ("Content-Type", "Cache-Control", "ETag", "Content-Disposition"):
+        assert there.headers[name] == made.headers[name]
