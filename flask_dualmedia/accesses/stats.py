@@ -69,7 +69,9 @@ def stats_of(
         readable.sort(key=_usage, reverse=True)
     else:
         readable.sort(key=_last_use, reverse=True)
-    derived_size = state.repository.derived_size([record.id for record in readable])
+    derived_size = 0
+    if readable:
+        derived_size = state.repository.derived_size([record.id for record in readable])
     return MediaStats(
         Records.of(readable[:limit], partial=records.partial),
         media=len(readable),

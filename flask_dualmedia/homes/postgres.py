@@ -76,10 +76,10 @@ class PostgresHome(Home[PsycopgRepository, PsycopgStorage]):
 
         width = len(kind.field_names())
         record = kind.from_row(row[:width])
-        variant_id = row[width]
-        if variant_id is None:
+        variant_columns = row[width:-1]
+        if variant_columns[0] is None:  # one that is never empty
             return record, None, None
-        variant = MediaVariant.from_row(row[width:-1])
+        variant = MediaVariant.from_row(variant_columns)
         return record, variant, _whole(variant, row[-1])
 
     def _read_row(self, query: Query, parameters: Values) -> tuple[t.Any, ...] | None:

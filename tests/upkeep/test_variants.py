@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from itertools import chain
 
 import pytest
+import sqlalchemy as sa
 from flask import Flask
 
 from flask_dualmedia import (
@@ -22,6 +23,7 @@ from flask_dualmedia import (
     save_media_storage,
 )
 from flask_dualmedia.content.uploads import Upload
+from flask_dualmedia.databases import schema
 from flask_dualmedia.errors import StorageError
 from flask_dualmedia.homes.base import AnyHome
 from flask_dualmedia.models import AVAILABLE, PENDING, TABLES, MediaVariant
@@ -268,3 +270,18 @@ def test_stats_say_how_much_is_derived_and_quotas_do_not_count_it(
             save()
     status = app.test_cli_runner().invoke(args=["dualmedia", "status"])
     assert "2 variants" in status.output
+
+
+def test_media_is_deleted_and_counted_before_their_table_is_there(
+    make_app: MakeApp, database_url: str
+) -> None:
+    """A worker that may not upgrade the schema goes on with the one before."""
+    schema.upgrade(sa.create_engine(database_url, poolclass=sa.NullPool), "0004")
+    app = make_app(name="early", SQLALCHEMY_DATABASE_URI=database_url, DUALMEDIA_AUTO_UPGRADE=False)
+    with app.app_context():
+        state, original = get_state(app), save()
+        put(state, original, b"new")
+        assert get_media_stats("page", "1").derived_size == 0
+        delete_media(MediaStorage, original.id)
+        assert keys(state) == set()
+        assert state.homes[1].is_empty()
