@@ -17,6 +17,7 @@ from markupsafe import Markup
 from ..models import AVAILABLE, Media, MediaVariant
 from ..schemas import content_url, record_url
 from ..state import State, get_state
+from .formats import FORMATS
 from .making import is_rendered
 from .presets import COVER, Preset
 from .recipes import Recipe, variant_urls
@@ -205,10 +206,10 @@ def _preset(record: Media, name: str) -> Preset:
 
 
 def _recipe(record: Media, preset: Preset, format_name: str) -> Recipe:
-    for recipe in get_state().recipes[record.kind].values():
-        if recipe.preset == preset and recipe.format.name == format_name:
-            return recipe
-    raise ValueError(f"the preset {preset.name!r} has no format {format_name!r}")
+    if format_name not in preset.formats:
+        raise ValueError(f"the preset {preset.name!r} has no format {format_name!r}")
+    path = f"{preset.name}.{FORMATS[format_name].extension}"
+    return get_state().recipes[record.kind][path]
 
 
 def _urls(record: Media, recipes: Sequence[Recipe], link: str | None) -> list[str]:
