@@ -28,6 +28,7 @@ from flask_dualmedia.databases import schema
 from flask_dualmedia.errors import StorageError
 from flask_dualmedia.homes.base import AnyHome
 from flask_dualmedia.models import AVAILABLE, DELETING, PENDING, TABLES, MediaVariant
+from flask_dualmedia.signals import media_saved
 from flask_dualmedia.state import State, get_state
 from flask_dualmedia.storages.base import new_key
 from flask_dualmedia.testing import count_queries
@@ -239,6 +240,22 @@ def test_a_damaged_variant_is_removed_and_never_trashed(state: State, damage: st
     assert [*sweeping.trashed_records(state)] == []
     assert check(state) == {}
     assert keys(state) == {original.storage_key}
+
+
+def test_a_variant_with_a_wrong_size_is_mended_and_nobody_is_told_of_new_media(
+    app: Flask, state: State
+) -> None:
+    told: list[t.Any] = []
+
+    def receive(_: Flask, record: t.Any) -> None:
+        told.append(record)
+
+    variant = keep(state, save(), file_size=1)
+    with media_saved.connected_to(receive, app):
+        assert check(state, repair=True) == {"size_wrong": 1}
+    mended = state.repository.get(MediaVariant, variant.id)
+    assert mended is not None
+    assert (mended.file_size, told) == (len(CONTENT), [])
 
 
 def test_they_are_found_where_their_original_was_moved_to(state: State) -> None:
