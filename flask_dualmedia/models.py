@@ -683,7 +683,7 @@ class MediaVariant(MediaRecord):
     height: Mapped[int | None] = mapped_column(sa.Integer)
     duration: Mapped[float | None] = mapped_column(sa.Double)
     detail: Mapped[str | None] = mapped_column(sa.Text)
-    """What else is known about its bytes, as JSON."""
+    """Further facts about its bytes, as JSON."""
 
     __table_args__ = (
         # Unfinished ones are not in it: a killed process leaves nothing that stands in the way.

@@ -59,7 +59,7 @@ def connection(servers: t.Any, template_database: str) -> Iterator[sa.Connection
     engine = sa.create_engine(url, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
     with engine.connect() as connection:
         for kind in KINDS.values():
-            _copy_rows(connection, kind)
+            _copy_rows(connection, kind, _rows(kind))
             connection.exec_driver_sql(f"ANALYZE {kind.__tablename__}")
         yield connection
     databases.drop_all()
@@ -68,13 +68,13 @@ def connection(servers: t.Any, template_database: str) -> Iterator[sa.Connection
 def _copy_rows(
     connection: sa.Connection,
     kind: type[MediaRecord],
-    rows: Iterable[dict[str, t.Any]] | None = None,
+    rows: Iterable[dict[str, t.Any]],
 ) -> None:
     """Insert by COPY: single inserts take several times as long."""
     names = kind.field_names()
     cursor: t.Any = connection.connection.cursor()
     with cursor.copy(f"COPY {kind.__tablename__} ({', '.join(names)}) FROM STDIN") as copy:
-        for values in _rows(kind) if rows is None else rows:
+        for values in rows:
             copy.write_row([values[name] for name in names])
 
 
@@ -215,7 +215,7 @@ def test_quotas_are_summed_by_an_index(connection: sa.Connection, whose: str) ->
 
 
 def test_variants_are_found_by_an_index(connection: sa.Connection) -> None:
-    originals = connection.scalars(sa.select(ProductImage.id).limit(OWNERS)).all()
+    originals = [*connection.scalars(sa.select(ProductImage.id).limit(OWNERS))]
     rows = []
     for number, media_id in enumerate(originals * 5):
         variant = MediaVariant.new(

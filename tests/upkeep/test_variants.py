@@ -26,12 +26,14 @@ from flask_dualmedia.content.uploads import Upload
 from flask_dualmedia.databases import schema
 from flask_dualmedia.errors import StorageError
 from flask_dualmedia.homes.base import AnyHome
-from flask_dualmedia.models import AVAILABLE, PENDING, TABLES, MediaVariant
+from flask_dualmedia.models import AVAILABLE, DELETING, PENDING, TABLES, MediaVariant
+from flask_dualmedia.signals import media_saved
 from flask_dualmedia.state import State, get_state
 from flask_dualmedia.storages.base import new_key
 from flask_dualmedia.testing import count_queries
 from flask_dualmedia.upkeep import sweeping
 from flask_dualmedia.upkeep.check import Checker
+from flask_dualmedia.upkeep.journal import homes_of
 from flask_dualmedia.upkeep.move import move
 from flask_dualmedia.upkeep.variants import is_due, sweep_variants
 from flask_dualmedia.variants.presets import default_presets
@@ -125,8 +127,18 @@ def test_they_are_deleted_with_their_original(state: State, content: bytes) -> N
     assert check(state) == {}
 
 
+def test_one_sweep_ends_a_deletion_that_was_killed(state: State) -> None:
+    original = save()
+    keep(state, original)
+    where = {"state": AVAILABLE}
+    state.repository.update(MediaStorage, original.id, {"state": DELETING}, where=where)
+    assert sweeping.sweep(state, grace=0) == 1
+    assert keys(state) == set()
+    assert state.repository.count(MediaVariant) == 0
+
+
 @SIZES
-def test_a_deletion_looks_for_them_once(app: Flask, mode: str, content: bytes) -> None:
+def test_a_deletion_looks_for_them_once(app: Flask, content: bytes) -> None:
     original = save(content)
     with count_queries(app) as queries:
         delete_media(MediaStorage, original.id)
@@ -234,6 +246,22 @@ def test_a_damaged_variant_is_removed_and_never_trashed(state: State, damage: st
     assert keys(state) == {original.storage_key}
 
 
+def test_a_variant_with_a_wrong_size_is_mended_and_nobody_is_told_of_new_media(
+    app: Flask, state: State
+) -> None:
+    told: list[t.Any] = []
+
+    def receive(_: Flask, record: t.Any) -> None:
+        told.append(record)
+
+    variant = keep(state, save(), file_size=1)
+    with media_saved.connected_to(receive, app):
+        assert check(state, repair=True) == {"size_wrong": 1}
+    mended = state.repository.get(MediaVariant, variant.id)
+    assert mended is not None
+    assert (mended.file_size, told) == (len(CONTENT), [])
+
+
 def test_they_are_found_where_their_original_was_moved_to(state: State) -> None:
     """A move gives the original another key, and they are not made again for it."""
     original = save()
@@ -284,4 +312,4 @@ def test_media_is_deleted_and_counted_before_their_table_is_there(
         assert get_media_stats("page", "1").derived_size == 0
         delete_media(MediaStorage, original.id)
         assert keys(state) == set()
-        assert state.homes[1].is_empty()
+        assert homes_of(state)[1].is_empty()

@@ -196,7 +196,8 @@ class Repairer:
         changed = lifecycle.change(self._state, record, changes, same_content=True)
         if changed is None:
             return False
-        events.changed(self._state, changed)
+        if isinstance(changed, Media):
+            events.changed(self._state, changed)
         return True
 
 
