@@ -68,6 +68,7 @@ from .media import (
 from .models import CourseResource, CourseVideo, Media, MediaStorage, ProductImage
 from .owners.pages import attach_media
 from .schemas import content_url, dump_media, dump_media_list
+from .variants.urls import get_variants, picture, srcset, variant_url
 
 __all__ = [
     "BytesNotFound",
@@ -122,8 +123,10 @@ __all__ = [
     "get_media_stats",
     "get_owner",
     "get_product_images",
+    "get_variants",
     "is_allowed",
     "open_media",
+    "picture",
     "remember_owner",
     "revoke_links",
     "save_course_resource",
@@ -132,6 +135,8 @@ __all__ = [
     "save_product_image",
     "save_product_images",
     "signed_url",
+    "srcset",
     "update_media",
     "update_media_access_count",
+    "variant_url",
 ]

@@ -14,6 +14,9 @@ from .databases.collections import BUCKET
 from .known_settings import Watched, warn_of_unknown
 from .setting_reader import SettingReader
 from .storages.outside import StorageSetup, check_storages
+from .variants.preset_settings import read_presets
+from .variants.presets import Presets
+from .variants.renderer import RenderLimits
 
 if t.TYPE_CHECKING:
     from .models import Media
@@ -160,6 +163,17 @@ class Settings:
     quota_per_owner: int | None
     """``DUALMEDIA_QUOTA_PER_OWNER``: bytes that may belong to one document. Default ``None``, no
     limit."""
+    presets: Presets
+    """``DUALMEDIA_PRESETS``: by kind, as in URLs, the sizes and formats that its images are shown
+    in, by name. They are added to the default ones; ``None`` takes one away. See
+    :class:`~flask_dualmedia.variants.presets.Preset`."""
+    render_limits: RenderLimits
+    """``DUALMEDIA_RENDER_PIXELS``: pixels of images that a process decodes at a time. A pixel of
+    JPEG counts once, of PNG three times, of all others four times. Default 128,000,000.
+    ``DUALMEDIA_RENDER_JAIL_PIXELS``: images with more pixels, counted in the same way, are decoded
+    in a process of their own. Default 32,000,000. ``DUALMEDIA_RENDER_SECONDS`` and
+    ``DUALMEDIA_RENDER_MEMORY``: what such a process may take for one image. Default 30 seconds and
+    1 GiB."""
     upload_expires: float
     """``DUALMEDIA_UPLOAD_EXPIRES``: seconds that a resumable upload is kept after its last byte
     came. Default 86400."""
@@ -241,6 +255,8 @@ class Settings:
             validator=read.function("DUALMEDIA_VALIDATOR"),
             quota_per_identity=read.size("DUALMEDIA_QUOTA_PER_IDENTITY"),
             quota_per_owner=read.size("DUALMEDIA_QUOTA_PER_OWNER"),
+            presets=read_presets(read.get("DUALMEDIA_PRESETS", {})),
+            render_limits=read.render_limits(),
             upload_expires=read.seconds("DUALMEDIA_UPLOAD_EXPIRES", 86400),
             max_unfinished=read.limit("DUALMEDIA_MAX_UNFINISHED", 100),
             storages=(storages := check_storages(read.get("DUALMEDIA_STORAGES", {}))),

@@ -31,7 +31,7 @@ from .errors import DatabaseUnavailable, NamesTaken, Unavailable
 from .homes.failover import failover_home
 from .homes.mongo import journal_home, mongo_home
 from .homes.sql import sql_home
-from .models import TABLES
+from .models import JOURNALED, TABLES
 from .processes import closing
 from .processes.forks import notice_fork
 from .repositories.base import Repository
@@ -43,6 +43,7 @@ from .storages.base import Storage
 from .storages.outside import open_storages
 from .upkeep.chores import Upkeep
 from .upkeep.journal import agree_on_drains, homes_of, look_after_journal, try_again
+from .variants.renderer import Renderer
 
 logger = logging.getLogger("flask_dualmedia")
 logger.addFilter(Printable())
@@ -266,6 +267,7 @@ def _mongo_state(
         storages={"database": home.storage, **outside},
         homes=(home,),
         collections=collections,
+        renderer=Renderer(settings.render_limits),
         counter=_counter(app, settings, collections, home.repository),
         upkeep=_upkeep(app, settings),
         opened=opened,
@@ -327,6 +329,7 @@ def _dual_state(
         storages={"database": home.storage, **outside},
         homes=(sql, journal),
         collections=collections,
+        renderer=Renderer(settings.render_limits),
         circuit=circuit,
         counter=_counter(app, settings, collections, home.repository),
         upkeep=_upkeep(app, settings),
@@ -423,11 +426,13 @@ def _check_names(state: State) -> _Answering:
 
 def _check_mongo_names(state: State) -> None:
     prefix = ""
+    kinds = TABLES
     bucket = state.collections.bucket
     if state.mode == "dual":
         prefix = JOURNAL
+        kinds = JOURNALED
         bucket = state.collections.journal_bucket
-    names = [prefix + kind.__tablename__ for kind in TABLES.values()]
+    names = [prefix + kind.__tablename__ for kind in kinds.values()]
 
     with wiring.passing_client(state.mongo) as documents:
         collections = state.collections.by(documents)

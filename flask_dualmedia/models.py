@@ -1,7 +1,8 @@
 """The records of media, and the rows that hold their bytes.
 
 :data:`KINDS` are the four kinds, which belong to documents and have URLs. :data:`TABLES` are all
-record classes: whatever is done with records and bytes, is done with all of them.
+record classes: whatever is done with records and bytes, is done with all of them. Beside the kinds
+there are variants, which are derived from them.
 
 The classes are SQLAlchemy models of our own ``Base``. In Mongo-only mode the same classes are used,
 filled from documents with the same field names, so a host never sees which database a record came
@@ -124,12 +125,18 @@ def _not_negative(*fields: str) -> list[sa.CheckConstraint]:
     return [_check(field, f"{field} >= 0", is_met, "Must not be negative.") for field in fields]
 
 
-def _partial_index(condition: str, name: str, *columns: str) -> sa.Index:
+def _partial_index(
+    condition: str,
+    name: str,
+    *columns: str,
+    unique: bool = False,
+) -> sa.Index:
     """An index of the rows alone that meet a condition."""
     where = sa.text(condition)
     return sa.Index(
         name,
         *columns,
+        unique=unique,
         postgresql_where=where,
         sqlite_where=where,
     )
@@ -653,6 +660,75 @@ class MediaStorage(Media):
     )
 
 
+class MediaVariant(MediaRecord):
+    """Bytes that were derived from media of one of the kinds, its original.
+
+    It names the bytes that it was made from. Once its original has other bytes, or none, the
+    variant is superseded: nobody finds it any more, and it is removed.
+    """
+
+    __tablename__ = "media_variants"
+    kind = "variants"
+
+    media_kind: Mapped[str] = mapped_column(sa.String(32))
+    """Name of the kind of its original."""
+    media_id: Mapped[uuid.UUID] = mapped_column(sa.Uuid)
+    source_key: Mapped[str] = mapped_column(sa.String(255))
+    """Storage key of the bytes that it was made from."""
+    name: Mapped[str] = mapped_column(sa.String(64))
+    """Name of its preset or rendition."""
+    recipe: Mapped[str] = mapped_column(sa.String(16))
+    """Digest of all that decides how it was made."""
+    width: Mapped[int | None] = mapped_column(sa.Integer)
+    height: Mapped[int | None] = mapped_column(sa.Integer)
+    duration: Mapped[float | None] = mapped_column(sa.Double)
+    detail: Mapped[str | None] = mapped_column(sa.Text)
+    """Further facts about its bytes, as JSON."""
+
+    __table_args__ = (
+        # Unfinished ones are not in it: a killed process leaves nothing that stands in the way.
+        _partial_index(
+            IS_AVAILABLE,
+            "uq_media_variants_recipe",
+            "media_id",
+            "source_key",
+            "name",
+            "recipe",
+            unique=True,
+        ),
+        sa.Index("ix_media_variants_original", "media_id"),
+        _unfinished_index("media_variants"),
+        _one_of("state", STATES),
+        *_not_negative(
+            "file_size",
+            "width",
+            "height",
+            "duration",
+        ),
+    )
+
+    @classmethod
+    def of(cls, original: Media, name: str, recipe: str, **fields: t.Any) -> t.Self:
+        """A new variant of the bytes that an original has now."""
+        values = {
+            "media_kind": original.kind,
+            "media_id": original.id,
+            "source_key": original.storage_key,
+            "name": name,
+            "recipe": recipe,
+        }
+        return cls.new(**values | fields)
+
+    def is_of(self, original: MediaRecord | None) -> bool:
+        """Whether it was made from the bytes that a record has now."""
+        if original is None or original.storage_key is None:
+            return False
+        return original.id == self.media_id and original.storage_key == self.source_key
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.id} {printable(self.name)} of {self.media_id}>"
+
+
 class MediaChunk(Base):
     """Up to 256 KiB of the bytes of one file, in the storage called ``database``."""
 
@@ -671,8 +747,11 @@ KINDS: dict[str, type[Media]] = {
 }
 """The four kinds by their name in URLs."""
 
-TABLES: dict[str, type[MediaRecord]] = {**KINDS}
+TABLES: dict[str, type[MediaRecord]] = {**KINDS, MediaVariant.kind: MediaVariant}
 """All record classes by their name in reports: the kinds, and what is derived from their media."""
+
+JOURNALED: dict[str, type[MediaRecord]] = {**KINDS}
+"""The record classes that are accepted while SQL is down: what is derived can be made later."""
 
 
 # Records are made past the mappers, and the host may not have defined its models yet.

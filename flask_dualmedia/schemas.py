@@ -428,7 +428,12 @@ def content_url(record: Media) -> str:
     ``DUALMEDIA_SUBDOMAIN`` it is a whole URL wherever the media routes are not on the host of the
     request; outside of requests it takes ``SERVER_NAME``.
     """
-    return f"{_root()}/{record.kind}/{record.id}/content"
+    return f"{record_url(record)}/content"
+
+
+def record_url(record: Media) -> str:
+    """URL of the record itself, which those of its bytes and its variants begin with."""
+    return f"{_root()}/{record.kind}/{record.id}"
 
 
 def _root() -> str:

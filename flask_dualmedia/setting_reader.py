@@ -17,6 +17,8 @@ from sqlalchemy import exc
 
 from .errors import ConfigurationError
 from .models import KINDS
+from .variants.budget import RENDER_PIXELS
+from .variants.renderer import JAIL_PIXELS, RenderLimits
 
 logger = logging.getLogger("flask_dualmedia")
 
@@ -340,6 +342,21 @@ class SettingReader:
         for name in value:
             _check_storage(key, name, storages)
         return frozenset(value)
+
+    def render_limits(self) -> RenderLimits:
+        """How much of the machine images may take."""
+        pixels = self._whole_number("DUALMEDIA_RENDER_PIXELS", RENDER_PIXELS)
+        jail_pixels = self._whole_number("DUALMEDIA_RENDER_JAIL_PIXELS", JAIL_PIXELS)
+        memory = self._whole_number("DUALMEDIA_RENDER_MEMORY", 1024**3)
+        seconds = self.seconds("DUALMEDIA_RENDER_SECONDS", 30)
+        return RenderLimits(pixels, jail_pixels, seconds, memory)
+
+    def _whole_number(self, key: str, default: int) -> int:
+        """A whole number above 0."""
+        number = self.limit(key, default)
+        if number is None:
+            raise ConfigurationError(f"{key} is None, which is not a number above 0")
+        return number
 
     def link_keys(self) -> tuple[bytes, ...]:
         """Keys that sign links; the app's own where the host gave none for that.

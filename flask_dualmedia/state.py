@@ -20,6 +20,8 @@ from .libraries.flask import current_context
 from .processes.uses import Uses
 from .storages.stored import Stored
 from .uploads.staging import Staging
+from .variants.recipes import Recipe, recipes_of
+from .variants.renderer import Renderer
 
 if t.TYPE_CHECKING:
     import sqlalchemy as sa
@@ -32,7 +34,7 @@ if t.TYPE_CHECKING:
     from .databases.collections import Collections
     from .databases.documents import Documents
     from .homes.base import AnyHome
-    from .models import Media, MediaRecord
+    from .models import Media, MediaRecord, MediaVariant
     from .repositories.base import Repository
     from .storages.base import Storage
 
@@ -102,6 +104,8 @@ class State:
     """The homes that it is made of: SQL and the journal, or MongoDB alone."""
     collections: Collections
     """Our collections in it, under the names that the app gives them."""
+    renderer: Renderer
+    """Makes variants of images."""
     circuit: Circuit | None = None
     """Whether SQL answers; ``None`` in Mongo-only mode."""
     counter: ReadCounter | None = None
@@ -156,6 +160,19 @@ class State:
     def staging(self) -> Staging:
         """Resumable uploads."""
         return Staging(self.collections, self.storages["database"], self.settings.upload_expires)
+
+    @cached_property
+    def recipes(self) -> t.Mapping[str, t.Mapping[str, Recipe]]:
+        """By kind, the recipes of all its variants, by the last segment of their URLs."""
+        return {
+            kind: recipes_of(presets.values()) for kind, presets in self.settings.presets.items()
+        }
+
+    def knows_recipe(self, variant: MediaVariant) -> bool:
+        """Tell whether a preset has the recipe of a variant. Others are swept."""
+        recipes = self.recipes.get(variant.media_kind, {}).values()
+        name = (variant.name, variant.recipe)
+        return any((recipe.preset.name, recipe.digest) == name for recipe in recipes)
 
     def original(self, record: MediaRecord) -> Stored | None:
         """The bytes of a record, ``None`` for external media.

@@ -17,7 +17,7 @@ from flask_jwt_extended import (
 from flask_jwt_extended.exceptions import CSRFError, JWTExtendedException
 from jwt.exceptions import PyJWTError
 
-from flask_dualmedia import dump_media
+from flask_dualmedia import dump_media, picture, variant_url
 
 from ..security import Viewer, make_access_token, viewer
 from ..users import find_user
@@ -95,6 +95,10 @@ def protect(response: Response) -> Response:
 @blueprint.app_context_processor
 def template_names() -> dict[str, t.Any]:
     return {"viewer": g.get("viewer", Viewer()), "csrf_token": g.get("csrf_token", "")}
+
+
+blueprint.add_app_template_global(picture, "show_picture")
+blueprint.add_app_template_global(variant_url)
 
 
 @blueprint.app_template_filter()

@@ -31,6 +31,8 @@ class MediaStats:
     """Their bytes, as far as known of external media."""
     accesses: int
     """The number of times that they were accessed."""
+    derived_size: int
+    """The bytes of their variants, which count for no quota."""
 
     @property
     def partial(self) -> bool:
@@ -67,11 +69,15 @@ def stats_of(
         readable.sort(key=_usage, reverse=True)
     else:
         readable.sort(key=_last_use, reverse=True)
+    derived_size = 0
+    if readable:
+        derived_size = state.repository.derived_size([record.id for record in readable])
     return MediaStats(
         Records.of(readable[:limit], partial=records.partial),
         media=len(readable),
         size=sum(record.file_size or 0 for record in readable),
         accesses=sum(record.access_count for record in readable),
+        derived_size=derived_size,
     )
 
 

@@ -8,6 +8,7 @@ from flask.cli import with_appcontext
 from ..state import State, get_state
 from ..upkeep import sweeping
 from ..upkeep.chores import clear_leftovers
+from ..upkeep.variants import sweep_variants
 from .dialog import answering, ask
 
 GRACE = click.option(
@@ -24,17 +25,20 @@ GRACE = click.option(
 def sweep(grace: float | None, yes: bool) -> None:
     """Take away what killed uploads and deletions left behind, and purge the trash.
 
-    Something unfinished is taken away if an earlier sweep saw it too, as long ago as the grace
-    time; with --grace 0 at once. A shorter grace time than DUALMEDIA_GRACE may end uploads in
-    progress, and asks.
+    Variants that nobody asks for any more are taken away too. Something is taken away if an earlier
+    sweep saw it too, as long ago as the grace time; with --grace 0 at once. A shorter grace time
+    than DUALMEDIA_GRACE may end uploads in progress, and asks.
     """
     state = get_state()
     if grace is not None and grace < state.settings.grace and not yes:
         _ask_about_unfinished(state)
 
     swept = answering(lambda: sweeping.sweep(state, grace=grace))
+    derived = answering(lambda: sweep_variants(state, grace=grace))
     leftovers = answering(lambda: clear_leftovers(state, grace=grace))
     click.echo(f"Removed {swept} unfinished record(s) and upload(s).")
+    if derived:
+        click.echo(f"Removed {derived} variant(s) that nobody asks for any more.")
     if leftovers:
         click.echo(f"Removed what {leftovers} killed upload(s) left in the journal.")
 

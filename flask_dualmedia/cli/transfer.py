@@ -13,7 +13,7 @@ from ..errors import StorageError
 from ..homes.base import AnyHome
 from ..homes.mongo import mongo_home
 from ..homes.sql import sql_home
-from ..models import TABLES
+from ..models import KINDS
 from ..state import State, get_state
 from ..upkeep import transfer as transfers
 from ..upkeep.check import Decision, decide
@@ -41,6 +41,11 @@ Home = AnyHome
     help="Delete from the target what was deleted from the source meanwhile.",
 )
 @click.option(
+    "--without-variants",
+    is_flag=True,
+    help="Leave out what is derived from media: it is made again.",
+)
+@click.option(
     "--delete-source", is_flag=True, help="Delete what was transferred from where it was. Asks."
 )
 @click.option("--yes", is_flag=True, help="With --delete-source: do not ask.")
@@ -50,6 +55,7 @@ def transfer(
     where: str,
     dry_run: bool,
     mirror: bool,
+    without_variants: bool,
     delete_source: bool,
     yes: bool,
     force: bool,
@@ -67,11 +73,14 @@ def transfer(
         _check_is_not_served(state, where)
     check_options(force, expect, option="--mirror", is_set=mirror)
     approve = Approval(force, expect)
+    kinds = transfers.EVERYTHING
+    if without_variants:
+        kinds = KINDS.values()
 
     with any_sql(state) as database:
         source, target = _source_and_target(state, database, where)
         if deletes_source:
-            _delete_source(source, target, asks=not yes)
+            _delete_source(source, target, kinds, asks=not yes)
             return
 
         if where == "sql" and not dry_run:
@@ -80,8 +89,9 @@ def transfer(
             _check_may_mirror(state, where)
         limit = None
         if mirror and not dry_run:
-            limit = _approved_surplus(source, target, state.settings.repair_share, approve)
-        _transfer(source, target, dry_run=dry_run, limit=limit)
+            share = state.settings.repair_share
+            limit = _approved_surplus(source, target, kinds, share, approve)
+        _transfer(source, target, kinds, dry_run=dry_run, limit=limit)
 
 
 def _served_from(state: State) -> str:
@@ -124,19 +134,20 @@ def _source_and_target(state: State, database: SQLDatabase, where: str) -> tuple
     return sql, mongo
 
 
-def _count_records(home: Home) -> int:
-    return sum(map(home.repository.count, TABLES.values()))
+def _count_records(home: Home, kinds: transfers.Kinds = transfers.EVERYTHING) -> int:
+    return sum(map(home.repository.count, kinds))
 
 
 def _approved_surplus(
     source: Home,
     target: Home,
+    kinds: transfers.Kinds,
     share: float,
     approve: Callable[[Decision], bool],
 ) -> int:
     """How many records may be deleted from the target, because the source does not hold them any
     more."""
-    decision = answering(lambda: _judge_surplus(source, target, share))
+    decision = answering(lambda: _judge_surplus(source, target, kinds, share))
     if not approve(decision):
         raise click.ClickException(
             f"Nothing was transferred, and nothing deleted from {target.name}."
@@ -144,17 +155,22 @@ def _approved_surplus(
     return decision.deletions
 
 
-def _judge_surplus(source: Home, target: Home, share: float) -> Decision:
+def _judge_surplus(
+    source: Home,
+    target: Home,
+    kinds: transfers.Kinds,
+    share: float,
+) -> Decision:
     """Compare what mirroring would delete with how much the target holds."""
     tally = Tally()
-    for record in transfers.surplus(source, target):
+    for record in transfers.surplus(source, target, kinds):
         tally.add("surplus", str(record.id), (record.kind,))
 
     sizes = {}
-    for kind in TABLES.values():
+    for kind in kinds:
         sizes[kind.kind] = target.repository.count(kind)
     empty_kinds = []
-    for kind in TABLES.values():
+    for kind in kinds:
         if source.repository.count(kind) == 0:
             empty_kinds.append(kind.kind)
     return decide(tally, sizes, share, empty_kinds)
@@ -163,6 +179,7 @@ def _judge_surplus(source: Home, target: Home, share: float) -> Decision:
 def _transfer(
     source: Home,
     target: Home,
+    kinds: transfers.Kinds,
     *,
     dry_run: bool,
     limit: int | None,
@@ -172,34 +189,38 @@ def _transfer(
     :param limit: Delete at most so many records from the target that the source does not hold;
         ``None`` for none.
     """
-    before = answering(lambda: transfers.manifest(source.repository))
+    before = answering(lambda: transfers.manifest(source.repository, kinds))
     _show(f"{source.name} holds", before)
     if dry_run:
-        _show(f"{target.name} holds", transfers.manifest(target.repository))
+        _show(f"{target.name} holds", transfers.manifest(target.repository, kinds))
         return
 
-    report = _copy_records(source, target)
+    report = _copy_records(source, target, kinds)
     if limit is not None:
-        deleted = answering(lambda: transfers.delete_surplus(source, target, limit=limit))
+        deleted = answering(
+            lambda: transfers.delete_surplus(source, target, limit=limit, kinds=kinds)
+        )
         click.echo(
             f"Deleted {deleted} record(s) from {target.name} that {source.name} does not hold."
         )
 
-    after = transfers.manifest(target.repository)
+    after = transfers.manifest(target.repository, kinds)
     _show(f"{target.name} holds", after)
     if after != before:
-        hint = _hint_at_surplus(source, target)
+        hint = _hint_at_surplus(source, target, kinds)
         raise click.ClickException(f"The two do not hold the same.{hint}")
     if report.failed:
         raise click.ClickException(f"{len(report.failed)} record(s) were not transferred.")
     click.echo("Both hold the same.")
 
 
-def _copy_records(source: Home, target: Home) -> transfers.Report:
+def _copy_records(source: Home, target: Home, kinds: transfers.Kinds) -> transfers.Report:
     """Copy the records with their bytes, and say what was done."""
-    total = _count_records(source)
+    total = _count_records(source, kinds)
     with click.progressbar(length=total, label="records") as bar:
-        report = answering(lambda: transfers.transfer(source, target, advance=bar.update))
+        report = answering(
+            lambda: transfers.transfer(source, target, kinds=kinds, advance=bar.update)
+        )
 
     click.echo(f"Copied {report.moved} record(s); {report.present} were there before.")
     for conflict in report.conflicts:
@@ -209,15 +230,15 @@ def _copy_records(source: Home, target: Home) -> transfers.Report:
     return report
 
 
-def _hint_at_surplus(source: Home, target: Home) -> str:
+def _hint_at_surplus(source: Home, target: Home, kinds: transfers.Kinds) -> str:
     """How to get rid of records that only the target holds, if there are any."""
-    surplus = sum(1 for _ in transfers.surplus(source, target))
+    surplus = sum(1 for _ in transfers.surplus(source, target, kinds))
     if not surplus:
         return ""
     return f" {surplus} record(s) are in {target.name} alone: --mirror deletes them."
 
 
-def _delete_source(source: Home, target: Home, *, asks: bool) -> None:
+def _delete_source(source: Home, target: Home, kinds: transfers.Kinds, *, asks: bool) -> None:
     """Delete from the source what the target holds too."""
     if asks:
         _ask_about_source(source)
@@ -227,7 +248,7 @@ def _delete_source(source: Home, target: Home, *, asks: bool) -> None:
     total = _count_records(source)
     with click.progressbar(length=total, label="deleting") as bar:
         try:
-            answering(lambda: transfers.clear(source, target, advance=bar.update))
+            answering(lambda: transfers.clear(source, target, kinds=kinds, advance=bar.update))
         except StorageError as error:
             raise click.ClickException(str(error)) from error
     click.echo(f"Deleted all media from {source.name}.")

@@ -6,8 +6,8 @@ import typing as t
 import uuid
 from dataclasses import dataclass
 
-from ..models import DATABASE, MediaRecord
-from ..repositories.base import M, Repository, Values
+from ..models import DATABASE, MediaRecord, MediaVariant
+from ..repositories.base import K, M, Repository, Values
 from ..storages.chunked import BatchedStorage
 from ..storages.stored import Stored
 
@@ -56,6 +56,25 @@ class Home(t.Generic[R, S]):
         :return: ``None`` for bytes that are to be read from the record's storage.
         """
         return self.repository.get(kind, media_id), None
+
+    def read_variant(
+        self,
+        kind: type[K],
+        media_id: uuid.UUID,
+        name: str,
+        recipe: str,
+    ) -> tuple[K | None, MediaVariant | None, bytes | None]:
+        """An available record, a variant of the bytes that it has now, and the bytes of that if
+        they came with it.
+
+        :param name: Name of the variant's preset.
+        :return: ``None`` for bytes that are to be read from the variant's storage.
+        """
+        record = self.repository.get(kind, media_id)
+        if record is None or record.storage_key is None:
+            return record, None, None
+        variant = self.repository.find_variant(media_id, record.storage_key, name, recipe)
+        return record, variant, None
 
     def add_whole(self, record: MediaRecord, content: list[bytes], *, keeps_id: bool) -> bool:
         """Keep an available record with its bytes.

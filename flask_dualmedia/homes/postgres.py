@@ -13,10 +13,16 @@ from functools import cache
 from ..databases import storable
 from ..databases.sql import insisting
 from ..failpoints import reach
-from ..models import MediaRecord
-from ..repositories.base import M, Values
+from ..models import MediaRecord, MediaVariant
+from ..repositories.base import K, M, Values
 from ..repositories.psycopg import PsycopgRepository
-from ..repositories.statements import insert_record, select_with_content, update_record
+from ..repositories.statements import (
+    Query,
+    insert_record,
+    select_with_content,
+    select_with_variant,
+    update_record,
+)
 from ..storages.chunked import CHUNK_SIZE, split
 from ..storages.database import DELETED_AT_ONCE
 from ..storages.psycopg import PsycopgStorage
@@ -49,18 +55,38 @@ class PostgresHome(Home[PsycopgRepository, PsycopgStorage]):
     def read(self, kind: type[M], media_id: uuid.UUID) -> tuple[M | None, bytes | None]:
         """An available record, and its bytes if they are no more than one chunk."""
         query = select_with_content(kind, CHUNK_SIZE, self.repository.tables)
-        parameters = {"id": media_id}
-        text = self.repository.text(query, parameters)
-        with self.repository.database.borrow() as driver, driver.cursor(binary=True) as cursor:
-            row = cursor.execute(text, parameters).fetchone()
+        row = self._read_row(query, {"id": media_id})
         if row is None:
             return None, None
-
         record = kind.from_row(row[:-1])
-        content = row[-1]
-        if content is None or len(content) != record.file_size:
-            return record, None
-        return record, content
+        return record, _whole(record, row[-1])
+
+    def read_variant(
+        self,
+        kind: type[K],
+        media_id: uuid.UUID,
+        name: str,
+        recipe: str,
+    ) -> tuple[K | None, MediaVariant | None, bytes | None]:
+        """An available record, one of its variants, and the bytes of that if they are no more than
+        one chunk."""
+        query = select_with_variant(kind, CHUNK_SIZE, self.repository.tables)
+        row = self._read_row(query, {"id": media_id, "name": name, "recipe": recipe})
+        if row is None:
+            return None, None, None
+
+        width = len(kind.field_names())
+        record = kind.from_row(row[:width])
+        variant_columns = row[width:-1]
+        if variant_columns[0] is None:  # one that is never empty
+            return record, None, None
+        variant = MediaVariant.from_row(variant_columns)
+        return record, variant, _whole(variant, row[-1])
+
+    def _read_row(self, query: Query, parameters: Values) -> tuple[t.Any, ...] | None:
+        text = self.repository.text(query, parameters)
+        with self.repository.database.borrow() as driver, driver.cursor(binary=True) as cursor:
+            return cursor.execute(text, parameters).fetchone()
 
     def add_whole(self, record: MediaRecord, content: list[bytes], *, keeps_id: bool) -> bool:
         kind = type(record)
@@ -107,6 +133,13 @@ class PostgresHome(Home[PsycopgRepository, PsycopgStorage]):
             return None
         deleted = row[-1]
         return Replaced(kind.from_row(row[:-1]), 0 < deleted < DELETED_AT_ONCE)
+
+
+def _whole(record: MediaRecord, content: bytes | None) -> bytes | None:
+    """The bytes that came with a record, if they are all of them."""
+    if content is None or len(content) != record.file_size:
+        return None
+    return content
 
 
 def _chunks(content: list[bytes]) -> dict[str, memoryview]:

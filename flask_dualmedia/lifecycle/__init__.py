@@ -2,8 +2,8 @@
 whole point.
 
     create   record ``pending`` → bytes → record ``available``
-    replace  new bytes under a new key → record names them → old bytes gone
-    delete   record ``deleting`` → bytes gone → record gone, after the grace time
+    replace  new bytes under a new key → record names them → old bytes gone → variants gone
+    delete   record ``deleting`` → variants gone → bytes gone → record gone, after the grace time
     trash    record ``trashed``, bytes kept → record ``available`` again,
              or deleted after the trash time
 
@@ -17,7 +17,15 @@ arrives when others have been acknowledged, changes nothing then.
 
 from .changes import change, count_access, edit, revoke_links
 from .creation import check_owner, create, create_external, foresee, publish
-from .deletion import clean_up, delete, delete_of_owner, purge, remove_unseen
+from .deletion import (
+    clean_up,
+    delete,
+    delete_of_owner,
+    purge,
+    remove_unseen,
+    remove_variant,
+    remove_variants,
+)
 from .description import classify, describe
 from .replacement import replace
 
@@ -37,6 +45,8 @@ __all__ = [
     "publish",
     "purge",
     "remove_unseen",
+    "remove_variant",
+    "remove_variants",
     "replace",
     "revoke_links",
 ]

@@ -1,6 +1,6 @@
 """The end of a record and its bytes: record ``deleting`` → bytes gone → record gone.
 
-Whatever cannot be done now is left for the sweep.
+Its variants go first. Whatever cannot be done now is left for the sweep.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from contextlib import suppress
 
 from .. import events, quotas
 from ..authorization import usual_id
-from ..errors import MediaNotFound
+from ..errors import DatabaseUnavailable, MediaNotFound
 from ..failpoints import reach
-from ..models import AVAILABLE, DELETING, PENDING, TRASHED, Media, MediaRecord, now
+from ..models import AVAILABLE, DELETING, PENDING, TRASHED, Media, MediaRecord, MediaVariant, now
 from ..repositories.base import Listing
 from ..state import State
 from ..storages.stored import Stored
@@ -38,6 +38,7 @@ def delete(state: State, record: Media, *, check: Check = bool) -> None:
 
     # From here on it is gone for everybody; the sweep does what cannot be done now.
     reach("delete:marked")
+    clean_up(remove_variants, state, deleted)
     clean_up(_bury, state, deleted)
     events.removed(state, deleted)
 
@@ -67,7 +68,40 @@ def purge(state: State, record: MediaRecord) -> bool:
     deleted = state.repository.update(type(record), record.id, changes, where=where)
     if deleted is None:
         return False
+    clean_up(remove_variants, state, deleted)
     _bury(state, deleted)
+    return True
+
+
+def remove_variants(state: State, original: MediaRecord) -> None:
+    """Remove the variants of a record that was deleted, or has been given other bytes.
+
+    Those that were made from the bytes that it has now stay.
+    """
+    variants: list[MediaVariant] = []
+    with suppress(DatabaseUnavailable):  # then it was deleted in the journal, where none are
+        variants = state.repository.variants_of([original.id])
+
+    for variant in variants:
+        is_current = original.state == AVAILABLE and variant.is_of(original)
+        if not is_current and variant.state != DELETING:
+            remove_variant(state, variant)
+
+
+def remove_variant(state: State, variant: MediaVariant) -> bool:
+    """Remove a variant and its bytes.
+
+    Its id does not stay taken: what arrives late is swept, as it can be made again.
+
+    :return: Whether that was done: not if something happened to it since it was read.
+    """
+    where = {"state": variant.state, "version": variant.version}
+    changes = {"state": DELETING, "updated_at": now()}
+    deleted = state.repository.update(MediaVariant, variant.id, changes, where=where)
+    if deleted is None:
+        return False
+    reach("variant:marked")
+    remove_unseen(state, deleted)
     return True
 
 

@@ -1,4 +1,5 @@
-"""Other bytes for a record: new bytes under a new key → record names them → old bytes gone."""
+"""Other bytes for a record: new bytes under a new key → record names them → old bytes gone, and the
+variants that were made from them."""
 
 from __future__ import annotations
 
@@ -26,7 +27,7 @@ from ..storages.stored import Stored
 from ..uploads.progress import in_time
 from ..uploads.tickets import drop_bytes
 from .changes import change
-from .deletion import clean_up
+from .deletion import clean_up, remove_variants
 from .description import measured_size, set_values, uploaded_values, validate
 from .one_step import goes_whole
 
@@ -60,6 +61,8 @@ def replace(state: State, record: K, upload: Upload) -> K:
     if replaced is None:
         replaced = _replace_in_steps(state, record, original, upload, changes, tried_key)
 
+    clean_up(remove_variants, state, replaced)
+    reach("replace:variants")
     events.published(state, replaced)
     return replaced
 

@@ -7,7 +7,7 @@ import uuid
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from ..models import Media, MediaRecord
+from ..models import Media, MediaRecord, MediaVariant
 
 M = t.TypeVar("M", bound=MediaRecord)
 K = t.TypeVar("K", bound=Media)
@@ -103,7 +103,8 @@ class Repository(t.Protocol):
         :param keeps_id: Somebody knows its id already. Otherwise the record has another id
             afterwards, and another storage key, where a database took it and did not answer, so
             that another one had to keep it.
-        :raises MediaConflict: Its id is taken, or it would be a second main image.
+        :raises MediaConflict: Its id is taken, or it would be a second main image, or the same
+            variant as another one.
         """
         ...
 
@@ -151,7 +152,7 @@ class Repository(t.Protocol):
         The record gets the next version, unless ``changes`` has one.
 
         :return: The record after the change; ``None`` if there is none with these values.
-        :raises MediaConflict: It would be a second main image.
+        :raises MediaConflict: It would be a second main image, or the same variant as another one.
         """
         ...
 
@@ -191,6 +192,34 @@ class Repository(t.Protocol):
 
     def find(self, kind: type[M], media_id: uuid.UUID) -> M | None:
         """The record with this id in any state, buried ones included; ``None`` if there is none."""
+        ...
+
+    def find_variant(
+        self,
+        media_id: uuid.UUID,
+        source_key: str,
+        name: str,
+        recipe: str,
+    ) -> MediaVariant | None:
+        """The available variant of an original; ``None`` if there is none.
+
+        There is at most one. :meth:`add` and :meth:`update` raise
+        :class:`~flask_dualmedia.errors.MediaConflict` for a second one.
+
+        :param source_key: Storage key of the bytes that it was made from.
+        """
+        ...
+
+    def variants_of(self, ids: t.Sequence[uuid.UUID]) -> list[MediaVariant]:
+        """The variants of the originals with these ids, in any state but without those that are
+        buried."""
+        ...
+
+    def derived_size(self, ids: t.Sequence[uuid.UUID]) -> int:
+        """The sum of the sizes of the available variants of the originals with these ids.
+
+        While SQL is down it is 0.
+        """
         ...
 
     def keys_of(

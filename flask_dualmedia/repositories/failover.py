@@ -17,7 +17,7 @@ from ..databases.circuit import Circuit
 from ..databases.documents import MONGO
 from ..errors import DatabaseUnavailable, RecordRefused, Unavailable, WritesRefused
 from ..failpoints import reach
-from ..models import DELETING, PENDING, Media, MediaRecord, new_id, now
+from ..models import DELETING, JOURNALED, PENDING, Media, MediaRecord, MediaVariant, new_id, now
 from ..storages.base import new_key
 from .base import Accesses, Announced, Listing, M, Position, Records, Selection, Values
 from .journal import JournalRepository
@@ -102,15 +102,16 @@ class FailoverRepository:
             was_tried = True
             add(self._sql)
 
+        journals = self._takes_instead(records[0])
         try:
-            if self._journals:
+            if journals:
                 self._circuit.check_writes()
             self._circuit.guard(add_to_sql)
         except (DatabaseUnavailable, WritesRefused) as error:
             # SQL may have it all the same, or get it yet, where its answer was lost.
             is_lost = isinstance(error, DatabaseUnavailable) and error.was_sent
             is_doubtful = was_tried and is_lost
-            if not self._journals or (is_doubtful and keeps_id):
+            if not journals or (is_doubtful and keeps_id):
                 raise
             with self._circuit.journaling():
                 if is_doubtful:
@@ -126,7 +127,7 @@ class FailoverRepository:
         :raises DatabaseUnavailable: There is no journal to note it in, so that nothing may be
             accepted in its place.
         """
-        if not self._journals:
+        if not self._takes_instead(record):
             raise DatabaseUnavailable("PostgreSQL")
 
         with self._circuit.journaling():
@@ -138,6 +139,10 @@ class FailoverRepository:
         values["id"] = new_id()
         if record.storage_key is not None:
             values["storage_key"] = new_key(values["id"])
+
+    def _takes_instead(self, record: MediaRecord) -> bool:
+        """Whether the journal takes a record that SQL does not."""
+        return self._journals and record.kind in JOURNALED
 
     def get(self, kind: type[M], media_id: uuid.UUID) -> M | None:
         def read(repository: Either) -> M | None:
@@ -287,6 +292,30 @@ class FailoverRepository:
         # The journal's copy first, or it would be drained into SQL again.
         self._journal.remove(kind, media_id)
         self._circuit.guard(lambda: self._sql.remove(kind, media_id))
+
+    def find_variant(
+        self,
+        media_id: uuid.UUID,
+        source_key: str,
+        name: str,
+        recipe: str,
+    ) -> MediaVariant | None:
+        """The available variant of an original, which only SQL can have."""
+
+        def read_sql() -> MediaVariant | None:
+            return self._sql.find_variant(media_id, source_key, name, recipe)
+
+        return self._circuit.read(read_sql)
+
+    def variants_of(self, ids: t.Sequence[uuid.UUID]) -> list[MediaVariant]:
+        """The variants of these originals, which only SQL can have."""
+        return self._circuit.read(lambda: self._sql.variants_of(ids))
+
+    def derived_size(self, ids: t.Sequence[uuid.UUID]) -> int:
+        try:
+            return self._circuit.read(lambda: self._sql.derived_size(ids))
+        except _NO_ANSWER:
+            return 0
 
     def keys_of(
         self,

@@ -10,7 +10,7 @@ from pymongo import ReturnDocument
 
 from ..databases.collections import DRAINS, JOURNAL, records_only
 from ..databases.documents import Document
-from ..models import AVAILABLE, DELETING, KEPT, KINDS, PENDING, TABLES, TRASHED, MediaRecord
+from ..models import AVAILABLE, DELETING, JOURNALED, KEPT, KINDS, PENDING, TRASHED, MediaRecord
 from . import queries
 from .base import M
 from .mongo import MongoRepository
@@ -43,6 +43,7 @@ class JournalRepository(MongoRepository):
     """
 
     prefix = JOURNAL
+    kinds = JOURNALED
     _unclaimed: t.ClassVar[Document] = {"claimed": {"$exists": False}}
     _with_change: t.ClassVar[Document] = {
         "$unset": {"refused": "", "stale": ""},
@@ -101,7 +102,7 @@ class JournalRepository(MongoRepository):
         """The records that are claimed."""
         where = {"claimed": {"$exists": True}}
         records: list[MediaRecord] = []
-        for kind in TABLES.values():
+        for kind in JOURNALED.values():
             records += self._find(kind, where, queries.BY_ID)
         return records
 
@@ -143,7 +144,7 @@ class JournalRepository(MongoRepository):
     def refused(self, limit: int) -> list[MediaRecord]:
         """The first of the records that are set aside."""
         records: list[MediaRecord] = []
-        for kind in TABLES.values():
+        for kind in JOURNALED.values():
             records += self._find(kind, _REFUSED, queries.BY_ID, limit)
         return records[:limit]
 
@@ -151,7 +152,7 @@ class JournalRepository(MongoRepository):
         """How many records are set aside."""
         number = 0
         with self._collections.asked():
-            for kind in TABLES.values():
+            for kind in JOURNALED.values():
                 collection = self._collection(kind)
                 refused = records_only(kind, _REFUSED)
                 number += collection.count_documents(refused)
@@ -162,7 +163,7 @@ class JournalRepository(MongoRepository):
 
         The reasons stay, so that nobody is told twice.
         """
-        for kind in TABLES.values():
+        for kind in JOURNALED.values():
             tried = {"refused.at": {"$exists": True}}
             where = records_only(kind, tried)
             change = {"$unset": {"refused.at": ""}}
@@ -292,7 +293,7 @@ class JournalRepository(MongoRepository):
         """How many records wait to be moved: those that are available, set aside or not."""
         number = 0
         with self._collections.asked():
-            for kind in TABLES.values():
+            for kind in JOURNALED.values():
                 collection = self._collection(kind)
                 available = records_only(kind, {"state": AVAILABLE})
                 number += collection.count_documents(available)
@@ -300,7 +301,7 @@ class JournalRepository(MongoRepository):
 
     def _has_any(self, where: Document) -> bool:
         """Tell whether a record of any kind matches."""
-        for kind in TABLES.values():
+        for kind in JOURNALED.values():
             collection = self._collection(kind)
             matching = records_only(kind, where)
             if collection.find_one(matching, {"_id": 1}) is not None:

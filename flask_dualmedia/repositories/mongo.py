@@ -16,13 +16,23 @@ from ..databases import storable
 from ..databases.collections import Collections, is_record, records_only
 from ..databases.documents import BULK, INDEXING, Document, Documents
 from ..errors import DualMediaError, Unavailable
-from ..models import AVAILABLE, DELETING, KINDS, PENDING, TABLES, TRASHED, Media, MediaRecord
+from ..models import (
+    AVAILABLE,
+    DELETING,
+    KINDS,
+    PENDING,
+    TABLES,
+    TRASHED,
+    Media,
+    MediaRecord,
+    MediaVariant,
+)
 from . import queries
 from .base import Accesses, Announced, Listing, M, Position, Records, Selection, Values
 
 
 class MongoRepository:
-    """Media records in four collections of one MongoDB database.
+    """Media records in collections of one MongoDB database, one for each record class.
 
     Documents in them that are no records are the host's: they are neither read nor changed nor
     counted.
@@ -33,6 +43,8 @@ class MongoRepository:
 
     prefix = ""
     """Stands before the names of the collections, behind the one that the host chose."""
+    kinds: t.ClassVar[t.Mapping[str, type[MediaRecord]]] = TABLES
+    """The record classes that there are collections for."""
     _unclaimed: t.ClassVar[Document] = {}
     """A further condition that a record must meet before it may be changed."""
     _with_change: t.ClassVar[Document] = {}
@@ -54,7 +66,7 @@ class MongoRepository:
 
         :raises NamesTaken: Some are the host's.
         """
-        names = [self.prefix + kind.__tablename__ for kind in TABLES.values()]
+        names = [self.prefix + kind.__tablename__ for kind in self.kinds.values()]
         self._collections.check(names)
 
     def ensure_indexes(self) -> None:
@@ -64,7 +76,7 @@ class MongoRepository:
         """
         self.version()  # a server that hangs is found by a call that does not have that long
         with self._collections.asked(INDEXING):
-            for kind in TABLES.values():
+            for kind in self.kinds.values():
                 collection = self._collection(kind)
                 collection.create_indexes(list(queries.indexes_of(kind)))
         self.is_indexed = True
@@ -138,6 +150,39 @@ class MongoRepository:
             collection = self._collection(kind)
             document = collection.find_one(where)
         return queries.record_of(kind, document)
+
+    def find_variant(
+        self,
+        media_id: uuid.UUID,
+        source_key: str,
+        name: str,
+        recipe: str,
+    ) -> MediaVariant | None:
+        where = {
+            "media_id": media_id,
+            "source_key": source_key,
+            "name": name,
+            "recipe": recipe,
+            "state": AVAILABLE,
+        }
+        with self._collections.asked():
+            collection = self._collection(MediaVariant)
+            document = collection.find_one(where)
+        return queries.record_of(MediaVariant, document)
+
+    def variants_of(self, ids: t.Sequence[uuid.UUID]) -> list[MediaVariant]:
+        where: Document = {
+            "media_id": {"$in": [*ids]},
+            "$nor": [{"state": DELETING, "storage_key": None}],
+        }
+        return self._find(MediaVariant, where, queries.BY_ID)
+
+    def derived_size(self, ids: t.Sequence[uuid.UUID]) -> int:
+        derived = {
+            "media_id": {"$in": [*ids]},
+            "state": AVAILABLE,
+        }
+        return self._sum_of_sizes(MediaVariant, derived)
 
     def keys_of(
         self,
@@ -467,7 +512,6 @@ class MongoRepository:
         return Announced(number, size)
 
     def stored_size(self, selection: Selection) -> int:
-        group = {"_id": None, "size": {"$sum": "$file_size"}}
         size = 0
         for kind, where in selection.items():
             stored = {
@@ -475,15 +519,18 @@ class MongoRepository:
                 "storage_key": {"$ne": None},
                 **queries.having(kind, where),
             }
-            pipeline = [
-                {"$match": records_only(kind, stored)},
-                {"$group": group},
-            ]
-            with self._collections.asked():
-                collection = self._collection(kind)
-                for total in collection.aggregate(pipeline):
-                    size += total["size"]
+            size += self._sum_of_sizes(kind, stored)
         return size
+
+    def _sum_of_sizes(self, kind: type[MediaRecord], where: Document) -> int:
+        """The sum of the sizes of the records that match."""
+        pipeline = [
+            {"$match": records_only(kind, where)},
+            {"$group": {"_id": None, "size": {"$sum": "$file_size"}}},
+        ]
+        with self._collections.asked():
+            collection = self._collection(kind)
+            return sum(total["size"] for total in collection.aggregate(pipeline))
 
     def _collection(self, kind: type[MediaRecord]) -> Collection[Document]:
         name = self.prefix + kind.__tablename__

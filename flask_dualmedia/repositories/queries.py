@@ -160,13 +160,15 @@ def indexes_of(kind: type[MediaRecord]) -> Iterator[IndexModel]:
     for name, index in sorted(sql_indexes.items()):
         keys = [(field_name(column.name), ASCENDING) for column in index.columns]
 
-        if name == MAIN_INDEX:
-            only_main = {"is_main_image": True, "state": AVAILABLE}
+        if index.unique:
+            which = {"state": AVAILABLE}
+            if name == MAIN_INDEX:
+                which = {"is_main_image": True, "state": AVAILABLE}
             yield IndexModel(
                 keys,
                 name=name,
                 unique=True,
-                partialFilterExpression=only_main,
+                partialFilterExpression=which,
             )
         elif name.endswith("_unfinished"):
             yield IndexModel([("state", ASCENDING), *keys], name=name)

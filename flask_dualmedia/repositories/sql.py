@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from ..databases import storable
 from ..databases.sql import SQLDatabase, insisting
 from ..databases.tables import MODELS, Tables
-from ..models import DELETING, Media, MediaRecord, MediaStorage, row_reader
+from ..models import DELETING, Media, MediaRecord, MediaStorage, MediaVariant, row_reader
 from . import statements
 from .base import Accesses, Announced, Listing, M, Position, Records, Selection, Values
 from .statements import DRAINS_ID, Query
@@ -23,7 +23,7 @@ T = t.TypeVar("T")
 
 
 class SQLRepository:
-    """Media records in the four tables of one SQL database.
+    """Media records in the tables of one SQL database, one for each record class.
 
     Every method is a transaction of its own, on connections of the engine and never on the host's
     session.
@@ -37,7 +37,7 @@ class SQLRepository:
     ) -> None:
         """
         :param database: Its limit of time is that of a statement.
-        :param tables: The four tables.
+        :param tables: The tables.
         """
         self.database = SQLDatabase.of(database)
         self.tables = tables
@@ -70,7 +70,8 @@ class SQLRepository:
         """Keep a new record with one ``INSERT``. It keeps its id in any case.
 
         :raises InvalidMedia: A field holds what no database could keep. Nothing was sent.
-        :raises MediaConflict: Its id is taken, or it would be a second main image.
+        :raises MediaConflict: Its id is taken, or it would be a second main image,
+            or the same variant as another one.
         """
         kind = type(record)
         values = record.values()
@@ -100,6 +101,34 @@ class SQLRepository:
     def find(self, kind: type[M], media_id: uuid.UUID) -> M | None:
         query = statements.select_one(kind, self.tables, available=False)
         return self._one(kind, query, {"id": media_id})
+
+    def find_variant(
+        self,
+        media_id: uuid.UUID,
+        source_key: str,
+        name: str,
+        recipe: str,
+    ) -> MediaVariant | None:
+        query = statements.select_variant(self.tables)
+        parameters = {
+            "media_id_": media_id,
+            "source_key_": source_key,
+            "name_": name,
+            "recipe_": recipe,
+        }
+        return self._one(MediaVariant, query, parameters)
+
+    def variants_of(self, ids: t.Sequence[uuid.UUID]) -> list[MediaVariant]:
+        """The variants of these originals, by one statement."""
+        as_array = self.database.is_postgresql
+        query = statements.select_variants(self.tables, as_array=as_array)
+        return self._all(MediaVariant, query, {"ids": [*ids]})
+
+    def derived_size(self, ids: t.Sequence[uuid.UUID]) -> int:
+        as_array = self.database.is_postgresql
+        query = statements.select_derived_size(self.tables, as_array=as_array)
+        ((size,),) = self._fetch(query, {"ids": [*ids]})
+        return int(size or 0)
 
     def keys_of(
         self,

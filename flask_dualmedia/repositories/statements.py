@@ -26,6 +26,7 @@ from ..models import (
     Media,
     MediaRecord,
     MediaStorage,
+    MediaVariant,
     row_reader,
 )
 from .base import EVERYTHING, Listing, M, Position, Selection, Values
@@ -35,7 +36,9 @@ _UNFINISHED = sa.text(IS_UNFINISHED)
 _TRASHED = sa.text("state = 'trashed'")
 _NOT_TRASHED = sa.text("state <> 'trashed'")
 
-_HELD = sa.text("NOT (state = 'deleting' AND storage_key IS NULL) AND state <> 'trashed'")
+_NOT_BURIED = sa.text("NOT (state = 'deleting' AND storage_key IS NULL)")
+
+_HELD = sa.and_(_NOT_BURIED, _NOT_TRASHED)
 """Neither buried, see :func:`bury_record`, nor in the trash."""
 
 DRAINS_ID = uuid.UUID("00000000-0000-7000-8000-000000000000")
@@ -155,6 +158,85 @@ def select_with_content(
     query = select_one(kind, tables, available=True)
     query = query.add_columns(chunks.c.data)
     return query.outerjoin_from(table, chunks, is_first)
+
+
+@cache
+def select_variant(tables: Tables = MODELS) -> sa.Select[t.Any]:
+    """The statement for an available variant.
+
+    Its parameters are ``media_id_``, ``source_key_``, ``name_`` and ``recipe_``.
+    """
+    table = tables.of(MediaVariant)
+    matches = _matches(table, ("media_id", "source_key", "name", "recipe"))
+    return sa.select(table).where(_AVAILABLE, *matches)
+
+
+@cache
+def select_variants(tables: Tables = MODELS, *, as_array: bool) -> sa.Select[t.Any]:
+    """The statement for the variants of some originals, with the parameter ``ids``.
+
+    :param as_array: The database knows arrays.
+    """
+    table = tables.of(MediaVariant)
+    is_derived = _is_derived(table, as_array=as_array)
+    return sa.select(table).where(is_derived, _NOT_BURIED).order_by(table.c.id)
+
+
+@cache
+def select_derived_size(tables: Tables = MODELS, *, as_array: bool) -> sa.Select[t.Any]:
+    """The statement for the sum of the sizes of available variants, with the same parameter.
+
+    It is NULL where there are none.
+    """
+    table = tables.of(MediaVariant)
+    is_derived = _is_derived(table, as_array=as_array)
+    return sa.select(sa.func.sum(table.c.file_size)).where(is_derived, _AVAILABLE)
+
+
+def _is_derived(table: sa.Table, *, as_array: bool) -> sa.ColumnElement[bool]:
+    """The condition that a variant is of one of the originals in the parameter ``ids``."""
+    media_id = table.c.media_id
+    if as_array:
+        ids = sa.bindparam("ids", type_=postgresql.ARRAY(sa.Uuid()))
+        return media_id == sa.any_(ids)
+    ids = sa.bindparam("ids", expanding=True, type_=sa.Uuid())
+    return media_id.in_(ids)
+
+
+@cache
+def select_with_variant(
+    kind: type[Media],
+    size: int,
+    tables: Tables = MODELS,
+) -> sa.Select[t.Any]:
+    """The statement for an available record, one of its variants, and the bytes of that.
+
+    Its parameters are ``id``, ``name`` and ``recipe``. Behind the columns of the record are those
+    of the variant, and the first of its chunks, as in :func:`select_with_content`.
+
+    :param size: In bytes. It is a part of the statement, and no parameter.
+    """
+    table = tables.of(kind)
+    variants = tables.of(MediaVariant)
+    chunks = tables.chunks
+    is_variant = sa.and_(
+        variants.c.media_id == table.c.id,
+        variants.c.source_key == table.c.storage_key,
+        variants.c.name == sa.bindparam("name"),
+        variants.c.recipe == sa.bindparam("recipe"),
+        sa.text(f"{variants.name}.{IS_AVAILABLE}"),
+    )
+    is_first = sa.and_(
+        chunks.c.storage_key == variants.c.storage_key,
+        chunks.c.seq == sa.text("0"),
+        sa.text(f"{variants.name}.file_size <= {size:d}"),
+    )
+    query = sa.select(table, variants, chunks.c.data).where(
+        table.c.id == sa.bindparam("id"),
+        sa.text(f"{table.name}.{IS_AVAILABLE}"),
+    )
+    joined = table.outerjoin(variants, is_variant).outerjoin(chunks, is_first)
+    return query.select_from(joined)
 
 
 def update_record(

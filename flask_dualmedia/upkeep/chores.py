@@ -1,6 +1,7 @@
 """The app's own chores: it keeps itself clean, in one process of all at a time.
 
     sweep         what killed uploads and deletions left, and resumable uploads that have expired
+    variants      those that nobody asks for any more
     leftovers     bytes in the journal's bucket that nothing names
     verification  a few bytes are read and compared with their checksums, one record after the other
 
@@ -27,13 +28,13 @@ from ..databases.collections import UPKEEP
 from ..databases.leases import SECONDS, Lease
 from ..errors import BytesNotFound, DualMediaError, Unavailable
 from ..failpoints import reach
-from ..models import AVAILABLE, KINDS, TABLES, MediaRecord
+from ..models import AVAILABLE, KINDS, TABLES, MediaRecord, MediaVariant
 from ..processes.forks import begin_in_children, notice_fork
 from ..processes.threads import STOP_TIMEOUT, Worker
 from ..state import State, get_state
 from ..storages.base import owner_of_key
 from ..uploads.unfinished import is_announced, takes_direct
-from . import sweeping
+from . import sweeping, variants
 from .journal import homes_of
 from .transfer import keys_named_in
 
@@ -145,9 +146,14 @@ class Upkeep:
         verifier = self._verifier
         return {
             "sweep": lambda: sweeping.sweep(state, keep_going=self._may_go_on),
+            "sweep of variants": lambda: self._sweep_variants(state),
             "leftovers": lambda: clear_leftovers(state),
             "verification": lambda: verifier.go_on(INTERVAL, keep_going=self._may_go_on),
         }
+
+    def _sweep_variants(self, state: State) -> None:
+        if variants.is_due(state):
+            variants.sweep_variants(state, keep_going=self._may_go_on)
 
     def _may_go_on(self) -> bool:
         """Whether both databases answer and this process has the lease still."""
@@ -420,7 +426,10 @@ class Verifier:
             }
             change = {"$push": {"records": note}}
             self._notes.update_one({"_id": "damage"}, change, upsert=True)
-        logger.error("%r is damaged (%s): restore its bytes from a backup", record, problem)
+        remedy = "restore its bytes from a backup"
+        if isinstance(record, MediaVariant):
+            remedy = "check --repair removes it, and it is made again"
+        logger.error("%r is damaged (%s): %s", record, problem, remedy)
 
     def _remember(self, position: dict[str, t.Any]) -> None:
         """Note how far the verification has come."""

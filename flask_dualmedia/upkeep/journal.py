@@ -13,7 +13,7 @@ from ..errors import DatabaseUnavailable, DualMediaError, RecordRefused, Unavail
 from ..failpoints import reach
 from ..homes.mongo import JournalHome
 from ..homes.sql import SQLHome
-from ..models import AVAILABLE, DELETING, PENDING, TABLES, MediaRecord, now
+from ..models import AVAILABLE, DELETING, JOURNALED, PENDING, MediaRecord, now
 from ..signals import journal_drained
 from ..state import State
 from ..uploads.tickets import delete_bytes
@@ -105,7 +105,7 @@ def _finish_deletions(state: State, *, retry: bool) -> WritesRefused | None:
     :return: Why it could not be done for some kind of record.
     """
     refusal = None
-    for kind in TABLES.values():
+    for kind in JOURNALED.values():
         try:
             _finish_deletions_of(state, kind, retry=retry)
         except WritesRefused as error:
@@ -154,7 +154,7 @@ def _drop_twins(state: State) -> None:
     Workers of an earlier version made them, where the answer to an insertion was lost.
     """
     sql, journal = homes_of(state)
-    for kind in TABLES.values():
+    for kind in JOURNALED.values():
         for record in records_of(journal.repository, kind):
             if record.state != PENDING:
                 continue

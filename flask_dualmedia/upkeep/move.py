@@ -1,6 +1,7 @@
 """Move the bytes of media from one storage to another, record by record, while the app runs.
 
-    bytes copied under a new key → compared with the record → record names them → old bytes gone
+    bytes copied under a new key → compared with the record → record names them
+    → its variants name them → old bytes gone
 
 Readers find the old bytes or the new ones at every moment. A process that is killed in between
 leaves bytes that no record names, which ``flask dualmedia check --repair`` takes away. The next
@@ -25,7 +26,7 @@ from ..errors import (
     WritesRefused,
 )
 from ..failpoints import reach
-from ..models import KEPT, TRASHED, MediaRecord, now
+from ..models import AVAILABLE, KEPT, TRASHED, MediaRecord, MediaVariant, now
 from ..state import State
 from ..storages.base import new_key
 from ..storages.stored import Stored
@@ -131,9 +132,23 @@ def _move(state: State, record: MediaRecord, target: str) -> bool:
         return False
 
     reach("move:switched")
+    lifecycle.clean_up(_take_variants_along, state, original.key, changed)
+    reach("move:variants")
     lifecycle.clean_up(drop_bytes, state, changed, original, record.storage_type)
     reach("move:done")
     return True
+
+
+def _take_variants_along(state: State, old_key: str, original: MediaRecord) -> None:
+    """Have the variants of a record name the key that its bytes have now.
+
+    One that is left out is made again when it is asked for.
+    """
+    changes = {"source_key": original.storage_key}
+    for variant in state.repository.variants_of([original.id]):
+        if variant.state == AVAILABLE and variant.source_key == old_key:
+            where = {"state": AVAILABLE, "version": variant.version}
+            state.repository.update(MediaVariant, variant.id, changes, where=where)
 
 
 def _copy(

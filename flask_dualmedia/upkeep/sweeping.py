@@ -22,12 +22,13 @@ from ..errors import (
 )
 from ..failpoints import reach
 from ..homes.base import AnyHome
-from ..lifecycle import change, clean_up, purge, remove_unseen
+from ..lifecycle import change, clean_up, purge, remove_unseen, remove_variants
 from ..models import (
     AVAILABLE,
     DELETING,
     TABLES,
     TRASHED,
+    Media,
     MediaRecord,
     now,
 )
@@ -122,7 +123,7 @@ def sweep(
     for remove, record in _due(state, sightings, grace):
         if not keep_going():
             return number_swept
-        number_swept += _try_to_remove(remove, record)
+        number_swept += try_to_remove(remove, record)
 
     if sightings.forgone:
         logger.warning(
@@ -174,9 +175,12 @@ def sweep_in(state: State, home: AnyHome, record: MediaRecord) -> bool:
     kind = type(record)
     where = {"state": record.state, "version": record.version}
     changes = {"state": DELETING, "updated_at": now()}
-    if home.repository.update(kind, record.id, changes, where=where) is None:
+    deleted = home.repository.update(kind, record.id, changes, where=where)
+    if deleted is None:
         return False
 
+    if isinstance(deleted, Media):
+        remove_variants(state, deleted)
     state.staging.forget_finished(record.id)  # a check would miss the media that it became
     original = _own_original(state, home, record)
     if original is not None:
@@ -213,15 +217,15 @@ def _due(state: State, sightings: Sightings, grace: float) -> Iterator[tuple[Rem
             for batch in _unfinished_batches(home, kind, grace=grace):
                 due = batch
                 if grace > 0:
-                    due = _seen_before(sightings, batch, grace)
+                    due = seen_before(sightings, batch, grace)
                 for record in due:
                     yield partial(sweep_in, state, home, record), record
         for batch in _trashed_batches(state, kind):
-            for record in _seen_before(sightings, batch, state.settings.trash_seconds):
+            for record in seen_before(sightings, batch, state.settings.trash_seconds):
                 yield partial(purge, state, record), record
 
 
-def _try_to_remove(remove: Remove, record: MediaRecord) -> bool:
+def try_to_remove(remove: Remove, record: MediaRecord) -> bool:
     """Remove a record. If its storage fails, the records in other storages still go.
 
     :raises Unavailable: A database does not answer.
@@ -256,7 +260,7 @@ def _note_trashed(state: State, record: MediaRecord) -> None:
     Sightings(state, SWEEP).note([name_of(record)])
 
 
-def _seen_before(sightings: Sightings, records: list[M], seconds: float) -> list[M]:
+def seen_before(sightings: Sightings, records: list[M], seconds: float) -> list[M]:
     """The records that an earlier sweep saw, as they are now, at least so many seconds ago."""
     names = {name_of(record) for record in records}
     first_seen = sightings.note(names)

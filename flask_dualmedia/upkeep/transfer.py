@@ -35,7 +35,17 @@ from ..failpoints import reach
 from ..homes.base import Home
 from ..homes.mongo import JournalHome
 from ..homes.sql import SQLHome
-from ..models import AVAILABLE, DELETING, KEPT, PENDING, TABLES, TRASHED, MediaRecord, now
+from ..models import (
+    AVAILABLE,
+    DELETING,
+    KEPT,
+    PENDING,
+    TABLES,
+    TRASHED,
+    MediaRecord,
+    MediaVariant,
+    now,
+)
 from ..repositories.base import M, Repository
 from ..repositories.journal import JournalRepository
 from ..storages.base import owner_of_key
@@ -69,6 +79,11 @@ def reason_of(error: Exception) -> str:
         return str(error)
     return f"{type(error).__name__}: {error}"
 
+
+Kinds = t.Collection[type[MediaRecord]]
+"""Record classes whose records are transferred."""
+
+EVERYTHING: Kinds = TABLES.values()
 
 Awaited = Callable[[list[str]], set[str]]
 """Tells which of some keys are parts of resumable uploads under way."""
@@ -117,12 +132,12 @@ def records_of(repository: Repository, kind: type[M]) -> Iterator[M]:
         after = batch[-1].id
 
 
-def manifest(repository: Repository) -> Manifest:
+def manifest(repository: Repository, kinds: Kinds = EVERYTHING) -> Manifest:
     """Count and hash the available records of a repository."""
     counts = {}
     sizes = {}
     digest = hashlib.sha256()
-    for kind in TABLES.values():
+    for kind in kinds:
         count = 0
         size = 0
         for record in records_of(repository, kind):
@@ -148,6 +163,7 @@ def transfer(
     source: Home,
     target: Home,
     *,
+    kinds: Kinds = EVERYTHING,
     advance: Callable[[int], object] = lambda count: None,
 ) -> Report:
     """Copy every record that is available or in the trash, with its bytes.
@@ -157,7 +173,7 @@ def transfer(
     :param advance: Called with the number of records done since the last call.
     """
     report = Report()
-    for kind in TABLES.values():
+    for kind in kinds:
         for record in records_of(source.repository, kind):
             if record.state in KEPT:
                 _copy_or_report(record, source, target, report)
@@ -183,16 +199,19 @@ def clear(
     source: Home,
     target: Home,
     *,
+    kinds: Kinds = EVERYTHING,
     advance: Callable[[int], object] = lambda count: None,
 ) -> None:
     """Delete every record and its bytes from the source of a transfer.
 
+    :param kinds: Those that were transferred. Records of others go without a look at the target.
     :raises StorageError: The target does not hold the same record, or not all of its bytes. This
         record and those behind it stay.
     """
     for kind in TABLES.values():
         for record in records_of(source.repository, kind):
-            if record.state in KEPT and not _is_held(record, target):
+            is_transferred = kind in kinds and record.state in KEPT
+            if is_transferred and not _is_held(record, target):
                 raise StorageError(
                     f"{target.name} does not hold {record!r}; it was not deleted from {source.name}"
                 )
@@ -215,9 +234,13 @@ def _is_held(record: MediaRecord, target: Home) -> bool:
     return original.is_whole()
 
 
-def surplus(source: Home, target: Home) -> Iterator[MediaRecord]:
+def surplus(
+    source: Home,
+    target: Home,
+    kinds: Kinds = EVERYTHING,
+) -> Iterator[MediaRecord]:
     """The available records of the target that the source does not hold, or not any more."""
-    for kind in TABLES.values():
+    for kind in kinds:
         originals = records_of(source.repository, kind)
         original = next(originals, None)
         for record in records_of(target.repository, kind):
@@ -232,14 +255,20 @@ def _is_kept_original(original: MediaRecord | None, record: MediaRecord) -> bool
     return original is not None and original.id == record.id and original.state in KEPT
 
 
-def delete_surplus(source: Home, target: Home, *, limit: int) -> int:
+def delete_surplus(
+    source: Home,
+    target: Home,
+    *,
+    limit: int,
+    kinds: Kinds = EVERYTHING,
+) -> int:
     """Delete from the target what was deleted from the source after it had been transferred.
 
     :param limit: How many records may be deleted at most.
     :return: How many were deleted.
     """
     deleted = 0
-    for record in surplus(source, target):
+    for record in surplus(source, target, kinds):
         if deleted == limit:
             break  # the source has lost more of them since they were counted
         original = source.repository.find(type(record), record.id)
@@ -617,6 +646,8 @@ def _copy(
     if not keep_going():
         raise _LeaseLost
     before_record()
+    if isinstance(record, MediaVariant):
+        _make_way(record, target)
     _put_record(record, target.repository, present, report)
     reach("copy:record")
 
@@ -624,6 +655,21 @@ def _copy(
     old = present and target.original(present)
     if old is not None and old.key != record.storage_key:
         old.delete()  # the content was replaced since it was copied
+
+
+def _make_way(variant: MediaVariant, target: Home) -> None:
+    """Delete the same variant from the target if it has it under another id.
+
+    It was made there while the app ran on it.
+    """
+    twin = target.repository.find_variant(
+        variant.media_id,
+        variant.source_key,
+        variant.name,
+        variant.recipe,
+    )
+    if twin is not None and twin.id != variant.id:
+        _delete_from(target, twin)
 
 
 def _copy_remaining_bytes(

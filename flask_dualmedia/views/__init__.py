@@ -13,7 +13,20 @@ from werkzeug.exceptions import HTTPException
 
 from ..errors import ConfigurationError
 from ..models import KINDS
-from . import bodies, content, direct, docs, errors, health, links, openapi, records, stats, tus
+from . import (
+    bodies,
+    content,
+    direct,
+    docs,
+    errors,
+    health,
+    links,
+    openapi,
+    records,
+    stats,
+    tus,
+    variants,
+)
 from .request_headers import check_headers
 
 if t.TYPE_CHECKING:
@@ -166,6 +179,7 @@ def _blueprint() -> Blueprint:
     for kind in KINDS.values():
         records.add_views(blueprint, kind)
         content.add_views(blueprint, kind)
+        variants.add_views(blueprint, kind)
         links.add_views(blueprint, kind)
         direct.add_views(blueprint, kind)
     tus.add_views(blueprint)

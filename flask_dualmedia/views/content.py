@@ -25,7 +25,7 @@ from ..content.inline_types import policy_of
 from ..content.mime_types import served_type
 from ..content.uploads import upload_for
 from ..errors import MediaConflict, MediaNotFound
-from ..models import Media
+from ..models import Media, MediaRecord
 from ..state import get_state
 from ..storages.base import Delegation
 from ..storages.stored import Stored
@@ -61,7 +61,14 @@ _BYTES = {"schema": {"type": "string", "format": "binary"}}
 # Bytes are of any type. Generators of clients know this one for bytes, and no range of types.
 _ANSWER = {"content": {"application/octet-stream": _BYTES, "*/*": _BYTES}}
 _BODY = {"required": True, "content": {"application/octet-stream": _BYTES}}
-_READ_ANSWERS = {
+
+
+def _header(name: str) -> Description:
+    return {"in": "header", "name": name, "schema": {"type": "string"}}
+
+
+READ_HEADERS = [_header("Range"), _header("If-Range"), _header("If-None-Match")]
+READ_ANSWERS = {
     "200": _ANSWER | {"description": "The bytes"},
     "206": _ANSWER | {"description": "The range asked for"},
     "302": {
@@ -118,22 +125,18 @@ class Content(KindView):
         One range per request; of several, and of units other than bytes, the whole is the
         answer.
         """
-        if request.environ.get("HTTP_SEC_FETCH_DEST") in _RUNNING:
-            raise Forbidden("Content is neither a script nor a stylesheet.")
+        refuse_to_run()
         query = _NOTHING_ASKED
         if request.query_string:
             query = _read_query()
-        readable = _find_readable(self.kind, media_id, query["signature"])
-        if readable.record.storage_key is None:
-            return _redirect(readable.record)
+        found, content = _look_up(self.kind, media_id)
+        record, reader = permitted_to_read(found, self.kind, media_id, query["signature"])
+        if record.storage_key is None:
+            return _redirect(record)
 
-        response = _respond(readable, as_download=query["download"])
-        if readable.by_link:
-            # The link is the permission, on whatever site it is used; and it is no business of the
-            # next page.
-            response.headers["Cross-Origin-Resource-Policy"] = "cross-origin"
-            response.headers["Referrer-Policy"] = "no-referrer"
-        return response
+        name = record.filename or str(record.id)
+        sent = Sent(record, content, name, headers_for(record, reader))
+        return respond(sent, as_download=query["download"], counted_as=record)
 
     def put(self, media_id: str) -> Response:
         """Replace the content
@@ -179,13 +182,8 @@ def add_views(blueprint: Blueprint, kind: type[Media]) -> None:
                 # Without a token too, where the record is public.
                 security=[*SECURITY, {}],
                 operationId=f"get_{name}_content",
-                parameters=[
-                    {"in": "query", "schema": DownloadQuerySchema},
-                    _header("Range"),
-                    _header("If-Range"),
-                    _header("If-None-Match"),
-                ],
-                responses=_READ_ANSWERS,
+                parameters=[{"in": "query", "schema": DownloadQuerySchema}, *READ_HEADERS],
+                responses=READ_ANSWERS,
             ),
             errors.documented(blueprint, 401, 403, 404, 412, 416, 422, 503),
         ],
@@ -200,10 +198,6 @@ def add_views(blueprint: Blueprint, kind: type[Media]) -> None:
             errors.documented(blueprint, *REFUSALS, 401, 403, 404, 409, 413, 422, 503),
         ],
     )
-
-
-def _header(name: str) -> Description:
-    return {"in": "header", "name": name, "schema": {"type": "string"}}
 
 
 def _redirect(record: Media) -> BaseResponse:
@@ -225,33 +219,45 @@ def _read_query() -> Values:
     return schemas.load(_DOWNLOAD_QUERY, read_form(_DOWNLOAD_QUERY, parameters))
 
 
-class _Readable(t.NamedTuple):
-    """A record that whoever asks may read."""
+class Reader(t.NamedTuple):
+    """The right by which somebody reads a record."""
 
-    record: Media
-    content: bytes | None
-    """All of its bytes, where they were read with it."""
     by_link: bool = False
-    """A link lends the right to read it."""
+    """A link lends it."""
     by_anybody: bool = False
     """The rule lets everybody read it, without a token."""
 
 
-def _find_readable(kind: type[Media], media_id: str, signature: str | None) -> _Readable:
-    """The record, if whoever asks may read it.
+def refuse_to_run() -> None:
+    """Refuse a request for something that a browser would run.
 
+    :raises Forbidden: It is one.
+    """
+    if request.environ.get("HTTP_SEC_FETCH_DEST") in _RUNNING:
+        raise Forbidden("Content is neither a script nor a stylesheet.")
+
+
+def permitted_to_read(
+    record: Media | None,
+    kind: type[Media],
+    media_id: str,
+    signature: str | None,
+) -> tuple[Media, Reader]:
+    """The record, if whoever asks may read its bytes and what is derived from them.
+
+    :param record: ``None`` if there is none with this id.
+    :param signature: That of a link.
     :raises Forbidden: They bring a link that does not open it, and no token.
     :raises MediaNotFound: The caller may not read it, or there is none.
     """
-    record, content = _look_up(kind, media_id)
     if record is not None and anybody_may_read(record):
-        return _Readable(record, content, by_anybody=True)
+        return record, Reader(by_anybody=True)
 
     if signature:
         link = links.read_link(signature)
         caller = find_caller()
         if record is not None and _is_opened(record, link, caller):
-            return _Readable(record, content, by_link=True)
+            return record, Reader(by_link=True)
         if caller is None:
             raise Forbidden("The link has expired, was revoked, or is not for this.")
     else:
@@ -260,7 +266,7 @@ def _find_readable(kind: type[Media], media_id: str, signature: str | None) -> _
     # Without a token or a link nobody learns whether the id exists.
     if record is None or not caller.may("read", record):
         raise MediaNotFound(kind.kind, media_id)
-    return _Readable(record, content)
+    return record, Reader()
 
 
 def _is_opened(record: Media, link: links.Link | None, caller: Caller | None) -> bool:
@@ -281,15 +287,29 @@ def _look_up(kind: type[Media], media_id: str) -> tuple[Media | None, bytes | No
     return get_state().home.read(kind, key)
 
 
-def _respond(readable: _Readable, *, as_download: bool) -> Response:
+class Sent(t.NamedTuple):
+    """The bytes of an answer."""
+
+    record: MediaRecord
+    """The record that they are of."""
+    content: bytes | None
+    """All of them, where they are here already."""
+    name: str
+    """The name of a download."""
+    headers: Headers
+    """From :func:`headers_for`."""
+
+
+def respond(sent: Sent, *, as_download: bool, counted_as: Media | None = None) -> Response:
     """Answer with the bytes that the request asks for, reading no others from the storage.
 
     :param as_download: Answer with Content-Disposition attachment in any case.
+    :param counted_as: The record that is read by reading them; ``None`` if that counts for nothing.
     :raises RequestedRangeNotSatisfiable: The range begins behind the last byte.
     :raises BytesNotFound: The storage does not have them. Nothing was sent by then.
     """
     state = get_state()
-    record, content = readable.record, readable.content
+    record, content = sent.record, sent.content
     size = record.file_size
     assert size is not None
     mime_type = served_type(record.mime_type)
@@ -299,10 +319,9 @@ def _respond(readable: _Readable, *, as_download: bool) -> Response:
         disposition = "inline"
 
     policy = policy_of(mime_type, is_inline=is_inline)
-    response = content_answer(policy, content_type=mime_type, headers=_headers(readable))
+    response = content_answer(policy, content_type=mime_type, headers=sent.headers)
     check_conditions(record)
-    names = _names(record.filename or str(record.id))
-    response.headers.set("Content-Disposition", disposition, **names)
+    response.headers.set("Content-Disposition", disposition, **_names(sent.name))
     response.set_etag(t.cast(str, record.checksum))
     response.last_modified = record.updated_at
     start, stop = _conditional(response, size, is_date_strong=record.version == 1)
@@ -314,8 +333,10 @@ def _respond(readable: _Readable, *, as_download: bool) -> Response:
         assert original is not None
         pieces = state.uses.during(state.app, _send(original, start, stop, response))
     else:
-        pieces = iter([content])
-    response.response = counted(state, record, start, pieces)
+        pieces = iter([content[start:stop]])
+    if counted_as is not None:
+        pieces = counted(state, counted_as, start, pieces)
+    response.response = pieces
     return response
 
 
@@ -446,21 +467,35 @@ def _applicable_range(response: Response, size: int, *, is_date_strong: bool) ->
     return parsed
 
 
-def _headers(readable: _Readable) -> Headers:
+def headers_for(
+    record: Media,
+    reader: Reader,
+    *,
+    public_cache: str = f"public, max-age={PUBLIC_SECONDS}",
+) -> Headers:
     """Headers that keep stored bytes from being taken for another type, and private ones out of
-    shared caches."""
+    shared caches.
+
+    :param record: The one that decides who may read the bytes.
+    :param public_cache: What caches may do with public ones.
+    """
     headers = Headers()
     headers["X-Content-Type-Options"] = "nosniff"
     # No cache gives a stylesheet's request what it has for a page's.
     headers["Vary"] = "Sec-Fetch-Dest"
     # A cache asks no rule: what the rule of the app keeps from strangers is for one reader, public
     # or not.
-    if readable.record.is_public and readable.by_anybody:
-        headers["Cache-Control"] = f"public, max-age={PUBLIC_SECONDS}"
+    if record.is_public and reader.by_anybody:
+        headers["Cache-Control"] = public_cache
         headers["Cross-Origin-Resource-Policy"] = "cross-origin"
     else:
         headers["Cache-Control"] = "private, no-cache"
         headers["Cross-Origin-Resource-Policy"] = "same-origin"
+    if reader.by_link:
+        # The link is the permission, on whatever site it is used; and it is no business of the
+        # next page.
+        headers["Cross-Origin-Resource-Policy"] = "cross-origin"
+        headers["Referrer-Policy"] = "no-referrer"
     return headers
 
 

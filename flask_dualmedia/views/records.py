@@ -56,6 +56,7 @@ _SORTS = {"createdAt": "id", "position": "position", "accessCount": "access_coun
 _FOLLOW_UPS = (
     "get_{}", "edit_{}", "delete_{}", "link_{}",
     "get_{}_content", "replace_{}_content", "count_{}_access", "revoke_{}_links",
+    "list_{}_variants",
 )  # fmt: skip
 
 

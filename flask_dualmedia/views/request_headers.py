@@ -23,7 +23,7 @@ from werkzeug.exceptions import (
 from werkzeug.exceptions import NotImplemented as UnknownTransferCoding
 from werkzeug.http import parse_date
 
-from ..models import Media
+from ..models import MediaRecord
 
 if t.TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -98,7 +98,7 @@ def check_part(part: FileStorage) -> None:
         )
 
 
-def check_conditions(record: Media | None = None) -> None:
+def check_conditions(record: MediaRecord | None = None) -> None:
     """Keep to ``If-Match``, ``If-Unmodified-Since`` and ``If-None-Match``, in this order (RFC 9110,
     section 13.2.2).
 

@@ -46,7 +46,12 @@ _ITEMS = {"type": "array", "items": {"oneOf": [_with_kind(kind) for kind in KIND
 
 _TOTALS = {
     "type": "object",
-    "properties": {"media": _NUMBER, "bytes": _NUMBER, "accesses": _NUMBER},
+    "properties": {
+        "media": _NUMBER,
+        "bytes": _NUMBER,
+        "derivedBytes": _NUMBER,
+        "accesses": _NUMBER,
+    },
     "description": "Of all media of the owner that the caller may see.",
 }
 
@@ -81,6 +86,7 @@ def stats(query: Values) -> Response:
     totals = {
         "media": statistics.media,
         "bytes": statistics.size,
+        "derivedBytes": statistics.derived_size,
         "accesses": statistics.accesses,
     }
     return json_answer({"items": items, "totals": totals, "partial": statistics.partial})

@@ -21,7 +21,9 @@ from flask_dualmedia.models import (
     CourseResource,
     CourseVideo,
     Media,
+    MediaRecord,
     MediaStorage,
+    MediaVariant,
     ProductImage,
     now,
 )
@@ -29,10 +31,14 @@ from flask_dualmedia.quotas import of_owner
 from flask_dualmedia.repositories.base import Listing, Selection
 from flask_dualmedia.repositories.statements import (
     select_announced,
+    select_derived_size,
     select_listing,
     select_of_owners,
     select_stored_size,
     select_unfinished,
+    select_variant,
+    select_variants,
+    select_with_variant,
 )
 
 from ..conftest import Databases, MakeApp, unique
@@ -53,20 +59,22 @@ def connection(servers: t.Any, template_database: str) -> Iterator[sa.Connection
     engine = sa.create_engine(url, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
     with engine.connect() as connection:
         for kind in KINDS.values():
-            _copy_rows(connection, kind)
+            _copy_rows(connection, kind, _rows(kind))
             connection.exec_driver_sql(f"ANALYZE {kind.__tablename__}")
         yield connection
     databases.drop_all()
 
 
 def _copy_rows(
-    connection: sa.Connection, kind: type[Media], rows: Iterable[dict[str, t.Any]] | None = None
+    connection: sa.Connection,
+    kind: type[MediaRecord],
+    rows: Iterable[dict[str, t.Any]],
 ) -> None:
     """Insert by COPY: single inserts take several times as long."""
     names = kind.field_names()
     cursor: t.Any = connection.connection.cursor()
     with cursor.copy(f"COPY {kind.__tablename__} ({', '.join(names)}) FROM STDIN") as copy:
-        for values in _rows(kind) if rows is None else rows:
+        for values in rows:
             copy.write_row([values[name] for name in names])
 
 
@@ -204,6 +212,38 @@ def test_quotas_are_summed_by_an_index(connection: sa.Connection, whose: str) ->
     plan = plan_of(connection, select_stored_size(selection))
     assert set(re.findall(r"\b(?:ix|uq)_\w+", plan)) == indexes, plan
     assert "Seq Scan" not in plan, plan
+
+
+def test_variants_are_found_by_an_index(connection: sa.Connection) -> None:
+    originals = [*connection.scalars(sa.select(ProductImage.id).limit(OWNERS))]
+    rows = []
+    for number, media_id in enumerate(originals * 5):
+        variant = MediaVariant.new(
+            state=AVAILABLE, storage_type="database", media_kind="product-images",
+            media_id=media_id, source_key="source", name="card", recipe=f"{number // OWNERS}",
+        )  # fmt: skip
+        rows.append(variant.values())
+    _copy_rows(connection, MediaVariant, rows)
+    connection.exec_driver_sql("ANALYZE media_variants")
+
+    one = {"media_id": originals[7], "source_key": "source", "name": "card", "recipe": "1"}
+    some = {"ids": originals[:3]}
+    queries = {
+        "uq_media_variants_recipe": [
+            select_variant().params({f"{name}_": value for name, value in one.items()}),
+            select_with_variant(ProductImage, 1000).params(one | {"id": originals[7]}),
+        ],
+        "ix_media_variants_original": [
+            select_variants(as_array=False).params(some),
+            select_derived_size(as_array=False).params(some),
+        ],
+        "ix_media_variants_unfinished": [select_unfinished(MediaVariant, now(), 100)],
+    }
+    for index, served in queries.items():
+        for query in served:
+            plan = plan_of(connection, query)
+            assert index in plan, plan
+            assert "Seq Scan" not in plan, plan
 
 
 def test_announced_uploads_are_counted_by_an_index(connection: sa.Connection) -> None:

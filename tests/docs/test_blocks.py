@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import html
+import io
+import re
 import subprocess
 import sys
 import threading
@@ -16,6 +19,8 @@ import sqlalchemy as sa
 from flask import Flask, abort, redirect
 from flask_jwt_extended import get_jwt, get_jwt_identity, verify_jwt_in_request
 from flask_pymongo import PyMongo
+from jinja2 import DictLoader
+from PIL import Image
 from tusclient import client as tus_client
 from werkzeug.exceptions import Forbidden
 from werkzeug.middleware.proxy_fix import ProxyFix
@@ -37,6 +42,7 @@ from flask_dualmedia import (
     save_course_video,
     save_media_storage,
     save_product_image,
+    variant_url,
 )
 from flask_dualmedia.state import get_state
 
@@ -233,6 +239,46 @@ def test_a_validator(make_host: MakeHost) -> None:
         save_media_storage("page", 1, b"Final text")
         with pytest.raises(UploadRejected, match="a draft"):
             save_media_storage("page", 1, b"DRAFT of a text")
+
+
+# docs/processing.md
+
+PICTURES = block("processing.md", "render_template")
+
+PRESETS = block("processing.md", "DUALMEDIA_PRESETS")
+
+
+def test_pictures_in_pages(make_host: MakeHost) -> None:
+    app = make_host()
+    template = re.findall(r"```jinja\n(.*?)```", PAGES["processing.md"].read_text(), re.DOTALL)[0]
+    app.jinja_env.loader = DictLoader({"product.html": template})
+    DualMedia(app)
+    run(PICTURES, {"app": app})
+    product = insert(app, "products")
+    with app.app_context():
+        save_product_image(product, io.BytesIO(png(400, 300)), is_public=True, alt_text="A lamp")
+    client = app.test_client()
+    page = client.get(f"/products/{product}").text
+    (smallest,) = re.findall(r'srcset="(\S+) 320w', page)[:1]
+    assert client.get(html.unescape(smallest)).mimetype == "image/webp"
+    assert 'alt="A lamp"' in page
+    assert "url(data:image/webp" not in page
+    assert "url(data:image/webp" in client.get(f"/products/{product}").text
+
+
+def test_presets_of_a_host(make_host: MakeHost) -> None:
+    app = make_host()
+    run(PRESETS, {"app": app})
+    DualMedia(app)
+    product = insert(app, "products")
+    with app.app_context():
+        image = save_product_image(product, io.BytesIO(png(900, 500)), is_public=True)
+        square = variant_url(image, "square", format="avif")
+        with pytest.raises(ValueError, match="large"):
+            variant_url(image, "large")
+    answer = app.test_client().get(square)
+    assert answer.mimetype == "image/avif"
+    assert Image.open(io.BytesIO(answer.data)).size == (400, 400)
 
 
 # docs/integration.md

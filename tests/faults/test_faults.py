@@ -50,7 +50,7 @@ from flask_dualmedia.databases.leases import COLLECTION as LEASES
 from flask_dualmedia.homes.base import Home
 from flask_dualmedia.homes.mongo import journal_home, mongo_home
 from flask_dualmedia.homes.sql import sql_home
-from flask_dualmedia.models import KINDS, Media
+from flask_dualmedia.models import TABLES, MediaRecord
 from flask_dualmedia.state import get_state
 from flask_dualmedia.upkeep.transfer import manifest, records_of
 from flask_dualmedia.uploads import staging
@@ -58,6 +58,7 @@ from flask_dualmedia.uploads import staging
 from .. import samples
 from ..conftest import BASE_CONFIG, MakeApp, StorageOptions
 from ..tools import chaos
+from ..upkeep.test_variants import keep as keep_variant
 from .child import IN_MID_BODY, NEW_CONTENT, OLD_CONTENT, OWNER, PAGE, SIZE, Nursery
 from .servers import bearer
 
@@ -75,6 +76,8 @@ STEPS = {
         "replace:committed",
         "replace:cleaned",
     ],
+    "replace, of variants": ["variant:marked", "sweep:bytes", "sweep:done", "replace:variants"],
+    "delete, of variants": ["delete:marked", "variant:marked", "sweep:bytes", "sweep:done"],
     "delete": ["delete:begin", "delete:marked", "delete:bytes", "delete:done"],
     "drain": [
         "drain:claim",
@@ -89,7 +92,7 @@ STEPS = {
     "transfer": COPYING,
     "transfer --delete-source": ["clear:bytes", "clear:bytes*2"],
     "transfer --mirror": ["mirror:bytes"],
-    "check --repair --grace 0": ["sweep:bytes", "sweep:done"],
+    "check --repair --grace 0": ["repair:looked", "sweep:bytes", "sweep:done"],
     "check --repair --grace 0, into the trash": ["trash:marked"],
     "sweep --grace 0 --yes": ["sweep:bytes", "sweep:done"],
     "direct": ["direct:pending", "direct:checked", "direct:available"],
@@ -107,6 +110,7 @@ STEPS = {
         "move:piece*5",
         "move:copied",
         "move:switched",
+        "move:variants",
         "move:done",
     ],
 }
@@ -235,8 +239,8 @@ def repair(app: Flask) -> None:
     assert {record.state for home in state.homes for record in all_records(home)} <= {"available"}
 
 
-def all_records(home: Home) -> list[Media]:
-    return [record for kind in KINDS.values() for record in records_of(home.repository, kind)]
+def all_records(home: Home) -> list[MediaRecord]:
+    return [record for kind in TABLES.values() for record in records_of(home.repository, kind)]
 
 
 MODES = ["dual", "mongo", "degraded"]
@@ -278,6 +282,44 @@ def test_killed_replacement(deployment: Deployment, mode: str, step: str):
     for _ in ("before the repair", "after it"):
         assert contents(app) == {media_id: digest(NEW_CONTENT if committed else OLD_CONTENT)}
         repair(app)
+
+
+def keep_variants(app: Flask, media_id: uuid.UUID) -> None:
+    """Keep two variants of a file: one in the database, and one in the storage ``local``."""
+    state = get_state(app)
+    with app.app_context():
+        original = get_media(MediaStorage, media_id)
+    keep_variant(state, original)
+    keep_variant(state, original, "1" * 12, storage_type="local")
+
+
+@pytest.mark.parametrize("mode", ["dual", "mongo"])
+@pytest.mark.parametrize("operation", ["replace", "delete"])
+def test_killed_removal_of_variants(
+    deployment: Deployment, mode: str, operation: str, storage_options: StorageOptions
+):
+    """Wherever it stops, what is left goes with one repair, and variants of others stay."""
+    deployment.config["DUALMEDIA_STORAGES"] = storage_options("local")
+    app = deployment.app(mode)
+    state = get_state(app)
+    other = save(app, OLD_CONTENT)
+    keep_variants(app, other)
+    for step in STEPS[f"{operation}, of variants"]:
+        media_id = save(app, OLD_CONTENT)
+        keep_variants(app, media_id)
+        deployment.kill(mode, step, operation, str(media_id))
+        expected = {other: digest(OLD_CONTENT)}
+        if operation == "replace":
+            expected[media_id] = digest(NEW_CONTENT)
+        assert contents(app) == expected
+        repair(app)
+        assert contents(app) == expected
+        assert len(state.repository.variants_of([other])) == 2
+        assert state.repository.variants_of([media_id]) == []
+        assert len(list(state.storages["local"].keys())) == 1
+        with app.app_context():
+            if operation == "replace":
+                delete_media(MediaStorage, media_id)
 
 
 # While SQL is down a deletion goes as far as its mark: whether SQL holds something of it, nobody
@@ -606,6 +648,9 @@ def test_killed_move(deployment: Deployment, mode: str, step: str, storage_optio
         save(app, OLD_CONTENT): digest(OLD_CONTENT),
         save(app, NEW_CONTENT): digest(NEW_CONTENT),
     }
+    for media_id in saved:
+        with app.app_context():
+            keep_variant(get_state(app), get_media(MediaStorage, media_id))
     deployment.kill(mode, step, "move --from database --to local")
     assert contents(app) == saved
     result = app.test_cli_runner().invoke(
@@ -617,10 +662,12 @@ def test_killed_move(deployment: Deployment, mode: str, step: str, storage_optio
     assert contents(app) == saved
     with app.app_context():
         records = get_media_by_reference("page", OWNER)
-    assert {record.storage_type for record in records} == {"local"}
-    assert set(get_state(app).storages["local"].keys()) == {
-        record.storage_key for record in records
-    }
+    # A variant whose original was just moved may be left out: it is made again.
+    variants = get_state(app).repository.variants_of([record.id for record in records])
+    assert len(variants) == len(records) - (step == "move:switched")
+    there = [*records, *variants]
+    assert {record.storage_type for record in there} == {"local"}
+    assert set(get_state(app).storages["local"].keys()) == {record.storage_key for record in there}
 
 
 def test_the_journal_keeps_what_its_target_would_not_take(deployment: Deployment):

@@ -98,6 +98,17 @@ PUT        /<kind>/<id>/content        private      401  401  401  404  403  200
 PUT        /<kind>/<id>/content        public       401  401  401  403  403  200  200  401  401
 OPTIONS    /<kind>/<id>/content        private      200  200  200  200  200  200  200  200  200
 
+GET,HEAD   /<kind>/<id>/variants       private      401  401  401  404  200  200  200  401  401
+GET,HEAD   /<kind>/<id>/variants       public       401  401  401  200  200  200  200  401  401
+GET,HEAD   /<kind>/<id>/variants       private-url  401  401  401  404  200  200  200  401  401
+OPTIONS    /<kind>/<id>/variants       private      200  200  200  200  200  200  200  200  200
+
+GET,HEAD   /<kind>/<id>/variants/<id>  private      401  401  401  404  200  200  200  200  403
+GET,HEAD   /<kind>/<id>/variants/<id>  public       200  200  200  200  200  200  200  200  200
+GET,HEAD   /<kind>/<id>/variants/<id>  private-url  401  401  401  404  404  404  404  404  403
+GET,HEAD   /<kind>/<id>/variants/<id>  public-url   404  404  404  404  404  404  404  404  404
+OPTIONS    /<kind>/<id>/variants/<id>  private      200  200  200  200  200  200  200  200  200
+
 POST       /<kind>/<id>/accesses       private      401  401  401  404  204  204  204  401  401
 POST       /<kind>/<id>/accesses       public       401  401  401  204  204  204  204  401  401
 OPTIONS    /<kind>/<id>/accesses       private      200  200  200  200  200  200  200  200  200
@@ -141,10 +152,18 @@ POST       /uploads                    public       401  401  401  201  201  201
 """)
 
 
+# Whoever may read media that is no image learns that nothing is made of it.
+OF_IMAGES_ALONE = "/<kind>/<id>/variants/<id>"
+
+
 def table_of(rule: str, kind: str) -> Table:
+    table = dict(TABLE)
+    for row, statuses in TABLE.items():
+        if row[1] == OF_IMAGES_ALONE and row[0] != "OPTIONS" and kind != "product-images":
+            table[row] = {who: 404 if status == 200 else status for who, status in statuses.items()}
     if rule == "rule" and kind.startswith("course-"):
-        return TABLE
-    table = TABLE if rule == "rule" else TABLE | WITHOUT_RULE
+        return table
+    table |= {} if rule == "rule" else WITHOUT_RULE
     return {row: statuses | {"student": statuses["other"]} for row, statuses in table.items()}
 
 
@@ -217,7 +236,8 @@ class World:
         """
         method, path, record = row
         media_id = media_id or self.ids.get(kind, {}).get(record, "")
-        url = path.replace("<kind>", kind).replace("<id>", media_id)
+        url = path.replace("variants/<id>", "variants/thumb.jpg")
+        url = url.replace("<kind>", kind).replace("<id>", media_id)
         headers, more = self._sent(kind, row)
         if who == "link":
             more["query_string"] = self._links[kind][record if record in RECORDS else "private"]

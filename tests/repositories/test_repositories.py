@@ -23,6 +23,7 @@ from flask_dualmedia.models import (
     CourseVideo,
     Media,
     MediaStorage,
+    MediaVariant,
     ProductImage,
     now,
 )
@@ -381,3 +382,72 @@ def test_records_whose_answer_was_lost_are_taken_back(
     with pytest.raises(DatabaseUnavailable):
         repository.add_all(records)
     assert [record.id for record in repository.scan(ProductImage, None, 10)] == [before.id]
+
+
+def variant_of(original: Media, recipe: str = "0" * 12, **fields: t.Any) -> MediaVariant:
+    values = {"state": AVAILABLE, "storage_type": "database", "storage_key": "bytes"} | fields
+    return MediaVariant.of(original, "card", recipe, **values)
+
+
+def test_a_variant_is_found_by_its_original_and_its_recipe(repository: Repository) -> None:
+    original = added(repository, storage_key="source")
+    filled = {"mime_type": "image/webp", "file_size": 3, "width": 640, "height": 480}
+    variant = variant_of(original, detail='{"codecs": "vp9"}', duration=1.5, **filled)
+    repository.add(variant)
+
+    found = repository.find_variant(original.id, "source", "card", variant.recipe)
+    assert found is not None
+    assert found.values() == variant.values()
+    assert found.is_of(original)
+    for other in [
+        (uuid.uuid4(), "source", "card", variant.recipe),
+        (original.id, "replaced", "card", variant.recipe),
+        (original.id, "source", "large", variant.recipe),
+        (original.id, "source", "card", "1" * 12),
+    ]:
+        assert repository.find_variant(*other) is None
+
+
+def test_the_second_of_two_that_make_the_same_variant_is_told(repository: Repository) -> None:
+    """Whether it comes whole, or is made available in a step of its own."""
+    original = added(repository, storage_key="source")
+    begun = variant_of(original, state=PENDING)
+    repository.add(begun)
+    repository.add(variant_of(original))
+    with pytest.raises(MediaConflict):
+        repository.add(variant_of(original))
+    with pytest.raises(MediaConflict):
+        repository.update(MediaVariant, begun.id, {"state": AVAILABLE}, where={"state": PENDING})
+    repository.add(variant_of(original, "1" * 12))
+
+
+@pytest.mark.parametrize("state", [PENDING, DELETING])
+def test_an_unfinished_variant_stands_in_nobodys_way(repository: Repository, state: str) -> None:
+    original = added(repository, storage_key="source")
+    unfinished = variant_of(original, state=state)
+    repository.add(unfinished)
+    assert repository.find_variant(original.id, "source", "card", unfinished.recipe) is None
+    again = variant_of(original)
+    repository.add(again)
+    found = repository.find_variant(original.id, "source", "card", again.recipe)
+    assert found is not None
+    assert found.id == again.id
+
+
+def test_the_variants_of_several_originals_are_read_at_once(repository: Repository) -> None:
+    first, second, third = (added(repository, storage_key="source") for _ in range(3))
+    variants = [
+        variant_of(first), variant_of(first, "1" * 12, state=PENDING),
+        variant_of(second, source_key="replaced"), variant_of(third),
+    ]  # fmt: skip
+    for variant in variants:
+        repository.add(variant)
+    found = repository.variants_of([first.id, second.id])
+    assert sorted(one.id for one in found) == sorted(one.id for one in variants[:3])
+    assert repository.variants_of([]) == []
+
+    where = {"state": AVAILABLE}
+    repository.update(MediaVariant, variants[2].id, {"state": DELETING}, where=where)
+    assert len(repository.variants_of([second.id])) == 1
+    repository.bury(MediaVariant, variants[2].id)
+    assert repository.variants_of([second.id]) == []

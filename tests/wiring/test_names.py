@@ -40,7 +40,7 @@ from flask_dualmedia.storages.base import new_key, owner_of_key
 from flask_dualmedia.upkeep.check import Checker
 
 from ..conftest import HOST_CONFIG, MakeApp
-from ..databases.test_schema import BARE_HOST, INDEXES, Directory, inspect, tables
+from ..databases.test_schema import BARE_HOST, INDEXES, WITH_VARIANTS, Directory, inspect, tables
 from ..samples import bearer, part, png
 from ..tools.proxy import Proxy, through
 from ..waiting import eventually
@@ -203,7 +203,7 @@ def with_other_names(make_app: MakeApp, request: pytest.FixtureRequest) -> Calla
 
 
 @pytest.mark.parametrize(
-    "name", ["product_images", "media_storage", "dualmedia_uploads", "dualmedia_plays"]
+    "name", ["product_images", "media_variants", "dualmedia_uploads", "dualmedia_plays"]
 )
 @pytest.mark.parametrize(
     "document", FOREIGN, ids=lambda document: str(document.get("_id", "ObjectId"))[:8]
@@ -305,7 +305,7 @@ def test_what_the_host_has_in_sql_is_refused_at_start(
     assert tables(database_url) == before
     use(make_app(SQLALCHEMY_DATABASE_URI=database_url, DUALMEDIA_TABLE_PREFIX="dm_"))
     assert tables(database_url) == before | {
-        f"dm_{name}" for name in (*INDEXES, "media_chunks", "dualmedia_version")
+        f"dm_{name}" for name in (*WITH_VARIANTS, "media_chunks", "dualmedia_version")
     }
 
 
@@ -443,7 +443,7 @@ def test_with_other_names_the_hosts_things_are_there_byte_for_byte(
     with_other_names: Callable[..., Flask], database_url: str, host_database: Database, mode: str
 ) -> None:
     names = [
-        *INDEXES, *(f"journal_{name}" for name in INDEXES),
+        *WITH_VARIANTS, *(f"journal_{name}" for name in WITH_VARIANTS),
         *(f"dualmedia_{name}" for name in ("leases", "checks", "uploads", "plays")),
     ]  # fmt: skip
     for name in names:
@@ -491,7 +491,7 @@ def test_every_name_in_sql_has_the_prefix(
     host = Directory(tmp_path, BARE_HOST + "    app.config['X'] = 1\n", database_url, mongo_uri)
     host._environment["FLASK_DUALMEDIA_TABLE_PREFIX"] = "dm_"
     host.flask("routes")
-    expected = {f"dm_{name}" for name in (*INDEXES, "media_chunks", "dualmedia_version")}
+    expected = {f"dm_{name}" for name in (*WITH_VARIANTS, "media_chunks", "dualmedia_version")}
     assert tables(database_url) == expected
     relations = "SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace"
     constraints = (
@@ -504,7 +504,7 @@ def test_every_name_in_sql_has_the_prefix(
             # Alembic names the key of its own table after that.
             assert all(name.startswith("dm_") for name in names), names
     inspector = inspect(database_url)
-    for table, indexes in INDEXES.items():
+    for table, indexes in WITH_VARIANTS.items():
         assert {index["name"] for index in inspector.get_indexes(f"dm_{table}")} == {
             f"dm_{name}" for name in indexes
         }
@@ -550,10 +550,10 @@ def test_the_revisions_of_a_host_have_the_prefix(
     host.flask("db", "init")
     host.flask("db", "migrate", "-m", "with media")
     host.flask("db", "upgrade")
-    ours = {f"dm_{name}" for name in (*INDEXES, "media_chunks")}
+    ours = {f"dm_{name}" for name in (*WITH_VARIANTS, "media_chunks")}
     assert tables(database_url) == {"media_storage", *ours, "alembic_version"}
     inspector = inspect(database_url)
-    for table, indexes in INDEXES.items():
+    for table, indexes in WITH_VARIANTS.items():
         assert {index["name"] for index in inspector.get_indexes(f"dm_{table}")} == {
             f"dm_{name}" for name in indexes
         }

@@ -26,6 +26,7 @@ from ...models import (
     TRASHED,
     Media,
     MediaRecord,
+    MediaVariant,
 )
 from ...repositories.journal import JournalRepository
 from ...state import State
@@ -33,6 +34,7 @@ from ...storages.base import Stat, Storage, merge_stats, owner_of_key
 from ...uploads.staging import Staged
 from .. import sweeping
 from ..transfer import records_in, records_of, strangers
+from ..variants import unknown_variants
 from .findings import Finding, Problem
 
 BATCH = 500
@@ -329,6 +331,7 @@ class Finder:
             else:
                 yield from self._judge_unfinished(home, record)
 
+        yield from self._judge_variants(home, available)
         if home.name == "journal" and available:
             yield from self._judge_waiting(home, available)
         owner_ids = self.owner_ids(available)
@@ -373,6 +376,13 @@ class Finder:
         elif owner_id != record.owner_id:
             detail = f"{record.reference_type} {owner_id} is called {record.owner_id}"
             yield _finding("owner_misspelled", record, home, detail)
+
+    def _judge_variants(self, home: AnyHome, records: list[MediaRecord]) -> Iterator[Finding]:
+        """Variants that nobody asks for any more, unless a worker is about to remove them."""
+        variants = [record for record in records if isinstance(record, MediaVariant)]
+        for variant, reason in unknown_variants(self._state, variants):
+            if not self._is_just_changed(variant.media_id) and self._is_unchanged(variant):
+                yield _finding("variant_unknown", variant, home, reason)
 
     def _judge_waiting(
         self,
@@ -531,6 +541,10 @@ class Finder:
             return False
 
         media_id, _ = owner
+        return self._is_just_changed(media_id)
+
+    def _is_just_changed(self, media_id: uuid.UUID) -> bool:
+        """Tell whether a record was changed a moment ago."""
         for home in self._state.homes:
             for kind in TABLES.values():
                 record = home.repository.find(kind, media_id)

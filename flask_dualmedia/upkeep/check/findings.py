@@ -32,6 +32,7 @@ Problem = t.Literal[
     "parts_missing",
     "result_missing",
     "storage_unknown",
+    "variant_unknown",
 ]
 
 EXPLAINED: dict[Problem, str] = {
@@ -59,6 +60,7 @@ EXPLAINED: dict[Problem, str] = {
     ),
     "result_missing": "a resumable upload became media that does not exist",
     "storage_unknown": "the bytes are in a storage that is not set up here",
+    "variant_unknown": "a variant that nobody asks for: its original or its preset is gone",
 }
 
 

@@ -12,7 +12,7 @@ import uuid
 from ... import events, lifecycle
 from ...errors import MediaConflict, MediaNotFound, SecondMainImage
 from ...failpoints import reach
-from ...models import TABLES, Media, MediaRecord, now
+from ...models import TABLES, Media, MediaRecord, MediaVariant, now
 from ...state import State
 from .. import sweeping
 from ..journal import drain_journal
@@ -21,7 +21,8 @@ from .findings import Finding, Problem
 
 Remedy = t.Literal["delete", "expire", "mend"]
 """``delete`` takes away bytes, or puts a record into the trash, and counts as a deletion.
-``expire`` takes away an upload after the time that its client was told. ``mend`` loses nothing."""
+``expire`` takes away what the sweep would: an upload after the time that its client was told, and a
+variant that nobody asks for. ``mend`` loses nothing."""
 
 Outcome = t.Literal["repaired", "left", "gone"]
 """``gone``: the problem does not exist any more."""
@@ -37,6 +38,7 @@ TAKING_AWAY: frozenset[Problem] = frozenset(
         "stuck_pending",
         "stuck_deleting",
         "upload_expired",
+        "variant_unknown",
     )
 )
 """Problems whose remedy may take something away. A check that finds them for the first time does
@@ -69,13 +71,16 @@ class Repairer:
                 return "delete"
             case "size_wrong" if finding.is_mendable:
                 return "mend"
-            case "bytes_incomplete" | "size_wrong" | "checksum_wrong" if self._discards:
-                return "delete"
+            case "bytes_incomplete" | "size_wrong" | "checksum_wrong":
+                # What was derived is made again.
+                if self._discards or finding.kind == MediaVariant.kind:
+                    return "delete"
+                return None
             case "bytes_missing" | "bytes_orphaned" | "stuck_pending" | "stuck_deleting":
                 return "delete"
             case "bytes_misplaced" | "owner_misspelled":
                 return "mend"
-            case "upload_expired":
+            case "upload_expired" | "variant_unknown":
                 return "expire"
             case _:
                 return None
@@ -120,6 +125,8 @@ class Repairer:
         if finding.problem in ("stuck_pending", "stuck_deleting"):
             home = self._finder.home_of(finding)
             return sweeping.sweep_in(self._state, home, record)
+        if isinstance(record, MediaVariant):
+            return lifecycle.remove_variant(self._state, record)
         return self._trash_record(record)
 
     def _expire_upload(self, finding: Finding) -> Outcome:
@@ -189,7 +196,8 @@ class Repairer:
         changed = lifecycle.change(self._state, record, changes, same_content=True)
         if changed is None:
             return False
-        events.changed(self._state, changed)
+        if isinstance(changed, Media):
+            events.changed(self._state, changed)
         return True
 
 

@@ -1,0 +1,1 @@
+"""Variants: bytes derived from the bytes of a record."""
