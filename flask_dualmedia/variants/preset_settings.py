@@ -137,12 +137,6 @@ def _background(key: str, value: t.Any) -> str:
     return value.lower()
 
 
-def _eager(key: str, value: t.Any) -> bool:
-    if not isinstance(value, bool):
-        raise ConfigurationError(f"{key} is {value!r}, which is neither true nor false")
-    return value
-
-
 _OPTIONS: dict[str, t.Callable[[str, t.Any], t.Any]] = {
     "width": _side,
     "height": _side,
@@ -150,7 +144,6 @@ _OPTIONS: dict[str, t.Callable[[str, t.Any], t.Any]] = {
     "formats": _formats,
     "quality": _quality,
     "background": _background,
-    "eager": _eager,
     "animated": _animated,
 }
 """The options of a preset, each with the function that checks its value."""

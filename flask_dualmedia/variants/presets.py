@@ -42,9 +42,6 @@ class Preset:
     background: str = "#ffffff"
     """The colour that is seen through transparent pixels in formats that have none."""
 
-    eager: bool = False
-    """Whether it is made before it is asked for."""
-
     animated: str = STILL
     """``still`` shows the first frame. ``keep`` keeps all frames, in formats that have frames."""
 

@@ -283,6 +283,15 @@ def test_they_are_found_where_their_original_was_moved_to(state: State) -> None:
     assert check(state) == {}
 
 
+def test_their_storage_is_named_where_it_is_not_set_up(app: Flask, state: State) -> None:
+    variant = keep(state, save())
+    where = {"state": AVAILABLE}
+    state.repository.update(MediaVariant, variant.id, {"storage_type": "archive"}, where=where)
+    for command in ("status", "check"):
+        output = app.test_cli_runner().invoke(args=["dualmedia", command]).output
+        assert "1 record(s) in 'archive', which is not in DUALMEDIA_STORAGES" in output
+
+
 def test_stats_say_how_much_is_derived_and_quotas_do_not_count_it(
     make_app: MakeApp, mode: str
 ) -> None:

@@ -48,7 +48,6 @@ def test_every_option_is_read() -> None:
         formats=["avif", "png"],
         quality={"avif": 40},
         background="#AABBCC",
-        eager=True,
         animated="keep",
     )
     assert (preset.width, preset.height, preset.fit) == (100, 50, "cover")
@@ -56,7 +55,6 @@ def test_every_option_is_read() -> None:
     assert preset.quality_in("avif") == 40
     assert preset.quality_in("png") == 100
     assert preset.background == "#aabbcc"
-    assert preset.eager
     assert preset.animated == "keep"
 
 
@@ -83,7 +81,6 @@ def test_every_option_is_read() -> None:
         ({"width": 5, "quality": {"webp": 101}}, "['quality']['webp'] is 101"),
         ({"width": 5, "quality": {"avif": 50}}, "['quality'] names 'avif', which is not in"),
         ({"width": 5, "background": "white"}, "'white', which is not a colour such as #ffffff"),
-        ({"width": 5, "eager": 1}, "['eager'] is 1, which is neither true nor false"),
         ({"width": 5, "animated": "yes"}, "'yes', which is neither 'still' nor 'keep'"),
     ],
 )

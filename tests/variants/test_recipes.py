@@ -45,7 +45,6 @@ def test_each_parameter_makes_another_recipe(change: dict[str, t.Any]) -> None:
     "change",
     [
         {"name": "tile"},
-        {"eager": True},
         {"formats": ("webp", "avif", "png")},
         {"quality": (("webp", 80),)},
         {"quality": (("jpeg", 10),)},

@@ -447,6 +447,7 @@ def test_with_other_names_the_hosts_things_are_there_byte_for_byte(
         *(f"dualmedia_{name}" for name in ("leases", "checks", "uploads", "plays")),
     ]  # fmt: skip
     for name in names:
+        host_database.drop_collection(name)  # with the indexes that apps of other tests have made
         host_database[name].insert_many([dict(document) for document in FOREIGN])
     are_whole = [fill_bucket(host_database, bucket) for bucket in ("media", "media_journal")]
     execute(

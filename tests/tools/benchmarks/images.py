@@ -1,6 +1,8 @@
-"""Variants of images beside bare Pillow, and the memory of many at a time: ``python -m
-tests.tools.benchmarks.images``. Times are CPU seconds of a process of its own for each line, whose peak
-memory is counted from what it needs before its first image. Runs on Linux."""
+"""Variants of images beside bare Pillow, and the memory of many at a time.
+
+``python -m tests.tools.benchmarks.images``. Times are CPU seconds of a process of its own for each
+line, whose peak memory is counted from what it needs before its first image. Runs on Linux.
+"""
 
 from __future__ import annotations
 
