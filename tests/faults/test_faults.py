@@ -115,6 +115,24 @@ STEPS = {
     ],
 }
 
+BETWEEN = {
+    "change:checked",
+    "create:answered",
+    "create:whole",
+    "fetch:answered",
+    "journal:known",
+    "journal:look",
+    "list:journal",
+    "place:main",
+    "quota:sum",
+    "replace:answered",
+    "replace:whole",
+    "verify:piece",
+    "watch",
+}
+"""Steps before or behind one statement, or while something is read: nothing is half done there.
+Tests do something else in between."""
+
 NOWHERE = "postgresql+psycopg://nobody@127.0.0.1:1/none"
 """Nothing listens there: SQL is down."""
 
@@ -125,9 +143,8 @@ def test_every_step_is_in_the_matrix():
         path.read_text() for path in Path(flask_dualmedia.__file__).parent.rglob("*.py")
     )
     reached = set(re.findall(r'reach\("([^"]+)"\)', source))
-    assert reached == {step.partition("*")[0] for steps in STEPS.values() for step in steps} - {
-        IN_MID_BODY
-    }
+    tried = {step.partition("*")[0] for steps in STEPS.values() for step in steps}
+    assert reached - BETWEEN == tried - {IN_MID_BODY}
 
 
 class Deployment:
