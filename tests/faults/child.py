@@ -33,6 +33,7 @@ from flask_dualmedia import (
     get_media,
     lifecycle,
     save_media_storage,
+    variant_url,
 )
 from flask_dualmedia.content.uploads import Upload
 from flask_dualmedia.state import get_state
@@ -157,6 +158,12 @@ def upload_directly(app: Flask) -> None:
     assert client.post(begun.headers["Location"], headers=token).status_code == 201
 
 
+def ask_for_variant(app: Flask, media_id: uuid.UUID) -> None:
+    """Ask for a variant as a page does."""
+    url = variant_url(get_media(MediaStorage, media_id), "thumb")
+    assert app.test_client().get(url, headers=bearer(app, "admin", role="admin")).status_code == 200
+
+
 def main(operation: str, media_id: str | None = None) -> None:
     app = Flask("child")
     app.config.from_prefixed_env("CHILD")
@@ -172,6 +179,8 @@ def main(operation: str, media_id: str | None = None) -> None:
             lifecycle.replace(get_state(), record, Upload(t.cast(t.BinaryIO, stream(NEW_CONTENT))))
         elif operation == "delete":
             delete_media(MediaStorage, uuid.UUID(media_id))
+        elif operation == "variant":
+            ask_for_variant(app, uuid.UUID(media_id))
         elif operation == "drain":
             drain_journal(get_state())
         elif operation == "direct":

@@ -43,6 +43,7 @@ from flask_dualmedia import (
     lifecycle,
     open_media,
     save_media_storage,
+    variant_url,
 )
 from flask_dualmedia.content.uploads import Upload
 from flask_dualmedia.databases.documents import Documents
@@ -58,7 +59,9 @@ from flask_dualmedia.uploads import staging
 from .. import samples
 from ..conftest import BASE_CONFIG, MakeApp, StorageOptions
 from ..tools import chaos
+from ..upkeep.test_variants import CARD_AS_JPEG
 from ..upkeep.test_variants import keep as keep_variant
+from ..waiting import eventually
 from .child import IN_MID_BODY, NEW_CONTENT, OLD_CONTENT, OWNER, PAGE, SIZE, Nursery
 from .servers import bearer
 
@@ -75,6 +78,13 @@ STEPS = {
         "replace:bytes",
         "replace:committed",
         "replace:cleaned",
+    ],
+    "variant": [
+        "variant:begin",
+        "variant:rendered",
+        "variant:pending",
+        "variant:bytes",
+        "variant:available",
     ],
     "replace, of variants": ["variant:marked", "sweep:bytes", "sweep:done", "replace:variants"],
     "delete, of variants": ["delete:marked", "variant:marked", "sweep:bytes", "sweep:done"],
@@ -301,13 +311,45 @@ def test_killed_replacement(deployment: Deployment, mode: str, step: str):
         repair(app)
 
 
+@pytest.mark.parametrize("mode", ["dual", "mongo"])
+def test_killed_making_of_a_variant(
+    deployment: Deployment, mode: str, storage_options: StorageOptions
+):
+    """Wherever it stops, it is made by the next who ask for it, and one is left."""
+    deployment.config["DUALMEDIA_STORAGES"] = storage_options("local")
+    deployment.config["DUALMEDIA_DEFAULT_STORAGE"] = {"files": "local"}
+    app = deployment.app(mode)
+    state = get_state(app)
+    for step in STEPS["variant"]:
+        media_id = save(app, samples.png(400, 300))
+        deployment.kill(mode, step, "variant", str(media_id))
+        with app.app_context():
+            url = variant_url(get_media(MediaStorage, media_id), "thumb")
+
+        def is_made(url: str = url) -> bool:
+            # The lease of the process that was killed has to run out.
+            answer = app.test_client().get(url, headers=samples.bearer(app, "admin", role="admin"))
+            assert answer.status_code in (200, 503), answer.text
+            return answer.status_code == 200
+
+        eventually(is_made)
+        repair(app)
+        (variant,) = state.repository.variants_of([media_id])
+        assert variant.state == "available"
+        assert is_made()
+        with app.app_context():
+            delete_media(MediaStorage, media_id)
+        repair(app)
+        assert list(state.storages["local"].keys()) == []
+
+
 def keep_variants(app: Flask, media_id: uuid.UUID) -> None:
     """Keep two variants of a file: one in the database, and one in the storage ``local``."""
     state = get_state(app)
     with app.app_context():
         original = get_media(MediaStorage, media_id)
     keep_variant(state, original)
-    keep_variant(state, original, "1" * 12, storage_type="local")
+    keep_variant(state, original, CARD_AS_JPEG, storage_type="local")
 
 
 @pytest.mark.parametrize("mode", ["dual", "mongo"])
