@@ -64,9 +64,11 @@ class _Outline:
 
     @property
     def duration(self) -> float:
+        """Seconds of sound that have come."""
         return (len(self._steps) * _STEP + len(self._samples)) / _RATE
 
     def add(self, frame: AudioFrame) -> None:
+        """Take sound of any rate and number of channels."""
         kind = (frame.format.name, frame.layout.name, frame.sample_rate)
         if kind != self._kind:
             self._resampler = AudioResampler("s16", "mono", _RATE)
@@ -90,6 +92,7 @@ class _Outline:
         return [round(100 * max(steps[start:stop]) / _LOUDEST) for start, stop in pairwise(bounds)]
 
     def _take_steps(self) -> None:
+        """Note the peak of each whole step, and forget its samples."""
         whole = len(self._samples) // _STEP * _STEP
         for start in range(0, whole, _STEP):
             self._steps.append(_peak(self._samples[start : start + _STEP]))
@@ -97,4 +100,5 @@ class _Outline:
 
 
 def _peak(samples: array[int]) -> int:
+    """The largest distance from silence."""
     return min(max(max(samples), -min(samples)), _LOUDEST)

@@ -102,6 +102,7 @@ def open_own(source: t.Any) -> InputContainer:
 
 
 def _open(source: t.Any, formats: str) -> InputContainer:
+    """Open a file as one of some formats. No file and no URL that it names is opened."""
     options = {"format_whitelist": formats, "protocol_whitelist": "none"}
     with decoding():
         container = av.open(
@@ -158,6 +159,11 @@ def frame_rate(stream: VideoStream) -> Fraction:
 
 
 def _choose_streams(container: InputContainer) -> Opened:
+    """Choose the largest video and the default sound of those that may be decoded.
+
+    :raises UnsupportedCodec: There is video or sound, and no decoder for it may be used.
+    :raises UndecodableMedia: There is neither.
+    """
     shown = [stream for stream in container.streams.video if not stream.disposition & _NO_VIDEO]
     heard = container.streams.audio
     videos = [stream for stream in shown if _codec(stream) in VIDEO_CODECS]
@@ -175,6 +181,7 @@ def _choose_streams(container: InputContainer) -> Opened:
 
 
 def _set_threads(stream: VideoStream | AudioStream | None) -> None:
+    """Give a decoder a fixed number of threads: its own choice grows with the cores of the host."""
     if stream is not None:
         stream.codec_context.thread_count = THREADS
         stream.codec_context.thread_type = "AUTO"
@@ -197,6 +204,10 @@ def _codec(stream: VideoStream | AudioStream) -> str:
 
 
 def _check(file: Opened, limits: VideoLimits) -> None:
+    """Refuse what would take too long to decode.
+
+    :raises LimitExceeded: It is too long, too large, or has too many frames.
+    """
     if file.duration is not None and file.duration > limits.seconds:
         raise LimitExceeded(f"longer than {limits.seconds:g} seconds")
     if file.video is None:

@@ -128,6 +128,7 @@ def _start(end: socket.socket) -> subprocess.Popen[bytes]:
 
 
 def _environment() -> dict[str, str]:
+    """The environment of the child, which has no secret of ours."""
     environment = {
         "HOME": "/nonexistent",
         "LANG": "C.UTF-8",
@@ -271,12 +272,20 @@ class _Running:
 
 
 def _unpack(form: t.Any, payload: bytes) -> tuple[t.Any, ...]:
+    """Unpack a payload of a fixed form.
+
+    :raises Broken: It has another length: the child is not to be trusted any more.
+    """
     if len(payload) != form.size:
         raise Broken(f"a payload of {len(payload)} bytes")
     return form.unpack(payload)
 
 
 def _load(payload: bytes) -> dict[str, t.Any]:
+    """Read the JSON object that the child answers with.
+
+    :raises Broken: It is none.
+    """
     try:
         loaded = json.loads(payload)
     except ValueError as error:
@@ -287,6 +296,7 @@ def _load(payload: bytes) -> dict[str, t.Any]:
 
 
 def _failure(payload: bytes) -> ProcessingError:
+    """The error that the child tells of. One with an unknown code is a general one."""
     failure = _load(payload)
     kind = FAILURES.get(str(failure.get("code")), ProcessingError)
     return kind(str(failure.get("message")))

@@ -62,6 +62,10 @@ def main() -> None:
 
 
 def _work(link: Channel, job: Mapping[str, t.Any]) -> dict[str, t.Any]:
+    """Do a task behind the limits, with a source that the parent reads and sinks that it writes.
+
+    The function is imported before files are closed to this process.
+    """
     sys.path[:] = job["path"]
     confinement.leave_network()
     confinement.die_with(job["parent"])
@@ -90,6 +94,7 @@ def _take_channel() -> Channel:
 
 
 def _receive(link: Channel) -> tuple[bytes, bytes]:
+    """The next message of the parent, however long it takes."""
     message = link.receive()
     assert message is not None  # without a timeout
     return message
@@ -101,6 +106,7 @@ def _load(name: str) -> Callable[..., dict[str, t.Any]]:
 
 
 def _reporter(link: Channel) -> Report:
+    """A function that tells the parent about progress, a few times a second at most."""
     last = time.monotonic() - _REPORT_EACH
 
     def report(fraction: float) -> None:

@@ -88,6 +88,7 @@ def _is_number(value: t.Any, largest: int) -> bool:
 
 
 def _side(key: str, value: t.Any) -> int | None:
+    """Width or height in pixels; ``None`` where the other side decides."""
     if value is not None and not _is_number(value, MAX_SIDE):
         raise ConfigurationError(f"{key} is {value!r}, which is not a number from 1 to {MAX_SIDE}")
     return value
@@ -102,6 +103,7 @@ def _animated(key: str, value: t.Any) -> str:
 
 
 def _choice(key: str, value: t.Any, choices: tuple[str, str]) -> str:
+    """One of two words."""
     if value not in choices:
         first, second = choices
         raise ConfigurationError(f"{key} is {value!r}, which is neither {first!r} nor {second!r}")
@@ -109,6 +111,7 @@ def _choice(key: str, value: t.Any, choices: tuple[str, str]) -> str:
 
 
 def _formats(key: str, value: t.Any) -> tuple[str, ...]:
+    """The formats of a preset, the best first."""
     if not isinstance(value, list | tuple) or not value:
         raise ConfigurationError(f"{key} is {value!r}, which is not a list of formats")
     for name in value:
@@ -132,6 +135,7 @@ def _quality(key: str, value: t.Any) -> tuple[tuple[str, int], ...]:
 
 
 def _background(key: str, value: t.Any) -> str:
+    """A colour as six hexadecimal digits."""
     if not isinstance(value, str) or not _COLOR.fullmatch(value):
         raise ConfigurationError(f"{key} is {value!r}, which is not a colour such as #ffffff")
     return value.lower()

@@ -107,6 +107,7 @@ class Scaler:
         self._graph = None
 
     def _make_graph(self, frame: VideoFrame) -> Graph:
+        """Make the chain of filters for frames like this one: turned upright, scaled, converted."""
         graph = Graph()
         graph.threads = 1
         buffer = graph.add(
@@ -129,6 +130,7 @@ class Scaler:
         return graph
 
     def _pull(self) -> Iterator[VideoFrame]:
+        """The frames that are ready."""
         assert self._graph is not None
         while True:
             try:

@@ -121,6 +121,11 @@ def poster(
 
 
 def _picture_facts(file: Opened) -> dict[str, t.Any]:
+    """The facts about the pictures of a file, read from its first frame.
+
+    :return: Nothing for sound alone.
+    :raises UndecodableMedia: There is no frame.
+    """
     if file.video is None:
         return {}
     # The angle, and often the colours, are only in the frames.
@@ -141,6 +146,7 @@ def _picture_facts(file: Opened) -> dict[str, t.Any]:
 
 
 def _size_of(stream: VideoStream, frame: VideoFrame) -> tuple[int, int]:
+    """Width and height in which a frame is shown, upright and with square pixels."""
     aspect = stream.sample_aspect_ratio
     return shown_size(frame.width, frame.height, aspect, turn_of(frame))
 
@@ -157,6 +163,7 @@ def _measure(file: Opened) -> float:
 
 
 def _streams(file: Opened) -> list[t.Any]:
+    """The streams of a file that are used: pictures, sound, or both."""
     return [stream for stream in (file.video, file.audio) if stream is not None]
 
 
@@ -182,6 +189,9 @@ def _contrast_of(frame: VideoFrame) -> float:
 
 
 def _frames_to_look_at(file: Opened, video: VideoStream) -> Iterator[VideoFrame]:
+    """Frames that may be worth looking at: keyframes of the middle first, then a few from the
+    beginning.
+    """
     # With threads for frames a decoder gives none before it has read several.
     video.codec_context.thread_type = "SLICE"
     video.codec_context.skip_frame = "NONKEY"
@@ -210,11 +220,13 @@ def _decode_video(file: Opened, video: VideoStream) -> Iterator[VideoFrame]:
 
 
 def _seek(file: Opened, second: float) -> None:
+    """Go to the last keyframe before a second of the file."""
     with decoding():
         file.container.seek(round(second * 1_000_000))
 
 
 def _scale(frame: VideoFrame, video: VideoStream, max_width: int) -> Image.Image:
+    """A frame as an upright image, no wider than asked for and no wider than it is."""
     width, height = _size_of(video, frame)
     scale = min(1.0, max_width / width)
     scaler = Scaler(max(1, round(width * scale)), max(1, round(height * scale)), "rgb24")

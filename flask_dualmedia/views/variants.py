@@ -33,7 +33,7 @@ from .records import MEDIA_ID, SECURITY, parse_id, permitted
 from .request_headers import check_conditions
 
 FOR_EVER = "public, max-age=31536000, immutable"
-"""What caches may do with a public variant by a URL that changes with its bytes."""
+"""The instruction to caches for a public variant by a URL that changes with its bytes."""
 
 FOR_A_WHILE = "public, max-age=300"
 """The same by any other URL."""
@@ -82,7 +82,7 @@ class VariantSchema(schemas.WireSchema):
 
 
 class VariantListSchema(schemas.WireSchema):
-    """What is derived from a record."""
+    """The variants of a record."""
 
     items = fields.List(fields.Nested(VariantSchema))
     placeholder = fields.String(
