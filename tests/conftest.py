@@ -190,13 +190,20 @@ def worker_mongo(servers: ServerUrls) -> Iterator[tuple[str, pymongo.MongoClient
 
 @pytest.fixture
 def mongo_uri(worker_mongo: tuple[str, pymongo.MongoClient[t.Any]]) -> str:
-    """URI of a MongoDB database without documents. Its collections and their indexes may be there:
+    """URI of a MongoDB database without documents. Our collections and their indexes may be there:
     making them anew takes a while."""
     uri, client = worker_mongo
     database = client.get_default_database()
     for name in database.list_collection_names():
-        database[name].delete_many({})
+        if name in COLLECTIONS_OF_HOSTS:
+            database.drop_collection(name)
+        else:
+            database[name].delete_many({})
     return uri
+
+
+COLLECTIONS_OF_HOSTS = ("users", "products", "courses", "reviews", "orders", "attempts")
+"""Collections that hosts may have indexed."""
 
 
 BASE_CONFIG: dict[str, t.Any] = {

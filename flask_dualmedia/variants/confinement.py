@@ -33,7 +33,7 @@ _FILE_RIGHTS_BY_VERSION = ((1, 13), (2, 14), (3, 15), (5, 16))
 _ALL_TCP = 0b11  # to bind and to connect, from version 4 on
 _ALL_SCOPES = 0b11  # sockets without a file, and signals, from version 6 on
 
-_LIBRARIES = ("av", "PIL", "pillow_heif", "pypdfium2")
+_LIBRARIES = ("PIL", "pillow_heif")
 """Packages that a task may go on to import while it decodes."""
 
 _READABLE = (

@@ -28,14 +28,6 @@ from .ranges import Source
 
 TASKS: dict[str, str] = {
     "render": "flask_dualmedia.variants.image_task:render_task",
-    "probe": "flask_dualmedia.variants.video:probe",
-    "poster": "flask_dualmedia.variants.video:poster",
-    "hls": "flask_dualmedia.variants.streams:hls",
-    "short": "flask_dualmedia.variants.streams:short",
-    "verify": "flask_dualmedia.variants.streams:verify",
-    "progressive": "flask_dualmedia.variants.progressive:progressive",
-    "waveform": "flask_dualmedia.variants.audio:waveform",
-    "first_page": "flask_dualmedia.variants.documents:first_page",
 }
 """The function of each task. It is called with arguments, source, sinks and a report of progress,
 and returns a dictionary of what JSON can say."""
