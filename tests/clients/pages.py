@@ -92,7 +92,7 @@ def uppy_tus_resume(site: Site, browser: Browser) -> None:
     # A browser may repeat a request that broke off, by itself, before the app has taken any of it.
     # Then there is nothing to go on with, and the upload is whole all the same.
     offsets = [0]
-    for _ in range(3):
+    for _ in range(10):  # a busy server takes nothing in time more often
         if offsets[-1] == 0:
             site.proxy.cut_request(CUT)
             offsets = _uppy(site, browser, site.proxied, plugin="Tus")
