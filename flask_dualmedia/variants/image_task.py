@@ -4,36 +4,13 @@ from __future__ import annotations
 
 import io
 import typing as t
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
-from dataclasses import asdict
 
 from .formats import FORMATS
 from .presets import Preset
 from .recipes import Focus, Recipe
 from .rendering import render_image
-
-
-def arguments_for(
-    recipes: Sequence[Recipe],
-    *,
-    max_pixels: int | None,
-    max_animation_pixels: int,
-) -> dict[str, t.Any]:
-    """The arguments with which :func:`render_task` renders these recipes."""
-    descriptions = []
-    for recipe in recipes:
-        description = {
-            "preset": asdict(recipe.preset),
-            "format": recipe.format.name,
-            "focus": recipe.focus,
-        }
-        descriptions.append(description)
-    return {
-        "recipes": descriptions,
-        "max_pixels": max_pixels,
-        "max_animation_pixels": max_animation_pixels,
-    }
 
 
 def render_task(
@@ -44,7 +21,8 @@ def render_task(
 ) -> dict[str, t.Any]:
     """Write each variant to the sink that has the name of its recipe's ``path``.
 
-    :param arguments: From :func:`arguments_for`, which may have been JSON meanwhile.
+    :param arguments: From :func:`~flask_dualmedia.variants.images.arguments_for`. They may have
+        been JSON meanwhile.
     :param source: A seekable file, which may give fewer bytes than it is asked for.
     :return: ``width`` and ``height`` of the source, ``placeholder``, ``color``, and ``images``
         with their ``path``, ``width`` and ``height``.

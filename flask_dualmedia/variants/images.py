@@ -5,6 +5,7 @@ from __future__ import annotations
 import typing as t
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict
 
 from ..content.policy import MAX_PIXELS
 from ..errors import MissingExtra
@@ -78,3 +79,26 @@ def render(
         max_animation_pixels=max_animation_pixels,
         turn=turn,
     )
+
+
+def arguments_for(
+    recipes: Sequence[Recipe],
+    *,
+    max_pixels: int | None,
+    max_animation_pixels: int,
+) -> dict[str, t.Any]:
+    """The arguments with which :func:`~flask_dualmedia.variants.image_task.render_task` renders
+    these recipes."""
+    descriptions = []
+    for recipe in recipes:
+        description = {
+            "preset": asdict(recipe.preset),
+            "format": recipe.format.name,
+            "focus": recipe.focus,
+        }
+        descriptions.append(description)
+    return {
+        "recipes": descriptions,
+        "max_pixels": max_pixels,
+        "max_animation_pixels": max_animation_pixels,
+    }

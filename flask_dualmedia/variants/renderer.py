@@ -16,8 +16,7 @@ from ..storages.stored import Stored
 from . import jail
 from .budget import PixelBudget
 from .failures import ProcessingError
-from .image_task import arguments_for
-from .images import MAX_ANIMATION_PIXELS, render, weigh
+from .images import MAX_ANIMATION_PIXELS, arguments_for, render, weigh
 from .ranges import RangeFile
 from .recipes import Recipe
 

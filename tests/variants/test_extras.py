@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import subprocess
 import sys
 from collections.abc import Iterator
 
@@ -40,3 +41,9 @@ def test_without_pillow_heif() -> None:
     from_pillow(quadrants()).save(target)
     with pytest.raises(MissingExtra, match=r"flask-dualmedia\[heif\]"):
         render(target, [recipe()])
+
+
+def test_the_package_is_imported_without_pillow() -> None:
+    """It is imported in a process of its own, in which there is none."""
+    program = "import sys; sys.modules['PIL'] = None; import flask_dualmedia"
+    subprocess.run([sys.executable, "-c", program], check=True)

@@ -9,8 +9,8 @@ import typing as t
 import pytest
 
 from flask_dualmedia.variants.failures import LimitExceeded
-from flask_dualmedia.variants.image_task import arguments_for, render_task
-from flask_dualmedia.variants.images import MAX_ANIMATION_PIXELS, render
+from flask_dualmedia.variants.image_task import render_task
+from flask_dualmedia.variants.images import MAX_ANIMATION_PIXELS, arguments_for, render
 from flask_dualmedia.variants.presets import Preset
 from flask_dualmedia.variants.recipes import Recipe, focused, recipes_of
 
